@@ -1,0 +1,110 @@
+//! One execution of a task.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    outcome::{Outcome, Reason},
+    time::{MonotonicMs, Timestamp},
+};
+
+/// Who asked a running attempt to stop; it decides the outcome, not the exit code.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopWhy {
+    Cancelled {
+        reason: Option<String>,
+    },
+    /// It ran longer than its `timeout`.
+    Timeout,
+    /// It gave no sign of life within its `start_timeout`.
+    StartTimeout,
+    /// It gave no output for its `idle_timeout`.
+    IdleTimeout,
+}
+
+/// How far a running attempt is. Each phase is durable before its effect.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start. Shown as ready.
+    Assigned,
+    Starting,
+    Live,
+    Stopping(StopWhy),
+    /// Its executor has answered; output is drained and leftovers are ended.
+    Finishing,
+}
+
+/// The process that leads an attempt: a pid alone is no identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Leader {
+    pub pid: u32,
+    /// In clock ticks since boot, as the kernel tells it.
+    pub start_time: u64,
+}
+
+/// What an attempt used, over all of its processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub wall_ms: u64,
+    pub cpu_ms: Option<u64>,
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// What an executor tells of an agent's conversation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Session {
+    pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// The end of an attempt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    pub at: Timestamp,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    pub usage: Usage,
+    /// In millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micro_usd: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    pub number: u32,
+    pub assigned_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The monotonic clock at the start, and the boot it belongs to: deadlines are counted from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Leader>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+impl Attempt {
+    pub fn new(number: u32, assigned_at: Timestamp) -> Self {
+        Self {
+            number,
+            assigned_at,
+            started_at: None,
+            started_monotonic: None,
+            leader: None,
+            session: None,
+            ended: None,
+        }
+    }
+}

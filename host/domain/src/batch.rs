@@ -1,0 +1,69 @@
+//! What one transaction makes true, and what happens once it is.
+
+use std::sync::Arc;
+
+use crate::{
+    account::Parked,
+    attempt::StopWhy,
+    event::Event,
+    id::{AccountKey, AttemptId, TaskId},
+    task::Task,
+};
+
+/// Batches are numbered from 1 in the order they are committed.
+pub type BatchNumber = u64;
+
+/// A document that is kept beside a row because it may be large and is seldom read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DocumentKey {
+    /// What was asked of the executor, JSON.
+    Spec(TaskId),
+    /// What the executor answered, JSON.
+    Outputs(AttemptId),
+    /// What `resume` is given.
+    Checkpoint(AttemptId),
+}
+
+/// Everything one transaction writes: rows whole, documents, facts.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub number: BatchNumber,
+    /// The tasks that changed, each once, as they stand at the end of the batch.
+    pub tasks: Vec<Arc<Task>>,
+    pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
+    /// Accounts at a usage limit, `None` where the limit is over.
+    pub accounts: Vec<(AccountKey, Option<Parked>)>,
+    pub events: Vec<Event>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+            && self.documents.is_empty()
+            && self.accounts.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// Something to be done outside once it is durable that it shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    Start(AttemptId),
+    /// Take up an attempt that an earlier host started.
+    Resume(AttemptId),
+    Stop {
+        attempt: AttemptId,
+        why: StopWhy,
+    },
+    /// The end of the attempt is durable: whoever kept its reports may forget them.
+    Release(AttemptId),
+    /// A checkpoint is durable: the guest that waits for it goes on.
+    CheckpointStored(AttemptId),
+}
+
+/// An action, and the batch that has to be durable before it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effect {
+    pub after: BatchNumber,
+    pub action: Action,
+}

@@ -1,0 +1,455 @@
+//! All unfinished work, with the indexes that make each decision cheap.
+//!
+//! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none can disagree with it; a board that is
+//! loaded from the store is the same as one that grew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    account::Parked,
+    attempt::{Phase, StopWhy},
+    batch::{Action, Batch, BatchNumber, DocumentKey, Effect},
+    capacity::{Capacity, Limits, Refusal},
+    event::{Event, Fact},
+    id::{AccountKey, AttemptId, TaskId},
+    task::{Class, Priority, State, Task},
+    time::{MonotonicMs, Now, Timestamp, millis},
+};
+
+/// How long a task of the next lower priority waits until it stands level with one submitted now: who waited long rises, so nothing starves.
+pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
+
+/// Limits on what may be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// How many ancestors a task may have.
+    pub depth: u32,
+    /// How many unfinished descendants a task may have.
+    pub open_descendants: usize,
+    /// How many tasks may be unfinished at once.
+    pub unfinished: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            depth: 5,
+            open_descendants: 200,
+            unfinished: 1_000_000,
+        }
+    }
+}
+
+/// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the others of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Lane {
+    pub class: Class,
+    pub serial_start: Option<String>,
+    pub account: Option<AccountKey>,
+}
+
+impl Lane {
+    pub fn of(task: &Task) -> Self {
+        let request = &task.request;
+        Self {
+            class: request.class,
+            serial_start: request.serial_start.clone(),
+            account: request.account.clone(),
+        }
+    }
+}
+
+/// Who goes first: the earlier since when it is ready, a lower priority counting as later.
+pub(crate) type Rank = (u64, TaskId);
+
+pub(crate) fn rank(task: &Task, since: Timestamp) -> Rank {
+    let steps = match task.request.priority {
+        Priority::P0 => 0,
+        Priority::P1 => 1,
+        Priority::P2 => 2,
+    };
+    (
+        since.0.saturating_add(steps * millis(PRIORITY_AGING)),
+        task.id,
+    )
+}
+
+/// A submission that was answered under an idempotency key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remembered {
+    pub task: TaskId,
+    pub payload_digest: String,
+    pub at: Timestamp,
+}
+
+/// What a new host reads from the store.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub unfinished: Vec<Task>,
+    pub accounts: Vec<(AccountKey, Parked)>,
+    pub remembered: Vec<(String, Remembered)>,
+    /// The number of the last batch.
+    pub last_batch: BatchNumber,
+}
+
+/// What the batch being filled holds so far.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) number: BatchNumber,
+    pub(crate) changed: BTreeSet<TaskId>,
+    pub(crate) finished: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
+    pub(crate) accounts: BTreeSet<AccountKey>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// The one owner of unfinished work.
+#[derive(Debug)]
+pub struct Board {
+    pub(crate) bounds: Bounds,
+    pub(crate) boot_id: Arc<str>,
+    pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) lanes: BTreeMap<Lane, BTreeSet<Rank>>,
+    pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
+    /// Attempts that hold a process or will: starting, live, stopping, finishing.
+    pub(crate) running: BTreeSet<TaskId>,
+    pub(crate) stopping: BTreeSet<TaskId>,
+    pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
+    /// Attempts that wait for their own descendants, and how many waits each has under way. Not stored: the waits end with the host.
+    pub(crate) suspended: BTreeMap<TaskId, u32>,
+    pub(crate) children: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
+    pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
+    pub(crate) accounts: BTreeMap<AccountKey, Parked>,
+    pub(crate) remembered: BTreeMap<String, Remembered>,
+    pub(crate) remembered_by_age: BTreeSet<(Timestamp, String)>,
+    pub(crate) capacity: Capacity,
+    pub(crate) refusals: BTreeMap<Lane, Refusal>,
+    pub(crate) drain: bool,
+    pub(crate) pending: Pending,
+}
+
+/// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by their supervisor too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Clock {
+    Start,
+    Hard,
+}
+
+impl Clock {
+    pub(crate) fn why(self) -> StopWhy {
+        match self {
+            Self::Start => StopWhy::StartTimeout,
+            Self::Hard => StopWhy::Timeout,
+        }
+    }
+}
+
+impl Board {
+    /// A board of what the store holds. `boot_id` tells whether a stored monotonic time still means something.
+    pub fn new(stored: Stored, limits: Limits, bounds: Bounds, boot_id: Arc<str>) -> Self {
+        let mut board = Self {
+            bounds,
+            boot_id,
+            tasks: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            assigned: BTreeMap::new(),
+            running: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+            starting: BTreeMap::new(),
+            suspended: BTreeMap::new(),
+            children: BTreeMap::new(),
+            clocks: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            accounts: stored.accounts.into_iter().collect(),
+            remembered: BTreeMap::new(),
+            remembered_by_age: BTreeSet::new(),
+            capacity: Capacity::new(limits),
+            refusals: BTreeMap::new(),
+            drain: false,
+            pending: Pending {
+                number: stored.last_batch,
+                ..Pending::default()
+            },
+        };
+        for task in stored.unfinished {
+            let task = Arc::new(task);
+            board.index(&task);
+            board.tasks.insert(task.id, task);
+        }
+        for (key, remembered) in stored.remembered {
+            board.remember(key, remembered);
+        }
+        board.pending.number = stored.last_batch + 1;
+        board
+    }
+
+    pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(&id)
+    }
+
+    pub fn unfinished(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    pub fn is_running(&self, id: TaskId) -> bool {
+        self.running.contains(&id)
+    }
+
+    pub fn running_count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many attempts hold a slot: those that run, less those that wait for their own descendants.
+    pub fn slots_in_use(&self) -> usize {
+        self.running.len() - self.suspended.len()
+    }
+
+    pub fn queued_count(&self) -> usize {
+        self.tasks.len() - self.running.len()
+    }
+
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    pub fn refusals(&self) -> &BTreeMap<Lane, Refusal> {
+        &self.refusals
+    }
+
+    pub fn parked(&self) -> &BTreeMap<AccountKey, Parked> {
+        &self.accounts
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain
+    }
+
+    /// The next instant at which [`Input::Tick`](crate::step::Input::Tick) changes something: by the monotonic clock, by the wall clock.
+    pub fn next_tick(&self) -> (Option<MonotonicMs>, Option<Timestamp>) {
+        let clock = self.clocks.first().map(|(at, ..)| *at);
+        let settled = if self.refusals.is_empty() {
+            None
+        } else {
+            self.capacity.next_settled()
+        };
+        (
+            clock.into_iter().chain(settled).min(),
+            self.waiting.first().map(|(at, _)| *at),
+        )
+    }
+
+    /// The number of the batch that is being filled.
+    pub fn pending_batch(&self) -> BatchNumber {
+        self.pending.number
+    }
+
+    /// Whether the batch that is being filled would write anything.
+    pub fn has_pending(&self) -> bool {
+        let pending = &self.pending;
+        !(pending.changed.is_empty()
+            && pending.finished.is_empty()
+            && pending.documents.is_empty()
+            && pending.accounts.is_empty()
+            && pending.events.is_empty())
+    }
+
+    /// Takes effects that wait for no batch but durable ones, and closes the batch: what it writes, and what follows once it is durable.
+    pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
+        let next = Pending {
+            number: self.pending.number + 1,
+            ..Pending::default()
+        };
+        let pending = std::mem::replace(&mut self.pending, next);
+        let unfinished = pending
+            .changed
+            .iter()
+            .filter_map(|id| self.tasks.get(id).cloned());
+        let batch = Batch {
+            number: pending.number,
+            tasks: unfinished.chain(pending.finished.into_values()).collect(),
+            documents: pending.documents,
+            accounts: pending
+                .accounts
+                .into_iter()
+                .map(|key| (key.clone(), self.accounts.get(&key).cloned()))
+                .collect(),
+            events: pending.events,
+        };
+        (batch, pending.effects)
+    }
+
+    /// Takes those effects out of the batch being filled that an earlier, durable batch already allows.
+    pub fn take_released(&mut self, durable: BatchNumber) -> Vec<Effect> {
+        let (released, kept) = std::mem::take(&mut self.pending.effects)
+            .into_iter()
+            .partition(|effect| effect.after <= durable);
+        self.pending.effects = kept;
+        released
+    }
+
+    /// Changes a task and everything that is derived from it.
+    pub(crate) fn change(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) {
+        let Some(mut task) = self.tasks.remove(&id) else {
+            return;
+        };
+        self.unindex(&task);
+        edit(Arc::make_mut(&mut task));
+        if !matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned) {
+            self.suspended.remove(&id);
+        }
+        if task.is_done() {
+            self.pending.changed.remove(&id);
+            self.pending.finished.insert(id, task);
+        } else {
+            self.index(&task);
+            self.tasks.insert(id, task);
+            self.pending.changed.insert(id);
+        }
+    }
+
+    pub(crate) fn insert(&mut self, task: Task) {
+        let task = Arc::new(task);
+        self.index(&task);
+        self.pending.changed.insert(task.id);
+        self.pending.finished.remove(&task.id);
+        self.tasks.insert(task.id, task);
+    }
+
+    pub(crate) fn record(&mut self, task: TaskId, now: Now, fact: Fact) {
+        self.pending.events.push(Event {
+            task,
+            at: now.wall,
+            fact,
+        });
+    }
+
+    pub(crate) fn effect(&mut self, action: Action) {
+        let after = self.pending.number;
+        self.pending.effects.push(Effect { after, action });
+    }
+
+    pub(crate) fn set_account(&mut self, key: AccountKey, parked: Option<Parked>) {
+        match parked {
+            Some(parked) => self.accounts.insert(key.clone(), parked),
+            None => self.accounts.remove(&key),
+        };
+        self.pending.accounts.insert(key);
+    }
+
+    pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
+        self.remembered_by_age.insert((remembered.at, key.clone()));
+        self.remembered.insert(key, remembered);
+    }
+
+    fn index(&mut self, task: &Arc<Task>) {
+        let id = task.id;
+        if let Some(parent) = task.request.parent {
+            self.children.entry(parent).or_default().insert(id);
+        }
+        match &task.state {
+            State::Waiting { until, .. } => {
+                self.waiting.insert((*until, id));
+            }
+            State::Ready { since } => {
+                self.lanes
+                    .entry(Lane::of(task))
+                    .or_default()
+                    .insert(rank(task, *since));
+            }
+            State::Running {
+                phase: Phase::Assigned,
+                since,
+            } => {
+                // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
+                self.assigned
+                    .insert(rank(task, *since), self.pending.number);
+            }
+            State::Running { phase, .. } => {
+                self.running.insert(id);
+                if matches!(phase, Phase::Stopping(_)) {
+                    self.stopping.insert(id);
+                }
+                if let (Phase::Starting, Some(key)) = (phase, &task.request.serial_start) {
+                    self.starting.entry(key.clone()).or_default().insert(id);
+                }
+                self.clocks.extend(self.deadlines(task, phase));
+            }
+            State::Done { .. } => {}
+        }
+    }
+
+    fn unindex(&mut self, task: &Arc<Task>) {
+        let id = task.id;
+        if let Some(parent) = task.request.parent {
+            remove_from(&mut self.children, &parent, &id);
+        }
+        match &task.state {
+            State::Waiting { until, .. } => {
+                self.waiting.remove(&(*until, id));
+            }
+            State::Ready { since } => {
+                remove_from(&mut self.lanes, &Lane::of(task), &rank(task, *since))
+            }
+            State::Running {
+                phase: Phase::Assigned,
+                since,
+            } => {
+                self.assigned.remove(&rank(task, *since));
+            }
+            State::Running { phase, .. } => {
+                self.running.remove(&id);
+                self.stopping.remove(&id);
+                if let Some(key) = &task.request.serial_start {
+                    remove_from(&mut self.starting, key, &id);
+                }
+                for deadline in self.deadlines(task, phase) {
+                    self.clocks.remove(&deadline);
+                }
+            }
+            State::Done { .. } => {}
+        }
+    }
+
+    /// The host's clocks for an attempt in this phase. A start on another boot has no deadline any more: what it started is gone.
+    fn deadlines(&self, task: &Task, phase: &Phase) -> Vec<(MonotonicMs, TaskId, Clock)> {
+        let started = task
+            .last_attempt()
+            .and_then(|attempt| attempt.started_monotonic.as_ref());
+        let Some((start, _)) = started.filter(|(_, boot)| *boot == self.boot_id) else {
+            return Vec::new();
+        };
+        let clock = |limit: Option<Duration>, clock| {
+            limit.map(|limit| (start.after(limit), task.id, clock))
+        };
+        let hard = clock(task.request.timeout, Clock::Hard);
+        match phase {
+            Phase::Starting => clock(task.request.start_timeout, Clock::Start)
+                .into_iter()
+                .chain(hard)
+                .collect(),
+            Phase::Live => hard.into_iter().collect(),
+            Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => Vec::new(),
+        }
+    }
+
+    pub(crate) fn attempt_id(&self, id: TaskId) -> Option<AttemptId> {
+        self.tasks.get(&id).and_then(|task| task.last_attempt_id())
+    }
+}
+
+fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Facts, in the order they became true. They are stored in the transaction that made them true.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attempt::{Leader, StopWhy},
+    id::{AccountKey, TaskId},
+    outcome::{Outcome, Reason},
+    time::Timestamp,
+};
+
+/// What happened to a task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Fact {
+    Submitted,
+    /// An attempt's process runs, or its executor gave the first sign of life.
+    AttemptStarted {
+        attempt: u32,
+        leader: Option<Leader>,
+    },
+    StopRequested {
+        attempt: u32,
+        why: StopWhy,
+    },
+    /// What the executor told while it ran.
+    Progress {
+        attempt: u32,
+        progress: String,
+        data: String,
+    },
+    /// The account of the task is at a usage limit until then.
+    Parked {
+        account: AccountKey,
+        until: Timestamp,
+    },
+    /// A start that nobody received was taken back, or a parked task may go on.
+    BackToReady,
+    AttemptEnded {
+        attempt: u32,
+        outcome: Outcome,
+        reason: Option<Reason>,
+    },
+    /// A finished task gets a new attempt.
+    Retried,
+    Done {
+        outcome: Outcome,
+        reason: Option<Reason>,
+    },
+}
+
+/// A fact with its task and time. The store numbers them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub task: TaskId,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub fact: Fact,
+}

@@ -1,0 +1,112 @@
+//! How attempts and tasks end.
+
+use serde::{Deserialize, Serialize};
+
+/// How a task ended. It takes the outcome of its last attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    Skipped,
+    UpstreamFailed,
+    Lost,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What kind of thing went wrong; retry policies name these.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonClass {
+    /// A process ended with a code other than 0.
+    Exit,
+    /// A process was ended by a signal nobody here sent.
+    Signal,
+    Timeout,
+    /// A process could not be started.
+    Spawn,
+    /// The executor itself broke: a trap, a bad answer, a component that does not load.
+    Plugin,
+    Network,
+    RateLimit,
+    Auth,
+    Invalid,
+    Resource,
+    NoResult,
+    MaxTurns,
+    Budget,
+    Permission,
+    Lost,
+    /// Somebody asked for it to stop.
+    Cancelled,
+}
+
+impl ReasonClass {
+    const ALL: [(Self, &'static str); 16] = [
+        (Self::Exit, "exit"),
+        (Self::Signal, "signal"),
+        (Self::Timeout, "timeout"),
+        (Self::Spawn, "spawn"),
+        (Self::Plugin, "plugin"),
+        (Self::Network, "network"),
+        (Self::RateLimit, "rate_limit"),
+        (Self::Auth, "auth"),
+        (Self::Invalid, "invalid"),
+        (Self::Resource, "resource"),
+        (Self::NoResult, "no_result"),
+        (Self::MaxTurns, "max_turns"),
+        (Self::Budget, "budget"),
+        (Self::Permission, "permission"),
+        (Self::Lost, "lost"),
+        (Self::Cancelled, "cancelled"),
+    ];
+
+    /// The class an executor names; a plugin's `denied` is a permission, and a name nobody knows says the plugin is at fault.
+    pub fn from_plugin(code: &str) -> Self {
+        if code == "denied" {
+            return Self::Permission;
+        }
+        Self::ALL
+            .into_iter()
+            .find(|(_, name)| *name == code)
+            .map_or(Self::Plugin, |(class, _)| class)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .into_iter()
+            .find(|(class, _)| *class == self)
+            .map_or("plugin", |(_, name)| name)
+    }
+}
+
+/// Why a task did not succeed, for a person and for a policy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reason {
+    pub class: ReasonClass,
+    pub message: String,
+}
+
+impl Reason {
+    pub fn new(class: ReasonClass, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+}

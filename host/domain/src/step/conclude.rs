@@ -1,0 +1,185 @@
+//! From what was seen of an attempt's end to what it means.
+
+use super::{Cause, Ending, cancel::cancelled};
+use crate::{
+    attempt::{Phase, StopWhy},
+    outcome::{Outcome, Reason, ReasonClass},
+};
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Conclusion {
+    /// Nothing of it has happened.
+    BackToReady,
+    End {
+        outcome: Outcome,
+        reason: Option<Reason>,
+    },
+}
+
+/// Who asked for the stop decides between cancelled and timed out, not the exit code. An attempt that had succeeded before the first
+/// signal reached it has succeeded.
+pub(super) fn conclude(phase: &Phase, ending: &Ending) -> Conclusion {
+    let asked = match phase {
+        Phase::Stopping(why) => Some(why),
+        _ => None,
+    };
+    if ending.never_received && asked.is_none() {
+        return Conclusion::BackToReady;
+    }
+    let finished_first = ending.cause == Cause::Success && ending.stopped.is_none();
+    if let Some(why) = asked.or(ending.stopped.as_ref())
+        && !finished_first
+    {
+        return stopped(why);
+    }
+    match ending.cause {
+        Cause::Success => Conclusion::End {
+            outcome: Outcome::Succeeded,
+            reason: None,
+        },
+        Cause::Class(class) => {
+            let outcome = match class {
+                ReasonClass::Lost => Outcome::Lost,
+                ReasonClass::Timeout => Outcome::TimedOut,
+                ReasonClass::Cancelled => Outcome::Cancelled,
+                _ => Outcome::Failed,
+            };
+            Conclusion::End {
+                outcome,
+                reason: Some(Reason::new(class, ending.message.clone())),
+            }
+        }
+    }
+}
+
+fn stopped(why: &StopWhy) -> Conclusion {
+    let timed_out = |message: &str| Conclusion::End {
+        outcome: Outcome::TimedOut,
+        reason: Some(Reason::new(ReasonClass::Timeout, message)),
+    };
+    match why {
+        StopWhy::Cancelled { reason } => Conclusion::End {
+            outcome: Outcome::Cancelled,
+            reason: Some(cancelled(reason.clone())),
+        },
+        StopWhy::Timeout => timed_out("ran longer than its timeout"),
+        StopWhy::StartTimeout => timed_out("gave no sign of life within its start timeout"),
+        StopWhy::IdleTimeout => timed_out("gave no output for longer than its idle timeout"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::Usage;
+
+    fn ending(cause: Cause, stopped: Option<StopWhy>, never_received: bool) -> Ending {
+        Ending {
+            cause,
+            message: "m".to_owned(),
+            exit_code: None,
+            signal: None,
+            usage: Usage::default(),
+            cost_micro_usd: None,
+            outputs: None,
+            retry_after: None,
+            stopped,
+            never_received,
+        }
+    }
+
+    fn check(
+        phase: Phase,
+        cause: Cause,
+        stopped: Option<StopWhy>,
+        never_received: bool,
+        expected: &str,
+    ) {
+        let found = match conclude(&phase, &ending(cause, stopped.clone(), never_received)) {
+            Conclusion::BackToReady => "ready".to_owned(),
+            Conclusion::End { outcome, reason } => {
+                let class = reason.map_or(String::new(), |reason| {
+                    format!("/{}", reason.class.as_str())
+                });
+                format!("{}{class}", outcome.as_str())
+            }
+        };
+        assert_eq!(
+            found, expected,
+            "{phase:?} {cause:?} {stopped:?} {never_received}"
+        );
+    }
+
+    #[test]
+    fn who_asked_for_the_stop_decides() {
+        let cancel = || StopWhy::Cancelled { reason: None };
+        let exit = Cause::Class(ReasonClass::Exit);
+        check(Phase::Live, Cause::Success, None, false, "succeeded");
+        check(Phase::Live, exit, None, false, "failed/exit");
+        check(
+            Phase::Live,
+            Cause::Class(ReasonClass::Lost),
+            None,
+            false,
+            "lost/lost",
+        );
+        check(
+            Phase::Live,
+            Cause::Class(ReasonClass::Signal),
+            Some(StopWhy::Timeout),
+            false,
+            "timed_out/timeout",
+        );
+        check(
+            Phase::Live,
+            Cause::Success,
+            Some(StopWhy::IdleTimeout),
+            false,
+            "timed_out/timeout",
+        );
+        check(
+            Phase::Stopping(cancel()),
+            exit,
+            Some(cancel()),
+            false,
+            "cancelled/cancelled",
+        );
+        // A handler that turns the signal into exit code 0 was stopped all the same.
+        check(
+            Phase::Stopping(cancel()),
+            Cause::Success,
+            Some(cancel()),
+            false,
+            "cancelled/cancelled",
+        );
+        // It was done before the signal came.
+        check(
+            Phase::Stopping(cancel()),
+            Cause::Success,
+            None,
+            false,
+            "succeeded",
+        );
+        check(
+            Phase::Stopping(cancel()),
+            exit,
+            Some(StopWhy::Timeout),
+            false,
+            "cancelled/cancelled",
+        );
+        check(
+            Phase::Starting,
+            Cause::Class(ReasonClass::Lost),
+            None,
+            true,
+            "ready",
+        );
+        check(
+            Phase::Stopping(cancel()),
+            Cause::Class(ReasonClass::Lost),
+            None,
+            true,
+            "cancelled/cancelled",
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! What each input does to the board. Pure: the same board, time and input give the same decisions, byte for byte.
+
+mod admit;
+mod cancel;
+mod conclude;
+mod recover;
+mod report;
+mod retry;
+mod submit;
+mod tick;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    attempt::{Leader, Session, StopWhy, Usage},
+    board::Board,
+    capacity::{Reading, Slots},
+    id::{AttemptId, TaskId},
+    outcome::{Outcome, ReasonClass},
+    task::{Request, Task},
+    time::Now,
+};
+
+/// Something that happened, or that somebody asks for.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Submit(Box<Submission>),
+    Cancel {
+        task: TaskId,
+        reason: Option<String>,
+    },
+    /// A finished task, as the store has it, is to run again.
+    Retry {
+        task: Box<Task>,
+    },
+    Report {
+        attempt: AttemptId,
+        report: Report,
+    },
+    Reading(Reading),
+    SetSlots(Slots),
+    /// A wait for descendants begins (or ends) inside an attempt of this task.
+    WaitBegins {
+        task: TaskId,
+    },
+    WaitEnds {
+        task: TaskId,
+    },
+    /// What is left of an attempt that an earlier host started.
+    Recovered {
+        task: TaskId,
+        found: Found,
+    },
+    /// Nothing new is started from here on; what runs goes on.
+    Drain,
+    /// Time has passed.
+    Tick,
+}
+
+#[derive(Clone, Debug)]
+pub struct Submission {
+    pub id: TaskId,
+    pub request: Request,
+    /// What the executor is asked to do, JSON; stored, never read here.
+    pub spec: Arc<[u8]>,
+}
+
+/// What an attempt tells.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// A process leads it, or it needs none.
+    Started {
+        leader: Option<Leader>,
+    },
+    /// The first sign of life.
+    Alive,
+    Session(Session),
+    /// The account's service answered, so no usage limit is in force.
+    AccountWorks,
+    Progress {
+        kind: String,
+        data: String,
+    },
+    Checkpoint(Arc<[u8]>),
+    /// The executor has answered; output is drained and leftovers are ended.
+    Finishing,
+    Ended(Box<Ending>),
+}
+
+/// What the executor and the supervisor say of an attempt's end.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ending {
+    pub cause: Cause,
+    pub message: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub usage: Usage,
+    pub cost_micro_usd: Option<u64>,
+    /// The executor's results, JSON.
+    pub outputs: Option<Arc<[u8]>>,
+    /// For a usage limit: how long it lasts, where the service said so.
+    pub retry_after: Option<Duration>,
+    /// What the supervisor stopped it for, with or without a host.
+    pub stopped: Option<StopWhy>,
+    /// Nobody ever received the start: nothing of the attempt has happened.
+    pub never_received: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    Success,
+    Class(ReasonClass),
+}
+
+/// What became of an attempt while no host was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Its supervisor knows it, whether it lives or has ended.
+    Known,
+    /// Its supervisor was asked and never got the start.
+    NeverReceived,
+    /// The supervisor that had it is gone.
+    Orphaned,
+}
+
+/// What a command is answered, once its batch is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Accepted {
+        task: TaskId,
+        existing: bool,
+    },
+    Cancelling {
+        task: TaskId,
+        already: bool,
+    },
+    Retrying {
+        task: TaskId,
+        attempt: u32,
+    },
+    /// For inputs that nobody waits for.
+    Noted,
+    /// A report of an attempt that is over, or an end of something that never began: dropped.
+    Stale,
+}
+
+/// Why a command is not carried out.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("task {task} is already done: {}", .outcome.as_str())]
+    AlreadyDone { task: TaskId, outcome: Outcome },
+    #[error("no task {task}")]
+    Unknown { task: TaskId },
+    #[error("task {task} is {state}, not done")]
+    NotDone { task: TaskId, state: &'static str },
+    #[error("idempotency key `{key}` was used for {task} with a different request")]
+    IdempotencyConflict { key: String, task: TaskId },
+    #[error("a task at depth {depth} would be nested deeper than {limit}")]
+    TooDeep { depth: u32, limit: u32 },
+    #[error("task {ancestor} has {limit} unfinished descendants, which is the limit")]
+    TooManyDescendants { ancestor: TaskId, limit: usize },
+    #[error("{limit} tasks are unfinished, which is the limit")]
+    QueueFull { limit: usize },
+}
+
+impl Board {
+    /// Takes one input. Whatever it decides stands in the batch that [`Board::seal`] closes.
+    pub fn step(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
+        match input {
+            Input::Submit(submission) => self.submit(now, *submission),
+            Input::Cancel { task, reason } => self.cancel(now, task, reason),
+            Input::Retry { task } => self.retry(now, *task),
+            Input::Report { attempt, report } => Ok(self.report(now, attempt, report)),
+            Input::Reading(reading) => {
+                self.capacity.observe(reading);
+                Ok(Answer::Noted)
+            }
+            Input::SetSlots(slots) => {
+                self.capacity.limits.slots = slots;
+                Ok(Answer::Noted)
+            }
+            Input::WaitBegins { task } => Ok(self.wait_begins(task)),
+            Input::WaitEnds { task } => Ok(self.wait_ends(task)),
+            Input::Recovered { task, found } => Ok(self.recover(now, task, found)),
+            Input::Drain => {
+                self.drain = true;
+                Ok(Answer::Noted)
+            }
+            Input::Tick => {
+                self.tick(now);
+                Ok(Answer::Noted)
+            }
+        }
+    }
+
+    fn wait_begins(&mut self, task: TaskId) -> Answer {
+        if !self.running.contains(&task) {
+            return Answer::Stale;
+        }
+        *self.suspended.entry(task).or_default() += 1;
+        Answer::Noted
+    }
+
+    fn wait_ends(&mut self, task: TaskId) -> Answer {
+        let Some(waits) = self.suspended.get_mut(&task) else {
+            return Answer::Stale;
+        };
+        *waits -= 1;
+        if *waits == 0 {
+            self.suspended.remove(&task);
+        }
+        Answer::Noted
+    }
+}

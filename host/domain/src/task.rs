@@ -1,0 +1,173 @@
+//! A task: what was asked, and where it stands.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attempt::{Attempt, Phase},
+    id::{AccountKey, AttemptId, TaskId},
+    outcome::{Outcome, Reason},
+    time::Timestamp,
+};
+
+/// P0 goes first.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum Priority {
+    P0,
+    #[default]
+    P1,
+    P2,
+}
+
+/// What an attempt is expected to need until something better is known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    Agent,
+    Command,
+}
+
+/// A signal to a process group, and how long to wait before the next rung. After the last one comes KILL.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rung {
+    pub signal: String,
+    pub wait_ms: u64,
+}
+
+/// A key under which a repeated submission answers with the first task, and the digest of what was submitted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Idempotency {
+    pub key: String,
+    pub payload_digest: String,
+}
+
+/// What was asked, and what its executor's manifest adds; never changed after submission. The document for the executor (the prompt, the
+/// argv) is not here but in the store, since it may be megabytes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub executor: String,
+    pub class: Class,
+    #[serde(default)]
+    pub priority: Priority,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    pub cwd: String,
+    /// What lists show of it: the start of its prompt, script or command line.
+    pub summary: String,
+    /// The task from whose attempt this one was submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// 0 without a parent.
+    #[serde(default)]
+    pub depth: u32,
+    /// A detached task is not cancelled with its parent.
+    #[serde(default)]
+    pub detached: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<Duration>,
+    pub max_output_bytes: u64,
+    /// The name of the file that holds its environment: the digest of that file.
+    pub env_digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountKey>,
+    /// Attempts that share this key start one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_start: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Idempotency>,
+    pub ladder: Vec<Rung>,
+}
+
+/// Why a task waits for a time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingFor {
+    /// Its account is at a usage limit.
+    Account(AccountKey),
+}
+
+/// Where a task stands. What belongs to a state lives in it, so that an impossible combination cannot be written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum State {
+    Waiting {
+        until: Timestamp,
+        why: WaitingFor,
+    },
+    Ready {
+        since: Timestamp,
+    },
+    Running {
+        phase: Phase,
+        since: Timestamp,
+    },
+    Done {
+        at: Timestamp,
+        outcome: Outcome,
+        reason: Option<Reason>,
+    },
+}
+
+impl State {
+    /// The word shown to people; an assigned attempt has not begun, so its task is still `ready`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Ready { .. }
+            | Self::Running {
+                phase: Phase::Assigned,
+                ..
+            } => "ready",
+            Self::Running { .. } => "running",
+            Self::Done { .. } => "done",
+        }
+    }
+}
+
+/// A task as the board and the store hold it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub request: Arc<Request>,
+    pub created_at: Timestamp,
+    pub state: State,
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+}
+
+impl Task {
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done { .. })
+    }
+
+    pub fn phase(&self) -> Option<&Phase> {
+        match &self.state {
+            State::Running { phase, .. } => Some(phase),
+            _ => None,
+        }
+    }
+
+    /// The attempt that runs or ran last.
+    pub fn last_attempt(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// The identity of the attempt that runs or ran last.
+    pub fn last_attempt_id(&self) -> Option<AttemptId> {
+        self.last_attempt().map(|attempt| AttemptId {
+            task: self.id,
+            number: attempt.number,
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and statuses, once, for all entry points.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ErrorKind {
+    /// The request makes no sense.
+    Invalid,
+    /// What it names does not exist.
+    NotFound,
+    /// A prefix that several ids share.
+    Ambiguous,
+    /// It cannot be done to a task in this state.
+    Conflict,
+    /// A ceiling or permission forbids it.
+    Forbidden,
+    /// A limit of the host: too many tasks, nested too deep.
+    Limit,
+    /// The disk is full.
+    StoreFull,
+    /// The host is going down, or its store failed.
+    Unavailable,
+    /// A fault of Claudine.
+    Internal,
+}
+
+/// An error as every entry point shows it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub(crate) struct AppError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    /// What to do about it, where there is something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+impl AppError {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,170 @@
+//! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC, durations milliseconds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskView {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) executor: String,
+    /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
+    pub(crate) state: String,
+    /// While it runs: `starting`, `live`, `stopping`, `finishing`.
+    pub(crate) phase: Option<String>,
+    /// The original's five words: `queued`, `running`, `completed`, `failed`, `cancelled`.
+    pub(crate) status: String,
+    pub(crate) outcome: Option<String>,
+    pub(crate) reason: Option<ReasonView>,
+    pub(crate) culprit: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) held_by: Option<String>,
+    pub(crate) parent: Option<String>,
+    pub(crate) dependencies: Vec<serde_json::Value>,
+    pub(crate) group: Option<String>,
+    pub(crate) priority: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) cwd: String,
+    /// The start of its prompt, script or command line, for lists.
+    pub(crate) summary: String,
+    pub(crate) attempts: Vec<AttemptView>,
+    pub(crate) created_at: String,
+    pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// An agent's result text, else the last 64 KiB of stdout. Only in the answer to a single task.
+    pub(crate) output: Option<String>,
+    pub(crate) output_truncated: bool,
+    pub(crate) cost_usd: Option<f64>,
+    pub(crate) usage: Option<UsageView>,
+    /// What the executor was asked, as given. Only in the answer to a single task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spec: Option<serde_json::Value>,
+    /// What the executor answered beside its text. Only in the answer to a single task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outputs: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReasonView {
+    pub(crate) class: String,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AttemptView {
+    pub(crate) number: u32,
+    pub(crate) pid: Option<u32>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) reason: Option<ReasonView>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) cost_usd: Option<f64>,
+    pub(crate) usage: Option<UsageView>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageView {
+    pub(crate) wall_ms: u64,
+    pub(crate) cpu_ms: Option<u64>,
+    pub(crate) peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskList {
+    pub(crate) tasks: Vec<TaskView>,
+    /// Pass it as `before` for the next page; none on the last one.
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Delegated {
+    pub(crate) id: String,
+    /// The same request was submitted before under this idempotency key: this is its task.
+    pub(crate) existing: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cancelled {
+    pub(crate) id: String,
+    /// It was stopping already.
+    pub(crate) already: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Retried {
+    pub(crate) id: String,
+    pub(crate) attempt: u32,
+}
+
+/// What a task waits for, in words, one sentence a reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Why {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    /// Since when it is in this state.
+    pub(crate) since: String,
+    pub(crate) reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HostInfo {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    /// `unix:PATH`
+    pub(crate) url: String,
+    pub(crate) mcp_url: Option<String>,
+    pub(crate) data_dir: String,
+    pub(crate) started_at: String,
+    pub(crate) slots: String,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) draining: bool,
+    /// Pids of the supervisors that hold attempts.
+    pub(crate) supervisors: Vec<u32>,
+    /// What is not as it should be: no built-in plugins, a full disk, accounts at a limit.
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginView {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) version: String,
+    pub(crate) summary: String,
+    /// `built-in` or the path it was installed from.
+    pub(crate) origin: String,
+    pub(crate) digest: String,
+    /// `healthy`, `unhealthy`, `undetected`, `broken`.
+    pub(crate) health: String,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginDetail {
+    #[serde(flatten)]
+    pub(crate) plugin: PluginView,
+    /// What the component imports: the most it can ever do.
+    pub(crate) imports: Vec<String>,
+    /// What its manifest asks for, with its reasons.
+    pub(crate) asks: Vec<PermissionView>,
+    /// What was granted.
+    pub(crate) grants: Vec<PermissionView>,
+    pub(crate) task_schema: serde_json::Value,
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PermissionView {
+    pub(crate) kind: String,
+    pub(crate) scope: String,
+    pub(crate) why: String,
+    /// What it is worth, said plainly.
+    pub(crate) worth: String,
+}
