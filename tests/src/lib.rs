@@ -1,3 +1,18 @@
 //! What the integration tests share; the tests themselves are in `tests/tests`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub mod command;
+pub mod harness;
 pub mod messages_api;
+pub mod process;
+pub mod wait;
+
+pub use command::Ran;
+pub use harness::{HostBuilder, TestHost};
+pub use wait::wait_for;

@@ -1,0 +1,194 @@
+//! Running a command to its end, with its output kept and a deadline, so that a command that hangs fails its test instead of holding it.
+
+use std::{
+    fmt, io,
+    io::{Read, Write},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use serde_json::Value;
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub line: String,
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Ran {
+    /// Panics with both streams unless the command ended with this code.
+    #[track_caller]
+    #[must_use = "or call `check`"]
+    pub fn code(self, expected: i32) -> Self {
+        assert!(
+            self.status.code() == Some(expected),
+            "expected exit code {expected}\n{self}"
+        );
+        self
+    }
+
+    /// Panics with both streams unless the command succeeded.
+    #[track_caller]
+    #[must_use = "or call `check`"]
+    pub fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    /// `ok` for callers that need nothing more.
+    #[track_caller]
+    pub fn check(self) {
+        assert!(self.status.success(), "{self}");
+    }
+
+    /// Standard output without the line end behind it.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        std::str::from_utf8(&self.stdout)
+            .expect("stdout is UTF-8")
+            .trim_end_matches('\n')
+            .to_owned()
+    }
+
+    /// Standard error as text.
+    pub fn complaint(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        match serde_json::from_slice(&self.stdout) {
+            Ok(value) => value,
+            Err(error) => panic!("stdout is not JSON: {error}\n{self}"),
+        }
+    }
+
+    /// Panics unless standard error contains every one of these.
+    #[track_caller]
+    pub fn says(&self, pieces: &[&str]) {
+        let complaint = self.complaint();
+        for piece in pieces {
+            assert!(
+                complaint.contains(piece),
+                "stderr does not say {piece:?}\n{self}"
+            );
+        }
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}", self.line)?;
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => writeln!(f, "exit code {code}")?,
+            (None, signal) => writeln!(f, "killed by signal {signal:?}")?,
+        }
+        writeln!(f, "stdout: {}", String::from_utf8_lossy(&self.stdout))?;
+        write!(f, "stderr: {}", String::from_utf8_lossy(&self.stderr))
+    }
+}
+
+/// Runs `command` with `input` on its standard input, and kills it when it has not ended within `patience`.
+#[track_caller]
+pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Ran {
+    let line = line_of(&command);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run `{line}`: {error}"));
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
+    let (status, stdout, stderr) = thread::scope(|scope| {
+        scope.spawn(move || match stdin.write_all(input) {
+            // A command may well refuse before it has read everything.
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => panic!("cannot write to the command: {error}"),
+        });
+        let stdout = scope.spawn(move || drain(&mut stdout));
+        let stderr = scope.spawn(move || drain(&mut stderr));
+        let status = ends_within(&mut child, patience);
+        if status.is_none() {
+            child.kill().expect("our own child");
+            child.wait().expect("our own child");
+        }
+        (
+            status,
+            stdout.join().expect("reads"),
+            stderr.join().expect("reads"),
+        )
+    });
+    match status {
+        Some(status) => Ran {
+            line: shorten(line),
+            status,
+            stdout,
+            stderr,
+        },
+        None => panic!(
+            "`{}` has not ended within {} s\nstdout: {}\nstderr: {}",
+            shorten(line),
+            patience.as_secs(),
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        ),
+    }
+}
+
+fn drain(from: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).expect("a pipe can be read");
+    bytes
+}
+
+/// Waits for the child's end without a poll: its pidfd becomes readable.
+pub fn ends_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let pid = Pid::from_child(child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("our own child");
+    let timeout = Timespec {
+        tv_sec: i64::try_from(patience.as_secs()).expect("short"),
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return None,
+            Ok(_) => return Some(child.wait().expect("our own child")),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("cannot poll: {error}"),
+        }
+    }
+}
+
+fn line_of(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+fn shorten(mut line: String) -> String {
+    if line.len() > 400 {
+        let end = (0..=400)
+            .rev()
+            .find(|end| line.is_char_boundary(*end))
+            .unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}

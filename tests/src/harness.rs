@@ -1,0 +1,394 @@
+//! A host of one's own for each test: its data directory, its home and its configuration are in a temporary directory, nothing of the developer's environment reaches it, and when the test ends, nothing that
+//! belongs to it may be left alive.
+//!
+//! The harness drives the binary as a user does. It reads nothing of the host's insides but `host.json`, where a test needs the pid to kill.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    command::{self, Ran},
+    process,
+    wait::{PATIENCE, wait_at_most, wait_for},
+};
+
+/// The binary under test: `CLAUDINE_BIN`, which `cargo xtask test` sets, else the debug build of this workspace.
+pub fn binary() -> PathBuf {
+    let path = env::var_os("CLAUDINE_BIN")
+        .map_or_else(|| target_dir().join("debug/claudine"), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "there is no {}: build it with `cargo xtask build --debug`, or name a binary in CLAUDINE_BIN",
+        path.display()
+    );
+    path
+}
+
+/// Where this workspace builds to: the test binary itself is in `<target>/<profile>/deps`.
+fn target_dir() -> PathBuf {
+    let this = env::current_exe().expect("a test knows its own path");
+    this.ancestors()
+        .nth(3)
+        .expect("test binaries are in <target>/<profile>/deps")
+        .to_owned()
+}
+
+/// What a host is to be started with.
+pub struct HostBuilder {
+    variables: BTreeMap<OsString, OsString>,
+    config: Option<String>,
+    data_dir: Option<PathBuf>,
+}
+
+impl HostBuilder {
+    /// Sets a variable for every command of this host, and so for the host that the first of them starts.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.variables
+            .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// A fixed number of slots, in place of four.
+    #[must_use]
+    pub fn slots(self, slots: usize) -> Self {
+        self.env("CLAUDINE_SLOTS", slots.to_string())
+    }
+
+    /// The text of `config.toml`.
+    #[must_use]
+    pub fn config(mut self, toml: impl Into<String>) -> Self {
+        self.config = Some(toml.into());
+        self
+    }
+
+    /// A data directory elsewhere than in the test's own temporary directory.
+    #[must_use]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// Makes the directories. No host is started: the first command that needs one does.
+    #[must_use]
+    pub fn build(self) -> TestHost {
+        // A short path: a Unix socket's ends at 108 bytes.
+        let root = tempfile::Builder::new()
+            .prefix("cdn-")
+            .tempdir()
+            .expect("a temporary directory");
+        let host = TestHost {
+            data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
+            binary: binary(),
+            variables: self.variables,
+            root,
+        };
+        for dir in [
+            host.home(),
+            host.work(),
+            host.config_dir().join("claudine"),
+            host.root().join("run"),
+        ] {
+            fs::create_dir_all(dir).expect("a directory of the test's own");
+        }
+        fs::set_permissions(host.root().join("run"), fs::Permissions::from_mode(0o700))
+            .expect("a directory of the test's own");
+        if let Some(config) = self.config {
+            fs::write(host.config_dir().join("claudine/config.toml"), config)
+                .expect("a file of the test's own");
+        }
+        host
+    }
+}
+
+/// A host's directories, and the commands that reach it.
+pub struct TestHost {
+    root: TempDir,
+    data_dir: PathBuf,
+    binary: PathBuf,
+    variables: BTreeMap<OsString, OsString>,
+}
+
+impl Default for TestHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestHost {
+    /// A host with four slots.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    pub fn builder() -> HostBuilder {
+        HostBuilder {
+            variables: BTreeMap::new(),
+            config: None,
+            data_dir: None,
+        }
+        .slots(4)
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root().join("home")
+    }
+
+    /// The working directory of every command, and so of every task.
+    pub fn work(&self) -> PathBuf {
+        self.root().join("work")
+    }
+
+    pub fn config_dir(&self) -> PathBuf {
+        self.root().join("config")
+    }
+
+    /// Has later commands run another binary: an upgrade.
+    pub fn use_binary(&mut self, path: PathBuf) {
+        self.binary = path;
+    }
+
+    /// A `claudine` command with this host's environment and nothing else but `PATH`.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.other(&self.binary);
+        command.args(arguments);
+        command
+    }
+
+    /// Any other program in the same environment.
+    pub fn other(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear();
+        command.env(
+            "PATH",
+            env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        );
+        command
+            .env("HOME", self.home())
+            .env("USER", "tester")
+            .env("LANG", "C.UTF-8")
+            .env("TERM", "dumb");
+        command
+            .env("XDG_CONFIG_HOME", self.config_dir())
+            .env("XDG_STATE_HOME", self.root().join("state"));
+        command
+            .env("XDG_CACHE_HOME", self.root().join("cache"))
+            .env("XDG_RUNTIME_DIR", self.root().join("run"));
+        command
+            .env("CLAUDINE_DATA_DIR", &self.data_dir)
+            .env("RUST_BACKTRACE", "1");
+        command.envs(&self.variables).current_dir(self.work());
+        command
+    }
+
+    /// Runs a `claudine` command to its end.
+    #[track_caller]
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
+        self.run_with(arguments, b"")
+    }
+
+    /// The same with something on its standard input.
+    #[track_caller]
+    pub fn run_with<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: &[u8],
+    ) -> Ran {
+        command::run(self.command(arguments), input, 2 * PATIENCE)
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    #[track_caller]
+    pub fn text<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
+        self.run(arguments).ok().text()
+    }
+
+    /// Runs a command that must succeed, with `--json` in front of its arguments' `--`, if they have one; its answer.
+    #[track_caller]
+    pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
+        let mut arguments: Vec<OsString> = arguments
+            .into_iter()
+            .map(|argument| argument.as_ref().to_owned())
+            .collect();
+        let end = arguments
+            .iter()
+            .position(|argument| argument == "--")
+            .unwrap_or(arguments.len());
+        arguments.insert(end, "--json".into());
+        self.run(arguments).ok().json()
+    }
+
+    /// Delegates a script to `sh` and returns the task's id.
+    #[track_caller]
+    pub fn script(&self, script: &str) -> String {
+        self.text(["run", "--script", script])
+    }
+
+    /// Waits for the task's end, whatever its outcome; the task.
+    #[track_caller]
+    pub fn finished(&self, id: &str) -> Value {
+        // The exit code is the task's own, so it says nothing about the command.
+        let waited = self.run(["wait", id]);
+        let task = self.status(id);
+        assert!(
+            task["state"] == "done",
+            "`wait` returned although the task goes on: {task:#}\n{waited}"
+        );
+        task
+    }
+
+    #[track_caller]
+    pub fn status(&self, id: &str) -> Value {
+        self.json(["status", id])
+    }
+
+    /// Waits until the task is live: its process runs. Its pid.
+    #[track_caller]
+    pub fn live(&self, id: &str) -> u32 {
+        wait_for(&format!("{id} to be live"), || {
+            let task = self.status(id);
+            assert!(task["state"] != "done", "it has ended: {task:#}");
+            let attempt = task["attempts"].as_array()?.last()?.clone();
+            (task["phase"] == "live")
+                .then(|| attempt["pid"].as_u64())?
+                .and_then(|pid| u32::try_from(pid).ok())
+        })
+    }
+
+    /// Starts the host, if none runs, and returns what `up --json` says.
+    #[track_caller]
+    pub fn up(&self) -> Value {
+        self.json(["up"])
+    }
+
+    /// The pid in `host.json`, if that process is alive.
+    pub fn host_pid(&self) -> Option<u32> {
+        let text = fs::read(self.data_dir.join("host.json")).ok()?;
+        let host: Value = serde_json::from_slice(&text).ok()?;
+        let pid = u32::try_from(host["pid"].as_u64()?).ok()?;
+        process::alive(pid).then_some(pid)
+    }
+
+    /// The pids of the supervisors that are alive, as their identity files have them.
+    pub fn supervisor_pids(&self) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir(self.data_dir.join("supervisors")) else {
+            return Vec::new();
+        };
+        let identities = entries
+            .flatten()
+            .filter_map(|entry| fs::read(entry.path().join("identity.json")).ok());
+        let pids = identities
+            .filter_map(|text| serde_json::from_slice::<Value>(&text).ok()?["pid"].as_u64());
+        pids.filter_map(|pid| u32::try_from(pid).ok())
+            .filter(|pid| process::alive(*pid))
+            .collect()
+    }
+
+    /// `kill -9` of the host, by its pid; returns when it is gone. Panics when there is none.
+    #[track_caller]
+    pub fn kill_host(&self) -> u32 {
+        let pid = self.host_pid().expect("a host is running");
+        process::kill_9(pid);
+        wait_for("the killed host to be gone", || {
+            (!process::alive(pid)).then_some(())
+        });
+        pid
+    }
+
+    /// `kill -9` of every supervisor, by pid; returns when they are gone.
+    #[track_caller]
+    pub fn kill_supervisors(&self) {
+        for pid in self.supervisor_pids() {
+            process::kill_9(pid);
+            wait_for("the killed supervisor to be gone", || {
+                (!process::alive(pid)).then_some(())
+            });
+        }
+    }
+
+    /// What of this host is alive: the host itself, supervisors, tasks and what they left behind.
+    pub fn processes(&self) -> Vec<process::Found> {
+        process::of_data_dir(&self.data_dir)
+    }
+
+    /// Stops the host and its tasks and waits until nothing is left. What is left in spite of that.
+    fn end(&self) -> Vec<process::Found> {
+        if self.host_pid().is_some() {
+            let mut down = self.command(["down", "--kill"]);
+            down.stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            // Its failure shows in what is left, which is what counts.
+            if let Ok(mut down) = down.spawn()
+                && command::ends_within(&mut down, Duration::from_secs(30)).is_none()
+            {
+                process::kill_9(down.id());
+                down.wait().expect("our own child");
+            }
+        }
+        let patience = Duration::from_secs(if thread::panicking() { 2 } else { 20 });
+        if wait_at_most(patience, || self.processes().is_empty().then_some(())).is_some() {
+            return Vec::new();
+        }
+        let left = self.processes();
+        for found in &left {
+            process::kill_9(found.pid);
+        }
+        left
+    }
+
+    fn print_host_log(&self) {
+        let Ok(log) = fs::read(self.data_dir.join("host.log")) else {
+            return;
+        };
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        eprintln!("--- the end of host.log ---");
+        for line in &lines[lines.len().saturating_sub(60)..] {
+            eprintln!("{line}");
+        }
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        let left = self.end();
+        if thread::panicking() {
+            self.print_host_log();
+        }
+        if !left.is_empty() {
+            let left: Vec<String> = left
+                .iter()
+                .map(|found| format!("  {} {}", found.pid, found.command))
+                .collect();
+            let message = format!("left alive after the test:\n{}", left.join("\n"));
+            // A second panic would end the whole test run and hide the first.
+            if thread::panicking() {
+                eprintln!("{message}");
+            } else {
+                self.print_host_log();
+                panic!("{message}");
+            }
+        }
+    }
+}

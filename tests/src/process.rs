@@ -1,0 +1,90 @@
+//! Processes as `/proc` shows them: what is alive, and what carries a host's data directory in its environment or its arguments.
+
+use std::{fs, path::Path};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that was found by what it carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub pid: u32,
+    pub command: String,
+}
+
+/// Whether the process exists and has not merely been left unreaped.
+pub fn alive(pid: u32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// The letter after the command's name in `/proc/PID/stat`; the name itself may hold anything, so look behind its last parenthesis.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// When it started, in ticks since the boot: with the pid, the identity of a process.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+/// `kill -9`. That the process is gone already is no failure.
+pub fn kill_9(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Sends a signal to one process, by its id. That it is gone already is no failure.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    match kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("cannot signal process {pid:?}: {error}"),
+    }
+}
+
+/// Every living process, other than this one, that has `CLAUDINE_DATA_DIR=<dir>` in its environment or the directory in its arguments.
+pub fn of_data_dir(dir: &Path) -> Vec<Found> {
+    let dir = dir.to_str().expect("test directories are UTF-8");
+    let variable = format!("CLAUDINE_DATA_DIR={dir}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if pid == std::process::id() || !alive(pid) {
+            continue;
+        }
+        // A process may end, or belong to somebody else, between the two looks: then it is not ours.
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let carries = environment
+            .split(|byte| *byte == 0)
+            .any(|piece| piece == variable.as_bytes());
+        if carries || contains(&arguments, dir.as_bytes()) {
+            let command = String::from_utf8_lossy(&arguments)
+                .replace('\0', " ")
+                .trim_end()
+                .to_owned();
+            found.push(Found { pid, command });
+        }
+    }
+    found
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
