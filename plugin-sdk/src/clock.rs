@@ -1,0 +1,52 @@
+//! Time. An instance has no other clock, and its clock may be a scripted one.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::bindings::claudine::plugin::clock as wit;
+use crate::failure::milliseconds;
+
+/// Wall time since 1970-01-01T00:00:00Z. It may jump.
+pub fn now() -> Duration {
+    Duration::from_millis(wit::now())
+}
+
+/// Time since an arbitrary start; it never goes back and does not count while the machine is suspended. A restart of the host
+/// changes the start: do not keep it in a checkpoint.
+pub fn monotonic() -> Duration {
+    Duration::from_millis(wit::monotonic())
+}
+
+/// Waits; at most 24 hours, longer waits are cut to that.
+pub async fn sleep(duration: Duration) {
+    wit::sleep(milliseconds(duration)).await;
+}
+
+/// The result of `future`, or `None` when `limit` passed first. The future is dropped then.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    match race(future, sleep(limit)).await {
+        Either::First(output) => Some(output),
+        Either::Second(()) => None,
+    }
+}
+
+/// Which of two futures was ready first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    First(A),
+    Second(B),
+}
+
+/// Waits for whichever of two futures is ready first and drops the other; the first one wins where both are.
+pub async fn race<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = first.as_mut().poll(context) {
+            return Poll::Ready(Either::First(output));
+        }
+        second.as_mut().poll(context).map(Either::Second)
+    })
+    .await
+}

@@ -1,0 +1,151 @@
+//! The trait that a plugin implements.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::bindings::exports::claudine::plugin::lifecycle as wit;
+use crate::{Attributes, Ctx, Failure, Issue, Outcome, StopRequest, Task};
+
+/// Knows how to run one kind of task.
+///
+/// The value is made by `Default` once in each instance, and an instance serves one attempt: fields (in a `RefCell`) are state of
+/// the attempt that `run` and `stop` share. Functions without `self` are called in throw-away instances.
+#[allow(
+    async_fn_in_trait,
+    reason = "a component has one thread: nobody asks whether the futures are Send"
+)]
+pub trait Executor: Default + 'static {
+    /// What a task of this kind says, as a type. Put `#[serde(deny_unknown_fields)]` on it: a misspelt field is then refused
+    /// with its place instead of being ignored.
+    type Spec: DeserializeOwned;
+
+    fn describe() -> Description;
+
+    /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it is not what refuses a task.
+    fn task_schema() -> &'static str;
+
+    /// Checks what the type alone cannot. Called for each submission, so it must be quick; `env` is what
+    /// [`Task::env`] will be.
+    fn validate(_spec: &Self::Spec, _env: &Attributes) -> Vec<Issue> {
+        Vec::new()
+    }
+
+    /// Checks the plugin's own configuration, a JSON object.
+    fn validate_config(_config: &Value) -> Vec<Issue> {
+        Vec::new()
+    }
+
+    /// Looks at the machine: is what this plugin drives there, and does it work? [`process::probe`](crate::process::probe) is there
+    /// for it. The default says that nothing is needed.
+    async fn fingerprint() -> Health {
+        Health::healthy("needs nothing on this machine")
+    }
+
+    /// Runs an attempt. An [`Outcome`] says how the work ended, also where it failed; a [`Failure`] says that it could not be done.
+    async fn run(&self, task: Task<Self::Spec>, ctx: Ctx) -> Result<Outcome, Failure>;
+
+    /// Takes an attempt up again in a new instance, after a restart of the host or a trap. `state` is the last checkpoint, empty
+    /// where there was none.
+    ///
+    /// The default fits an executor whose attempt is one child: it waits for the last child and makes its exit status the
+    /// outcome; where no child was started yet it runs the attempt. An executor that starts several children, or reads
+    /// what they print, has to say here how to go on.
+    async fn resume(
+        &self,
+        task: Task<Self::Spec>,
+        _state: Vec<u8>,
+        ctx: Ctx,
+    ) -> Result<Outcome, Failure> {
+        match ctx.children().pop() {
+            Some(child) => Ok(child.wait().await?.into()),
+            None => self.run(task, ctx).await,
+        }
+    }
+
+    /// Called at most once, on the running instance, before the host signals the children by the ladder of the manifest; `run`
+    /// is not interrupted by it. The default leaves everything to the host.
+    async fn stop(&self, _request: StopRequest, _ctx: Ctx) {}
+}
+
+/// What the plugin says of itself. It has to agree with the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    pub name: String,
+    pub version: String,
+    /// One line for lists.
+    pub summary: String,
+}
+
+impl Description {
+    pub fn new(
+        name: impl Into<String>,
+        version: impl Into<String>,
+        summary: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            summary: summary.into(),
+        }
+    }
+}
+
+/// A fact about the machine, not about a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    status: &'static str,
+    message: String,
+    attributes: Vec<(String, String)>,
+}
+
+impl Health {
+    /// What the plugin drives is there and works. The message is one sentence: what was found.
+    pub fn healthy(message: impl Into<String>) -> Self {
+        Self::new("healthy", message.into())
+    }
+
+    /// It is there but cannot work: what is wrong, and what would help.
+    pub fn unhealthy(message: impl Into<String>) -> Self {
+        Self::new("unhealthy", message.into())
+    }
+
+    /// It is not on this machine: what is missing, and how to get it.
+    pub fn undetected(message: impl Into<String>) -> Self {
+        Self::new("undetected", message.into())
+    }
+
+    /// Adds a fact such as `version` or `path`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.push((name.into(), value.into()));
+        self
+    }
+
+    fn new(status: &'static str, message: String) -> Self {
+        Self {
+            status,
+            message,
+            attributes: Vec::new(),
+        }
+    }
+}
+
+impl From<Description> for wit::Description {
+    fn from(description: Description) -> Self {
+        Self {
+            name: description.name,
+            version: description.version,
+            summary: description.summary,
+        }
+    }
+}
+
+impl From<Health> for wit::Health {
+    fn from(health: Health) -> Self {
+        Self {
+            status: health.status.to_owned(),
+            message: health.message,
+            attributes: health.attributes,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The seam between the contract's functions and an [`Executor`].
+//!
+//! A document that does not fit its type is an issue where the contract has a place for one and a failure of class `invalid` elsewhere.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use crate::bindings::claudine::plugin::types::{Failure, Issue, Outcome};
+use crate::bindings::exports::claudine::plugin::{executor, lifecycle};
+use crate::{Attributes, Ctx, Executor, StopRequest, Task, parse, stop};
+
+/// Makes the plugin of an executor: exports the contract's functions. Once in a crate, whose `crate-type` is `cdylib`.
+///
+/// It does so for WebAssembly alone, so that the crate's unit tests build for the machine they run on.
+#[macro_export]
+macro_rules! export {
+    ($executor:ty) => {
+        #[doc(hidden)]
+        #[allow(dead_code, reason = "elsewhere than on WebAssembly nothing is exported")]
+        type ClaudinePlugin = $crate::Glue<$executor>;
+
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::export!(ClaudinePlugin with_types_in $crate::bindings);
+    };
+}
+
+/// Carries the contract's functions for an executor.
+pub struct Glue<E>(PhantomData<E>);
+
+thread_local! {
+    static INSTANCE: OnceCell<Rc<dyn Any>> = const { OnceCell::new() };
+}
+
+/// The executor of this instance, made at the first call.
+fn instance<E: Executor>() -> Rc<E> {
+    let instance = INSTANCE.with(|cell| {
+        let made = cell.get_or_init(|| {
+            report_panics();
+            Rc::new(E::default())
+        });
+        Rc::clone(made)
+    });
+    // There is one executor in a component, so the type is always the one that was put in; a new one is right in any case.
+    instance
+        .downcast()
+        .unwrap_or_else(|_| Rc::new(E::default()))
+}
+
+/// A panic ends in a trap that has no text of its own; the log gets it.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| crate::error!("{panic}")));
+}
+
+impl<E: Executor> lifecycle::Guest for Glue<E> {
+    fn describe() -> lifecycle::Description {
+        E::describe().into()
+    }
+
+    fn validate_config(config: String) -> Vec<Issue> {
+        match parse(&config) {
+            Ok(config) => E::validate_config(&config)
+                .into_iter()
+                .map(Issue::from)
+                .collect(),
+            Err(issue) => vec![issue.into()],
+        }
+    }
+
+    async fn fingerprint() -> lifecycle::Health {
+        report_panics();
+        E::fingerprint().await.into()
+    }
+}
+
+impl<E: Executor> executor::Guest for Glue<E> {
+    fn task_schema() -> String {
+        E::task_schema().to_owned()
+    }
+
+    fn validate(spec: String, env: Vec<(String, String)>) -> Vec<Issue> {
+        match parse(&spec) {
+            Ok(spec) => E::validate(&spec, &Attributes::new(env))
+                .into_iter()
+                .map(Issue::from)
+                .collect(),
+            Err(issue) => vec![issue.into()],
+        }
+    }
+
+    async fn run(task: executor::Task) -> Result<Outcome, Failure> {
+        let task = typed::<E>(task)?;
+        let outcome = instance::<E>().run(task, Ctx::new()).await?;
+        Ok(outcome.into())
+    }
+
+    async fn resume(task: executor::Task, state: Vec<u8>) -> Result<Outcome, Failure> {
+        let task = typed::<E>(task)?;
+        let outcome = instance::<E>().resume(task, state, Ctx::new()).await?;
+        Ok(outcome.into())
+    }
+
+    async fn stop(request: executor::StopRequest) {
+        let request = StopRequest::from(request);
+        stop::announce(request);
+        instance::<E>().stop(request, Ctx::new()).await;
+    }
+}
+
+fn typed<E: Executor>(task: executor::Task) -> Result<Task<E::Spec>, Failure> {
+    match parse(&task.spec) {
+        Ok(spec) => Ok(Task::new(task, spec)),
+        Err(issue) => Err(crate::Failure::from(issue).into()),
+    }
+}

@@ -1,0 +1,83 @@
+//! What a Claudine plugin is written with.
+//!
+//! A plugin is a WebAssembly component that knows how to run one kind of task. This crate hides the component model: implement
+//! [`Executor`], name the type in [`export!`], describe the plugin in a file `plugin.toml` beside `Cargo.toml`, and
+//! `claudine plugin build` makes the component.
+//!
+//! ```
+//! use claudine_plugin_sdk::{Command, Ctx, Description, Executor, Failure, Outcome, Task};
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Spec {
+//!     name: String,
+//! }
+//!
+//! #[derive(Default)]
+//! struct Greet;
+//!
+//! impl Executor for Greet {
+//!     type Spec = Spec;
+//!
+//!     fn describe() -> Description {
+//!         Description::new("greet", "1.0.0", "Says hello")
+//!     }
+//!
+//!     fn task_schema() -> &'static str {
+//!         r#"{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}"#
+//!     }
+//!
+//!     async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
+//!         let child = Command::new("echo").arg("hello").arg(task.spec.name).spawn().await?;
+//!         Ok(child.wait().await?.into())
+//!     }
+//! }
+//!
+//! claudine_plugin_sdk::export!(Greet);
+//! ```
+//!
+//! # What an instance is
+//!
+//! Each attempt has an instance of its own, with its own memory; nothing is shared between attempts and nothing outlives one. An
+//! instance may be lost at any moment: by a trap (a panic is one), by a restart of the host, or because it did not answer
+//! [`Executor::stop`] in time. Children and their output belong to the host and survive that. A new instance is then asked to
+//! [`resume`](Executor::resume) and finds them by [`Ctx::children`].
+//!
+//! # What a plugin cannot do
+//!
+//! It has no files, no network, no clock and no environment but what the modules here offer, and of these only what its manifest
+//! asks for and a grant allows. A call that is not allowed fails with [`Class::Denied`] and names the command that would
+//! grant it.
+//!
+//! # What it costs
+//!
+//! There is one thread, so a loop that never awaits holds the instance; the host ends it by a trap when its budget is used up.
+//! Memory is limited to 64 MiB. Futures of this crate may be dropped at any await: nothing is lost by it.
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod clock;
+mod ctx;
+mod executor;
+mod export;
+mod failure;
+mod log;
+mod outcome;
+pub mod process;
+mod spec;
+mod stop;
+mod task;
+
+pub use ctx::Ctx;
+pub use executor::{Description, Executor, Health};
+#[doc(hidden)]
+pub use export::Glue;
+pub use failure::{Class, Failure, Issue};
+pub use log::Level;
+#[doc(hidden)]
+pub use log::write as log_write;
+pub use outcome::Outcome;
+pub use process::{Child, Command, ExitStatus, Signal};
+pub use spec::parse;
+pub use stop::{StopReason, StopRequest};
+pub use task::{Attributes, Previous, Task};

@@ -1,0 +1,48 @@
+//! Lines for the host's log: for whoever looks after the host, not for whoever asked for the task.
+
+use std::fmt;
+
+use crate::bindings::claudine::plugin::log as wit;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Writes one line. The macros [`trace!`](crate::trace), [`debug!`](crate::debug), [`info!`](crate::info), [`warn!`](crate::warn)
+/// and [`error!`](crate::error) are the way to call it.
+pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    let level = match level {
+        Level::Trace => wit::Level::Trace,
+        Level::Debug => wit::Level::Debug,
+        Level::Info => wit::Level::Info,
+        Level::Warn => wit::Level::Warn,
+        Level::Error => wit::Level::Error,
+    };
+    wit::write(level, &message.to_string());
+}
+
+/// Writes a line of level `trace` to the host's log; arguments as for `format!`.
+#[macro_export]
+macro_rules! trace { ($($argument:tt)*) => { $crate::log_write($crate::Level::Trace, ::core::format_args!($($argument)*)) }; }
+
+/// Writes a line of level `debug` to the host's log; arguments as for `format!`.
+#[macro_export]
+macro_rules! debug { ($($argument:tt)*) => { $crate::log_write($crate::Level::Debug, ::core::format_args!($($argument)*)) }; }
+
+/// Writes a line of level `info` to the host's log; arguments as for `format!`.
+#[macro_export]
+macro_rules! info { ($($argument:tt)*) => { $crate::log_write($crate::Level::Info, ::core::format_args!($($argument)*)) }; }
+
+/// Writes a line of level `warn` to the host's log; arguments as for `format!`.
+#[macro_export]
+macro_rules! warn { ($($argument:tt)*) => { $crate::log_write($crate::Level::Warn, ::core::format_args!($($argument)*)) }; }
+
+/// Writes a line of level `error` to the host's log; arguments as for `format!`.
+#[macro_export]
+macro_rules! error { ($($argument:tt)*) => { $crate::log_write($crate::Level::Error, ::core::format_args!($($argument)*)) }; }

@@ -1,0 +1,114 @@
+//! Children of an attempt. They belong to the host: they outlive the instance, a trap and a restart of the host.
+//!
+//! Needs the permission `process` in the manifest.
+
+mod command;
+mod lines;
+mod output;
+mod status;
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::Failure;
+use crate::bindings::claudine::plugin::process as wit;
+
+pub use command::Command;
+pub use lines::{Line, Lines};
+pub use output::Output;
+pub use status::{ExitStatus, Usage};
+
+/// A child of this attempt, whether it still runs or not. Copies mean the same child; to drop one does nothing to it.
+#[derive(Clone)]
+pub struct Child(Rc<wit::Child>);
+
+impl Child {
+    pub(crate) fn new(child: wit::Child) -> Self {
+        Self(Rc::new(child))
+    }
+
+    /// Unique on this machine.
+    pub fn id(&self) -> String {
+        self.0.id()
+    }
+
+    /// Waits for its exit. Any number of calls, at any time, give the same answer. It fails with class
+    /// [`lost`](crate::Class::Lost) where the exit status is gone.
+    pub async fn wait(&self) -> Result<ExitStatus, Failure> {
+        self.0
+            .wait()
+            .await
+            .map(ExitStatus::from)
+            .map_err(Failure::from)
+    }
+
+    /// Sends a signal to its process group; to a child that has ended it does nothing.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        self.0.signal(signal.name()).map_err(Failure::from)
+    }
+
+    /// What it prints to standard output, from a byte offset on.
+    pub fn stdout(&self, from_offset: u64) -> Output {
+        Output::new(Rc::clone(&self.0), wit::Channel::Stdout, from_offset)
+    }
+
+    /// What it prints to standard error, from a byte offset on.
+    pub fn stderr(&self, from_offset: u64) -> Output {
+        Output::new(Rc::clone(&self.0), wit::Channel::Stderr, from_offset)
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Child").field(&self.id()).finish()
+    }
+}
+
+/// A signal that an executor may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Hup,
+    Int,
+    Kill,
+    Term,
+    Usr1,
+    Usr2,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hup => "HUP",
+            Self::Int => "INT",
+            Self::Kill => "KILL",
+            Self::Term => "TERM",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
+}
+
+/// What a [`probe`] found.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub status: ExitStatus,
+    /// At most 64 KiB.
+    pub stdout: Vec<u8>,
+    /// At most 64 KiB.
+    pub stderr: Vec<u8>,
+}
+
+/// Runs a command to its end, outside any attempt and with the host's environment; at most 10 s. For
+/// [`fingerprint`](crate::Executor::fingerprint).
+pub async fn probe<I>(command: impl Into<String>, args: I) -> Result<Probe, Failure>
+where
+    I: IntoIterator<Item: Into<String>>,
+{
+    let args = args.into_iter().map(Into::into).collect();
+    let output = wit::probe(command.into(), args).await?;
+    Ok(Probe {
+        status: output.status.into(),
+        stdout: output.stdout,
+        stderr: output.stderr,
+    })
+}

@@ -1,0 +1,117 @@
+//! What is to be started.
+
+use crate::bindings::claudine::plugin::process as wit;
+use crate::{Child, Failure};
+
+/// A child to be started. It gets the task's environment and working directory, and nothing on standard input, unless told otherwise.
+///
+/// Arguments reach it exactly as they are given: no shell is in between.
+#[derive(Debug)]
+#[must_use = "a command does nothing until it is spawned"]
+pub struct Command(wit::SpawnSpec);
+
+impl Command {
+    /// An absolute path, or a name that is looked up on the task's `PATH`.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self(wit::SpawnSpec {
+            command: program.into(),
+            args: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            env_remove: Vec::new(),
+            stdin: wit::Input::Empty,
+        })
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.0.args.push(arg.into());
+        self
+    }
+
+    pub fn args<I>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.0.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable, over the task's environment.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let name = name.into();
+        self.0.env.retain(|(known, _)| *known != name);
+        self.0.env.push((name, value.into()));
+        self
+    }
+
+    /// Takes a variable out.
+    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.0.env.retain(|(known, _)| *known != name);
+        self.0.env_remove.push(name);
+        self
+    }
+
+    /// Takes out everything: the child gets only what is set with [`env`](Command::env) afterwards.
+    pub fn env_clear(mut self) -> Self {
+        self.0.env.clear();
+        self.0.env_remove = vec!["*".to_owned()];
+        self
+    }
+
+    /// An absolute directory to start in.
+    pub fn current_dir(mut self, directory: impl Into<String>) -> Self {
+        self.0.cwd = Some(directory.into());
+        self
+    }
+
+    /// What it reads. The bytes are in a file before it starts, so it can never be fed half of them.
+    pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.0.stdin = wit::Input::Bytes(bytes.into());
+        self
+    }
+
+    /// Starts it in a process group of its own. Returns once it runs and its identity is on disk.
+    ///
+    /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid` (a NUL byte) or `resource`.
+    pub async fn spawn(self) -> Result<Child, Failure> {
+        wit::Child::spawn(self.0)
+            .await
+            .map(Child::new)
+            .map_err(Failure::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_a_variable_counts() {
+        let Command(spec) = Command::new("make")
+            .env("A", "1")
+            .env("A", "2")
+            .env("B", "3")
+            .env_remove("B")
+            .env("C", "4");
+        assert_eq!(
+            spec.env,
+            [
+                ("A".to_owned(), "2".to_owned()),
+                ("C".to_owned(), "4".to_owned())
+            ]
+        );
+        assert_eq!(spec.env_remove, ["B"]);
+    }
+
+    #[test]
+    fn a_cleared_environment_keeps_what_is_set_later() {
+        let Command(spec) = Command::new("make")
+            .env("A", "1")
+            .env_remove("B")
+            .env_clear()
+            .env("C", "2");
+        assert_eq!(spec.env, [("C".to_owned(), "2".to_owned())]);
+        assert_eq!(spec.env_remove, ["*"]);
+    }
+}

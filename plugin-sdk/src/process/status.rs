@@ -1,0 +1,87 @@
+//! How a child ended and what it used.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::bindings::claudine::plugin::{process, types};
+
+/// How a child ended: by a code or by a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// A missing code is never to be read as 0.
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub usage: Usage,
+}
+
+impl ExitStatus {
+    /// Whether it exited with code 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0) && self.signal.is_none()
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.signal, self.code) {
+            (Some(number), _) => match signal_name(number) {
+                Some(name) => write!(f, "killed by signal {number} ({name})"),
+                None => write!(f, "killed by signal {number}"),
+            },
+            (None, Some(code)) => write!(f, "exited with code {code}"),
+            (None, None) => f.write_str("ended with a status that nobody kept"),
+        }
+    }
+}
+
+/// The signals that mean the same on every Unix, and of the others those that people meet.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        5 => "TRAP",
+        6 => "ABRT",
+        8 => "FPE",
+        9 => "KILL",
+        11 => "SEGV",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        24 => "XCPU",
+        25 => "XFSZ",
+        31 => "SYS",
+        _ => return None,
+    })
+}
+
+/// What a child used, as the kernel counted it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub wall: Duration,
+    /// User and system time of the child and of those of its descendants that were waited for.
+    pub cpu: Option<Duration>,
+    /// The largest resident set seen for the child's process group.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+impl From<process::ExitStatus> for ExitStatus {
+    fn from(status: process::ExitStatus) -> Self {
+        Self {
+            code: status.code,
+            signal: status.signal,
+            usage: status.usage.into(),
+        }
+    }
+}
+
+impl From<types::Usage> for Usage {
+    fn from(usage: types::Usage) -> Self {
+        Self {
+            wall: Duration::from_millis(usage.wall_ms),
+            cpu: usage.cpu_ms.map(Duration::from_millis),
+            peak_rss_bytes: usage.peak_rss_bytes,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The wish that an attempt should end, on its way from the export `stop` to whoever waits for it in `run`.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::bindings::exports::claudine::plugin::executor as wit;
+
+/// Why an attempt is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    Cancelled,
+    TimedOut,
+    /// A reason that is younger than this crate.
+    Other,
+}
+
+/// The wish that an attempt should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    pub reason: StopReason,
+    /// How long the instance has before it is dropped.
+    pub grace: Duration,
+}
+
+impl From<wit::StopRequest> for StopRequest {
+    fn from(request: wit::StopRequest) -> Self {
+        let reason = match request.reason.as_str() {
+            "cancelled" => StopReason::Cancelled,
+            "timed_out" => StopReason::TimedOut,
+            _ => StopReason::Other,
+        };
+        Self {
+            reason,
+            grace: Duration::from_millis(request.grace_ms),
+        }
+    }
+}
+
+/// An instance serves one attempt, so its thread is the attempt.
+#[derive(Default)]
+struct State {
+    request: Option<StopRequest>,
+    waiting: Vec<Waker>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+/// Remembers the request and wakes everybody who waits for one.
+pub(crate) fn announce(request: StopRequest) {
+    let waiting = STATE.with_borrow_mut(|state| {
+        state.request = Some(request);
+        std::mem::take(&mut state.waiting)
+    });
+    for waker in waiting {
+        waker.wake();
+    }
+}
+
+pub(crate) fn requested() -> Option<StopRequest> {
+    STATE.with_borrow(|state| state.request)
+}
+
+pub(crate) fn wait() -> impl Future<Output = StopRequest> {
+    std::future::poll_fn(|context| {
+        STATE.with_borrow_mut(|state| {
+            if let Some(request) = state.request {
+                return Poll::Ready(request);
+            }
+            if !state
+                .waiting
+                .iter()
+                .any(|waker| waker.will_wake(context.waker()))
+            {
+                state.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_and_who_comes_later_does_not_wait() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut context = Context::from_waker(&waker);
+        let mut waiting = pin!(wait());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        assert_eq!(requested(), None);
+
+        let request = StopRequest {
+            reason: StopReason::Cancelled,
+            grace: Duration::from_secs(5),
+        };
+        announce(request);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(request));
+        assert_eq!(pin!(wait()).poll(&mut context), Poll::Ready(request));
+        assert_eq!(requested(), Some(request));
+    }
+}

@@ -1,0 +1,80 @@
+//! What an executor is given.
+
+use crate::bindings::claudine::plugin::types;
+use crate::bindings::exports::claudine::plugin::executor as wit;
+
+/// An attempt at a task.
+#[derive(Clone, Debug)]
+pub struct Task<S> {
+    /// `task_…`
+    pub id: String,
+    /// Numbered from 1.
+    pub attempt: u32,
+    /// What was asked; [`validate`](crate::Executor::validate) has accepted it.
+    pub spec: S,
+    /// The absolute directory the task works in. Children start there unless told otherwise.
+    pub workspace: String,
+    /// Those variables of the task's environment that the manifest names under `reads-env`. Children get the whole of it.
+    pub env: Attributes,
+    pub labels: Attributes,
+    /// The attempt before this one, of a task that is tried again.
+    pub previous: Option<Previous>,
+}
+
+/// How the attempt before this one ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    pub number: u32,
+    /// `failed`, `timed_out`, `cancelled`, `lost`.
+    pub outcome: String,
+    /// Its reason class.
+    pub class: crate::Class,
+    /// Its outputs as this executor gave them: a JSON object. Read it with [`parse`](crate::parse).
+    pub outputs: String,
+}
+
+impl<S> Task<S> {
+    /// The id by which the host names this attempt, unique for ever.
+    pub fn attempt_id(&self) -> String {
+        format!("{}.{}", self.id, self.attempt)
+    }
+
+    pub(crate) fn new(task: wit::Task, spec: S) -> Self {
+        Self {
+            id: task.id,
+            attempt: task.attempt,
+            spec,
+            workspace: task.workspace,
+            env: Attributes::new(task.env),
+            labels: Attributes::new(task.labels),
+            previous: task.previous.map(|previous| Previous {
+                number: previous.number,
+                outcome: previous.outcome,
+                class: crate::Class::from(previous.class.as_str()),
+                outputs: previous.outputs,
+            }),
+        }
+    }
+}
+
+/// Names and values, in the order they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(types::Attrs);
+
+impl Attributes {
+    pub fn new(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
