@@ -1,0 +1,69 @@
+//! What can go wrong with a store, told apart by what a person or the engine has to do about it.
+
+use std::{error::Error, path::PathBuf};
+
+use claudine_domain::batch::BatchNumber;
+
+use super::Epoch;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Nothing of the batch was written; this host must stop writing.
+    #[error("another host leads by now (epoch {current}; this one had {held})")]
+    Fenced { held: Epoch, current: Epoch },
+    #[error("batch {number} was to be committed after batch {last}")]
+    OutOfOrder {
+        number: BatchNumber,
+        last: BatchNumber,
+    },
+    #[error(
+        "{path} was written by a newer version: its schema is {found}, this program knows {known}"
+    )]
+    Newer {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    /// Nothing is wiped or repaired: what is left of the file may be all there is.
+    #[error("the database {path} is damaged: {detail}")]
+    Corrupt { path: PathBuf, detail: String },
+    #[error("no space is left for the database {path}")]
+    Full { path: PathBuf },
+    #[error("another process keeps the database {path} locked")]
+    Busy { path: PathBuf },
+    #[error("the database {path} cannot be written: {why}")]
+    ReadOnly { path: PathBuf, why: String },
+    #[error("{path} is on a network filesystem ({filesystem})")]
+    NetworkFilesystem { path: PathBuf, filesystem: String },
+    /// A fault of the disk, or one of ours.
+    #[error("the database {path} failed")]
+    Failed {
+        path: PathBuf,
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// What to do about it, where there is something a person can do.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Newer { .. } => Some(
+                "use the newer claudine, or another data directory (--data-dir); the database was left as it is",
+            ),
+            Self::Corrupt { .. } => Some(
+                "nothing was changed; keep a copy of the file with its -wal and -shm, then restore a backup or try `sqlite3 FILE .recover`, or move all three away to begin anew",
+            ),
+            Self::Full { .. } => Some("free some space; nothing that was accepted is lost"),
+            Self::Busy { .. } => {
+                Some("end the program that has it open, such as a sqlite3 shell or a backup")
+            }
+            Self::ReadOnly { .. } => Some(
+                "the data directory and the files in it must belong to this user and be writable",
+            ),
+            Self::NetworkFilesystem { .. } => {
+                Some("choose a data directory on a local disk with --data-dir or CLAUDINE_DATA_DIR")
+            }
+            Self::Fenced { .. } | Self::OutOfOrder { .. } | Self::Failed { .. } => None,
+        }
+    }
+}

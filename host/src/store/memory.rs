@@ -1,0 +1,281 @@
+//! A store that ends with the process: what the engine's tests run on, and the plain statement of what a store does.
+//!
+//! It walks through everything it holds where `sqlite` has an index, so that the two can be compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use claudine_domain::{
+    account::Parked,
+    batch::{Batch, BatchNumber, DocumentKey},
+    board::{Remembered, Stored},
+    event::Event,
+    id::{AccountKey, TaskId},
+    task::{State, Task},
+    time::Timestamp,
+};
+
+use super::{
+    Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, StatusFilter, Store, StoreError,
+    reference::Reference,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStore(Mutex<Content>);
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    epoch: u64,
+    last_batch: BatchNumber,
+    last_event: Sequence,
+    tasks: BTreeMap<TaskId, Task>,
+    documents: BTreeMap<DocumentKey, Vec<u8>>,
+    accounts: BTreeMap<AccountKey, Parked>,
+    events: BTreeMap<Sequence, Event>,
+    failures_to_come: u32,
+}
+
+impl MemoryStore {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next `count` commits fail as on a full disk.
+    pub(crate) fn fail_commits(&self, count: u32) {
+        self.content().failures_to_come = count;
+    }
+
+    /// A panic under the lock leaves the content as it was before a verb or after it: batches are applied to a copy.
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn check_epoch(&self, epoch: Epoch) -> Result<(), StoreError> {
+        let current = Epoch(self.epoch);
+        if epoch == current {
+            Ok(())
+        } else {
+            Err(StoreError::Fenced {
+                held: epoch,
+                current,
+            })
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) {
+        self.last_batch = batch.number;
+        for task in &batch.tasks {
+            self.tasks.insert(task.id, Task::clone(task));
+        }
+        for (key, bytes) in &batch.documents {
+            self.documents.insert(*key, bytes.to_vec());
+        }
+        for (key, parked) in &batch.accounts {
+            match parked {
+                Some(parked) => self.accounts.insert(key.clone(), parked.clone()),
+                None => self.accounts.remove(key),
+            };
+        }
+        for event in &batch.events {
+            self.last_event += 1;
+            self.events.insert(self.last_event, event.clone());
+        }
+    }
+
+    fn remembered(&self, since: Timestamp) -> Vec<(String, Remembered)> {
+        let keyed = self.tasks.values().filter_map(|task| {
+            let idempotency = task.request.idempotency.as_ref()?;
+            let remembered = Remembered {
+                task: task.id,
+                payload_digest: idempotency.payload_digest.clone(),
+                at: task.created_at,
+            };
+            (task.created_at >= since).then(|| (idempotency.key.clone(), remembered))
+        });
+        let mut keyed: Vec<_> = keyed.collect();
+        keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));
+        // A key may have been used again once it was forgotten: the later task is the one it stands for.
+        let newest: BTreeMap<_, _> = keyed.into_iter().collect();
+        newest.into_iter().collect()
+    }
+
+    fn newest_of_name(&self, name: &str) -> Option<TaskId> {
+        let named = || {
+            let newest_first = self.tasks.values().rev();
+            newest_first.filter(|task| task.request.name.as_deref() == Some(name))
+        };
+        let unfinished = named().find(|task| !task.is_done());
+        unfinished.or_else(|| named().next()).map(|task| task.id)
+    }
+
+    fn may_go(&self, task: &Task, older_than: Timestamp) -> bool {
+        let State::Done { at, .. } = task.state else {
+            return false;
+        };
+        let is_parent = || {
+            let mut unfinished = self.tasks.values().filter(|other| !other.is_done());
+            unfinished.any(|other| other.request.parent == Some(task.id))
+        };
+        task.created_at < older_than && at < older_than && !is_parent()
+    }
+
+    fn remove(&mut self, id: TaskId) {
+        self.tasks.remove(&id);
+        self.documents.retain(|key, _| task_of(*key) != id);
+        self.events.retain(|_, event| event.task != id);
+    }
+}
+
+fn task_of(key: DocumentKey) -> TaskId {
+    match key {
+        DocumentKey::Spec(task) => task,
+        DocumentKey::Outputs(attempt) | DocumentKey::Checkpoint(attempt) => attempt.task,
+    }
+}
+
+fn passes(task: &Task, filter: &Filter) -> bool {
+    let request = &task.request;
+    let status = match filter.status {
+        None => true,
+        Some(StatusFilter::Done) => task.is_done(),
+        Some(StatusFilter::Is(status)) => Status::of(task) == status,
+    };
+    let label = filter
+        .label
+        .as_ref()
+        .is_none_or(|(key, value)| request.labels.get(key) == Some(value));
+    status
+        && label
+        && (filter.name.is_none() || request.name == filter.name)
+        && (filter.parent.is_none() || request.parent == filter.parent)
+        && filter.before.is_none_or(|before| task.id < before)
+        && filter
+            .executor
+            .as_ref()
+            .is_none_or(|executor| request.executor == *executor)
+}
+
+impl Store for MemoryStore {
+    fn lead(&self) -> Result<Epoch, StoreError> {
+        let mut content = self.content();
+        content.epoch += 1;
+        Ok(Epoch(content.epoch))
+    }
+
+    fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
+        let content = self.content();
+        let unfinished = content.tasks.values().filter(|task| !task.is_done());
+        Ok(Stored {
+            unfinished: unfinished.cloned().collect(),
+            accounts: content.accounts.clone().into_iter().collect(),
+            remembered: content.remembered(remember_since),
+            last_batch: content.last_batch,
+        })
+    }
+
+    fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
+        let mut content = self.content();
+        content.check_epoch(epoch)?;
+        if content.failures_to_come > 0 {
+            content.failures_to_come -= 1;
+            let path = PathBuf::from("memory");
+            return Err(StoreError::Full { path });
+        }
+        if batch.number <= content.last_batch {
+            return Err(StoreError::OutOfOrder {
+                number: batch.number,
+                last: content.last_batch,
+            });
+        }
+        content.apply(batch);
+        Ok(())
+    }
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        Ok(self.content().tasks.get(&id).cloned())
+    }
+
+    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError> {
+        let content = self.content();
+        let Reference { name, ids } = Reference::parse(reference);
+        if let Some(id) = name.and_then(|name| content.newest_of_name(name)) {
+            return Ok(Resolved::Found(id));
+        }
+        let Some((low, high)) = ids else {
+            return Ok(Resolved::NotFound);
+        };
+        let newest_first = content.tasks.range(low..=high).rev();
+        Ok(Resolved::of_matches(
+            newest_first.map(|(id, _)| *id).collect(),
+        ))
+    }
+
+    fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
+        let content = self.content();
+        let newest_first = content.tasks.values().rev();
+        let passing = newest_first.filter(|task| passes(task, filter));
+        Ok(Page::cut(passing.take(limit + 1).cloned().collect(), limit))
+    }
+
+    fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        let content = self.content();
+        let count = |status| {
+            let of_it = content
+                .tasks
+                .values()
+                .filter(|task| Status::of(task) == status);
+            (status, of_it.count() as u64)
+        };
+        let all = Status::all().map(count);
+        Ok(all.filter(|(_, count)| *count > 0).collect())
+    }
+
+    fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.content().documents.get(&key).cloned())
+    }
+
+    fn events_after(
+        &self,
+        sequence: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, Event)>, StoreError> {
+        let content = self.content();
+        let after = content.events.range(sequence + 1..).take(limit);
+        Ok(after.map(|(at, event)| (*at, event.clone())).collect())
+    }
+
+    fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
+        let content = self.content();
+        let digests = content.tasks.values().map(|task| &task.request.env_digest);
+        let sorted: BTreeSet<_> = digests.cloned().collect();
+        Ok(sorted.into_iter().collect())
+    }
+
+    fn prune(
+        &self,
+        epoch: Epoch,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pruned>, StoreError> {
+        let mut content = self.content();
+        content.check_epoch(epoch)?;
+        let oldest_first = content.tasks.values();
+        let gone: Vec<_> = oldest_first
+            .filter(|task| content.may_go(task, older_than))
+            .take(limit)
+            .map(|task| Pruned {
+                task: task.id,
+                attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
+            })
+            .collect();
+        for pruned in &gone {
+            content.remove(pruned.task);
+        }
+        Ok(gone)
+    }
+}

@@ -1,0 +1,169 @@
+//! Where work outlives the host: a narrow port of domain verbs, and what can go wrong behind it.
+//!
+//! No SQL and no row type leaves a back end. All of it is synchronous: the engine commits from a thread of its own, and readers call from
+//! blocking threads, so a back end needs no runtime and a slow disk holds up nobody else. Two back ends pass one suite (`conformance`):
+//! `sqlite`, which the host runs on, and `memory`, which the engine's tests run on.
+//!
+//! A store decides nothing. It refuses a batch only where the writer is not the leader any more, or where the disk does.
+
+mod error;
+mod filter;
+mod reference;
+
+#[cfg(test)]
+pub(crate) mod memory;
+
+use std::fmt;
+
+use claudine_domain::{
+    attempt::Phase,
+    batch::{Batch, DocumentKey},
+    board::Stored,
+    event::Event,
+    id::TaskId,
+    outcome::Outcome,
+    task::{State, Task},
+    time::Timestamp,
+};
+
+pub(crate) use error::StoreError;
+pub(crate) use filter::{Filter, StatusFilter};
+pub(crate) use reference::Resolved;
+
+/// The fencing number of whoever may write. Each leadership has a higher one than the last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The place of an event among all events, from 1 upwards without gaps; never given twice, even where events were pruned.
+pub(crate) type Sequence = u64;
+
+/// Durable tasks, documents, events and accounts.
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Takes leadership: raises the epoch, after which whoever led before can commit no more.
+    fn lead(&self) -> Result<Epoch, StoreError>;
+
+    /// Reads all that a board is made of. Idempotency keys are those of tasks created at or after `remember_since`.
+    fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError>;
+
+    /// Makes a batch durable, whole or not at all. It is refused where `epoch` is not the current one, or where its number is not above
+    /// that of the last batch; both are checked inside the transaction.
+    fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
+
+    /// Finds the task a person means by an id, by the beginning of one, or by a name: see [`reference`].
+    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError>;
+
+    /// Tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
+    fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
+
+    /// How many tasks there are of each status. Statuses that no task has are left out.
+    fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError>;
+
+    fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Events after `sequence`, oldest first.
+    fn events_after(
+        &self,
+        sequence: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, Event)>, StoreError>;
+
+    /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
+    fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their documents
+    /// and events. An unfinished task stays, and so does whoever is the parent of one. The limit bounds how long commits have to wait;
+    /// there may be more to remove as long as `limit` tasks come back.
+    fn prune(
+        &self,
+        epoch: Epoch,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pruned>, StoreError>;
+}
+
+/// A task that is gone, and what it may have left outside the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pruned {
+    pub(crate) task: TaskId,
+    /// The numbers of its attempts, whose logs may go.
+    pub(crate) attempts: Vec<u32>,
+}
+
+/// A part of a list.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Page {
+    pub(crate) tasks: Vec<Task>,
+    /// Goes into [`Filter::before`] for the next page; `None` on the last one.
+    pub(crate) next: Option<TaskId>,
+}
+
+impl Page {
+    /// Makes a page of up to `limit + 1` tasks: whether there is one too many tells whether there is a next page.
+    fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
+        let more = tasks.len() > limit;
+        tasks.truncate(limit);
+        let next = tasks.last().filter(|_| more).map(|task| task.id);
+        Self { tasks, next }
+    }
+}
+
+/// Where a task stands, without what belongs to it: what lists are filtered by and counts are grouped by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Status {
+    Waiting,
+    /// Also an attempt that is assigned but has not begun, as everywhere a person sees a state.
+    Ready,
+    Running,
+    Done(Outcome),
+}
+
+/// Every way a task can end.
+const OUTCOMES: [Outcome; 7] = [
+    Outcome::Succeeded,
+    Outcome::Failed,
+    Outcome::TimedOut,
+    Outcome::Cancelled,
+    Outcome::Skipped,
+    Outcome::UpstreamFailed,
+    Outcome::Lost,
+];
+
+impl Status {
+    /// Every status, in the order in which counts are given.
+    fn all() -> impl Iterator<Item = Self> {
+        let unfinished = [Self::Waiting, Self::Ready, Self::Running];
+        unfinished
+            .into_iter()
+            .chain(OUTCOMES.into_iter().map(Self::Done))
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Done(outcome) => outcome.as_str(),
+        }
+    }
+
+    pub(crate) fn of(task: &Task) -> Self {
+        match &task.state {
+            State::Done { outcome, .. } => Self::Done(*outcome),
+            State::Waiting { .. } => Self::Waiting,
+            State::Ready { .. } => Self::Ready,
+            State::Running {
+                phase: Phase::Assigned,
+                ..
+            } => Self::Ready,
+            State::Running { .. } => Self::Running,
+        }
+    }
+}
