@@ -1,0 +1,183 @@
+//! Habits whose breach has never been right.
+
+use crate::{
+    nothing,
+    sources::{self, Source},
+};
+
+/// Longer files are split by verb.
+const LINES_MAX: usize = 600;
+
+/// Names that say nothing of what a thing does.
+const EMPTY_NOUNS: &[&str] = &[
+    "Manager",
+    "Service",
+    "Helper",
+    "Util",
+    "Utils",
+    "Processor",
+    "Wrapper",
+    "Handler",
+];
+
+/// Who may read the time or let it pass, beside the clock, and why.
+const CLOCKS: &[(&str, &str)] = &[
+    ("host/src/clock.rs", "the clock itself"),
+    (
+        "host/src/plugin/epoch.rs",
+        "a thread outside the runtime ticks for guests that hold it",
+    ),
+    (
+        "host/src/supervise/",
+        "a process of its own, which enforces deadlines without the host",
+    ),
+    (
+        "host/src/api/client/",
+        "runs in the caller's process, beside no host",
+    ),
+    (
+        "host/src/api/cli/",
+        "runs in the caller's process, beside no host",
+    ),
+];
+
+/// Who may read the environment, beside the configuration, and why.
+const ENVIRONMENTS: &[(&str, &str)] = &[
+    ("host/src/config.rs", "the configuration itself"),
+    ("host/src/main.rs", "hands the arguments on"),
+    ("host/src/lib.rs", "hands the arguments on"),
+    (
+        "host/src/api/cli/",
+        "the caller's environment becomes the task's",
+    ),
+    (
+        "host/src/api/client/",
+        "the caller's environment says which host is meant",
+    ),
+    (
+        "host/src/api/mcp/",
+        "the environment of `claudine mcp` becomes the task's",
+    ),
+    (
+        "host/src/supervise/",
+        "a process of its own, which drops what it was started with",
+    ),
+];
+
+/// Where the tests may let time pass: behind a condition and a deadline.
+const PATIENT: &[&str] = &["tests/src/wait.rs"];
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let missing = |source: &Source| !source.text.trim_start().starts_with("//!");
+    let breaches: Vec<_> = sources::all()
+        .iter()
+        .filter(|source| missing(source))
+        .map(|source| source.breach(0, "no `//!` at its head"))
+        .collect();
+    nothing("a file begins with its purpose", &breaches);
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let sources = sources::all();
+    let long = sources.iter().filter(|source| source.length() > LINES_MAX);
+    let breaches: Vec<_> = long
+        .map(|source| source.breach(0, format!("{} lines without its tests", source.length())))
+        .collect();
+    nothing("a file has at most 600 lines beside its tests", &breaches);
+}
+
+#[test]
+fn names_say_what_a_thing_does() {
+    let mut breaches = Vec::new();
+    for source in sources::all() {
+        for kind in ["struct ", "trait ", "enum "] {
+            for at in source.code.match_indices(kind).map(|(at, _)| at) {
+                let name: String = source.code[at + kind.len()..]
+                    .chars()
+                    .take_while(char::is_ascii_alphanumeric)
+                    .collect();
+                if EMPTY_NOUNS.iter().any(|noun| name.ends_with(noun)) {
+                    breaches.push(source.breach(at, format!("`{name}`")));
+                }
+            }
+        }
+    }
+    nothing("a name says what the thing does", &breaches);
+}
+
+#[test]
+fn nothing_is_left_unwritten() {
+    let mut breaches = Vec::new();
+    for source in sources::all() {
+        for piece in ["todo!(", "unimplemented!(", "#[ignore", "dbg!("] {
+            breaches.extend(
+                source
+                    .code
+                    .match_indices(piece)
+                    .map(|(at, _)| source.breach(at, piece)),
+            );
+        }
+    }
+    nothing(
+        "nothing is left to be written, and no test left out",
+        &breaches,
+    );
+}
+
+#[test]
+fn only_the_clock_knows_the_time() {
+    let pieces = [
+        "Instant::now(",
+        "SystemTime::now(",
+        "Timestamp::now(",
+        "thread::sleep(",
+        "time::sleep(",
+        "sleep_until(",
+        "clock_gettime(",
+    ];
+    let breaches = outside(&sources::below("host/src/"), &pieces, CLOCKS);
+    nothing("only clock.rs reads the time or sleeps", &breaches);
+}
+
+#[test]
+fn only_the_configuration_reads_the_environment() {
+    let pieces = [
+        "env::var(",
+        "env::var_os(",
+        "env::vars(",
+        "env::vars_os(",
+        "env::set_var(",
+        "env::remove_var(",
+    ];
+    let breaches = outside(&sources::below("host/src/"), &pieces, ENVIRONMENTS);
+    nothing("only config.rs reads the environment", &breaches);
+}
+
+#[test]
+fn tests_wait_for_conditions() {
+    let mut breaches = Vec::new();
+    for source in sources::all() {
+        for piece in ["thread::sleep(", "time::sleep("] {
+            let places = source.code.match_indices(piece).map(|(at, _)| at);
+            let places =
+                places.filter(|at| source.is_test(*at) && !PATIENT.contains(&source.path.as_str()));
+            breaches.extend(places.map(|at| source.breach(at, piece)));
+        }
+    }
+    nothing("a test waits for a condition, never for a time", &breaches);
+}
+
+fn outside(sources: &[Source], pieces: &[&str], homes: &[(&str, &str)]) -> Vec<sources::Breach> {
+    let mut breaches = Vec::new();
+    for source in sources
+        .iter()
+        .filter(|source| !homes.iter().any(|(home, _)| source.path.starts_with(home)))
+    {
+        for piece in pieces {
+            breaches.extend(source.places(piece).map(|at| source.breach(at, *piece)));
+        }
+    }
+    breaches
+}

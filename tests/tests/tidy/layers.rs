@@ -1,0 +1,219 @@
+//! Who may use whom. The table is the architecture: `domain ← store, engine ← app ← api ← lib`, with `supervise`, `plugin` and `sample` as implementations of the engine's ports that only `lib.rs` wires.
+
+use crate::{
+    nothing,
+    scan::words,
+    sources::{self, Breach, Source},
+};
+
+/// A layer of the host, and the modules of the host it may name beside itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("host/src/clock.rs", &[]),
+    ("host/src/config.rs", &[]),
+    ("host/src/telemetry.rs", &["clock"]),
+    ("host/src/sample", &["clock", "engine"]),
+    ("host/src/store/", &["clock"]),
+    ("host/src/engine/", &["clock", "store"]),
+    ("host/src/supervise/", &["clock", "engine"]),
+    ("host/src/plugin/", &["clock", "engine"]),
+    ("host/src/app/", &["clock", "config", "engine", "store"]),
+    ("host/src/api/", &["app", "clock", "config"]),
+];
+
+/// Uses that the table does not have, each with the reason for it.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+/// Crates that only one place may name.
+const AT_HOME: &[(&str, &[&str])] = &[
+    ("rusqlite", &["host/src/store/sqlite"]),
+    ("wasmtime", &["host/src/plugin/"]),
+    ("wasmtime_wasi", &["host/src/plugin/"]),
+    ("clap", &["host/src/api/cli"]),
+    ("clap_complete", &["host/src/api/cli"]),
+    ("rmcp", &["host/src/api/mcp", "xtask/"]),
+    ("axum", &["host/src/api/rest", "tests/src/messages_api"]),
+    (
+        "hyper",
+        &[
+            "host/src/api/rest",
+            "host/src/api/client",
+            "tests/src/messages_api",
+        ],
+    ),
+    ("sysinfo", &["host/src/sample"]),
+];
+
+/// What the domain may not name: it has no clock, no input, no output, no threads.
+const NOT_IN_DOMAIN: &[&str] = &[
+    "tokio",
+    "tracing",
+    "std::fs",
+    "std::env",
+    "std::net",
+    "std::io",
+    "std::process",
+    "std::thread",
+    "Instant",
+    "SystemTime",
+    "async",
+];
+
+#[test]
+fn each_layer_uses_only_what_it_may() {
+    let mut breaches = Vec::new();
+    for source in sources::below("host/src/") {
+        let layer = LAYERS
+            .iter()
+            .find(|(path, _)| source.path.starts_with(path));
+        let Some((path, allowed)) = layer else {
+            if !matches!(source.path.as_str(), "host/src/lib.rs" | "host/src/main.rs") {
+                breaches.push(source.breach(0, "belongs to no layer of the table"));
+            }
+            continue;
+        };
+        let own = path
+            .trim_start_matches("host/src/")
+            .trim_end_matches('/')
+            .trim_end_matches(".rs");
+        for (at, module) in modules_named(&source) {
+            let excepted = EXCEPTIONS
+                .iter()
+                .any(|(file, used, _)| source.path == *file && module == *used);
+            if module != own
+                && !allowed.contains(&module.as_str())
+                && !excepted
+                && !source.is_test(at)
+            {
+                breaches.push(source.breach(
+                    at,
+                    format!("`{own}` uses `crate::{module}`; it may use {allowed:?}"),
+                ));
+            }
+        }
+    }
+    nothing(
+        "a layer uses only the layers below it (the table is in tests/tests/tidy/layers.rs)",
+        &breaches,
+    );
+}
+
+#[test]
+fn each_foreign_crate_stays_at_home() {
+    let mut breaches = Vec::new();
+    for source in sources::all() {
+        for (at, word) in words(&source.code) {
+            let Some((name, homes)) = AT_HOME.iter().find(|(name, _)| *name == word) else {
+                continue;
+            };
+            // A path or a `use` names the crate; a variable of the same name does not matter.
+            let is_path = source.code[at + word.len()..].starts_with("::")
+                || source.code[..at].ends_with("use ");
+            if is_path && !homes.iter().any(|home| source.path.starts_with(home)) {
+                breaches.push(source.breach(at, format!("`{name}` belongs in {homes:?}")));
+            }
+        }
+    }
+    nothing(
+        "a foreign crate is named only in the folder that wraps it",
+        &breaches,
+    );
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let mut breaches = Vec::new();
+    for source in sources::below("host/domain/src/") {
+        for name in NOT_IN_DOMAIN {
+            let places = source
+                .places(name)
+                .filter(|at| is_whole_word(&source, *at, name));
+            breaches
+                .extend(places.map(|at| source.breach(at, format!("the domain names `{name}`"))));
+        }
+    }
+    nothing(
+        "the domain has no clock, no input or output, and nothing asynchronous",
+        &breaches,
+    );
+}
+
+fn is_whole_word(source: &Source, at: usize, name: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !source.code[..at].ends_with(is_word) && !source.code[at + name.len()..].starts_with(is_word)
+}
+
+/// The top-level modules of the host that a file names, by `crate::…` or by as many `super::` as lead to the root.
+fn modules_named(source: &Source) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in source.code.match_indices("crate::") {
+        if !source.code[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            found.extend(
+                heads(&source.code[at + "crate::".len()..])
+                    .into_iter()
+                    .map(|module| (at, module)),
+            );
+        }
+    }
+    let up = "super::".repeat(depth(&source.path));
+    for (at, _) in source.code.match_indices(&up) {
+        let rest = &source.code[at + up.len()..];
+        if !source.code[..at].ends_with("super::") && !rest.starts_with("super::") {
+            found.extend(heads(rest).into_iter().map(|module| (at, module)));
+        }
+    }
+    // Types and functions that lib.rs itself defines are no modules.
+    found.retain(|(_, module)| module.starts_with(|c: char| c.is_ascii_lowercase()));
+    found
+}
+
+/// How many `super::` lead from a file of the host to the root of its crate.
+fn depth(path: &str) -> usize {
+    let inside = path
+        .trim_start_matches("host/src/")
+        .trim_end_matches(".rs")
+        .trim_end_matches("/mod");
+    inside.split('/').count()
+}
+
+/// The first name of a path, or the first names of each path in a group.
+fn heads(path: &str) -> Vec<String> {
+    let name = |text: &str| {
+        text.trim_start()
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect::<String>()
+    };
+    let Some(group) = path.strip_prefix('{') else {
+        return vec![name(path)];
+    };
+    let mut depth = 0;
+    let mut members = vec![String::new()];
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => members.push(String::new()),
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        members.last_mut().unwrap().push(c);
+    }
+    members
+        .iter()
+        .map(|member| name(member.trim_start_matches(',')))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn paths_are_read() {
+    let check = |path: &str, expected: &[&str]| assert_eq!(heads(path), expected, "{path}");
+    check("store::Store;", &["store"]);
+    check(
+        "{clock::Clock, engine::{self, port::{A, B}}, store};",
+        &["clock", "engine", "store"],
+    );
+    check("{\n    app,\n    config::Config,\n}", &["app", "config"]);
+    let breaches: [Breach; 0] = [];
+    nothing("an empty list is no failure", &breaches);
+}

@@ -1,0 +1,30 @@
+//! The house rules that a machine can check, read from the sources. Each failure names the rule, the file and the line.
+//!
+//! What takes judgement is not here: these rules are the architecture (who may use whom) and a few habits whose breach has never been right.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod habits;
+mod layers;
+mod scan;
+mod sources;
+mod unused;
+
+use std::fmt::Write;
+
+use sources::Breach;
+
+/// Fails with the list of breaches, unless it is empty.
+#[track_caller]
+fn nothing(rule: &str, breaches: &[Breach]) {
+    let mut list = String::new();
+    for Breach { file, line, what } in breaches {
+        writeln!(list, "  {file}:{line}: {what}").unwrap();
+    }
+    assert!(breaches.is_empty(), "{rule}\n{list}");
+}

@@ -1,0 +1,154 @@
+//! Telling code from comments and text in Rust sources, well enough for rules about names: a scanner, not a parser.
+
+/// The source with every comment, string and character literal blanked out; lines and columns stay where they are.
+pub(crate) fn code_only(source: &str) -> String {
+    let bytes = source.as_bytes();
+    let mut code = String::with_capacity(source.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = literal_end(bytes, at);
+        if end > at {
+            code.extend(
+                source[at..end]
+                    .chars()
+                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
+            );
+            at = end;
+        } else {
+            let c = source[at..].chars().next().unwrap();
+            code.push(c);
+            at += c.len_utf8();
+        }
+    }
+    code
+}
+
+/// The end of the comment or literal that begins at `at`; `at` itself where none begins.
+fn literal_end(bytes: &[u8], at: usize) -> usize {
+    let rest = &bytes[at..];
+    let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+    match rest {
+        [b'/', b'/', ..] => at + rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len()),
+        [b'/', b'*', ..] => block_comment_end(bytes, at),
+        [b'"', ..] => string_end(bytes, at),
+        [b'r' | b'b' | b'c', ..] if !word_before => raw_string_end(bytes, at),
+        [b'\'', b'\\', ..] => character_end(bytes, at + 2),
+        // A lifetime has no quote behind its first letter; a character literal has one within four bytes.
+        [b'\'', ..] => {
+            let next = std::str::from_utf8(&rest[1..rest.len().min(5)]);
+            let letter = match next {
+                Ok(text) => text.chars().next(),
+                Err(error) => std::str::from_utf8(&rest[1..=error.valid_up_to()])
+                    .ok()
+                    .and_then(|text| text.chars().next()),
+            };
+            match letter {
+                Some(letter) if rest.get(1 + letter.len_utf8()) == Some(&b'\'') => {
+                    at + 2 + letter.len_utf8()
+                }
+                _ => at,
+            }
+        }
+        _ => at,
+    }
+}
+
+fn block_comment_end(bytes: &[u8], start: usize) -> usize {
+    let mut depth = 0;
+    let mut at = start;
+    while at < bytes.len() {
+        match bytes[at..] {
+            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
+            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    bytes.len()
+}
+
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `c"…"`; otherwise `start`.
+fn raw_string_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while at < start + 2 && matches!(bytes.get(at), Some(b'r' | b'b' | b'c')) {
+        at += 1;
+    }
+    let raw = bytes[start..at].contains(&b'r');
+    let hashes = bytes[at..].iter().take_while(|b| **b == b'#').count();
+    if bytes.get(at + hashes) != Some(&b'"') || (hashes > 0 && !raw) {
+        return start;
+    }
+    if !raw {
+        return string_end(bytes, at);
+    }
+    let mut closing = vec![b'"'];
+    closing.extend(std::iter::repeat_n(b'#', hashes));
+    let body = at + hashes + 1;
+    let length = bytes[body..]
+        .windows(closing.len())
+        .position(|window| window == closing);
+    length.map_or(bytes.len(), |length| body + length + closing.len())
+}
+
+fn character_end(bytes: &[u8], escaped: usize) -> usize {
+    let close = bytes[escaped + 1..].iter().position(|b| *b == b'\'');
+    close.map_or(bytes.len(), |close| escaped + close + 2)
+}
+
+/// Where the block that opens behind `from` closes, as an offset into code without literals.
+pub(crate) fn block_end(code: &str, from: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, c) in code[from..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return Some(from + at + 1),
+            '}' => depth = depth.checked_sub(1)?,
+            ';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The identifiers of some code, with their offsets.
+pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + code[at..].find(is_word)?;
+        let end = code[start..]
+            .find(|c| !is_word(c))
+            .map_or(code.len(), |length| start + length);
+        at = end;
+        Some((start, &code[start..end]))
+    })
+}
+
+#[test]
+fn code_is_told_from_text() {
+    let check = |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
+    check("a // b\nc", "a     \nc");
+    check("a /* b /* c */ d */ e", "a                   e");
+    check(r#"f("x // y")"#, "f(        )");
+    check(r##"f(r#"a "quoted" b"#, g)"##, "f(                 , g)");
+    check(r#"f(b"x", br"\")"#, "f(    ,      )");
+    check(
+        r"match c { '\'' => '{', '\n' => x::<'a>() }",
+        "match c {      =>    ,      => x::<'a>() }",
+    );
+    check("for r in b {}", "for r in b {}");
+}

@@ -1,0 +1,191 @@
+//! The project's Rust sources: where they are, which of their lines are tests.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::scan::{block_end, code_only};
+
+/// A place where a rule is broken.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    pub(crate) file: String,
+    pub(crate) line: usize,
+    pub(crate) what: String,
+}
+
+/// One source file.
+pub(crate) struct Source {
+    /// From the root of the checkout, with slashes.
+    pub(crate) path: String,
+    pub(crate) text: String,
+    /// The text without comments and literals.
+    pub(crate) code: String,
+    /// Offsets of the blocks that are compiled for tests only; the whole file, for a file of tests.
+    tests: Vec<std::ops::Range<usize>>,
+}
+
+impl Source {
+    pub(crate) fn breach(&self, offset: usize, what: impl Into<String>) -> Breach {
+        Breach {
+            file: self.path.clone(),
+            line: self.line_of(offset),
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
+        self.code[..offset].matches('\n').count() + 1
+    }
+
+    /// Whether the code at this offset is compiled for tests only.
+    pub(crate) fn is_test(&self, offset: usize) -> bool {
+        self.tests.iter().any(|range| range.contains(&offset))
+    }
+
+    /// The lines that are not tests.
+    pub(crate) fn length(&self) -> usize {
+        let mut offset = 0;
+        let mut lines = 0;
+        for line in self.code.split_inclusive('\n') {
+            lines += usize::from(!self.is_test(offset));
+            offset += line.len();
+        }
+        lines
+    }
+
+    /// Every offset at which `piece` stands in code that is not a test.
+    pub(crate) fn places<'s>(&'s self, piece: &'s str) -> impl Iterator<Item = usize> + 's {
+        self.code
+            .match_indices(piece)
+            .map(|(at, _)| at)
+            .filter(|at| !self.is_test(*at))
+    }
+}
+
+/// Every Rust file of the checkout.
+pub(crate) fn all() -> Vec<Source> {
+    let root = root();
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    let mut sources: Vec<Source> = paths.iter().map(|path| read(&root, path)).collect();
+    let test_files = test_files(&sources);
+    for source in &mut sources {
+        if source.path.starts_with("tests/")
+            || source.path.contains("/tests/")
+            || test_files.contains(&source.path)
+        {
+            source.tests = std::iter::once(0..usize::MAX).collect();
+        }
+    }
+    assert!(
+        sources.len() > 20,
+        "the sources are not where they were: only {} files under {}",
+        sources.len(),
+        root.display()
+    );
+    sources
+}
+
+/// Those below one directory.
+pub(crate) fn below(dir: &str) -> Vec<Source> {
+    all()
+        .into_iter()
+        .filter(|source| source.path.starts_with(dir))
+        .collect()
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
+                walk(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn read(root: &Path, path: &Path) -> Source {
+    let text = fs::read_to_string(path).unwrap();
+    let code = code_only(&text);
+    let tests = test_blocks(&code);
+    let path = path
+        .strip_prefix(root)
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    Source {
+        path,
+        text,
+        code,
+        tests,
+    }
+}
+
+fn test_blocks(code: &str) -> Vec<std::ops::Range<usize>> {
+    let marks = code.match_indices("#[cfg(test)]").map(|(at, _)| at);
+    marks
+        .filter_map(|at| Some(at..block_end(code, at)?))
+        .collect()
+}
+
+/// The files behind `#[cfg(test)] mod name;`, directories included.
+fn test_files(sources: &[Source]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for source in sources {
+        for (at, mark) in source.code.match_indices("#[cfg(test)]") {
+            let rest = source.code[at + mark.len()..].trim_start();
+            let Some((_, rest)) = rest
+                .split_once("mod ")
+                .filter(|(before, _)| before.is_empty() || *before == "pub(crate) ")
+            else {
+                continue;
+            };
+            let Some(name) = rest
+                .split_once(';')
+                .map(|(name, _)| name)
+                .filter(|name| !name.contains('{'))
+            else {
+                continue;
+            };
+            let dir = module_dir(&source.path);
+            let inside = format!("{dir}/{name}/");
+            found.insert(format!("{dir}/{name}.rs"));
+            found.extend(
+                sources
+                    .iter()
+                    .map(|source| &source.path)
+                    .filter(|path| path.starts_with(&inside))
+                    .cloned(),
+            );
+        }
+    }
+    found
+}
+
+/// Where the modules declared in a file are.
+fn module_dir(path: &str) -> String {
+    let stem = path.trim_end_matches(".rs");
+    let name = stem.rsplit('/').next().unwrap();
+    if matches!(name, "mod" | "lib" | "main") {
+        stem[..stem.len() - name.len() - 1].to_owned()
+    } else {
+        stem.to_owned()
+    }
+}

@@ -1,0 +1,31 @@
+//! Public functions that nobody calls. Inside a package the compiler finds them; across packages, and for `pub(crate)` in a library, it cannot always.
+
+use std::collections::HashMap;
+
+use crate::{nothing, scan::words, sources};
+
+#[test]
+fn public_functions_are_called() {
+    let sources = sources::all();
+    let mut mentions: HashMap<&str, usize> = HashMap::new();
+    for source in &sources {
+        // Documentation counts: an example in it is a use.
+        for (_, word) in words(&source.text) {
+            *mentions.entry(word).or_default() += 1;
+        }
+    }
+    let mut breaches = Vec::new();
+    for source in &sources {
+        for (at, name) in words(&source.code) {
+            let line_start = source.code[..at]
+                .rfind('\n')
+                .map_or(0, |newline| newline + 1);
+            let before = source.code[line_start..at].trim_start();
+            let public = before.starts_with("pub ") || before.starts_with("pub(");
+            if public && before.ends_with("fn ") && mentions.get(name) == Some(&1) {
+                breaches.push(source.breach(at, format!("`{name}` is never called")));
+            }
+        }
+    }
+    nothing("a public function has a caller", &breaches);
+}
