@@ -94,19 +94,19 @@ pub(crate) struct ListFilter {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogQuery {
-    /// `stdout` or `stderr`; both where it is not given.
+    /// `stdout` or `stderr`; both, as they were read, where it is not given.
     #[serde(default)]
     pub(crate) stream: Option<String>,
-    /// The last attempt where it is not given.
+    /// The last attempt where it is not given; where there is none yet, nothing, or, with `follow`, the first one as soon as it starts.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
     /// Only the last so many lines.
     #[serde(default)]
     pub(crate) tail: Option<u64>,
-    /// From this byte of the chosen stream on.
+    /// From this byte of the chosen sequence on: where a reader takes up again. Not together with `tail`.
     #[serde(default)]
     pub(crate) offset: Option<u64>,
-    /// Go on until the attempt has ended.
+    /// Go on as output comes, through later attempts, until the task has ended; with `attempt` given, until that attempt has.
     #[serde(default)]
     pub(crate) follow: bool,
 }

@@ -103,6 +103,40 @@ pub(crate) struct Retried {
     pub(crate) attempt: u32,
 }
 
+/// One of a task's two streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogChannel {
+    Stdout,
+    Stderr,
+}
+
+/// A part of a task's output, as `logs` gives it piece by piece.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LogPiece {
+    /// What follows is of this attempt, and offsets count from its start. Before the first piece, and again where a follower goes on to the next attempt.
+    Attempt(u32),
+    Bytes {
+        channel: LogChannel,
+        /// Of the first byte, in the sequence that was asked for.
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    /// So many bytes were left out here, because the output is over its cap.
+    Gap { offset: u64, bytes: u64 },
+}
+
+/// The last lines of both streams, as text: what is not UTF-8 is replaced.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct LogLines {
+    pub(crate) id: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// Lines in `stdout` and `stderr` as given here.
+    pub(crate) stdout_lines: u64,
+    pub(crate) stderr_lines: u64,
+}
+
 /// What a task waits for, in words, one sentence a reason.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Why {
