@@ -1,0 +1,287 @@
+//! An attempt under way: starts `claude`, follows what it prints, and sees to it that it ends.
+//!
+//! A run that has printed its result may live on for as long as a background command of the agent does; it gets a grace and is then
+//! ended here. Stops that somebody asks for are the host's (INT, TERM, KILL by the ladder of the manifest): a second INT from here
+//! would only hurry the agent past its own cleaning up.
+
+use std::time::Duration;
+
+use claudine_plugin_sdk::process::Lines;
+use claudine_plugin_sdk::{
+    Child, Class, Command, Ctx, ExitStatus, Failure, Outcome, Signal, Task, clock, process::Line,
+    warn,
+};
+
+use crate::Config;
+use crate::checkpoint::Checkpoint;
+use crate::outcome::{Ending, outcome};
+use crate::spec::{Spec, root_bypass};
+use crate::start::{Earlier, Start};
+use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
+
+/// How long a process may live on after its result.
+const AFTER_RESULT: Duration = Duration::from_secs(15);
+
+/// Between the signals that end it then.
+const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
+
+/// A checkpoint is a write to the disk; an attempt that is taken up reads this much of its output twice.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
+
+/// Odd lines that are told; a program that prints nothing but such lines would flood the host's log.
+const MOST_ODD_LINES_TOLD: u32 = 5;
+
+/// The lines of standard error are for people, and one of them is shown.
+const LONGEST_COMPLAINT_BYTES: usize = 400;
+
+pub(crate) struct Attempt {
+    pub(crate) task: Task<Spec>,
+    pub(crate) config: Config,
+    pub(crate) ctx: Ctx,
+}
+
+impl Attempt {
+    pub(crate) async fn run(&self) -> Result<Outcome, Failure> {
+        let start = Start::of(&self.task);
+        let child = self.spawn(&start).await?;
+        self.follow(start, child, Checkpoint::default(), None).await
+    }
+
+    /// Goes on with the child that was started last, in a new instance.
+    pub(crate) async fn resume(&self, state: &[u8]) -> Result<Outcome, Failure> {
+        let mut children = self.ctx.children();
+        let count = children.len();
+        let Some(child) = children.pop() else {
+            return self.run().await;
+        };
+        // There is a second child only where the session of the first one was gone.
+        let checkpoint = Checkpoint::read(state, count - 1);
+        match children.pop() {
+            None => {
+                self.follow(Start::of(&self.task), child, checkpoint, None)
+                    .await
+            }
+            Some(first) => {
+                let why = self.read_again(&first).await.no_session();
+                self.follow(Start::fresh(&self.task), child, checkpoint, why)
+                    .await
+            }
+        }
+    }
+
+    async fn spawn(&self, start: &Start) -> Result<Child, Failure> {
+        let spec = &self.task.spec;
+        let mode = spec
+            .permission_mode
+            .or(self.config.permission_mode)
+            .unwrap_or_default();
+        if let Some(refusal) = root_bypass(mode, &self.task.env) {
+            return Err(Failure::new(
+                Class::Invalid,
+                format!("the permission mode {refusal}"),
+            ));
+        }
+        let model = spec.model.as_deref().or(self.config.model.as_deref());
+        let child = Command::new("claude")
+            .args(start.arguments(spec, model, mode))
+            .stdin_bytes(start.input(spec))
+            .spawn()
+            .await;
+        child.map_err(|mut failure| {
+            if failure.class == Class::Spawn {
+                failure.message = format!("{}; {}", failure.message, crate::INSTALL_ADVICE);
+            }
+            failure
+        })
+    }
+
+    /// Reads a child to its end; where it found no session to go on with, starts one that needs none.
+    async fn follow(
+        &self,
+        start: Start,
+        child: Child,
+        checkpoint: Checkpoint,
+        fresh_session_reason: Option<String>,
+    ) -> Result<Outcome, Failure> {
+        let number = checkpoint.child;
+        let (transcript, status) = self.read(&child, checkpoint).await?;
+        match (transcript.no_session(), &start) {
+            (Some(why), Start::Again { .. }) if self.ctx.stop_requested().is_none() => {
+                let fresh = Start::fresh(&self.task);
+                let child = self.spawn(&fresh).await?;
+                let (transcript, status) =
+                    self.read(&child, Checkpoint::of_child(number + 1)).await?;
+                Ok(self
+                    .end(&fresh, &child, &transcript, status, Some(why))
+                    .await)
+            }
+            (Some(why), Start::Named { session_id }) => Ok(Outcome::failed(
+                Class::Invalid,
+                format!("the session {session_id} cannot be resumed: {why}"),
+            )
+            .exit(&status)),
+            _ => Ok(self
+                .end(&start, &child, &transcript, status, fresh_session_reason)
+                .await),
+        }
+    }
+
+    async fn end(
+        &self,
+        start: &Start,
+        child: &Child,
+        transcript: &Transcript,
+        status: ExitStatus,
+        fresh_session_reason: Option<String>,
+    ) -> Outcome {
+        let is_resumed = !matches!(start, Start::Fresh { .. });
+        let earlier = self
+            .task
+            .previous
+            .as_ref()
+            .filter(|_| is_resumed)
+            .map(Earlier::of);
+        let ending = Ending {
+            status,
+            complaint: match transcript.results.last {
+                Some(_) => None,
+                None => complaint(child).await,
+            },
+            now: clock::now(),
+            fail_on_denied: self.task.spec.fail_on_denied,
+            known_cost_before_usd: earlier.and_then(|earlier| earlier.total_cost_usd),
+            is_resumed,
+            fresh_session_reason,
+        };
+        outcome(transcript, &ending)
+    }
+
+    /// Follows the child's output from the checkpoint on until it has ended, by itself or, some time after its result, by force.
+    async fn read(
+        &self,
+        child: &Child,
+        mut checkpoint: Checkpoint,
+    ) -> Result<(Transcript, ExitStatus), Failure> {
+        let mut lines = child.stdout(checkpoint.offset).lines(LONGEST_LINE_BYTES);
+        let mut checkpointed_at = clock::monotonic();
+        let mut rest_since = None;
+        let mut odd_lines = 0;
+        loop {
+            let line = match next_line(&mut lines, rest_since).await {
+                Next::Line(line) => line,
+                Next::End => return Ok((checkpoint.transcript, child.wait().await?)),
+                Next::GraceOver => return Ok((checkpoint.transcript, end_by_force(child).await?)),
+            };
+            let note = checkpoint.transcript.take(&line);
+            let begins = note == Note::Began;
+            self.tell(note, &checkpoint.transcript, &mut odd_lines);
+            rest_since = match (checkpoint.transcript.results.is_at_rest, rest_since) {
+                (false, _) => None,
+                (true, None) => Some(clock::monotonic()),
+                (true, since) => since,
+            };
+            if checkpoint.transcript.has_result() {
+                // A result is not kept in a checkpoint: the next instance has to read it.
+                continue;
+            }
+            checkpoint.offset = line.end_offset;
+            let now = clock::monotonic();
+            if begins || now.saturating_sub(checkpointed_at) >= BETWEEN_CHECKPOINTS {
+                checkpointed_at = now;
+                self.save(&checkpoint).await;
+            }
+        }
+    }
+
+    /// An attempt goes on without its checkpoint.
+    async fn save(&self, checkpoint: &Checkpoint) {
+        let saved = match checkpoint.to_bytes() {
+            Ok(bytes) => self
+                .ctx
+                .checkpoint(&bytes)
+                .await
+                .map_err(|failure| failure.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = saved {
+            warn!("the checkpoint was not stored: {error}");
+        }
+    }
+
+    fn tell(&self, note: Note, transcript: &Transcript, odd_lines: &mut u32) {
+        match note {
+            Note::Nothing => {}
+            Note::Began => {
+                self.ctx.alive();
+                if let Some(session_id) = &transcript.session_id {
+                    self.ctx.session(session_id, transcript.model.as_deref());
+                }
+            }
+            Note::Phase(text) => self.ctx.phase(&text),
+            Note::Ended => self.ctx.phase("ending"),
+            Note::Odd(what) => {
+                *odd_lines += 1;
+                if *odd_lines <= MOST_ODD_LINES_TOLD {
+                    warn!("{}: {what}", self.task.attempt_id());
+                }
+            }
+        }
+    }
+
+    /// The transcript of a child that has ended.
+    async fn read_again(&self, child: &Child) -> Transcript {
+        let mut transcript = Transcript::default();
+        let mut lines = child.stdout(0).lines(LONGEST_LINE_BYTES);
+        while let Some(line) = lines.next().await {
+            transcript.take(&line);
+        }
+        transcript
+    }
+}
+
+enum Next {
+    Line(Line),
+    End,
+    /// Nothing came for long enough after a result.
+    GraceOver,
+}
+
+async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Next {
+    let next = match rest_since {
+        None => Some(lines.next().await),
+        Some(since) => {
+            let left = (since + AFTER_RESULT).saturating_sub(clock::monotonic());
+            clock::timeout(left, lines.next()).await
+        }
+    };
+    match next {
+        Some(Some(line)) => Next::Line(line),
+        Some(None) => Next::End,
+        None => Next::GraceOver,
+    }
+}
+
+/// INT, TERM and KILL with time between them. What the agent's commands leave behind the host looks for.
+async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
+    for signal in [Signal::Int, Signal::Term] {
+        child.signal(signal)?;
+        if let Some(status) = clock::timeout(BETWEEN_SIGNALS, child.wait()).await {
+            return status;
+        }
+    }
+    child.signal(Signal::Kill)?;
+    child.wait().await
+}
+
+/// The last line of standard error that says something.
+async fn complaint(child: &Child) -> Option<String> {
+    let mut lines = child.stderr(0).lines(LONGEST_COMPLAINT_BYTES);
+    let mut last = None;
+    while let Some(line) = lines.next().await {
+        let text = line.text().trim().trim_end_matches('.').to_owned();
+        if !text.is_empty() {
+            last = Some(text);
+        }
+    }
+    last
+}

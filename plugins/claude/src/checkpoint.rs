@@ -1,0 +1,73 @@
+//! What an instance leaves for the one that takes its attempt up.
+//!
+//! A checkpoint that is missing or unreadable costs time, nothing else: the output is read from its beginning again.
+
+use claudine_plugin_sdk::warn;
+use serde::{Deserialize, Serialize};
+
+use crate::transcript::Transcript;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    /// The child it is about, counted from 0 in the order of their start.
+    pub(crate) child: usize,
+    /// The first byte of its standard output that is not in the transcript.
+    pub(crate) offset: u64,
+    pub(crate) transcript: Transcript,
+}
+
+impl Checkpoint {
+    pub(crate) fn of_child(child: usize) -> Self {
+        Self {
+            child,
+            ..Self::default()
+        }
+    }
+
+    /// The checkpoint if it is about this child.
+    pub(crate) fn read(state: &[u8], child: usize) -> Self {
+        if state.is_empty() {
+            return Self::of_child(child);
+        }
+        match serde_json::from_slice::<Self>(state) {
+            Ok(checkpoint) if checkpoint.child == child => checkpoint,
+            Ok(_) => Self::of_child(child),
+            Err(error) => {
+                warn!(
+                    "the checkpoint cannot be read ({error}): reading the output from its beginning"
+                );
+                Self::of_child(child)
+            }
+        }
+    }
+
+    /// Its bytes, which `read` takes.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::transcript::tests::{fixture, read};
+
+    #[test]
+    fn a_checkpoint_is_for_one_child() {
+        let (transcript, _) = read(fixture!("text"));
+        let bytes = Checkpoint {
+            child: 1,
+            offset: 77,
+            transcript,
+        }
+        .to_bytes()
+        .unwrap();
+        assert_eq!(Checkpoint::read(&bytes, 1).offset, 77);
+        assert!(Checkpoint::read(&bytes, 1).transcript.session_id.is_some());
+        assert_eq!(Checkpoint::read(&bytes, 0).offset, 0);
+        assert!(Checkpoint::read(&bytes, 0).transcript.session_id.is_none());
+        assert_eq!(Checkpoint::read(b"", 0).offset, 0);
+    }
+}

@@ -1,0 +1,193 @@
+//! Delegates a task to Claude Code, run headless.
+//!
+//! `claude` prints its events as JSON lines; this executor follows them, tells the host what the agent does, and decides by them how
+//! the attempt ended. It relies on the public behaviour of the command line alone (measured with [`KNOWN_VERSION`]), and says so where
+//! a version behaves otherwise.
+//!
+//! It keeps no conversation, no credentials and no account: where a login is, and what a usage limit means for other tasks, is the host's
+//! knowledge by the manifest's `[account]`.
+
+mod attempt;
+mod checkpoint;
+mod outcome;
+mod phase;
+mod spec;
+mod start;
+mod stream;
+mod transcript;
+
+use attempt::Attempt;
+use claudine_plugin_sdk::process::{Probe, probe};
+use claudine_plugin_sdk::{
+    Attributes, Class, Ctx, Description, Executor, Failure, Health, Issue, Outcome, Task,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use spec::{PermissionMode, Spec};
+
+/// The version whose behaviour the tests hold true.
+pub(crate) const KNOWN_VERSION: &str = "2.1.330";
+
+pub(crate) const INSTALL_ADVICE: &str =
+    "install it with `npm install -g @anthropic-ai/claude-code`";
+
+#[derive(Default)]
+struct Claude;
+
+/// The table `[plugins.claude]`: what holds where a task says nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    model: Option<String>,
+    permission_mode: Option<PermissionMode>,
+}
+
+impl Executor for Claude {
+    type Spec = Spec;
+
+    fn describe() -> Description {
+        Description::new(
+            "claude",
+            env!("CARGO_PKG_VERSION"),
+            "Delegates a task to Claude Code",
+        )
+    }
+
+    fn task_schema() -> &'static str {
+        include_str!("schema.json")
+    }
+
+    fn validate(spec: &Spec, env: &Attributes) -> Vec<Issue> {
+        spec.issues(env)
+    }
+
+    fn validate_config(config: &Value) -> Vec<Issue> {
+        claudine_plugin_sdk::parse::<Config>(&config.to_string())
+            .err()
+            .into_iter()
+            .collect()
+    }
+
+    async fn fingerprint() -> Health {
+        match probe("claude", ["--version"]).await {
+            Ok(output) => health(&output),
+            Err(failure) if failure.class == Class::Spawn => {
+                Health::undetected(format!("claude was not found: {failure}; {INSTALL_ADVICE}"))
+            }
+            Err(failure) => {
+                Health::unhealthy(format!("`claude --version` could not be run: {failure}"))
+            }
+        }
+    }
+
+    async fn run(&self, task: Task<Spec>, ctx: Ctx) -> Result<Outcome, Failure> {
+        let config = ctx.config()?;
+        Attempt { task, config, ctx }.run().await
+    }
+
+    async fn resume(&self, task: Task<Spec>, state: Vec<u8>, ctx: Ctx) -> Result<Outcome, Failure> {
+        let config = ctx.config()?;
+        Attempt { task, config, ctx }.resume(&state).await
+    }
+
+    // `stop` is the default: the host signals the agent by the ladder of the manifest, INT first.
+}
+
+/// `2.1.330 (Claude Code)` is what it prints.
+fn health(output: &Probe) -> Health {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .strip_suffix("(Claude Code)\n")
+        .or_else(|| text.strip_suffix("(Claude Code)"))
+        .map(str::trim);
+    match version {
+        Some(version) if output.status.success() => {
+            Health::healthy(format!("Claude Code {version}"))
+                .with("version", version)
+                .with("known_version", KNOWN_VERSION)
+        }
+        _ => Health::unhealthy(format!(
+            "`claude --version` {} and printed {:?}, which is not Claude Code; {INSTALL_ADVICE}",
+            output.status,
+            phase::one_line(&text)
+        )),
+    }
+}
+
+claudine_plugin_sdk::export!(Claude);
+
+#[cfg(test)]
+mod tests {
+    use claudine_plugin_sdk::ExitStatus;
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(stdout: &str, code: i32, expected: &Health) {
+        let status = ExitStatus {
+            code: Some(code),
+            ..ExitStatus::default()
+        };
+        let output = Probe {
+            status,
+            stdout: stdout.as_bytes().to_vec(),
+            stderr: Vec::new(),
+        };
+        assert_eq!(health(&output), *expected, "{stdout:?}");
+    }
+
+    #[test]
+    fn the_version_is_read_and_anything_else_is_not_claude_code() {
+        let healthy = Health::healthy("Claude Code 2.1.330")
+            .with("version", "2.1.330")
+            .with("known_version", KNOWN_VERSION);
+        check("2.1.330 (Claude Code)\n", 0, &healthy);
+        let other = "`claude --version` exited with code 0 and printed \"hello\", which is not Claude Code; ";
+        check(
+            "hello\n",
+            0,
+            &Health::unhealthy(format!("{other}{INSTALL_ADVICE}")),
+        );
+    }
+
+    #[test]
+    fn the_schema_names_every_field() -> Result<(), serde_json::Error> {
+        let schema: Value = serde_json::from_str(Claude::task_schema())?;
+        let mut spec = json!({
+            "model": "opus", "permission_mode": "plan", "allowed_tools": ["Edit"], "append_system_prompt": "x", "max_turns": 1,
+            "max_budget_usd": 1.5, "fail_on_denied": true, "resume_session": "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1", "extra_args": ["-x"],
+        });
+        spec["prompt"] = "x".into();
+        let mut named: Vec<String> = schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut known: Vec<String> = spec
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
+        named.sort();
+        known.sort();
+        assert_eq!(named, known);
+        let spec: Spec = serde_json::from_value(spec)?;
+        assert_eq!(spec.issues(&Attributes::default()), []);
+        Ok(())
+    }
+
+    #[test]
+    fn the_configuration_is_checked() {
+        assert_eq!(
+            Claude::validate_config(&json!({"permission_mode": "plan"})),
+            []
+        );
+        let issues = Claude::validate_config(&json!({"mode": "plan"}));
+        assert!(
+            issues[0].message.contains("unknown field `mode`"),
+            "{issues:?}"
+        );
+    }
+}

@@ -1,0 +1,616 @@
+//! From what Claude Code said, and how its process ended, to the outcome of the attempt.
+//!
+//! `is_error` comes first: every failure of the API also says `subtype: success`. The exit code decides nothing: it is 0 after an
+//! interrupt and 143 after TERM, and a run that has printed its result may be ended by force. Who asked for a stop is the host's
+//! knowledge; it turns the outcome of a stopped attempt into `cancelled` or `timed_out`.
+
+use std::time::Duration;
+
+use claudine_plugin_sdk::{Class, ExitStatus, Outcome};
+use serde_json::{Value, json};
+
+use crate::stream::{Denial, Verdict};
+use crate::transcript::Transcript;
+
+/// The service's clock and ours may differ, and a limit is not lifted to the second.
+const AFTER_RESET: Duration = Duration::from_mins(1);
+
+/// More denials than this say nothing new.
+const MOST_DENIALS: usize = 50;
+
+/// A tool's input may hold a whole file.
+const LONGEST_DENIED_INPUT_BYTES: usize = 4096;
+
+/// What the outcome is made of, beside the transcript.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) status: ExitStatus,
+    /// The last words on standard error, read only where there is no result.
+    pub(crate) complaint: Option<String>,
+    /// Wall time since 1970.
+    pub(crate) now: Duration,
+    pub(crate) fail_on_denied: bool,
+    /// The session's cost before this attempt, as the attempt before it knew it.
+    pub(crate) known_cost_before_usd: Option<f64>,
+    /// Whether an earlier session was taken up.
+    pub(crate) is_resumed: bool,
+    /// Why an earlier session was not taken up although it should have been.
+    pub(crate) fresh_session_reason: Option<String>,
+}
+
+pub(crate) fn outcome(transcript: &Transcript, ending: &Ending) -> Outcome {
+    let (cause, summary) = match (&transcript.results.misread, &transcript.results.last) {
+        (Some(error), _) => (
+            Some(Class::Plugin),
+            unknown(
+                transcript,
+                &format!("a result of an unknown shape: {error}"),
+            ),
+        ),
+        (None, Some(verdict)) => judge(transcript, verdict, ending),
+        (None, None) => no_result(transcript, ending),
+    };
+    let outcome = match cause {
+        None => Outcome::success(summary),
+        Some(class) => Outcome::failed(class, summary),
+    };
+    let outcome = match retry_after(&outcome, transcript, ending.now) {
+        Some(wait) => outcome.retry_after(wait),
+        None => outcome,
+    };
+    outputs(outcome.exit(&ending.status), transcript, ending)
+}
+
+type Judgement = (Option<Class>, String);
+
+fn judge(transcript: &Transcript, verdict: &Verdict, ending: &Ending) -> Judgement {
+    match (verdict.is_error, verdict.subtype.as_deref()) {
+        (Some(false), Some("success")) => success(verdict, ending),
+        (Some(false), subtype) => {
+            let what = format!(
+                "a result without an error and yet of subtype `{}`",
+                subtype.unwrap_or("none")
+            );
+            (Some(Class::Plugin), unknown(transcript, &what))
+        }
+        (None, _) => (
+            Some(Class::Plugin),
+            unknown(transcript, "a result without `is_error`"),
+        ),
+        (Some(true), _) => (
+            Some(failure_class(transcript, verdict)),
+            failure_text(verdict),
+        ),
+    }
+}
+
+fn success(verdict: &Verdict, ending: &Ending) -> Judgement {
+    let denied = verdict.permission_denials.as_deref().unwrap_or_default();
+    let Some(first) = denied.first() else {
+        return (None, "completed".to_owned());
+    };
+    let text = format!(
+        "{} tool call{} denied, the first one {}",
+        denied.len(),
+        if denied.len() == 1 { " was" } else { "s were" },
+        first.tool_name
+    );
+    if ending.fail_on_denied {
+        (Some(Class::Permission), text)
+    } else {
+        (None, format!("completed; {text}"))
+    }
+}
+
+fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
+    let status = verdict.api_error_status;
+    let reason = verdict.terminal_reason.as_deref().unwrap_or_default();
+    match (status, reason, transcript.api_fault.as_deref()) {
+        (Some(429), ..) => Class::RateLimit,
+        (_, "api_error", _) if transcript.limit.is_some() => Class::RateLimit,
+        (_, "prompt_too_long" | "blocking_limit" | "image_error", _) => Class::Invalid,
+        (_, "max_turns", _) => Class::MaxTurns,
+        (_, "budget_exhausted", _) => Class::Budget,
+        // Nobody who asks the host for a stop sees this: someone else has interrupted the agent.
+        (_, "aborted_tools" | "aborted_streaming", _) => Class::Signal,
+        (Some(401 | 403), ..) | (_, _, Some("authentication_failed" | "billing_error")) => {
+            Class::Auth
+        }
+        (Some(408 | 500..), ..) => Class::Network,
+        (Some(400..), ..) => Class::Invalid,
+        // An API that did not answer: refused, cut, timed out.
+        (_, "api_error", _) => Class::Network,
+        _ => Class::Exit,
+    }
+}
+
+fn failure_text(verdict: &Verdict) -> String {
+    let said = verdict
+        .result
+        .as_deref()
+        .or_else(|| verdict.errors.as_deref()?.first().map(String::as_str));
+    let reason = verdict
+        .terminal_reason
+        .as_deref()
+        .or(verdict.subtype.as_deref());
+    match (said.map(str::trim).filter(|text| !text.is_empty()), reason) {
+        (Some(text), _) => text.trim_end_matches('.').to_owned(),
+        (None, Some(reason)) => format!("the run ended with `{reason}`"),
+        (None, None) => "the run ended with an error that was not named".to_owned(),
+    }
+}
+
+fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
+    let cause = if ending.status.signal.is_some() {
+        Class::Signal
+    } else {
+        Class::NoResult
+    };
+    let mut text = format!("claude {} without a result", ending.status);
+    if let Some(complaint) = &ending.complaint {
+        text = format!("{text}: {complaint}");
+    } else if transcript.session_id.is_none() && transcript.lines_skipped > 0 {
+        text = format!(
+            "{text}; none of the {} lines it printed is an event",
+            transcript.lines_skipped
+        );
+    }
+    (Some(cause), text)
+}
+
+/// A message for a version that behaves otherwise than those this plugin was written for.
+fn unknown(transcript: &Transcript, what: &str) -> String {
+    let version = transcript
+        .version
+        .as_deref()
+        .unwrap_or("of an unknown version");
+    format!(
+        "Claude Code {version} printed {what}; this executor knows {}",
+        crate::KNOWN_VERSION
+    )
+}
+
+/// How long until the account's limit ends, where it said so. A moment that has passed says nothing about the refusal just seen.
+fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Option<Duration> {
+    if outcome.cause != Some(Class::RateLimit) {
+        return None;
+    }
+    let resets_at = transcript.limit.as_ref()?.resets_at_s?;
+    let resets_at = Duration::try_from_secs_f64(resets_at).ok()?;
+    Some(resets_at.checked_sub(now)? + AFTER_RESET)
+}
+
+fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcome {
+    let verdict = transcript.results.last.as_ref();
+    let is_answer = verdict.is_some_and(|verdict| verdict.is_error == Some(false));
+    let denials = verdict
+        .and_then(|verdict| verdict.permission_denials.as_deref())
+        .unwrap_or_default();
+    let total_usd = verdict.and_then(|verdict| verdict.total_cost_usd);
+    let before_usd = transcript
+        .results
+        .cost_before_usd
+        .or(ending.known_cost_before_usd);
+    let session_id = transcript
+        .session_id
+        .as_deref()
+        .or_else(|| verdict?.session_id.as_deref());
+    let facts = [
+        (
+            "result",
+            verdict
+                .filter(|_| is_answer)
+                .and_then(|verdict| verdict.result.as_deref())
+                .map(Value::from),
+        ),
+        ("session_id", session_id.map(Value::from)),
+        ("model", transcript.model.as_deref().map(Value::from)),
+        (
+            "cost_usd",
+            total_usd.map(|total| Value::from((total - before_usd.unwrap_or(0.0)).max(0.0))),
+        ),
+        ("total_cost_usd", total_usd.map(Value::from)),
+        (
+            "num_turns",
+            verdict.map(|_| Value::from(transcript.results.num_turns)),
+        ),
+        ("usage", verdict.and_then(|verdict| verdict.usage.clone())),
+        (
+            "denials",
+            (!denials.is_empty()).then(|| denials.iter().take(MOST_DENIALS).map(denial).collect()),
+        ),
+        (
+            "terminal_reason",
+            verdict
+                .and_then(|verdict| verdict.terminal_reason.as_deref())
+                .map(Value::from),
+        ),
+        (
+            "api_error_status",
+            verdict
+                .and_then(|verdict| verdict.api_error_status)
+                .map(Value::from),
+        ),
+        (
+            "api_error",
+            verdict
+                .and_then(|verdict| verdict.api_error.as_deref())
+                .map(Value::from),
+        ),
+        (
+            "mcp_failed",
+            (!transcript.mcp_failed.is_empty()).then(|| json!(transcript.mcp_failed)),
+        ),
+        (
+            "claude_code_version",
+            transcript.version.as_deref().map(Value::from),
+        ),
+        ("resumed", ending.is_resumed.then_some(Value::Bool(true))),
+        (
+            "fresh_session_reason",
+            ending.fresh_session_reason.as_deref().map(Value::from),
+        ),
+        (
+            "lines_skipped",
+            (transcript.lines_skipped > 0).then(|| Value::from(transcript.lines_skipped)),
+        ),
+    ];
+    facts
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .fold(outcome, |outcome, (name, value)| {
+            outcome.output(name, value)
+        })
+}
+
+fn denial(denial: &Denial) -> Value {
+    let text = denial.tool_input.to_string();
+    let input = if text.len() > LONGEST_DENIED_INPUT_BYTES {
+        let end = text.floor_char_boundary(LONGEST_DENIED_INPUT_BYTES);
+        Value::from(format!("{}…", &text[..end]))
+    } else {
+        denial.tool_input.clone()
+    };
+    json!({ "tool": denial.tool_name, "input": input })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcript::tests::{fixture, line, read};
+
+    const NOW: Duration = Duration::from_hours(4_102_444_800 / 3600 - 1);
+
+    fn exit(code: i32) -> ExitStatus {
+        ExitStatus {
+            code: Some(code),
+            ..ExitStatus::default()
+        }
+    }
+
+    fn end(recorded: &str, ending: Ending) -> Outcome {
+        outcome(&read(recorded).0, &Ending { now: NOW, ..ending })
+    }
+
+    /// Expected: the class (`success` where there is none) and the beginning of the summary.
+    fn check(recorded: &str, code: i32, class: &str, summary: &str) {
+        let outcome = end(
+            recorded,
+            Ending {
+                status: exit(code),
+                ..Ending::default()
+            },
+        );
+        let found = outcome.cause.as_ref().map_or("success", Class::as_str);
+        assert_eq!(
+            (found, outcome.code),
+            (class, Some(code)),
+            "{}",
+            outcome.summary
+        );
+        assert!(
+            outcome.summary.starts_with(summary),
+            "{:?}",
+            outcome.summary
+        );
+    }
+
+    #[test]
+    fn recorded_runs_have_the_outcome_they_had() {
+        check(fixture!("text"), 0, "success", "completed");
+        check(fixture!("bash"), 0, "success", "completed");
+        check(fixture!("cut_once"), 0, "success", "completed");
+        check(fixture!("oauth_allowed"), 0, "success", "completed");
+        check(fixture!("woken"), 0, "success", "completed");
+        check(
+            fixture!("denied"),
+            0,
+            "success",
+            "completed; 1 tool call was denied, the first one Bash",
+        );
+        check(
+            fixture!("max_turns"),
+            1,
+            "max_turns",
+            "Reached maximum number of turns (2)",
+        );
+        check(
+            fixture!("max_budget"),
+            1,
+            "budget",
+            "Reached maximum budget ($0.0001)",
+        );
+        check(
+            fixture!("api429"),
+            1,
+            "rate_limit",
+            "API Error: Request rejected (429)",
+        );
+        check(
+            fixture!("usage_limit"),
+            1,
+            "rate_limit",
+            "You've hit your 5-hour limit",
+        );
+        check(
+            fixture!("oauth429_no_reset"),
+            1,
+            "rate_limit",
+            "API Error: Server is temporarily limiting",
+        );
+        check(fixture!("oauth401"), 1, "auth", "Failed to authenticate");
+        check(fixture!("key401"), 1, "auth", "Invalid API key");
+        check(
+            fixture!("forbidden"),
+            1,
+            "auth",
+            "Failed to authenticate. API Error: 403",
+        );
+        check(fixture!("no_login"), 1, "auth", "Not logged in");
+        check(fixture!("credit"), 1, "auth", "Credit balance is too low");
+        check(
+            fixture!("overloaded"),
+            1,
+            "network",
+            "API Error: Repeated 529",
+        );
+        check(fixture!("server500"), 1, "network", "API Error: 500");
+        check(
+            fixture!("refused"),
+            1,
+            "network",
+            "API Error: Connection refused",
+        );
+        check(
+            fixture!("cut_always"),
+            1,
+            "network",
+            "API Error: Connection dropped",
+        );
+        check(fixture!("too_long"), 1, "invalid", "Prompt is too long");
+        check(fixture!("invalid400"), 1, "invalid", "API Error: 400");
+        check(
+            fixture!("not_found"),
+            1,
+            "invalid",
+            "There's an issue with the selected model",
+        );
+        check(fixture!("interrupted"), 0, "signal", "[ede_diagnostic]");
+        check(
+            fixture!("terminated"),
+            143,
+            "no_result",
+            "claude exited with code 143 without a result",
+        );
+    }
+
+    #[test]
+    fn a_result_counts_however_the_process_ended() {
+        let killed = ExitStatus {
+            signal: Some(9),
+            ..ExitStatus::default()
+        };
+        let outcome = end(
+            fixture!("background"),
+            Ending {
+                status: killed,
+                ..Ending::default()
+            },
+        );
+        assert_eq!((outcome.cause, outcome.signal), (None, Some(9)));
+    }
+
+    #[test]
+    fn no_result_is_never_success() {
+        check(
+            "",
+            0,
+            "no_result",
+            "claude exited with code 0 without a result",
+        );
+        check(
+            "npm notice\nnpm notice",
+            0,
+            "no_result",
+            "claude exited with code 0 without a result; none of the 2 lines",
+        );
+        let ending = || Ending {
+            status: exit(1),
+            complaint: Some("error: unknown option".to_owned()),
+            ..Ending::default()
+        };
+        assert_eq!(
+            end("", ending()).summary,
+            "claude exited with code 1 without a result: error: unknown option"
+        );
+        let killed = Ending {
+            status: ExitStatus {
+                signal: Some(9),
+                ..ExitStatus::default()
+            },
+            ..ending()
+        };
+        assert_eq!(end("", killed).cause, Some(Class::Signal));
+    }
+
+    #[test]
+    fn another_version_is_noticed_not_trusted() {
+        let says = "Claude Code of an unknown version printed";
+        check(
+            r#"{"type":"result","subtype":"success","result":"x"}"#,
+            0,
+            "plugin",
+            says,
+        );
+        check(
+            r#"{"type":"result","subtype":"partial","is_error":false}"#,
+            0,
+            "plugin",
+            says,
+        );
+        check(
+            r#"{"type":"result","subtype":"success","is_error":0}"#,
+            0,
+            "plugin",
+            says,
+        );
+        check(
+            r#"{"type":"result","subtype":"error_new","is_error":true}"#,
+            1,
+            "exit",
+            "the run ended with `error_new`",
+        );
+        check(
+            r#"{"type":"result","is_error":true,"errors":[]}"#,
+            1,
+            "exit",
+            "the run ended with an error that was not named",
+        );
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_does_not_leave_the_one_before_it() {
+        let (mut transcript, _) = read(fixture!("text"));
+        transcript.take(&line(r#"{"type":"result","is_error":"no"}"#));
+        assert_eq!(
+            outcome(&transcript, &Ending::default()).cause,
+            Some(Class::Plugin)
+        );
+    }
+
+    #[test]
+    fn a_limit_is_waited_for_where_its_end_is_known() {
+        let wait = |recorded, now| {
+            outcome(
+                &read(recorded).0,
+                &Ending {
+                    now,
+                    ..Ending::default()
+                },
+            )
+            .retry_after
+        };
+        assert_eq!(
+            wait(fixture!("usage_limit"), NOW),
+            Some(Duration::from_mins(61))
+        );
+        assert_eq!(
+            wait(fixture!("usage_limit"), NOW + Duration::from_hours(2)),
+            None
+        );
+        assert_eq!(wait(fixture!("oauth429_no_reset"), NOW), None);
+        assert_eq!(wait(fixture!("api429"), NOW), None);
+        assert_eq!(wait(fixture!("text"), NOW), None);
+    }
+
+    #[test]
+    fn denials_are_shown_and_fail_where_that_was_asked() {
+        let outcome = end(
+            fixture!("denied"),
+            Ending {
+                fail_on_denied: true,
+                ..Ending::default()
+            },
+        );
+        assert_eq!(outcome.cause, Some(Class::Permission));
+        assert_eq!(
+            outcome.outputs["denials"],
+            json!([{"tool": "Bash", "input": {"command": "git init x", "description": "d"}}])
+        );
+        assert_eq!(outcome.outputs["result"], "I could not");
+        let long = Denial {
+            tool_name: "Write".to_owned(),
+            tool_input: json!({ "content": "é".repeat(4000) }),
+        };
+        assert!(
+            denial(&long)["input"]
+                .as_str()
+                .is_some_and(|text| text.len() <= LONGEST_DENIED_INPUT_BYTES + 3)
+        );
+    }
+
+    #[test]
+    fn cost_is_that_of_the_attempt() {
+        let cost = |recorded, known| {
+            let ending = Ending {
+                known_cost_before_usd: known,
+                ..Ending::default()
+            };
+            let outcome = end(recorded, ending);
+            let usd = |name: &str| {
+                outcome
+                    .outputs
+                    .get(name)
+                    .and_then(Value::as_f64)
+                    .unwrap_or(-1.0)
+            };
+            format!("{:.4} of {:.4}", usd("cost_usd"), usd("total_cost_usd"))
+        };
+        assert_eq!(cost(fixture!("text"), None), "0.0008 of 0.0008");
+        assert_eq!(cost(fixture!("resumed"), None), "0.0008 of 0.0016");
+        assert_eq!(cost(fixture!("woken"), None), "0.0024 of 0.0024");
+        let without_parts =
+            r#"{"type":"result","subtype":"success","is_error":false,"total_cost_usd":0.5}"#;
+        assert_eq!(cost(without_parts, Some(0.4)), "0.1000 of 0.5000");
+        assert_eq!(cost("", None), "-1.0000 of -1.0000");
+    }
+
+    #[test]
+    fn outputs_name_what_was_found() {
+        let outcome = end(
+            fixture!("mcp_failed"),
+            Ending {
+                is_resumed: true,
+                fresh_session_reason: Some("gone".to_owned()),
+                ..Ending::default()
+            },
+        );
+        let names: Vec<&str> = outcome.outputs.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "claude_code_version",
+                "cost_usd",
+                "fresh_session_reason",
+                "mcp_failed",
+                "model",
+                "num_turns",
+                "result",
+                "resumed",
+                "session_id",
+                "terminal_reason",
+                "total_cost_usd",
+                "usage",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_text_of_a_failure_is_no_result() {
+        assert!(
+            !end(fixture!("overloaded"), Ending::default())
+                .outputs
+                .contains_key("result")
+        );
+    }
+}

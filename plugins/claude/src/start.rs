@@ -1,0 +1,285 @@
+//! How an attempt begins: in a session of its own, or in one that is there already.
+//!
+//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the prompt: Claude Code writes both
+//! the session and the prompt when it has the first answer, and before that there is no session to be found, so that the
+//! attempt falls back to a fresh one. Other failures begin afresh, because their conversation has led to them.
+
+use claudine_plugin_sdk::{Class, Previous, Task};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::spec::{PermissionMode, Spec};
+
+/// What a session is told that was broken off.
+const GO_ON: &str = "The previous run of this task was broken off before it was finished. Look at what was done already and go on from there.";
+
+/// The namespace of session ids, itself a UUID made at random once.
+const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_93d2_7a64_4e0f_9d1e_c27f_41d8_86a3);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A session that does not exist yet.
+    Fresh { session_id: String },
+    /// The session that the task names; without it there is nothing to go on with.
+    Named { session_id: String },
+    /// The session of an earlier attempt; where it is gone, a fresh one serves.
+    Again { session_id: String },
+}
+
+/// What this executor leaves for the attempt after it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Earlier {
+    session_id: Option<String>,
+    pub(crate) total_cost_usd: Option<f64>,
+}
+
+impl Earlier {
+    /// Nothing where the attempt left nothing, or nothing that can be read.
+    pub(crate) fn of(previous: &Previous) -> Self {
+        claudine_plugin_sdk::parse(&previous.outputs).unwrap_or_default()
+    }
+}
+
+impl Start {
+    pub(crate) fn of(task: &Task<Spec>) -> Self {
+        let named = task.spec.resume_session.clone();
+        let earlier = task
+            .previous
+            .as_ref()
+            .filter(|previous| is_infrastructure(&previous.class))
+            .map(|previous| {
+                Earlier::of(previous)
+                    .session_id
+                    .or_else(|| named.clone())
+                    .unwrap_or_else(|| session_id(&task.id, previous.number))
+            });
+        match (earlier, named) {
+            (Some(session_id), _) => Self::Again { session_id },
+            (None, Some(session_id)) => Self::Named { session_id },
+            (None, None) => Self::fresh(task),
+        }
+    }
+
+    pub(crate) fn fresh(task: &Task<Spec>) -> Self {
+        Self::Fresh {
+            session_id: session_id(&task.id, task.attempt),
+        }
+    }
+
+    /// The prompt, or a word to go on. Where the task names a session, the session cannot tell whether it has the prompt.
+    pub(crate) fn input<'a>(&self, spec: &'a Spec) -> &'a str {
+        match self {
+            Self::Again { .. } if spec.resume_session.is_none() => GO_ON,
+            Self::Again { .. } | Self::Fresh { .. } | Self::Named { .. } => &spec.prompt,
+        }
+    }
+
+    /// Arguments of `claude`.
+    pub(crate) fn arguments(
+        &self,
+        spec: &Spec,
+        model: Option<&str>,
+        mode: PermissionMode,
+    ) -> Vec<String> {
+        let (session_option, session_id) = match self {
+            Self::Fresh { session_id } => ("--session-id", session_id),
+            Self::Named { session_id } | Self::Again { session_id } => ("--resume", session_id),
+        };
+        let mut arguments: Vec<String> = ["-p", "--verbose", "--output-format", "stream-json"]
+            .map(str::to_owned)
+            .into();
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        option(session_option, session_id.clone());
+        option("--permission-mode", mode.to_string());
+        for (name, value) in [
+            ("--model", model.map(str::to_owned)),
+            ("--append-system-prompt", spec.append_system_prompt.clone()),
+            ("--max-turns", spec.max_turns.map(|turns| turns.to_string())),
+            (
+                "--max-budget-usd",
+                spec.max_budget_usd.map(|budget| budget.to_string()),
+            ),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
+        }
+        for tool in &spec.allowed_tools {
+            option("--allowedTools", tool.clone());
+        }
+        arguments.extend(spec.extra_args.iter().cloned());
+        arguments
+    }
+}
+
+/// Failures after which the conversation is as good as before.
+fn is_infrastructure(class: &Class) -> bool {
+    matches!(
+        class,
+        Class::Network
+            | Class::RateLimit
+            | Class::Lost
+            | Class::Timeout
+            | Class::Signal
+            | Class::NoResult
+            | Class::Resource
+            | Class::Plugin
+    )
+}
+
+/// The session of a fresh attempt. It follows from the attempt's name, so that whoever comes after a crash knows it.
+fn session_id(task_id: &str, attempt: u32) -> String {
+    Uuid::new_v5(&NAMESPACE, format!("{task_id}.{attempt}").as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_plugin_sdk::Attributes;
+
+    use super::*;
+
+    const SESSION: &str = "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1";
+
+    fn task(spec: Spec, previous: Option<(&str, &str)>) -> Task<Spec> {
+        Task {
+            id: "task_01j".to_owned(),
+            attempt: 2,
+            spec: Spec {
+                prompt: "do it".to_owned(),
+                ..spec
+            },
+            workspace: "/w".to_owned(),
+            env: Attributes::default(),
+            labels: Attributes::default(),
+            previous: previous.map(|(class, outputs)| Previous {
+                number: 1,
+                outcome: "failed".to_owned(),
+                class: Class::from(class),
+                outputs: outputs.to_owned(),
+            }),
+        }
+    }
+
+    fn named() -> Spec {
+        Spec {
+            resume_session: Some(SESSION.to_owned()),
+            ..Spec::default()
+        }
+    }
+
+    fn check(spec: Spec, previous: Option<(&str, &str)>, expected: Start, input: &str) {
+        let task = task(spec, previous);
+        let start = Start::of(&task);
+        assert_eq!(start, expected, "{previous:?}");
+        assert_eq!(start.input(&task.spec), input);
+    }
+
+    #[test]
+    fn a_session_is_taken_up_after_a_failure_of_the_infrastructure() {
+        let with_session = format!(r#"{{"session_id":"{SESSION}","total_cost_usd":0.5}}"#);
+        let again = Start::Again {
+            session_id: SESSION.to_owned(),
+        };
+        let fresh = Start::Fresh {
+            session_id: session_id("task_01j", 2),
+        };
+        for class in [
+            "network",
+            "rate_limit",
+            "lost",
+            "timeout",
+            "signal",
+            "no_result",
+        ] {
+            check(
+                Spec::default(),
+                Some((class, &with_session)),
+                again.clone(),
+                GO_ON,
+            );
+        }
+        for class in [
+            "max_turns",
+            "exit",
+            "auth",
+            "permission",
+            "invalid",
+            "spawn",
+        ] {
+            check(
+                Spec::default(),
+                Some((class, &with_session)),
+                fresh.clone(),
+                "do it",
+            );
+        }
+        check(Spec::default(), None, fresh, "do it");
+        let first = Start::Again {
+            session_id: session_id("task_01j", 1),
+        };
+        check(Spec::default(), Some(("lost", "{}")), first.clone(), GO_ON);
+        check(Spec::default(), Some(("lost", "")), first, GO_ON);
+    }
+
+    #[test]
+    fn a_session_that_the_task_names_gets_the_prompt() {
+        check(
+            named(),
+            None,
+            Start::Named {
+                session_id: SESSION.to_owned(),
+            },
+            "do it",
+        );
+        check(
+            named(),
+            Some(("lost", "{}")),
+            Start::Again {
+                session_id: SESSION.to_owned(),
+            },
+            "do it",
+        );
+        check(
+            named(),
+            Some(("max_turns", "{}")),
+            Start::Named {
+                session_id: SESSION.to_owned(),
+            },
+            "do it",
+        );
+    }
+
+    #[test]
+    fn session_ids_are_valid_and_differ_by_attempt() {
+        let (first, second) = (session_id("task_01j", 1), session_id("task_01j", 2));
+        assert_ne!(first, second);
+        assert!(Uuid::try_parse(&first).is_ok_and(|id| id.get_version_num() == 5));
+    }
+
+    #[test]
+    fn everything_of_the_spec_reaches_the_command_line() {
+        let spec = Spec {
+            append_system_prompt: Some("be brief".to_owned()),
+            max_turns: Some(3),
+            max_budget_usd: Some(0.5),
+            allowed_tools: vec!["Edit".to_owned(), "Bash(git *)".to_owned()],
+            extra_args: vec!["--add-dir".to_owned(), "/x".to_owned()],
+            ..Spec::default()
+        };
+        let start = Start::Named {
+            session_id: SESSION.to_owned(),
+        };
+        let line = start
+            .arguments(&spec, Some("opus"), PermissionMode::Plan)
+            .join("|");
+        assert_eq!(
+            line,
+            format!(
+                "-p|--verbose|--output-format|stream-json|--resume|{SESSION}|--permission-mode|plan|--model|opus\
+                 |--append-system-prompt|be brief|--max-turns|3|--max-budget-usd|0.5|--allowedTools|Edit|--allowedTools|Bash(git *)\
+                 |--add-dir|/x"
+            )
+        );
+    }
+}

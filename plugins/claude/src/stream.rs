@@ -1,0 +1,244 @@
+//! One line of `--output-format stream-json` becomes an event.
+//!
+//! A line is parsed, never matched: the order of its keys is not fixed. It is read twice, first for its type alone, so that the large
+//! lines this plugin does not act on (tool results) cost no memory. Types and fields that are not known here are passed over; what is
+//! known but has another shape than expected is a [`Fault`], so that a version of Claude Code that behaves otherwise is noticed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What this plugin acts on.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Init(Init),
+    Assistant(Assistant),
+    Retry(Retry),
+    RateLimit(RateLimitInfo),
+    Result(Box<Verdict>),
+    /// Of a type that changes nothing here.
+    Other,
+}
+
+/// `system`/`init`: the session begins. With a background command of the agent it begins once more for each time the agent is woken.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Init {
+    pub(crate) session_id: String,
+    pub(crate) model: Option<String>,
+    pub(crate) claude_code_version: Option<String>,
+    #[serde(default)]
+    pub(crate) mcp_servers: Vec<McpServer>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct McpServer {
+    pub(crate) name: String,
+    pub(crate) status: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Assistant {
+    pub(crate) message: Message,
+    /// Set within a subagent.
+    pub(crate) parent_tool_use_id: Option<String>,
+    /// What kind of failure of the API this message stands for.
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Message {
+    #[serde(default)]
+    pub(crate) content: Vec<Block>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Block {
+    ToolUse {
+        name: String,
+        #[serde(default)]
+        input: Value,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// `system`/`api_retry`: a request failed and is tried again.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Retry {
+    pub(crate) attempt: u32,
+    pub(crate) max_retries: Option<u32>,
+    #[serde(rename = "retry_delay_ms")]
+    pub(crate) delay_ms: Option<f64>,
+    pub(crate) error_status: Option<u16>,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RateLimitEvent {
+    rate_limit_info: RateLimitInfo,
+}
+
+/// Where the account stands. The event alone is no limit: it also comes with `status` `allowed`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RateLimitInfo {
+    pub(crate) status: String,
+    /// Seconds since 1970.
+    pub(crate) resets_at: Option<f64>,
+}
+
+/// `result`: how a run of the agent ended, in its own words.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) subtype: Option<String>,
+    pub(crate) is_error: Option<bool>,
+    pub(crate) result: Option<String>,
+    pub(crate) errors: Option<Vec<String>>,
+    pub(crate) api_error_status: Option<u16>,
+    pub(crate) api_error: Option<String>,
+    pub(crate) terminal_reason: Option<String>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) num_turns: Option<u64>,
+    /// Of the whole session, earlier processes included.
+    pub(crate) total_cost_usd: Option<f64>,
+    /// Of this process since the result before this one.
+    pub(crate) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
+    pub(crate) usage: Option<Value>,
+    pub(crate) permission_denials: Option<Vec<Denial>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ModelUsage {
+    #[serde(rename = "costUSD")]
+    pub(crate) cost_usd: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Denial {
+    pub(crate) tool_name: String,
+    #[serde(default)]
+    pub(crate) tool_input: Value,
+}
+
+/// Why a line could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No JSON object with a `type`: something else wrote to standard output.
+    NotAnEvent,
+    /// An event of a known type that has another shape than the versions this plugin knows.
+    Shape { event: &'static str, error: String },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnEvent => f.write_str("a line is no event"),
+            Self::Shape { event, error } => {
+                write!(f, "an event `{event}` has an unknown shape: {error}")
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default, borrow)]
+    subtype: Option<Cow<'a, str>>,
+}
+
+pub(crate) fn parse(line: &[u8]) -> Result<Event, Fault> {
+    let head: Head<'_> = serde_json::from_slice(line).map_err(|_| Fault::NotAnEvent)?;
+    match (head.kind.as_ref(), head.subtype.as_deref()) {
+        ("system", Some("init")) => body("init", line).map(Event::Init),
+        ("system", Some("api_retry")) => body("api_retry", line).map(Event::Retry),
+        ("assistant", _) => body("assistant", line).map(Event::Assistant),
+        ("rate_limit_event", _) => body("rate_limit_event", line)
+            .map(|event: RateLimitEvent| Event::RateLimit(event.rate_limit_info)),
+        ("result", _) => body("result", line).map(|verdict| Event::Result(Box::new(verdict))),
+        _ => Ok(Event::Other),
+    }
+}
+
+fn body<'a, T: Deserialize<'a>>(event: &'static str, line: &'a [u8]) -> Result<T, Fault> {
+    serde_json::from_slice(line).map_err(|error| Fault::Shape {
+        event,
+        error: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(line: &str) -> String {
+        match parse(line.as_bytes()) {
+            Ok(Event::Init(init)) => format!("init {}", init.session_id),
+            Ok(Event::Assistant(message)) => format!("assistant {}", message.message.content.len()),
+            Ok(Event::Retry(retry)) => format!("retry {}", retry.attempt),
+            Ok(Event::RateLimit(info)) => format!("rate limit {}", info.status),
+            Ok(Event::Result(verdict)) => format!("result {:?}", verdict.is_error),
+            Ok(Event::Other) => "other".to_owned(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_order_of_keys_means_nothing() {
+        assert_eq!(
+            kind(r#"{"num_turns":1,"is_error":false,"type":"result"}"#),
+            "result Some(false)"
+        );
+        assert_eq!(
+            kind(r#"{"session_id":"s","subtype":"init","type":"system"}"#),
+            "init s"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_passed_over() {
+        assert_eq!(kind(r#"{"type":"hologram","is_error":"maybe"}"#), "other");
+        assert_eq!(
+            kind(r#"{"type":"system","subtype":"task_started"}"#),
+            "other"
+        );
+        assert_eq!(
+            kind(r#"{"type":"assistant","message":{"content":[{"type":"hologram","x":1}]}}"#),
+            "assistant 1"
+        );
+        assert_eq!(
+            kind(r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed","new":{}}}"#),
+            "rate limit allowed"
+        );
+    }
+
+    #[test]
+    fn what_is_no_event_is_said() {
+        for line in [
+            "",
+            "npm warn something",
+            "{\"type\":",
+            "[1]",
+            "{\"a\":1}",
+            "\"result\"",
+            "null",
+            "{\"type\":1}",
+        ] {
+            assert_eq!(kind(line), "a line is no event", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_known_event_of_another_shape_is_noticed() {
+        let said = kind(r#"{"type":"result","is_error":"no"}"#);
+        assert!(
+            said.starts_with("an event `result` has an unknown shape"),
+            "{said}"
+        );
+    }
+}
