@@ -97,7 +97,8 @@ pub(crate) struct LogQuery {
     /// `stdout` or `stderr`; both, as they were read, where it is not given.
     #[serde(default)]
     pub(crate) stream: Option<String>,
-    /// The last attempt where it is not given; where there is none yet, nothing, or, with `follow`, the first one as soon as it starts.
+    /// The last attempt where it is not given. One that has not begun is waited for with `follow`; without, a task that has none yet has
+    /// no output.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
     /// Only the last so many lines.
@@ -106,7 +107,7 @@ pub(crate) struct LogQuery {
     /// From this byte of the chosen sequence on: where a reader takes up again. Not together with `tail`.
     #[serde(default)]
     pub(crate) offset: Option<u64>,
-    /// Go on as output comes, through later attempts, until the task has ended; with `attempt` given, until that attempt has.
+    /// Go on as output comes, through later attempts, until the task has ended.
     #[serde(default)]
     pub(crate) follow: bool,
 }
