@@ -32,3 +32,45 @@ pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) 
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
+
+/// Lets time pass, for a fault that is to happen at any moment. Never for something to have happened meanwhile.
+pub fn any_moment_within(most: Duration, random: &mut Random) {
+    thread::sleep(most.mul_f64(random.fraction()));
+}
+
+/// Random numbers from a seed that a failing test prints, so that its faults can be tried again.
+pub struct Random(u64);
+
+impl Random {
+    /// From `CLAUDINE_TEST_SEED`, else from the clock.
+    #[track_caller]
+    pub fn seeded() -> Self {
+        let seed: u64 = match std::env::var("CLAUDINE_TEST_SEED") {
+            Ok(text) => text.parse().expect("CLAUDINE_TEST_SEED is a number"),
+            Err(_) => std::time::UNIX_EPOCH
+                .elapsed()
+                .expect("after 1970")
+                .subsec_nanos()
+                .into(),
+        };
+        eprintln!("CLAUDINE_TEST_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// xorshift64*: enough to choose moments by.
+    fn step(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// At least 0, less than `bound`.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.step() % u64::from(bound)).expect("less than a u32")
+    }
+
+    fn fraction(&mut self) -> f64 {
+        f64::from(self.below(1_000_000)) / 1e6
+    }
+}

@@ -1,0 +1,207 @@
+//! What makes no sense is refused, and the refusal names what is wrong. Nothing of it leaves a task behind.
+
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
+
+use claudine_tests::{TestHost, command::Ran};
+
+/// An error of Claudine, in distinction from one of the task.
+const REFUSED: i32 = 125;
+/// The words of the command are wrong.
+const USAGE: i32 = 2;
+
+#[track_caller]
+fn check(host: &TestHost, arguments: &[&str], code: i32, says: &[&str]) {
+    let ran: Ran = host.run(arguments).code(code);
+    ran.says(says);
+    assert!(ran.stdout.is_empty(), "an error is talk, not data\n{ran}");
+}
+
+#[test]
+fn refusals_name_what_is_wrong() {
+    let host = TestHost::new();
+    check(
+        &host,
+        &["delegate", "--executor", "nonesuch", "hello"],
+        REFUSED,
+        &["nonesuch", "shell"],
+    );
+    check(
+        &host,
+        &["delegate", "--executor", "shell", ""],
+        REFUSED,
+        &["empty"],
+    );
+    check(&host, &["run", "--"], USAGE, &["Usage"]);
+    check(
+        &host,
+        &["run", "-w", "/no/such/directory", "--", "true"],
+        REFUSED,
+        &["/no/such/directory"],
+    );
+    check(
+        &host,
+        &["run", "-w", "/etc/passwd", "--", "true"],
+        REFUSED,
+        &["/etc/passwd", "directory"],
+    );
+    check(
+        &host,
+        &["run", "--timeout=-5", "--", "true"],
+        USAGE,
+        &["-5", "timeout"],
+    );
+    check(
+        &host,
+        &["run", "--timeout", "9999999h", "--", "true"],
+        USAGE,
+        &["9999999h", "timeout"],
+    );
+    check(
+        &host,
+        &["run", "--timeout", "soon", "--", "true"],
+        USAGE,
+        &["soon", "timeout"],
+    );
+    check(
+        &host,
+        &["run", "--env", "NOVALUE", "--", "true"],
+        USAGE,
+        &["NOVALUE", "="],
+    );
+    check(&host, &["run", "-p", "P9", "--", "true"], USAGE, &["P9"]);
+    check(
+        &host,
+        &["status", "task_00000000000000000000000000"],
+        REFUSED,
+        &["task_00000000000000000000000000"],
+    );
+    check(
+        &host,
+        &["status", "no-such-name"],
+        REFUSED,
+        &["no-such-name"],
+    );
+    check(&host, &["logs", "no-such-name"], REFUSED, &["no-such-name"]);
+    check(&host, &["frobnicate"], USAGE, &["frobnicate"]);
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn bytes_that_cannot_be_passed_on_are_refused() {
+    let host = TestHost::new();
+    let invalid = OsString::from_vec(b"caf\xe9".to_vec());
+    let ran = host
+        .run([
+            OsString::from("run"),
+            "--".into(),
+            "echo".into(),
+            invalid.clone(),
+        ])
+        .code(USAGE);
+    ran.says(&["UTF-8"]);
+    host.run([
+        OsString::from("delegate"),
+        "--executor".into(),
+        "shell".into(),
+        invalid,
+    ])
+    .code(USAGE)
+    .says(&["UTF-8"]);
+    // The kernel ends an argument at a NUL, so only standard input can bring one.
+    host.run_with(["delegate", "--executor", "shell", "-"], b"echo a\0b")
+        .code(REFUSED)
+        .says(&["NUL"]);
+    host.run_with(["delegate", "--executor", "shell", "-"], b"echo \xff")
+        .code(USAGE)
+        .says(&["UTF-8"]);
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_a_task_that_failed() {
+    let host = TestHost::new();
+    fs::write(host.work().join("plain"), "no program\n").unwrap();
+    let check = |command: &str, says: &[&str]| {
+        let id = host.text(["run", "--", command]);
+        let task = host.finished(&id);
+        assert_eq!(
+            (&task["outcome"], &task["reason"]["class"]),
+            (&"failed".into(), &"spawn".into()),
+            "{task:#}"
+        );
+        let message = task["reason"]["message"].as_str().unwrap();
+        for piece in says {
+            assert!(
+                message.contains(piece),
+                "{message:?} does not say {piece:?}"
+            );
+        }
+    };
+    check("no-such-command", &["no-such-command", "not found"]);
+    check("./plain", &["./plain", "ermission"]);
+    check("./absent", &["./absent"]);
+}
+
+#[test]
+fn a_prefix_of_two_tasks_is_ambiguous() {
+    let host = TestHost::new();
+    let ids = [
+        host.text(["run", "--", "true"]),
+        host.text(["run", "--", "true"]),
+    ];
+    check(
+        &host,
+        &["status", "task_"],
+        REFUSED,
+        &["task_", &ids[0], &ids[1]],
+    );
+}
+
+#[test]
+fn a_finished_task_cannot_be_cancelled() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--", "true"]);
+    host.finished(&id);
+    check(&host, &["cancel", &id], REFUSED, &[&id, "succeeded"]);
+    assert_eq!(host.status(&id)["outcome"], "succeeded");
+}
+
+#[test]
+fn a_running_task_cannot_be_retried() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    host.live(&id);
+    check(&host, &["retry", &id], REFUSED, &["running"]);
+    host.run(["cancel", &id]).check();
+    host.finished(&id);
+}
+
+#[test]
+fn a_name_of_a_million_characters_is_refused() {
+    let host = TestHost::new();
+    // It does not fit into one argument, so it is split over what the shell puts together; the client itself must refuse it, or the kernel does.
+    let name = "n".repeat(100_000);
+    let ran = host.run(["run", "--name", &name, "--", "true"]);
+    assert!(!ran.status.success());
+    let complaint = ran.complaint();
+    assert!(
+        complaint.contains("name") && complaint.len() < 1_000,
+        "{complaint:.300}"
+    );
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn an_unreadable_setting_is_named() {
+    for (name, value) in [
+        ("CPU_THRESHOLD", "many"),
+        ("MEMORY_RESERVE", "-1"),
+        ("TASK_TIMEOUT", "5m"),
+        ("MAX_OUTPUT_BUFFER", "ten"),
+        ("CLAUDINE_SLOTS", "none"),
+    ] {
+        let host = TestHost::builder().env(name, value).build();
+        check(&host, &["up"], REFUSED, &[name, value]);
+    }
+    let host = TestHost::builder().config("slotz = 3\n").build();
+    check(&host, &["up"], REFUSED, &["slotz", "config.toml"]);
+}

@@ -1,0 +1,236 @@
+//! `kill -9` at any moment: of the host, and of the host together with its supervisor.
+//!
+//! The tasks say for themselves what happened to them: each notes its begin and its end in a file, and writes every line of its output a second time, so that what the host says can be held against what was.
+
+use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
+
+use claudine_tests::{
+    TestHost,
+    process::{alive, kill_9},
+    wait::{Random, any_moment_within},
+    wait_for,
+};
+use serde_json::Value;
+
+const TASKS: usize = 20;
+const KILLS: usize = 30;
+
+/// Runs until there is a file `go`, and prints all the while.
+fn chatty(n: usize) -> String {
+    format!(
+        "echo begun >> runs.{n}; i=0; \
+         until test -e go; do i=$((i+1)); echo \"task {n} line $i\"; echo \"task {n} line $i\" >> copy.{n}; sleep 0.02; done; \
+         echo ended >> runs.{n}"
+    )
+}
+
+#[test]
+fn tasks_survive_the_death_of_the_host_at_any_moment() {
+    let host = TestHost::builder().slots(TASKS + 4).build();
+    let mut random = Random::seeded();
+    let ids: Vec<String> = (0..TASKS).map(|n| host.script(&chatty(n))).collect();
+    let pids: BTreeMap<&str, u32> = ids.iter().map(|id| (id.as_str(), host.live(id))).collect();
+
+    let mut late = Vec::new();
+    for round in 0..KILLS {
+        // A submission is under way while the host dies; asked again with the same key, it is the same task.
+        let key = format!("late-{round}");
+        let script = format!("echo ran >> late.{round}");
+        let submission = ["run", "--idempotency-key", &key, "--script", &script];
+        let under_way = host
+            .command(submission)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        any_moment_within(Duration::from_millis(120), &mut random);
+        kill_hosts(&host);
+        let first = under_way.wait_with_output().unwrap();
+        let id = host.text(submission);
+        if first.status.success() {
+            assert_eq!(
+                String::from_utf8(first.stdout).unwrap().trim(),
+                id,
+                "a task that was accepted is on disk"
+            );
+        }
+        late.push(id);
+        what_is_shown_is_so(&host, &pids, round);
+    }
+
+    fs::write(host.work().join("go"), "").unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], "succeeded", "{task:#}");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task:#}");
+        assert_eq!(read(&host, &format!("runs.{n}")), "begun\nended\n", "{id}");
+        let log = String::from_utf8(host.run(["logs", id]).ok().stdout).unwrap();
+        assert_eq!(
+            log,
+            read(&host, &format!("copy.{n}")),
+            "{id}: the log is not what was printed"
+        );
+    }
+    for (round, id) in late.iter().enumerate() {
+        assert_eq!(host.finished(id)["outcome"], "succeeded");
+        assert_eq!(read(&host, &format!("late.{round}")), "ran\n");
+    }
+    let list = host.json(["list", "--limit", "1000"]);
+    assert_eq!(
+        list["tasks"].as_array().unwrap().len(),
+        TASKS + KILLS,
+        "none lost, none doubled"
+    );
+}
+
+/// Every task of `pids` is shown as running, with the process that it had from the start.
+fn what_is_shown_is_so(host: &TestHost, pids: &BTreeMap<&str, u32>, round: usize) {
+    for (id, pid) in pids {
+        // A host that has just started takes its attempts back one by one.
+        wait_for(&format!("round {round}: {id} to be live again"), || {
+            let task = host.status(id);
+            assert_eq!(task["state"], "running", "round {round}: {task:#}");
+            (task["phase"] == "live")
+                .then(|| assert_eq!(pid_of(&task), Some(*pid), "round {round}: {task:#}"))
+        });
+        assert!(
+            alive(*pid),
+            "round {round}: {id} is shown as running and is not"
+        );
+    }
+}
+
+#[test]
+fn nothing_lives_and_nothing_is_doubled_when_host_and_supervisor_die() {
+    let host = TestHost::builder().slots(6).build();
+    let running: Vec<String> = (0..6)
+        .map(|n| {
+            host.script(&format!(
+                "echo begun >> runs.{n}; setsid sleep 600 & sleep 600 & exec sleep 600"
+            ))
+        })
+        .collect();
+    for id in &running {
+        host.live(id);
+    }
+    let waiting: Vec<String> = (0..4)
+        .map(|n| host.script(&format!("echo ran >> waited.{n}")))
+        .collect();
+    // Everything the tasks had started is there.
+    let of_tasks = || {
+        let processes = host.processes();
+        processes
+            .into_iter()
+            .filter(|found| found.command.contains("sleep 600"))
+            .map(|found| found.pid)
+            .collect::<Vec<u32>>()
+    };
+    let before = wait_for("the tasks' processes", || {
+        Some(of_tasks()).filter(|pids| pids.len() == 18)
+    });
+
+    kill_hosts(&host);
+    host.kill_supervisors();
+    host.up();
+
+    for id in &running {
+        let task = host.finished(id);
+        assert_eq!(
+            (&task["outcome"], &task["reason"]["class"]),
+            (&"lost".into(), &"lost".into()),
+            "{task:#}"
+        );
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(
+        before.iter().filter(|pid| alive(**pid)).count(),
+        0,
+        "left alive: {:?}",
+        of_tasks()
+    );
+    for (n, id) in waiting.iter().enumerate() {
+        assert_eq!(host.finished(id)["outcome"], "succeeded");
+        assert_eq!(read(&host, &format!("waited.{n}")), "ran\n");
+    }
+    for n in 0..6 {
+        assert_eq!(read(&host, &format!("runs.{n}")), "begun\n");
+    }
+}
+
+#[test]
+fn a_stop_is_finished_by_whoever_is_left() {
+    let host = TestHost::new();
+    let id = host.script("trap '' TERM INT; echo up; while :; do sleep 0.1; done");
+    let pid = host.live(&id);
+    host.run(["cancel", &id]).check();
+    kill_hosts(&host);
+    wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
+    let task = host.finished(&id);
+    assert_eq!(
+        (&task["outcome"], task["attempts"].as_array().unwrap().len()),
+        (&"cancelled".into(), 1)
+    );
+}
+
+#[test]
+fn the_supervisors_death_alone_is_noticed() {
+    let host = TestHost::new();
+    let id = host.script("echo begun >> runs; exec sleep 600");
+    let pid = host.live(&id);
+    host.kill_supervisors();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    assert!(!alive(pid));
+    // And the host goes on, with another supervisor.
+    assert_eq!(
+        host.finished(&host.script("echo begun >> runs"))["outcome"],
+        "succeeded"
+    );
+    assert_eq!(read(&host, "runs"), "begun\nbegun\n");
+}
+
+#[test]
+fn a_storm_of_short_tasks_runs_each_once() {
+    let host = TestHost::new();
+    let mut random = Random::seeded();
+    let ids: Vec<String> = (0..120)
+        .map(|n| host.script(&format!("echo {n} >> done.{n}")))
+        .collect();
+    for _ in 0..5 {
+        any_moment_within(Duration::from_millis(60), &mut random);
+        kill_hosts(&host);
+        host.up();
+    }
+    for (n, id) in ids.iter().enumerate() {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], "succeeded", "{task:#}");
+        assert_eq!(
+            read(&host, &format!("done.{n}")),
+            format!("{n}\n"),
+            "{task:#}"
+        );
+    }
+}
+
+/// `kill -9` of every host of this data directory, also of one that is just starting and has not said so yet.
+fn kill_hosts(host: &TestHost) {
+    for found in host
+        .processes()
+        .iter()
+        .filter(|found| found.command.contains(" serve"))
+    {
+        kill_9(found.pid);
+        wait_for("the killed host to be gone", || {
+            (!alive(found.pid)).then_some(())
+        });
+    }
+}
+
+fn pid_of(task: &Value) -> Option<u32> {
+    u32::try_from(task["attempts"].as_array()?.last()?["pid"].as_u64()?).ok()
+}
+
+fn read(host: &TestHost, name: &str) -> String {
+    fs::read_to_string(host.work().join(name)).unwrap_or_default()
+}

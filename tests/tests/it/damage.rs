@@ -1,0 +1,193 @@
+//! A data directory that is damaged, foreign, full, or not ours.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use claudine_tests::{TestHost, command, wait::PATIENCE, wait_for};
+use rustix::process::geteuid;
+
+/// A host that has run a task and is down again.
+fn used() -> TestHost {
+    let host = TestHost::new();
+    host.finished(&host.script("echo output"));
+    host.run(["down"]).check();
+    wait_for("everything to be gone", || {
+        host.processes().is_empty().then_some(())
+    });
+    host
+}
+
+fn database(host: &TestHost) -> PathBuf {
+    host.data_dir().join("claudine.db")
+}
+
+#[test]
+fn a_corrupt_database_is_refused_and_kept() {
+    let host = used();
+    let garbage = b"this is no database ".repeat(500);
+    for beside in ["claudine.db-wal", "claudine.db-shm"] {
+        // Absent after an orderly end.
+        if host.data_dir().join(beside).exists() {
+            fs::remove_file(host.data_dir().join(beside)).unwrap();
+        }
+    }
+    fs::write(database(&host), &garbage).unwrap();
+    host.run(["list"])
+        .code(125)
+        .says(&[database(&host).to_str().unwrap()]);
+    assert_eq!(
+        fs::read(database(&host)).unwrap(),
+        garbage,
+        "what may be rescued by hand is not overwritten"
+    );
+}
+
+#[test]
+fn a_data_directory_of_a_newer_version_is_refused() {
+    let host = used();
+    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('pragma user_version = 999'); db.commit(); db.close()";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(database(&host));
+    command::run(python, b"", PATIENCE).check();
+    host.run(["list"])
+        .code(125)
+        .says(&["newer", host.data_dir().to_str().unwrap()]);
+}
+
+#[test]
+fn a_data_directory_of_somebody_else_is_refused() {
+    let host = used();
+    let ran = if geteuid().is_root() {
+        // Another user, who may not enter.
+        fs::set_permissions(host.root(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut other = host.other("setpriv");
+        other
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(readable_binary(&host))
+            .arg("list");
+        command::run(other, b"", PATIENCE)
+    } else {
+        fs::set_permissions(host.data_dir(), fs::Permissions::from_mode(0o000)).unwrap();
+        let ran = host.run(["list"]);
+        fs::set_permissions(host.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+        ran
+    };
+    ran.code(125)
+        .says(&["ermission denied", host.data_dir().to_str().unwrap()]);
+}
+
+/// The binary may be where only root can read it.
+fn readable_binary(host: &TestHost) -> PathBuf {
+    let copy = host.root().join("claudine");
+    fs::copy(claudine_tests::harness::binary(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
+    let disk = SmallDisk::mount(64);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let writer = host.script("until test -e go; do sleep 0.02; done; seq 1 1000000");
+    let other = host.script("exec sleep 600");
+    host.live(&writer);
+    host.live(&other);
+
+    disk.fill();
+    fs::write(host.work().join("go"), "").unwrap();
+    let refused = wait_for("a new task to be refused", || {
+        Some(host.run(["run", "--", "true"])).filter(|ran| !ran.status.success())
+    });
+    refused.code(125).says(&["disk"]);
+    // What is on the way to its end gets there.
+    host.run(["cancel", &other]).check();
+    assert_eq!(host.finished(&other)["outcome"], "cancelled");
+    assert_eq!(
+        host.status(&writer)["state"],
+        "running",
+        "it is held back, not failed"
+    );
+
+    disk.empty();
+    let task = host.finished(&writer);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    let expected: String = (1..=1_000_000)
+        .flat_map(|n: u32| [n.to_string(), "\n".to_owned()])
+        .collect();
+    assert!(
+        host.run(["logs", &writer]).ok().stdout == expected.as_bytes(),
+        "every byte is there"
+    );
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}
+
+/// A file system of a few megabytes.
+struct SmallDisk {
+    dir: PathBuf,
+    _root: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Self {
+        assert!(
+            geteuid().is_root(),
+            "this test mounts a tmpfs: run it as root"
+        );
+        let root = tempfile::Builder::new()
+            .prefix("cdn-disk-")
+            .tempdir()
+            .unwrap();
+        let dir = root.path().join("disk");
+        fs::create_dir(&dir).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={megabytes}m"),
+                "claudine-test",
+            ])
+            .arg(&dir);
+        command::run(mount, b"", PATIENCE).check();
+        Self { dir, _root: root }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.dir.join("filler")
+    }
+
+    /// Writes until nothing more fits.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.filler()).unwrap();
+        for block in [vec![0_u8; 65_536], vec![0_u8; 512]] {
+            while file.write_all(&block).is_ok() {}
+        }
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        unmount(&self.dir);
+    }
+}
+
+fn unmount(dir: &Path) {
+    // Lazily: a test that failed may have left something open, and its own message counts.
+    let unmounted = Command::new("umount").arg("--lazy").arg(dir).status();
+    if !unmounted.is_ok_and(|status| status.success()) {
+        eprintln!("cannot unmount {}", dir.display());
+    }
+}

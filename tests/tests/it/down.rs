@@ -1,0 +1,102 @@
+//! `down`, in each of its ways.
+
+use std::{fs, process::Stdio};
+
+use claudine_tests::{TestHost, process::alive, wait_for};
+
+#[test]
+fn down_leaves_tasks_running() {
+    let host = TestHost::new();
+    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.02; done; echo through");
+    let pid = host.live(&id);
+    let before = host.host_pid().unwrap();
+    host.run(["down"]).check();
+    assert!(!alive(before) && alive(pid));
+    // The next command starts a host, which takes the task back.
+    assert_eq!(host.live(&id), pid);
+    fs::write(host.work().join("go"), "").unwrap();
+    let task = host.finished(&id);
+    assert_eq!(
+        (&task["outcome"], &task["output"]),
+        (&"succeeded".into(), &"through\n".into())
+    );
+    assert_eq!(
+        fs::read_to_string(host.work().join("runs")).unwrap(),
+        "begun\n"
+    );
+}
+
+#[test]
+fn a_task_that_ends_while_no_host_is_there_keeps_its_outcome() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done; echo through; exit 9");
+    let pid = host.live(&id);
+    host.run(["down"]).check();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
+    assert!(host.host_pid().is_none());
+    let task = host.finished(&id);
+    assert_eq!(
+        (&task["exit_code"], &task["output"]),
+        (&9.into(), &"through\n".into())
+    );
+}
+
+#[test]
+fn a_deadline_is_kept_while_no_host_is_there() {
+    let host = TestHost::new();
+    let id = host.text([
+        "run",
+        "--timeout",
+        "2s",
+        "--script",
+        "trap '' TERM INT; sleep 600",
+    ]);
+    let pid = host.live(&id);
+    host.kill_host();
+    wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
+    assert!(host.host_pid().is_none());
+    assert_eq!(host.finished(&id)["outcome"], "timed_out");
+}
+
+#[test]
+fn drain_waits_for_what_runs_and_starts_nothing() {
+    let host = TestHost::builder().slots(1).build();
+    let first = host.script("until test -e go; do sleep 0.02; done");
+    host.live(&first);
+    let second = host.script("echo ran >> second");
+    let mut drain = host
+        .command(["down", "--drain"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the host to take no more", || {
+        (!host.run(["run", "--", "true"]).status.success()).then_some(())
+    });
+    assert!(drain.try_wait().unwrap().is_none(), "it waits");
+    assert!(!host.work().join("second").exists());
+    fs::write(host.work().join("go"), "").unwrap();
+    assert!(drain.wait().unwrap().success());
+    assert!(host.host_pid().is_none());
+    assert!(!host.work().join("second").exists());
+    // A new host goes on with what was queued.
+    assert_eq!(host.finished(&second)["outcome"], "succeeded");
+    assert_eq!(host.finished(&first)["outcome"], "succeeded");
+}
+
+#[test]
+fn kill_stops_what_runs() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let pid = host.live(&id);
+    host.run(["down", "--kill"]).check();
+    assert!(host.host_pid().is_none() && !alive(pid));
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
+#[test]
+fn down_without_a_host_starts_none() {
+    let host = TestHost::new();
+    host.run(["down"]).check();
+    assert!(host.processes().is_empty());
+}

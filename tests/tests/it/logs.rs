@@ -1,0 +1,109 @@
+//! `logs`: every byte, in every way of asking for them.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
+
+use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE};
+
+/// Bytes that are no text, escapes, and no line end at the end.
+const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
+const AWKWARD_BYTES: &[u8] = b"plain\n\0\x01\xff\n\x1b[31mred\x1b[0m\nno end";
+
+#[test]
+fn every_byte_is_kept() {
+    let host = TestHost::new();
+    let id = host.script(AWKWARD);
+    host.finished(&id);
+    assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
+    // And is there after a crash, the same.
+    host.kill_host();
+    assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
+}
+
+#[test]
+fn a_stream_or_a_tail_can_be_picked() {
+    let host = TestHost::new();
+    let id = host.script("for i in 1 2 3; do echo out $i; echo err $i >&2; done");
+    host.finished(&id);
+    let check = |arguments: &[&str], expected: &str| {
+        let ran = host.run(["logs", &id].iter().chain(arguments)).ok();
+        // Whichever of its own streams it is shown on, it is those lines and no others.
+        assert_eq!(
+            String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap(),
+            expected,
+            "{arguments:?}"
+        );
+    };
+    check(&["--stream", "stdout"], "out 1\nout 2\nout 3\n");
+    check(&["--stream", "stdout", "--tail", "1"], "out 3\n");
+    check(
+        &["--stream", "stdout", "--tail", "100"],
+        "out 1\nout 2\nout 3\n",
+    );
+    check(&["--stream", "stderr", "--tail", "2"], "err 2\nerr 3\n");
+}
+
+#[test]
+fn following_ends_with_the_task() {
+    let host = TestHost::new();
+    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    host.live(&id);
+    let mut follow = host.command(["logs", &id, "-f"]);
+    let mut follow = follow
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(follow.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(
+        line, "first\n",
+        "what is there is shown while the task runs"
+    );
+    fs::write(host.work().join("go"), "").unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "last\n");
+    assert!(follow.wait().unwrap().success());
+    host.finished(&id);
+}
+
+#[test]
+fn a_cap_keeps_the_beginning_and_the_end() {
+    let host = TestHost::new();
+    let id = host.text([
+        "run",
+        "--max-output",
+        "64K",
+        "--script",
+        "echo the beginning; seq 1 100000; echo the end",
+    ]);
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    let log = host.run(["logs", &id]).ok();
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(
+        log.starts_with("the beginning\n1\n2\n") && log.ends_with("100000\nthe end\n"),
+        "{} bytes: {log:.60}",
+        log.len()
+    );
+    assert!(log.len() < 80 * 1024, "{} bytes", log.len());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let host = TestHost::new();
+    let id = host.script("seq 1 200000");
+    host.finished(&id);
+    let mut head = host.other("sh");
+    head.args([
+        "-c",
+        &format!("'{}' logs {id} | head -1", binary().display()),
+    ]);
+    let ran = command::run(head, b"", PATIENCE).ok();
+    assert_eq!((ran.text().as_str(), ran.complaint().as_str()), ("1", ""));
+    host.run(["list"]).check();
+}

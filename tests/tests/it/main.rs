@@ -1,0 +1,20 @@
+//! The binary from end to end, as a user drives it: commands, crashes, bad input. What the parts promise by themselves is tested where they are.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod crash;
+mod damage;
+mod down;
+mod logs;
+mod nested;
+mod run;
+mod start;
+mod tasks;
+mod upgrade;
+mod words;

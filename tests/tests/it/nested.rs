@@ -1,0 +1,68 @@
+//! Tasks that submit tasks.
+
+use std::fs;
+
+use claudine_tests::{TestHost, harness::binary, process::alive, wait_for};
+
+fn claudine() -> String {
+    format!("'{}'", binary().display())
+}
+
+#[test]
+fn a_task_that_waits_for_its_own_gives_up_its_slot() {
+    let host = TestHost::builder().slots(1).build();
+    let id = host.script(&format!(
+        "{} run --wait --script 'echo from below'",
+        claudine()
+    ));
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(task["output"], "from below\n");
+    let list = host.json(["list"]);
+    let child = list["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|task| task["id"] != id.as_str())
+        .unwrap();
+    assert_eq!(child["parent"], id.as_str());
+}
+
+#[test]
+fn cancelling_a_parent_cancels_its_children_but_not_the_detached() {
+    let host = TestHost::new();
+    let claudine = claudine();
+    let id = host.script(&format!(
+        "{claudine} run --name kept --detach -- sleep 600; {claudine} run --name taken -- sleep 600; touch both; exec sleep 600"
+    ));
+    wait_for("both children", || {
+        host.work().join("both").exists().then_some(())
+    });
+    let kept = host.live("kept");
+    let taken = host.live("taken");
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    assert_eq!(host.finished("taken")["outcome"], "cancelled");
+    assert!(!alive(taken) && alive(kept));
+    host.run(["cancel", "kept"]).check();
+    host.finished("kept");
+}
+
+#[test]
+fn nesting_has_a_floor() {
+    let host = TestHost::new();
+    // Each level runs the same script again, until it is refused.
+    let script = host.work().join("deeper.sh");
+    let text = format!(
+        "echo level >> levels\n{} run --wait -- sh '{}' 2>> refusals\n",
+        claudine(),
+        script.display()
+    );
+    fs::write(&script, text).unwrap();
+    let id = host.text(["run", "--", "sh", script.to_str().unwrap()]);
+    host.finished(&id);
+    let levels = fs::read_to_string(host.work().join("levels")).unwrap();
+    assert_eq!(levels.lines().count(), 6, "a task, and five below it");
+    let refusals = fs::read_to_string(host.work().join("refusals")).unwrap();
+    assert!(refusals.contains('5'), "{refusals}");
+}

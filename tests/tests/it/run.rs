@@ -1,0 +1,215 @@
+//! `run` and `delegate`: what is run, with which words, environment, directory and input, and what comes back.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use claudine_tests::{
+    TestHost,
+    command::{self, Ran},
+    harness::binary,
+    process::{alive, signal},
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::Signal;
+
+fn to_the_end(command: Command) -> Ran {
+    command::run(command, b"", PATIENCE)
+}
+
+#[test]
+fn the_words_of_a_command_arrive_as_given() {
+    let host = TestHost::new();
+    let ran = host
+        .run([
+            "run", "--wait", "--", "printf", "%s|", "a", "b  c", "$HOME", "", "*", "'\"\\", "ü\n",
+        ])
+        .ok();
+    assert_eq!(ran.text(), "a|b  c|$HOME||*|'\"\\|ü\n|");
+}
+
+#[test]
+fn the_exit_code_is_the_tasks_own() {
+    let host = TestHost::new();
+    let check = |arguments: &[&str], code: i32| drop(host.run(arguments).code(code));
+    check(&["run", "--wait", "--script", "exit 0"], 0);
+    check(&["run", "--wait", "--script", "exit 7"], 7);
+    check(&["run", "--wait", "--script", "kill -KILL $$"], 137);
+    check(&["run", "--wait", "--script", "kill -TERM $$"], 143);
+    check(
+        &["run", "--wait", "--timeout", "1s", "--", "sleep", "600"],
+        124,
+    );
+    check(
+        &[
+            "run",
+            "--wait",
+            "--idle-timeout",
+            "1s",
+            "--",
+            "sleep",
+            "600",
+        ],
+        124,
+    );
+}
+
+#[test]
+fn only_the_id_is_printed() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--", "true"]);
+    assert!(
+        id.starts_with("task_") && id.len() == 31 && !id.contains(char::is_whitespace),
+        "{id:?}"
+    );
+    let delegated = host.json(["delegate", "--executor", "shell", "true"]);
+    assert!(
+        delegated["id"].as_str().unwrap().starts_with("task_"),
+        "{delegated}"
+    );
+}
+
+#[test]
+fn a_prompt_may_come_from_standard_input() {
+    let host = TestHost::new();
+    let ran = host
+        .run_with(
+            ["delegate", "--executor", "shell", "--wait", "-"],
+            b"echo one\necho two\n",
+        )
+        .ok();
+    assert_eq!(ran.text(), "one\ntwo");
+}
+
+#[test]
+fn standard_input_of_a_task_is_empty() {
+    let host = TestHost::new();
+    assert_eq!(
+        host.run_with(["run", "--wait", "--", "cat"], b"not for the task")
+            .ok()
+            .text(),
+        ""
+    );
+}
+
+#[test]
+fn both_streams_arrive_on_their_own() {
+    let host = TestHost::new();
+    let ran = host
+        .run(["run", "--wait", "--script", "echo out; echo err >&2"])
+        .ok();
+    assert_eq!(ran.text(), "out");
+    ran.says(&["err"]);
+}
+
+#[test]
+fn the_environment_is_the_submitters() {
+    let host = TestHost::builder().env("CLAUDECODE", "1").build();
+    // The host runs already, with its own environment.
+    host.up();
+    let mut command = host.command([
+        "run",
+        "--wait",
+        "--env",
+        "GIVEN=here we are",
+        "--script",
+        "echo \"$CALLERS/$GIVEN/$CLAUDECODE\"",
+    ]);
+    command.env("CALLERS", "yes");
+    assert_eq!(to_the_end(command).ok().text(), "yes/here we are/");
+
+    let mut command = host.command([
+        "run",
+        "--wait",
+        "--env-clean",
+        "--env",
+        "GIVEN=1",
+        "--script",
+        "echo \"$CALLERS/$GIVEN/$HOME\"",
+    ]);
+    command.env("CALLERS", "yes");
+    assert_eq!(
+        to_the_end(command).ok().text(),
+        format!("/1/{}", host.home().display())
+    );
+}
+
+#[test]
+fn the_markers_are_the_tasks_own() {
+    let host = TestHost::new();
+    let id = host.script("echo $CLAUDINE_TASK_ID $CLAUDINE_ATTEMPT $CLAUDINE_DATA_DIR");
+    let expected = format!("{id} {id}.1 {}\n", host.data_dir().display());
+    assert_eq!(host.finished(&id)["output"], expected);
+}
+
+#[test]
+fn the_working_directory_is_the_callers_or_the_one_given() {
+    let host = TestHost::new();
+    assert_eq!(
+        host.text(["run", "--wait", "--", "pwd"]),
+        host.work().to_str().unwrap()
+    );
+    let deeper = host.work().join("deeper");
+    fs::create_dir(&deeper).unwrap();
+    for given in ["deeper", deeper.to_str().unwrap()] {
+        assert_eq!(
+            host.text(["run", "--wait", "-w", given, "--", "pwd"]),
+            deeper.to_str().unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_long_script_is_run_whole() {
+    let host = TestHost::new();
+    // Longer than a single argument may be.
+    let script = format!(": {}\necho the end", "x".repeat(300_000));
+    let ran = host
+        .run_with(
+            ["delegate", "--executor", "shell", "--wait", "-"],
+            script.as_bytes(),
+        )
+        .ok();
+    assert_eq!(ran.text(), "the end");
+}
+
+#[test]
+fn a_command_substitution_returns_at_once() {
+    let host = TestHost::new();
+    // Neither the host that this starts nor the task may hold the pipe of the substitution.
+    let claudine = binary();
+    let claudine = claudine.display();
+    let mut command = host.other("sh");
+    command.args([
+        "-c",
+        &format!("id=$('{claudine}' run -- sleep 600) && '{claudine}' cancel \"$id\""),
+    ]);
+    to_the_end(command).check();
+}
+
+#[test]
+fn one_interrupt_leaves_the_waiting_and_the_task_runs_on() {
+    let host = TestHost::new();
+    let mut waiting = host.command(["run", "--wait", "--script", "echo shown; exec sleep 600"]);
+    let waiting = waiting
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = wait_for("the task to be listed", || {
+        Some(host.json(["list"])["tasks"][0]["id"].as_str()?.to_owned())
+    });
+    let pid = host.live(&id);
+    signal(waiting.id(), Signal::INT);
+    let left = waiting.wait_with_output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&left.stdout).contains(&id),
+        "{left:?}"
+    );
+    assert!(alive(pid));
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}

@@ -1,0 +1,145 @@
+//! The host process: how it comes into being, and that there is one.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+
+use claudine_tests::{
+    TestHost, command,
+    harness::binary,
+    process::{alive, signal},
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn up_is_idempotent() {
+    let host = TestHost::new();
+    let first = host.up();
+    assert_eq!(first["mcp_url"], Value::Null);
+    assert!(
+        first["url"].as_str().unwrap().starts_with("unix:/"),
+        "{first}"
+    );
+    assert_eq!(host.up()["pid"], first["pid"]);
+    assert_eq!(host.host_pid().map(u64::from), first["pid"].as_u64());
+}
+
+#[test]
+fn twenty_commands_at_once_start_one_host() {
+    let host = TestHost::new();
+    let start = |_| {
+        let mut command = host.command(["run", "--json", "--", "true"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let started: Vec<_> = (0..20).map(start).collect();
+    for child in started {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let list = host.json(["list"]);
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 20);
+    let hosts: Vec<_> = host
+        .processes()
+        .into_iter()
+        .filter(|found| found.command.contains(" serve"))
+        .collect();
+    assert_eq!(hosts.len(), 1, "{hosts:?}");
+    for task in list["tasks"].as_array().unwrap() {
+        host.finished(task["id"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn what_it_keeps_is_for_the_user_alone() {
+    let host = TestHost::new();
+    host.finished(&host.script("echo output"));
+    let mut open = Vec::new();
+    let mut dirs = vec![host.data_dir().to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            if mode & 0o077 != 0 {
+                open.push(format!("{} {mode:o}", entry.path().display()));
+            }
+            if entry.file_type().unwrap().is_dir() {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    assert!(open.is_empty(), "{open:#?}");
+    assert_eq!(
+        host.data_dir().metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+}
+
+#[test]
+fn a_host_started_from_inside_a_task_outlives_it() {
+    let outer = TestHost::new();
+    let inner = TestHost::new();
+    // The outer task is cancelled with all that it started; a host it started is nobody's child.
+    let script = format!(
+        "export CLAUDINE_DATA_DIR='{}'; '{}' run -- sleep 600 && touch started; exec sleep 600",
+        inner.data_dir().display(),
+        binary().display()
+    );
+    let id = outer.script(&script);
+    wait_for("the inner host", || {
+        outer.work().join("started").exists().then_some(())
+    });
+    let pid = inner.host_pid().expect("an inner host");
+    outer.run(["cancel", &id]).check();
+    assert_eq!(outer.finished(&id)["outcome"], "cancelled");
+    assert!(alive(pid), "the inner host is gone");
+    let task = inner.json(["list"])["tasks"][0].clone();
+    assert_eq!(task["state"], "running", "{task:#}");
+    assert_eq!(inner.host_pid(), Some(pid));
+}
+
+#[test]
+fn a_second_host_is_refused() {
+    let host = TestHost::new();
+    let pid = host.up()["pid"].as_u64().unwrap();
+    host.run(["serve"])
+        .code(125)
+        .says(&[&pid.to_string(), host.data_dir().to_str().unwrap()]);
+    assert_eq!(host.host_pid().map(u64::from), Some(pid));
+}
+
+#[test]
+fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
+    let host = TestHost::new();
+    let mut serve = host.command(["serve"]);
+    let mut serve = serve
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the host to answer", || {
+        (host.host_pid() == Some(serve.id())).then_some(())
+    });
+    let id = host.script("exec sleep 600");
+    let pid = host.live(&id);
+    signal(serve.id(), Signal::TERM);
+    let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
+    assert!(status.success(), "{status}");
+    assert!(alive(pid), "tasks run on");
+    assert_eq!(host.live(&id), pid);
+}
+
+#[test]
+fn a_long_data_directory_still_has_a_socket() {
+    let root = TestHost::new();
+    let host = TestHost::builder()
+        .data_dir(root.root().join("d".repeat(120)))
+        .build();
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}

@@ -1,0 +1,293 @@
+//! The verbs that look at tasks and change them: `list`, `status`, `wait`, `cancel`, `retry`, `why`.
+
+use std::fs;
+
+use claudine_tests::{TestHost, process::alive, wait_for};
+use serde_json::Value;
+
+/// Every field that the JSON of a task has, whatever its state.
+const FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "executor",
+    "state",
+    "phase",
+    "status",
+    "outcome",
+    "reason",
+    "culprit",
+    "until",
+    "held_by",
+    "parent",
+    "dependencies",
+    "group",
+    "priority",
+    "labels",
+    "cwd",
+    "attempts",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "exit_code",
+    "signal",
+    "output",
+    "output_truncated",
+    "cost_usd",
+    "usage",
+];
+
+#[test]
+fn a_task_is_shown_with_every_field() {
+    let host = TestHost::new();
+    let id = host.text([
+        "run",
+        "--name",
+        "greeting",
+        "-p",
+        "P1",
+        "--label",
+        "team=red",
+        "--script",
+        "echo hello; exit 3",
+    ]);
+    let task = host.finished(&id);
+    let object = task.as_object().unwrap();
+    let missing: Vec<_> = FIELDS
+        .iter()
+        .filter(|field| !object.contains_key(**field))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} are missing in {task:#}");
+    let check =
+        |field: &str, expected: Value| assert_eq!(task[field], expected, "{field} in {task:#}");
+    check("id", id.as_str().into());
+    check("name", "greeting".into());
+    check("executor", "shell".into());
+    check("state", "done".into());
+    check("status", "failed".into());
+    check("outcome", "failed".into());
+    check("exit_code", 3.into());
+    check("signal", Value::Null);
+    check("output", "hello\n".into());
+    check("output_truncated", false.into());
+    check("priority", "P1".into());
+    check("cwd", host.work().to_str().unwrap().into());
+    assert_eq!(task["reason"]["class"], "exit", "{task:#}");
+    assert_eq!(task["labels"]["team"], "red", "{task:#}");
+    for time in ["created_at", "started_at", "finished_at"] {
+        assert!(
+            task[time].as_str().is_some_and(|time| time.ends_with('Z')),
+            "{time} in {task:#}"
+        );
+    }
+    assert!(
+        task["usage"]["peak_rss_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0),
+        "{task:#}"
+    );
+}
+
+#[test]
+fn a_death_by_signal_is_called_one() {
+    let host = TestHost::new();
+    let task = host.finished(&host.script("kill -KILL $$"));
+    assert_eq!(
+        (&task["outcome"], &task["exit_code"], &task["signal"]),
+        (&"failed".into(), &Value::Null, &9.into())
+    );
+    assert_eq!(task["reason"]["class"], "signal");
+}
+
+#[test]
+fn a_list_is_newest_first() {
+    let host = TestHost::new();
+    let ids: Vec<String> = (0..3).map(|_| host.text(["run", "--", "true"])).collect();
+    let list = host.json(["list"]);
+    let listed: Vec<&str> = list["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["id"].as_str().unwrap())
+        .collect();
+    let newest: Vec<&str> = ids.iter().rev().map(String::as_str).collect();
+    assert_eq!(listed, newest);
+    // A heading, and a line for each.
+    assert_eq!(host.text(["list"]).lines().count(), 4);
+}
+
+#[test]
+fn a_task_is_found_by_prefix_and_by_name() {
+    let host = TestHost::new();
+    let first = host.text(["run", "--name", "job", "--", "true"]);
+    host.finished(&first);
+    let second = host.text(["run", "--name", "job", "--", "true"]);
+    assert_eq!(host.status("job")["id"], second.as_str());
+    assert_eq!(host.status(&first[..30])["id"], first.as_str());
+}
+
+#[test]
+fn waiting_for_several_gives_the_first_code_that_is_not_0() {
+    let host = TestHost::new();
+    let ids: Vec<String> = ["exit 0", "exit 4", "exit 5"]
+        .iter()
+        .map(|script| host.script(script))
+        .collect();
+    drop(host.run(["wait", &ids[0], &ids[1], &ids[2]]).code(4));
+    drop(host.run(["wait", &ids[0]]).code(0));
+}
+
+#[test]
+fn a_cancelled_task_leaves_nothing_alive() {
+    let host = TestHost::new();
+    // A child in a session of its own, and one that ignores the polite signal.
+    let id = host
+        .script("setsid sleep 600 & (trap '' TERM INT; exec sleep 600) & echo up; exec sleep 600");
+    host.live(&id);
+    let marker = format!("CLAUDINE_ATTEMPT={id}.1");
+    let carrying = || -> Vec<u32> {
+        host.processes()
+            .iter()
+            .map(|found| found.pid)
+            .filter(|pid| environment_has(*pid, &marker))
+            .collect()
+    };
+    let before = wait_for("the task's processes", || {
+        Some(carrying()).filter(|pids| pids.len() >= 3)
+    });
+    host.run(["cancel", &id, "changed my mind"]).check();
+    let task = host.finished(&id);
+    // Done is said only after nothing of it is alive.
+    assert_eq!(before.iter().filter(|pid| alive(**pid)).count(), 0);
+    assert!(carrying().is_empty());
+    assert_eq!(task["outcome"], "cancelled");
+    assert!(
+        task["reason"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("changed my mind"),
+        "{task:#}"
+    );
+}
+
+#[test]
+fn what_a_task_leaves_behind_is_ended_with_it() {
+    let host = TestHost::new();
+    let id = host.script("setsid sleep 600 > /dev/null 2>&1 & echo $! > left; exit 0");
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    let left: u32 = fs::read_to_string(host.work().join("left"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(!alive(left));
+}
+
+#[test]
+fn a_queued_task_is_cancelled_without_having_run() {
+    let host = TestHost::builder().slots(1).build();
+    let first = host.script("exec sleep 600");
+    host.live(&first);
+    let second = host.script("echo ran > second");
+    assert_eq!(host.status(&second)["status"], "queued");
+    host.run(["cancel", &second]).check();
+    assert_eq!(host.finished(&second)["outcome"], "cancelled");
+    host.run(["cancel", &first]).check();
+    host.finished(&first);
+    assert!(!host.work().join("second").exists());
+}
+
+#[test]
+fn a_retry_is_another_attempt_of_the_same_task() {
+    let host = TestHost::new();
+    let id = host.script("echo $CLAUDINE_ATTEMPT; test -e ready");
+    assert_eq!(host.finished(&id)["outcome"], "failed");
+    fs::write(host.work().join("ready"), "").unwrap();
+    host.run(["retry", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(
+        (&task["outcome"], task["attempts"].as_array().unwrap().len()),
+        (&"succeeded".into(), 2)
+    );
+    assert_eq!(task["output"], format!("{id}.2\n"));
+}
+
+#[test]
+fn why_says_what_a_task_waits_for() {
+    let host = TestHost::builder().slots(1).build();
+    let first = host.script("exec sleep 600");
+    host.live(&first);
+    let second = host.text(["run", "--", "true"]);
+    let why = host.text(["why", &second]);
+    assert!(why.contains("slot"), "{why}");
+    host.run(["cancel", &first]).check();
+    host.finished(&second);
+}
+
+#[test]
+fn an_idempotency_key_answers_with_the_first_task() {
+    let host = TestHost::new();
+    let delegate =
+        |script: &str| host.run(["run", "--idempotency-key", "nightly", "--script", script]);
+    let first = delegate("echo once >> count").ok().text();
+    let again = delegate("echo once >> count").ok().text();
+    assert_eq!(first, again);
+    delegate("something else").code(125).says(&["nightly"]);
+    host.finished(&first);
+    assert_eq!(
+        fs::read_to_string(host.work().join("count")).unwrap(),
+        "once\n"
+    );
+}
+
+#[test]
+fn the_slots_are_the_limit() {
+    let host = TestHost::builder().slots(2).build();
+    // Each notes how many run beside it.
+    let ids: Vec<String> = (0..8)
+        .map(|_| host.script("mkdir running.$$; ls -d running.* | wc -l >> seen; rmdir running.$$"))
+        .collect();
+    for id in &ids {
+        assert_eq!(host.finished(id)["outcome"], "succeeded");
+    }
+    let seen = fs::read_to_string(host.work().join("seen")).unwrap();
+    assert!(
+        seen.lines()
+            .all(|line| line.trim() == "1" || line.trim() == "2"),
+        "{seen}"
+    );
+    assert_eq!(seen.lines().count(), 8);
+}
+
+#[test]
+fn urgent_tasks_go_first() {
+    let host = TestHost::builder().slots(1).build();
+    let blocker = host.script("exec sleep 600");
+    host.live(&blocker);
+    let submit = |priority: &&str| {
+        host.text([
+            "run",
+            "-p",
+            priority,
+            "--script",
+            &format!("echo {priority} >> order"),
+        ])
+    };
+    let ids: Vec<String> = ["P2", "P1", "P0"].iter().map(submit).collect();
+    host.run(["cancel", &blocker]).check();
+    for id in &ids {
+        host.finished(id);
+    }
+    // One task may have been assigned ahead of its slot, before the others came.
+    let order = fs::read_to_string(host.work().join("order")).unwrap();
+    assert!(
+        ["P0\nP1\nP2\n", "P2\nP0\nP1\n"].contains(&order.as_str()),
+        "{order}"
+    );
+}
+
+fn environment_has(pid: u32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment
+        .split(|byte| *byte == 0)
+        .any(|piece| piece == variable.as_bytes())
+}

@@ -1,0 +1,57 @@
+//! Another binary under running tasks.
+
+use std::fs;
+
+use claudine_tests::{TestHost, harness::binary, process::alive};
+
+#[test]
+fn the_binary_can_be_replaced_under_running_tasks() {
+    let mut host = TestHost::new();
+    let installed = host.root().join("claudine");
+    fs::copy(binary(), &installed).unwrap();
+    host.use_binary(installed.clone());
+    let id = host.script("echo begun >> runs; until test -e go; do sleep 0.02; done; echo through");
+    let pid = host.live(&id);
+    let supervisors = host.supervisor_pids();
+    assert_eq!(supervisors.len(), 1);
+
+    // As a package manager does it: the new file is moved over the old one.
+    let new = host.root().join("claudine.new");
+    fs::copy(binary(), &new).unwrap();
+    fs::rename(&new, &installed).unwrap();
+    host.run(["down"]).check();
+    host.up();
+
+    assert_eq!(host.live(&id), pid, "the same process");
+    assert!(
+        alive(supervisors[0]),
+        "under the supervisor that started it"
+    );
+    // What is new runs as well, beside it.
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+    fs::write(host.work().join("go"), "").unwrap();
+    let task = host.finished(&id);
+    assert_eq!(
+        (&task["outcome"], &task["output"]),
+        (&"succeeded".into(), &"through\n".into())
+    );
+    assert_eq!(
+        fs::read_to_string(host.work().join("runs")).unwrap(),
+        "begun\n"
+    );
+}
+
+#[test]
+fn a_removed_binary_does_not_stop_a_running_host() {
+    let mut host = TestHost::new();
+    let installed = host.root().join("claudine");
+    fs::copy(binary(), &installed).unwrap();
+    host.use_binary(installed.clone());
+    host.up();
+    fs::remove_file(&installed).unwrap();
+    host.use_binary(binary());
+    assert_eq!(
+        host.finished(&host.script("echo still"))["output"],
+        "still\n"
+    );
+}
