@@ -1,0 +1,167 @@
+//! What can be done to tasks and to the host.
+
+use std::time::Duration;
+
+use claudine_domain::{
+    id::{AttemptId, TaskId},
+    step::{Answer, Input, Refused},
+};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::{Host, unknown},
+    request::{DownMode, TaskRef},
+    view::{Cancelled, Retried, TaskView},
+};
+use crate::{clock, engine::{Engine, EngineError}};
+
+/// The longest a single wait may take: clients give up after a minute.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
+/// Reasons are shown in lists and stored with the task.
+const REASON_MAX_CHARS: usize = 1000;
+/// How many generations up a waiter is looked for.
+const GENERATIONS: u32 = 16;
+
+impl Host {
+    pub(crate) async fn cancel(&self, reference: &TaskRef, reason: Option<String>) -> Result<Cancelled, AppError> {
+        let id = self.resolve(reference).await?;
+        let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| {
+            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX_CHARS).collect()
+        });
+        match self.engine.command(Input::Cancel { task: id, reason }).await {
+            Ok(Answer::Cancelling { task, already }) => Ok(Cancelled { id: task.to_string(), already }),
+            Ok(other) => Err(AppError::new(ErrorKind::Internal, format!("a cancel was answered {other:?}"))),
+            // The board has unfinished tasks only: what is not there is done, or has never been.
+            Err(EngineError::Refused(Refused::Unknown { .. })) => {
+                let task = self.task(id, reference).await?;
+                Err(already_done(&task))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn retry(&self, reference: &TaskRef) -> Result<Retried, AppError> {
+        let id = self.resolve(reference).await?;
+        let task = self.task(id, reference).await?;
+        match self.engine.command(Input::Retry { task: Box::new(task) }).await? {
+            Answer::Retrying { task, attempt } => Ok(Retried { id: task.to_string(), attempt }),
+            other => Err(AppError::new(ErrorKind::Internal, format!("a retry was answered {other:?}"))),
+        }
+    }
+
+    /// Returns when the task is done, or with the task as it stands when `limit` (at most 50 s) has passed. A wait from inside an attempt for
+    /// one of its own descendants gives its slot free meanwhile.
+    pub(crate) async fn wait(
+        &self,
+        reference: &TaskRef,
+        limit: Duration,
+        waiter: Option<&str>,
+    ) -> Result<TaskView, AppError> {
+        let id = self.resolve(reference).await?;
+        let mut finished = self.engine.finished();
+        // Subscribed first: what finishes between the look and the wait is not missed.
+        if self.task(id, reference).await?.is_done() {
+            return self.status(reference).await;
+        }
+        let _suspended = self.suspend(id, waiter).await?;
+        let done = async {
+            loop {
+                match finished.recv().await {
+                    Ok(ids) if ids.contains(&id) => return Ok(()),
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => {
+                        if self.task(id, reference).await?.is_done() {
+                            return Ok(());
+                        }
+                    }
+                    Err(RecvError::Closed) => return Err(AppError::from(EngineError::Down)),
+                }
+            }
+        };
+        match clock::within(limit.min(WAIT_MAX), done).await {
+            Some(Err(error)) => Err(error),
+            Some(Ok(())) | None => {
+                let task = self.task(id, reference).await?;
+                self.full_view(&task).await
+            }
+        }
+    }
+
+    /// Tells the engine that an attempt waits for its own descendant; until the guard is dropped.
+    async fn suspend(&self, waited: TaskId, waiter: Option<&str>) -> Result<Option<Suspended>, AppError> {
+        let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else { return Ok(None) };
+        if !self.descends(waited, waiter.task).await? {
+            return Ok(None);
+        }
+        match self.engine.command(Input::WaitBegins { task: waiter.task }).await? {
+            Answer::Noted => Ok(Some(Suspended { engine: self.engine.clone(), task: waiter.task })),
+            _ => Ok(None),
+        }
+    }
+
+    async fn descends(&self, mut id: TaskId, ancestor: TaskId) -> Result<bool, AppError> {
+        for _ in 0..GENERATIONS {
+            let Some(task) = self.read(move |store| store.task(id)).await? else { return Ok(false) };
+            match task.request.parent {
+                Some(parent) if parent == ancestor => return Ok(true),
+                Some(parent) => id = parent,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks the host to go down. Returns when it is on its way: with `Drain` and `Kill` that is when the last attempt has ended.
+    pub(crate) async fn go_down(&self, mode: DownMode) -> Result<(), AppError> {
+        match mode {
+            DownMode::Leave => {}
+            DownMode::Drain => {
+                self.engine.command(Input::Drain).await?;
+                self.engine.idle().await?;
+            }
+            DownMode::Kill => {
+                self.engine.command(Input::Drain).await?;
+                for id in self.running().await? {
+                    match self.engine.command(Input::Cancel { task: id, reason: Some("the host was told to stop it".to_owned()) }).await {
+                        // It ended by itself meanwhile.
+                        Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                self.engine.idle().await?;
+            }
+        }
+        self.down.send_replace(Some(mode));
+        Ok(())
+    }
+
+    async fn running(&self) -> Result<Vec<TaskId>, AppError> {
+        use crate::store::{Filter, Status, StatusFilter};
+        let filter = Filter { status: Some(StatusFilter::Is(Status::Running)), ..Filter::default() };
+        let page = self.read(move |store| store.list(&filter, usize::MAX / 2)).await?;
+        Ok(page.tasks.iter().map(|task| task.id).collect())
+    }
+}
+
+fn already_done(task: &claudine_domain::task::Task) -> AppError {
+    match &task.state {
+        claudine_domain::task::State::Done { outcome, .. } => {
+            AppError::new(ErrorKind::Conflict, format!("task {} is already done: {}", task.id, outcome.as_str()))
+        }
+        // Between the board and this read it was retried.
+        _ => unknown(&task.id.to_string()),
+    }
+}
+
+/// While it lives, the attempt's slot counts as free.
+struct Suspended {
+    engine: Engine,
+    task: TaskId,
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        self.engine.tell(Input::WaitEnds { task: self.task });
+    }
+}

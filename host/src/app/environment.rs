@@ -1,0 +1,125 @@
+//! Environments of tasks, kept in files named by their digest, so that two thousand tasks with one environment make one file.
+//!
+//! They are never printed. A file is written, synced and only then named, so that a name always stands for a whole environment; it is there
+//! before the task that refers to it is committed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    sync::{Mutex, PoisonError},
+};
+
+use super::request::Environment;
+use crate::{config::EnvRules, digest, layout::Layout};
+
+pub(crate) struct Environments {
+    layout: Layout,
+    rules: EnvRules,
+    /// Digests that are known to be on disk.
+    kept: Mutex<BTreeSet<String>>,
+}
+
+/// An environment as its task will have it.
+pub(crate) struct Kept {
+    pub(crate) digest: String,
+    pub(crate) variables: BTreeMap<String, String>,
+}
+
+impl Environments {
+    pub(crate) fn new(layout: Layout, rules: EnvRules) -> Self {
+        Self { layout, rules, kept: Mutex::new(BTreeSet::new()) }
+    }
+
+    /// Drops what tasks do not get and keeps the rest on disk.
+    pub(crate) fn keep(&self, environment: Environment) -> io::Result<Kept> {
+        let mut variables: BTreeMap<String, String> =
+            environment.base.into_iter().filter(|(name, _)| !self.rules.drops(name)).collect();
+        variables.extend(environment.set);
+        let bytes = encode(&variables);
+        let digest = digest::hex(&bytes);
+        if !self.lock().contains(&digest) {
+            self.write(&digest, &bytes)?;
+            self.lock().insert(digest.clone());
+        }
+        Ok(Kept { digest, variables })
+    }
+
+    pub(crate) fn read(&self, digest: &str) -> io::Result<BTreeMap<String, String>> {
+        fs::read(self.layout.environment(digest)).map(|bytes| decode(&bytes))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        // The set is only a memory of what is on disk: a panic elsewhere cannot have left it half changed.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, digest: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.layout.environment(digest);
+        if path.exists() {
+            return Ok(());
+        }
+        let fresh = path.with_extension(format!("{}.new", crate::random::hex_64()));
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&fresh, &path));
+        if let Err(error) = written {
+            if let Err(also) = fs::remove_file(&fresh) {
+                tracing::warn!(%also, "a half-written environment stays behind");
+            }
+            return Err(error);
+        }
+        fs::File::open(self.layout.environments())?.sync_all()
+    }
+}
+
+/// `NAME=VALUE`, each ended by a NUL byte, as `/proc/PID/environ` has it.
+fn encode(variables: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in variables {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(b'=');
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn one_environment_makes_one_private_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let environments =
+            Environments::new(layout.clone(), EnvRules { exclude: vec!["SECRET".to_owned(), "GIVEN".to_owned()] });
+        let asked = || Environment {
+            base: pairs(&[("A", "1=2"), ("SECRET", "x"), ("CLAUDECODE", "1"), ("LINES", "a\nb")]),
+            set: pairs(&[("GIVEN", "by name")]),
+        };
+        let first = environments.keep(asked()).unwrap();
+        let second = environments.keep(asked()).unwrap();
+        assert_eq!(first.digest, second.digest);
+        let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
+        assert_eq!(first.variables, expected);
+        assert_eq!(environments.read(&first.digest).unwrap(), expected);
+        let files: Vec<_> = fs::read_dir(layout.environments()).unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(files.len(), 1);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,127 @@
+//! From what is stored to what is shown.
+
+use claudine_domain::{
+    attempt::{Attempt, Phase, Usage},
+    outcome::{Outcome, Reason},
+    task::{Priority, State, Task, WaitingFor},
+};
+
+use super::view::{AttemptView, ReasonView, TaskView, UsageView};
+use crate::clock::rfc3339;
+
+const MICRO: f64 = 1_000_000.0;
+
+/// A task as lists show it: without documents and output.
+pub(super) fn task_view(task: &Task) -> TaskView {
+    let request = &task.request;
+    let last = task.last_attempt();
+    let ended = last.and_then(|attempt| attempt.ended.as_ref());
+    let (outcome, reason, finished_at) = match &task.state {
+        State::Done { at, outcome, reason } => (Some(*outcome), reason.as_ref(), Some(*at)),
+        _ => (None, None, None),
+    };
+    let until = match &task.state {
+        State::Waiting { until, .. } => Some(rfc3339(*until)),
+        _ => None,
+    };
+    let waiting_reason = match &task.state {
+        State::Waiting { why: WaitingFor::Account(_), .. } => ended.and_then(|ended| ended.reason.as_ref()),
+        _ => None,
+    };
+    TaskView {
+        id: task.id.to_string(),
+        name: request.name.clone(),
+        executor: request.executor.clone(),
+        state: task.state.as_str().to_owned(),
+        phase: task.phase().and_then(phase_word).map(str::to_owned),
+        status: status_word(&task.state).to_owned(),
+        outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
+        reason: reason.or(waiting_reason).map(reason_view),
+        culprit: None,
+        until,
+        held_by: None,
+        parent: request.parent.map(|parent| parent.to_string()),
+        dependencies: Vec::new(),
+        group: request.group.clone(),
+        priority: priority_word(request.priority).to_owned(),
+        labels: request.labels.clone(),
+        cwd: request.cwd.clone(),
+        summary: request.summary.clone(),
+        attempts: task.attempts.iter().filter(|attempt| attempt.started_at.is_some()).map(attempt_view).collect(),
+        created_at: rfc3339(task.created_at),
+        started_at: last.and_then(|attempt| attempt.started_at).map(rfc3339),
+        finished_at: finished_at.map(rfc3339),
+        exit_code: outcome.and(ended).and_then(|ended| ended.exit_code),
+        signal: outcome.and(ended).and_then(|ended| ended.signal),
+        output: None,
+        output_truncated: false,
+        cost_usd: cost_usd(task),
+        usage: ended.map(|ended| usage_view(&ended.usage)),
+        spec: None,
+        outputs: None,
+    }
+}
+
+/// What all attempts cost together, where any of them told.
+fn cost_usd(task: &Task) -> Option<f64> {
+    let costs = task.attempts.iter().filter_map(|attempt| attempt.ended.as_ref()?.cost_micro_usd);
+    costs.reduce(u64::saturating_add).map(|micro| micro as f64 / MICRO)
+}
+
+fn attempt_view(attempt: &Attempt) -> AttemptView {
+    let ended = attempt.ended.as_ref();
+    AttemptView {
+        number: attempt.number,
+        pid: attempt.leader.map(|leader| leader.pid),
+        started_at: attempt.started_at.map(rfc3339),
+        finished_at: ended.map(|ended| rfc3339(ended.at)),
+        outcome: ended.map(|ended| ended.outcome.as_str().to_owned()),
+        reason: ended.and_then(|ended| ended.reason.as_ref()).map(reason_view),
+        exit_code: ended.and_then(|ended| ended.exit_code),
+        signal: ended.and_then(|ended| ended.signal),
+        session_id: attempt.session.as_ref().map(|session| session.id.clone()),
+        model: attempt.session.as_ref().and_then(|session| session.model.clone()),
+        cost_usd: ended.and_then(|ended| ended.cost_micro_usd).map(|micro| micro as f64 / MICRO),
+        usage: ended.map(|ended| usage_view(&ended.usage)),
+    }
+}
+
+fn reason_view(reason: &Reason) -> ReasonView {
+    ReasonView { class: reason.class.as_str().to_owned(), message: reason.message.clone() }
+}
+
+fn usage_view(usage: &Usage) -> UsageView {
+    UsageView { wall_ms: usage.wall_ms, cpu_ms: usage.cpu_ms, peak_rss_bytes: usage.peak_rss_bytes }
+}
+
+fn priority_word(priority: Priority) -> &'static str {
+    match priority {
+        Priority::P0 => "P0",
+        Priority::P1 => "P1",
+        Priority::P2 => "P2",
+    }
+}
+
+/// An assigned attempt has not begun: its task is ready and has no phase to show.
+fn phase_word(phase: &Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Assigned => None,
+        Phase::Starting => Some("starting"),
+        Phase::Live => Some("live"),
+        Phase::Stopping(_) => Some("stopping"),
+        Phase::Finishing => Some("finishing"),
+    }
+}
+
+/// The original's five words.
+fn status_word(state: &State) -> &'static str {
+    match state {
+        State::Waiting { .. } | State::Ready { .. } | State::Running { phase: Phase::Assigned, .. } => "queued",
+        State::Running { .. } => "running",
+        State::Done { outcome, .. } => match outcome {
+            Outcome::Succeeded => "completed",
+            Outcome::Failed | Outcome::TimedOut | Outcome::Lost | Outcome::UpstreamFailed => "failed",
+            Outcome::Cancelled | Outcome::Skipped => "cancelled",
+        },
+    }
+}

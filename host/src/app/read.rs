@@ -1,0 +1,138 @@
+//! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
+
+use claudine_domain::{
+    batch::DocumentKey,
+    capacity::Slots,
+    id::{AttemptId, TaskId},
+    task::Task,
+};
+
+use super::{
+    error::{AppError, ErrorKind},
+    explain,
+    host::{Host, unknown},
+    present::task_view,
+    request::{ListFilter, TaskRef},
+    view::{HostInfo, TaskList, TaskView, Why},
+};
+use crate::{clock::rfc3339, store::Filter};
+
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 1000;
+/// What is shown of a command's output as the output of its task.
+const OUTPUT_BYTES: u64 = 64 << 10;
+
+impl Host {
+    pub(crate) async fn list(&self, filter: ListFilter) -> Result<TaskList, AppError> {
+        let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
+        let limit = filter.limit.unwrap_or(LIST_DEFAULT);
+        if !(1..=LIST_MAX).contains(&limit) {
+            return Err(invalid(format!("a page has 1 to {LIST_MAX} tasks, not {limit}")));
+        }
+        let label = match &filter.label {
+            None => None,
+            Some(label) => {
+                let (key, value) =
+                    label.split_once('=').ok_or_else(|| invalid(format!("label `{label}` is not of the form key=value")))?;
+                Some((key.to_owned(), value.to_owned()))
+            }
+        };
+        let status = match &filter.state {
+            None => None,
+            Some(word) => {
+                Some(word.parse().map_err(|error: crate::store::UnknownStatus| invalid(error.to_string()))?)
+            }
+        };
+        let wanted = Filter {
+            status,
+            name: filter.name,
+            executor: filter.executor,
+            label,
+            parent: filter.parent,
+            before: filter.before,
+        };
+        let page = self.read(move |store| store.list(&wanted, limit as usize)).await?;
+        Ok(TaskList {
+            tasks: page.tasks.iter().map(task_view).collect(),
+            next: page.next.map(|id| id.to_string()),
+        })
+    }
+
+    pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
+        let id = self.resolve(reference).await?;
+        let task = self.task(id, reference).await?;
+        self.full_view(&task).await
+    }
+
+    pub(super) async fn task(&self, id: TaskId, reference: &TaskRef) -> Result<Task, AppError> {
+        self.read(move |store| store.task(id)).await?.ok_or_else(|| unknown(&reference.0))
+    }
+
+    /// A task with what was asked, what was answered, and its output.
+    pub(super) async fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
+        let mut view = task_view(task);
+        let id = task.id;
+        // Not of an attempt that has not begun, nor of one that is under way.
+        let ended = task.attempts.iter().rev().find(|attempt| attempt.ended.is_some());
+        let attempt = ended.map(|attempt| AttemptId { task: id, number: attempt.number });
+        let (spec, outputs) = self
+            .read(move |store| {
+                let spec = store.document(DocumentKey::Spec(id))?;
+                let outputs = match attempt {
+                    Some(attempt) => store.document(DocumentKey::Outputs(attempt))?,
+                    None => None,
+                };
+                Ok((spec, outputs))
+            })
+            .await?;
+        view.spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        view.outputs = outputs.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let result = view.outputs.as_ref().and_then(|outputs| outputs.get("result")).and_then(|text| text.as_str());
+        if let Some(result) = result {
+            view.output = Some(result.to_owned());
+        } else if let Some(last) = task.attempts.iter().rev().find(|attempt| attempt.started_at.is_some()) {
+            let attempt = AttemptId { task: id, number: last.number };
+            let (text, truncated) = self.last_stdout(attempt, OUTPUT_BYTES).await?;
+            view.output = Some(text);
+            view.output_truncated = truncated;
+        }
+        Ok(view)
+    }
+
+    pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
+        let id = self.resolve(reference).await?;
+        let task = self.task(id, reference).await?;
+        Ok(explain::why(&task, &self.engine.snapshot()))
+    }
+
+    pub(crate) fn info(&self) -> HostInfo {
+        let snapshot = self.engine.snapshot();
+        let mut warnings = Vec::new();
+        if self.plugins.executor_names().is_empty() {
+            warnings.push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
+        }
+        if snapshot.store_full {
+            warnings.push("the disk is full: no new task is taken until there is space".to_owned());
+        }
+        warnings.extend(snapshot.parked.iter().map(|(account, parked)| {
+            format!("account {} is at a usage limit until {}", account.0, rfc3339(parked.until))
+        }));
+        HostInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            url: format!("unix:{}", self.layout.socket().display()),
+            mcp_url: None,
+            data_dir: self.layout.root().display().to_string(),
+            started_at: rfc3339(self.started_at),
+            slots: match snapshot.limits.slots {
+                Slots::Auto => "auto".to_owned(),
+                Slots::Fixed(slots) => slots.to_string(),
+            },
+            running: snapshot.running,
+            queued: snapshot.queued,
+            draining: snapshot.draining,
+            supervisors: (self.supervisor_pids)(),
+            warnings,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! From what executor and supervisor say to the end of an attempt.
+
+use claudine_domain::{
+    attempt::{StopWhy, Usage},
+    outcome::ReasonClass,
+    step::{Cause, Ending},
+};
+use serde::Deserialize;
+
+use super::live::{ChildState, State};
+use crate::{
+    plugin::{Failure, GuestEnd, GuestOutcome},
+    supervise,
+};
+
+const MICRO: f64 = 1_000_000.0;
+
+/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it.
+pub(super) fn ending(
+    executor: &str,
+    result: Result<GuestOutcome, GuestEnd>,
+    state: &State,
+    wall_ms: u64,
+) -> Ending {
+    let usage = usage(state, wall_ms);
+    let stopped = stopped(state);
+    let lost = state.children.iter().any(|child| *child == ChildState::Lost);
+    match result {
+        Ok(outcome) => Ending {
+            cause: cause(&outcome.cause),
+            message: outcome.summary,
+            exit_code: outcome.code,
+            signal: outcome.signal,
+            usage,
+            cost_micro_usd: cost_micro_usd(&outcome.outputs),
+            outputs: Some(outcome.outputs.into_bytes().into()).filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
+            retry_after: outcome.retry_after,
+            stopped,
+            never_received: false,
+        },
+        Err(end) => {
+            let Failure { code, message, retry_after, .. } = end.failure(executor);
+            // A guest that cannot tell what became of its children says so in its own words; that they were lost is known here.
+            let class = if lost { ReasonClass::Lost } else { ReasonClass::from_plugin(&code) };
+            let exit = state.children.iter().find_map(|child| match child {
+                ChildState::Exited(exit) => Some(exit),
+                _ => None,
+            });
+            let (exit_code, signal) = exit.map_or((None, None), |exit| status(exit.status));
+            Ending {
+                cause: Cause::Class(class),
+                message,
+                exit_code,
+                signal,
+                usage,
+                cost_micro_usd: None,
+                outputs: None,
+                retry_after,
+                stopped,
+                never_received: false,
+            }
+        }
+    }
+}
+
+fn cause(word: &str) -> Cause {
+    match word {
+        "success" => Cause::Success,
+        class => Cause::Class(ReasonClass::from_plugin(class)),
+    }
+}
+
+pub(super) fn status(status: supervise::Status) -> (Option<i32>, Option<i32>) {
+    match status {
+        supervise::Status::Code(code) => (Some(code), None),
+        supervise::Status::Signal(signal) => (None, Some(signal)),
+    }
+}
+
+/// What the supervisor stopped the attempt for, where it did: with or without a host it keeps the deadlines.
+fn stopped(state: &State) -> Option<StopWhy> {
+    let asked = state.children.iter().find_map(|child| match child {
+        ChildState::Exited(exit) => exit.stopped,
+        _ => None,
+    });
+    match asked? {
+        supervise::StopWhy::Cancelled | supervise::StopWhy::Shutdown => Some(StopWhy::Cancelled { reason: None }),
+        supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
+        supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
+        // What the executor left behind was cleared away after it had answered.
+        supervise::StopWhy::Finished => None,
+    }
+}
+
+fn usage(state: &State, wall_ms: u64) -> Usage {
+    let exits = state.children.iter().filter_map(|child| match child {
+        ChildState::Exited(exit) => Some(exit.usage),
+        _ => None,
+    });
+    exits.fold(Usage { wall_ms, ..Usage::default() }, |sum, one| Usage {
+        wall_ms: sum.wall_ms,
+        cpu_ms: Some(sum.cpu_ms.unwrap_or(0).saturating_add(one.cpu_ms)),
+        peak_rss_bytes: sum.peak_rss_bytes.max(Some(one.peak_rss_bytes)),
+    })
+}
+
+/// `cost_usd` of the outputs, where it is there and makes sense.
+fn cost_micro_usd(outputs: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Cost {
+        cost_usd: Option<f64>,
+    }
+    let usd = serde_json::from_str::<Cost>(outputs).ok()?.cost_usd?;
+    // A float to integer cast saturates, and what is negative or no number was sorted out.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite and not negative")]
+    (usd.is_finite() && usd >= 0.0).then(|| (usd * MICRO).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_read_from_the_outputs() {
+        let check = |outputs: &str, expected: Option<u64>| assert_eq!(cost_micro_usd(outputs), expected, "{outputs}");
+        check(r#"{"cost_usd": 0.000188}"#, Some(188));
+        check(r#"{"cost_usd": 0}"#, Some(0));
+        check(r#"{"cost_usd": -1}"#, None);
+        check(r#"{"cost_usd": "much"}"#, None);
+        check("{}", None);
+    }
+}

@@ -1,0 +1,124 @@
+//! What is known of one attempt that is under way in this host.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use claudine_domain::{
+    attempt::{Leader, StopWhy},
+    id::AttemptId,
+    step::Ending,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    plugin::StopRequest,
+    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung},
+};
+
+/// A child as its supervisor last reported it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum ChildState {
+    /// The start was sent, nothing was heard yet.
+    Sent,
+    Running(Leader),
+    NotStarted { class: NotStartedClass, message: String },
+    Exited(Exit),
+    /// Its supervisor died, and took the exit status with it.
+    Lost,
+}
+
+/// Everything that changes while an attempt is under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// By index.
+    pub(super) children: Vec<ChildState>,
+    /// Nothing of it is alive and its output is drained, as far as the supervisor is concerned.
+    pub(super) ended: bool,
+    /// What the engine was told and has to be told again when its board was loaded anew.
+    pub(super) alive: bool,
+    pub(super) session: Option<claudine_domain::attempt::Session>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) stop: Option<StopWhy>,
+    pub(super) checkpoint: Option<std::sync::Arc<[u8]>>,
+    pub(super) checkpoints_stored: u64,
+    pub(super) checkpoints_sent: u64,
+    /// Something that was told found no room; it is told again before the end.
+    pub(super) untold: bool,
+    /// How many children read from a file, which goes when the attempt is released.
+    pub(super) input_files: u16,
+}
+
+impl State {
+    pub(super) fn leader(&self) -> Option<Leader> {
+        self.children.iter().find_map(|child| match child {
+            ChildState::Running(leader) => Some(*leader),
+            ChildState::Exited(exit) => Some(Leader { pid: exit.pid, start_time: exit.start_time }),
+            ChildState::Sent | ChildState::NotStarted { .. } | ChildState::Lost => None,
+        })
+    }
+}
+
+pub(super) struct Live {
+    pub(super) id: AttemptId,
+    pub(super) key: AttemptKey,
+    pub(super) ladder: Vec<Rung>,
+    state: watch::Sender<State>,
+    /// Asks the running instance to stop; used once.
+    stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
+}
+
+impl Live {
+    pub(super) fn new(id: AttemptId, ladder: Vec<Rung>, state: State) -> (Self, oneshot::Receiver<StopRequest>) {
+        let (stop, stopped) = oneshot::channel();
+        let live = Self { id, key: AttemptKey::new(id.to_string()), ladder, state: watch::Sender::new(state), stop: Mutex::new(Some(stop)) };
+        (live, stopped)
+    }
+
+    pub(super) fn child(&self, index: u16) -> ChildId {
+        ChildId::new(self.key.clone(), index)
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.borrow())
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut answer = None;
+        self.state.send_modify(|state| answer = Some(change(state)));
+        match answer {
+            Some(answer) => answer,
+            None => unreachable!("send_modify always calls its function"),
+        }
+    }
+
+    /// Waits until the state answers.
+    pub(super) async fn until<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
+        let mut changes = self.state.subscribe();
+        loop {
+            if let Some(answer) = look(&changes.borrow_and_update()) {
+                return answer;
+            }
+            if changes.changed().await.is_err() {
+                unreachable!("the sender is a field of self");
+            }
+        }
+    }
+
+    /// Asks the running instance to stop, if it was not asked before.
+    pub(super) fn ask_to_stop(&self, request: StopRequest) {
+        let sender = lock(&self.stop).take();
+        if let Some(sender) = sender
+            && sender.send(request).is_err()
+        {
+            tracing::debug!(attempt = %self.id, "there is no instance to stop any more");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is replaced whole: a panic cannot have left it half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,151 @@
+//! What supervisors report goes to the attempt it is about.
+
+use std::collections::BTreeMap;
+
+use claudine_domain::{attempt::Leader, id::AttemptId};
+use tokio::sync::mpsc;
+
+use super::{
+    live::{ChildState, Live, State},
+    run::{Runner, lock},
+};
+use crate::supervise::{self, AttemptKey, ChildId, FoundState, Report};
+
+/// What a supervisor had of an attempt when this host connected to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    children: Vec<ChildState>,
+    ended: bool,
+}
+
+impl From<Known> for State {
+    fn from(known: Known) -> Self {
+        // Nobody will report on an attempt that no supervisor knows.
+        let ended = known.ended || known.children.is_empty();
+        Self { children: known.children, ended, ..Self::default() }
+    }
+}
+
+impl Known {
+    /// What each attempt was found to be.
+    pub(crate) fn of(found: Vec<supervise::Found>) -> BTreeMap<AttemptId, Self> {
+        let mut known = BTreeMap::new();
+        for one in found {
+            match one.attempt.as_str().parse() {
+                Ok(attempt) => {
+                    known.insert(attempt, Self::from_found(one));
+                }
+                Err(_) => tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none"),
+            }
+        }
+        known
+    }
+
+    fn from_found(found: supervise::Found) -> Self {
+        let mut children = Vec::new();
+        for child in found.children {
+            let index = usize::from(child.child.index());
+            // A child between two others that were found was never received.
+            while children.len() < index {
+                children.push(ChildState::Lost);
+            }
+            children.push(match child.state {
+                FoundState::Running { pid, start_time } => ChildState::Running(Leader { pid, start_time }),
+                FoundState::Exited(exit) => ChildState::Exited(exit),
+                FoundState::NotStarted { class, message } => ChildState::NotStarted { class, message },
+                FoundState::Lost => ChildState::Lost,
+            });
+        }
+        Self { children, ended: found.ended }
+    }
+}
+
+impl Runner {
+    /// Hands reports on until there are no more.
+    pub(crate) async fn route(&self, mut reports: mpsc::Receiver<Report>) {
+        while let Some(report) = reports.recv().await {
+            self.hand_on(report);
+        }
+    }
+
+    fn hand_on(&self, report: Report) {
+        match report {
+            Report::Started { child, pid, start_time } => {
+                self.set(&child, ChildState::Running(Leader { pid, start_time }), false);
+            }
+            Report::NotStarted { child, class, message } => {
+                self.set(&child, ChildState::NotStarted { class, message }, false);
+                self.end_if_nothing_began(child.attempt());
+            }
+            Report::Exited { child, exit, ended } => self.set(&child, ChildState::Exited(exit), ended),
+            Report::Ended { attempt, swept, alive } => {
+                if alive > 0 {
+                    tracing::error!(%attempt, alive, "processes of the attempt could not be ended");
+                }
+                if swept > 0 {
+                    tracing::info!(%attempt, swept, "the attempt left processes behind, which were ended");
+                }
+                self.with(&attempt, |state| state.ended = true);
+            }
+            Report::Held { attempt, message } => match message {
+                Some(message) => tracing::warn!(%attempt, message, "its output is held back"),
+                None => tracing::info!(%attempt, "its output goes on"),
+            },
+            Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
+        }
+    }
+
+    fn set(&self, child: &ChildId, new: ChildState, ended: bool) {
+        let index = usize::from(child.index());
+        self.with(child.attempt(), |state| {
+            while state.children.len() <= index {
+                state.children.push(ChildState::Sent);
+            }
+            // An exit is the last word on a child; a start that is told again after it says nothing new.
+            if !matches!(state.children[index], ChildState::Exited(_)) || matches!(new, ChildState::Exited(_)) {
+                state.children[index] = new;
+            }
+            state.ended |= ended;
+        });
+    }
+
+    /// The supervisor has nothing to say of the end of an attempt of which nothing began.
+    fn end_if_nothing_began(&self, attempt: &AttemptKey) {
+        self.with(attempt, |state| {
+            state.ended |= state.children.iter().all(|child| matches!(child, ChildState::NotStarted { .. }));
+        });
+    }
+
+    fn lost(&self, attempts: &[AttemptKey], children: &[ChildId]) {
+        for child in children {
+            self.set(child, ChildState::Lost, true);
+        }
+        for attempt in attempts {
+            self.with(attempt, |state| {
+                for child in &mut state.children {
+                    if matches!(child, ChildState::Sent | ChildState::Running(_)) {
+                        *child = ChildState::Lost;
+                    }
+                }
+                state.ended = true;
+            });
+        }
+    }
+
+    /// Changes what is known of an attempt that is under way, or, before it was taken up again, of what was found.
+    fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
+        let Ok(attempt) = key.as_str().parse::<AttemptId>() else { return };
+        let live: Option<std::sync::Arc<Live>> = lock(&self.live).get(&attempt).cloned();
+        if let Some(live) = live {
+            live.change(change);
+            return;
+        }
+        if let Some(known) = lock(&self.known).get_mut(&attempt) {
+            let mut state = State { children: std::mem::take(&mut known.children), ended: known.ended, ..State::default() };
+            change(&mut state);
+            (known.children, known.ended) = (state.children, state.ended);
+        } else {
+            tracing::debug!(%attempt, "a report on an attempt that is over");
+        }
+    }
+}

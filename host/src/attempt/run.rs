@@ -1,0 +1,323 @@
+//! Starting attempts, taking them up again, stopping them, and forgetting them once their end is durable.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use claudine_domain::{
+    attempt::StopWhy,
+    batch::DocumentKey,
+    id::AttemptId,
+    step::{Cause, Ending, Report},
+    task::Task,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    ending::ending,
+    guest_host::GuestHost,
+    live::{ChildState, Live, State},
+    route::Known,
+};
+use crate::{
+    app::{Environments, visible},
+    clock,
+    engine::{Attempts, Launch, ReportSender},
+    layout::Layout,
+    plugin::{Catalog, GuestEnd, GuestOutcome, GuestTask, PreviousAttempt, Start, StopRequest},
+    store::Store,
+    supervise::{self, Supervisors},
+};
+
+/// Beyond the ladder's own waits: what an executor has to say its last words.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What attempts need, and which are under way.
+pub(crate) struct Runner {
+    pub(super) plugins: Arc<Catalog>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) supervisors: Supervisors,
+    pub(super) environments: Arc<Environments>,
+    pub(super) layout: Layout,
+    pub(super) reports: ReportSender,
+    pub(super) live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
+    /// What supervisors had of attempts when this host connected; each is taken up once.
+    pub(super) known: Mutex<BTreeMap<AttemptId, Known>>,
+    /// For the trait's methods, which have no `Arc` of their own.
+    this: std::sync::Weak<Runner>,
+    tasks: TaskTracker,
+}
+
+/// What a runner is made of.
+pub(crate) struct RunnerParts {
+    pub(crate) plugins: Arc<Catalog>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) supervisors: Supervisors,
+    pub(crate) environments: Arc<Environments>,
+    pub(crate) layout: Layout,
+    pub(crate) reports: ReportSender,
+    pub(crate) known: BTreeMap<AttemptId, Known>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Maps whose entries are replaced whole: a panic elsewhere cannot have left one half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runner {
+    pub(crate) fn new(parts: RunnerParts) -> Arc<Self> {
+        let RunnerParts { plugins, store, supervisors, environments, layout, reports, known } = parts;
+        Arc::new_cyclic(|this| Self {
+            plugins,
+            store,
+            supervisors,
+            environments,
+            layout,
+            reports,
+            live: Mutex::default(),
+            known: Mutex::new(known),
+            this: this.clone(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    fn begin(&self, launch: Launch, resumed: Option<Known>) {
+        let Some(runner) = self.this.upgrade() else { return };
+        let start = resumed.is_some();
+        let (live, stopped) = Live::new(launch.attempt, ladder_of(&launch.task), resumed.map_or_else(State::default, State::from));
+        let live = Arc::new(live);
+        lock(&self.live).insert(launch.attempt, live.clone());
+        self.tasks.spawn(async move {
+            let began = clock::monotonic();
+            let result = runner.execute(&launch, &live, start, stopped).await;
+            runner.finish(&launch, &live, result, began).await;
+        });
+    }
+
+    /// Runs the executor to its answer.
+    async fn execute(
+        &self,
+        launch: &Launch,
+        live: &Arc<Live>,
+        resumed: bool,
+        stopped: tokio::sync::oneshot::Receiver<StopRequest>,
+    ) -> Result<GuestOutcome, GuestEnd> {
+        let executor = self.plugins.executor(&launch.task.request.executor).map_err(GuestEnd::Unavailable)?.clone();
+        let (task, checkpoint) = self.guest_task(launch, &executor, resumed).await?;
+        let start = if resumed { Start::Resume(checkpoint.unwrap_or_default()) } else { Start::Fresh };
+        let host = Arc::new(GuestHost::new(self, launch.task.clone(), live.clone(), executor.manifest()));
+        executor.run(task, start, host, stopped).await
+    }
+
+    /// The attempt as the guest is told of it.
+    async fn guest_task(
+        &self,
+        launch: &Launch,
+        executor: &crate::plugin::Executor,
+        resumed: bool,
+    ) -> Result<(GuestTask, Option<Vec<u8>>), GuestEnd> {
+        let Launch { attempt, task } = launch;
+        let (attempt, previous) = (*attempt, previous(task, *attempt));
+        let (store, environments) = (self.store.clone(), self.environments.clone());
+        let digest = task.request.env_digest.clone();
+        let wants_env = !executor.manifest().reads_env.is_empty();
+        let read = move || -> Result<_, String> {
+            let document = |key| store.document(key).map_err(|error| error.to_string());
+            let spec = document(DocumentKey::Spec(attempt.task))?.ok_or("its request is not in the store")?;
+            let outputs = match &previous {
+                Some((id, _)) => document(DocumentKey::Outputs(*id))?,
+                None => None,
+            };
+            let checkpoint = if resumed { document(DocumentKey::Checkpoint(attempt))? } else { None };
+            let variables = if wants_env {
+                environments.read(&digest).map_err(|error| format!("its environment cannot be read: {error}"))?
+            } else {
+                BTreeMap::new()
+            };
+            Ok((spec, previous, outputs, checkpoint, variables))
+        };
+        let (spec, previous, outputs, checkpoint, variables) = match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(message)) => return Err(unavailable(message)),
+            Err(panic) => return Err(unavailable(panic.to_string())),
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let guest = GuestTask {
+            id: attempt.task.to_string(),
+            attempt: attempt.number,
+            spec: text(spec),
+            workspace: task.request.cwd.clone(),
+            env: visible(executor.manifest(), &variables),
+            labels: task.request.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            previous: previous.map(|(_, previous)| PreviousAttempt {
+                outputs: outputs.map_or_else(|| "{}".to_owned(), text),
+                ..previous
+            }),
+        };
+        Ok((guest, checkpoint))
+    }
+
+    /// Waits until nothing of the attempt is alive, then tells its end.
+    async fn finish(
+        &self,
+        launch: &Launch,
+        live: &Arc<Live>,
+        result: Result<GuestOutcome, GuestEnd>,
+        began: Duration,
+    ) {
+        let attempt = launch.attempt;
+        let (children, ended) = live.look(|state| (!state.children.is_empty(), state.ended));
+        if children && !ended {
+            self.reports.send(attempt, Report::Finishing).await;
+            if let Err(error) = self.supervisors.finish(live.key.clone()) {
+                tracing::warn!(%attempt, %error, "its supervisor cannot be told that it is finished");
+            }
+            live.until(|state| state.ended.then_some(())).await;
+        }
+        let state = live.state();
+        if state.untold {
+            self.tell_facts(attempt, &state).await;
+        }
+        let wall = launch.task.last_attempt().and_then(|last| last.started_at).map_or_else(
+            || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
+            |started| clock::wall().0.saturating_sub(started.0),
+        );
+        let ending = Box::new(ending(&launch.task.request.executor, result, &state, wall));
+        live.change(|state| state.ending = Some(ending.clone()));
+        self.reports.send(attempt, Report::Ended(ending)).await;
+    }
+
+    /// Tells the engine again what it was told of an attempt before its board was loaded anew.
+    fn tell_again(&self, live: Arc<Live>) {
+        let Some(runner) = self.this.upgrade() else { return };
+        self.tasks.spawn(async move {
+            let state = live.state();
+            runner.tell_facts(live.id, &state).await;
+            if let Some(checkpoint) = state.checkpoint {
+                runner.reports.send(live.id, Report::Checkpoint(checkpoint)).await;
+            }
+            if let Some(ending) = state.ending {
+                runner.reports.send(live.id, Report::Ended(ending)).await;
+            }
+        });
+    }
+
+    async fn tell_facts(&self, attempt: AttemptId, state: &State) {
+        let leader = state.leader();
+        if leader.is_some() {
+            self.reports.send(attempt, Report::Started { leader }).await;
+        }
+        if state.alive {
+            self.reports.send(attempt, Report::Alive).await;
+        }
+        if let Some(session) = &state.session {
+            self.reports.send(attempt, Report::Session(session.clone())).await;
+        }
+    }
+
+    /// Waits for the tasks of attempts whose end was told; for a host that goes down after it was drained.
+    pub(crate) async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn unavailable(message: String) -> GuestEnd {
+    GuestEnd::Failed(crate::plugin::Failure::new("resource", message))
+}
+
+/// A signal that the supervisor does not know is left out: the manifest was checked when the plugin was loaded.
+fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
+    let rungs = task.request.ladder.iter();
+    rungs
+        .filter_map(|rung| {
+            let signal = rung.signal.parse().ok()?;
+            Some(supervise::Rung { signal, wait: Duration::from_millis(rung.wait_ms) })
+        })
+        .collect()
+}
+
+/// The attempt before this one that ended: whose session may be taken up.
+fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
+    let last = task.attempts.iter().rev().find(|one| one.number < attempt.number && one.ended.is_some())?;
+    let ended = last.ended.as_ref()?;
+    let id = AttemptId { task: task.id, number: last.number };
+    let previous = PreviousAttempt {
+        number: last.number,
+        outcome: ended.outcome.as_str().to_owned(),
+        class: ended.reason.as_ref().map_or(String::new(), |reason| reason.class.as_str().to_owned()),
+        outputs: String::new(),
+    };
+    Some((id, previous))
+}
+
+impl Attempts for Runner {
+    fn start(&self, launch: Launch) {
+        self.begin(launch, None);
+    }
+
+    fn resume(&self, launch: Launch) {
+        let under_way = lock(&self.live).get(&launch.attempt).cloned();
+        match under_way {
+            Some(live) => self.tell_again(live),
+            None => {
+                let known = lock(&self.known).remove(&launch.attempt).unwrap_or_default();
+                self.begin(launch, Some(known));
+            }
+        }
+    }
+
+    fn stop(&self, attempt: AttemptId, why: StopWhy) {
+        let Some(live) = lock(&self.live).get(&attempt).cloned() else {
+            tracing::debug!(%attempt, "nothing to stop");
+            return;
+        };
+        let ladder = live.ladder.clone();
+        let grace: Duration = ladder.iter().map(|rung: &supervise::Rung| rung.wait).sum::<Duration>() + LAST_WORDS;
+        let (reason, asked) = match &why {
+            StopWhy::Cancelled { .. } => ("cancelled", supervise::StopWhy::Cancelled),
+            StopWhy::IdleTimeout => ("timed_out", supervise::StopWhy::Idle),
+            StopWhy::Timeout | StopWhy::StartTimeout => ("timed_out", supervise::StopWhy::TimedOut),
+        };
+        let children = live.change(|state| {
+            state.stop = Some(why);
+            state.children.iter().any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+        });
+        live.ask_to_stop(StopRequest { reason: reason.to_owned(), grace });
+        if children && let Err(error) = self.supervisors.stop(live.key.clone(), asked, ladder) {
+            tracing::warn!(%attempt, %error, "its supervisor cannot be told to stop it");
+        }
+    }
+
+    fn release(&self, attempt: AttemptId) {
+        let live = lock(&self.live).remove(&attempt);
+        let key = supervise::AttemptKey::new(attempt.to_string());
+        let (children, input_files) =
+            live.map_or((true, 0), |live| live.look(|state| (!state.children.is_empty(), state.input_files)));
+        if children && let Err(error) = self.supervisors.ack(key) {
+            // It keeps the attempt until a host tells it again.
+            tracing::debug!(%attempt, %error, "its supervisor cannot be told to forget it");
+        }
+        for index in 0..input_files {
+            let path = self.layout.stdin_file(attempt, index);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "an input file stays behind");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn checkpoint_stored(&self, attempt: AttemptId) {
+        if let Some(live) = lock(&self.live).get(&attempt) {
+            live.change(|state| state.checkpoints_stored += 1);
+        }
+    }
+
+    fn knows(&self, attempt: AttemptId) -> bool {
+        lock(&self.live).contains_key(&attempt) || lock(&self.known).contains_key(&attempt)
+    }
+}

@@ -1,0 +1,90 @@
+//! The one place that reads the time or sleeps. Everything else is told.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use claudine_domain::time::{MonotonicMs, Now, Timestamp, millis};
+
+/// Both clocks at once.
+pub(crate) fn now() -> Now {
+    Now {
+        wall: wall(),
+        monotonic: monotonic_ms(),
+    }
+}
+
+/// Wall time. A clock set before 1970 reads as 1970.
+pub(crate) fn wall() -> Timestamp {
+    Timestamp(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, millis),
+    )
+}
+
+/// Wall time in microseconds since 1970, for what needs the order of close events.
+pub(crate) fn wall_us() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// [`monotonic`] as the domain takes it.
+pub(crate) fn monotonic_ms() -> MonotonicMs {
+    MonotonicMs(millis(monotonic()))
+}
+
+/// Time since the machine started, less the time it was suspended.
+pub(crate) fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Tells one boot of the machine from another: a monotonic time means nothing on the next one.
+pub(crate) fn boot_id() -> Arc<str> {
+    static BOOT_ID: OnceLock<Arc<str>> = OnceLock::new();
+    BOOT_ID
+        .get_or_init(|| {
+            let text =
+                std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            Arc::from(text.trim())
+        })
+        .clone()
+}
+
+pub(crate) async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Gives up on a future after a while.
+pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(limit, future).await.ok()
+}
+
+/// RFC 3339 in UTC, with milliseconds.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(time) => format!("{time:.3}"),
+        // Past the year 9999; nothing here makes such a time.
+        Err(_) => jiff::Timestamp::MAX.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc3339_in_utc_with_milliseconds() {
+        assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            rfc3339(Timestamp(1_795_359_093_042)),
+            "2026-11-22T14:51:33.042Z"
+        );
+    }
+}

@@ -1,0 +1,576 @@
+//! Settings of a host: read once at its start from its file, the environment and its command line, checked, and typed from then on.
+//!
+//! The one place of the host that reads the environment. A later source wins: file, then environment, then command line. A value that
+//! makes no sense is an error that names it and its source, never a silent default.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use claudine_domain::capacity::{Limits, Slots};
+use serde::{Deserialize, Serialize};
+
+/// The environment variable that names the data directory.
+pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
+/// The environment variable that names the configuration file.
+pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
+/// The marker in the environment of every child: the attempt it belongs to.
+pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
+pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
+
+const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
+const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
+const MIN_TIMEOUT_MS: u64 = 1_000;
+const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3_600_000;
+
+/// A setting that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{source_name}: {name} is `{value}`, but must be {expected}")]
+    Value {
+        source_name: String,
+        name: String,
+        value: String,
+        expected: &'static str,
+    },
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: {message}", path.display())]
+    Parse { path: PathBuf, message: String },
+    #[error("neither {DATA_DIR} nor XDG_STATE_HOME nor HOME is set, so there is no data directory")]
+    NoDataDir,
+    #[error("{name} is `{value}`, but must be an absolute path")]
+    NotAbsolute { name: &'static str, value: String },
+}
+
+/// What MCP clients may ask for at most: agents are what the policy restrains.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct McpCeiling {
+    pub(crate) executors: Vec<String>,
+    pub(crate) max_permission_mode: String,
+}
+
+impl Default for McpCeiling {
+    fn default() -> Self {
+        Self {
+            executors: vec!["claude".to_owned(), "shell".to_owned()],
+            max_permission_mode: "acceptEdits".to_owned(),
+        }
+    }
+}
+
+/// The configuration file as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    slots: Option<toml::Value>,
+    cpu_threshold: Option<f64>,
+    memory_reserve: Option<toml::Value>,
+    disk_reserve: Option<toml::Value>,
+    max_output: Option<toml::Value>,
+    task_timeout_ms: Option<u64>,
+    log_level: Option<String>,
+    mcp: McpCeiling,
+    env: EnvRules,
+    plugins: BTreeMap<String, serde_json::Value>,
+}
+
+/// Which variables of a submitter are not handed to tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EnvRules {
+    /// Names; a `*` at the end stands for any rest.
+    pub(crate) exclude: Vec<String>,
+}
+
+/// Variables that belong to an enclosing agent session or attempt and never reach a task.
+const SESSION_VARIABLES: [&str; 9] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_SESSION_ID",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_EXECPATH",
+    "CLAUDE_CODE_MESSAGING_TOKEN",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_PID",
+    ATTEMPT,
+    TASK_ID,
+];
+
+impl EnvRules {
+    /// Whether a variable of the submitter is kept from its task.
+    pub(crate) fn drops(&self, name: &str) -> bool {
+        SESSION_VARIABLES.contains(&name)
+            || self
+                .exclude
+                .iter()
+                .any(|rule| match rule.strip_suffix('*') {
+                    Some(prefix) => name.starts_with(prefix),
+                    None => name == rule,
+                })
+    }
+}
+
+/// What the command line of `serve` and `up` gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) slots: Option<String>,
+}
+
+/// Everything a host is told at its start.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    /// The file that was read, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) limits: Limits,
+    pub(crate) max_output_bytes: u64,
+    /// The default hard timeout of tasks.
+    pub(crate) task_timeout: Option<Duration>,
+    pub(crate) log_level: String,
+    pub(crate) mcp: McpCeiling,
+    pub(crate) env: EnvRules,
+    /// The table `[plugins.NAME]` of each plugin.
+    pub(crate) plugins: BTreeMap<String, serde_json::Value>,
+}
+
+/// Where settings that are not in the file come from; a map in tests.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The environment of this process. Text that is not UTF-8 reads as unset.
+pub(crate) fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The environment of this process, as it is.
+pub(crate) fn whole_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}
+
+/// Where the host keeps everything: what was given, else `$XDG_STATE_HOME/claudine`, else `~/.local/state/claudine`.
+pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = given {
+        return std::path::absolute(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        });
+    }
+    if let Some(value) = env(DATA_DIR) {
+        return absolute(DATA_DIR, value);
+    }
+    if let Some(value) = env("XDG_STATE_HOME").filter(|value| value.starts_with('/')) {
+        return Ok(Path::new(&value).join("claudine"));
+    }
+    let home = env("HOME").ok_or(ConfigError::NoDataDir)?;
+    Ok(absolute("HOME", home)?.join(".local/state/claudine"))
+}
+
+fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
+    let path = PathBuf::from(&value);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(ConfigError::NotAbsolute { name, value })
+    }
+}
+
+/// `$CLAUDINE_CONFIG`, else `$XDG_CONFIG_HOME/claudine/config.toml`, else `~/.config/claudine/config.toml`.
+fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(value) = env(CONFIG) {
+        return absolute(CONFIG, value).map(Some);
+    }
+    let directory = env("XDG_CONFIG_HOME")
+        .filter(|value| value.starts_with('/'))
+        .map(PathBuf::from)
+        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")));
+    Ok(directory
+        .map(|directory| directory.join("claudine/config.toml"))
+        .filter(|path| path.exists()))
+}
+
+impl Settings {
+    pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let path = config_file(env)?;
+        let file = match &path {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let from_file = path
+            .as_ref()
+            .map_or_else(String::new, |path| path.display().to_string());
+        let mut settings = Self::from_file(
+            &from_file,
+            file,
+            data_dir(overrides.data_dir.as_deref(), env)?,
+        )?;
+        settings.file = path;
+        settings.apply_environment(env)?;
+        if let Some(slots) = &overrides.slots {
+            settings.limits.slots = parse_slots("--slots", "slots", slots)?;
+        }
+        Ok(settings)
+    }
+
+    fn from_file(source: &str, file: File, data_dir: PathBuf) -> Result<Self, ConfigError> {
+        let bytes = |name: &str, value: Option<toml::Value>, default: u64| match value {
+            None => Ok(default),
+            Some(value) => parse_bytes(source, name, &plain(&value)),
+        };
+        let cpu_percent = file.cpu_threshold.unwrap_or(80.0);
+        check_percent(
+            source,
+            "cpu_threshold",
+            cpu_percent,
+            &cpu_percent.to_string(),
+        )?;
+        let slots = match &file.slots {
+            None => Slots::Auto,
+            Some(value) => parse_slots(source, "slots", &plain(value))?,
+        };
+        let task_timeout = file
+            .task_timeout_ms
+            .map(|ms| check_timeout(source, "task_timeout_ms", ms))
+            .transpose()?;
+        Ok(Self {
+            data_dir,
+            file: None,
+            limits: Limits {
+                slots,
+                cpu_percent,
+                memory_reserve_bytes: bytes(
+                    "memory_reserve",
+                    file.memory_reserve,
+                    DEFAULT_RESERVE_BYTES,
+                )?,
+                disk_reserve_bytes: bytes(
+                    "disk_reserve",
+                    file.disk_reserve,
+                    DEFAULT_RESERVE_BYTES,
+                )?,
+            },
+            max_output_bytes: bytes("max_output", file.max_output, DEFAULT_MAX_OUTPUT_BYTES)?,
+            task_timeout,
+            log_level: check_level(
+                source,
+                "log_level",
+                file.log_level.as_deref().unwrap_or("info"),
+            )?,
+            mcp: file.mcp,
+            env: file.env,
+            plugins: file.plugins,
+        })
+    }
+
+    /// The original's variables, and one for slots.
+    fn apply_environment(&mut self, env: Environment<'_>) -> Result<(), ConfigError> {
+        let source = "environment";
+        if let Some(value) = env("TASK_TIMEOUT") {
+            let ms = parse_number(
+                source,
+                "TASK_TIMEOUT",
+                &value,
+                "a number of milliseconds from 1000 to 2592000000",
+            )?;
+            self.task_timeout = Some(check_timeout(source, "TASK_TIMEOUT", ms)?);
+        }
+        if let Some(value) = env("MAX_OUTPUT_BUFFER") {
+            self.max_output_bytes = parse_bytes(source, "MAX_OUTPUT_BUFFER", &value)?;
+        }
+        if let Some(value) = env("CPU_THRESHOLD") {
+            let percent = value.parse().unwrap_or(f64::NAN);
+            check_percent(source, "CPU_THRESHOLD", percent, &value)?;
+            self.limits.cpu_percent = percent;
+        }
+        if let Some(value) = env("MEMORY_RESERVE") {
+            self.limits.memory_reserve_bytes = parse_bytes(source, "MEMORY_RESERVE", &value)?;
+        }
+        if let Some(value) = env("DISK_RESERVE") {
+            self.limits.disk_reserve_bytes = parse_bytes(source, "DISK_RESERVE", &value)?;
+        }
+        if let Some(value) = env("LOG_LEVEL") {
+            self.log_level = check_level(source, "LOG_LEVEL", &value)?;
+        }
+        if let Some(value) = env("CLAUDINE_SLOTS") {
+            self.limits.slots = parse_slots(source, "CLAUDINE_SLOTS", &value)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// A TOML value as it would be written in the environment.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn wrong(source: &str, name: &str, value: &str, expected: &'static str) -> ConfigError {
+    let value = value.chars().take(80).collect();
+    ConfigError::Value {
+        source_name: source.to_owned(),
+        name: name.to_owned(),
+        value,
+        expected,
+    }
+}
+
+fn parse_number(
+    source: &str,
+    name: &str,
+    value: &str,
+    expected: &'static str,
+) -> Result<u64, ConfigError> {
+    value
+        .trim()
+        .parse()
+        .map_err(|_| wrong(source, name, value, expected))
+}
+
+fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
+    let expected = "`auto` or a number from 1 to 10000";
+    if value == "auto" {
+        return Ok(Slots::Auto);
+    }
+    match parse_number(source, name, value, expected)? {
+        slots @ 1..=10_000 => Ok(Slots::Fixed(u32::try_from(slots).unwrap_or(10_000))),
+        _ => Err(wrong(source, name, value, expected)),
+    }
+}
+
+/// A number of bytes, with a suffix `K`, `M`, `G` or `T` (powers of 1024) if wanted.
+pub(crate) fn parse_bytes(source: &str, name: &str, value: &str) -> Result<u64, ConfigError> {
+    let expected = "a number of bytes, such as 1073741824 or 1G";
+    let text = value.trim().trim_end_matches("iB").trim_end_matches('B');
+    let (digits, shift) = match text.chars().last().map(|last| last.to_ascii_uppercase()) {
+        Some('K') => (&text[..text.len() - 1], 10),
+        Some('M') => (&text[..text.len() - 1], 20),
+        Some('G') => (&text[..text.len() - 1], 30),
+        Some('T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number = parse_number(source, name, digits, expected)
+        .map_err(|_| wrong(source, name, value, expected))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| wrong(source, name, value, expected))
+}
+
+fn check_percent(source: &str, name: &str, percent: f64, value: &str) -> Result<(), ConfigError> {
+    if percent > 0.0 && percent <= 100.0 {
+        return Ok(());
+    }
+    Err(wrong(
+        source,
+        name,
+        value,
+        "a percentage over 0 and up to 100",
+    ))
+}
+
+fn check_timeout(source: &str, name: &str, ms: u64) -> Result<Duration, ConfigError> {
+    if (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(&ms) {
+        return Ok(Duration::from_millis(ms));
+    }
+    Err(wrong(
+        source,
+        name,
+        &ms.to_string(),
+        "a number of milliseconds from 1000 to 2592000000",
+    ))
+}
+
+fn check_level(source: &str, name: &str, level: &str) -> Result<String, ConfigError> {
+    let lower = level.to_ascii_lowercase();
+    match lower.as_str() {
+        "error" | "warn" | "info" | "debug" | "trace" => Ok(lower),
+        _ => Err(wrong(
+            source,
+            name,
+            level,
+            "error, warn, info, debug or trace",
+        )),
+    }
+}
+
+impl fmt::Display for Settings {
+    /// What `config show` prints: TOML that would give the same settings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots = match self.limits.slots {
+            Slots::Auto => "\"auto\"".to_owned(),
+            Slots::Fixed(slots) => slots.to_string(),
+        };
+        writeln!(f, "# data directory: {}", self.data_dir.display())?;
+        match &self.file {
+            Some(path) => writeln!(f, "# read from: {}", path.display())?,
+            None => writeln!(
+                f,
+                "# no configuration file; these are the defaults and the environment"
+            )?,
+        }
+        writeln!(f, "slots = {slots}")?;
+        writeln!(f, "cpu_threshold = {}", self.limits.cpu_percent)?;
+        writeln!(f, "memory_reserve = {}", self.limits.memory_reserve_bytes)?;
+        writeln!(f, "disk_reserve = {}", self.limits.disk_reserve_bytes)?;
+        writeln!(f, "max_output = {}", self.max_output_bytes)?;
+        if let Some(timeout) = self.task_timeout {
+            writeln!(f, "task_timeout_ms = {}", timeout.as_millis())?;
+        }
+        writeln!(f, "log_level = \"{}\"", self.log_level)?;
+        writeln!(f, "\n[mcp]\nexecutors = {:?}", self.mcp.executors)?;
+        writeln!(
+            f,
+            "max_permission_mode = {:?}",
+            self.mcp.max_permission_mode
+        )?;
+        writeln!(f, "\n[env]\nexclude = {:?}", self.env.exclude)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let map: BTreeMap<_, _> = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Settings::load(&Overrides::default(), &|name| map.get(name).cloned())
+    }
+
+    #[test]
+    fn the_data_directory_follows_xdg() {
+        let dir = |pairs: &[(&str, &str)]| {
+            load(pairs)
+                .map(|settings| settings.data_dir)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            dir(&[("HOME", "/h")]).unwrap(),
+            Path::new("/h/.local/state/claudine")
+        );
+        assert_eq!(
+            dir(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s")]).unwrap(),
+            Path::new("/s/claudine")
+        );
+        assert_eq!(
+            dir(&[("HOME", "/h"), (DATA_DIR, "/d")]).unwrap(),
+            Path::new("/d")
+        );
+        assert_eq!(
+            dir(&[(DATA_DIR, "d")]).unwrap_err(),
+            "CLAUDINE_DATA_DIR is `d`, but must be an absolute path"
+        );
+        assert!(
+            dir(&[])
+                .unwrap_err()
+                .starts_with("neither CLAUDINE_DATA_DIR")
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_it() {
+        let check = |name: &str, value: &str, expected: Option<&str>| {
+            let found = load(&[("HOME", "/h"), (name, value)])
+                .err()
+                .map(|error| error.to_string());
+            assert_eq!(found.as_deref(), expected, "{name}={value}");
+        };
+        check("TASK_TIMEOUT", "60000", None);
+        check(
+            "TASK_TIMEOUT",
+            "-5",
+            Some(
+                "environment: TASK_TIMEOUT is `-5`, but must be a number of milliseconds from 1000 to 2592000000",
+            ),
+        );
+        check("CPU_THRESHOLD", "70", None);
+        check(
+            "CPU_THRESHOLD",
+            "high",
+            Some(
+                "environment: CPU_THRESHOLD is `high`, but must be a percentage over 0 and up to 100",
+            ),
+        );
+        check(
+            "CPU_THRESHOLD",
+            "0",
+            Some(
+                "environment: CPU_THRESHOLD is `0`, but must be a percentage over 0 and up to 100",
+            ),
+        );
+        check("MEMORY_RESERVE", "2G", None);
+        check(
+            "MEMORY_RESERVE",
+            "lots",
+            Some(
+                "environment: MEMORY_RESERVE is `lots`, but must be a number of bytes, such as 1073741824 or 1G",
+            ),
+        );
+        check(
+            "LOG_LEVEL",
+            "loud",
+            Some("environment: LOG_LEVEL is `loud`, but must be error, warn, info, debug or trace"),
+        );
+        check(
+            "CLAUDINE_SLOTS",
+            "0",
+            Some(
+                "environment: CLAUDINE_SLOTS is `0`, but must be `auto` or a number from 1 to 10000",
+            ),
+        );
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        let bytes = |text: &str| parse_bytes("", "", text).ok();
+        assert_eq!(bytes("10485760"), Some(10_485_760));
+        assert_eq!(bytes("10M"), Some(10 << 20));
+        assert_eq!(bytes("1GiB"), Some(1 << 30));
+        assert_eq!(bytes("99999999999999G"), None);
+        assert_eq!(bytes("1.5G"), None);
+    }
+
+    #[test]
+    fn session_variables_and_excluded_ones_do_not_reach_a_task() {
+        let rules = EnvRules {
+            exclude: vec!["AWS_*".to_owned(), "TOKEN".to_owned()],
+        };
+        let dropped: Vec<&str> = [
+            "CLAUDECODE",
+            "AWS_SECRET",
+            "TOKEN",
+            "TOKENS",
+            "PATH",
+            "CLAUDINE_ATTEMPT",
+            "CLAUDE_CONFIG_DIR",
+        ]
+        .into_iter()
+        .filter(|name| rules.drops(name))
+        .collect();
+        assert_eq!(
+            dropped,
+            ["CLAUDECODE", "AWS_SECRET", "TOKEN", "CLAUDINE_ATTEMPT"]
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! SHA-256 as lower-case hexadecimal text.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    hex_of(&[bytes])
+}
+
+/// The digest of several pieces, each preceded by its length, so that moving a byte from one to the next changes it.
+pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for piece in pieces {
+        hash.update((piece.len() as u64).to_le_bytes());
+        hash.update(piece);
+    }
+    text(&hash.finalize())
+}
+
+fn hex_of(pieces: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for piece in pieces {
+        hash.update(piece);
+    }
+    text(&hash.finalize())
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a string cannot fail.
+            if write!(text, "{byte:02x}").is_err() {
+                unreachable!("a string takes every character");
+            }
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_the_standard() {
+        assert_eq!(
+            hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_ne!(hex_of_pieces(&[b"ab", b"c"]), hex_of_pieces(&[b"a", b"bc"]));
+    }
+}

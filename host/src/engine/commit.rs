@@ -1,0 +1,92 @@
+//! The commit thread: makes one batch durable while the engine fills the next.
+//!
+//! A thread of its own since a commit waits for the disk. At most one batch is under way, so both channels hold one.
+
+use std::sync::{Arc, mpsc as blocking};
+
+use claudine_domain::{
+    batch::{Batch, BatchNumber},
+    board::Stored,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock,
+    store::{Epoch, Store, StoreError},
+};
+
+enum Order {
+    Commit(Batch),
+    Load,
+}
+
+/// What became of an order.
+pub(super) enum Done {
+    Committed(BatchNumber),
+    Failed(BatchNumber, StoreError),
+    Loaded(Result<Stored, StoreError>),
+}
+
+pub(super) struct Committer {
+    orders: Option<blocking::SyncSender<Order>>,
+    pub(super) done: mpsc::Receiver<Done>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// The commit thread has ended, which it does only by a panic.
+#[derive(Debug, thiserror::Error)]
+#[error("the commit thread is gone")]
+pub(super) struct Gone;
+
+impl Committer {
+    pub(super) fn start(store: Arc<dyn Store>, epoch: Epoch) -> std::io::Result<Self> {
+        let (orders, inbox) = blocking::sync_channel(1);
+        let (outbox, done) = mpsc::channel(1);
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            while let Ok(order) = inbox.recv() {
+                let answer = match order {
+                    Order::Commit(batch) => match store.commit(epoch, &batch) {
+                        Ok(()) => Done::Committed(batch.number),
+                        Err(error) => Done::Failed(batch.number, error),
+                    },
+                    Order::Load => Done::Loaded(store.load(remember_since())),
+                };
+                if outbox.blocking_send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { orders: Some(orders), done, thread: Some(thread) })
+    }
+
+    pub(super) fn commit(&self, batch: Batch) -> Result<(), Gone> {
+        self.order(Order::Commit(batch))
+    }
+
+    pub(super) fn load(&self) -> Result<(), Gone> {
+        self.order(Order::Load)
+    }
+
+    fn order(&self, order: Order) -> Result<(), Gone> {
+        self.orders.as_ref().ok_or(Gone)?.send(order).map_err(|_| Gone)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.orders = None;
+        // The thread may be about to answer; nobody listens any more.
+        self.done.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the commit thread panicked");
+        }
+    }
+}
+
+/// Idempotency keys older than this are not loaded.
+pub(super) fn remember_since() -> claudine_domain::time::Timestamp {
+    let window = claudine_domain::time::millis(claudine_domain::board::IDEMPOTENCY_WINDOW);
+    claudine_domain::time::Timestamp(clock::wall().0.saturating_sub(window))
+}

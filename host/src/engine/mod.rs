@@ -1,0 +1,169 @@
+//! The asynchronous shell around the domain: one owner of all unfinished work and the only writer of the store.
+//!
+//! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
+//! commit, no timer). Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
+
+mod commit;
+mod owner;
+mod port;
+mod snapshot;
+
+use std::sync::Arc;
+
+use claudine_domain::{
+    board::Bounds,
+    capacity::Limits,
+    id::{AttemptId, TaskId},
+    step::{Answer, Input, Refused, Report},
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub(crate) use self::{
+    port::{Attempts, Launch},
+    snapshot::Snapshot,
+};
+use crate::store::{Epoch, Store, StoreError};
+
+/// Bounds the memory of waiting inputs; whoever finds it full waits.
+const INBOX: usize = 4096;
+/// Batches of finished tasks that a slow waiter may lag behind; after that it looks into the store.
+const FINISHED: usize = 1024;
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the disk is full: {0}")]
+    StoreFull(String),
+    #[error("the store failed: {0}")]
+    Store(String),
+    #[error("the host is going down")]
+    Down,
+}
+
+pub(super) enum Message {
+    Command { input: Input, reply: oneshot::Sender<Result<Answer, EngineError>> },
+    Tell(Input),
+    /// Answers once nothing runs and nothing waits to be written.
+    Idle(oneshot::Sender<()>),
+    Stop,
+}
+
+/// How everybody else speaks to the engine.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    inbox: mpsc::Sender<Message>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    finished: broadcast::Sender<Arc<[TaskId]>>,
+}
+
+/// Where reports of attempts go.
+#[derive(Clone)]
+pub(crate) struct ReportSender(mpsc::Sender<Message>);
+
+impl ReportSender {
+    /// Waits for room in the inbox. A host that is going down drops reports: whoever sent them keeps them until they are released.
+    pub(crate) async fn send(&self, attempt: AttemptId, report: Report) {
+        let message = Message::Tell(Input::Report { attempt, report });
+        if self.0.send(message).await.is_err() {
+            tracing::debug!(%attempt, "report after the engine's end");
+        }
+    }
+}
+
+impl ReportSender {
+    /// Does not wait; says whether there was room.
+    pub(crate) fn try_send(&self, attempt: AttemptId, report: Report) -> bool {
+        self.0.try_send(Message::Tell(Input::Report { attempt, report })).is_ok()
+    }
+}
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the commit thread cannot be started")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) epoch: Epoch,
+    pub(crate) limits: Limits,
+    pub(crate) bounds: Bounds,
+    pub(crate) sampler: crate::sample::Sampler,
+    pub(crate) ballast: crate::ballast::Ballast,
+}
+
+/// An engine's inbox before it runs, so that attempts can be wired to it.
+pub(crate) struct Inbox {
+    sender: mpsc::Sender<Message>,
+    receiver: mpsc::Receiver<Message>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(INBOX);
+        Self { sender, receiver }
+    }
+
+    pub(crate) fn reports(&self) -> ReportSender {
+        ReportSender(self.sender.clone())
+    }
+}
+
+/// Loads the board, takes up what an earlier host left, and runs until it is told to stop.
+pub(crate) fn start(
+    parts: Parts,
+    inbox: Inbox,
+    attempts: Arc<dyn Attempts>,
+) -> Result<(Engine, tokio::task::JoinHandle<()>), StartError> {
+    let (finished, _) = broadcast::channel(FINISHED);
+    let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
+    let engine = Engine { inbox: inbox.sender, snapshot, finished: finished.clone() };
+    let owner = owner::Owner::new(parts, attempts, publish, finished)?;
+    let task = tokio::spawn(owner.run(inbox.receiver));
+    Ok((engine, task))
+}
+
+impl Engine {
+    /// Carries out a command; returns once its decision is durable.
+    pub(crate) async fn command(&self, input: Input) -> Result<Answer, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Command { input, reply }).await.map_err(|_| EngineError::Down)?;
+        answer.await.map_err(|_| EngineError::Down)?
+    }
+
+    /// Tells something nobody waits for. A full inbox drops it, with a word in the log: what is told so is a hint, not a fact to be kept.
+    pub(crate) fn tell(&self, input: Input) {
+        if let Err(error) = self.inbox.try_send(Message::Tell(input)) {
+            tracing::warn!(%error, "the engine did not take a hint");
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Ids of tasks as they finish, after it is durable.
+    pub(crate) fn finished(&self) -> broadcast::Receiver<Arc<[TaskId]>> {
+        self.finished.subscribe()
+    }
+
+    /// Returns when nothing runs any more and everything is written; with `Input::Drain` before it, that is the end of the last attempt.
+    pub(crate) async fn idle(&self) -> Result<(), EngineError> {
+        let (reply, idle) = oneshot::channel();
+        self.inbox.send(Message::Idle(reply)).await.map_err(|_| EngineError::Down)?;
+        idle.await.map_err(|_| EngineError::Down)
+    }
+
+    /// Ends the engine after what it has decided is durable. Attempts run on.
+    pub(crate) async fn stop(&self) {
+        if self.inbox.send(Message::Stop).await.is_err() {
+            tracing::debug!("the engine had stopped already");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The loop that owns the board.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use claudine_domain::{
+    batch::{Action, BatchNumber, Effect},
+    board::{Board, Bounds, Stored},
+    capacity::Limits,
+    id::{AttemptId, TaskId},
+    step::{Answer, Found, Input},
+    task::State,
+    time::Now,
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{
+    Attempts, EngineError, Launch, Message, Parts, Snapshot, StartError,
+    commit::{Committer, Done, remember_since},
+};
+use crate::{ballast::Ballast, clock, sample::Sampler, store::StoreError};
+
+/// How often the machine is read while there is work.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// A wall clock that jumps is noticed after so long.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// After a failed commit the next try waits so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
+const ROUND: usize = 1024;
+
+type Reply = oneshot::Sender<Result<Answer, EngineError>>;
+
+/// An answer that waits for its batch.
+struct Awaiting {
+    after: BatchNumber,
+    answer: Result<Answer, EngineError>,
+    reply: Reply,
+}
+
+pub(super) struct Owner {
+    board: Board,
+    limits: Limits,
+    bounds: Bounds,
+    attempts: Arc<dyn Attempts>,
+    committer: Committer,
+    sampler: Sampler,
+    ballast: Ballast,
+    publish: watch::Sender<Arc<Snapshot>>,
+    finished: broadcast::Sender<Arc<[TaskId]>>,
+    /// The number of the last batch that is on disk.
+    durable: BatchNumber,
+    in_flight: Option<InFlight>,
+    awaiting: VecDeque<Awaiting>,
+    idle: Vec<oneshot::Sender<()>>,
+    next_sample: Option<claudine_domain::time::MonotonicMs>,
+    stopping: bool,
+}
+
+struct InFlight {
+    number: BatchNumber,
+    effects: Vec<Effect>,
+    finished: Vec<TaskId>,
+}
+
+impl Owner {
+    pub(super) fn new(
+        parts: Parts,
+        attempts: Arc<dyn Attempts>,
+            publish: watch::Sender<Arc<Snapshot>>,
+        finished: broadcast::Sender<Arc<[TaskId]>>,
+    ) -> Result<Self, StartError> {
+        let Parts { store, epoch, limits, bounds, sampler, ballast } = parts;
+        let stored = store.load(remember_since())?;
+        let durable = stored.last_batch;
+        let committer = Committer::start(store, epoch)?;
+        let board = Board::new(stored, limits, bounds, clock::boot_id());
+        Ok(Self {
+            board,
+            limits,
+            bounds,
+            attempts,
+            committer,
+            sampler,
+            ballast,
+            publish,
+            finished,
+            durable,
+            in_flight: None,
+            awaiting: VecDeque::new(),
+            idle: Vec::new(),
+            next_sample: None,
+            stopping: false,
+        })
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        self.read_machine(clock::now());
+        self.recover();
+        loop {
+            self.settle();
+            if self.stopping && self.in_flight.is_none() && !self.board.has_pending() {
+                return;
+            }
+            let wake = self.until_next(clock::now());
+            tokio::select! {
+                biased;
+                done = self.committer.done.recv() => {
+                    let Some(done) = done else {
+                        tracing::error!("the commit thread is gone; the engine ends");
+                        return;
+                    };
+                    if self.committed(done).await.is_err() {
+                        return;
+                    }
+                }
+                message = inbox.recv() => {
+                    let Some(message) = message else { self.stopping = true; continue };
+                    self.take_round(message, &mut inbox);
+                }
+                () = clock::sleep(wake) => {}
+            }
+        }
+    }
+
+    /// Steps what has come in so far, up to a round.
+    fn take_round(&mut self, first: Message, inbox: &mut mpsc::Receiver<Message>) {
+        let now = clock::now();
+        self.take(now, first);
+        for _ in 1..ROUND {
+            let Ok(message) = inbox.try_recv() else { break };
+            self.take(now, message);
+        }
+    }
+
+    fn take(&mut self, now: Now, message: Message) {
+        match message {
+            Message::Command { input, reply } => {
+                let answer = self.refuse(&input).map_or_else(
+                    || self.board.step(now, input).map_err(EngineError::from),
+                    Err,
+                );
+                // What a refusal was decided on has to be durable too.
+                let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
+                self.awaiting.push_back(Awaiting { after, answer, reply });
+            }
+            Message::Tell(input) => {
+                if let Err(refused) = self.board.step(now, input) {
+                    tracing::warn!(%refused, "an input nobody waits for was refused");
+                }
+            }
+            Message::Idle(reply) => self.idle.push(reply),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    /// New work is not taken on a full disk, nor on the way down.
+    fn refuse(&self, input: &Input) -> Option<EngineError> {
+        if !matches!(input, Input::Submit(_) | Input::Retry { .. }) {
+            return None;
+        }
+        if self.stopping || self.board.is_draining() {
+            return Some(EngineError::Down);
+        }
+        self.ballast.is_freed().then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
+    }
+
+    /// Everything that follows from what was taken in: time, admission, the next batch, answers, effects.
+    fn settle(&mut self) {
+        let now = clock::now();
+        self.board_tick(now);
+        if self.next_sample.is_some_and(|at| at <= now.monotonic) {
+            self.read_machine(now);
+        }
+        if !self.stopping {
+            self.board.admit(now);
+        }
+        let released = self.board.take_released(self.durable);
+        self.perform(released);
+        if self.in_flight.is_none() && self.board.has_pending() {
+            self.seal();
+        }
+        self.answer();
+        self.next_sample = self.sample_at(now);
+        let snapshot = Snapshot::of(&self.board, self.ballast.is_freed(), self.durable);
+        self.publish.send_replace(Arc::new(snapshot));
+        if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending() {
+            for idle in self.idle.drain(..) {
+                // Whoever asked may have gone away meanwhile.
+                drop(idle.send(()));
+            }
+        }
+    }
+
+    fn board_tick(&mut self, now: Now) {
+        let (monotonic, wall) = self.board.next_tick();
+        let due = monotonic.is_some_and(|at| at <= now.monotonic) || wall.is_some_and(|at| at <= now.wall);
+        if due && let Err(refused) = self.board.step(now, Input::Tick) {
+            tracing::error!(%refused, "a tick was refused");
+        }
+    }
+
+    fn seal(&mut self) {
+        let (batch, effects) = self.board.seal();
+        let finished = batch.tasks.iter().filter(|task| task.is_done()).map(|task| task.id).collect();
+        self.in_flight = Some(InFlight { number: batch.number, effects, finished });
+        if self.committer.commit(batch).is_err() {
+            tracing::error!("the commit thread is gone");
+            self.stopping = true;
+        }
+    }
+
+    /// A batch is durable, or it is not and the board is loaded again.
+    async fn committed(&mut self, done: Done) -> Result<(), ()> {
+        match done {
+            Done::Committed(number) => {
+                self.durable = number;
+                if let Some(in_flight) = self.in_flight.take() {
+                    debug_assert_eq!(in_flight.number, number);
+                    self.perform(in_flight.effects);
+                    if !in_flight.finished.is_empty() {
+                        // Without a waiter there is nobody to be told.
+                        drop(self.finished.send(in_flight.finished.into()));
+                    }
+                }
+                Ok(())
+            }
+            Done::Failed(number, error) => {
+                tracing::error!(batch = number, %error, "a commit failed; the board is loaded again");
+                self.reload(error).await
+            }
+            Done::Loaded(_) => Ok(()),
+        }
+    }
+
+    /// That batch and every later one are dropped with their effects, their callers get the error, and the board is loaded again.
+    async fn reload(&mut self, error: StoreError) -> Result<(), ()> {
+        self.in_flight = None;
+        let answer = match &error {
+            StoreError::Full { .. } => EngineError::StoreFull(error.to_string()),
+            error => EngineError::Store(error.to_string()),
+        };
+        for awaiting in self.awaiting.drain(..) {
+            let answer = if awaiting.after <= self.durable { awaiting.answer } else { Err(answer.clone()) };
+            // Whoever asked may have gone away meanwhile.
+            drop(awaiting.reply.send(answer));
+        }
+        if matches!(error, StoreError::Full { .. }) {
+            self.ballast.free();
+        }
+        if matches!(error, StoreError::Fenced { .. }) {
+            tracing::error!("another host has taken over this store; this one ends");
+            return Err(());
+        }
+        let stored = loop {
+            if self.committer.load().is_err() {
+                return Err(());
+            }
+            match self.committer.done.recv().await {
+                Some(Done::Loaded(Ok(stored))) => break stored,
+                Some(Done::Loaded(Err(error))) => {
+                    tracing::error!(%error, "the board cannot be loaded; trying again");
+                    clock::sleep(RETRY_AFTER).await;
+                }
+                Some(_) => {}
+                None => return Err(()),
+            }
+        };
+        self.replace_board(stored);
+        // What failed once fails again at once: the disk is given a moment.
+        clock::sleep(RETRY_AFTER).await;
+        Ok(())
+    }
+
+    fn replace_board(&mut self, stored: Stored) {
+        self.durable = stored.last_batch;
+        let draining = self.board.is_draining();
+        self.board = Board::new(stored, self.limits, self.bounds, clock::boot_id());
+        let now = clock::now();
+        if draining && let Err(refused) = self.board.step(now, Input::Drain) {
+            tracing::error!(%refused, "a drain was refused");
+        }
+        self.read_machine(now);
+        self.recover();
+    }
+
+    /// Every attempt that the store has as begun is matched with what became of it.
+    fn recover(&mut self) {
+        let now = clock::now();
+        let begun: Vec<TaskId> = self
+            .board
+            .unfinished()
+            .filter(|task| matches!(task.state, State::Running { .. }))
+            .map(|task| task.id)
+            .collect();
+        for task in begun {
+            let Some(attempt) = self.board.task(task).and_then(|task| task.last_attempt_id()) else { continue };
+            let found = if self.attempts.knows(attempt) {
+                Found::Known
+            } else if self.began_on_another_boot(task) {
+                Found::Orphaned
+            } else {
+                Found::NeverReceived
+            };
+            if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
+                tracing::error!(%refused, %attempt, "a recovery was refused");
+            }
+        }
+    }
+
+    /// What began before the machine was started anew is gone, whether its supervisor's notes are there or not.
+    fn began_on_another_boot(&self, task: TaskId) -> bool {
+        let attempt = self.board.task(task).and_then(|task| task.last_attempt());
+        let boot = attempt.and_then(|attempt| attempt.started_monotonic.as_ref()).map(|(_, boot)| boot);
+        boot.is_some_and(|boot| *boot != clock::boot_id())
+    }
+
+    fn perform(&self, effects: Vec<Effect>) {
+        for Effect { action, .. } in effects {
+            match action {
+                Action::Start(attempt) => self.launch(attempt, |attempts, launch| attempts.start(launch)),
+                Action::Resume(attempt) => self.launch(attempt, |attempts, launch| attempts.resume(launch)),
+                Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
+                Action::Release(attempt) => self.attempts.release(attempt),
+                Action::CheckpointStored(attempt) => self.attempts.checkpoint_stored(attempt),
+            }
+        }
+    }
+
+    /// An attempt that was stopped between its decision and here has left the board, or waits under another number: nothing is started.
+    fn launch(&self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
+        match self.board.task(attempt.task) {
+            Some(task) if task.last_attempt_id() == Some(attempt) => {
+                go(&*self.attempts, Launch { attempt, task: task.clone() });
+            }
+            _ => tracing::debug!(%attempt, "not launched: the board has moved on"),
+        }
+    }
+
+    fn answer(&mut self) {
+        while self.awaiting.front().is_some_and(|awaiting| awaiting.after <= self.durable) {
+            if let Some(Awaiting { answer, reply, .. }) = self.awaiting.pop_front() {
+                // Whoever asked may have gone away meanwhile; what was decided stands.
+                drop(reply.send(answer));
+            }
+        }
+    }
+
+    fn read_machine(&mut self, now: Now) {
+        let reading = self.sampler.read();
+        self.ballast.restore_if_room(reading.disk_free_bytes);
+        if let Err(refused) = self.board.step(now, Input::Reading(reading)) {
+            tracing::error!(%refused, "a reading was refused");
+        }
+        self.next_sample = self.sample_at(now);
+    }
+
+    /// The machine is read only while something waits for it: an idle host does not wake up.
+    fn sample_at(&self, now: Now) -> Option<claudine_domain::time::MonotonicMs> {
+        let busy = self.board.queued_count() > 0 || self.board.running_count() > 0 || self.ballast.is_freed();
+        if !busy {
+            return None;
+        }
+        let last = self.board.capacity().reading().map_or(now.monotonic, |reading| reading.at);
+        Some(last.after(SAMPLE_EVERY))
+    }
+
+    fn until_next(&self, now: Now) -> Duration {
+        let (monotonic, wall) = self.board.next_tick();
+        let monotonic = monotonic.into_iter().chain(self.next_sample).min();
+        let by_monotonic = monotonic.map(|at| Duration::from_millis(at.0.saturating_sub(now.monotonic.0)));
+        let by_wall = wall.map(|at| Duration::from_millis(at.0.saturating_sub(now.wall.0)));
+        by_monotonic.into_iter().chain(by_wall).min().unwrap_or(Duration::from_hours(1)).min(if wall.is_some() {
+            LONGEST_SLEEP
+        } else {
+            Duration::from_hours(1)
+        })
+    }
+}

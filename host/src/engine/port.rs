@@ -1,0 +1,25 @@
+//! What the engine needs of whoever runs attempts. It only ever tells; answers come back as reports in its inbox.
+
+use std::sync::Arc;
+
+use claudine_domain::{attempt::StopWhy, id::AttemptId, task::Task};
+
+/// An attempt to be started or taken up again, as the board has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) attempt: AttemptId,
+    pub(crate) task: Arc<Task>,
+}
+
+/// None of these blocks, and none fails: what goes wrong is reported as the attempt's end.
+pub(crate) trait Attempts: Send + Sync + 'static {
+    fn start(&self, launch: Launch);
+    /// Takes up an attempt of an earlier host, or tells again what is known of one of this host.
+    fn resume(&self, launch: Launch);
+    fn stop(&self, attempt: AttemptId, why: StopWhy);
+    /// The attempt's end is durable: its reports may be forgotten.
+    fn release(&self, attempt: AttemptId);
+    fn checkpoint_stored(&self, attempt: AttemptId);
+    /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.
+    fn knows(&self, attempt: AttemptId) -> bool;
+}

@@ -1,0 +1,40 @@
+//! What the engine knows beyond the store: the machine, the slots, why the last ones were not started. For `why`, `info` and `doctor`.
+
+use claudine_domain::{
+    account::Parked,
+    batch::BatchNumber,
+    board::{Board, Lane},
+    capacity::{Limits, Reading, Refusal},
+    id::AccountKey,
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) limits: Limits,
+    pub(crate) reading: Option<Reading>,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) refusals: Vec<(Lane, Refusal)>,
+    pub(crate) parked: Vec<(AccountKey, Parked)>,
+    pub(crate) draining: bool,
+    /// The disk is full: nothing new is accepted until there is space again.
+    pub(crate) store_full: bool,
+    /// The last batch that is on disk.
+    pub(crate) durable: BatchNumber,
+}
+
+impl Snapshot {
+    pub(super) fn of(board: &Board, store_full: bool, durable: BatchNumber) -> Self {
+        Self {
+            limits: board.capacity().limits,
+            reading: board.capacity().reading().copied(),
+            running: board.running_count(),
+            queued: board.queued_count(),
+            refusals: board.refusals().iter().map(|(lane, refusal)| (lane.clone(), refusal.clone())).collect(),
+            parked: board.parked().iter().map(|(key, parked)| (key.clone(), parked.clone())).collect(),
+            draining: board.is_draining(),
+            store_full,
+            durable,
+        }
+    }
+}

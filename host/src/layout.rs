@@ -1,0 +1,167 @@
+//! Where everything lies in the data directory. Directories are 0700 and files 0600: they hold prompts, output and environments.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use claudine_domain::id::AttemptId;
+
+/// The longest path that fits into a socket address on Linux, with its final NUL.
+const SOCKET_PATH_MAX: usize = 107;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Makes the directories there have to be.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        for dir in [
+            &self.root,
+            &self.logs(),
+            &self.environments(),
+            &self.stdin(),
+            &self.supervisors(),
+            &self.cache(),
+        ] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+        }
+        // The root may have been made by the person, with whatever mode.
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("claudine.db")
+    }
+
+    /// Locked by the one host of this directory.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Who the host is: pid, version, socket.
+    pub(crate) fn host_file(&self) -> PathBuf {
+        self.root.join("host.json")
+    }
+
+    pub(crate) fn host_log(&self) -> PathBuf {
+        self.root.join("host.log")
+    }
+
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
+    pub(crate) fn supervisors(&self) -> PathBuf {
+        self.root.join("supervisors")
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    pub(crate) fn environments(&self) -> PathBuf {
+        self.root.join("env")
+    }
+
+    pub(crate) fn environment(&self, digest: &str) -> PathBuf {
+        self.environments().join(digest)
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The output of an attempt. The last two characters of the task's id spread them over directories.
+    pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
+        let task = attempt.task.to_string();
+        let shard = task.get(task.len() - 2..).unwrap_or("00");
+        self.logs().join(shard).join(format!("{attempt}.log"))
+    }
+
+    pub(crate) fn stdin(&self) -> PathBuf {
+        self.root.join("stdin")
+    }
+
+    /// What a child reads.
+    pub(crate) fn stdin_file(&self, attempt: AttemptId, child: u16) -> PathBuf {
+        self.stdin().join(format!("{attempt}.{child}"))
+    }
+
+    /// The host's socket: in the data directory, or, where its path is too long for a socket address, in `/tmp` in a directory that only
+    /// this user can enter, under a name made from the data directory's path.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let near = self.root.join("host.sock");
+        if near.as_os_str().len() <= SOCKET_PATH_MAX {
+            return near;
+        }
+        self.short_dir().join("host.sock")
+    }
+
+    /// Made only where [`Layout::socket`] needs it. A directory of that name that belongs to somebody else is refused.
+    pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
+        let socket = self.socket();
+        let Some(dir) = socket.parent().filter(|dir| *dir != self.root) else {
+            return Ok(());
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
+        let meta = fs::symlink_metadata(dir)?;
+        let mine =
+            std::os::unix::fs::MetadataExt::uid(&meta) == rustix::process::geteuid().as_raw();
+        if !meta.is_dir() || !mine || meta.permissions().mode() & 0o077 != 0 {
+            return Err(io::Error::other(format!(
+                "{} is not a directory of this user alone",
+                dir.display()
+            )));
+        }
+        Ok(())
+    }
+
+    fn short_dir(&self) -> PathBuf {
+        let uid = rustix::process::geteuid().as_raw();
+        let digest = crate::digest::hex(self.root.as_os_str().as_encoded_bytes());
+        PathBuf::from(format!(
+            "/tmp/claudine-{uid}-{}",
+            digest.get(..16).unwrap_or(&digest)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_data_directory_gets_a_short_socket() {
+        let near = Layout::new("/data");
+        assert_eq!(near.socket(), Path::new("/data/host.sock"));
+        let far = Layout::new(format!("/{}", "d".repeat(120)));
+        assert!(
+            far.socket().as_os_str().len() <= SOCKET_PATH_MAX,
+            "{:?}",
+            far.socket()
+        );
+        assert!(far.socket().starts_with("/tmp"));
+        assert_ne!(
+            far.socket(),
+            Layout::new(format!("/{}", "e".repeat(120))).socket()
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! A host from its start to its end: the wiring of everything, and nothing else.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use claudine_domain::board::Bounds;
+use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
+
+use crate::{
+    app::{DownMode, Environments, Host, HostInfo, HostParts},
+    api,
+    attempt::{Known, Runner, RunnerParts},
+    ballast::Ballast,
+    clock,
+    config::{self, Settings},
+    engine,
+    layout::Layout,
+    plugin::{self, Catalog},
+    sample::{Sampler, disk_free_bytes},
+    store::{self, SqliteStore, Store, StoreError},
+    supervise,
+};
+
+/// How long the last commands may take to reach the supervisors.
+const LAST_COMMANDS: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Why a host does not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("{what} {}: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
+    Taken { data_dir: PathBuf, pid: Option<u32> },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Supervise(#[from] supervise::SuperviseError),
+    #[error(transparent)]
+    Plugins(#[from] plugin::PluginError),
+    #[error(transparent)]
+    Engine(#[from] engine::StartError),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+}
+
+impl ServeError {
+    /// What to do about it, where there is something a person can do.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Taken { .. } => Some("`claudine down` ends it; --data-dir chooses another directory"),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the data directory must belong to this user and be writable; --data-dir chooses another one")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
+    let path = path.to_owned();
+    move |source| ServeError::Io { what, path, source }
+}
+
+/// The directory is made and locked before anything in it is opened: a second host stops here.
+pub(crate) struct Claimed {
+    layout: Layout,
+    /// The lock is held as long as this file is open.
+    _lock: File,
+}
+
+/// Makes the data directory this host's own.
+pub(crate) fn claim(data_dir: &Path) -> Result<Claimed, ServeError> {
+    let layout = Layout::new(data_dir);
+    layout.create().map_err(io_error("cannot use", data_dir))?;
+    store::refuse_network_filesystem(data_dir)?;
+    let path = layout.lock();
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error("cannot open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Claimed { layout, _lock: lock }),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(ServeError::Taken { data_dir: data_dir.to_owned(), pid: pid_of(&layout) })
+        }
+        Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
+    }
+}
+
+fn pid_of(layout: &Layout) -> Option<u32> {
+    let text = fs::read(layout.host_file()).ok()?;
+    serde_json::from_slice::<HostInfo>(&text).ok().map(|info| info.pid)
+}
+
+/// Runs a host until it is asked to go down. `ready` is called once it answers.
+pub(crate) fn run(claimed: &Claimed, settings: Settings, ready: impl FnOnce(&HostInfo)) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(4))
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let result = runtime.block_on(serve(&claimed.layout, settings, ready));
+    // Whoever still reads a log or waits for a task learns from the closed connection.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+async fn serve(layout: &Layout, settings: Settings, ready: impl FnOnce(&HostInfo)) -> Result<(), ServeError> {
+    let started_at = clock::wall();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
+    let epoch = store.lead()?;
+    let exe = std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
+    let opened = supervise::open(supervise::Settings {
+        dir: layout.supervisors(),
+        program: supervise::Program { path: exe.clone(), args: vec!["__supervise".into()] },
+        environment: config::whole_environment(),
+        epoch: epoch.0,
+    })
+    .await?;
+    let plugins = Arc::new(open_plugins(layout, &settings, &exe)?);
+    let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
+    let inbox = engine::Inbox::new();
+    let runner = Runner::new(RunnerParts {
+        plugins: plugins.clone(),
+        store: store.clone(),
+        supervisors: opened.supervisors.clone(),
+        environments: environments.clone(),
+        layout: layout.clone(),
+        reports: inbox.reports(),
+        known: Known::of(opened.found),
+    });
+    let (shut, shutdown) = watch::channel(false);
+    let routing = tokio::spawn({
+        let (runner, mut shutdown) = (runner.clone(), shutdown.clone());
+        async move {
+            tokio::select! {
+                () = runner.route(opened.reports) => {}
+                _ = shutdown.wait_for(|shut| *shut) => {}
+            }
+        }
+    });
+    let (engine, engine_task) = engine::start(
+        engine::Parts {
+            store: store.clone(),
+            epoch,
+            limits: settings.limits,
+            bounds: Bounds::default(),
+            sampler: Sampler::new(layout.root()),
+            ballast: Ballast::open(layout.ballast(), disk_free_bytes(layout.root())),
+        },
+        inbox,
+        runner.clone(),
+    )?;
+    let supervisors = layout.supervisors();
+    let host = Arc::new(Host::new(HostParts {
+        engine: engine.clone(),
+        store,
+        plugins,
+        environments,
+        settings,
+        layout: layout.clone(),
+        started_at,
+        supervisor_pids: Box::new(move || supervise::pids(&supervisors)),
+        watch: opened.supervisors.log_watch().clone(),
+    }));
+    let listener = listen(layout)?;
+    let serving = tokio::spawn(api::rest::serve(listener, host.clone(), shutdown));
+    let info = host.info();
+    write_host_file(layout, &info)?;
+    ready(&info);
+    tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
+    let mode = until_down(&host).await?;
+    tracing::info!(?mode, "the host goes down");
+    engine.stop().await;
+    report_end("the engine", engine_task.await);
+    shut.send_replace(true);
+    report_end("the REST server", serving.await);
+    if mode == DownMode::Kill
+        && let Err(error) = opened.supervisors.quit()
+    {
+        tracing::warn!(%error, "the supervisors cannot be told to end");
+    }
+    drop((host, runner, opened.supervisors));
+    report_end("the routing of reports", routing.await);
+    // Attempts that run on hold on to it; they end with the runtime.
+    if clock::within(LAST_COMMANDS, opened.road).await.is_none() {
+        tracing::debug!("the road to the supervisors is cut");
+    }
+    remove(&layout.socket());
+    remove(&layout.host_file());
+    Ok(())
+}
+
+fn report_end<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "{what} ended badly");
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot be removed");
+    }
+}
+
+fn open_plugins(layout: &Layout, settings: &Settings, exe: &Path) -> Result<Catalog, ServeError> {
+    let configs: BTreeMap<String, String> =
+        settings.plugins.iter().map(|(name, table)| (name.clone(), table.to_string())).collect();
+    let places = plugin::Places {
+        data_dir: layout.root().to_owned(),
+        compiler: plugin::Compiler::Process { exe: exe.to_owned() },
+        configs,
+    };
+    Ok(Catalog::open(places, plugin::BUILTINS)?)
+}
+
+/// What an earlier host left of its socket goes: this one holds the lock.
+fn listen(layout: &Layout) -> Result<UnixListener, ServeError> {
+    let path = layout.socket();
+    layout.create_socket_dir().map_err(io_error("cannot use the directory of", &path))?;
+    remove(&path);
+    let listener = UnixListener::bind(&path).map_err(io_error("cannot listen on", &path))?;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(io_error("cannot protect", &path))?;
+    Ok(listener)
+}
+
+fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
+    let path = layout.host_file();
+    let fresh = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
+        serde_json::to_writer(&mut file, info)?;
+        file.write_all(b"\n")?;
+        fs::rename(&fresh, &path)
+    };
+    write().map_err(io_error("cannot write", &path))
+}
+
+/// A request to go down, or a signal: TERM and INT leave attempts running, as `down` does.
+async fn until_down(host: &Host) -> Result<DownMode, ServeError> {
+    let signal = |kind| tokio::signal::unix::signal(kind).map_err(ServeError::Signals);
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut asked = host.going_down();
+    loop {
+        tokio::select! {
+            changed = asked.wait_for(Option::is_some) => {
+                return Ok(changed.ok().and_then(|mode| *mode).unwrap_or_default());
+            }
+            _ = term.recv() => return Ok(DownMode::Leave),
+            _ = int.recv() => return Ok(DownMode::Leave),
+            // A terminal that closes is no reason to end.
+            _ = hangup.recv() => {}
+        }
+    }
+}
