@@ -1,0 +1,8 @@
+#!/bin/sh
+# Has an agent review the last commit, and takes its answer. `--allowed-tools` is what it may use without being asked, since nobody is there to ask.
+set -eu
+
+id=$(git show HEAD | cat "$(dirname "$0")/review.md" - |
+    claudine delegate --name review --allowed-tools 'Read,Grep,Glob' --max-turns 20 --timeout 15m -)
+claudine wait "$id" >&2
+claudine status "$id" --json | python3 -c 'import json, sys; task = json.load(sys.stdin); print(task["output"]); print(task["cost_usd"], "USD", file=sys.stderr)'
