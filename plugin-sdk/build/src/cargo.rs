@@ -1,0 +1,208 @@
+//! Runs cargo, and reads from what it reports which file it made.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::build::BuildRequest;
+use crate::error::BuildError;
+use crate::toolchain::{TARGET, Toolchain};
+
+/// The profile plugins are built with. It is given on the command line, so that it needs no place in the manifest of
+/// whoever writes a plugin. Function names stay in: without them a trap's backtrace says nothing.
+const PROFILE: [&str; 6] = [
+    "profile.plugin.inherits='release'",
+    "profile.plugin.opt-level='s'",
+    "profile.plugin.lto=true",
+    "profile.plugin.codegen-units=1",
+    "profile.plugin.panic='abort'",
+    "profile.plugin.strip='debuginfo'",
+];
+
+/// A module that cargo made or found unchanged.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Module {
+    pub(crate) path: PathBuf,
+    pub(crate) package_version: String,
+}
+
+/// Builds the crate; cargo's own talk goes to standard error as it comes.
+pub(crate) fn run(request: &BuildRequest, toolchain: &Toolchain) -> Result<Module, BuildError> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = command(request, toolchain, &program);
+    let cannot_start = |source| BuildError::Program {
+        program: PathBuf::from(&program),
+        source,
+    };
+    let mut child = cargo.spawn().map_err(cannot_start)?;
+    let module = child
+        .stdout
+        .take()
+        .map(|pipe| find_module(BufReader::new(pipe)));
+    let status = child.wait().map_err(cannot_start)?;
+    if !status.success() {
+        return Err(BuildError::Cargo { status });
+    }
+    module.flatten().ok_or(BuildError::NoModule)
+}
+
+fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) -> Command {
+    let mut cargo = Command::new(program);
+    cargo
+        .args([
+            "build",
+            "--lib",
+            "--target",
+            TARGET,
+            "--message-format=json-render-diagnostics",
+        ])
+        .arg("--target-dir")
+        .arg(&request.target_dir)
+        .current_dir(&request.crate_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // Flags that somebody has set for this machine's processor mean nothing to WebAssembly, or break it.
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", remap(cargo_home()));
+    if request.release {
+        cargo.args(["--profile", "plugin"]);
+        for setting in PROFILE {
+            cargo.args(["--config", setting]);
+        }
+    }
+    toolchain.apply(&mut cargo);
+    cargo
+}
+
+/// Panic messages name source files. Those of dependencies are told from cargo's directory and not from this machine's root, so that
+/// the component is the same wherever it is built.
+fn remap(cargo_home: Option<PathBuf>) -> OsString {
+    let mut flags = OsString::new();
+    if let Some(home) = cargo_home {
+        flags.push("--remap-path-prefix=");
+        flags.push(home);
+        flags.push("=/cargo");
+    }
+    flags
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(Path::new(&env::var_os("HOME")?).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// One line of cargo's report; of the many kinds only one matters.
+#[derive(Deserialize)]
+struct Report {
+    reason: String,
+    package_id: Option<String>,
+    target: Option<Target>,
+    filenames: Option<Vec<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    crate_types: Vec<String>,
+}
+
+/// The last module reported: dependencies come before the crate itself. Lines that are no report are a build script's or a macro's.
+fn find_module(report: impl BufRead) -> Option<Module> {
+    let lines = report.lines().map_while(Result::ok);
+    lines
+        .filter_map(|line| module(&serde_json::from_str(&line).ok()?))
+        .last()
+}
+
+fn module(report: &Report) -> Option<Module> {
+    let cdylib = report
+        .target
+        .as_ref()?
+        .crate_types
+        .iter()
+        .any(|name| name == "cdylib");
+    if report.reason != "compiler-artifact" || !cdylib {
+        return None;
+    }
+    let path = report
+        .filenames
+        .as_ref()?
+        .iter()
+        .find(|path| path.extension().is_some_and(|end| end == "wasm"))?;
+    // `path+file:///a/b#0.1.0`, or `path+file:///a/b#name@0.1.0`
+    let (_, fragment) = report.package_id.as_ref()?.rsplit_once('#')?;
+    let version = fragment
+        .rsplit_once('@')
+        .map_or(fragment, |(_, version)| version);
+    Some(Module {
+        path: path.clone(),
+        package_version: version.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact(id: &str, crate_type: &str, file: &str) -> String {
+        format!(
+            r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{{"name":"x","crate_types":["{crate_type}"]}},"filenames":["{file}"],"fresh":true}}"#
+        )
+    }
+
+    fn check(lines: &[String], expected: Option<(&str, &str)>) {
+        let found = find_module(lines.join("\n").as_bytes());
+        let found = found.as_ref().map(|module| {
+            (
+                module.path.to_str().unwrap_or(""),
+                module.package_version.as_str(),
+            )
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_module_is_found_in_the_report() {
+        let sdk = artifact("path+file:///s#sdk@0.1.0", "lib", "/t/libsdk.rlib");
+        let shell = artifact(
+            "path+file:///p/shell#claudine-plugin-shell@0.3.0-dev",
+            "cdylib",
+            "/t/shell.wasm",
+        );
+        let end = r#"{"reason":"build-finished","success":true}"#.to_owned();
+        check(
+            &[
+                sdk.clone(),
+                "talk of a build script".to_owned(),
+                shell,
+                end.clone(),
+            ],
+            Some(("/t/shell.wasm", "0.3.0-dev")),
+        );
+        check(
+            &[artifact(
+                "path+file:///p/greet#1.2.3",
+                "cdylib",
+                "/t/greet.wasm",
+            )],
+            Some(("/t/greet.wasm", "1.2.3")),
+        );
+        check(&[sdk, end], None);
+        check(
+            &[artifact("path+file:///p#1.0.0", "cdylib", "/t/libp.so")],
+            None,
+        );
+    }
+
+    #[test]
+    fn this_machines_paths_stay_out_of_the_component() {
+        assert_eq!(
+            remap(Some("/home/a b/.cargo".into())),
+            "--remap-path-prefix=/home/a b/.cargo=/cargo"
+        );
+        assert_eq!(remap(None), "");
+    }
+}

@@ -1,0 +1,191 @@
+//! From a core module to a component.
+
+use sha2::{Digest, Sha256};
+use wit_component::{ComponentEncoder, DecodedWasm};
+
+use crate::error::BuildError;
+
+/// The package every import of a plugin belongs to.
+const CONTRACT: &str = "claudine:plugin/";
+
+/// What every executor exports, without the version.
+const EXPORTS: [&str; 2] = ["claudine:plugin/lifecycle@", "claudine:plugin/executor@"];
+
+const EXPORT_HINT: &str = "name the executor in `claudine_plugin_sdk::export!`, once in the crate";
+
+/// Wraps a module as the component that its embedded contract describes.
+pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let encoded = ComponentEncoder::default()
+        .module(module)
+        .and_then(|encoder| encoder.validate(true).encode());
+    encoded.map_err(|error| {
+        let reason = format!("{error:#}");
+        let hint = hint(&reason);
+        BuildError::Encode { reason, hint }
+    })
+}
+
+fn hint(reason: &str) -> &'static str {
+    if reason.contains("wbindgen") {
+        "one of its dependencies expects a browser (wasm-bindgen); `cargo tree --target wasm32-unknown-unknown -i wasm-bindgen` names it"
+    } else if reason.contains("wasi") {
+        "one of its dependencies expects WASI; a plugin has only what the SDK offers"
+    } else {
+        EXPORT_HINT
+    }
+}
+
+/// What a component imports and exports, by name.
+pub(crate) struct Face {
+    /// Sorted.
+    pub(crate) imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Face {
+    pub(crate) fn of(component: &[u8]) -> Result<Self, BuildError> {
+        let decoded = wit_component::decode(component).map_err(|error| BuildError::Encode {
+            reason: format!("{error:#}"),
+            hint: "a component that was just made should be readable; please report this",
+        })?;
+        let DecodedWasm::Component(resolve, world) = decoded else {
+            return Ok(Self {
+                imports: Vec::new(),
+                exports: Vec::new(),
+            });
+        };
+        let world = &resolve.worlds[world];
+        let mut imports: Vec<String> = world
+            .imports
+            .keys()
+            .map(|key| resolve.name_world_key(key))
+            .collect();
+        imports.sort_unstable();
+        let exports = world
+            .exports
+            .keys()
+            .map(|key| resolve.name_world_key(key))
+            .collect();
+        Ok(Self { imports, exports })
+    }
+
+    /// Refuses what no host of a plugin offers, and what is no executor.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let names: Vec<String> = self
+            .imports
+            .iter()
+            .filter(|name| !name.starts_with(CONTRACT))
+            .cloned()
+            .collect();
+        if !names.is_empty() {
+            return Err(BuildError::Imports { names });
+        }
+        for name in EXPORTS {
+            if !self.exports.iter().any(|export| export.starts_with(name)) {
+                let reason = format!("it exports no {name}");
+                return Err(BuildError::Encode {
+                    reason,
+                    hint: EXPORT_HINT,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                hex.extend(char::from_digit(nibble.into(), 16));
+            }
+            hex
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_contract_parses() {
+        let mut resolve = wit_parser::Resolve::new();
+        let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+        let (package, _) = resolve.push_dir(wit).unwrap();
+        let name = &resolve.packages[package].name;
+        assert_eq!(
+            name.to_string(),
+            format!("claudine:plugin@{}", crate::manifest::WIT_VERSION)
+        );
+        let worlds: Vec<&str> = resolve.packages[package]
+            .worlds
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(worlds, ["executor-plugin"]);
+    }
+
+    #[test]
+    fn what_is_no_module_is_said() {
+        let message = encode(b"MZ").unwrap_err().to_string();
+        assert!(
+            message.starts_with("the module is no plugin: "),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_module_that_exports_nothing_is_no_plugin() {
+        let component = encode(b"\0asm\x01\0\0\0").unwrap();
+        let error = Face::of(&component).unwrap().check().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the module is no plugin: it exports no claudine:plugin/lifecycle@"
+        );
+        assert_eq!(error.hint(), Some(EXPORT_HINT));
+    }
+
+    fn check(imports: &[&str], foreign: &[&str]) {
+        let imports: Vec<String> = imports.iter().map(|&name| name.to_owned()).collect();
+        let exports = EXPORTS.map(|name| format!("{name}0.1.0")).to_vec();
+        let error = Face { imports, exports }
+            .check()
+            .err()
+            .map(|error| error.to_string());
+        let expected =
+            (!foreign.is_empty()).then(|| format!("the component imports {}", foreign.join(", ")));
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn only_the_contract_may_be_imported() {
+        check(&[], &[]);
+        check(
+            &["claudine:plugin/log@0.1.0", "claudine:plugin/types@0.1.0"],
+            &[],
+        );
+        check(
+            &[
+                "claudine:plugin/log@0.1.0",
+                "wasi:cli/environment@0.2.0",
+                "env",
+            ],
+            &["wasi:cli/environment@0.2.0", "env"],
+        );
+        check(
+            &["claudine:plugins/log@0.1.0"],
+            &["claudine:plugins/log@0.1.0"],
+        );
+    }
+
+    #[test]
+    fn a_digest_is_what_sha256sum_prints() {
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a plugin could not be built, with what would help.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+use crate::manifest::ManifestError;
+use crate::toolchain::ToolchainError;
+
+/// Why a plugin could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    #[error("cannot {action} {}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        path: PathBuf,
+        source: ManifestError,
+    },
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    #[error("cannot start {}", program.display())]
+    Program { program: PathBuf, source: io::Error },
+    #[error("cargo could not build the crate ({status})")]
+    Cargo { status: ExitStatus },
+    #[error("the crate has no library of type cdylib")]
+    NoModule,
+    #[error("plugin.toml says version {manifest}, Cargo.toml says {package}")]
+    Versions { manifest: String, package: String },
+    #[error("the module is no plugin: {reason}")]
+    Encode { reason: String, hint: &'static str },
+    #[error("the component imports {}", names.join(", "))]
+    Imports { names: Vec<String> },
+}
+
+impl BuildError {
+    /// What would help, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::File {
+                action: "read",
+                path,
+                ..
+            } if path.ends_with("plugin.toml") => {
+                Some("a plugin has its manifest, plugin.toml, beside its Cargo.toml")
+            }
+            Self::Toolchain(_) => Some(ToolchainError::HINT),
+            Self::Program { .. } => Some("install Rust: https://rustup.rs"),
+            Self::Cargo { .. } => Some("the messages above are cargo's own"),
+            Self::NoModule => {
+                Some("put `crate-type = [\"cdylib\"]` under `[lib]` in its Cargo.toml")
+            }
+            Self::Versions { .. } => Some("write the same version into both"),
+            Self::Encode { hint, .. } => Some(hint),
+            Self::Imports { .. } => Some(
+                "a plugin may import only claudine:plugin: build it for wasm32-unknown-unknown, without WASI",
+            ),
+            Self::File { .. } | Self::Manifest { .. } => None,
+        }
+    }
+}
