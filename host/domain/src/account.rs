@@ -23,21 +23,28 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`].
+    /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that were under
+    /// way together meet one limit several times, so what comes while the account is parked already lengthens the wait only where the
+    /// service told of a later end.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
+        let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);
-        match told {
-            Some(wait) => Self {
-                until: now.after(wait),
-                guesses: 0,
-                probe: None,
-            },
-            None => Self {
+        match (told, in_force) {
+            (None, Some(parked)) => parked.clone(),
+            (None, None) => Self {
                 until: now
                     .after((FIRST_WAIT * 2u32.saturating_pow(guesses.min(8))).min(LONGEST_WAIT)),
-                guesses: guesses + 1,
+                guesses: guesses.saturating_add(1),
                 probe: None,
             },
+            (Some(wait), in_force) => {
+                let earlier = in_force.filter(|parked| parked.guesses == 0);
+                Self {
+                    until: earlier.map_or(now.after(wait), |told| told.until.max(now.after(wait))),
+                    guesses: 0,
+                    probe: None,
+                }
+            }
         }
     }
 }
@@ -52,8 +59,9 @@ mod tests {
         let mut parked = Parked::from_limit(now, None, None);
         let mut waits = vec![parked.until.0 - now.0];
         for _ in 0..5 {
-            parked = Parked::from_limit(now, None, Some(&parked));
-            waits.push(parked.until.0 - now.0);
+            let probed = parked.until;
+            parked = Parked::from_limit(probed, None, Some(&parked));
+            waits.push(parked.until.0 - probed.0);
         }
         assert_eq!(
             waits,
