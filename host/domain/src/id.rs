@@ -39,7 +39,7 @@ impl TaskId {
             decode(&text).map(Self)
         };
         // A first digit above 7 would need more than 128 bits: `decode` says no, and there is no such id.
-        Some((pad('0')?, pad('z').unwrap_or(Self(u128::MAX))))
+        Some((pad('0')?, pad('z')?))
     }
 }
 
@@ -114,6 +114,10 @@ impl FromStr for AttemptId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseIdError(text.chars().take(80).collect());
         let (task, number) = text.split_once('.').ok_or_else(bad)?;
+        // One text for each id: no sign, no leading zero.
+        if !number.starts_with(|digit: char| ('1'..='9').contains(&digit)) {
+            return Err(bad());
+        }
         Ok(Self {
             task: task.parse()?,
             number: number.parse().map_err(|_| bad())?,
