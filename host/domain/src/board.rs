@@ -65,8 +65,33 @@ impl Lane {
     }
 }
 
-/// Who goes first: the earlier since when it is ready, a lower priority counting as later.
+/// Who goes first: the earlier since when it is ready, a lower priority counting as later. It does not change while a task waits, so
+/// nothing is ever sorted again.
 pub(crate) type Rank = (u64, TaskId);
+
+/// What waits for a slot in one lane.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) ready: BTreeSet<Rank>,
+    /// Chosen ahead, with the batch in which that was decided.
+    pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
+}
+
+impl Line {
+    pub(crate) fn first(&self) -> Option<Rank> {
+        let assigned = self.assigned.first_key_value().map(|(rank, _)| rank);
+        self.ready
+            .first()
+            .into_iter()
+            .chain(assigned)
+            .min()
+            .copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.assigned.is_empty()
+    }
+}
 
 pub(crate) fn rank(task: &Task, since: Timestamp) -> Rank {
     let steps = match task.request.priority {
@@ -116,8 +141,7 @@ pub struct Board {
     pub(crate) bounds: Bounds,
     pub(crate) boot_id: Arc<str>,
     pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
-    pub(crate) lanes: BTreeMap<Lane, BTreeSet<Rank>>,
-    pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
+    pub(crate) lanes: BTreeMap<Lane, Line>,
     /// Attempts that hold a process or will: starting, live, stopping, finishing.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
@@ -125,11 +149,15 @@ pub struct Board {
     /// Attempts that wait for their own descendants, and how many waits each has under way. Not stored: the waits end with the host.
     pub(crate) suspended: BTreeMap<TaskId, u32>,
     pub(crate) children: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// From when the start timeout counts. Not stored: signs of life that were given while no host listened are told to the next one late.
+    pub(crate) start_clocks: BTreeMap<TaskId, MonotonicMs>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) accounts: BTreeMap<AccountKey, Parked>,
     pub(crate) remembered: BTreeMap<String, Remembered>,
     pub(crate) remembered_by_age: BTreeSet<(Timestamp, String)>,
+    /// Tasks that were retried, and how they ended since: a copy that was read from the store before that is out of date.
+    pub(crate) retried: BTreeMap<TaskId, Option<Arc<Task>>>,
     pub(crate) capacity: Capacity,
     pub(crate) refusals: BTreeMap<Lane, Refusal>,
     pub(crate) drain: bool,
@@ -160,17 +188,18 @@ impl Board {
             boot_id,
             tasks: BTreeMap::new(),
             lanes: BTreeMap::new(),
-            assigned: BTreeMap::new(),
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             starting: BTreeMap::new(),
             suspended: BTreeMap::new(),
             children: BTreeMap::new(),
+            start_clocks: BTreeMap::new(),
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
             accounts: stored.accounts.into_iter().collect(),
             remembered: BTreeMap::new(),
             remembered_by_age: BTreeSet::new(),
+            retried: BTreeMap::new(),
             capacity: Capacity::new(limits),
             refusals: BTreeMap::new(),
             drain: false,
@@ -251,7 +280,8 @@ impl Board {
         self.pending.number
     }
 
-    /// Whether the batch that is being filled would write anything.
+    /// Whether the batch that is being filled would write anything. Where it would not, its effects, if there are any, wait for earlier
+    /// batches only: [`Board::take_released`] gives them out.
     pub fn has_pending(&self) -> bool {
         let pending = &self.pending;
         !(pending.changed.is_empty()
@@ -261,7 +291,7 @@ impl Board {
             && pending.events.is_empty())
     }
 
-    /// Takes effects that wait for no batch but durable ones, and closes the batch: what it writes, and what follows once it is durable.
+    /// Closes the batch: what it writes, and what is to be done once it, and so every earlier one, is durable.
     pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
         let next = Pending {
             number: self.pending.number + 1,
@@ -305,7 +335,13 @@ impl Board {
         if !matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned) {
             self.suspended.remove(&id);
         }
+        if task.phase() != Some(&Phase::Starting) {
+            self.start_clocks.remove(&id);
+        }
         if task.is_done() {
+            if let Some(ended_again) = self.retried.get_mut(&id) {
+                *ended_again = Some(task.clone());
+            }
             self.pending.changed.remove(&id);
             self.pending.finished.insert(id, task);
         } else {
@@ -331,8 +367,10 @@ impl Board {
         });
     }
 
+    /// An action that follows from what was decided so far. Where the batch being filled is still empty that is all in earlier ones, so
+    /// the action waits for the last of those and no empty batch has to be committed for its sake.
     pub(crate) fn effect(&mut self, action: Action) {
-        let after = self.pending.number;
+        let after = self.pending.number - u64::from(!self.has_pending());
         self.pending.effects.push(Effect { after, action });
     }
 
@@ -344,7 +382,14 @@ impl Board {
         self.pending.accounts.insert(key);
     }
 
+    /// Of two submissions under one key, the later is the one that counts: the earlier was forgotten before it.
     pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
+        if let Some(known) = self.remembered.get(&key) {
+            if known.at > remembered.at {
+                return;
+            }
+            self.remembered_by_age.remove(&(known.at, key.clone()));
+        }
         self.remembered_by_age.insert((remembered.at, key.clone()));
         self.remembered.insert(key, remembered);
     }
@@ -359,18 +404,17 @@ impl Board {
                 self.waiting.insert((*until, id));
             }
             State::Ready { since } => {
-                self.lanes
-                    .entry(Lane::of(task))
-                    .or_default()
-                    .insert(rank(task, *since));
+                let line = self.lanes.entry(Lane::of(task)).or_default();
+                line.ready.insert(rank(task, *since));
             }
             State::Running {
                 phase: Phase::Assigned,
                 since,
             } => {
                 // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
-                self.assigned
-                    .insert(rank(task, *since), self.pending.number);
+                let batch = self.pending.number;
+                let line = self.lanes.entry(Lane::of(task)).or_default();
+                line.assigned.insert(rank(task, *since), batch);
             }
             State::Running { phase, .. } => {
                 self.running.insert(id);
@@ -380,7 +424,11 @@ impl Board {
                 if let (Phase::Starting, Some(key)) = (phase, &task.request.serial_start) {
                     self.starting.entry(key.clone()).or_default().insert(id);
                 }
-                self.clocks.extend(self.deadlines(task, phase));
+                self.clocks
+                    .extend(self.deadlines(task, phase).into_iter().flatten());
+                if let Some(start) = self.started_on_this_boot(task) {
+                    self.capacity.note_start(id, task.request.class, start);
+                }
             }
             State::Done { .. } => {}
         }
@@ -395,14 +443,20 @@ impl Board {
             State::Waiting { until, .. } => {
                 self.waiting.remove(&(*until, id));
             }
-            State::Ready { since } => {
-                remove_from(&mut self.lanes, &Lane::of(task), &rank(task, *since))
-            }
-            State::Running {
+            State::Ready { since }
+            | State::Running {
                 phase: Phase::Assigned,
                 since,
             } => {
-                self.assigned.remove(&rank(task, *since));
+                let lane = Lane::of(task);
+                if let Some(line) = self.lanes.get_mut(&lane) {
+                    let rank = rank(task, *since);
+                    line.ready.remove(&rank);
+                    line.assigned.remove(&rank);
+                    if line.is_empty() {
+                        self.lanes.remove(&lane);
+                    }
+                }
             }
             State::Running { phase, .. } => {
                 self.running.remove(&id);
@@ -410,34 +464,51 @@ impl Board {
                 if let Some(key) = &task.request.serial_start {
                     remove_from(&mut self.starting, key, &id);
                 }
-                for deadline in self.deadlines(task, phase) {
+                for deadline in self.deadlines(task, phase).into_iter().flatten() {
                     self.clocks.remove(&deadline);
                 }
+                self.capacity.note_end(id);
             }
             State::Done { .. } => {}
         }
     }
 
     /// The host's clocks for an attempt in this phase. A start on another boot has no deadline any more: what it started is gone.
-    fn deadlines(&self, task: &Task, phase: &Phase) -> Vec<(MonotonicMs, TaskId, Clock)> {
-        let started = task
-            .last_attempt()
-            .and_then(|attempt| attempt.started_monotonic.as_ref());
-        let Some((start, _)) = started.filter(|(_, boot)| *boot == self.boot_id) else {
-            return Vec::new();
+    fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
+        let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
+            Some((from?.after(limit?), task.id, clock))
         };
-        let clock = |limit: Option<Duration>, clock| {
-            limit.map(|limit| (start.after(limit), task.id, clock))
-        };
-        let hard = clock(task.request.timeout, Clock::Hard);
+        let hard = deadline(
+            self.started_on_this_boot(task),
+            task.request.timeout,
+            Clock::Hard,
+        );
         match phase {
-            Phase::Starting => clock(task.request.start_timeout, Clock::Start)
-                .into_iter()
-                .chain(hard)
-                .collect(),
-            Phase::Live => hard.into_iter().collect(),
-            Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => Vec::new(),
+            Phase::Starting => {
+                let from = self.start_clocks.get(&task.id).copied();
+                [
+                    deadline(from, task.request.start_timeout, Clock::Start),
+                    hard,
+                ]
+            }
+            Phase::Live => [None, hard],
+            Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => [None, None],
         }
+    }
+
+    fn started_on_this_boot(&self, task: &Task) -> Option<MonotonicMs> {
+        let (start, boot) = task.last_attempt()?.started_monotonic.as_ref()?;
+        (*boot == self.boot_id).then_some(*start)
+    }
+
+    /// Counts the start timeout of an attempt from here: it begins, or another host listens to it only now.
+    pub(crate) fn restart_start_clock(&mut self, id: TaskId, now: Now) {
+        let Some(task) = self.tasks.get(&id).cloned() else {
+            return;
+        };
+        self.unindex(&task);
+        self.start_clocks.insert(id, now.monotonic);
+        self.index(&task);
     }
 
     pub(crate) fn attempt_id(&self, id: TaskId) -> Option<AttemptId> {

@@ -2,11 +2,15 @@
 //!
 //! Nothing is measured here; readings come in, and what has just been started counts by its predicted need until readings can show it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    id::TaskId,
     task::Class,
     time::{MonotonicMs, Now},
 };
@@ -126,20 +130,28 @@ pub enum Refusal {
     NoReading,
 }
 
+impl Refusal {
+    /// Whether it is lifted when attempts that run end, so that who is refused gets a turn if nothing else is started before.
+    pub(crate) fn ends_as_others_end(&self) -> bool {
+        matches!(self, Self::Cpu { .. } | Self::Memory { .. })
+    }
+}
+
 /// The machine as last read, and what was started since.
 #[derive(Clone, Debug, Default)]
 pub struct Capacity {
     pub limits: Limits,
     reading: Option<Reading>,
-    settling: VecDeque<(MonotonicMs, Class)>,
+    /// Attempts that started a short while ago and still run: what ended gave back what it had.
+    settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
+    settling_by_age: BTreeMap<Class, BTreeSet<(MonotonicMs, TaskId)>>,
 }
 
 impl Capacity {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            reading: None,
-            settling: VecDeque::new(),
+            ..Self::default()
         }
     }
 
@@ -151,25 +163,51 @@ impl Capacity {
         self.reading = Some(reading);
     }
 
-    pub fn note_start(&mut self, class: Class, now: Now) {
-        self.settling.push_back((now.monotonic, class));
+    /// An attempt of this task has started.
+    pub fn note_start(&mut self, task: TaskId, class: Class, start: MonotonicMs) {
+        self.note_end(task);
+        self.settling.insert(task, (start, class));
+        self.settling_by_age
+            .entry(class)
+            .or_default()
+            .insert((start, task));
+    }
+
+    /// It has ended, and needs nothing any more.
+    pub fn note_end(&mut self, task: TaskId) {
+        if let Some((start, class)) = self.settling.remove(&task)
+            && let Some(starts) = self.settling_by_age.get_mut(&class)
+        {
+            starts.remove(&(start, task));
+        }
     }
 
     /// Forgets what has settled by now.
     pub fn settle(&mut self, now: Now) {
-        while self
-            .settling
-            .front()
-            .is_some_and(|(start, _)| start.after(SETTLING) <= now.monotonic)
-        {
-            self.settling.pop_front();
+        while let Some((start, task)) = self.oldest_settling() {
+            if start.after(SETTLING) > now.monotonic {
+                return;
+            }
+            self.note_end(task);
         }
+    }
+
+    fn oldest_settling(&self) -> Option<(MonotonicMs, TaskId)> {
+        let classes = self.settling_by_age.values();
+        classes.filter_map(|starts| starts.first()).min().copied()
+    }
+
+    /// What the settling attempts of each class need together.
+    fn settling_needs(&self) -> impl Iterator<Item = (u32, Need)> {
+        self.settling_by_age.iter().map(|(class, starts)| {
+            let count = u32::try_from(starts.len()).unwrap_or(u32::MAX);
+            (count, class.need())
+        })
     }
 
     /// When the next attempt has settled, so that admission is worth another look.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
-        self.settling
-            .front()
+        self.oldest_settling()
             .map(|(start, _)| start.after(SETTLING))
     }
 
@@ -218,9 +256,8 @@ impl Capacity {
             return Err(Refusal::MemoryStall { percent });
         }
         let settling: u64 = self
-            .settling
-            .iter()
-            .map(|(_, class)| class.need().memory_bytes)
+            .settling_needs()
+            .map(|(count, need)| u64::from(count) * need.memory_bytes)
             .sum();
         let free_bytes = reading.memory_free_bytes.saturating_sub(settling);
         let reserve_bytes = self.limits.memory_reserve_bytes;
@@ -236,9 +273,8 @@ impl Capacity {
 
     fn admit_cpu(&self, reading: &Reading, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
-            .settling
-            .iter()
-            .map(|(_, class)| class.need().cores)
+            .settling_needs()
+            .map(|(count, need)| f64::from(count) * need.cores)
             .sum();
         let in_use = reading.cores_in_use + settling;
         let allowed = reading.cores * self.limits.cpu_percent / 100.0;
@@ -351,11 +387,15 @@ mod tests {
         capacity.observe(reading());
         let mut started = 0;
         while capacity.admit(Class::Agent, started).is_ok() {
-            capacity.note_start(Class::Agent, Now::default());
             started += 1;
+            let task = TaskId::new(0, started as u128);
+            capacity.note_start(task, Class::Agent, MonotonicMs(0));
         }
         // 4 GiB free less 1 GiB kept back is room for six agents of 450 MiB.
         assert_eq!(started, 6);
+        // One that ended gives back what it was predicted to need; one that settled is in the readings.
+        capacity.note_end(TaskId::new(0, 1));
+        assert_eq!(capacity.admit(Class::Agent, started - 1), Ok(()));
         let later = Now {
             monotonic: MonotonicMs(10_000),
             ..Now::default()

@@ -1,15 +1,15 @@
 //! Who starts next, and who is chosen ahead.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     attempt::{Attempt, Phase},
     batch::{Action, BatchNumber, Effect},
-    board::{Board, Lane, Rank, rank},
+    board::{Board, Lane, Line, PRIORITY_AGING, Rank, rank},
     capacity::{Refusal, Slots},
     id::TaskId,
-    task::{Class, State},
-    time::Now,
+    task::{Class, State, Task},
+    time::{Now, Timestamp},
 };
 
 /// How many are chosen ahead while the number of slots is not fixed.
@@ -25,42 +25,44 @@ impl Board {
             return;
         }
         self.capacity.settle(now);
-        let mut refused = BTreeSet::new();
-        while let Some((rank, lane)) = self.next_candidate(&refused) {
-            match self.may_start(&lane, now) {
-                Ok(()) => self.start(now, rank.1),
+        let first = |(lane, line): (&Lane, &Line)| Some((line.first()?, lane.clone()));
+        let mut heads: BTreeMap<Rank, Lane> = self.lanes.iter().filter_map(first).collect();
+        let mut held_back = None;
+        while let Some((rank, lane)) = heads.pop_first() {
+            let admitted = held_back.clone().map_or_else(|| self.may_start(&lane), Err);
+            match admitted {
+                Ok(()) => {
+                    self.start(now, rank.1);
+                    if let Some(next) = self.lanes.get(&lane).and_then(Line::first) {
+                        heads.insert(next, lane);
+                    }
+                }
                 Err(refusal) => {
-                    self.refusals.insert(lane.clone(), refusal);
-                    refused.insert(lane);
+                    if self.must_be_let_pass(rank, &lane, &refusal, now) {
+                        held_back = Some(refusal.clone());
+                    }
+                    self.refusals.insert(lane, refusal);
                 }
             }
         }
         self.assign_ahead(now);
     }
 
-    /// The first in rank among the assigned and the heads of the lanes that were not refused in this round.
-    fn next_candidate(&self, refused: &BTreeSet<Lane>) -> Option<(Rank, Lane)> {
-        let assigned = self.assigned.keys().find_map(|rank| {
-            let lane = Lane::of(self.tasks.get(&rank.1)?);
-            (!refused.contains(&lane)).then_some((*rank, lane))
-        });
-        let heads = self
-            .lanes
-            .iter()
-            .filter(|(lane, _)| !refused.contains(*lane));
-        let ready = heads
-            .filter_map(|(lane, ranks)| Some((*ranks.first()?, lane)))
-            .min_by_key(|(rank, _)| *rank);
-        match (assigned, ready) {
-            (Some(assigned), Some(ready)) if ready.0 < assigned.0 => {
-                Some((ready.0, ready.1.clone()))
-            }
-            (Some(assigned), _) => Some(assigned),
-            (None, ready) => ready.map(|(rank, lane)| (rank, lane.clone())),
-        }
+    /// Whether those behind a refused task have to leave it what becomes free. Else a stream of small ones could keep a large one out for
+    /// ever. Where one of its own class runs it is that one's end it waits for, which may be hours away, and the small ones go on.
+    fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
+        let (effective_since, _) = rank;
+        let same_class = |id| {
+            self.tasks
+                .get(id)
+                .is_some_and(|task| task.request.class == lane.class)
+        };
+        refusal.ends_as_others_end()
+            && Timestamp(effective_since).after(PRIORITY_AGING) <= now.wall
+            && !self.running.iter().any(same_class)
     }
 
-    fn may_start(&self, lane: &Lane, now: Now) -> Result<(), Refusal> {
+    fn may_start(&self, lane: &Lane) -> Result<(), Refusal> {
         if let Some(key) = &lane.serial_start
             && self.starting.contains_key(key)
         {
@@ -69,10 +71,11 @@ impl Board {
         if let Some(account) = &lane.account
             && let Some(parked) = self.accounts.get(account)
         {
-            let probing = parked
-                .probe
-                .is_some_and(|probe| self.attempt_id(probe.task) == Some(probe));
-            if probing || parked.until > now.wall {
+            // A task of the account that is ready has waited until the limit was to end; were it parked still, it would be waiting.
+            let probing = parked.probe.is_some_and(|probe| {
+                self.running.contains(&probe.task) && self.attempt_id(probe.task) == Some(probe)
+            });
+            if probing {
                 return Err(Refusal::Probing {
                     account: account.0.clone(),
                 });
@@ -85,8 +88,7 @@ impl Board {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
-        let class = task.request.class;
-        let after = self.durable_assignment(id).unwrap_or_else(|| {
+        let after = self.assigned_in(task).unwrap_or_else(|| {
             self.assign(now, id);
             self.pending.number
         });
@@ -95,16 +97,15 @@ impl Board {
             return;
         };
         self.mark_probe(id);
-        self.capacity.note_start(class, now);
         self.pending.effects.push(Effect {
             after,
             action: Action::Start(attempt),
         });
     }
 
-    /// The batch in which the task was assigned, if it was.
-    fn durable_assignment(&self, id: TaskId) -> Option<BatchNumber> {
-        let task = self.tasks.get(&id)?;
+    /// The batch in which the task was assigned, if it was. Its start may follow as soon as that batch is durable: should the host die before
+    /// it writes that the attempt is starting, the next one finds an assignment and asks the supervisor whether it got the start.
+    fn assigned_in(&self, task: &Task) -> Option<BatchNumber> {
         let State::Running {
             phase: Phase::Assigned,
             since,
@@ -112,7 +113,8 @@ impl Board {
         else {
             return None;
         };
-        self.assigned.get(&rank(task, *since)).copied()
+        let line = self.lanes.get(&Lane::of(task))?;
+        line.assigned.get(&rank(task, *since)).copied()
     }
 
     fn assign(&mut self, now: Now, id: TaskId) {
@@ -156,15 +158,10 @@ impl Board {
             serial_start: None,
             account: None,
         };
-        while self.assigned.len() < ahead {
-            let Some((_, id)) = self
-                .lanes
-                .get(&plain)
-                .and_then(|ranks| ranks.first())
-                .copied()
-            else {
-                return;
-            };
+        while let Some(line) = self.lanes.get(&plain)
+            && line.assigned.len() < ahead
+            && let Some((_, id)) = line.ready.first().copied()
+        {
             self.assign(now, id);
         }
     }

@@ -25,8 +25,7 @@ impl Board {
         let already = self.stopping.contains(&task);
         self.cancel_one(now, task, reason.clone());
         for child in self.attached_descendants(task) {
-            let why = reason.clone().unwrap_or_else(|| "cancelled".to_owned());
-            self.cancel_one(now, child, Some(format!("with its parent {task}: {why}")));
+            self.cancel_one(now, child, Some(with_parent(task, reason.as_deref())));
         }
         Ok(Answer::Cancelling { task, already })
     }
@@ -48,6 +47,15 @@ impl Board {
             }
         }
         found
+    }
+
+    /// A parent that is being cancelled may submit more while it is asked to stop: that is cancelled with the rest.
+    pub(super) fn cancel_with_parent(&mut self, now: Now, child: TaskId, parent: TaskId) {
+        let phase = self.tasks.get(&parent).and_then(|parent| parent.phase());
+        if let Some(Phase::Stopping(StopWhy::Cancelled { reason })) = phase {
+            let why = with_parent(parent, reason.as_deref());
+            self.cancel_one(now, child, Some(why));
+        }
     }
 
     fn cancel_one(&mut self, now: Now, id: TaskId, reason: Option<String>) {
@@ -120,6 +128,11 @@ impl Board {
         });
         self.record(id, now, Fact::Done { outcome, reason });
     }
+}
+
+fn with_parent(parent: TaskId, reason: Option<&str>) -> String {
+    let why = reason.unwrap_or("cancelled");
+    format!("with its parent {parent}: {why}")
 }
 
 pub(super) fn cancelled(reason: Option<String>) -> Reason {

@@ -2,7 +2,7 @@
 
 use super::{Cause, Ending, cancel::cancelled};
 use crate::{
-    attempt::{Phase, StopWhy},
+    attempt::{Attempt, Phase, StopWhy},
     outcome::{Outcome, Reason, ReasonClass},
 };
 
@@ -18,12 +18,13 @@ pub(super) enum Conclusion {
 
 /// Who asked for the stop decides between cancelled and timed out, not the exit code. An attempt that had succeeded before the first
 /// signal reached it has succeeded.
-pub(super) fn conclude(phase: &Phase, ending: &Ending) -> Conclusion {
+pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),
         _ => None,
     };
-    if ending.never_received && asked.is_none() {
+    // Once it has given a sign of life it was received, whatever is said now: to start it again could do its work twice.
+    if ending.never_received && *phase == Phase::Starting && attempt.leader.is_none() {
         return Conclusion::BackToReady;
     }
     let finished_first = ending.cause == Cause::Success && ending.stopped.is_none();
@@ -71,7 +72,10 @@ fn stopped(why: &StopWhy) -> Conclusion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt::Usage;
+    use crate::{
+        attempt::{Leader, Usage},
+        time::Timestamp,
+    };
 
     fn ending(cause: Cause, stopped: Option<StopWhy>, never_received: bool) -> Ending {
         Ending {
@@ -95,7 +99,20 @@ mod tests {
         never_received: bool,
         expected: &str,
     ) {
-        let found = match conclude(&phase, &ending(cause, stopped.clone(), never_received)) {
+        let attempt = Attempt::new(1, Timestamp(0));
+        check_attempt(phase, &attempt, cause, stopped, never_received, expected);
+    }
+
+    fn check_attempt(
+        phase: Phase,
+        attempt: &Attempt,
+        cause: Cause,
+        stopped: Option<StopWhy>,
+        never_received: bool,
+        expected: &str,
+    ) {
+        let ending = ending(cause, stopped.clone(), never_received);
+        let found = match conclude(&phase, attempt, &ending) {
             Conclusion::BackToReady => "ready".to_owned(),
             Conclusion::End { outcome, reason } => {
                 let class = reason.map_or(String::new(), |reason| {
@@ -167,16 +184,26 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
+    }
+
+    #[test]
+    fn what_was_never_received_goes_back_only_if_nothing_was_heard_of_it() {
+        let lost = Cause::Class(ReasonClass::Lost);
+        let led = Attempt {
+            leader: Some(Leader {
+                pid: 1,
+                start_time: 1,
+            }),
+            ..Attempt::new(1, Timestamp(0))
+        };
+        check(Phase::Starting, lost, None, true, "ready");
+        check_attempt(Phase::Starting, &led, lost, None, true, "lost/lost");
+        check(Phase::Live, lost, None, true, "lost/lost");
+        check(Phase::Finishing, lost, None, true, "lost/lost");
+        let cancel = StopWhy::Cancelled { reason: None };
         check(
-            Phase::Starting,
-            Cause::Class(ReasonClass::Lost),
-            None,
-            true,
-            "ready",
-        );
-        check(
-            Phase::Stopping(cancel()),
-            Cause::Class(ReasonClass::Lost),
+            Phase::Stopping(cancel),
+            lost,
             None,
             true,
             "cancelled/cancelled",

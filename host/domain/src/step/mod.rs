@@ -39,14 +39,17 @@ pub enum Input {
     },
     Reading(Reading),
     SetSlots(Slots),
-    /// A wait for descendants begins (or ends) inside an attempt of this task.
+    /// A wait for descendants begins (or ends) inside an attempt of this task. While at least one is under way the attempt's slot counts
+    /// as free; afterwards it has it back at once, so that for a while more may run than there are slots.
     WaitBegins {
         task: TaskId,
     },
     WaitEnds {
         task: TaskId,
     },
-    /// What is left of an attempt that an earlier host started.
+    /// What is left of an attempt that an earlier host started, or this one before a commit failed. Each task that a loaded board has as
+    /// running, assigned ones included, gets this before the first admission and the first command: until then nobody knows whether an
+    /// assignment was started.
     Recovered {
         task: TaskId,
         found: Found,
@@ -102,7 +105,7 @@ pub struct Ending {
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.
     pub stopped: Option<StopWhy>,
-    /// Nobody ever received the start: nothing of the attempt has happened.
+    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and its number is given out again.
     pub never_received: bool,
 }
 
@@ -112,7 +115,8 @@ pub enum Cause {
     Class(ReasonClass),
 }
 
-/// What became of an attempt while no host was there.
+/// What became of an attempt while no host was there. For an assignment whose supervisor is gone, a trace of a start (a line in the log of
+/// exits, a process that carried its marker) makes it known; without one it counts as never started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// Its supervisor knows it, whether it lives or has ended.

@@ -1,38 +1,57 @@
 //! What an earlier host left running is taken up again.
 
-use super::{Answer, Found};
-use crate::{attempt::Phase, batch::Action, board::Board, id::TaskId, task::State, time::Now};
+use super::{Answer, Cause, Ending, Found};
+use crate::{
+    attempt::{Phase, Usage},
+    batch::Action,
+    board::Board,
+    id::TaskId,
+    outcome::ReasonClass,
+    task::State,
+    time::Now,
+};
 
 impl Board {
     pub(super) fn recover(&mut self, now: Now, id: TaskId, found: Found) -> Answer {
-        let Some(phase) = self.tasks.get(&id).and_then(|task| task.phase()).cloned() else {
+        let Some(task) = self.tasks.get(&id) else {
             return Answer::Stale;
         };
-        let Some(attempt) = self.attempt_id(id) else {
+        let (Some(phase), Some(last), Some(attempt)) = (
+            task.phase().cloned(),
+            task.last_attempt(),
+            task.last_attempt_id(),
+        ) else {
             return Answer::Stale;
         };
-        match (found, phase) {
-            // An assignment that nobody received stays assigned: it starts when a slot is free.
-            (Found::NeverReceived | Found::Orphaned, Phase::Assigned) => {}
-            (Found::NeverReceived, Phase::Starting) => self.back_to_ready(now, id),
-            (Found::Known, Phase::Assigned) => {
+        // Whose leader is known was received, whatever is found now.
+        let never_received = found == Found::NeverReceived && last.leader.is_none();
+        match phase {
+            Phase::Assigned if found == Found::Known => {
                 self.mark_started(now, id);
                 self.effect(Action::Resume(attempt));
             }
-            (_, Phase::Stopping(why)) => {
+            // An assignment that nobody received stays assigned: it starts when a slot is free.
+            Phase::Assigned => {}
+            Phase::Starting if never_received => self.back_to_ready(now, id),
+            Phase::Starting => {
+                self.restart_start_clock(id, now);
+                self.effect(Action::Resume(attempt));
+            }
+            // There is nothing to stop, and nobody who could tell of its end.
+            Phase::Stopping(_) if never_received => self.conclude(now, attempt, never_begun()),
+            Phase::Stopping(why) => {
                 self.effect(Action::Resume(attempt));
                 self.effect(Action::Stop { attempt, why });
             }
-            (_, Phase::Starting | Phase::Live | Phase::Finishing) => {
-                self.effect(Action::Resume(attempt))
-            }
+            Phase::Live | Phase::Finishing => self.effect(Action::Resume(attempt)),
         }
         Answer::Noted
     }
 
-    /// The start was seen by the supervisor only; from here on the board knows it too.
+    /// The attempt begins here and now, as far as the board can know.
     pub(super) fn mark_started(&mut self, now: Now, id: TaskId) {
         let boot = self.boot_id.clone();
+        self.start_clocks.insert(id, now.monotonic);
         self.change(id, |task| {
             task.state = State::Running {
                 phase: Phase::Starting,
@@ -43,5 +62,20 @@ impl Board {
                 attempt.started_monotonic = Some((now.monotonic, boot));
             }
         });
+    }
+}
+
+fn never_begun() -> Ending {
+    Ending {
+        cause: Cause::Class(ReasonClass::Lost),
+        message: "it was never started".to_owned(),
+        exit_code: None,
+        signal: None,
+        usage: Usage::default(),
+        cost_micro_usd: None,
+        outputs: None,
+        retry_after: None,
+        stopped: None,
+        never_received: true,
     }
 }

@@ -11,16 +11,24 @@ use crate::{
     board::Board,
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
+    outcome::{Outcome, ReasonClass},
     task::{State, WaitingFor},
     time::Now,
 };
 
 impl Board {
     pub(super) fn report(&mut self, now: Now, attempt: AttemptId, report: Report) -> Answer {
-        if !self.running.contains(&attempt.task) || self.attempt_id(attempt.task) != Some(attempt) {
-            return self.report_of_ended(attempt, &report);
-        }
         let AttemptId { task: id, number } = attempt;
+        let phase = self.tasks.get(&id).and_then(|task| task.phase());
+        match phase {
+            Some(phase) if self.attempt_id(id) == Some(attempt) => {
+                // Its start was released, and the commit that was to say so failed: whoever reports has received it.
+                if *phase == Phase::Assigned {
+                    self.mark_started(now, id);
+                }
+            }
+            _ => return self.report_of_ended(attempt, &report),
+        }
         match report {
             Report::Started { leader } => self.started(now, attempt, leader),
             Report::Alive => self.alive(now, id),
@@ -29,7 +37,7 @@ impl Board {
                     attempt.session = Some(session);
                 }
             }),
-            Report::AccountWorks => self.account_works(now, id),
+            Report::AccountWorks => self.account_works(attempt),
             Report::Progress { kind, data } => {
                 self.record(
                     id,
@@ -63,17 +71,30 @@ impl Board {
 
     fn started(&mut self, now: Now, attempt: AttemptId, leader: Option<Leader>) {
         let AttemptId { task: id, number } = attempt;
-        let known = self
-            .tasks
-            .get(&id)
-            .and_then(|task| task.last_attempt())
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let leader_is_known = task
+            .last_attempt()
             .is_some_and(|last| last.leader.is_some());
-        if known {
+        let is_starting = task.phase() == Some(&Phase::Starting);
+        // It is told again after a recovery. While it stops, a leader is still news: it has to be found should the supervisor die.
+        if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
+        // Where nothing measures the time to a first sign of life, the process is one.
+        let request = &task.request;
+        let is_live =
+            is_starting && request.start_timeout.is_none() && request.serial_start.is_none();
         self.change(id, |task| {
             if let Some(attempt) = task.attempts.last_mut() {
                 attempt.leader = leader;
+            }
+            if is_live {
+                task.state = State::Running {
+                    phase: Phase::Live,
+                    since: now.wall,
+                };
             }
         });
         self.record(
@@ -110,18 +131,27 @@ impl Board {
     }
 
     fn ended(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
+        self.conclude(now, attempt, ending);
+        self.effect(Action::Release(attempt));
+    }
+
+    /// The attempt is over, and its task with it or not.
+    pub(super) fn conclude(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let AttemptId { task: id, number } = attempt;
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
-        let Some(phase) = task.phase() else { return };
+        let (Some(phase), Some(last)) = (task.phase(), task.last_attempt()) else {
+            return;
+        };
         let account = task.request.account.clone();
-        let conclusion = conclude(phase, &ending);
-        self.effect(Action::Release(attempt));
+        let conclusion = conclude(phase, last, &ending);
+        self.probe_ends(attempt, account.as_ref(), &conclusion);
         match conclusion {
             Conclusion::BackToReady => self.back_to_ready(now, id),
             Conclusion::End { outcome, reason } => {
-                let limited = matches!(&reason, Some(reason) if reason.class == crate::outcome::ReasonClass::RateLimit);
+                let limited =
+                    matches!(&reason, Some(reason) if reason.class == ReasonClass::RateLimit);
                 let ended = Ended {
                     at: now.wall,
                     outcome,
@@ -131,10 +161,7 @@ impl Board {
                 self.close_attempt(attempt, ended, &ending);
                 match account {
                     Some(account) if limited => self.park(now, id, account, &ending),
-                    account => {
-                        if let Some(account) = account {
-                            self.probe_is_over(now, &account, attempt);
-                        }
+                    _ => {
                         self.record(
                             id,
                             now,
@@ -166,18 +193,22 @@ impl Board {
 
     /// The attempt did not happen: its number is free again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        // Its account may have been parked while it was starting.
+        let state = self.queued_state(&task.request, task.created_at, now);
         self.change(id, |task| {
             task.attempts.pop();
-            task.state = State::Ready {
-                since: task.created_at,
-            };
+            task.state = state;
         });
         self.record(id, now, Fact::BackToReady);
     }
 
     /// A usage limit is the account's, not the task's: every task of the account waits, and no attempt is used up.
     fn park(&mut self, now: Now, id: TaskId, account: AccountKey, ending: &Ending) {
-        let parked = Parked::from_limit(now.wall, ending.retry_after, self.accounts.get(&account));
+        let before = self.accounts.get(&account);
+        let parked = Parked::from_limit(now.wall, ending.retry_after, before);
         let until = parked.until;
         self.set_account(account.clone(), Some(parked));
         let queued = self.tasks.values().filter(|task| {
@@ -214,33 +245,54 @@ impl Board {
         }
     }
 
-    fn account_works(&mut self, now: Now, id: TaskId) {
-        let account = self
-            .tasks
-            .get(&id)
-            .and_then(|task| task.request.account.clone());
-        if let (Some(account), Some(attempt)) = (account, self.attempt_id(id)) {
-            self.probe_is_over(now, &account, attempt);
+    /// The attempt that went first after a limit met none, so the others may go. An answer to an attempt that was under way before
+    /// the limit says nothing.
+    fn account_works(&mut self, attempt: AttemptId) {
+        let Some(task) = self.tasks.get(&attempt.task) else {
+            return;
+        };
+        if let Some(account) = task.request.account.clone()
+            && self.probes(&account, attempt)
+        {
+            self.set_account(account, None);
         }
     }
 
-    /// The attempt that went first after a limit met none, so the others may go. An answer to an attempt that was under way before
-    /// the limit says nothing.
-    fn probe_is_over(&mut self, now: Now, account: &AccountKey, attempt: AttemptId) {
-        let over = self
-            .accounts
-            .get(account)
-            .is_some_and(|parked| parked.probe == Some(attempt) && parked.until <= now.wall);
-        if over {
-            self.set_account(account.clone(), None);
-        }
+    /// A probe that succeeded has shown that the account works. One that ended in any other way may never have asked: the next one does.
+    fn probe_ends(
+        &mut self,
+        attempt: AttemptId,
+        account: Option<&AccountKey>,
+        conclusion: &Conclusion,
+    ) {
+        let Some(account) = account.filter(|account| self.probes(account, attempt)) else {
+            return;
+        };
+        let succeeded = matches!(
+            conclusion,
+            Conclusion::End {
+                outcome: Outcome::Succeeded,
+                ..
+            }
+        );
+        let parked = self.accounts.get(account).cloned();
+        let without_probe = parked.filter(|_| !succeeded).map(|parked| Parked {
+            probe: None,
+            ..parked
+        });
+        self.set_account(account.clone(), without_probe);
+    }
+
+    fn probes(&self, account: &AccountKey, attempt: AttemptId) -> bool {
+        let parked = self.accounts.get(account);
+        parked.is_some_and(|parked| parked.probe == Some(attempt))
     }
 }
 
 fn ended_facts(ending: &Ending, now: Now) -> Ended {
     Ended {
         at: now.wall,
-        outcome: crate::outcome::Outcome::Lost,
+        outcome: Outcome::Lost,
         reason: None,
         exit_code: ending.exit_code,
         signal: ending.signal,

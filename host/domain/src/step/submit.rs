@@ -9,7 +9,7 @@ use crate::{
     event::Fact,
     id::TaskId,
     task::{Request, State, Task, WaitingFor},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 impl Board {
@@ -25,11 +25,7 @@ impl Board {
                 existing: true,
             });
         }
-        if self.tasks.len() >= self.bounds.unfinished {
-            return Err(Refused::QueueFull {
-                limit: self.bounds.unfinished,
-            });
-        }
+        self.room_for_one_more()?;
         self.place_under_parent(&mut request)?;
         if let Some(idempotency) = &request.idempotency {
             let remembered = Remembered {
@@ -39,7 +35,8 @@ impl Board {
             };
             self.remember(idempotency.key.clone(), remembered);
         }
-        let state = self.queued_state(&request, now);
+        let parent = request.parent.filter(|_| !request.detached);
+        let state = self.queued_state(&request, now.wall, now);
         self.insert(Task {
             id,
             request: Arc::new(request),
@@ -49,10 +46,21 @@ impl Board {
         });
         self.pending.documents.push((DocumentKey::Spec(id), spec));
         self.record(id, now, Fact::Submitted);
+        if let Some(parent) = parent {
+            self.cancel_with_parent(now, id, parent);
+        }
         Ok(Answer::Accepted {
             task: id,
             existing: false,
         })
+    }
+
+    pub(super) fn room_for_one_more(&self) -> Result<(), Refused> {
+        let limit = self.bounds.unfinished;
+        if self.tasks.len() >= limit {
+            return Err(Refused::QueueFull { limit });
+        }
+        Ok(())
     }
 
     fn already_submitted(
@@ -82,6 +90,7 @@ impl Board {
                 return;
             }
             self.remembered_by_age.pop_first();
+            // Each key has one entry by age, so what is forgotten here is what was remembered then.
             self.remembered.remove(&key);
         }
     }
@@ -136,8 +145,8 @@ impl Board {
         found
     }
 
-    /// The state of a task that could run as far as it alone is concerned.
-    pub(super) fn queued_state(&self, request: &Request, now: Now) -> State {
+    /// The state of a task that could run as far as it alone is concerned, and could since then.
+    pub(super) fn queued_state(&self, request: &Request, since: Timestamp, now: Now) -> State {
         let parked = request
             .account
             .as_ref()
@@ -147,7 +156,7 @@ impl Board {
                 until: parked.until,
                 why: WaitingFor::Account(account.clone()),
             },
-            _ => State::Ready { since: now.wall },
+            _ => State::Ready { since },
         }
     }
 }

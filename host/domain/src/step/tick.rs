@@ -1,12 +1,6 @@
 //! Time has passed: deadlines of running attempts, tasks that waited for a time.
 
-use crate::{
-    board::Board,
-    event::Fact,
-    id::TaskId,
-    task::{State, WaitingFor},
-    time::Now,
-};
+use crate::{board::Board, event::Fact, id::TaskId, task::State, time::Now};
 
 impl Board {
     pub(super) fn tick(&mut self, now: Now) {
@@ -15,7 +9,7 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping takes the attempt's clocks out of the index.
+            // Stopping takes the attempt's clocks out of the index, so each turn shortens it.
             self.stop(now, id, clock.why());
         }
         while let Some((until, id)) = self.waiting.first().copied() {
@@ -26,19 +20,13 @@ impl Board {
         }
     }
 
+    /// A task that waited for a time keeps its place in the line: it counts from its creation.
     fn wake(&mut self, now: Now, id: TaskId) {
-        let Some(task) = self.tasks.get(&id) else {
-            return;
-        };
-        let State::Waiting {
-            why: WaitingFor::Account(_),
-            ..
-        } = &task.state
-        else {
-            return;
-        };
-        let since = task.created_at;
-        self.change(id, |task| task.state = State::Ready { since });
+        self.change(id, |task| {
+            task.state = State::Ready {
+                since: task.created_at,
+            };
+        });
         self.record(id, now, Fact::BackToReady);
     }
 }
