@@ -16,3 +16,6 @@ pub mod outcome;
 pub mod step;
 pub mod task;
 pub mod time;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use std::time::Duration;
+
+use super::{Desk, agent, failure, limited, never_received, starts, success};
+use crate::{
+    id::{AccountKey, TaskId},
+    outcome::ReasonClass,
+    step::{Found, Report},
+    task::{Request, State},
+    time::Timestamp,
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn until(desk: &Desk) -> Option<Timestamp> {
+    let parked = desk.board.parked().get(&AccountKey("a".to_owned()));
+    parked.map(|parked| parked.until)
+}
+
+/// An account at a limit that ends in a minute, met by the first of `count` tasks.
+fn parked(count: usize) -> (Desk, Vec<TaskId>) {
+    let mut desk = Desk::new(1);
+    let tasks: Vec<TaskId> = (0..count).map(|_| desk.submit(agent)).collect();
+    desk.turn();
+    desk.report(tasks[0], limited(Some(MINUTE)));
+    desk.settle();
+    desk.board.capacity.limits = super::fixed(9);
+    (desk, tasks)
+}
+
+#[test]
+fn a_limit_parks_what_is_queued_of_the_account_and_nothing_else() {
+    let mut desk = Desk::new(2);
+    let [first, running] = [desk.submit(agent), desk.submit(agent)];
+    let queued = desk.submit(agent);
+    let other = desk.submit(|request| request.account = Some(AccountKey("b".to_owned())));
+    let plain = desk.submit(|_| {});
+    desk.turn();
+    desk.report(first, limited(Some(MINUTE)));
+    let all = [first, running, queued, other, plain];
+    assert_eq!(
+        desk.words(&all),
+        ["waiting", "starting", "waiting", "ready", "assigned"]
+    );
+    let end = desk.now.wall.after(MINUTE);
+    for task in [first, queued] {
+        let State::Waiting { until, .. } = desk.task(task).state else {
+            panic!("it waits")
+        };
+        assert_eq!(until, end);
+    }
+    assert_eq!(starts(&desk.turn()), [other]);
+    assert_eq!(desk.board.next_tick().1, Some(end));
+}
+
+#[test]
+fn after_the_limit_one_goes_first_and_the_rest_follow_what_it_finds() {
+    let check = |found: Report, expected: &[&str], next: usize| {
+        let (mut desk, tasks) = parked(3);
+        desk.pass(MINUTE);
+        assert_eq!(desk.words(&tasks), ["ready", "ready", "ready"]);
+        assert_eq!(starts(&desk.turn()), [tasks[0]], "one probe");
+        assert_eq!(
+            starts(&desk.turn()),
+            [],
+            "and no other while it is under way"
+        );
+        let what = format!("{found:?}");
+        desk.report(tasks[0], found);
+        assert_eq!(desk.words(&tasks), expected, "{what}");
+        assert_eq!(starts(&desk.turn()).len(), next, "{what}");
+    };
+    check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
+    check(success(), &["succeeded", "ready", "ready"], 2);
+    check(limited(None), &["waiting", "waiting", "waiting"], 0);
+    // It may never have come so far as to ask: the next one tries, alone.
+    check(
+        failure(ReasonClass::Spawn),
+        &["failed:spawn", "ready", "ready"],
+        1,
+    );
+    check(never_received(), &["ready", "ready", "ready"], 1);
+    check(Report::Alive, &["live", "ready", "ready"], 0);
+}
+
+#[test]
+fn a_probe_that_is_cancelled_leaves_its_place_to_the_next() {
+    let (mut desk, tasks) = parked(3);
+    desk.pass(MINUTE);
+    desk.turn();
+    desk.cancel(tasks[0]).unwrap();
+    assert_eq!(starts(&desk.turn()), []);
+    desk.report(tasks[0], failure(ReasonClass::Signal));
+    assert_eq!(starts(&desk.turn()), [tasks[1]]);
+    // Whoever retries the first meanwhile is no probe.
+    let copy = desk.task(tasks[0]);
+    desk.retry(&copy).unwrap();
+    assert_eq!(starts(&desk.turn()), []);
+    desk.report(tasks[1], success());
+    assert_eq!(starts(&desk.turn()).len(), 2);
+}
+
+#[test]
+fn a_retried_probe_does_not_wait_for_itself() {
+    let (mut desk, tasks) = parked(1);
+    desk.pass(MINUTE);
+    desk.turn();
+    desk.report(tasks[0], failure(ReasonClass::Exit));
+    desk.settle();
+    let copy = desk.task(tasks[0]);
+    desk.retry(&copy).unwrap();
+    assert_eq!(starts(&desk.turn()), [tasks[0]]);
+}
+
+#[test]
+fn attempts_that_were_under_way_together_meet_one_limit() {
+    let mut desk = Desk::new(4);
+    let tasks: Vec<TaskId> = (0..4).map(|_| desk.submit(agent)).collect();
+    desk.turn();
+    let start = desk.now.wall;
+    for task in &tasks {
+        desk.report(*task, limited(None));
+        assert_eq!(until(&desk), Some(start.after(5 * MINUTE)));
+        desk.pass(Duration::from_secs(1));
+    }
+    // Only a probe that meets it again makes the wait longer.
+    desk.pass(5 * MINUTE);
+    assert_eq!(starts(&desk.turn()).len(), 1);
+    let probe = tasks
+        .iter()
+        .find(|task| desk.board.is_running(**task))
+        .unwrap();
+    desk.report(*probe, limited(None));
+    assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));
+}
+
+#[test]
+fn what_is_told_later_does_not_shorten_what_the_service_said() {
+    let check = |limits: &[Option<u64>], expected_minutes: u32| {
+        let mut desk = Desk::new(4);
+        let tasks: Vec<TaskId> = limits.iter().map(|_| desk.submit(agent)).collect();
+        desk.turn();
+        for (task, minutes) in tasks.iter().zip(limits) {
+            desk.report(*task, limited(minutes.map(Duration::from_mins)));
+        }
+        let expected = desk.now.wall.after(MINUTE * expected_minutes);
+        assert_eq!(until(&desk), Some(expected), "{limits:?}");
+    };
+    check(&[Some(300), None], 300);
+    check(&[Some(300), Some(2)], 300);
+    check(&[Some(2), Some(300)], 300);
+    check(&[None, Some(2)], 2);
+    check(&[None, None], 5);
+}
+
+#[test]
+fn an_answer_to_an_attempt_from_before_the_limit_says_nothing() {
+    for answer in [Report::AccountWorks, success()] {
+        let mut desk = Desk::new(2);
+        let [first, second] = [desk.submit(agent), desk.submit(agent)];
+        desk.turn();
+        desk.report(first, limited(Some(MINUTE)));
+        desk.report(second, answer.clone());
+        assert!(until(&desk).is_some(), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_start_taken_back_waits_where_its_account_was_parked_meanwhile() {
+    for by_recovery in [false, true] {
+        let mut desk = Desk::new(2);
+        let [first, second] = [desk.submit(agent), desk.submit(agent)];
+        desk.turn();
+        desk.report(first, limited(Some(MINUTE)));
+        desk.settle();
+        if by_recovery {
+            desk.reload();
+            desk.recovered(second, Found::NeverReceived);
+        } else {
+            desk.report(second, never_received());
+        }
+        assert_eq!(desk.words(&[first, second]), ["waiting", "waiting"]);
+        desk.pass(MINUTE);
+        assert_eq!(starts(&desk.turn()).len(), 1);
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_back_leaves_nobody_waiting_for_ever() {
+    let (mut desk, tasks) = parked(2);
+    desk.pass(MINUTE);
+    desk.now.wall = Timestamp(5);
+    assert_eq!(starts(&desk.turn()), [tasks[0]]);
+    desk.report(tasks[0], success());
+    assert_eq!(until(&desk), None);
+    assert_eq!(starts(&desk.turn()), [tasks[1]]);
+}
+
+#[test]
+fn a_parked_task_keeps_its_place_and_counts_its_attempts_on() {
+    let (mut desk, tasks) = parked(1);
+    let late = |request: &mut Request| agent(request);
+    desk.pass(MINUTE);
+    let later = desk.submit(late);
+    desk.board.capacity.limits = super::fixed(1);
+    assert_eq!(starts(&desk.turn()), [tasks[0]]);
+    assert_eq!(desk.attempt(tasks[0]).number, 2);
+    assert_eq!(desk.word(later), "ready");
+}

@@ -1,0 +1,346 @@
+use std::time::Duration;
+
+use super::{Desk, agent, fixed, starts, success};
+use crate::{
+    board::{Bounds, Lane},
+    capacity::{Limits, Reading, Refusal, Slots},
+    id::TaskId,
+    step::{Answer, Input, Report},
+    task::{Class, Priority, Request},
+    time::MonotonicMs,
+};
+
+const GIB: u64 = 1 << 30;
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn priority(priority: Priority) -> impl FnOnce(&mut Request) {
+    move |request| request.priority = priority
+}
+
+fn serial(key: &str) -> impl FnOnce(&mut Request) {
+    let key = key.to_owned();
+    move |request| request.serial_start = Some(key)
+}
+
+/// Starts one after the other, each as the one before ends.
+fn order(desk: &mut Desk) -> Vec<TaskId> {
+    let mut order = Vec::new();
+    loop {
+        let started = starts(&desk.turn());
+        if started.is_empty() {
+            return order;
+        }
+        for task in started {
+            order.push(task);
+            desk.report(task, success());
+        }
+    }
+}
+
+#[test]
+fn priorities_then_first_come_first_served() {
+    let mut desk = Desk::new(1);
+    let p2 = desk.submit(priority(Priority::P2));
+    desk.pass(MINUTE);
+    let p1 = desk.submit(priority(Priority::P1));
+    desk.pass(MINUTE);
+    let [p0, later_p0] = [(); 2].map(|()| desk.submit(priority(Priority::P0)));
+    let later_p1 = desk.submit(priority(Priority::P1));
+    assert_eq!(order(&mut desk), [p0, later_p0, p1, later_p1, p2]);
+}
+
+#[test]
+fn who_waited_long_rises() {
+    let check = |older: Priority, waited: u64, newer: Priority, older_first: bool| {
+        let mut desk = Desk::new(1);
+        let first = desk.submit(priority(older));
+        desk.pass(Duration::from_mins(waited));
+        let second = desk.submit(priority(newer));
+        let expected = if older_first {
+            [first, second]
+        } else {
+            [second, first]
+        };
+        assert_eq!(order(&mut desk), expected, "{older:?} {waited} {newer:?}");
+    };
+    check(Priority::P1, 14, Priority::P0, false);
+    check(Priority::P1, 16, Priority::P0, true);
+    check(Priority::P2, 29, Priority::P0, false);
+    check(Priority::P2, 31, Priority::P0, true);
+    check(Priority::P2, 14, Priority::P1, false);
+    check(Priority::P2, 16, Priority::P1, true);
+}
+
+#[test]
+fn an_urgent_task_goes_before_what_was_chosen_ahead() {
+    let mut desk = Desk::new(1);
+    let running = desk.submit(|_| {});
+    let p2: Vec<TaskId> = (0..5)
+        .map(|_| desk.submit(priority(Priority::P2)))
+        .collect();
+    desk.turn();
+    assert_eq!(
+        desk.words(&p2),
+        ["assigned", "assigned", "ready", "ready", "ready"]
+    );
+    let urgent = desk.submit(priority(Priority::P0));
+    let urgent_agent = desk.submit(|request| {
+        agent(request);
+        request.priority = Priority::P0;
+    });
+    desk.turn();
+    desk.report(running, success());
+    assert_eq!(order(&mut desk), [vec![urgent, urgent_agent], p2].concat());
+}
+
+#[test]
+fn slots_are_filled_and_not_exceeded() {
+    let mut desk = Desk::new(2);
+    let tasks = [(); 4].map(|()| desk.submit(|_| {}));
+    assert_eq!(starts(&desk.turn()), [tasks[0], tasks[1]]);
+    let full = Refusal::Slots {
+        running: 2,
+        slots: 2,
+    };
+    assert_eq!(desk.board.refusals().values().collect::<Vec<_>>(), [&full]);
+    desk.step(Input::SetSlots(Slots::Fixed(3))).unwrap();
+    assert_eq!(starts(&desk.turn()), [tasks[2]]);
+    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    desk.report(tasks[0], success());
+    desk.report(tasks[1], success());
+    assert_eq!(starts(&desk.turn()), []);
+    desk.report(tasks[2], success());
+    assert_eq!(starts(&desk.turn()), [tasks[3]]);
+    assert!(desk.board.refusals().is_empty());
+}
+
+#[test]
+fn how_many_are_chosen_ahead() {
+    let check = |slots: u32, queued: usize, expected: usize| {
+        let mut desk = Desk::new(slots);
+        let tasks: Vec<TaskId> = (0..queued).map(|_| desk.submit(|_| {})).collect();
+        desk.turn();
+        desk.turn();
+        let words = desk.words(&tasks);
+        assert_eq!(
+            words.iter().filter(|word| *word == "assigned").count(),
+            expected,
+            "{slots} {queued}"
+        );
+    };
+    check(0, 9, 2);
+    check(1, 9, 2);
+    check(3, 20, 6);
+    check(3, 4, 1);
+    check(100, 400, 128);
+}
+
+#[test]
+fn only_plain_commands_are_chosen_ahead() {
+    let mut desk = Desk::new(0);
+    let agent = desk.submit(agent);
+    let serial = desk.submit(serial("key"));
+    let plain = desk.submit(|_| {});
+    desk.turn();
+    assert_eq!(
+        desk.words(&[agent, serial, plain]),
+        ["ready", "ready", "assigned"]
+    );
+}
+
+#[test]
+fn one_key_starts_one_at_a_time_until_its_first_sign_of_life() {
+    let mut desk = Desk::new(9);
+    let [first, second, third] = [(); 3].map(|()| desk.submit(serial("a")));
+    let other = desk.submit(serial("b"));
+    let same_key_in_another_lane = desk.submit(|request| {
+        serial("a")(request);
+        request.class = Class::Agent;
+    });
+    assert_eq!(starts(&desk.turn()), [first, other]);
+    desk.report(first, super::started(1));
+    assert_eq!(
+        starts(&desk.turn()),
+        [],
+        "a process is not yet a sign of life"
+    );
+    desk.report(first, Report::Alive);
+    assert_eq!(starts(&desk.turn()), [second]);
+    desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
+    assert_eq!(starts(&desk.turn()), [third]);
+    desk.cancel(third).unwrap();
+    assert_eq!(starts(&desk.turn()), [same_key_in_another_lane]);
+}
+
+#[test]
+fn a_refused_lane_does_not_hold_up_the_others() {
+    let mut desk = Desk::new(9);
+    let [first, held] = [(); 2].map(|()| desk.submit(serial("a")));
+    desk.turn();
+    let plain = desk.submit(|_| {});
+    assert_eq!(starts(&desk.turn()), [plain]);
+    let lanes: Vec<&Lane> = desk.board.refusals().keys().collect();
+    assert_eq!(lanes, [&Lane::of(&desk.task(held))]);
+    desk.report(first, Report::Alive);
+    assert_eq!(starts(&desk.turn()), [held]);
+}
+
+#[test]
+fn a_parent_that_waits_gives_its_slot_to_its_children() {
+    let mut desk = Desk::new(1);
+    let parent = desk.submit(|_| {});
+    desk.turn();
+    let children = [(); 2].map(|()| desk.submit(|request| request.parent = Some(parent)));
+    assert_eq!(starts(&desk.turn()), []);
+    for _ in 0..2 {
+        assert_eq!(
+            desk.step(Input::WaitBegins { task: parent }),
+            Ok(Answer::Noted)
+        );
+    }
+    assert_eq!(starts(&desk.turn()), [children[0]]);
+    desk.step(Input::WaitEnds { task: parent }).unwrap();
+    assert_eq!(desk.board.slots_in_use(), 1, "one of two waits goes on");
+    desk.step(Input::WaitEnds { task: parent }).unwrap();
+    // It goes on at once, and for as long there are more than slots.
+    assert_eq!(desk.board.slots_in_use(), 2);
+    desk.report(children[0], success());
+    assert_eq!(starts(&desk.turn()), []);
+    desk.report(parent, success());
+    assert_eq!(starts(&desk.turn()), [children[1]]);
+}
+
+#[test]
+fn a_wait_ends_with_its_attempt() {
+    let (mut desk, parent) = Desk::in_phase("live");
+    let wait = Input::WaitBegins { task: parent };
+    desk.step(wait.clone()).unwrap();
+    desk.report(parent, super::failure(crate::outcome::ReasonClass::Exit));
+    assert_eq!(
+        (desk.board.running_count(), desk.board.slots_in_use()),
+        (0, 0)
+    );
+    for stale in [wait.clone(), Input::WaitEnds { task: parent }] {
+        assert_eq!(desk.step(stale), Ok(Answer::Stale));
+    }
+    desk.settle();
+    let copy = desk.task(parent);
+    desk.retry(&copy).unwrap();
+    assert_eq!(desk.step(wait), Ok(Answer::Stale), "it has no slot to give");
+    desk.turn();
+    assert_eq!(desk.board.slots_in_use(), 1);
+}
+
+#[test]
+fn a_drained_board_starts_nothing_and_ends_what_runs() {
+    let mut desk = Desk::new(2);
+    let [running, ready] = [desk.submit(|_| {}), desk.submit(agent)];
+    desk.turn();
+    let later = desk.submit(|_| {});
+    desk.step(Input::Drain).unwrap();
+    desk.report(running, success());
+    desk.report(ready, success());
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(desk.word(later), "ready");
+    assert!(desk.board.is_draining());
+}
+
+fn machine(free: u64) -> Reading {
+    Reading {
+        at: MonotonicMs(0),
+        cores: 4.0,
+        cores_in_use: 0.0,
+        memory_total_bytes: 16 * GIB,
+        memory_free_bytes: free,
+        disk_free_bytes: 99 * GIB,
+        memory_stall_percent: None,
+    }
+}
+
+fn auto(free: u64) -> Desk {
+    let mut desk = Desk::with(Limits::default(), Bounds::default());
+    desk.step(Input::Reading(machine(free))).unwrap();
+    desk
+}
+
+#[test]
+fn short_commands_do_not_fill_the_machine_with_what_they_needed() {
+    // Each is predicted to need 8 MiB for ten seconds, and ends at once.
+    let mut desk = auto(2 * GIB);
+    desk.submit(agent);
+    desk.turn();
+    for _ in 0..1000 {
+        let task = desk.submit(|_| {});
+        assert_eq!(starts(&desk.turn()), [task]);
+        desk.report(task, success());
+        desk.pass(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn small_ones_do_not_keep_a_large_one_out_for_ever() {
+    // Room for commands, not for an agent.
+    let mut desk = auto(GIB + 400 * (1 << 20));
+    let mut running = desk.submit(|_| {});
+    desk.turn();
+    let agent = desk.submit(agent);
+    let mut next = |desk: &mut Desk| {
+        let next = desk.submit(|_| {});
+        let started = starts(&desk.turn());
+        desk.report(running, success());
+        running = next;
+        (next, started)
+    };
+    let (small, started) = next(&mut desk);
+    assert_eq!(started, [small], "at first they pass it");
+    desk.pass(Duration::from_mins(31));
+    let (small, started) = next(&mut desk);
+    assert_eq!(started, [], "in the end they wait behind it");
+    assert_eq!(desk.board.refusals().len(), 2);
+    // With nothing running, one is always admitted.
+    assert_eq!(starts(&desk.turn()), [agent]);
+    assert!(["ready", "assigned"].contains(&desk.word(small).as_str()));
+}
+
+#[test]
+fn while_one_of_its_own_kind_runs_small_ones_pass_a_large_one() {
+    let mut desk = auto(GIB + 400 * (1 << 20));
+    let first = desk.submit(agent);
+    desk.turn();
+    let second = desk.submit(agent);
+    desk.pass(Duration::from_mins(31));
+    let small = desk.submit(|_| {});
+    assert_eq!(starts(&desk.turn()), [small]);
+    desk.report(small, success());
+    desk.report(first, success());
+    assert_eq!(starts(&desk.turn()), [second]);
+}
+
+#[test]
+fn a_refusal_for_want_of_room_is_looked_at_again_when_a_start_has_settled() {
+    let mut desk = auto(GIB + 500 * (1 << 20));
+    let [first, second] = [desk.submit(agent), desk.submit(agent)];
+    assert_eq!(starts(&desk.turn()), [first]);
+    let (settled, _) = desk.board.next_tick();
+    assert_eq!(
+        settled,
+        Some(desk.now.monotonic.after(Duration::from_secs(10)))
+    );
+    desk.pass(Duration::from_secs(10));
+    assert_eq!(starts(&desk.turn()), [second]);
+    assert_eq!(desk.board.next_tick(), (None, None));
+}
+
+#[test]
+fn without_a_reading_slots_of_its_own_accord_start_nothing() {
+    let mut desk = Desk::with(Limits::default(), Bounds::default());
+    let task = desk.submit(|_| {});
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(
+        desk.board.refusals().values().collect::<Vec<_>>(),
+        [&Refusal::NoReading]
+    );
+    desk.step(Input::Reading(machine(9 * GIB))).unwrap();
+    assert_eq!(starts(&desk.turn()), [task]);
+    assert_eq!(fixed(1).slots, Slots::Fixed(1));
+}

@@ -1,0 +1,82 @@
+use super::{Desk, actions, kinds, starts, success};
+use crate::batch::{Action, DocumentKey};
+
+#[test]
+fn an_assignment_made_ahead_starts_without_waiting_for_another_commit() {
+    let mut desk = Desk::new(1);
+    let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    desk.board.admit(desk.now);
+    let (batch, effects) = desk.board.seal();
+    assert_eq!(batch.number, 1);
+    let start: Vec<_> = effects
+        .iter()
+        .map(|effect| (effect.after, &effect.action))
+        .collect();
+    let attempt = desk.attempt(first);
+    assert_eq!(start, [(1, &Action::Start(attempt))]);
+    assert_eq!(desk.words(&[first, second]), ["starting", "assigned"]);
+
+    desk.report(first, success());
+    desk.board.admit(desk.now);
+    // The end of the first is not durable, the assignment of the second is.
+    let released = actions(desk.board.take_released(1));
+    assert_eq!(starts(&released), [second]);
+    let (batch, effects) = desk.board.seal();
+    assert_eq!((batch.number, batch.tasks.len()), (2, 2));
+    assert_eq!(
+        effects
+            .iter()
+            .map(|effect| effect.after)
+            .collect::<Vec<_>>(),
+        [2]
+    );
+    assert_eq!(kinds(&actions(effects)), ["release"]);
+}
+
+#[test]
+fn an_assignment_not_yet_durable_is_waited_for() {
+    let mut desk = Desk::new(1);
+    let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    desk.board.admit(desk.now);
+    let (_, effects) = desk.board.seal();
+    assert_eq!(kinds(&actions(effects)), ["start"]);
+    desk.report(first, success());
+    desk.board.admit(desk.now);
+    assert_eq!(desk.board.take_released(0), []);
+    let (_, effects) = desk.board.seal();
+    let after: Vec<_> = effects.iter().map(|effect| effect.after).collect();
+    assert_eq!(
+        (after, kinds(&actions(effects))),
+        (vec![2, 1], vec!["release", "start"])
+    );
+    assert_eq!(desk.word(second), "starting");
+}
+
+#[test]
+fn each_changed_task_is_written_once_as_it_stands_at_the_end() {
+    let mut desk = Desk::new(1);
+    let [first, second] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    desk.board.admit(desk.now);
+    desk.report(first, success());
+    let (batch, _) = desk.board.seal();
+    let rows: Vec<_> = batch
+        .tasks
+        .iter()
+        .map(|row| (row.id, row.state.as_str()))
+        .collect();
+    assert_eq!(rows, [(second, "ready"), (first, "done")]);
+    let specs: Vec<_> = batch.documents.iter().map(|(key, _)| *key).collect();
+    assert_eq!(specs, [DocumentKey::Spec(first), DocumentKey::Spec(second)]);
+    assert!(desk.board.seal().0.is_empty(), "nothing is written twice");
+}
+
+#[test]
+fn a_row_that_the_store_still_holds_is_not_changed_under_it() {
+    let (mut desk, task) = Desk::in_phase("starting");
+    desk.report(task, super::started(1));
+    let (batch, _) = desk.board.seal();
+    let before = batch.tasks[0].clone();
+    desk.report(task, success());
+    assert_eq!(*before, *batch.tasks[0]);
+    assert!(!batch.tasks[0].is_done());
+}

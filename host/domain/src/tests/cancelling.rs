@@ -1,0 +1,175 @@
+use super::{Desk, ending, failure, kinds, success};
+use crate::{
+    attempt::StopWhy,
+    batch::Action,
+    id::TaskId,
+    outcome::ReasonClass,
+    step::{Answer, Cause, Ending, Input, Refused, Report},
+    task::State,
+};
+
+fn check(phase: &str, already: bool, expected: &str, effects: &[&str]) {
+    let (mut desk, task) = Desk::in_phase(phase);
+    assert_eq!(
+        desk.cancel(task),
+        Ok(Answer::Cancelling { task, already }),
+        "{phase}"
+    );
+    assert_eq!(desk.word(task), expected, "{phase}");
+    assert_eq!(kinds(&desk.settle()), effects, "{phase}");
+    desk.board.admit(desk.now);
+    assert_eq!(desk.word(task), expected, "{phase}: it stays so");
+}
+
+#[test]
+fn cancel_in_each_phase() {
+    check("waiting", false, "cancelled:cancelled", &[]);
+    check("ready", false, "cancelled:cancelled", &[]);
+    check("assigned", false, "cancelled:cancelled", &[]);
+    check("starting", false, "stopping:cancelled", &["stop"]);
+    check("live", false, "stopping:cancelled", &["stop"]);
+    check("finishing", false, "stopping:cancelled", &["stop"]);
+    check("stopping:cancelled", true, "stopping:cancelled", &[]);
+    // The first to ask decides the outcome.
+    check(
+        "stopping:start_timeout",
+        true,
+        "stopping:start_timeout",
+        &[],
+    );
+}
+
+#[test]
+fn a_task_that_is_over_or_unknown_is_not_on_the_board() {
+    let (mut desk, task) = Desk::in_phase("succeeded");
+    assert_eq!(desk.cancel(task), Err(Refused::Unknown { task }));
+    let task = TaskId::new(3, 3);
+    assert_eq!(desk.cancel(task), Err(Refused::Unknown { task }));
+    assert!(!desk.board.has_pending());
+}
+
+#[test]
+fn an_assignment_that_is_cancelled_was_no_attempt() {
+    let (mut desk, task) = Desk::in_phase("assigned");
+    desk.cancel(task).unwrap();
+    assert_eq!(desk.task(task).attempts, []);
+}
+
+#[test]
+fn who_asked_decides_and_what_was_done_before_counts() {
+    let check = |ending: Ending, expected: &str| {
+        let (mut desk, task) = Desk::in_phase("stopping:cancelled");
+        desk.report(task, Report::Ended(Box::new(ending)));
+        assert_eq!(desk.word(task), expected);
+        assert_eq!(kinds(&desk.turn()), ["release"]);
+    };
+    let stopped = Some(StopWhy::Cancelled { reason: None });
+    let signal = ending(Cause::Class(ReasonClass::Signal));
+    check(ending(Cause::Success), "succeeded");
+    check(signal.clone(), "cancelled:cancelled");
+    check(
+        Ending {
+            stopped: stopped.clone(),
+            ..signal
+        },
+        "cancelled:cancelled",
+    );
+    check(
+        Ending {
+            stopped,
+            ..ending(Cause::Success)
+        },
+        "cancelled:cancelled",
+    );
+    // A usage limit met while it stops parks nothing: the task is over.
+    check(
+        ending(Cause::Class(ReasonClass::RateLimit)),
+        "cancelled:cancelled",
+    );
+}
+
+/// top ─ child ─ grandchild
+///     ├ detached ─ below
+///     └ ready
+#[test]
+fn attached_descendants_are_cancelled_with_their_parent() {
+    let mut desk = Desk::new(5);
+    let top = desk.submit(|_| {});
+    let child = desk.submit(|request| request.parent = Some(top));
+    let grandchild = desk.submit(|request| request.parent = Some(child));
+    let detached = desk.submit(|request| {
+        request.parent = Some(top);
+        request.detached = true;
+    });
+    let below = desk.submit(|request| request.parent = Some(detached));
+    desk.turn();
+    let ready = desk.submit(|request| request.parent = Some(top));
+    let stranger = desk.submit(|_| {});
+    for task in [top, child, grandchild, detached, below] {
+        desk.report(task, super::started(1));
+    }
+    desk.settle();
+    let answer = desk.step(Input::Cancel {
+        task: top,
+        reason: Some("enough".to_owned()),
+    });
+    assert_eq!(
+        answer,
+        Ok(Answer::Cancelling {
+            task: top,
+            already: false
+        })
+    );
+    let all = [top, child, grandchild, detached, below, ready, stranger];
+    assert_eq!(
+        desk.words(&all),
+        [
+            "stopping:cancelled",
+            "stopping:cancelled",
+            "stopping:cancelled",
+            "live",
+            "live",
+            "cancelled:cancelled",
+            "ready",
+        ]
+    );
+    let stops: Vec<TaskId> = desk
+        .settle()
+        .into_iter()
+        .map(|action| match action {
+            Action::Stop { attempt, .. } => attempt.task,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(stops, [top, child, grandchild]);
+    let State::Done { reason, .. } = desk.task(ready).state else {
+        panic!("it was cancelled")
+    };
+    assert_eq!(
+        reason.unwrap().message,
+        format!("with its parent {top}: enough")
+    );
+}
+
+#[test]
+fn cancelling_again_reaches_children_that_came_later() {
+    let (mut desk, top) = Desk::in_phase("stopping:start_timeout");
+    let child = desk.submit(|request| request.parent = Some(top));
+    desk.cancel(top).unwrap();
+    assert_eq!(
+        desk.words(&[top, child]),
+        ["stopping:start_timeout", "cancelled:cancelled"]
+    );
+}
+
+#[test]
+fn a_cancel_is_not_undone_by_what_is_reported_afterwards() {
+    let (mut desk, task) = Desk::in_phase("stopping:cancelled");
+    for late in [super::started(4), Report::Alive, Report::Finishing] {
+        desk.report(task, late);
+        assert_eq!(desk.word(task), "stopping:cancelled");
+    }
+    desk.report(task, failure(ReasonClass::Exit));
+    desk.report(task, success());
+    assert_eq!(desk.word(task), "cancelled:cancelled");
+}

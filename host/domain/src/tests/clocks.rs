@@ -1,0 +1,115 @@
+use std::time::Duration;
+
+use super::{Desk, kinds, success};
+use crate::{
+    step::{Found, Report},
+    time::{MonotonicMs, Timestamp},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs an attempt for so many seconds, with a first sign of life at one of them.
+fn check(start: Option<u64>, hard: Option<u64>, alive_at: Option<u64>, run: u64, expected: &str) {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| {
+        request.start_timeout = start.map(Duration::from_secs);
+        request.timeout = hard.map(Duration::from_secs);
+        // So that only a sign of life makes it live.
+        request.serial_start = Some("key".to_owned());
+    });
+    desk.turn();
+    for second in 0..=run {
+        if alive_at == Some(second) {
+            desk.report(task, Report::Alive);
+        }
+        if second < run {
+            desk.pass(SECOND);
+        }
+    }
+    let what = format!("{start:?} {hard:?} {alive_at:?} {run}");
+    assert_eq!(desk.word(task), expected, "{what}");
+    let stops = usize::from(expected.starts_with("stopping"));
+    assert_eq!(kinds(&desk.settle()), vec!["stop"; stops], "{what}");
+}
+
+#[test]
+fn start_and_hard_timeouts() {
+    check(None, None, None, 99, "starting");
+    check(Some(10), None, None, 9, "starting");
+    check(Some(10), None, None, 10, "stopping:start_timeout");
+    check(Some(10), None, Some(9), 99, "live");
+    check(None, Some(20), None, 19, "starting");
+    check(None, Some(20), None, 20, "stopping:timeout");
+    check(None, Some(20), Some(1), 19, "live");
+    check(None, Some(20), Some(1), 20, "stopping:timeout");
+    check(Some(10), Some(20), Some(9), 20, "stopping:timeout");
+    check(Some(20), Some(10), None, 10, "stopping:timeout");
+    check(Some(10), Some(10), None, 10, "stopping:start_timeout");
+}
+
+#[test]
+fn the_next_tick_is_the_first_deadline_and_there_is_none_where_nothing_waits() {
+    let mut desk = Desk::new(1);
+    assert_eq!(desk.board.next_tick(), (None, None));
+    let task = desk.submit(|request| {
+        request.start_timeout = Some(10 * SECOND);
+        request.timeout = Some(20 * SECOND);
+    });
+    assert_eq!(desk.board.next_tick(), (None, None));
+    desk.turn();
+    let at = |seconds: u32| Some(desk.now.monotonic.after(SECOND * seconds));
+    assert_eq!(desk.board.next_tick(), (at(10), None));
+    let hard = at(20);
+    desk.report(task, Report::Alive);
+    assert_eq!(desk.board.next_tick(), (hard, None));
+    desk.report(task, Report::Finishing);
+    assert_eq!(
+        desk.board.next_tick(),
+        (None, None),
+        "its supervisor sees to the rest"
+    );
+    desk.report(task, success());
+    assert_eq!(desk.board.next_tick(), (None, None));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_times_nothing_out() {
+    let (mut desk, task) = Desk::in_phase("starting");
+    desk.now.wall = Timestamp(u64::MAX / 2);
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "starting");
+}
+
+#[test]
+fn deadlines_of_another_boot_mean_nothing() {
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.reload_on("boot-2");
+    desk.recovered(task, Found::Orphaned);
+    desk.now.monotonic = MonotonicMs(u64::MAX / 2);
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "live");
+    assert_eq!(desk.board.next_tick(), (None, None));
+}
+
+#[test]
+fn the_hard_timeout_counts_on_while_no_host_is_there() {
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.reload();
+    desk.recovered(task, Found::Known);
+    desk.pass(Duration::from_hours(1));
+    assert_eq!(desk.word(task), "stopping:timeout");
+}
+
+#[test]
+fn a_start_is_given_its_time_again_by_the_host_that_takes_it_up() {
+    // Signs of life that were given meanwhile are told after the recovery.
+    let (mut desk, task) = Desk::in_phase("starting");
+    desk.reload();
+    desk.pass(Duration::from_mins(30));
+    assert_eq!(desk.word(task), "starting");
+    desk.recovered(task, Found::Known);
+    desk.pass(Duration::from_secs(119));
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "stopping:start_timeout");
+}

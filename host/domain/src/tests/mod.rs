@@ -1,0 +1,367 @@
+//! The rules as tables, a file per verb, and as properties of random histories.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod accounts;
+mod admission;
+mod batches;
+mod cancelling;
+mod clocks;
+mod recovery;
+mod reports;
+mod retrying;
+mod submitting;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    attempt::{Leader, Phase, StopWhy, Usage},
+    batch::{Action, Batch, Effect},
+    board::{Board, Bounds, Stored},
+    capacity::{Limits, Slots},
+    event::Fact,
+    id::{AttemptId, TaskId},
+    outcome::ReasonClass,
+    step::{Answer, Cause, Ending, Found, Input, Refused, Report, Submission},
+    task::{Class, Priority, Request, State, Task},
+    time::{MonotonicMs, Now, Timestamp},
+};
+
+const BOOT: &str = "boot-1";
+
+fn request() -> Request {
+    Request {
+        name: None,
+        executor: "shell".to_owned(),
+        class: Class::Command,
+        priority: Priority::P1,
+        labels: BTreeMap::new(),
+        group: None,
+        cwd: "/".to_owned(),
+        summary: "true".to_owned(),
+        parent: None,
+        depth: 0,
+        detached: false,
+        timeout: None,
+        idle_timeout: None,
+        start_timeout: None,
+        max_output_bytes: 1 << 30,
+        env_digest: String::new(),
+        account: None,
+        serial_start: None,
+        idempotency: None,
+        ladder: Vec::new(),
+    }
+}
+
+fn fixed(slots: u32) -> Limits {
+    Limits {
+        slots: Slots::Fixed(slots),
+        ..Limits::default()
+    }
+}
+
+fn ending(cause: Cause) -> Ending {
+    Ending {
+        cause,
+        message: "m".to_owned(),
+        exit_code: None,
+        signal: None,
+        usage: Usage::default(),
+        cost_micro_usd: None,
+        outputs: None,
+        retry_after: None,
+        stopped: None,
+        never_received: false,
+    }
+}
+
+fn success() -> Report {
+    Report::Ended(Box::new(ending(Cause::Success)))
+}
+
+fn failure(class: ReasonClass) -> Report {
+    Report::Ended(Box::new(ending(Cause::Class(class))))
+}
+
+fn limited(retry_after: Option<Duration>) -> Report {
+    Report::Ended(Box::new(Ending {
+        retry_after,
+        ..ending(Cause::Class(ReasonClass::RateLimit))
+    }))
+}
+
+fn never_received() -> Report {
+    Report::Ended(Box::new(Ending {
+        never_received: true,
+        ..ending(Cause::Class(ReasonClass::Lost))
+    }))
+}
+
+fn started(pid: u32) -> Report {
+    Report::Started {
+        leader: Some(Leader { pid, start_time: 7 }),
+    }
+}
+
+/// A board whose batches are durable as soon as they are sealed, with a clock that goes as it is told.
+struct Desk {
+    board: Board,
+    now: Now,
+    made: u64,
+    /// Tasks as the last batch in which they changed left them.
+    stored: BTreeMap<TaskId, Task>,
+    facts: Vec<(TaskId, Fact)>,
+}
+
+impl Desk {
+    fn new(slots: u32) -> Self {
+        Self::with(fixed(slots), Bounds::default())
+    }
+
+    fn with(limits: Limits, bounds: Bounds) -> Self {
+        Self {
+            board: Board::new(Stored::default(), limits, bounds, BOOT.into()),
+            now: Now {
+                wall: Timestamp(1_000_000_000),
+                monotonic: MonotonicMs(50_000),
+            },
+            made: 0,
+            stored: BTreeMap::new(),
+            facts: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<Answer, Refused> {
+        self.board.step(self.now, input)
+    }
+
+    fn try_submit(&mut self, edit: impl FnOnce(&mut Request)) -> Result<Answer, Refused> {
+        let mut request = request();
+        edit(&mut request);
+        self.made += 1;
+        let id = TaskId::new(self.now.wall.0, self.made.into());
+        let spec: Arc<[u8]> = b"{}".as_slice().into();
+        self.step(Input::Submit(Box::new(Submission { id, request, spec })))
+    }
+
+    fn submit(&mut self, edit: impl FnOnce(&mut Request)) -> TaskId {
+        match self.try_submit(edit) {
+            Ok(Answer::Accepted {
+                task,
+                existing: false,
+            }) => task,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    fn cancel(&mut self, task: TaskId) -> Result<Answer, Refused> {
+        self.step(Input::Cancel { task, reason: None })
+    }
+
+    fn retry(&mut self, copy: &Task) -> Result<Answer, Refused> {
+        let task = Box::new(copy.clone());
+        self.step(Input::Retry { task })
+    }
+
+    fn report(&mut self, task: TaskId, report: Report) -> Answer {
+        let attempt = self.attempt(task);
+        self.report_of(attempt, report)
+    }
+
+    fn report_of(&mut self, attempt: AttemptId, report: Report) -> Answer {
+        self.step(Input::Report { attempt, report }).unwrap()
+    }
+
+    fn recovered(&mut self, task: TaskId, found: Found) -> Answer {
+        self.step(Input::Recovered { task, found }).unwrap()
+    }
+
+    /// Admits, and makes what was decided durable.
+    fn turn(&mut self) -> Vec<Action> {
+        self.board.admit(self.now);
+        self.settle()
+    }
+
+    /// Makes what was decided durable, without admission.
+    fn settle(&mut self) -> Vec<Action> {
+        let (batch, effects) = self.board.seal();
+        self.keep(&batch);
+        effects.into_iter().map(|effect| effect.action).collect()
+    }
+
+    fn keep(&mut self, batch: &Batch) {
+        for task in &batch.tasks {
+            self.stored.insert(task.id, Task::clone(task));
+        }
+        self.facts.extend(
+            batch
+                .events
+                .iter()
+                .map(|event| (event.task, event.fact.clone())),
+        );
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.wall = self.now.wall.after(time);
+        self.now.monotonic = self.now.monotonic.after(time);
+        self.step(Input::Tick).unwrap();
+    }
+
+    /// Another host, or this one after a failed commit, on the same boot.
+    fn reload(&mut self) {
+        self.reload_on(BOOT);
+    }
+
+    fn reload_on(&mut self, boot: &str) {
+        let done = |task: &&Task| !task.is_done();
+        let stored = Stored {
+            unfinished: self.stored.values().filter(done).cloned().collect(),
+            accounts: self
+                .board
+                .parked()
+                .iter()
+                .map(|(key, parked)| (key.clone(), parked.clone()))
+                .collect(),
+            remembered: Vec::new(),
+            last_batch: self.board.pending_batch() - 1,
+        };
+        let limits = self.board.capacity().limits;
+        self.board = Board::new(stored, limits, self.board.bounds, boot.into());
+    }
+
+    fn task(&self, id: TaskId) -> Task {
+        let on_board = self.board.task(id).map(|task| Task::clone(task));
+        let finished = self.board.pending.finished.get(&id);
+        on_board
+            .or_else(|| finished.map(|task| Task::clone(task)))
+            .or_else(|| self.stored.get(&id).cloned())
+            .unwrap()
+    }
+
+    fn attempt(&self, id: TaskId) -> AttemptId {
+        self.task(id).last_attempt_id().unwrap()
+    }
+
+    /// The state in a word or two: `ready`, `live`, `stopping:cancelled`, `failed:exit`.
+    fn word(&self, id: TaskId) -> String {
+        match self.task(id).state {
+            State::Waiting { .. } => "waiting".to_owned(),
+            State::Ready { .. } => "ready".to_owned(),
+            State::Running { phase, .. } => phase_word(&phase).to_owned(),
+            State::Done {
+                outcome, reason, ..
+            } => reason.map_or(outcome.as_str().to_owned(), |reason| {
+                format!("{}:{}", outcome.as_str(), reason.class.as_str())
+            }),
+        }
+    }
+
+    fn words(&self, ids: &[TaskId]) -> Vec<String> {
+        ids.iter().map(|id| self.word(*id)).collect()
+    }
+
+    fn facts_of(&self, id: TaskId) -> Vec<&Fact> {
+        let facts = self.facts.iter();
+        facts
+            .filter(|(task, _)| *task == id)
+            .map(|(_, fact)| fact)
+            .collect()
+    }
+
+    /// One task, brought to the phase that the word names; everything so far is durable.
+    fn in_phase(word: &str) -> (Self, TaskId) {
+        let mut desk = Self::new(1);
+        let id = match word {
+            "ready" => {
+                let mut full = Self::new(0);
+                let id = full.submit(|_| {});
+                desk = full;
+                id
+            }
+            "assigned" => {
+                let mut full = Self::new(0);
+                let id = full.submit(|_| {});
+                full.turn();
+                desk = full;
+                id
+            }
+            _ => {
+                // With a start timeout, `starting` lasts until the first sign of life.
+                let id = desk.submit(|request| {
+                    request.start_timeout = Some(Duration::from_mins(2));
+                    request.timeout = Some(Duration::from_hours(1));
+                });
+                desk.turn();
+                id
+            }
+        };
+        match word {
+            "waiting" => {
+                desk = Self::new(1);
+                let parked = desk.submit(agent);
+                desk.turn();
+                desk.report(parked, limited(None));
+                desk.settle();
+                return (desk, parked);
+            }
+            "ready" | "assigned" | "starting" => {}
+            "live" => _ = desk.report(id, Report::Alive),
+            "finishing" => _ = desk.report(id, Report::Finishing),
+            "stopping:cancelled" => _ = desk.cancel(id).unwrap(),
+            "stopping:start_timeout" => desk.pass(Duration::from_mins(2)),
+            "succeeded" => _ = desk.report(id, success()),
+            other => panic!("no phase {other}"),
+        }
+        desk.settle();
+        assert_eq!(desk.word(id), word);
+        (desk, id)
+    }
+}
+
+/// A request of the account `a`.
+fn agent(request: &mut Request) {
+    request.class = Class::Agent;
+    request.account = Some(crate::id::AccountKey("a".to_owned()));
+}
+
+fn phase_word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Assigned => "assigned",
+        Phase::Starting => "starting",
+        Phase::Live => "live",
+        Phase::Finishing => "finishing",
+        Phase::Stopping(StopWhy::Cancelled { .. }) => "stopping:cancelled",
+        Phase::Stopping(StopWhy::Timeout) => "stopping:timeout",
+        Phase::Stopping(StopWhy::StartTimeout) => "stopping:start_timeout",
+        Phase::Stopping(StopWhy::IdleTimeout) => "stopping:idle_timeout",
+    }
+}
+
+/// The kinds of actions, without whom they are for.
+fn kinds(actions: &[Action]) -> Vec<&'static str> {
+    let kind = |action: &Action| match action {
+        Action::Start(_) => "start",
+        Action::Resume(_) => "resume",
+        Action::Stop { .. } => "stop",
+        Action::Release(_) => "release",
+        Action::CheckpointStored(_) => "checkpoint",
+    };
+    actions.iter().map(kind).collect()
+}
+
+fn starts(actions: &[Action]) -> Vec<TaskId> {
+    let start = |action: &Action| match action {
+        Action::Start(attempt) => Some(attempt.task),
+        _ => None,
+    };
+    actions.iter().filter_map(start).collect()
+}
+
+fn actions(effects: Vec<Effect>) -> Vec<Action> {
+    effects.into_iter().map(|effect| effect.action).collect()
+}

@@ -1,0 +1,128 @@
+use super::{Desk, kinds, starts};
+use crate::{
+    attempt::Leader,
+    id::TaskId,
+    step::{Answer, Found},
+};
+
+fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
+    let (mut desk, task) = Desk::in_phase(phase);
+    desk.reload();
+    assert_eq!(
+        desk.recovered(task, found),
+        Answer::Noted,
+        "{phase} {found:?}"
+    );
+    assert_eq!(desk.word(task), expected, "{phase} {found:?}");
+    assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
+}
+
+#[test]
+fn each_phase_with_what_was_found() {
+    use Found::{Known, NeverReceived, Orphaned};
+    check("assigned", Known, "starting", &["resume"]);
+    check("assigned", NeverReceived, "assigned", &[]);
+    check("assigned", Orphaned, "assigned", &[]);
+    check("starting", Known, "starting", &["resume"]);
+    check("starting", NeverReceived, "ready", &[]);
+    check("starting", Orphaned, "starting", &["resume"]);
+    check("live", Known, "live", &["resume"]);
+    check("live", NeverReceived, "live", &["resume"]);
+    check("live", Orphaned, "live", &["resume"]);
+    check("finishing", Known, "finishing", &["resume"]);
+    check("finishing", Orphaned, "finishing", &["resume"]);
+    check(
+        "stopping:cancelled",
+        Known,
+        "stopping:cancelled",
+        &["resume", "stop"],
+    );
+    check(
+        "stopping:cancelled",
+        NeverReceived,
+        "cancelled:cancelled",
+        &[],
+    );
+    check(
+        "stopping:cancelled",
+        Orphaned,
+        "stopping:cancelled",
+        &["resume", "stop"],
+    );
+    check(
+        "stopping:start_timeout",
+        NeverReceived,
+        "timed_out:timeout",
+        &[],
+    );
+}
+
+#[test]
+fn what_does_not_run_is_not_recovered() {
+    for phase in ["ready", "waiting", "succeeded"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.reload();
+        assert_eq!(desk.recovered(task, Found::Known), Answer::Stale, "{phase}");
+    }
+    let unknown = TaskId::new(2, 2);
+    assert_eq!(Desk::new(1).recovered(unknown, Found::Known), Answer::Stale);
+}
+
+#[test]
+fn an_attempt_with_a_leader_was_received() {
+    for phase in ["starting", "stopping:cancelled"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.report(task, super::started(4));
+        desk.settle();
+        desk.reload();
+        desk.recovered(task, Found::NeverReceived);
+        assert_eq!(desk.word(task), phase);
+        assert_eq!(kinds(&desk.settle())[0], "resume");
+        assert_eq!(
+            desk.task(task).attempts[0].leader,
+            Some(Leader {
+                pid: 4,
+                start_time: 7
+            })
+        );
+    }
+}
+
+#[test]
+fn to_take_up_an_attempt_needs_no_commit() {
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.reload();
+    desk.recovered(task, Found::Known);
+    assert!(!desk.board.has_pending());
+    let durable = desk.board.pending_batch() - 1;
+    assert_eq!(
+        kinds(&super::actions(desk.board.take_released(durable))),
+        ["resume"]
+    );
+}
+
+#[test]
+fn an_assignment_that_was_not_received_starts_after_its_old_batch() {
+    let (mut desk, task) = Desk::in_phase("assigned");
+    desk.board.capacity.limits = super::fixed(1);
+    desk.reload();
+    desk.recovered(task, Found::NeverReceived);
+    let durable = desk.board.pending_batch() - 1;
+    desk.board.admit(desk.now);
+    let released = super::actions(desk.board.take_released(durable));
+    assert_eq!(starts(&released), [task]);
+}
+
+#[test]
+fn what_was_taken_back_starts_again_and_what_runs_holds_its_slot() {
+    let mut desk = Desk::new(2);
+    let tasks = [(); 3].map(|()| desk.submit(|_| {}));
+    desk.turn();
+    desk.reload();
+    assert_eq!(desk.board.slots_in_use(), 2);
+    desk.recovered(tasks[0], Found::NeverReceived);
+    desk.recovered(tasks[1], Found::Known);
+    desk.recovered(tasks[2], Found::NeverReceived);
+    assert_eq!(starts(&desk.turn()), [tasks[0]]);
+    assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
+}

@@ -1,0 +1,259 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{Desk, ending, failure, kinds, limited, never_received, started, starts, success};
+use crate::{
+    attempt::{Leader, Session},
+    batch::{Action, DocumentKey},
+    event::Fact,
+    id::{AttemptId, TaskId},
+    outcome::ReasonClass,
+    step::{Answer, Cause, Ending, Report},
+};
+
+fn check(phase: &str, report: Report, expected: &str, effects: &[&str]) {
+    let (mut desk, task) = Desk::in_phase(phase);
+    let what = format!("{phase}: {report:?}");
+    assert_eq!(desk.report(task, report), Answer::Noted, "{what}");
+    assert_eq!(desk.word(task), expected, "{what}");
+    assert_eq!(kinds(&desk.settle()), effects, "{what}");
+}
+
+#[test]
+fn each_report_in_each_phase() {
+    let exit = || failure(ReasonClass::Exit);
+    let finishing = || Report::Finishing;
+    let checkpoint = || Report::Checkpoint(b"state".as_slice().into());
+    check("starting", started(1), "starting", &[]);
+    check("starting", Report::Alive, "live", &[]);
+    check("starting", finishing(), "finishing", &[]);
+    check("starting", success(), "succeeded", &["release"]);
+    check("starting", exit(), "failed:exit", &["release"]);
+    check("starting", never_received(), "ready", &["release"]);
+    check("live", started(1), "live", &[]);
+    check("live", Report::Alive, "live", &[]);
+    check("live", finishing(), "finishing", &[]);
+    check("live", checkpoint(), "live", &["checkpoint"]);
+    check("live", success(), "succeeded", &["release"]);
+    check(
+        "live",
+        failure(ReasonClass::Lost),
+        "lost:lost",
+        &["release"],
+    );
+    check(
+        "live",
+        failure(ReasonClass::Timeout),
+        "timed_out:timeout",
+        &["release"],
+    );
+    check("live", never_received(), "lost:lost", &["release"]);
+    // Without an account a usage limit is a failure like any other.
+    check("live", limited(None), "failed:rate_limit", &["release"]);
+    check("finishing", Report::Alive, "finishing", &[]);
+    check("finishing", finishing(), "finishing", &[]);
+    check("finishing", exit(), "failed:exit", &["release"]);
+    check(
+        "stopping:start_timeout",
+        Report::Alive,
+        "stopping:start_timeout",
+        &[],
+    );
+    check(
+        "stopping:start_timeout",
+        finishing(),
+        "stopping:start_timeout",
+        &[],
+    );
+    check(
+        "stopping:start_timeout",
+        exit(),
+        "timed_out:timeout",
+        &["release"],
+    );
+    check(
+        "stopping:cancelled",
+        never_received(),
+        "cancelled:cancelled",
+        &["release"],
+    );
+    // The commit that was to say `starting` failed, and the board was loaded again.
+    check("assigned", started(1), "live", &[]);
+    check("assigned", success(), "succeeded", &["release"]);
+}
+
+#[test]
+fn a_report_of_another_attempt_is_dropped_and_its_end_released() {
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.report(task, failure(ReasonClass::Exit));
+    desk.settle();
+    let copy = desk.task(task);
+    desk.retry(&copy).unwrap();
+    desk.turn();
+    let older = AttemptId { task, number: 1 };
+    let newer = AttemptId { task, number: 3 };
+    let unknown = AttemptId {
+        task: TaskId::new(9, 9),
+        number: 1,
+    };
+    for attempt in [older, newer, unknown] {
+        for report in [started(3), Report::Alive, Report::Finishing] {
+            assert_eq!(desk.report_of(attempt, report), Answer::Stale);
+        }
+        assert_eq!(desk.settle(), []);
+        assert_eq!(desk.report_of(attempt, success()), Answer::Stale);
+        // There is nothing to be written for it, so it does not wait for a batch of its own.
+        assert!(!desk.board.has_pending());
+        let durable = desk.board.pending_batch() - 1;
+        let released = super::actions(desk.board.take_released(durable));
+        assert_eq!(released, [Action::Release(attempt)]);
+    }
+    assert_eq!(desk.word(task), "starting");
+}
+
+#[test]
+fn an_end_told_twice_is_released_twice_and_counted_once() {
+    let (mut desk, task) = Desk::in_phase("live");
+    let attempt = desk.attempt(task);
+    desk.report_of(attempt, failure(ReasonClass::Exit));
+    desk.report_of(attempt, success());
+    assert_eq!(desk.settle(), vec![Action::Release(attempt); 2]);
+    assert_eq!(desk.word(task), "failed:exit");
+    let done = desk
+        .facts_of(task)
+        .iter()
+        .filter(|fact| matches!(fact, Fact::Done { .. }))
+        .count();
+    assert_eq!(done, 1);
+}
+
+#[test]
+fn a_late_report_of_a_parked_task_is_dropped() {
+    let (mut desk, task) = Desk::in_phase("waiting");
+    assert_eq!(desk.report(task, success()), Answer::Stale);
+    assert_eq!(desk.word(task), "waiting");
+}
+
+#[test]
+fn the_leader_is_kept_from_its_first_report_even_while_it_stops() {
+    for phase in ["starting", "live", "finishing", "stopping:cancelled"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.report(task, started(11));
+        desk.report(task, started(12));
+        let leader = desk.task(task).attempts[0].leader;
+        assert_eq!(
+            leader,
+            Some(Leader {
+                pid: 11,
+                start_time: 7
+            }),
+            "{phase}"
+        );
+        desk.settle();
+        let told = |fact: &&&Fact| matches!(fact, Fact::AttemptStarted { .. });
+        assert_eq!(
+            desk.facts_of(task).iter().filter(told).count(),
+            1,
+            "{phase}"
+        );
+    }
+}
+
+#[test]
+fn a_process_is_a_sign_of_life_where_no_other_is_waited_for() {
+    let check = |timeout: Option<u64>, serial: bool, leader: bool, expected: &str| {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(|request| {
+            request.start_timeout = timeout.map(Duration::from_secs);
+            request.serial_start = serial.then(|| "key".to_owned());
+        });
+        desk.turn();
+        let leader = leader.then_some(Leader {
+            pid: 1,
+            start_time: 1,
+        });
+        // Told twice, as after a recovery.
+        desk.report(task, Report::Started { leader });
+        assert_eq!(desk.word(task), expected);
+        desk.report(task, Report::Started { leader });
+        assert_eq!(desk.word(task), expected);
+        desk.settle();
+        desk.facts_of(task).len()
+    };
+    assert_eq!(check(None, false, true, "live"), 2);
+    assert_eq!(check(None, false, false, "live"), 2);
+    assert_eq!(check(Some(1), false, true, "starting"), 2);
+    assert_eq!(check(None, true, true, "starting"), 2);
+}
+
+#[test]
+fn what_the_executor_tells_is_kept() {
+    let (mut desk, task) = Desk::in_phase("live");
+    let session = Session {
+        id: "s".to_owned(),
+        model: None,
+    };
+    let bytes: Arc<[u8]> = b"{}".as_slice().into();
+    let attempt = desk.attempt(task);
+    desk.report(task, Report::Session(session.clone()));
+    desk.report(
+        task,
+        Report::Progress {
+            kind: "tool".to_owned(),
+            data: "Bash".to_owned(),
+        },
+    );
+    desk.report(task, Report::Checkpoint(bytes.clone()));
+    desk.report(
+        task,
+        Report::Ended(Box::new(Ending {
+            exit_code: Some(3),
+            signal: Some(9),
+            cost_micro_usd: Some(12),
+            outputs: Some(bytes.clone()),
+            ..ending(Cause::Class(ReasonClass::MaxTurns))
+        })),
+    );
+    let (batch, _) = desk.board.seal();
+    assert_eq!(
+        batch.documents,
+        [
+            (DocumentKey::Checkpoint(attempt), bytes.clone()),
+            (DocumentKey::Outputs(attempt), bytes)
+        ]
+    );
+    let row = &batch.tasks[0];
+    let last = row.last_attempt().unwrap();
+    let ended = last.ended.as_ref().unwrap();
+    assert_eq!(last.session, Some(session));
+    assert_eq!(
+        (ended.exit_code, ended.signal, ended.cost_micro_usd),
+        (Some(3), Some(9), Some(12))
+    );
+    let kinds: Vec<_> = batch
+        .events
+        .iter()
+        .map(|event| event.fact.clone())
+        .collect();
+    assert!(
+        matches!(
+            kinds.as_slice(),
+            [
+                Fact::Progress { attempt: 1, .. },
+                Fact::AttemptEnded { attempt: 1, .. },
+                Fact::Done { .. }
+            ]
+        ),
+        "{kinds:?}"
+    );
+}
+
+#[test]
+fn a_start_that_nobody_received_is_made_again_under_its_number() {
+    let (mut desk, task) = Desk::in_phase("starting");
+    let attempt = desk.attempt(task);
+    desk.report(task, never_received());
+    assert_eq!(desk.task(task).attempts, []);
+    desk.settle();
+    assert_eq!(starts(&desk.turn()), [task]);
+    assert_eq!(desk.attempt(task), attempt);
+}

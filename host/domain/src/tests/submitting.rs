@@ -1,0 +1,220 @@
+use std::time::Duration;
+
+use super::{Desk, agent, fixed, limited, success};
+use crate::{
+    board::{Board, Bounds, Remembered, Stored},
+    id::TaskId,
+    step::{Answer, Refused},
+    task::{Idempotency, Request},
+    time::Timestamp,
+};
+
+fn keyed(key: &str, payload: &str) -> impl FnOnce(&mut Request) {
+    let idempotency = Idempotency {
+        key: key.to_owned(),
+        payload_digest: payload.to_owned(),
+    };
+    move |request| request.idempotency = Some(idempotency)
+}
+
+fn answer(desk: &mut Desk, key: &str, payload: &str) -> &'static str {
+    match desk.try_submit(keyed(key, payload)) {
+        Ok(Answer::Accepted { existing: true, .. }) => "existing",
+        Ok(Answer::Accepted {
+            existing: false, ..
+        }) => "new",
+        Err(Refused::IdempotencyConflict { .. }) => "conflict",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_key_answers_with_the_first_task_for_a_day() {
+    let check = |later_ms: u64, key: &str, payload: &str, expected: &str| {
+        let mut desk = Desk::new(1);
+        desk.submit(keyed("k", "p"));
+        desk.now.wall = desk.now.wall.after(Duration::from_millis(later_ms));
+        assert_eq!(
+            answer(&mut desk, key, payload),
+            expected,
+            "{later_ms} {key} {payload}"
+        );
+    };
+    let day = 24 * 60 * 60 * 1000;
+    check(0, "k", "p", "existing");
+    check(day - 1, "k", "p", "existing");
+    check(day, "k", "p", "new");
+    check(0, "k", "other", "conflict");
+    check(day - 1, "k", "other", "conflict");
+    check(day, "k", "other", "new");
+    check(0, "l", "p", "new");
+}
+
+#[test]
+fn a_key_outlives_its_task_and_a_restart() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(keyed("k", "p"));
+    desk.turn();
+    desk.report(id, success());
+    desk.settle();
+    assert_eq!(answer(&mut desk, "k", "p"), "existing");
+    let remembered = |at: u64| Remembered {
+        task: id,
+        payload_digest: format!("p{at}"),
+        at: Timestamp(at),
+    };
+    let day = 24 * 60 * 60 * 1000;
+    let newest_last = vec![
+        ("k".to_owned(), remembered(1)),
+        ("k".to_owned(), remembered(day)),
+    ];
+    for remembered in [
+        newest_last.clone(),
+        newest_last.into_iter().rev().collect::<Vec<_>>(),
+    ] {
+        let stored = Stored {
+            remembered,
+            ..Stored::default()
+        };
+        desk.board = Board::new(stored, fixed(1), Bounds::default(), super::BOOT.into());
+        desk.now.wall = Timestamp(day + 1);
+        assert_eq!(answer(&mut desk, "k", &format!("p{day}")), "existing");
+    }
+}
+
+#[test]
+fn a_refused_submission_leaves_its_key_free() {
+    let mut desk = Desk::with(
+        fixed(1),
+        Bounds {
+            depth: 0,
+            ..Bounds::default()
+        },
+    );
+    let parent = desk.submit(|_| {});
+    let refused = desk.try_submit(|request| {
+        keyed("k", "p")(request);
+        request.parent = Some(parent);
+    });
+    assert_eq!(refused, Err(Refused::TooDeep { depth: 1, limit: 0 }));
+    assert_eq!(answer(&mut desk, "k", "p"), "new");
+}
+
+#[test]
+fn children_are_nested_to_the_bound_and_no_deeper() {
+    let mut desk = Desk::new(9);
+    let mut parent = desk.submit(|request| request.depth = 77);
+    assert_eq!(
+        desk.task(parent).request.depth,
+        0,
+        "the submitter does not choose the depth"
+    );
+    for depth in 1..=5 {
+        parent = desk.submit(|request| request.parent = Some(parent));
+        assert_eq!(desk.task(parent).request.depth, depth);
+    }
+    let refused = desk.try_submit(|request| request.parent = Some(parent));
+    assert_eq!(refused, Err(Refused::TooDeep { depth: 6, limit: 5 }));
+}
+
+#[test]
+fn a_parent_that_is_over_is_none() {
+    let mut desk = Desk::new(1);
+    let parent = desk.submit(|_| {});
+    desk.turn();
+    desk.report(parent, success());
+    for parent in [parent, TaskId::new(1, 1)] {
+        let child = desk.submit(|request| request.parent = Some(parent));
+        let task = desk.task(child);
+        assert_eq!((task.request.parent, task.request.depth), (None, 0));
+    }
+}
+
+#[test]
+fn open_descendants_are_bounded_for_the_topmost_ancestor() {
+    let bounds = Bounds {
+        open_descendants: 3,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(fixed(9), bounds);
+    let top = desk.submit(|_| {});
+    let child = desk.submit(|request| request.parent = Some(top));
+    let grandchild = desk.submit(|request| request.parent = Some(child));
+    let detached = desk.submit(|request| {
+        request.parent = Some(child);
+        request.detached = true;
+    });
+    let refused = Err(Refused::TooManyDescendants {
+        ancestor: top,
+        limit: 3,
+    });
+    for parent in [top, child, grandchild, detached] {
+        assert_eq!(
+            desk.try_submit(|request| request.parent = Some(parent)),
+            refused
+        );
+    }
+    // An unrelated task is not concerned, and one that ends makes room.
+    desk.submit(|_| {});
+    desk.turn();
+    desk.report(grandchild, success());
+    desk.submit(|request| request.parent = Some(top));
+}
+
+#[test]
+fn a_full_queue_takes_nothing_more_and_still_answers_for_a_known_key() {
+    let bounds = Bounds {
+        unfinished: 2,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(fixed(1), bounds);
+    let first = desk.submit(keyed("k", "p"));
+    desk.submit(|_| {});
+    assert_eq!(
+        desk.try_submit(|_| {}),
+        Err(Refused::QueueFull { limit: 2 })
+    );
+    assert_eq!(answer(&mut desk, "k", "p"), "existing");
+    desk.turn();
+    desk.report(first, success());
+    desk.submit(|_| {});
+}
+
+#[test]
+fn a_task_of_a_parked_account_waits_from_the_start() {
+    let mut desk = Desk::new(1);
+    let first = desk.submit(agent);
+    desk.turn();
+    desk.report(first, limited(Some(Duration::from_mins(1))));
+    let second = desk.submit(agent);
+    let other = desk.submit(|_| {});
+    assert_eq!(
+        desk.words(&[first, second, other]),
+        ["waiting", "waiting", "ready"]
+    );
+    // Looked at after the end of the limit, but before the tick that wakes the others.
+    desk.now.wall = desk.now.wall.after(Duration::from_mins(1));
+    let third = desk.submit(agent);
+    assert_eq!(desk.word(third), "ready");
+}
+
+#[test]
+fn what_a_cancelled_parent_submits_while_it_stops_is_cancelled_too() {
+    let check = |phase: &str, detached: bool, expected: &str| {
+        let (mut desk, parent) = Desk::in_phase(phase);
+        let child = desk.submit(|request| {
+            request.parent = Some(parent);
+            request.detached = detached;
+        });
+        assert_eq!(desk.word(child), expected, "{phase} {detached}");
+        desk.turn();
+        assert_eq!(
+            desk.facts_of(child).len(),
+            1 + usize::from(expected != "ready")
+        );
+    };
+    check("live", false, "ready");
+    check("stopping:cancelled", false, "cancelled:cancelled");
+    check("stopping:cancelled", true, "ready");
+    check("stopping:start_timeout", false, "ready");
+}
