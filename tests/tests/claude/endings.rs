@@ -1,0 +1,96 @@
+//! Processes that do not end as they should.
+
+use claudine_tests::messages_api::{Answer, Rule, Script, Step};
+use claudine_tests::{process, wait_for};
+
+use crate::world::{World, ended, succeeded};
+
+#[test]
+fn a_run_that_prints_its_result_and_never_exits_is_ended() {
+    let stubborn = "\"$CLAUDE\" \"$@\"\ntrap '' INT TERM\nexec tail -f /dev/null";
+    let (world, _wrapper) = World::wrapped(Script::always(Answer::text("the answer")), stubborn);
+    let id = world.delegate(&["hi"]);
+    let pid = world.host.live(&id);
+    succeeded(&world.host.finished(&id), "the answer");
+    assert!(!process::alive(pid));
+}
+
+#[test]
+fn a_background_command_does_not_hold_the_task() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::steps([Step::bash(
+                "echo $$ > pid; exec tail -f /dev/null",
+                true,
+            )]))
+            .at_turn(0),
+        )
+        .then(Rule::new(Answer::text("it runs")));
+    let world = World::new(script);
+    let id = world.delegate(&[
+        "start a server",
+        "--permission-mode",
+        "bypassPermissions",
+        "--env",
+        "IS_SANDBOX=1",
+    ]);
+    let server: u32 = world.line_of("pid").parse().expect("a pid");
+    succeeded(&world.host.finished(&id), "it runs");
+    assert!(!process::alive(server), "the agent's command is left");
+}
+
+#[test]
+fn an_agent_that_its_background_command_wakes_has_the_last_word() {
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
+        .then(Rule::new(Answer::text("it runs")).times(1))
+        .then(Rule::new(Answer::text("it is done")));
+    let world = World::new(script);
+    let id = world.delegate(&["go", "--allowed-tools", "Bash"]);
+    wait_for("the first result", || {
+        let log = world.host.text(["logs", &id, "--stream", "stdout"]);
+        log.lines()
+            .any(|line| line.contains("\"result_index\":0"))
+            .then_some(())
+    });
+    std::fs::write(world.host.work().join("gate"), "through").unwrap();
+    let task = world.host.finished(&id);
+    succeeded(&task, "it is done");
+    assert_eq!(task["outputs"]["num_turns"], 3, "{task:#}");
+}
+
+#[test]
+fn a_run_that_ends_without_a_result_has_failed() {
+    let (world, _wrapper) = World::wrapped(
+        Script::always(Answer::text("lost")),
+        "\"$CLAUDE\" \"$@\" | head -n 1\nexit 0",
+    );
+    let message = ended(&world.done(&["hi"]), "failed", "no_result");
+    assert_eq!(message, "claude exited with code 0 without a result");
+}
+
+#[test]
+fn a_run_that_only_complains_is_quoted() {
+    let (world, _wrapper) = World::wrapped(
+        Script::default(),
+        "echo 'cannot find my shoes.' >&2\nexit 7",
+    );
+    let task = world.done(&["hi"]);
+    let message = ended(&task, "failed", "no_result");
+    assert_eq!(
+        message,
+        "claude exited with code 7 without a result: cannot find my shoes"
+    );
+    assert_eq!(task["exit_code"], 7);
+}
+
+#[test]
+fn a_run_that_is_killed_was_killed() {
+    let world = World::new(Script::always(Answer::silent("for ever")));
+    let id = world.delegate(&["hi"]);
+    world.reach("for ever");
+    process::kill_9(world.host.live(&id));
+    let task = world.host.finished(&id);
+    ended(&task, "failed", "signal");
+    assert_eq!(task["signal"], 9);
+}

@@ -1,0 +1,146 @@
+//! Runs that fail, by what the service or the agent says.
+
+use claudine_tests::messages_api::{Answer, Rule, Script, Step};
+
+use crate::world::{Login, World, attempt, ended, succeeded};
+
+/// A run that gets this answer to everything fails with this class, and says this.
+#[track_caller]
+fn check(answer: Answer, login: Login, arguments: &[&str], class: &str, says: &str) {
+    let world = World::with(Script::always(answer), login, |host| host);
+    let task = world.done(&[&["hi"], arguments].concat());
+    let message = ended(&task, "failed", class);
+    assert!(message.contains(says), "{message:?}");
+}
+
+#[test]
+fn a_refused_login() {
+    let answer = Answer::error(401, "authentication_error", "OAuth token has expired");
+    check(answer, Login::Subscription, &[], "auth", "401");
+}
+
+#[test]
+fn no_credit() {
+    let answer = Answer::error(
+        400,
+        "invalid_request_error",
+        "Your credit balance is too low to access the Anthropic API.",
+    );
+    check(
+        answer,
+        Login::ApiKey,
+        &[],
+        "auth",
+        "Credit balance is too low",
+    );
+}
+
+#[test]
+fn an_overloaded_service() {
+    check(
+        Answer::error(529, "overloaded_error", "Overloaded"),
+        Login::ApiKey,
+        &[],
+        "network",
+        "529",
+    );
+}
+
+#[test]
+fn a_broken_service() {
+    check(
+        Answer::error(500, "api_error", "Internal server error"),
+        Login::ApiKey,
+        &[],
+        "network",
+        "500",
+    );
+}
+
+#[test]
+fn connections_that_are_always_cut() {
+    let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
+    check(cut, Login::ApiKey, &[], "network", "");
+}
+
+#[test]
+fn a_prompt_that_is_too_long_for_the_model() {
+    let answer = Answer::error(
+        400,
+        "invalid_request_error",
+        "prompt is too long: 250000 tokens > 200000 maximum",
+    );
+    check(answer, Login::ApiKey, &[], "invalid", "Prompt is too long");
+}
+
+#[test]
+fn turns_and_money_that_are_used_up() {
+    check(
+        Answer::bash("ls"),
+        Login::ApiKey,
+        &["--max-turns", "2"],
+        "max_turns",
+        "maximum number of turns (2)",
+    );
+    check(
+        Answer::bash("ls"),
+        Login::ApiKey,
+        &["--max-budget-usd", "0.0001"],
+        "budget",
+        "maximum budget",
+    );
+}
+
+#[test]
+fn a_denied_tool_where_it_matters() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("git init x")).at_turn(0))
+        .then(Rule::new(Answer::text("I could not")));
+    let world = World::new(script);
+    let task = world.done(&["try", "--fail-on-denied"]);
+    ended(&task, "failed", "permission");
+    assert_eq!(task["output"], "I could not");
+}
+
+#[test]
+fn a_connection_that_is_cut_once_does_no_harm() {
+    let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
+    let script = Script::default()
+        .then(Rule::new(cut).times(1))
+        .then(Rule::new(Answer::text("whole")));
+    succeeded(&World::new(script).done(&["hi"]), "whole");
+}
+
+/// 2100-01-01T00:00:00Z
+const RESET_EPOCH_S: u64 = 4_102_444_800;
+
+#[test]
+fn a_usage_limit_parks_every_task_of_the_account() {
+    let script = Script::always(Answer::usage_limit(RESET_EPOCH_S));
+    let world = World::with(script, Login::Subscription, |host| host);
+    let first = world.delegate(&["hi"]);
+    let parked = claudine_tests::wait_for("the task to be parked", || {
+        let task = world.host.status(&first);
+        (task["state"] == "waiting").then_some(task)
+    });
+    assert_eq!(parked["status"], "queued", "{parked:#}");
+    assert!(
+        parked["until"]
+            .as_str()
+            .is_some_and(|until| until.starts_with("2100-01-01T00:01:00")),
+        "{parked:#}"
+    );
+    assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
+    let second = world.delegate(&["hi again"]);
+    assert_eq!(world.host.status(&second)["state"], "waiting");
+    let why = world.host.text(["why", &second]);
+    assert!(why.contains("limit") && why.contains("2100-01-01"), "{why}");
+    assert_eq!(
+        world.api.message_requests().len(),
+        1,
+        "the second task asked although the account is at its limit"
+    );
+    // The limit belongs to the account: work of other kinds goes on.
+    let id = world.host.script("echo free");
+    assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
+}

@@ -1,0 +1,74 @@
+//! What is refused before anything is started, with the way out.
+
+use claudine_tests::messages_api::{Answer, Script};
+
+use crate::world::World;
+
+#[track_caller]
+fn check(arguments: &[&str], input: &[u8], says: &[&str]) {
+    let world = World::new(Script::always(Answer::text("ok")));
+    let ran = world
+        .host
+        .run_with(["delegate"].iter().chain(arguments), input);
+    assert!(!ran.status.success(), "{ran}");
+    assert!(ran.stdout.is_empty(), "{ran}");
+    ran.says(says);
+    assert!(world.api.requests().is_empty(), "something was started");
+}
+
+#[test]
+fn prompts_that_cannot_be() {
+    check(&[""], b"", &["empty"]);
+    check(&["-"], b" \n", &["empty"]);
+    check(
+        &["-"],
+        &vec![b'x'; 10_000_001],
+        &["10000001 bytes", "put the text in a file"],
+    );
+}
+
+#[test]
+fn options_that_cannot_be() {
+    check(
+        &["hi", "--permission-mode", "yolo"],
+        b"",
+        &["yolo", "acceptEdits"],
+    );
+    check(&["hi", "--max-turns", "0"], b"", &["1"]);
+    check(&["hi", "--max-budget-usd", "0"], b"", &["greater than 0"]);
+    check(&["hi", "--resume-session", "yesterday"], b"", &["UUID"]);
+}
+
+#[test]
+fn root_without_a_sandbox_may_not_bypass_permissions() {
+    if rustix::process::geteuid().is_root() {
+        check(
+            &["hi", "--permission-mode", "bypassPermissions"],
+            b"",
+            &["root", "IS_SANDBOX=1"],
+        );
+    } else {
+        eprintln!(
+            "not root: that a bypass is refused to root is held by the executor's own tables alone"
+        );
+    }
+}
+
+#[test]
+fn bypassing_permissions_works_where_it_is_allowed() {
+    use claudine_tests::messages_api::Rule;
+
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("git init --quiet bypassed")).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    let task = world.done(&[
+        "go",
+        "--permission-mode",
+        "bypassPermissions",
+        "--env",
+        "IS_SANDBOX=1",
+    ]);
+    crate::world::succeeded(&task, "done");
+    assert!(world.host.work().join("bypassed").is_dir());
+}

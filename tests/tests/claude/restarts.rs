@@ -1,0 +1,102 @@
+//! The host is killed under a running agent, between each two lines of its output, and nobody can tell by the result.
+
+use claudine_tests::messages_api::{Answer, Rule, Script, Step};
+use claudine_tests::{process, wait_for};
+
+use crate::world::{World, attempt, succeeded};
+
+/// A run with one command, held before and after each line that the agent prints.
+fn script() -> Script {
+    let tool = Answer::steps([
+        Step::Pause("began".to_owned()),
+        Step::bash("echo ran >> runs", false),
+        Step::Pause("asked".to_owned()),
+    ]);
+    let text = Answer::steps([
+        Step::Pause("told".to_owned()),
+        Step::Text("the ".to_owned()),
+        Step::Pause("half".to_owned()),
+        Step::Text("answer".to_owned()),
+    ]);
+    Script::default()
+        .then(Rule::new(tool).at_turn(0))
+        .then(Rule::new(text))
+}
+
+const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
+
+/// Kills the host when the agent waits at this point; it goes on while there is no host, or only once there is one again.
+fn check(point: &str, goes_on_alone: bool) {
+    let world = World::new(script());
+    let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
+    for before in POINTS.iter().take_while(|before| **before != point) {
+        world.api.release(before);
+    }
+    world.reach(point);
+    let pid = world.host.live(&id);
+    world.host.kill_host();
+    assert!(process::alive(pid), "the agent died with the host");
+    let go_on = || POINTS.iter().for_each(|point| world.api.release(point));
+    if goes_on_alone {
+        go_on();
+        wait_for("the agent to end while there is no host", || {
+            (!process::alive(pid)).then_some(())
+        });
+    }
+    world.host.up();
+    if !goes_on_alone {
+        assert_eq!(world.host.live(&id), pid);
+        go_on();
+    }
+    let task = world.host.finished(&id);
+    succeeded(&task, "the answer");
+    assert_eq!(task["cost_usd"], 0.0016);
+    assert_eq!(
+        task["attempts"].as_array().map(Vec::len),
+        Some(1),
+        "{task:#}"
+    );
+    assert_eq!(attempt(&task, 0, "pid"), pid);
+    assert_eq!(world.line_of("runs"), "ran");
+    assert_eq!(world.api.message_requests().len(), 2);
+}
+
+#[test]
+fn killed_before_the_first_answer() {
+    check("began", false);
+    check("began", true);
+}
+
+#[test]
+fn killed_before_a_tool_runs() {
+    check("asked", false);
+    check("asked", true);
+}
+
+#[test]
+fn killed_before_the_last_answer() {
+    check("told", false);
+    check("told", true);
+}
+
+#[test]
+fn killed_within_the_last_answer() {
+    check("half", false);
+    check("half", true);
+}
+
+#[test]
+fn killed_while_a_tool_runs() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("mkfifo gate; echo here > reached; cat gate")).at_turn(0))
+        .then(Rule::new(Answer::text("the answer")));
+    let world = World::new(script);
+    let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
+    assert_eq!(world.line_of("reached"), "here");
+    let pid = world.host.live(&id);
+    world.host.kill_host();
+    world.host.up();
+    assert_eq!(world.host.live(&id), pid);
+    std::fs::write(world.host.work().join("gate"), "through").unwrap();
+    succeeded(&world.host.finished(&id), "the answer");
+}

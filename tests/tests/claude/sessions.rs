@@ -1,0 +1,117 @@
+//! Sessions that are taken up again.
+
+use claudine_tests::messages_api::{Answer, Rule, Script};
+use claudine_tests::process;
+
+use crate::world::{World, attempt, ended, succeeded};
+
+#[test]
+fn a_retry_goes_on_where_the_service_failed() {
+    let overloaded = Answer::error(529, "overloaded_error", "Overloaded");
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash("echo ran >> runs"))
+                .at_turn(0)
+                .times(1),
+        )
+        .then(Rule::new(overloaded).times(3))
+        .then(Rule::new(Answer::text("finished")));
+    let world = World::new(script);
+    let id = world.delegate(&[
+        "the original prompt",
+        "--permission-mode",
+        "bypassPermissions",
+        "--env",
+        "IS_SANDBOX=1",
+    ]);
+    let task = world.host.finished(&id);
+    ended(&task, "failed", "network");
+    let session = attempt(&task, 0, "session_id").clone();
+
+    // Whatever of the three failures the first attempt has not used up must not meet the second one.
+    world
+        .api
+        .set_script(Script::always(Answer::text("finished")));
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "finished");
+    assert_eq!(*attempt(&task, 1, "session_id"), session);
+    assert_eq!(task["outputs"]["resumed"], true);
+    let last = world.api.message_requests().pop().unwrap().messages();
+    for piece in [
+        "the original prompt",
+        "echo ran",
+        "was broken off before it was finished",
+    ] {
+        assert!(last.contains(piece), "{piece:?} is not in {last}");
+    }
+    assert_eq!(world.line_of("runs"), "ran");
+    // The session's total is what both attempts cost; each has its own part of it.
+    let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
+    let total = task["outputs"]["total_cost_usd"].as_f64().unwrap();
+    assert!((cost(0) + cost(1) - total).abs() < 1e-9, "{task:#}");
+    assert!((cost(1) - 0.0008).abs() < 1e-9, "{task:#}");
+}
+
+#[test]
+fn a_retry_begins_afresh_where_the_session_is_gone() {
+    let script = Script::default()
+        .then(Rule::new(Answer::silent("for ever")).times(1))
+        .then(Rule::new(Answer::text("finished")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt"]);
+    world.reach("for ever");
+    process::kill_9(world.host.live(&id));
+    ended(&world.host.finished(&id), "failed", "signal");
+
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "finished");
+    assert_eq!(
+        task["attempts"].as_array().map(Vec::len),
+        Some(2),
+        "{task:#}"
+    );
+    assert_ne!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let why = task["outputs"]["fresh_session_reason"]
+        .as_str()
+        .expect("a reason");
+    assert!(why.starts_with("No conversation found"), "{why}");
+    let last = world.api.message_requests().pop().unwrap().messages();
+    assert!(last.contains("the original prompt"), "{last}");
+}
+
+#[test]
+fn a_session_is_taken_up_by_another_task() {
+    let world = World::new(Script::always(Answer::text("noted")));
+    let first = world.done(&["remember the number 7341"]);
+    let session = attempt(&first, 0, "session_id").as_str().unwrap();
+    let second = world.done(&["which number?", "--resume-session", session]);
+    succeeded(&second, "noted");
+    assert_eq!(*attempt(&second, 0, "session_id"), session);
+    assert_eq!(second["cost_usd"], 0.0008);
+    let last = world.api.message_requests().pop().unwrap().messages();
+    assert!(
+        last.contains("7341") && last.contains("which number?"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_session_that_a_task_names_must_be_there() {
+    let world = World::new(Script::always(Answer::text("noted")));
+    let session = "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1";
+    let message = ended(
+        &world.done(&["which number?", "--resume-session", session]),
+        "failed",
+        "invalid",
+    );
+    assert!(
+        message.contains(session) && message.contains("No conversation found"),
+        "{message}"
+    );
+    assert!(world.api.message_requests().is_empty());
+}

@@ -1,0 +1,78 @@
+//! An agent that is stopped takes with it what it has started.
+
+use std::time::Duration;
+
+use claudine_tests::messages_api::{Answer, Rule, Script};
+use claudine_tests::process;
+use claudine_tests::wait::wait_at_most;
+
+use crate::world::World;
+
+/// From the wish to the last process gone.
+const AT_MOST: Duration = Duration::from_secs(10);
+
+/// Runs a command in the agent's Bash tool that writes the pid of what it leaves running to `pid`, and cancels.
+#[track_caller]
+fn check(command: &str) {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash(command)).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    let id = world.delegate(&[
+        "run it",
+        "--permission-mode",
+        "bypassPermissions",
+        "--env",
+        "IS_SANDBOX=1",
+    ]);
+    let left: u32 = world.line_of("pid").parse().expect("a pid");
+    let agent = world.host.live(&id);
+    world.host.run(["cancel", &id, "changed my mind"]).check();
+    let gone = wait_at_most(AT_MOST, || {
+        (!process::alive(left) && !process::alive(agent)).then_some(())
+    });
+    assert!(
+        gone.is_some(),
+        "something is left {AT_MOST:?} after the cancel: {:?}",
+        world.host.processes()
+    );
+    let task = world.host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    assert_eq!(task["status"], "cancelled");
+}
+
+#[test]
+fn a_command_of_the_agent() {
+    check("echo $$ > pid; exec tail -f /dev/null");
+}
+
+#[test]
+fn a_command_that_ignores_signals() {
+    check("trap '' INT TERM HUP; echo $$ > pid; exec tail -f /dev/null");
+}
+
+#[test]
+fn a_daemon_that_left_the_agent() {
+    check(
+        "(setsid sh -c 'echo $$ > pid; exec tail -f /dev/null' >/dev/null 2>&1 &); tail -f /dev/null",
+    );
+}
+
+#[test]
+fn an_agent_that_waits_for_the_service() {
+    let world = World::new(Script::always(Answer::silent("for ever")));
+    let id = world.delegate(&["hi"]);
+    world.reach("for ever");
+    let agent = world.host.live(&id);
+    world.host.run(["cancel", &id]).check();
+    assert!(wait_at_most(AT_MOST, || (!process::alive(agent)).then_some(())).is_some());
+    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
+}
+
+#[test]
+fn an_agent_that_says_nothing_is_timed_out() {
+    let world = World::new(Script::always(Answer::silent("for ever")));
+    let task = world.done(&["hi", "--idle-timeout", "3s"]);
+    assert_eq!(task["outcome"], "timed_out", "{task:#}");
+    assert_eq!(task["reason"]["class"], "timeout");
+}

@@ -1,0 +1,148 @@
+//! A host of the test's own, an API of the test's own, and `claude` on the path between them.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use claudine_tests::messages_api::{MessagesApi, Script};
+use claudine_tests::{HostBuilder, TestHost, wait_for};
+use serde_json::Value;
+
+/// How the agent is logged in.
+#[derive(Clone, Copy)]
+pub(crate) enum Login {
+    ApiKey,
+    /// As with a subscription: only then does the service's usage limit come as an event.
+    Subscription,
+}
+
+pub(crate) struct World {
+    // The host goes first: what it runs talks to the API until its end.
+    pub(crate) host: TestHost,
+    pub(crate) api: MessagesApi,
+}
+
+impl World {
+    pub(crate) fn new(script: Script) -> Self {
+        Self::with(script, Login::ApiKey, |host| host)
+    }
+
+    pub(crate) fn with(
+        script: Script,
+        login: Login,
+        more: impl FnOnce(HostBuilder) -> HostBuilder,
+    ) -> Self {
+        let api = MessagesApi::start(script).expect("a port on loopback");
+        let credential = match login {
+            Login::ApiKey => "ANTHROPIC_API_KEY",
+            Login::Subscription => "CLAUDE_CODE_OAUTH_TOKEN",
+        };
+        let host = TestHost::builder()
+            .env(
+                "PATH",
+                path_with(claude().parent().expect("in a directory")),
+            )
+            .env("ANTHROPIC_BASE_URL", api.url())
+            .env(credential, "sk-ant-scripted")
+            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+            // Ten retries with growing pauses take three minutes.
+            .env("CLAUDE_CODE_MAX_RETRIES", "1");
+        Self {
+            host: more(host).build(),
+            api,
+        }
+    }
+
+    /// Puts a script in the place of `claude`; `$CLAUDE` in it is the real one.
+    pub(crate) fn wrapped(script: Script, wrapper: &str) -> (Self, tempfile::TempDir) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("claude");
+        let text = format!("#!/bin/sh\nCLAUDE='{}'\n{wrapper}\n", claude().display());
+        fs::write(&path, text).expect("a file of the test's own");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .expect("a file of the test's own");
+        let world = Self::with(script, Login::ApiKey, |host| {
+            host.env("PATH", path_with(directory.path()))
+        });
+        (world, directory)
+    }
+
+    /// Delegates a prompt, with more options where there are any; the task's id.
+    #[track_caller]
+    pub(crate) fn delegate(&self, arguments: &[&str]) -> String {
+        self.host.text(["delegate"].iter().chain(arguments))
+    }
+
+    /// Delegates and waits for the end; the task.
+    #[track_caller]
+    pub(crate) fn done(&self, arguments: &[&str]) -> Value {
+        let id = self.delegate(arguments);
+        self.host.finished(&id)
+    }
+
+    /// Waits until an answer is held at this point.
+    #[track_caller]
+    pub(crate) fn reach(&self, point: &str) {
+        assert!(
+            self.api.wait_reached(point, claudine_tests::wait::PATIENCE),
+            "no request came to {point}"
+        );
+    }
+
+    /// Waits until a file of the task's directory has a line; that line.
+    #[track_caller]
+    pub(crate) fn line_of(&self, name: &str) -> String {
+        let path = self.host.work().join(name);
+        wait_for(&format!("a line in {name}"), || {
+            let text = fs::read_to_string(&path).ok()?;
+            Some(text.strip_suffix('\n')?.to_owned())
+        })
+    }
+}
+
+/// The `claude` that the tests are for: `cargo xtask test` installs it and names it here.
+fn claude() -> PathBuf {
+    let path = env::var_os("CLAUDINE_TEST_CLAUDE").map(PathBuf::from).expect(
+        "CLAUDINE_TEST_CLAUDE names no `claude`: run the tests by `cargo xtask test`, or `npm install @anthropic-ai/claude-code@2.1.330` \
+         somewhere and name its node_modules/.bin/claude",
+    );
+    assert!(
+        path.is_file(),
+        "CLAUDINE_TEST_CLAUDE: there is no {}",
+        path.display()
+    );
+    path
+}
+
+fn path_with(first: &Path) -> std::ffi::OsString {
+    let inherited = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    env::join_paths(
+        [first.to_owned()]
+            .into_iter()
+            .chain(env::split_paths(&inherited)),
+    )
+    .expect("no colon in a test's path")
+}
+
+/// Panics unless the task ended like this; the message of its reason.
+#[track_caller]
+pub(crate) fn ended(task: &Value, outcome: &str, class: &str) -> String {
+    assert_eq!(task["outcome"], outcome, "{task:#}");
+    assert_eq!(task["reason"]["class"], class, "{task:#}");
+    task["reason"]["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[track_caller]
+pub(crate) fn succeeded(task: &Value, output: &str) {
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(task["output"], output, "{task:#}");
+}
+
+/// A field of an attempt, counted from 0.
+pub(crate) fn attempt<'a>(task: &'a Value, index: usize, field: &str) -> &'a Value {
+    &task["attempts"][index][field]
+}
