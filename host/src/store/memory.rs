@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -121,7 +122,7 @@ impl Content {
             let mut unfinished = self.tasks.values().filter(|other| !other.is_done());
             unfinished.any(|other| other.request.parent == Some(task.id))
         };
-        task.created_at < older_than && at < older_than && !is_parent()
+        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_parent()
     }
 
     fn remove(&mut self, id: TaskId) {
@@ -219,7 +220,10 @@ impl Store for MemoryStore {
         let content = self.content();
         let newest_first = content.tasks.values().rev();
         let passing = newest_first.filter(|task| passes(task, filter));
-        Ok(Page::cut(passing.take(limit + 1).cloned().collect(), limit))
+        Ok(Page::cut(
+            passing.take(limit.saturating_add(1)).cloned().collect(),
+            limit,
+        ))
     }
 
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
@@ -245,7 +249,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(Sequence, Event)>, StoreError> {
         let content = self.content();
-        let after = content.events.range(sequence + 1..).take(limit);
+        let after = content
+            .events
+            .range((Bound::Excluded(sequence), Bound::Unbounded))
+            .take(limit);
         Ok(after.map(|(at, event)| (*at, event.clone())).collect())
     }
 

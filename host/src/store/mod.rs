@@ -9,9 +9,14 @@
 mod error;
 mod filter;
 mod reference;
+pub(crate) mod sqlite;
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 pub(crate) mod memory;
+#[cfg(test)]
+mod samples;
 
 use std::fmt;
 

@@ -71,12 +71,8 @@ mod tests {
         check("task_01hx", None, Some(4));
         check("task_", None, None);
         check("task_u", None, None);
-        check("task_01hx01hx01hx01hx01hx01hx01", None, None);
-        check(
-            "task_01hx01hx01hx01hx01hx01hx01"[..31].trim(),
-            None,
-            Some(26),
-        );
+        check("task_01hx01hx01hx01hx01hx01hx01", None, Some(26));
+        check("task_01hx01hx01hx01hx01hx01hx012", None, None);
         check("01h", Some("01h"), None);
         check("01hx", Some("01hx"), Some(4));
         check("01HX", Some("01HX"), Some(4));

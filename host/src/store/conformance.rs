@@ -1,0 +1,619 @@
+//! What every back end has to do, run against each of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::Arc;
+
+use claudine_domain::{
+    attempt::Phase,
+    batch::{Batch, BatchNumber, DocumentKey},
+    event::Fact,
+    id::{AccountKey, AttemptId, TaskId},
+    outcome::Outcome,
+    task::{Idempotency, Task},
+    time::Timestamp,
+};
+
+use super::{
+    Epoch, Filter, Pruned, Resolved, Status, StatusFilter, Store, StoreError,
+    memory::MemoryStore,
+    samples::{asked, at, batch, child, done, event, id, named, ready, running, tasks},
+    sqlite::SqliteStore,
+};
+
+/// A back end that can be made to run out of space.
+pub(super) trait Subject: Store {
+    fn set_full(&self, full: bool);
+}
+
+impl Subject for MemoryStore {
+    fn set_full(&self, full: bool) {
+        self.fail_commits(if full { u32::MAX } else { 0 });
+    }
+}
+
+impl Subject for SqliteStore {
+    fn set_full(&self, full: bool) {
+        self.limit_pages(full);
+    }
+}
+
+/// Runs a case on an empty store of each kind.
+fn check(case: impl Fn(&dyn Subject)) {
+    case(&MemoryStore::new());
+    let directory = tempfile::tempdir().unwrap();
+    case(&SqliteStore::open(&directory.path().join("claudine.db")).unwrap());
+}
+
+/// A leader that commits one batch after the other.
+struct Leader<'a> {
+    store: &'a dyn Subject,
+    epoch: Epoch,
+    last: BatchNumber,
+}
+
+impl<'a> Leader<'a> {
+    fn of(store: &'a dyn Subject) -> Self {
+        let epoch = store.lead().unwrap();
+        Self {
+            store,
+            epoch,
+            last: 0,
+        }
+    }
+
+    fn try_commit(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+        batch.number = self.last + 1;
+        self.store.commit(self.epoch, &batch)?;
+        self.last = batch.number;
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        self.try_commit(batch).unwrap();
+    }
+
+    fn put(&mut self, tasks: impl IntoIterator<Item = Task>) {
+        self.commit(of_tasks(tasks));
+    }
+
+    fn prune(&self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
+        let gone = self.store.prune(self.epoch, older_than, limit).unwrap();
+        gone.into_iter().map(|pruned| pruned.task).collect()
+    }
+}
+
+fn of_tasks(tasks: impl IntoIterator<Item = Task>) -> Batch {
+    Batch {
+        tasks: tasks.into_iter().map(Arc::new).collect(),
+        ..Batch::default()
+    }
+}
+
+/// All that can be read, as text: two stores that show the same hold the same.
+pub(super) fn everything(store: &dyn Store) -> String {
+    let all = store.list(&Filter::default(), usize::MAX).unwrap();
+    let documents = all.tasks.iter().flat_map(|task| {
+        let of_attempts = task.attempts.iter().flat_map(|attempt| {
+            let attempt = AttemptId {
+                task: task.id,
+                number: attempt.number,
+            };
+            [
+                DocumentKey::Outputs(attempt),
+                DocumentKey::Checkpoint(attempt),
+            ]
+        });
+        let keys = of_attempts.chain([DocumentKey::Spec(task.id)]);
+        keys.map(|key| (key, store.document(key).unwrap()))
+            .collect::<Vec<_>>()
+    });
+    format!(
+        "{:#?}",
+        (
+            store.load(Timestamp(0)).unwrap(),
+            documents.collect::<Vec<_>>(),
+            store.events_after(0, usize::MAX).unwrap(),
+            store.counts().unwrap(),
+            store.env_digests_in_use().unwrap(),
+            all,
+        )
+    )
+}
+
+fn ids(store: &dyn Subject, filter: &Filter) -> Vec<TaskId> {
+    let page = store.list(filter, 1_000).unwrap();
+    page.tasks.iter().map(|task| task.id).collect()
+}
+
+#[test]
+fn an_empty_store_has_nothing() {
+    check(|store| {
+        let stored = store.load(Timestamp(0)).unwrap();
+        assert!(stored.unfinished.is_empty() && stored.accounts.is_empty());
+        assert_eq!((stored.last_batch, stored.remembered.len()), (0, 0));
+        assert_eq!(store.task(id(1)).unwrap(), None);
+        assert_eq!(store.document(DocumentKey::Spec(id(1))).unwrap(), None);
+        assert_eq!(store.list(&Filter::default(), 10).unwrap().next, None);
+        assert_eq!(store.resolve("anything").unwrap(), Resolved::NotFound);
+        assert_eq!(store.counts().unwrap(), []);
+        assert_eq!(store.events_after(0, 10).unwrap(), []);
+        assert_eq!(store.events_after(u64::MAX, 10).unwrap(), []);
+        assert_eq!(store.env_digests_in_use().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn every_state_comes_back_as_it_went() {
+    check(|store| {
+        let epoch = store.lead().unwrap();
+        store.commit(epoch, &batch()).unwrap();
+        for task in tasks() {
+            assert_eq!(store.task(task.id).unwrap().as_ref(), Some(&task));
+        }
+        let stored = store.load(Timestamp(0)).unwrap();
+        let unfinished = tasks().into_iter().filter(|task| !task.is_done());
+        assert_eq!(stored.unfinished, unfinished.collect::<Vec<_>>());
+        assert_eq!(stored.last_batch, 7);
+        let (account, parked) = batch().accounts.remove(0);
+        assert_eq!(stored.accounts, [(account, parked.unwrap())]);
+        for (key, bytes) in batch().documents {
+            assert_eq!(store.document(key).unwrap().as_deref(), Some(&*bytes));
+        }
+        let events = store.events_after(0, 100).unwrap();
+        let expected: Vec<_> = (1..).zip(batch().events).collect();
+        assert_eq!(events, expected);
+    });
+}
+
+#[test]
+fn a_task_is_replaced_as_a_whole() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let first = named(1, "one");
+        leader.put([first.clone()]);
+        let live = running(first, Phase::Live);
+        leader.put([live.clone()]);
+        assert_eq!(store.task(id(1)).unwrap(), Some(live.clone()));
+        let ended = done(live, Outcome::Failed);
+        leader.put([ended.clone()]);
+        assert_eq!(store.load(Timestamp(0)).unwrap().unfinished, []);
+        let again = running(ended, Phase::Assigned);
+        leader.put([again.clone()]);
+        assert_eq!(store.load(Timestamp(0)).unwrap().unfinished, [again]);
+        assert_eq!(store.counts().unwrap(), [(Status::Ready, 1)]);
+    });
+}
+
+#[test]
+fn who_led_before_commits_no_more() {
+    check(|store| {
+        let mut old = Leader::of(store);
+        old.put([ready(1)]);
+        let mut new = Leader {
+            last: old.last,
+            ..Leader::of(store)
+        };
+        assert!(new.epoch > old.epoch);
+        let refused = old.try_commit(of_tasks([ready(2)])).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Fenced { held, current } if held == old.epoch && current == new.epoch),
+            "{refused:?}"
+        );
+        let refused = store.prune(old.epoch, at(100), 10).unwrap_err();
+        assert!(matches!(refused, StoreError::Fenced { .. }), "{refused:?}");
+        assert_eq!(store.task(id(2)).unwrap(), None);
+        new.put([ready(3)]);
+        assert_eq!(store.load(Timestamp(0)).unwrap().last_batch, 2);
+    });
+}
+
+#[test]
+fn a_batch_is_committed_once_and_in_order() {
+    check(|store| {
+        let epoch = store.lead().unwrap();
+        let numbered = |number, task| Batch {
+            number,
+            ..of_tasks([task])
+        };
+        store.commit(epoch, &numbered(4, ready(1))).unwrap();
+        for number in [0, 3, 4] {
+            let refused = store
+                .commit(epoch, &numbered(number, ready(2)))
+                .unwrap_err();
+            assert!(
+                matches!(refused, StoreError::OutOfOrder { last: 4, .. }),
+                "{refused:?}"
+            );
+        }
+        store.commit(epoch, &numbered(6, ready(3))).unwrap();
+        assert_eq!(ids(store, &Filter::default()), [id(3), id(1)]);
+    });
+}
+
+#[test]
+fn a_commit_that_fails_leaves_nothing() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.commit(batch());
+        let before = everything(store);
+        store.set_full(true);
+        let large = Batch {
+            documents: vec![(DocumentKey::Spec(id(50)), vec![7; 1 << 20].into())],
+            accounts: vec![(AccountKey("/home/someone/.claude#5c".to_owned()), None)],
+            events: vec![event(50, Fact::Submitted)],
+            ..of_tasks([ready(50), done(ready(1), Outcome::Succeeded)])
+        };
+        let refused = leader.try_commit(large.clone()).unwrap_err();
+        assert!(matches!(refused, StoreError::Full { .. }), "{refused:?}");
+        assert_eq!(everything(store), before);
+        store.set_full(false);
+        leader.commit(large);
+        assert_eq!(
+            store.events_after(9, 10).unwrap(),
+            [(10, event(50, Fact::Submitted))]
+        );
+        assert!(store.load(Timestamp(0)).unwrap().accounts.is_empty());
+        assert_eq!(
+            store
+                .document(DocumentKey::Spec(id(50)))
+                .unwrap()
+                .unwrap()
+                .len(),
+            1 << 20
+        );
+    });
+}
+
+#[test]
+fn lists_are_filtered() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.put(tasks());
+        let check = |filter: Filter, expected: &[u64]| {
+            let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
+            assert_eq!(ids(store, &filter), expected, "{filter:?}");
+        };
+        let status = |word: &str| Filter {
+            status: Some(word.parse().unwrap()),
+            ..Filter::default()
+        };
+        let label = |key: &str, value: &str| Filter {
+            label: Some((key.to_owned(), value.to_owned())),
+            ..Filter::default()
+        };
+        let name = |name: &str| Filter {
+            name: Some(name.to_owned()),
+            ..Filter::default()
+        };
+        let executor = |executor: &str| Filter {
+            executor: Some(executor.to_owned()),
+            ..Filter::default()
+        };
+        check(status("waiting"), &[0]);
+        check(status("ready"), &[10, 3, 2, 1]);
+        check(status("running"), &[17, 16, 15, 14, 13, 12, 11]);
+        check(status("done"), &[31, 30, 26, 25, 24, 23, 22, 21, 20]);
+        check(status("succeeded"), &[31, 20]);
+        check(status("failed"), &[21]);
+        check(status("cancelled"), &[30, 23]);
+        check(name("nightly"), &[2]);
+        check(name("night"), &[]);
+        check(executor("claude"), &[0]);
+        check(executor("mock"), &[]);
+        check(label("team", "infra"), &[2]);
+        check(label("team", "other"), &[]);
+        check(label("a \"b\".c$[0]", "größe\\\n"), &[2]);
+        check(label("", ""), &[2]);
+        let parent = Some(id(2));
+        check(
+            Filter {
+                parent,
+                ..Filter::default()
+            },
+            &[3],
+        );
+        check(
+            Filter {
+                parent,
+                ..status("ready")
+            },
+            &[3],
+        );
+        check(
+            Filter {
+                parent,
+                ..status("running")
+            },
+            &[],
+        );
+        let before = Some(id(23));
+        check(
+            Filter {
+                before,
+                ..status("done")
+            },
+            &[22, 21, 20],
+        );
+        check(
+            Filter {
+                before,
+                ..status("cancelled")
+            },
+            &[],
+        );
+        check(
+            Filter {
+                before: Some(id(2)),
+                ..executor("shell")
+            },
+            &[1],
+        );
+    });
+}
+
+#[test]
+fn pages_follow_each_other_without_gap_or_double() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.put((0..10).map(ready));
+        let check = |limit: usize, expected: &[usize]| {
+            let mut filter = Filter::default();
+            let (mut sizes, mut seen) = (Vec::new(), Vec::new());
+            loop {
+                let page = store.list(&filter, limit).unwrap();
+                sizes.push(page.tasks.len());
+                seen.extend(page.tasks.into_iter().map(|task| task.id));
+                let Some(next) = page.next else { break };
+                filter.before = Some(next);
+            }
+            assert_eq!(sizes, expected, "pages of {limit}");
+            let all: Vec<_> = (0..10).rev().map(id).collect();
+            assert_eq!(seen, all, "pages of {limit}");
+        };
+        check(3, &[3, 3, 3, 1]);
+        check(5, &[5, 5]);
+        check(9, &[9, 1]);
+        check(10, &[10]);
+        check(usize::MAX, &[10]);
+    });
+}
+
+#[test]
+fn references_find_what_a_person_means() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let old = done(named(1, "build"), Outcome::Succeeded);
+        let digits = id(7).to_string().replace("task_", "");
+        leader.put([
+            old,
+            named(2, "build"),
+            done(named(3, "build"), Outcome::Failed),
+            done(named(4, "deploy"), Outcome::Failed),
+            done(named(5, "deploy"), Outcome::Succeeded),
+            named(6, &digits[..12]),
+            ready(7),
+        ]);
+        // The samples' ids share their first digits; those of the second they were made in tell them apart.
+        let whole = id(7).to_string();
+        let all: Vec<_> = (1..8).rev().map(id).collect();
+        let check = |reference: &str, expected: Resolved| {
+            assert_eq!(store.resolve(reference).unwrap(), expected, "{reference}");
+        };
+        check("build", Resolved::Found(id(2)));
+        check("deploy", Resolved::Found(id(5)));
+        check("Build", Resolved::NotFound);
+        check("buil", Resolved::NotFound);
+        check("", Resolved::NotFound);
+        check("task_", Resolved::NotFound);
+        check(&whole, Resolved::Found(id(7)));
+        check(
+            &whole.to_uppercase().replace("TASK", "task"),
+            Resolved::Found(id(7)),
+        );
+        check(&digits, Resolved::Found(id(7)));
+        check(&digits[..13], Resolved::Found(id(7)));
+        check(&digits[..12], Resolved::Found(id(6)));
+        check(&whole[..17], Resolved::Found(id(7)));
+        check(&id(9).to_string(), Resolved::NotFound);
+        check(&digits[..6], Resolved::Ambiguous(all.clone()));
+        check("task_0", Resolved::Ambiguous(all));
+        check(&digits[..3], Resolved::NotFound);
+        leader.put((20..40).map(ready));
+        let newest = (30..40).rev().map(id).collect();
+        check(&digits[..6], Resolved::Ambiguous(newest));
+    });
+}
+
+#[test]
+fn documents_are_replaced() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let attempt = |number| AttemptId {
+            task: id(1),
+            number,
+        };
+        let write = |documents: &[(DocumentKey, &[u8])]| Batch {
+            documents: documents
+                .iter()
+                .map(|(key, bytes)| (*key, (*bytes).into()))
+                .collect(),
+            ..Batch::default()
+        };
+        leader.commit(write(&[
+            (DocumentKey::Spec(id(1)), b"spec"),
+            (DocumentKey::Checkpoint(attempt(1)), b"first"),
+            (DocumentKey::Checkpoint(attempt(2)), b"other"),
+            (DocumentKey::Outputs(attempt(1)), b""),
+        ]));
+        leader.commit(write(&[(DocumentKey::Checkpoint(attempt(1)), b"second")]));
+        let check = |key: DocumentKey, expected: Option<&[u8]>| {
+            assert_eq!(store.document(key).unwrap().as_deref(), expected, "{key:?}");
+        };
+        check(DocumentKey::Spec(id(1)), Some(b"spec"));
+        check(DocumentKey::Checkpoint(attempt(1)), Some(b"second"));
+        check(DocumentKey::Checkpoint(attempt(2)), Some(b"other"));
+        check(DocumentKey::Outputs(attempt(1)), Some(b""));
+        check(DocumentKey::Outputs(attempt(2)), None);
+        check(DocumentKey::Spec(id(2)), None);
+    });
+}
+
+#[test]
+fn events_are_numbered_on_and_read_in_parts() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        for first in [1, 4, 7] {
+            let events = (first..first + 3).map(|number| event(number, Fact::Submitted));
+            leader.commit(Batch {
+                events: events.collect(),
+                ..Batch::default()
+            });
+        }
+        let check = |after: u64, limit: usize, expected: std::ops::Range<u64>| {
+            let expected: Vec<_> = expected.map(|n| (n, event(n, Fact::Submitted))).collect();
+            assert_eq!(store.events_after(after, limit).unwrap(), expected);
+        };
+        check(0, 100, 1..10);
+        check(0, 4, 1..5);
+        check(4, 4, 5..9);
+        check(8, 4, 9..10);
+        check(9, 4, 10..10);
+        check(3, 0, 4..4);
+    });
+}
+
+#[test]
+fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let keyed = |number, key: &str| {
+            asked(ready(number), |request| {
+                request.idempotency = Some(Idempotency {
+                    key: key.to_owned(),
+                    payload_digest: format!("digest {number}"),
+                });
+            })
+        };
+        leader.put([
+            ready(1),
+            keyed(2, "a"),
+            done(keyed(3, "b"), Outcome::Succeeded),
+            keyed(4, "a"),
+        ]);
+        let check = |since: u64, expected: &[(&str, u64)]| {
+            let stored = store.load(at(since)).unwrap();
+            let found = stored.remembered.into_iter().map(|(key, remembered)| {
+                let number = (remembered.at.0 - at(0).0) / 1_000;
+                assert_eq!(remembered.task, id(number));
+                assert_eq!(remembered.payload_digest, format!("digest {number}"));
+                (key, number)
+            });
+            let expected = expected
+                .iter()
+                .map(|(key, number)| ((*key).to_owned(), *number));
+            assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        };
+        check(0, &[("a", 4), ("b", 3)]);
+        check(3, &[("a", 4), ("b", 3)]);
+        check(4, &[("a", 4)]);
+        check(5, &[]);
+    });
+}
+
+#[test]
+fn what_is_old_and_finished_is_pruned() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let finished = |number| done(running(ready(number), Phase::Live), Outcome::Succeeded);
+        let documents = (1..=8).map(|number| (DocumentKey::Spec(id(number)), b"x"[..].into()));
+        leader.commit(Batch {
+            documents: documents.collect(),
+            events: (1..=8)
+                .map(|number| event(number, Fact::Submitted))
+                .collect(),
+            ..of_tasks([
+                finished(1),
+                ready(2),
+                finished(3),
+                child(4, 3),
+                finished(5),
+                done(child(6, 5), Outcome::Failed),
+                finished(7),
+                finished(8),
+            ])
+        });
+        assert_eq!(leader.prune(at(1), 10), []);
+        assert_eq!(leader.prune(at(7), 2), [id(1), id(5)]);
+        let gone = store.prune(leader.epoch, at(8), 2).unwrap();
+        let expected = [(6, vec![]), (7, vec![1])].map(|(number, attempts)| Pruned {
+            task: id(number),
+            attempts,
+        });
+        assert_eq!(gone, expected);
+        assert_eq!(leader.prune(at(8), 2), []);
+        assert_eq!(ids(store, &Filter::default()), [id(8), id(4), id(3), id(2)]);
+        for number in [1, 5, 6, 7] {
+            assert_eq!(store.document(DocumentKey::Spec(id(number))).unwrap(), None);
+        }
+        let events = store.events_after(0, 100).unwrap();
+        let left: Vec<_> = events.iter().map(|(sequence, _)| *sequence).collect();
+        assert_eq!(left, [2, 3, 4, 8]);
+        // The parent goes once its child has ended.
+        leader.put([done(child(4, 3), Outcome::Succeeded), finished(2)]);
+        assert_eq!(leader.prune(at(1_000), 100), [id(2), id(3), id(4), id(8)]);
+        leader.commit(Batch {
+            events: vec![event(9, Fact::Submitted)],
+            ..Batch::default()
+        });
+        assert_eq!(
+            store.events_after(0, 100).unwrap(),
+            [(9, event(9, Fact::Submitted))]
+        );
+    });
+}
+
+#[test]
+fn counts_and_environments() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.put(tasks());
+        leader.put([asked(ready(40), |request| {
+            request.env_digest = "00".to_owned()
+        })]);
+        let mut expected = vec![
+            (Status::Waiting, 1),
+            (Status::Ready, 5),
+            (Status::Running, 7),
+        ];
+        expected.extend(super::OUTCOMES.map(|outcome| match outcome {
+            Outcome::Succeeded | Outcome::Cancelled => (Status::Done(outcome), 2),
+            _ => (Status::Done(outcome), 1),
+        }));
+        assert_eq!(store.counts().unwrap(), expected);
+        assert_eq!(
+            store.env_digests_in_use().unwrap(),
+            ["00".to_owned(), "0f".repeat(32)]
+        );
+    });
+}
+
+#[test]
+fn filters_hold_for_the_status_that_is_counted() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        leader.put(tasks());
+        for (status, count) in store.counts().unwrap() {
+            let filter = Filter {
+                status: Some(StatusFilter::Is(status)),
+                ..Filter::default()
+            };
+            assert_eq!(ids(store, &filter).len() as u64, count, "{status:?}");
+        }
+    });
+}

@@ -1,0 +1,260 @@
+//! Tasks in every state and phase, with all that belongs to them.
+//!
+//! What [`batch`] gives is frozen: the stored database of schema 1 was made of it. A later state gets a function of its own.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use claudine_domain::{
+    account::Parked,
+    attempt::{Attempt, Ended, Leader, Phase, Session, StopWhy, Usage},
+    batch::{Batch, DocumentKey},
+    event::{Event, Fact},
+    id::{AccountKey, AttemptId, TaskId},
+    outcome::{Outcome, Reason, ReasonClass},
+    task::{Class, Idempotency, Priority, Request, Rung, State, Task, WaitingFor},
+    time::{MonotonicMs, Timestamp},
+};
+
+/// 2025-10-09T08:53:20Z, when the samples begin.
+pub(super) const BEGINNING: u64 = 1_760_000_000_000;
+
+/// The id of the sample with this number, which was created so many seconds after the beginning.
+pub(super) fn id(number: u64) -> TaskId {
+    TaskId::new(at(number).0, u128::from(number))
+}
+
+pub(super) fn at(second: u64) -> Timestamp {
+    Timestamp(BEGINNING + second * 1_000)
+}
+
+pub(super) fn ready(number: u64) -> Task {
+    Task {
+        id: id(number),
+        request: Arc::new(Request {
+            name: None,
+            executor: "shell".to_owned(),
+            class: Class::Command,
+            priority: Priority::P1,
+            labels: BTreeMap::new(),
+            group: None,
+            cwd: "/home/someone/project".to_owned(),
+            summary: format!("make {number}"),
+            parent: None,
+            depth: 0,
+            detached: false,
+            timeout: None,
+            idle_timeout: None,
+            start_timeout: None,
+            max_output_bytes: 1 << 30,
+            env_digest: "0f".repeat(32),
+            account: None,
+            serial_start: None,
+            idempotency: None,
+            ladder: vec![Rung {
+                signal: "TERM".to_owned(),
+                wait_ms: 5_000,
+            }],
+        }),
+        created_at: at(number),
+        state: State::Ready { since: at(number) },
+        attempts: Vec::new(),
+    }
+}
+
+pub(super) fn asked(mut task: Task, edit: impl FnOnce(&mut Request)) -> Task {
+    edit(Arc::make_mut(&mut task.request));
+    task
+}
+
+pub(super) fn named(number: u64, name: &str) -> Task {
+    asked(ready(number), |request| {
+        request.name = Some(name.to_owned())
+    })
+}
+
+pub(super) fn child(number: u64, parent: u64) -> Task {
+    asked(ready(number), |request| {
+        request.parent = Some(id(parent));
+        request.depth = 1;
+    })
+}
+
+pub(super) fn running(mut task: Task, phase: Phase) -> Task {
+    let since = task.created_at;
+    let number = task.last_attempt().map_or(1, |last| last.number + 1);
+    let mut attempt = Attempt::new(number, since);
+    if phase != Phase::Assigned {
+        attempt.started_at = Some(since);
+        attempt.started_monotonic = Some((MonotonicMs(81_000), "c5c3a2c6-5b8e-4f0f".into()));
+        attempt.leader = Some(Leader {
+            pid: 4_321,
+            start_time: 987_654,
+        });
+    }
+    task.attempts.push(attempt);
+    task.state = State::Running { phase, since };
+    task
+}
+
+pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
+    let at = task.created_at.after(Duration::from_millis(250));
+    let reason = (outcome != Outcome::Succeeded).then(|| {
+        Reason::new(
+            ReasonClass::Exit,
+            "exit code 2: \"no rule\"\n\u{fffd}größe\0",
+        )
+    });
+    if let Some(attempt) = task.attempts.last_mut() {
+        attempt.session = Some(Session {
+            id: "6e0b-11".to_owned(),
+            model: Some("claude-opus".to_owned()),
+        });
+        attempt.ended = Some(Ended {
+            at,
+            outcome,
+            reason: reason.clone(),
+            exit_code: Some(2),
+            signal: None,
+            usage: Usage {
+                wall_ms: 250,
+                cpu_ms: Some(12),
+                peak_rss_bytes: None,
+            },
+            cost_micro_usd: Some(12_345),
+        });
+    }
+    task.state = State::Done {
+        at,
+        outcome,
+        reason,
+    };
+    task
+}
+
+fn waiting(number: u64) -> Task {
+    let account = AccountKey("/home/someone/.claude#5c".to_owned());
+    let mut task = asked(ready(number), |request| {
+        request.account = Some(account.clone());
+        request.class = Class::Agent;
+        request.executor = "claude".to_owned();
+        request.serial_start = Some("/home/someone/.claude".to_owned());
+        request.idempotency = Some(Idempotency {
+            key: "nightly-42".to_owned(),
+            payload_digest: "ab".repeat(32),
+        });
+        request.timeout = Some(Duration::from_millis(90_500));
+    });
+    task.state = State::Waiting {
+        until: at(number + 600),
+        why: WaitingFor::Account(account),
+    };
+    task
+}
+
+/// One task for each state, phase, way of stopping and outcome.
+pub(super) fn tasks() -> Vec<Task> {
+    let reason = Some("no longer needed".to_owned());
+    let phases = [
+        Phase::Assigned,
+        Phase::Starting,
+        Phase::Live,
+        Phase::Stopping(StopWhy::Cancelled { reason }),
+        Phase::Stopping(StopWhy::Timeout),
+        Phase::Stopping(StopWhy::StartTimeout),
+        Phase::Stopping(StopWhy::IdleTimeout),
+        Phase::Finishing,
+    ];
+    let labelled = asked(named(2, "nightly"), |request| {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        request.labels = BTreeMap::from([
+            label("team", "infra"),
+            label("a \"b\".c$[0]", "größe\\\n"),
+            label("", ""),
+        ]);
+        request.priority = Priority::P0;
+    });
+    let mut tasks = vec![waiting(0), ready(1), labelled, child(3, 2)];
+    let rest = (10..).zip(phases);
+    tasks.extend(rest.map(|(number, phase)| running(ready(number), phase)));
+    let rest = (20..).zip(super::OUTCOMES);
+    tasks.extend(rest.map(|(number, outcome)| done(running(ready(number), Phase::Live), outcome)));
+    tasks.push(done(ready(30), Outcome::Cancelled));
+    let twice = done(running(ready(31), Phase::Live), Outcome::Failed);
+    tasks.push(done(running(twice, Phase::Live), Outcome::Succeeded));
+    tasks
+}
+
+/// All of the tasks, a document of each kind, an account and an event of each kind.
+pub(super) fn batch() -> Batch {
+    let finished = AttemptId {
+        task: id(20),
+        number: 1,
+    };
+    let parked = Parked {
+        until: at(600),
+        guesses: 2,
+        probe: Some(finished),
+    };
+    let account = AccountKey("/home/someone/.claude#5c".to_owned());
+    Batch {
+        number: 7,
+        tasks: tasks().into_iter().map(Arc::new).collect(),
+        documents: vec![
+            (
+                DocumentKey::Spec(id(20)),
+                br#"{"argv":["true"]}"#[..].into(),
+            ),
+            (DocumentKey::Outputs(finished), b"{}"[..].into()),
+            (DocumentKey::Checkpoint(finished), [0, 255, 128][..].into()),
+        ],
+        accounts: vec![(account.clone(), Some(parked))],
+        events: facts(account)
+            .into_iter()
+            .map(|fact| event(20, fact))
+            .collect(),
+    }
+}
+
+pub(super) fn event(number: u64, fact: Fact) -> Event {
+    Event {
+        task: id(number),
+        at: at(number),
+        fact,
+    }
+}
+
+fn facts(account: AccountKey) -> Vec<Fact> {
+    let outcome = Outcome::Failed;
+    let reason = Some(Reason::new(ReasonClass::Signal, "killed"));
+    vec![
+        Fact::Submitted,
+        Fact::Parked {
+            account,
+            until: at(600),
+        },
+        Fact::BackToReady,
+        Fact::AttemptStarted {
+            attempt: 1,
+            leader: Some(Leader {
+                pid: 7,
+                start_time: 8,
+            }),
+        },
+        Fact::Progress {
+            attempt: 1,
+            progress: "tool".to_owned(),
+            data: "{\"name\":\"Bash\"}".to_owned(),
+        },
+        Fact::StopRequested {
+            attempt: 1,
+            why: StopWhy::IdleTimeout,
+        },
+        Fact::AttemptEnded {
+            attempt: 1,
+            outcome,
+            reason: reason.clone(),
+        },
+        Fact::Done { outcome, reason },
+        Fact::Retried,
+    ]
+}

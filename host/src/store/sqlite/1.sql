@@ -1,0 +1,51 @@
+-- Who may write, and how far the two numberings have come. One row, so that a commit checks and counts in one statement.
+CREATE TABLE leader (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch INTEGER NOT NULL,
+    last_batch INTEGER NOT NULL,
+    last_event INTEGER NOT NULL
+) STRICT;
+INSERT INTO leader VALUES (1, 0, 0, 0);
+
+-- Times are milliseconds since 1970; ids are 16 bytes that sort by creation; the codes of `status` are in row.rs, unfinished ones below 10.
+CREATE TABLE task (
+    id BLOB PRIMARY KEY NOT NULL,
+    status INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    finished_at INTEGER,
+    executor TEXT NOT NULL,
+    name TEXT,
+    parent BLOB,
+    idempotency_key TEXT,
+    body TEXT NOT NULL
+) STRICT;
+
+-- What a new host loads, lists by state or outcome, counts.
+CREATE INDEX task_by_status ON task (status, id);
+-- The rest hold only the tasks that have what they are about.
+CREATE INDEX task_by_name ON task (name, id) WHERE name IS NOT NULL;
+CREATE INDEX unfinished_by_name ON task (name, id) WHERE name IS NOT NULL AND status < 10;
+CREATE INDEX task_by_parent ON task (parent, id) WHERE parent IS NOT NULL;
+CREATE INDEX task_by_key_age ON task (created_at, id) WHERE idempotency_key IS NOT NULL;
+
+-- Kinds are in row.rs. What belongs to a task and not to an attempt has attempt 0.
+CREATE TABLE document (
+    task BLOB NOT NULL,
+    kind INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (task, kind, attempt)
+) STRICT;
+
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY,
+    task BLOB NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_by_task ON event (task);
+
+-- Accounts at a usage limit.
+CREATE TABLE account (
+    key TEXT PRIMARY KEY NOT NULL,
+    body TEXT NOT NULL
+) STRICT;

@@ -1,0 +1,154 @@
+//! The one road by which anything is written.
+
+use claudine_domain::{
+    account::Parked,
+    batch::{Batch, DocumentKey},
+    event::Event,
+    id::AccountKey,
+};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::{
+    super::{Epoch, Sequence, Status, StoreError},
+    fault::Fault,
+    row,
+};
+
+pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
+    let raise = "UPDATE leader SET epoch = epoch + 1 RETURNING epoch";
+    Ok(Epoch(writer.query_row(raise, [], |row| number(row, 0))?))
+}
+
+pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
+    let transaction = begin(writer)?;
+    let last_event = count(&transaction, epoch, batch)?;
+    write_tasks(&transaction, batch)?;
+    write_documents(&transaction, &batch.documents)?;
+    write_accounts(&transaction, &batch.accounts)?;
+    write_events(&transaction, last_event, &batch.events)?;
+    Ok(transaction.commit()?)
+}
+
+/// Takes the write lock at once: a transaction that begins by reading can fail to get it later.
+pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
+    Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
+}
+
+/// Checks that this batch may follow the last one and counts it and its events. Gives the number of the last event before it.
+fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<Sequence, Fault> {
+    let events = batch.events.len() as u64;
+    let counted: Option<Sequence> = transaction
+        .prepare_cached(
+            "UPDATE leader SET last_batch = ?1, last_event = last_event + ?2
+             WHERE epoch = ?3 AND last_batch < ?1 RETURNING last_event",
+        )?
+        .query_row(
+            params![
+                row::integer(batch.number),
+                row::integer(events),
+                row::integer(epoch.0)
+            ],
+            |row| number(row, 0),
+        )
+        .optional()?;
+    if let Some(last_event) = counted {
+        return Ok(last_event.saturating_sub(events));
+    }
+    check_epoch(transaction, epoch)?;
+    let last_batch = "SELECT last_batch FROM leader";
+    Err(Fault::Refused(StoreError::OutOfOrder {
+        number: batch.number,
+        last: transaction.query_row(last_batch, [], |row| number(row, 0))?,
+    }))
+}
+
+pub(super) fn check_epoch(transaction: &Transaction<'_>, held: Epoch) -> Result<(), Fault> {
+    let query = "SELECT epoch FROM leader";
+    let current = Epoch(transaction.query_row(query, [], |row| number(row, 0))?);
+    if current == held {
+        return Ok(());
+    }
+    Err(Fault::Refused(StoreError::Fenced { held, current }))
+}
+
+fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
+    let mut write = transaction.prepare_cached(
+        "INSERT INTO task
+            (id, status, created_at, finished_at, executor, name, parent, idempotency_key, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (id) DO UPDATE SET
+            status = excluded.status, finished_at = excluded.finished_at, body = excluded.body",
+    )?;
+    for task in &batch.tasks {
+        let request = &task.request;
+        write.execute(params![
+            task.id.to_bytes(),
+            row::code(Status::of(task)),
+            row::time(task.created_at),
+            row::finished_at(task),
+            request.executor,
+            request.name,
+            request.parent.map(|parent| parent.to_bytes()),
+            request
+                .idempotency
+                .as_ref()
+                .map(|idempotency| &idempotency.key),
+            row::encode("task", &**task)?,
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_documents(
+    transaction: &Transaction<'_>,
+    documents: &[(DocumentKey, std::sync::Arc<[u8]>)],
+) -> Result<(), Fault> {
+    let mut write = transaction.prepare_cached(
+        "REPLACE INTO document (task, kind, attempt, bytes) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for (key, bytes) in documents {
+        let (task, kind, attempt) = row::document_key(*key);
+        write.execute(params![task.to_bytes(), kind, attempt, &**bytes])?;
+    }
+    Ok(())
+}
+
+fn write_accounts(
+    transaction: &Transaction<'_>,
+    accounts: &[(AccountKey, Option<Parked>)],
+) -> Result<(), Fault> {
+    for (key, parked) in accounts {
+        match parked {
+            Some(parked) => transaction
+                .prepare_cached("REPLACE INTO account (key, body) VALUES (?1, ?2)")?
+                .execute(params![key.0, row::encode("account", parked)?])?,
+            None => transaction
+                .prepare_cached("DELETE FROM account WHERE key = ?1")?
+                .execute([&key.0])?,
+        };
+    }
+    Ok(())
+}
+
+fn write_events(
+    transaction: &Transaction<'_>,
+    last: Sequence,
+    events: &[Event],
+) -> Result<(), Fault> {
+    let mut write = transaction
+        .prepare_cached("INSERT INTO event (sequence, task, body) VALUES (?1, ?2, ?3)")?;
+    for (sequence, event) in (last + 1..).zip(events) {
+        write.execute(params![
+            row::integer(sequence),
+            event.task.to_bytes(),
+            row::encode("event", event)?
+        ])?;
+    }
+    Ok(())
+}
+
+/// A column of the leader's row, none of which is ever negative.
+fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}

@@ -1,0 +1,190 @@
+//! SQLite's error codes, turned into what has to be done about them.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{ErrorCode, ffi};
+
+use super::{super::StoreError, schema};
+
+/// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite tells a write that found no space from
+/// other failures, but not an `ftruncate` or an `fsync` that did.
+const NO_SPACE_BYTES: u64 = 64 * 1024;
+
+/// What goes wrong inside this module, where the path is not at hand.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    #[error("a stored {what} cannot be read")]
+    Body {
+        what: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("a {what} cannot be written as JSON")]
+    Encode {
+        what: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("the database of another program")]
+    NotOurs,
+    #[error("schema {found}")]
+    Newer { found: u32 },
+    #[error("its journal mode stays `{0}` where a write-ahead log is needed")]
+    NoWal(String),
+    #[error(transparent)]
+    Refused(#[from] StoreError),
+}
+
+impl Fault {
+    pub(super) fn at(self, path: &Path) -> StoreError {
+        let corrupt = |detail: String| StoreError::Corrupt {
+            path: path.to_owned(),
+            detail,
+        };
+        match self {
+            Self::Sql(error) => from_sqlite(path, error),
+            Self::Body { what, source } => {
+                corrupt(format!("a stored {what} cannot be read: {source}"))
+            }
+            Self::NotOurs => corrupt("it is the database of another program".to_owned()),
+            Self::Newer { found } => StoreError::Newer {
+                path: path.to_owned(),
+                found,
+                known: u32::try_from(schema::KNOWN).unwrap_or(u32::MAX),
+            },
+            Self::Refused(error) => error,
+            Self::Encode { .. } | Self::NoWal(_) => failed(path, self),
+        }
+    }
+}
+
+fn failed(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Failed {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
+    let detail = error.to_string();
+    let path_buf = || path.to_owned();
+    let Some(sqlite) = error.sqlite_error() else {
+        // A column of another type or size than any version writes.
+        return StoreError::Corrupt {
+            path: path_buf(),
+            detail,
+        };
+    };
+    match sqlite.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt {
+            path: path_buf(),
+            detail,
+        },
+        ErrorCode::SystemIoFailure if sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS => {
+            StoreError::Corrupt {
+                path: path_buf(),
+                detail,
+            }
+        }
+        ErrorCode::DiskFull => StoreError::Full { path: path_buf() },
+        ErrorCode::SystemIoFailure if is_full(path) => StoreError::Full { path: path_buf() },
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            StoreError::Busy { path: path_buf() }
+        }
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::ReadOnly {
+            path: path_buf(),
+            why: detail,
+        },
+        ErrorCode::CannotOpen => unopened(path).unwrap_or_else(|| failed(path, error)),
+        _ => failed(path, error),
+    }
+}
+
+/// SQLite says only that it cannot open a file, neither which of the three nor why.
+fn unopened(path: &Path) -> Option<StoreError> {
+    ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
+        let file = beside(path, suffix);
+        match OpenOptions::new().read(true).write(true).open(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Some(from_io(&file, error)),
+            _ => None,
+        }
+    })
+}
+
+pub(super) fn from_io(path: &Path, error: io::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly {
+                path,
+                why: error.to_string(),
+            }
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
+        _ => StoreError::Failed {
+            path,
+            source: Box::new(error),
+        },
+    }
+}
+
+/// The log (`-wal`) or its index (`-shm`) that belongs to a database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn is_full(path: &Path) -> bool {
+    let space = rustix::fs::statvfs(path);
+    space.is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < NO_SPACE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn codes_are_told_apart() {
+        let check = |code: i32, expected: &str| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let found = format!(
+                "{:?}",
+                Fault::from(error).at(Path::new("/proc/claudine.db"))
+            );
+            assert!(found.starts_with(expected), "{code}: {found}");
+        };
+        check(ffi::SQLITE_CORRUPT, "Corrupt");
+        check(ffi::SQLITE_CORRUPT_INDEX, "Corrupt");
+        check(ffi::SQLITE_NOTADB, "Corrupt");
+        check(ffi::SQLITE_IOERR_CORRUPTFS, "Corrupt");
+        check(ffi::SQLITE_FULL, "Full");
+        check(ffi::SQLITE_BUSY, "Busy");
+        check(ffi::SQLITE_BUSY_RECOVERY, "Busy");
+        check(ffi::SQLITE_LOCKED, "Busy");
+        check(ffi::SQLITE_READONLY, "ReadOnly");
+        check(ffi::SQLITE_READONLY_DIRECTORY, "ReadOnly");
+        check(ffi::SQLITE_PERM, "ReadOnly");
+        check(ffi::SQLITE_NOMEM, "Failed");
+        check(ffi::SQLITE_MISUSE, "Failed");
+    }
+
+    #[test]
+    fn io_errors_are_told_apart() {
+        let check = |kind: io::ErrorKind, expected: &str| {
+            let found = format!("{:?}", from_io(Path::new("db"), kind.into()));
+            assert!(found.starts_with(expected), "{kind}: {found}");
+        };
+        check(io::ErrorKind::PermissionDenied, "ReadOnly");
+        check(io::ErrorKind::ReadOnlyFilesystem, "ReadOnly");
+        check(io::ErrorKind::StorageFull, "Full");
+        check(io::ErrorKind::QuotaExceeded, "Full");
+        check(io::ErrorKind::IsADirectory, "Failed");
+    }
+}

@@ -1,0 +1,143 @@
+//! The store the host runs on: one SQLite file in the data directory.
+//!
+//! Write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and readers neither wait for it nor hold it up. One connection
+//! writes; its lock is held for a commit or a prune and nothing else. A row of a task is a JSON body, and beside it only those columns that
+//! a query looks up: an index costs every commit. Of a task's row only the body is read back.
+//!
+//! It does not take the lock on the data directory, and it checks no rule of the queue.
+
+mod commit;
+mod fault;
+mod load;
+mod network;
+mod open;
+mod prune;
+mod query;
+mod readers;
+mod row;
+mod schema;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use claudine_domain::{
+    batch::{Batch, DocumentKey},
+    board::Stored,
+    event::Event,
+    id::TaskId,
+    task::Task,
+    time::Timestamp,
+};
+use rusqlite::Connection;
+
+use self::{fault::Fault, readers::Readers};
+use super::{Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, Store, StoreError};
+
+pub(crate) use network::refuse_network_filesystem;
+
+pub(crate) struct SqliteStore {
+    path: PathBuf,
+    /// Before the writer, so that the writer is the last to close: it is the one that can fold the log back into the file.
+    readers: Readers,
+    writer: Mutex<Connection>,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it where there is none, and brings it to this version's schema.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let writer = open::writer(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Readers::new(path.to_owned()),
+            writer: Mutex::new(writer),
+        })
+    }
+
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        self.readers
+            .with(query)
+            .map_err(|fault| fault.at(&self.path))
+    }
+
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        change(&mut self.writer()).map_err(|fault| fault.at(&self.path))
+    }
+
+    /// Lets the file grow no further, as on a full disk, or lets it grow again.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, limit: bool) {
+        let pages = if limit { 1 } else { u32::MAX - 1 };
+        let answer = self
+            .writer()
+            .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0));
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+
+    /// A panic under the lock has rolled its transaction back, so the connection is as good as before.
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for SqliteStore {
+    fn lead(&self) -> Result<Epoch, StoreError> {
+        self.write(commit::lead)
+    }
+
+    fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
+        self.read(|reader| load::stored(reader, remember_since))
+    }
+
+    fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
+        self.write(|writer| commit::batch(writer, epoch, batch))
+    }
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        self.read(|reader| query::task(reader, id))
+    }
+
+    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError> {
+        self.read(|reader| query::resolve(reader, reference))
+    }
+
+    fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
+        self.read(|reader| query::list(reader, filter, limit))
+    }
+
+    fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.read(query::counts)
+    }
+
+    fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|reader| query::document(reader, key))
+    }
+
+    fn events_after(
+        &self,
+        sequence: Sequence,
+        limit: usize,
+    ) -> Result<Vec<(Sequence, Event)>, StoreError> {
+        self.read(|reader| query::events_after(reader, sequence, limit))
+    }
+
+    fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
+        self.read(query::env_digests)
+    }
+
+    fn prune(
+        &self,
+        epoch: Epoch,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pruned>, StoreError> {
+        self.write(|writer| prune::finished(writer, epoch, older_than, limit))
+    }
+}

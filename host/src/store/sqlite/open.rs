@@ -1,0 +1,80 @@
+//! Connections, and what has to be true of a file before one is opened.
+
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    super::StoreError,
+    fault::{Fault, beside, from_io},
+    schema,
+};
+
+/// How long a lock of another program (a backup, a shell) is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
+    look_at_file(path)?;
+    open_writer(path).map_err(|fault| fault.at(path))
+}
+
+/// Makes the file with its mode before SQLite would make it with another (log and index take theirs from it), and refuses a file that was
+/// emptied or lost: SQLite would take it for a new database and throw the log away, with all that was not yet folded back.
+fn look_at_file(path: &Path) -> Result<(), StoreError> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| from_io(path, error))?;
+    let metadata = file.metadata().map_err(|error| from_io(path, error))?;
+    let log = beside(path, "-wal");
+    let log_bytes = match fs::metadata(&log) {
+        Ok(log) => log.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(from_io(&log, error)),
+    };
+    if metadata.len() == 0 && log_bytes > 0 {
+        return Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            detail: format!("the file is empty, but its log {} is not", log.display()),
+        });
+    }
+    Ok(())
+}
+
+fn open_writer(path: &Path) -> Result<Connection, Fault> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    schema::check(&connection)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::NoWal(mode));
+    }
+    // The log is folded back every 8 MiB, in some 10 ms, by whichever commit passes that mark; what a burst added to it is given back.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 2000;
+         PRAGMA journal_size_limit = 16777216;
+         PRAGMA cache_size = -4096;",
+    )?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.execute_batch("PRAGMA cache_size = -1024;")?;
+    Ok(connection)
+}
+
+/// A connection is used by one thread at a time, so SQLite's own locking is left out.
+fn open(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // A damaged page is found when it is read, and a schema somebody tampered with runs nothing.
+    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;")?;
+    Ok(connection)
+}

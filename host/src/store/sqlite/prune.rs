@@ -1,0 +1,64 @@
+//! What is old and finished goes.
+
+use claudine_domain::{id::TaskId, task::Task, time::Timestamp};
+use rusqlite::{Connection, Transaction, params};
+
+use super::{
+    super::{Epoch, Pruned},
+    commit,
+    fault::Fault,
+    row,
+};
+
+pub(super) fn finished(
+    writer: &mut Connection,
+    epoch: Epoch,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<Vec<Pruned>, Fault> {
+    let transaction = commit::begin(writer)?;
+    commit::check_epoch(&transaction, epoch)?;
+    let gone = find(&transaction, older_than, limit)?;
+    for pruned in &gone {
+        let id = pruned.task.to_bytes();
+        for table in [
+            "DELETE FROM task WHERE id = ?1",
+            "DELETE FROM document WHERE task = ?1",
+            "DELETE FROM event WHERE task = ?1",
+        ] {
+            transaction.prepare_cached(table)?.execute([id])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(gone)
+}
+
+/// No index on the time of the end is kept for this: what ended before a time began before it, and ids sort by their beginning.
+fn find(
+    transaction: &Transaction<'_>,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<Vec<Pruned>, Fault> {
+    let mut query = transaction.prepare_cached(
+        "SELECT body FROM task
+         WHERE id < ?1 AND finished_at < ?2
+           AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?3)
+         ORDER BY id LIMIT ?4",
+    )?;
+    let began_before = TaskId::new(older_than.0, 0).to_bytes();
+    let mut rows = query.query(params![
+        began_before,
+        row::time(older_than),
+        row::FIRST_OUTCOME,
+        row::integer(limit as u64),
+    ])?;
+    let mut found = Vec::new();
+    while let Some(old) = rows.next()? {
+        let task: Task = row::decode("task", old, 0)?;
+        found.push(Pruned {
+            task: task.id,
+            attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,157 @@
+//! What is read while the host runs.
+
+use claudine_domain::{batch::DocumentKey, event::Event, id::TaskId, task::Task};
+use rusqlite::{Connection, OptionalExtension, params, types::Value};
+
+use super::{
+    super::{
+        Filter, Page, Resolved, Sequence, Status, StatusFilter,
+        reference::{Reference, SHOWN_AMBIGUOUS},
+    },
+    fault::Fault,
+    row,
+};
+
+pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Fault> {
+    let mut query = reader.prepare_cached("SELECT body FROM task WHERE id = ?1")?;
+    let mut rows = query.query([id.to_bytes()])?;
+    let found = rows.next()?;
+    found.map(|found| row::decode("task", found, 0)).transpose()
+}
+
+pub(super) fn resolve(reader: &Connection, reference: &str) -> Result<Resolved, Fault> {
+    let Reference { name, ids } = Reference::parse(reference);
+    if let Some(name) = name
+        && let Some(id) = newest_of_name(reader, name)?
+    {
+        return Ok(Resolved::Found(id));
+    }
+    let Some((low, high)) = ids else {
+        return Ok(Resolved::NotFound);
+    };
+    let mut query = reader.prepare_cached(
+        "SELECT id FROM task WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
+    )?;
+    let found = query.query_map(
+        params![
+            low.to_bytes(),
+            high.to_bytes(),
+            row::integer(SHOWN_AMBIGUOUS as u64)
+        ],
+        |row| row.get(0).map(TaskId::from_bytes),
+    )?;
+    Ok(Resolved::of_matches(found.collect::<Result<_, _>>()?))
+}
+
+fn newest_of_name(reader: &Connection, name: &str) -> Result<Option<TaskId>, Fault> {
+    const UNFINISHED: &str =
+        "SELECT id FROM task WHERE name = ?1 AND status < 10 ORDER BY id DESC LIMIT 1";
+    const ANY: &str = "SELECT id FROM task WHERE name = ?1 ORDER BY id DESC LIMIT 1";
+    for sql in [UNFINISHED, ANY] {
+        let mut query = reader.prepare_cached(sql)?;
+        let newest = query.query_row([name], |row| row.get(0)).optional()?;
+        if let Some(id) = newest {
+            return Ok(Some(TaskId::from_bytes(id)));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result<Page, Fault> {
+    let (sql, values) = list_query(filter, limit);
+    let mut query = reader.prepare_cached(&sql)?;
+    let mut rows = query.query(rusqlite::params_from_iter(values))?;
+    let mut tasks = Vec::new();
+    while let Some(found) = rows.next()? {
+        tasks.push(row::decode("task", found, 0)?);
+    }
+    Ok(Page::cut(tasks, limit))
+}
+
+/// One task more than the page holds is asked for: it tells whether there is a next page.
+fn list_query(filter: &Filter, limit: usize) -> (String, Vec<Value>) {
+    let mut sql = String::from("SELECT body FROM task WHERE TRUE");
+    let mut values: Vec<Value> = Vec::new();
+    let mut condition = |text: &str, value: Value| {
+        sql.push_str(" AND ");
+        sql.push_str(text);
+        values.push(value);
+    };
+    match filter.status {
+        Some(StatusFilter::Is(status)) => condition("status = ?", row::code(status).into()),
+        Some(StatusFilter::Done) => condition("status >= ?", row::FIRST_OUTCOME.into()),
+        None => {}
+    }
+    if let Some(name) = &filter.name {
+        condition("name = ?", name.clone().into());
+    }
+    if let Some(executor) = &filter.executor {
+        condition("executor = ?", executor.clone().into());
+    }
+    if let Some(parent) = filter.parent {
+        condition("parent = ?", parent.to_bytes().to_vec().into());
+    }
+    if let Some(before) = filter.before {
+        condition("id < ?", before.to_bytes().to_vec().into());
+    }
+    if let Some((key, value)) = &filter.label {
+        condition(
+            "EXISTS (SELECT 1 FROM json_each(body, '$.request.labels') AS label WHERE label.key = ?",
+            key.clone().into(),
+        );
+        condition("label.value = ?)", value.clone().into());
+    }
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    values.push(row::integer((limit as u64).saturating_add(1)).into());
+    (sql, values)
+}
+
+pub(super) fn counts(reader: &Connection) -> Result<Vec<(Status, u64)>, Fault> {
+    let mut query = reader.prepare_cached("SELECT status, count(*) FROM task GROUP BY status")?;
+    let mut found = std::collections::BTreeMap::new();
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (code, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        found.insert(code, count.unsigned_abs());
+    }
+    let counts = Status::all().filter_map(|status| {
+        let count = found.get(&row::code(status))?;
+        Some((status, *count))
+    });
+    Ok(counts.collect())
+}
+
+pub(super) fn document(reader: &Connection, key: DocumentKey) -> Result<Option<Vec<u8>>, Fault> {
+    let (task, kind, attempt) = row::document_key(key);
+    let mut query = reader.prepare_cached(
+        "SELECT bytes FROM document WHERE task = ?1 AND kind = ?2 AND attempt = ?3",
+    )?;
+    let bytes = query.query_row(params![task.to_bytes(), kind, attempt], |row| row.get(0));
+    Ok(bytes.optional()?)
+}
+
+pub(super) fn events_after(
+    reader: &Connection,
+    sequence: Sequence,
+    limit: usize,
+) -> Result<Vec<(Sequence, Event)>, Fault> {
+    let mut query = reader.prepare_cached(
+        "SELECT sequence, body FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let mut rows = query.query([row::integer(sequence), row::integer(limit as u64)])?;
+    let mut events = Vec::new();
+    while let Some(found) = rows.next()? {
+        let sequence: i64 = found.get(0)?;
+        let event = row::decode("event", found, 1)?;
+        events.push((sequence.unsigned_abs(), event));
+    }
+    Ok(events)
+}
+
+pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {
+    let mut query = reader.prepare(
+        "SELECT DISTINCT json_extract(body, '$.request.env_digest') AS digest FROM task ORDER BY digest",
+    )?;
+    let digests = query.query_map([], |row| row.get(0))?;
+    Ok(digests.collect::<Result<_, _>>()?)
+}

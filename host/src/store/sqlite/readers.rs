@@ -1,0 +1,79 @@
+//! A few connections that only read.
+
+use std::{
+    path::PathBuf,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::{fault::Fault, open};
+
+/// Who comes when so many are in use waits. More would not read faster on the machines this runs on, and each has a cache.
+const MOST_OPEN: usize = 8;
+/// How many stay open when nobody reads.
+const MOST_IDLE: usize = 2;
+
+pub(super) struct Readers {
+    path: PathBuf,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Connection>,
+    in_use: usize,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Runs a query on a connection of its own.
+    pub(super) fn with<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let (_place, idle) = self.enter();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open::reader(&self.path)?,
+        };
+        let answer = query(&connection);
+        let mut pool = self.pool();
+        if pool.idle.len() < MOST_IDLE {
+            pool.idle.push(connection);
+        }
+        answer
+    }
+
+    fn enter(&self) -> (Place<'_>, Option<Connection>) {
+        let pool = self
+            .returned
+            .wait_while(self.pool(), |pool| pool.in_use >= MOST_OPEN);
+        let mut pool = pool.unwrap_or_else(PoisonError::into_inner);
+        pool.in_use += 1;
+        (Place(self), pool.idle.pop())
+    }
+
+    /// No change to the pool can be left half done by a panic.
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the places, given back also where a connection does not open or a query panics.
+struct Place<'a>(&'a Readers);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.pool().in_use -= 1;
+        self.0.returned.notify_one();
+    }
+}

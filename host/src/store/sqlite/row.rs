@@ -1,0 +1,72 @@
+//! How values of the domain stand in columns.
+
+use claudine_domain::{
+    batch::DocumentKey,
+    id::TaskId,
+    outcome::Outcome,
+    task::{State, Task},
+    time::Timestamp,
+};
+use rusqlite::Row;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{super::Status, fault::Fault};
+
+/// Statuses from here on are outcomes. The number also stands in an index of the schema.
+pub(super) const FIRST_OUTCOME: i64 = 10;
+
+/// The number of a status in the `status` column. Numbers are never given another meaning.
+pub(super) fn code(status: Status) -> i64 {
+    match status {
+        Status::Waiting => 0,
+        Status::Ready => 1,
+        Status::Running => 2,
+        Status::Done(Outcome::Succeeded) => FIRST_OUTCOME,
+        Status::Done(Outcome::Failed) => 11,
+        Status::Done(Outcome::TimedOut) => 12,
+        Status::Done(Outcome::Cancelled) => 13,
+        Status::Done(Outcome::Skipped) => 14,
+        Status::Done(Outcome::UpstreamFailed) => 15,
+        Status::Done(Outcome::Lost) => 16,
+    }
+}
+
+pub(super) fn finished_at(task: &Task) -> Option<i64> {
+    match task.state {
+        State::Done { at, .. } => Some(time(at)),
+        _ => None,
+    }
+}
+
+/// The columns of a document's key: task, kind, attempt.
+pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
+    match key {
+        DocumentKey::Spec(task) => (task, 0, 0),
+        DocumentKey::Outputs(attempt) => (attempt.task, 1, attempt.number),
+        DocumentKey::Checkpoint(attempt) => (attempt.task, 2, attempt.number),
+    }
+}
+
+/// SQLite's integers are signed. What is beyond them (a time in 292 million years, a limit without end) counts as the largest.
+pub(super) fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn time(at: Timestamp) -> i64 {
+    integer(at.0)
+}
+
+pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
+}
+
+/// Reads a column that `encode` wrote.
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    row: &Row<'_>,
+    column: usize,
+) -> Result<T, Fault> {
+    let body = row.get_ref(column)?.as_str();
+    let body = body.map_err(rusqlite::Error::from)?;
+    serde_json::from_str(body).map_err(|source| Fault::Body { what, source })
+}

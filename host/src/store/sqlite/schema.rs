@@ -1,0 +1,66 @@
+//! The numbered steps from an empty file to this version's schema.
+//!
+//! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store` has a database of every past one, and
+//! each must open. The number of steps taken is SQLite's `user_version`, and `application_id` tells our files from others.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fault::Fault;
+
+const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// "Clau".
+const APPLICATION_ID: i32 = 0x436c_6175;
+
+pub(super) const KNOWN: usize = STEPS.len();
+
+/// What a file is, by its header.
+struct Header {
+    application_id: i32,
+    version: usize,
+    tables: u32,
+}
+
+fn header(connection: &Connection) -> Result<Header, Fault> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    Ok(Header {
+        application_id: number("PRAGMA application_id")?,
+        version: usize::try_from(number("PRAGMA user_version")?).unwrap_or(usize::MAX),
+        tables: connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
+    })
+}
+
+/// Tells whether the file is ours and of a version this program knows, before anything is written to it.
+pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
+    let header = header(connection)?;
+    let is_new = header.version == 0 && header.tables == 0;
+    if !is_new && header.application_id != APPLICATION_ID {
+        return Err(Fault::NotOurs);
+    }
+    if header.version > KNOWN {
+        return Err(Fault::Newer {
+            found: u32::try_from(header.version).unwrap_or(u32::MAX),
+        });
+    }
+    Ok(())
+}
+
+/// Takes the steps that are missing, all in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+    if header(connection)?.version == KNOWN {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Looked at again under the lock: two programs may have opened the file at once.
+    let done = header(&transaction)?.version;
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(
+        None,
+        "user_version",
+        u32::try_from(KNOWN).unwrap_or(u32::MAX),
+    )?;
+    Ok(transaction.commit()?)
+}
