@@ -584,7 +584,7 @@ fn counts_and_environments() {
         let mut leader = Leader::of(store);
         leader.put(tasks());
         leader.put([asked(ready(40), |request| {
-            request.env_digest = "00".to_owned()
+            request.env_digest = "00".to_owned();
         })]);
         let mut expected = vec![
             (Status::Waiting, 1),

@@ -163,8 +163,8 @@ impl Status {
         match &task.state {
             State::Done { outcome, .. } => Self::Done(*outcome),
             State::Waiting { .. } => Self::Waiting,
-            State::Ready { .. } => Self::Ready,
-            State::Running {
+            State::Ready { .. }
+            | State::Running {
                 phase: Phase::Assigned,
                 ..
             } => Self::Ready,

@@ -68,7 +68,7 @@ pub(super) fn asked(mut task: Task, edit: impl FnOnce(&mut Request)) -> Task {
 
 pub(super) fn named(number: u64, name: &str) -> Task {
     asked(ready(number), |request| {
-        request.name = Some(name.to_owned())
+        request.name = Some(name.to_owned());
     })
 }
 

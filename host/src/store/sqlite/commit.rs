@@ -4,7 +4,7 @@ use claudine_domain::{
     account::Parked,
     batch::{Batch, DocumentKey},
     event::Event,
-    id::AccountKey,
+    id::{AccountKey, TaskId},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -88,7 +88,7 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
             row::finished_at(task),
             request.executor,
             request.name,
-            request.parent.map(|parent| parent.to_bytes()),
+            request.parent.map(TaskId::to_bytes),
             request
                 .idempotency
                 .as_ref()

@@ -27,7 +27,7 @@ const REMOTE: &[(u32, &str)] = &[
     (0x4750_4653, "gpfs"),
     (0x1983_0326, "beegfs"),
     (0x2003_0528, "orangefs"),
-    (0x013111a8, "ibrix"),
+    (0x0131_11a8, "ibrix"),
 ];
 
 /// FUSE filesystems whose bytes are on another machine, as `/proc/self/mountinfo` names their type after `fuse.`.
