@@ -1,0 +1,374 @@
+//! What a task of this executor says.
+
+use claudine_plugin_sdk::{Attributes, Class, Command, ExitStatus, Failure, Issue, Outcome, Task};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// The empty object is a task that succeeds at once, without a process.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Script {
+    /// What `validate` answers.
+    refuse: Option<String>,
+    pub(crate) steps: Vec<Step>,
+    /// How the attempt ends. Without it: as the last child did that was waited for, else well.
+    outcome: Option<End>,
+    /// The failure it ends with instead.
+    fail: Option<Fail>,
+    /// From this attempt on `outcome` and `fail` are not looked at.
+    succeed_from_attempt: Option<u32>,
+    /// Sleeps go on when a stop is asked for.
+    pub(crate) ignore_stop: bool,
+    /// Puts what the guest was given into the output `task`.
+    report: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    SleepMs(u64),
+    /// Prints the text, by a child.
+    Stdout(String),
+    Stderr(String),
+    Spawn(Spawn),
+    /// Reads what the child before has printed, through the guest; the output `read_bytes` counts it.
+    Read(Channel),
+    Progress(Progress),
+    Alive(bool),
+    /// Remembers that this step is done. The text is kept with it.
+    Checkpoint(String),
+    Log(String),
+    LogFlood(u32),
+    Trap(bool),
+    /// Only where the attempt was not resumed.
+    TrapOnce(bool),
+    Panic(String),
+    Spin(bool),
+    EatMemory(bool),
+    /// Waits for nothing, for ever, deaf to a stop.
+    Hang(bool),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Channel {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spawn {
+    argv: Vec<String>,
+    /// Without it the next step follows at once, and the child may outlive the attempt's call.
+    #[serde(default)]
+    pub(crate) wait: bool,
+    #[serde(default)]
+    stdin: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) data: Value,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct End {
+    /// `success`, which it is without one, or a reason class.
+    cause: Option<String>,
+    code: Option<i32>,
+    signal: Option<i32>,
+    summary: Option<String>,
+    outputs: Map<String, Value>,
+    retry_after_ms: Option<u64>,
+    metrics: Vec<(String, f64)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fail {
+    code: String,
+    message: String,
+    #[serde(default)]
+    retryable: bool,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+/// What a checkpoint holds.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Checkpoint {
+    pub(crate) next_step: usize,
+    pub(crate) note: String,
+}
+
+impl Checkpoint {
+    pub(crate) fn to_text(&self) -> String {
+        json!({ "next_step": self.next_step, "note": self.note }).to_string()
+    }
+}
+
+impl Step {
+    fn starts_a_child(&self) -> bool {
+        matches!(self, Self::Stdout(_) | Self::Stderr(_) | Self::Spawn(_))
+    }
+}
+
+impl Spawn {
+    pub(crate) fn command(&self) -> Command {
+        let (program, args) = self
+            .argv
+            .split_first()
+            .map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
+        let command = Command::new(program).args(args);
+        match &self.stdin {
+            Some(text) => command.stdin_bytes(text.as_str()),
+            None => command,
+        }
+    }
+}
+
+impl Script {
+    pub(crate) fn issues(&self) -> Vec<Issue> {
+        let mut issues: Vec<Issue> = self
+            .refuse
+            .iter()
+            .map(|message| Issue::new("/refuse", message))
+            .collect();
+        for (index, step) in self.steps.iter().enumerate() {
+            if matches!(step, Step::Spawn(spawn) if spawn.argv.is_empty()) {
+                issues.push(Issue::new(
+                    format!("/steps/{index}/spawn/argv"),
+                    "empty: the first element is the command",
+                ));
+            }
+        }
+        issues
+    }
+
+    /// How many children the steps before this one start.
+    pub(crate) fn children_before(&self, step: usize) -> usize {
+        self.steps
+            .iter()
+            .take(step)
+            .filter(|step| step.starts_a_child())
+            .count()
+    }
+
+    /// What the attempt ends with when all steps are done.
+    pub(crate) fn end(
+        &self,
+        task: &Task<Self>,
+        last_status: Option<ExitStatus>,
+        read_bytes: u64,
+    ) -> Result<Outcome, Failure> {
+        let scripted = self
+            .succeed_from_attempt
+            .is_none_or(|from| task.attempt < from);
+        if scripted && let Some(fail) = &self.fail {
+            return Err(fail.failure());
+        }
+        let mut outcome = match (&self.outcome, last_status) {
+            (Some(end), _) if scripted => end.outcome(),
+            (None, Some(status)) => status.into(),
+            _ => Outcome::success("did what the script says"),
+        };
+        if read_bytes > 0 {
+            outcome = outcome.output("read_bytes", read_bytes);
+        }
+        if self.report {
+            outcome = outcome.output("task", report(task));
+        }
+        Ok(outcome)
+    }
+}
+
+impl End {
+    fn outcome(&self) -> Outcome {
+        let mut outcome = match self.cause.as_deref() {
+            None | Some("success") => Outcome::success("as the script says"),
+            Some(cause) => Outcome::failed(Class::from(cause), "as the script says"),
+        };
+        if let Some(summary) = &self.summary {
+            outcome.summary.clone_from(summary);
+        }
+        outcome.code = self.code;
+        outcome.signal = self.signal;
+        outcome.outputs.clone_from(&self.outputs);
+        outcome.retry_after = self.retry_after_ms.map(Duration::from_millis);
+        outcome.metrics.clone_from(&self.metrics);
+        outcome
+    }
+}
+
+impl Fail {
+    fn failure(&self) -> Failure {
+        let mut failure = Failure::new(Class::from(self.code.as_str()), &self.message);
+        failure.retryable = self.retryable;
+        failure.retry_after = self.retry_after_ms.map(Duration::from_millis);
+        failure
+    }
+}
+
+/// What the guest was given, for tests of what it gets to see.
+fn report<S>(task: &Task<S>) -> Value {
+    let object = |attributes: &Attributes| -> Map<String, Value> {
+        attributes
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect()
+    };
+    json!({
+        "id": task.id,
+        "attempt": task.attempt,
+        "workspace": task.workspace,
+        "env": object(&task.env),
+        "labels": object(&task.labels),
+        "previous": task.previous.as_ref().map(|previous| json!({
+            "number": previous.number,
+            "outcome": previous.outcome,
+            "class": previous.class.as_str(),
+            "outputs": previous.outputs,
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use claudine_plugin_sdk::parse;
+
+    use super::*;
+
+    fn task(attempt: u32, script: &str) -> Task<Script> {
+        Task {
+            id: "task_1".to_owned(),
+            attempt,
+            spec: parse(script).unwrap(),
+            workspace: "/w".to_owned(),
+            env: Attributes::new(vec![("MOCK".to_owned(), "1".to_owned())]),
+            labels: Attributes::default(),
+            previous: None,
+        }
+    }
+
+    /// Expected: the cause, or the class of the failure.
+    fn check(
+        attempt: u32,
+        script: &str,
+        last: Option<ExitStatus>,
+        expected: Result<Option<Class>, Class>,
+    ) {
+        let task = task(attempt, script);
+        let end = task.spec.end(&task, last, 0);
+        let end = end
+            .map(|outcome| outcome.cause)
+            .map_err(|failure| failure.class);
+        assert_eq!(end, expected, "{script}");
+    }
+
+    #[test]
+    fn an_attempt_ends_as_the_script_says() {
+        let exit = |code| {
+            Some(ExitStatus {
+                code: Some(code),
+                ..ExitStatus::default()
+            })
+        };
+        check(1, "{}", None, Ok(None));
+        check(1, "{}", exit(3), Ok(Some(Class::Exit)));
+        check(1, "{}", exit(0), Ok(None));
+        check(1, r#"{"outcome": {}}"#, exit(3), Ok(None));
+        check(
+            1,
+            r#"{"outcome": {"cause": "rate_limit", "retry_after_ms": 1}}"#,
+            None,
+            Ok(Some(Class::RateLimit)),
+        );
+        check(
+            1,
+            r#"{"fail": {"code": "network", "message": "x"}}"#,
+            None,
+            Err(Class::Network),
+        );
+        let later = r#"{"fail": {"code": "network", "message": "x"}, "succeed_from_attempt": 3}"#;
+        check(2, later, None, Err(Class::Network));
+        check(3, later, None, Ok(None));
+    }
+
+    #[test]
+    fn an_end_is_kept_as_it_was_written() {
+        let task = task(
+            1,
+            r#"{"report": true, "outcome": {"cause": "exit", "code": 7, "summary": "no", "outputs": {"a": [1]}, "metrics": [["x_ms", 2.5]]}}"#,
+        );
+        let outcome = task.spec.end(&task, None, 9).unwrap();
+        assert_eq!((outcome.code, outcome.summary.as_str()), (Some(7), "no"));
+        assert_eq!(outcome.metrics, [("x_ms".to_owned(), 2.5)]);
+        assert_eq!(
+            (&outcome.outputs["a"], &outcome.outputs["read_bytes"]),
+            (&json!([1]), &json!(9))
+        );
+        assert_eq!(outcome.outputs["task"]["env"], json!({"MOCK": "1"}));
+    }
+
+    #[test]
+    fn the_nth_step_that_starts_a_child_owns_the_nth_child() {
+        let script: Script =
+            parse(r#"{"steps": [{"stdout": "a"}, {"sleep_ms": 1}, {"spawn": {"argv": ["x"]}}, {"stderr": "b"}, {"hang": true}]}"#).unwrap();
+        let counts: Vec<usize> = (0..=6).map(|step| script.children_before(step)).collect();
+        assert_eq!(counts, [0, 1, 1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn a_checkpoint_survives_its_text_form() {
+        let text = Checkpoint {
+            next_step: 4,
+            note: "half \"way\"".to_owned(),
+        }
+        .to_text();
+        let read: Checkpoint = parse(&text).unwrap();
+        assert_eq!((read.next_step, read.note.as_str()), (4, "half \"way\""));
+    }
+
+    #[test]
+    fn a_bad_script_is_refused_with_its_place() {
+        let issues = |script| {
+            parse::<Script>(script).map_or_else(|issue| vec![issue], |script| script.issues())
+        };
+        assert_eq!(issues("{}"), []);
+        assert_eq!(issues(r#"{"refuse": "no"}"#), [Issue::new("/refuse", "no")]);
+        let empty = r#"{"steps": [{"sleep_ms": 1}, {"spawn": {"argv": []}}]}"#;
+        assert_eq!(issues(empty)[0].path, "/steps/1/spawn/argv");
+        assert_eq!(
+            issues(r#"{"steps": [{"sleep_ms": -1}]}"#)[0].path,
+            "/steps/0/sleep_ms"
+        );
+        assert!(
+            issues(r#"{"steps": [{"dance": 1}]}"#)[0]
+                .message
+                .starts_with("unknown variant `dance`")
+        );
+    }
+
+    #[test]
+    fn the_schema_is_json() {
+        let schema: Value = parse(include_str!("schema.json")).unwrap();
+        let steps = &schema["properties"]["steps"]["items"]["properties"];
+        let message = parse::<Step>(r#"{"dance": 1}"#).unwrap_err().message;
+        for name in steps.as_object().unwrap().keys() {
+            assert!(message.contains(&format!("`{name}`")), "{name} is no step");
+        }
+        assert_eq!(
+            message.matches('`').count(),
+            2 * (steps.as_object().unwrap().len() + 1),
+            "{message}"
+        );
+    }
+}
