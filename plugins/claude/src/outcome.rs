@@ -107,7 +107,7 @@ fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
     let reason = verdict.terminal_reason.as_deref().unwrap_or_default();
     match (status, reason, transcript.api_fault.as_deref()) {
         (Some(429), ..) => Class::RateLimit,
-        (_, "api_error", _) if transcript.limit.is_some() => Class::RateLimit,
+        (None, "api_error", _) if transcript.limit.is_some() => Class::RateLimit,
         (_, "prompt_too_long" | "blocking_limit" | "image_error", _) => Class::Invalid,
         (_, "max_turns", _) => Class::MaxTurns,
         (_, "budget_exhausted", _) => Class::Budget,
@@ -240,6 +240,10 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         (
             "mcp_failed",
             (!transcript.mcp_failed.is_empty()).then(|| json!(transcript.mcp_failed)),
+        ),
+        (
+            "tools",
+            (!transcript.tools.is_empty()).then(|| json!(transcript.tools)),
         ),
         (
             "claude_code_version",
@@ -599,6 +603,7 @@ mod tests {
                 "resumed",
                 "session_id",
                 "terminal_reason",
+                "tools",
                 "total_cost_usd",
                 "usage",
             ]

@@ -43,20 +43,20 @@ impl Earlier {
 
 impl Start {
     pub(crate) fn of(task: &Task<Spec>) -> Self {
-        let named = task.spec.resume_session.clone();
         let earlier = task
             .previous
             .as_ref()
             .filter(|previous| is_infrastructure(&previous.class))
-            .map(|previous| {
-                Earlier::of(previous)
-                    .session_id
-                    .or_else(|| named.clone())
-                    .unwrap_or_else(|| session_id(&task.id, previous.number))
-            });
-        match (earlier, named) {
-            (Some(session_id), _) => Self::Again { session_id },
-            (None, Some(session_id)) => Self::Named { session_id },
+            .map(|previous| (Earlier::of(previous).session_id, previous.number));
+        match (&task.spec.resume_session, earlier) {
+            (Some(named), earlier) => Self::Named {
+                session_id: earlier
+                    .and_then(|(session_id, _)| session_id)
+                    .unwrap_or_else(|| named.clone()),
+            },
+            (None, Some((session_id, number))) => Self::Again {
+                session_id: session_id.unwrap_or_else(|| self::session_id(&task.id, number)),
+            },
             (None, None) => Self::fresh(task),
         }
     }
@@ -70,8 +70,8 @@ impl Start {
     /// The prompt, or a word to go on. Where the task names a session, the session cannot tell whether it has the prompt.
     pub(crate) fn input<'a>(&self, spec: &'a Spec) -> &'a str {
         match self {
-            Self::Again { .. } if spec.resume_session.is_none() => GO_ON,
-            Self::Again { .. } | Self::Fresh { .. } | Self::Named { .. } => &spec.prompt,
+            Self::Again { .. } => GO_ON,
+            Self::Fresh { .. } | Self::Named { .. } => &spec.prompt,
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
         check(
             named(),
             Some(("lost", "{}")),
-            Start::Again {
+            Start::Named {
                 session_id: SESSION.to_owned(),
             },
             "do it",

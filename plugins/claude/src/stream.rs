@@ -30,6 +30,8 @@ pub(crate) struct Init {
     pub(crate) model: Option<String>,
     pub(crate) claude_code_version: Option<String>,
     #[serde(default)]
+    pub(crate) tools: Vec<String>,
+    #[serde(default)]
     pub(crate) mcp_servers: Vec<McpServer>,
 }
 

@@ -12,11 +12,16 @@ use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
 /// Longer lines are passed over. The longest that matters is a result; tool results with files in them may be longer.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
+/// MCP servers bring any number of tools, and a checkpoint has its bound.
+const MOST_TOOLS: usize = 256;
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transcript {
     pub(crate) session_id: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) version: Option<String>,
+    /// What the agent may call at all, at most [`MOST_TOOLS`].
+    pub(crate) tools: Vec<String>,
     pub(crate) mcp_failed: Vec<String>,
     /// The kind of the last failure of the API.
     pub(crate) api_fault: Option<String>,
@@ -126,6 +131,8 @@ impl Transcript {
         self.session_id = Some(init.session_id);
         self.model = init.model;
         self.version = init.claude_code_version;
+        self.tools = init.tools;
+        self.tools.truncate(MOST_TOOLS);
         self.mcp_failed = init
             .mcp_servers
             .into_iter()
