@@ -17,22 +17,28 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// `data_dir` names the disk that counts.
-    pub(crate) fn new(data_dir: &Path) -> Self {
+    pub(crate) fn new(data_dir: &Path) -> std::io::Result<Self> {
         let kinds = RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing().with_cpu_usage())
+            .with_cpu(CpuRefreshKind::nothing().with_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
-        Self { system: System::new_with_specifics(kinds), data_dir: data_dir.to_owned() }
+        let system = System::new_with_specifics(kinds).map_err(std::io::Error::other)?;
+        Ok(Self {
+            system,
+            data_dir: data_dir.to_owned(),
+        })
     }
 
     pub(crate) fn read(&mut self) -> Reading {
         self.system.refresh_cpu_usage();
-        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        self.system
+            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let cores = self.cores();
         let (memory_total_bytes, memory_free_bytes) = self.memory();
         Reading {
             at: clock::monotonic_ms(),
             cores,
-            cores_in_use: f64::from(self.system.global_cpu_usage()) / 100.0 * self.system.cpus().len() as f64,
+            cores_in_use: f64::from(self.system.global_cpu_usage()) / 100.0
+                * self.system.cpus().len() as f64,
             memory_total_bytes,
             memory_free_bytes,
             disk_free_bytes: disk_free_bytes(&self.data_dir),
@@ -42,8 +48,7 @@ impl Sampler {
 
     /// The cores this process may use: what the scheduler allows, less what a cgroup's quota takes away.
     fn cores(&self) -> f64 {
-        let available = std::thread::available_parallelism().map_or(self.system.cpus().len(), usize::from);
-        available as f64
+        std::thread::available_parallelism().map_or(self.system.cpus().len(), usize::from) as f64
     }
 
     /// Total and free memory, of the cgroup where it is tighter than the machine.
@@ -70,11 +75,15 @@ fn memory_stall_percent() -> Option<f64> {
 
 fn parse_stall(text: &str) -> Option<f64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
-    some.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
+    some.split_whitespace()
+        .find_map(|word| word.strip_prefix("avg10="))?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -86,9 +95,12 @@ mod tests {
 
     #[test]
     fn a_reading_of_this_machine_is_plausible() {
-        let reading = Sampler::new(Path::new("/")).read();
+        let reading = Sampler::new(Path::new("/")).unwrap().read();
         assert!(reading.cores >= 1.0, "{reading:?}");
-        assert!(reading.memory_free_bytes <= reading.memory_total_bytes, "{reading:?}");
+        assert!(
+            reading.memory_free_bytes <= reading.memory_total_bytes,
+            "{reading:?}"
+        );
         assert!(reading.memory_total_bytes > 1 << 20, "{reading:?}");
     }
 }

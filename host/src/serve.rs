@@ -13,8 +13,8 @@ use claudine_domain::board::Bounds;
 use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
 
 use crate::{
-    app::{DownMode, Environments, Host, HostInfo, HostParts},
     api,
+    app::{DownMode, Environments, Host, HostInfo, HostParts},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     clock,
@@ -23,7 +23,10 @@ use crate::{
     layout::Layout,
     plugin::{self, Catalog},
     sample::{Sampler, disk_free_bytes},
-    store::{self, SqliteStore, Store, StoreError},
+    store::{
+        Store, StoreError,
+        sqlite::{SqliteStore, refuse_network_filesystem},
+    },
     supervise,
 };
 
@@ -34,7 +37,11 @@ const LAST_COMMANDS: std::time::Duration = std::time::Duration::from_millis(500)
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error("{what} {}: {source}", path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
     Taken { data_dir: PathBuf, pid: Option<u32> },
     #[error(transparent)]
@@ -47,6 +54,8 @@ pub(crate) enum ServeError {
     Engine(#[from] engine::StartError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
+    #[error("the machine cannot be read: {0}")]
+    Machine(io::Error),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
 }
@@ -56,10 +65,12 @@ impl ServeError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Taken { .. } => Some("`claudine down` ends it; --data-dir chooses another directory"),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the data directory must belong to this user and be writable; --data-dir chooses another one")
+            Self::Taken { .. } => {
+                Some("`claudine down` ends it; --data-dir chooses another directory")
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "the data directory must belong to this user and be writable; --data-dir chooses another one",
+            ),
             _ => None,
         }
     }
@@ -85,7 +96,7 @@ pub(crate) struct Claimed {
 pub(crate) fn claim(data_dir: &Path) -> Result<Claimed, ServeError> {
     let layout = Layout::new(data_dir);
     layout.create().map_err(io_error("cannot use", data_dir))?;
-    store::refuse_network_filesystem(data_dir)?;
+    refuse_network_filesystem(data_dir)?;
     let path = layout.lock();
     let lock = OpenOptions::new()
         .create(true)
@@ -95,23 +106,37 @@ pub(crate) fn claim(data_dir: &Path) -> Result<Claimed, ServeError> {
         .open(&path)
         .map_err(io_error("cannot open", &path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Claimed { layout, _lock: lock }),
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(ServeError::Taken { data_dir: data_dir.to_owned(), pid: pid_of(&layout) })
-        }
+        Ok(()) => Ok(Claimed {
+            layout,
+            _lock: lock,
+        }),
+        Err(fs::TryLockError::WouldBlock) => Err(ServeError::Taken {
+            data_dir: data_dir.to_owned(),
+            pid: pid_of(&layout),
+        }),
         Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
     }
 }
 
 fn pid_of(layout: &Layout) -> Option<u32> {
     let text = fs::read(layout.host_file()).ok()?;
-    serde_json::from_slice::<HostInfo>(&text).ok().map(|info| info.pid)
+    serde_json::from_slice::<HostInfo>(&text)
+        .ok()
+        .map(|info| info.pid)
 }
 
 /// Runs a host until it is asked to go down. `ready` is called once it answers.
-pub(crate) fn run(claimed: &Claimed, settings: Settings, ready: impl FnOnce(&HostInfo)) -> Result<(), ServeError> {
+pub(crate) fn run(
+    claimed: &Claimed,
+    settings: Settings,
+    ready: impl FnOnce(&HostInfo),
+) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).min(4))
+        .worker_threads(
+            std::thread::available_parallelism()
+                .map_or(2, usize::from)
+                .min(4),
+        )
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
@@ -121,14 +146,22 @@ pub(crate) fn run(claimed: &Claimed, settings: Settings, ready: impl FnOnce(&Hos
     result
 }
 
-async fn serve(layout: &Layout, settings: Settings, ready: impl FnOnce(&HostInfo)) -> Result<(), ServeError> {
+async fn serve(
+    layout: &Layout,
+    settings: Settings,
+    ready: impl FnOnce(&HostInfo),
+) -> Result<(), ServeError> {
     let started_at = clock::wall();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
-    let exe = std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
+    let exe =
+        std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
     let opened = supervise::open(supervise::Settings {
         dir: layout.supervisors(),
-        program: supervise::Program { path: exe.clone(), args: vec!["__supervise".into()] },
+        program: supervise::Program {
+            path: exe.clone(),
+            args: vec!["__supervise".into()],
+        },
         environment: config::whole_environment(),
         epoch: epoch.0,
     })
@@ -161,7 +194,7 @@ async fn serve(layout: &Layout, settings: Settings, ready: impl FnOnce(&HostInfo
             epoch,
             limits: settings.limits,
             bounds: Bounds::default(),
-            sampler: Sampler::new(layout.root()),
+            sampler: Sampler::new(layout.root()).map_err(ServeError::Machine)?,
             ballast: Ballast::open(layout.ballast(), disk_free_bytes(layout.root())),
         },
         inbox,
@@ -222,11 +255,16 @@ fn remove(path: &Path) {
 }
 
 fn open_plugins(layout: &Layout, settings: &Settings, exe: &Path) -> Result<Catalog, ServeError> {
-    let configs: BTreeMap<String, String> =
-        settings.plugins.iter().map(|(name, table)| (name.clone(), table.to_string())).collect();
+    let configs: BTreeMap<String, String> = settings
+        .plugins
+        .iter()
+        .map(|(name, table)| (name.clone(), table.to_string()))
+        .collect();
     let places = plugin::Places {
         data_dir: layout.root().to_owned(),
-        compiler: plugin::Compiler::Process { exe: exe.to_owned() },
+        compiler: plugin::Compiler::Process {
+            exe: exe.to_owned(),
+        },
         configs,
     };
     Ok(Catalog::open(places, plugin::BUILTINS)?)
@@ -235,7 +273,9 @@ fn open_plugins(layout: &Layout, settings: &Settings, exe: &Path) -> Result<Cata
 /// What an earlier host left of its socket goes: this one holds the lock.
 fn listen(layout: &Layout) -> Result<UnixListener, ServeError> {
     let path = layout.socket();
-    layout.create_socket_dir().map_err(io_error("cannot use the directory of", &path))?;
+    layout
+        .create_socket_dir()
+        .map_err(io_error("cannot use the directory of", &path))?;
     remove(&path);
     let listener = UnixListener::bind(&path).map_err(io_error("cannot listen on", &path))?;
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
@@ -247,7 +287,12 @@ fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
     let fresh = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
         serde_json::to_writer(&mut file, info)?;
         file.write_all(b"\n")?;
         fs::rename(&fresh, &path)
@@ -258,7 +303,10 @@ fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
 /// A request to go down, or a signal: TERM and INT leave attempts running, as `down` does.
 async fn until_down(host: &Host) -> Result<DownMode, ServeError> {
     let signal = |kind| tokio::signal::unix::signal(kind).map_err(ServeError::Signals);
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let mut hangup = signal(SignalKind::hangup())?;
     let mut asked = host.going_down();
     loop {

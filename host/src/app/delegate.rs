@@ -20,7 +20,7 @@ use crate::{
     clock,
     config::ATTEMPT,
     digest,
-    plugin::{Executor, Manifest},
+    plugin::{Executor, Manifest, ManifestClass, PluginError},
     random,
 };
 
@@ -35,10 +35,19 @@ impl Host {
         check(&request)?;
         ceiling(&request, &self.settings.mcp)?;
         let executor = self.executor(&request.executor)?;
-        let parent = request.environment.base.get(ATTEMPT).and_then(|marker| marker.parse::<AttemptId>().ok());
+        let parent = request
+            .environment
+            .base
+            .get(ATTEMPT)
+            .and_then(|marker| marker.parse::<AttemptId>().ok());
         let digest = idempotency(&request);
-        let Delegate { environment, spec, .. } = &request;
-        let kept = self.environments.keep(environment.clone()).map_err(cannot_keep)?;
+        let Delegate {
+            environment, spec, ..
+        } = &request;
+        let kept = self
+            .environments
+            .keep(environment.clone())
+            .map_err(cannot_keep)?;
         let spec = spec.get();
         validate(&executor, spec, &kept.variables).await?;
         let id = TaskId::new(clock::wall().0, random::bits_128());
@@ -52,10 +61,18 @@ impl Host {
             parent: parent.map(|attempt| attempt.task),
             depth: 0,
             detached: request.detached,
-            timeout: request.timeout_ms.map(std::time::Duration::from_millis).or(self.settings.task_timeout),
-            idle_timeout: request.idle_timeout_ms.map(std::time::Duration::from_millis).or(manifest.idle_timeout),
+            timeout: request
+                .timeout_ms
+                .map(std::time::Duration::from_millis)
+                .or(self.settings.task_timeout),
+            idle_timeout: request
+                .idle_timeout_ms
+                .map(std::time::Duration::from_millis)
+                .or(manifest.idle_timeout),
             start_timeout: manifest.start_timeout,
-            max_output_bytes: request.max_output_bytes.unwrap_or(self.settings.max_output_bytes),
+            max_output_bytes: request
+                .max_output_bytes
+                .unwrap_or(self.settings.max_output_bytes),
             env_digest: kept.digest,
             account,
             serial_start,
@@ -67,24 +84,51 @@ impl Host {
             labels: request.labels,
             group: request.group,
         };
-        let submission = Submission { id, request: domain, spec };
-        match self.engine.command(Input::Submit(Box::new(submission))).await? {
-            Answer::Accepted { task, existing } => Ok(Delegated { id: task.to_string(), existing }),
-            other => Err(AppError::new(ErrorKind::Internal, format!("a submission was answered {other:?}"))),
+        let submission = Submission {
+            id,
+            request: domain,
+            spec,
+        };
+        match self
+            .engine
+            .command(Input::Submit(Box::new(submission)))
+            .await?
+        {
+            Answer::Accepted { task, existing } => Ok(Delegated {
+                id: task.to_string(),
+                existing,
+            }),
+            other => Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a submission was answered {other:?}"),
+            )),
         }
     }
 
     fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
-        self.plugins.executor(name).ok_or_else(|| {
-            let names = self.plugins.executor_names();
-            let shown: String = name.chars().take(80).collect();
-            let error = AppError::new(ErrorKind::NotFound, format!("there is no executor `{shown}`"));
-            if names.is_empty() {
-                error.hint("this binary was built without plugins: build it with `cargo xtask build`")
-            } else {
-                error.hint(format!("there are: {}", names.join(", ")))
+        match self.plugins.executor(name) {
+            Ok(executor) => Ok(executor.clone()),
+            Err(PluginError::Unknown { .. }) => {
+                let names = self.plugins.executor_names();
+                let shown: String = name.chars().take(80).collect();
+                let error = AppError::new(
+                    ErrorKind::NotFound,
+                    format!("there is no executor `{shown}`"),
+                );
+                Err(if names.is_empty() {
+                    error.hint(
+                        "this binary was built without plugins: build it with `cargo xtask build`",
+                    )
+                } else {
+                    error.hint(format!("there are: {}", names.join(", ")))
+                })
             }
-        })
+            Err(error) => Err(AppError::new(
+                ErrorKind::Unavailable,
+                format!("executor `{name}` cannot be used: {error}"),
+            )
+            .hint(format!("`claudine plugin inspect {name}` says more"))),
+        }
     }
 }
 
@@ -93,15 +137,31 @@ fn cannot_keep(error: std::io::Error) -> AppError {
         std::io::ErrorKind::StorageFull => ErrorKind::StoreFull,
         _ => ErrorKind::Unavailable,
     };
-    AppError::new(kind, format!("the task's environment cannot be kept: {error}"))
+    AppError::new(
+        kind,
+        format!("the task's environment cannot be kept: {error}"),
+    )
 }
 
 /// Asks the executor whether it would take the document.
-async fn validate(executor: &Executor, spec: &str, variables: &BTreeMap<String, String>) -> Result<(), AppError> {
+async fn validate(
+    executor: &Executor,
+    spec: &str,
+    variables: &BTreeMap<String, String>,
+) -> Result<(), AppError> {
     let env = visible(executor.manifest(), variables);
-    let issues = executor.validate(&spec.to_owned(), &env).await.map_err(|error| {
-        AppError::new(ErrorKind::Unavailable, format!("executor `{}` cannot be asked: {error}", executor.manifest().name))
-    })?;
+    let issues = executor
+        .validate(&spec.to_owned(), &env)
+        .await
+        .map_err(|error| {
+            AppError::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "executor `{}` cannot be asked: {error}",
+                    executor.manifest().name
+                ),
+            )
+        })?;
     if issues.is_empty() {
         return Ok(());
     }
@@ -116,52 +176,89 @@ async fn validate(executor: &Executor, spec: &str, variables: &BTreeMap<String, 
 }
 
 /// Those variables that the manifest names, and the effective user where it asks.
-pub(crate) fn visible(manifest: &Manifest, variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(crate) fn visible(
+    manifest: &Manifest,
+    variables: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let read = manifest.reads_env.iter().filter_map(|name| {
         if name == UID {
-            return Some((name.clone(), rustix::process::geteuid().as_raw().to_string()));
+            return Some((
+                name.clone(),
+                rustix::process::geteuid().as_raw().to_string(),
+            ));
         }
-        variables.get(name).map(|value| (name.clone(), value.clone()))
+        variables
+            .get(name)
+            .map(|value| (name.clone(), value.clone()))
     });
     read.collect()
 }
 
 fn class_of(manifest: &Manifest) -> Class {
     match manifest.class {
-        crate::plugin::ManifestClass::Agent => Class::Agent,
-        crate::plugin::ManifestClass::Command => Class::Command,
+        ManifestClass::Agent => Class::Agent,
+        ManifestClass::Command => Class::Command,
     }
 }
 
 fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
     let rungs = manifest.stop.iter();
-    rungs.map(|rung| Rung { signal: rung.signal.to_string(), wait_ms: rung.wait_ms }).collect()
+    rungs
+        .map(|rung| Rung {
+            signal: rung.signal.to_string(),
+            wait_ms: claudine_domain::time::millis(rung.wait),
+        })
+        .collect()
 }
 
 /// The account of a task, and the key under which starts of its configuration directory are one at a time.
-fn account_of(manifest: &Manifest, variables: &BTreeMap<String, String>) -> (Option<AccountKey>, Option<String>) {
-    let Some(account) = &manifest.account else { return (None, None) };
-    let directory = variables.get(&account.directory_variable).filter(|value| !value.is_empty()).cloned().unwrap_or_else(|| {
-        match account.default_directory.strip_prefix("~/") {
-            Some(rest) => format!("{}/{rest}", variables.get("HOME").map_or("", String::as_str)),
+fn account_of(
+    manifest: &Manifest,
+    variables: &BTreeMap<String, String>,
+) -> (Option<AccountKey>, Option<String>) {
+    let Some(account) = &manifest.account else {
+        return (None, None);
+    };
+    let directory = variables
+        .get(&account.directory_variable)
+        .filter(|value| !value.is_empty())
+        .cloned()
+        .unwrap_or_else(|| match account.default_directory.strip_prefix("~/") {
+            Some(rest) => format!(
+                "{}/{rest}",
+                variables.get("HOME").map_or("", String::as_str)
+            ),
             None => account.default_directory.clone(),
-        }
-    });
+        });
     let credentials: Vec<&[u8]> = account
-        .credential_variables
+        .credentials
         .iter()
-        .map(|name| variables.get(name).map_or(&[] as &[u8], |value| value.as_bytes()))
+        .map(|name| {
+            variables
+                .get(name)
+                .map_or(&[] as &[u8], |value| value.as_bytes())
+        })
         .collect();
     let digest = digest::hex_of_pieces(&credentials);
-    let key = format!("{}:{directory}:{}", manifest.name, digest.get(..16).unwrap_or(&digest));
-    let serial = manifest.serial_start.then(|| format!("{}:{directory}", manifest.name));
+    let key = format!(
+        "{}:{directory}:{}",
+        manifest.name,
+        digest.get(..16).unwrap_or(&digest)
+    );
+    let serial = manifest
+        .serial_start
+        .then(|| format!("{}:{directory}", manifest.name));
     (Some(AccountKey(key)), serial)
 }
 
 /// Under one key the same request answers with the first task; what is compared is what the person asked, not the environment around it.
 fn idempotency(request: &Delegate) -> Option<Idempotency> {
     let key = request.idempotency_key.clone()?;
-    let labels: Vec<String> = request.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels: Vec<String> = request
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let payload_digest = digest::hex_of_pieces(&[
         request.executor.as_bytes(),
         request.spec.get().as_bytes(),
@@ -169,7 +266,10 @@ fn idempotency(request: &Delegate) -> Option<Idempotency> {
         request.working_directory.as_os_str().as_encoded_bytes(),
         labels.join("\n").as_bytes(),
     ]);
-    Some(Idempotency { key, payload_digest })
+    Some(Idempotency {
+        key,
+        payload_digest,
+    })
 }
 
 /// The first line of what was asked, short and without control characters.
@@ -181,11 +281,23 @@ fn summary(spec: &str) -> String {
         argv: Option<Vec<String>>,
     }
     let known = serde_json::from_str::<Known>(spec).ok();
-    let text = known.and_then(|known| known.prompt.or(known.script).or_else(|| known.argv.map(|argv| command_line(&argv))));
+    let text = known.and_then(|known| {
+        known
+            .prompt
+            .or(known.script)
+            .or_else(|| known.argv.map(|argv| command_line(&argv)))
+    });
     let text = text.unwrap_or_else(|| spec.to_owned());
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
-    let mut short: String =
-        line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SUMMARY_CHARS).collect();
+    let line = text
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("")
+        .trim();
+    let mut short: String = line
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(SUMMARY_CHARS)
+        .collect();
     if line.chars().count() > SUMMARY_CHARS || text.trim().lines().count() > 1 {
         short.push('…');
     }
@@ -195,8 +307,15 @@ fn summary(spec: &str) -> String {
 /// An argv as a person would type it.
 fn command_line(argv: &[String]) -> String {
     let quoted = argv.iter().map(|word| {
-        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        let plain = !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
+        if plain {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -208,9 +327,15 @@ mod tests {
     #[test]
     fn lists_show_the_start_of_what_was_asked() {
         let check = |spec: &str, expected: &str| assert_eq!(summary(spec), expected, "{spec}");
-        check(r#"{"prompt": "\n  fix the tests\nthen stop"}"#, "fix the tests…");
+        check(
+            r#"{"prompt": "\n  fix the tests\nthen stop"}"#,
+            "fix the tests…",
+        );
         check(r#"{"script": "make"}"#, "make");
-        check(r#"{"argv": ["echo", "two words", "it's", ""]}"#, r"echo 'two words' 'it'\''s' ''");
+        check(
+            r#"{"argv": ["echo", "two words", "it's", ""]}"#,
+            r"echo 'two words' 'it'\''s' ''",
+        );
         check(r#"{"script": "a\u001b[2Jb"}"#, "a [2Jb");
         check(r#"{"steps": []}"#, r#"{"steps": []}"#);
         let long = format!(r#"{{"prompt": "{}"}}"#, "x".repeat(500));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock,
-    supervise::log::{Begin, Channel, LogReader, LogWatch, Piece, gap_text},
+    supervise::log::{Begin, Channel, LogReader, Piece, gap_text},
 };
 
 /// Pieces that are read ahead of a slow client.
@@ -51,7 +51,10 @@ impl Host {
     ) -> Result<LogStream, AppError> {
         let channel = channel_of(query.stream.as_deref())?;
         if query.tail.is_some() && query.offset.is_some() {
-            return Err(AppError::new(ErrorKind::Invalid, "a tail and an offset exclude each other"));
+            return Err(AppError::new(
+                ErrorKind::Invalid,
+                "a tail and an offset exclude each other",
+            ));
         }
         let id = self.resolve(reference).await?;
         let attempt = self.attempt_of(id, reference, query.attempt).await?;
@@ -68,15 +71,21 @@ impl Host {
     }
 
     /// Which attempt is meant: the given one, else the last that began; before the first there is nothing to read yet.
-    async fn attempt_of(&self, id: TaskId, reference: &TaskRef, number: Option<u32>) -> Result<u32, AppError> {
+    async fn attempt_of(
+        &self,
+        id: TaskId,
+        reference: &TaskRef,
+        number: Option<u32>,
+    ) -> Result<u32, AppError> {
         let task = self.task(id, reference).await?;
         let last = task.attempts.last().map_or(1, |attempt| attempt.number);
         match number {
             None => Ok(last),
             Some(number) if (1..=last).contains(&number) => Ok(number),
-            Some(number) => {
-                Err(AppError::new(ErrorKind::NotFound, format!("task {id} has no attempt {number}; its last is {last}")))
-            }
+            Some(number) => Err(AppError::new(
+                ErrorKind::NotFound,
+                format!("task {id} has no attempt {number}; its last is {last}"),
+            )),
         }
     }
 
@@ -91,7 +100,11 @@ impl Host {
         let attempt = AttemptId { task: id, number };
         let path = self.layout.log(attempt);
         let mut finished = self.engine.finished();
-        let grown = if query.follow { Some(self.watch.subscribe(&path)) } else { None };
+        let grown = if query.follow {
+            Some(self.watch.subscribe(&path))
+        } else {
+            None
+        };
         let mut reader = LogReader::new(&path);
         if let Some(channel) = channel {
             reader = reader.channel(channel);
@@ -125,13 +138,22 @@ impl Host {
     }
 
     async fn has_ended(&self, attempt: AttemptId) -> Result<bool, AppError> {
-        let Some(task) = self.read(move |store| store.task(attempt.task)).await? else { return Ok(true) };
-        let this = task.attempts.iter().find(|one| one.number == attempt.number);
+        let Some(task) = self.read(move |store| store.task(attempt.task)).await? else {
+            return Ok(true);
+        };
+        let this = task
+            .attempts
+            .iter()
+            .find(|one| one.number == attempt.number);
         Ok(task.is_done() || this.is_some_and(|attempt| attempt.ended.is_some()))
     }
 
     /// The last lines of each stream, and how many there are.
-    pub(crate) async fn log_lines(&self, reference: &TaskRef, tail: u64) -> Result<LogLines, AppError> {
+    pub(crate) async fn log_lines(
+        &self,
+        reference: &TaskRef,
+        tail: u64,
+    ) -> Result<LogLines, AppError> {
         let id = self.resolve(reference).await?;
         let number = self.attempt_of(id, reference, None).await?;
         let path = self.layout.log(AttemptId { task: id, number });
@@ -162,11 +184,20 @@ impl Host {
     }
 
     /// The end of what an attempt wrote to stdout, as text; and whether there is more before it.
-    pub(super) async fn last_stdout(&self, attempt: AttemptId, most: u64) -> Result<(String, bool), AppError> {
+    pub(super) async fn last_stdout(
+        &self,
+        attempt: AttemptId,
+        most: u64,
+    ) -> Result<(String, bool), AppError> {
         let path = self.layout.log(attempt);
         blocking(move || {
-            let tail = LogReader::new(&path).channel(Channel::Stdout).tail(usize::try_from(most).unwrap_or(usize::MAX))?;
-            Ok((String::from_utf8_lossy(&tail.bytes).into_owned(), tail.truncated))
+            let tail = LogReader::new(&path)
+                .channel(Channel::Stdout)
+                .tail(usize::try_from(most).unwrap_or(usize::MAX))?;
+            Ok((
+                String::from_utf8_lossy(&tail.bytes).into_owned(),
+                tail.truncated,
+            ))
         })
         .await
     }
@@ -177,12 +208,18 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, AppError> {
     match tokio::task::spawn_blocking(read).await {
         Ok(result) => result.map_err(|error| unreadable(&error)),
-        Err(panic) => Err(AppError::new(ErrorKind::Internal, format!("reading a log failed: {panic}"))),
+        Err(panic) => Err(AppError::new(
+            ErrorKind::Internal,
+            format!("reading a log failed: {panic}"),
+        )),
     }
 }
 
 fn unreadable(error: &std::io::Error) -> AppError {
-    AppError::new(ErrorKind::Internal, format!("the output cannot be read: {error}"))
+    AppError::new(
+        ErrorKind::Internal,
+        format!("the output cannot be read: {error}"),
+    )
 }
 
 fn channel_of(stream: Option<&str>) -> Result<Option<Channel>, AppError> {
@@ -192,7 +229,10 @@ fn channel_of(stream: Option<&str>) -> Result<Option<Channel>, AppError> {
         Some("stderr") => Ok(Some(Channel::Stderr)),
         Some(other) => {
             let shown: String = other.chars().take(40).collect();
-            Err(AppError::new(ErrorKind::Invalid, format!("stream `{shown}` is neither stdout nor stderr")))
+            Err(AppError::new(
+                ErrorKind::Invalid,
+                format!("stream `{shown}` is neither stdout nor stderr"),
+            ))
         }
     }
 }
@@ -200,9 +240,20 @@ fn channel_of(stream: Option<&str>) -> Result<Option<Channel>, AppError> {
 /// A gap is shown as a line of its own.
 fn chunk(piece: Piece) -> LogChunk {
     match piece {
-        Piece::Bytes { offset, channel, bytes, .. } => LogChunk { channel, offset, bytes },
-        Piece::Gap { offset, bytes } => {
-            LogChunk { channel: Channel::Stdout, offset, bytes: format!("\n{}\n", gap_text(bytes)).into_bytes() }
-        }
+        Piece::Bytes {
+            offset,
+            channel,
+            bytes,
+            ..
+        } => LogChunk {
+            channel,
+            offset,
+            bytes,
+        },
+        Piece::Gap { offset, bytes } => LogChunk {
+            channel: Channel::Stdout,
+            offset,
+            bytes: format!("\n{}\n", gap_text(bytes)).into_bytes(),
+        },
     }
 }

@@ -3,19 +3,100 @@
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    view::{PluginDetail, PluginView},
+    view::{PermissionView, PluginDetail, PluginView},
 };
+use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
 
 impl Host {
-    /// All plugins; `refresh` looks at the machine again.
+    /// All plugins; with `refresh` each looks at the machine again.
     pub(crate) async fn plugins(&self, refresh: bool) -> Vec<PluginView> {
-        self.plugins.list(refresh).await
+        self.plugins
+            .list(refresh)
+            .await
+            .iter()
+            .map(listed)
+            .collect()
     }
 
     pub(crate) async fn plugin(&self, name: &str) -> Result<PluginDetail, AppError> {
-        self.plugins.inspect(name).await.ok_or_else(|| {
-            AppError::new(ErrorKind::NotFound, format!("there is no plugin `{name}`"))
+        let inspection = self.plugins.inspect(name).await.ok_or_else(|| {
+            let shown: String = name.chars().take(80).collect();
+            AppError::new(ErrorKind::NotFound, format!("there is no plugin `{shown}`"))
                 .hint("`claudine plugin list` shows the plugins there are")
-        })
+        })?;
+        Ok(detail(&inspection))
+    }
+}
+
+fn listed(listing: &Listing) -> PluginView {
+    let (health, message) = match &listing.status {
+        Status::Looked(Health { state, message, .. }) => (state.to_string(), message.clone()),
+        Status::Broken(error) => ("broken".to_owned(), error.to_string()),
+    };
+    let shipped = listing.shipped.as_ref();
+    let manifest = shipped.map(|shipped| &shipped.manifest);
+    PluginView {
+        name: listing.name.clone(),
+        kind: "executor".to_owned(),
+        version: manifest.map_or_else(String::new, |manifest| manifest.version.to_string()),
+        summary: manifest.map_or_else(String::new, |manifest| manifest.summary.clone()),
+        origin: listing.origin.to_string(),
+        digest: shipped.map_or_else(String::new, |shipped| shipped.grant.digest.clone()),
+        health,
+        message,
+    }
+}
+
+fn detail(inspection: &Inspection) -> PluginDetail {
+    let Inspection { listing, component } = inspection;
+    let mut plugin = listed(listing);
+    let (imports, task_schema) = match component {
+        Ok(facts) => {
+            for issue in &facts.config_issues {
+                plugin.health = HealthState::Unhealthy.to_string();
+                plugin.message = format!(
+                    "{}; configuration {}: {}",
+                    plugin.message, issue.path, issue.message
+                );
+            }
+            (
+                facts.imports.clone(),
+                serde_json::from_str(&facts.task_schema).unwrap_or_default(),
+            )
+        }
+        Err(error) => {
+            "broken".clone_into(&mut plugin.health);
+            plugin.message = error.to_string();
+            (Vec::new(), serde_json::Value::Null)
+        }
+    };
+    let shipped = listing.shipped.as_ref();
+    let process = shipped.and_then(|shipped| shipped.manifest.permissions.process.as_ref());
+    let permission = |command: String| PermissionView {
+        kind: "process".to_owned(),
+        worth: worth(&command).to_owned(),
+        scope: command,
+        why: process.map_or_else(String::new, |process| process.why.clone()),
+    };
+    let asked = process.iter().flat_map(|process| &process.commands);
+    let granted = shipped.iter().flat_map(|shipped| &shipped.grant.process);
+    PluginDetail {
+        asks: asked.map(ToString::to_string).map(permission).collect(),
+        grants: granted.map(ToString::to_string).map(permission).collect(),
+        attributes: match &listing.status {
+            Status::Looked(health) => health.attributes.iter().cloned().collect(),
+            Status::Broken(_) => std::collections::BTreeMap::new(),
+        },
+        plugin,
+        imports,
+        task_schema,
+    }
+}
+
+/// What a grant is worth, said plainly.
+fn worth(command: &str) -> &'static str {
+    match command {
+        "*" => "as much as the user who runs the host: it may start any command",
+        _ => "as much as the command it starts: an agent or a shell can do whatever the user can",
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn ending(
 ) -> Ending {
     let usage = usage(state, wall_ms);
     let stopped = stopped(state);
-    let lost = state.children.iter().any(|child| *child == ChildState::Lost);
+    let lost = state
+        .children
+        .iter()
+        .any(|child| *child == ChildState::Lost);
     match result {
         Ok(outcome) => Ending {
             cause: cause(&outcome.cause),
@@ -33,15 +36,25 @@ pub(super) fn ending(
             signal: outcome.signal,
             usage,
             cost_micro_usd: cost_micro_usd(&outcome.outputs),
-            outputs: Some(outcome.outputs.into_bytes().into()).filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
+            outputs: Some(outcome.outputs.into_bytes().into())
+                .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
             retry_after: outcome.retry_after,
             stopped,
             never_received: false,
         },
         Err(end) => {
-            let Failure { code, message, retry_after, .. } = end.failure(executor);
+            let Failure {
+                code,
+                message,
+                retry_after,
+                ..
+            } = end.failure(executor);
             // A guest that cannot tell what became of its children says so in its own words; that they were lost is known here.
-            let class = if lost { ReasonClass::Lost } else { ReasonClass::from_plugin(&code) };
+            let class = if lost {
+                ReasonClass::Lost
+            } else {
+                ReasonClass::from_plugin(&code)
+            };
             let exit = state.children.iter().find_map(|child| match child {
                 ChildState::Exited(exit) => Some(exit),
                 _ => None,
@@ -84,7 +97,9 @@ fn stopped(state: &State) -> Option<StopWhy> {
         _ => None,
     });
     match asked? {
-        supervise::StopWhy::Cancelled | supervise::StopWhy::Shutdown => Some(StopWhy::Cancelled { reason: None }),
+        supervise::StopWhy::Cancelled | supervise::StopWhy::Shutdown => {
+            Some(StopWhy::Cancelled { reason: None })
+        }
         supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
         supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
         // What the executor left behind was cleared away after it had answered.
@@ -97,11 +112,17 @@ fn usage(state: &State, wall_ms: u64) -> Usage {
         ChildState::Exited(exit) => Some(exit.usage),
         _ => None,
     });
-    exits.fold(Usage { wall_ms, ..Usage::default() }, |sum, one| Usage {
-        wall_ms: sum.wall_ms,
-        cpu_ms: Some(sum.cpu_ms.unwrap_or(0).saturating_add(one.cpu_ms)),
-        peak_rss_bytes: sum.peak_rss_bytes.max(Some(one.peak_rss_bytes)),
-    })
+    exits.fold(
+        Usage {
+            wall_ms,
+            ..Usage::default()
+        },
+        |sum, one| Usage {
+            wall_ms: sum.wall_ms,
+            cpu_ms: Some(sum.cpu_ms.unwrap_or(0).saturating_add(one.cpu_ms)),
+            peak_rss_bytes: sum.peak_rss_bytes.max(Some(one.peak_rss_bytes)),
+        },
+    )
 }
 
 /// `cost_usd` of the outputs, where it is there and makes sense.
@@ -112,7 +133,11 @@ fn cost_micro_usd(outputs: &str) -> Option<u64> {
     }
     let usd = serde_json::from_str::<Cost>(outputs).ok()?.cost_usd?;
     // A float to integer cast saturates, and what is negative or no number was sorted out.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite and not negative")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be finite and not negative"
+    )]
     (usd.is_finite() && usd >= 0.0).then(|| (usd * MICRO).round() as u64)
 }
 
@@ -122,7 +147,9 @@ mod tests {
 
     #[test]
     fn costs_are_read_from_the_outputs() {
-        let check = |outputs: &str, expected: Option<u64>| assert_eq!(cost_micro_usd(outputs), expected, "{outputs}");
+        let check = |outputs: &str, expected: Option<u64>| {
+            assert_eq!(cost_micro_usd(outputs), expected, "{outputs}")
+        };
         check(r#"{"cost_usd": 0.000188}"#, Some(188));
         check(r#"{"cost_usd": 0}"#, Some(0));
         check(r#"{"cost_usd": -1}"#, None);

@@ -17,8 +17,8 @@ use crate::{
     engine::ReportSender,
     layout::Layout,
     plugin::{
-        AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, LogLevel, Manifest, OutputReader, Signal,
-        SpawnSpec, Stdin, Usage,
+        AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, LogLevel,
+        Manifest, OutputReader, Signal, SpawnSpec, Stdin, Usage,
     },
     supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
 };
@@ -37,7 +37,12 @@ pub(super) struct GuestHost {
 }
 
 impl GuestHost {
-    pub(super) fn new(runner: &Runner, task: Arc<Task>, live: Arc<Live>, manifest: &Manifest) -> Self {
+    pub(super) fn new(
+        runner: &Runner,
+        task: Arc<Task>,
+        live: Arc<Live>,
+        manifest: &Manifest,
+    ) -> Self {
         Self {
             task,
             live,
@@ -56,7 +61,10 @@ impl GuestHost {
     }
 
     fn mark_alive(&self) {
-        if self.live.change(|state| !std::mem::replace(&mut state.alive, true)) {
+        if self
+            .live
+            .change(|state| !std::mem::replace(&mut state.alive, true))
+        {
             self.tell(Report::Alive);
         }
     }
@@ -67,28 +75,51 @@ impl GuestHost {
             state.children.len() - 1
         });
         if index >= CHILDREN_MAX {
-            return Err(self.give_up(index, "resource", format!("an attempt starts at most {CHILDREN_MAX} children")));
+            return Err(self.give_up(
+                index,
+                "resource",
+                format!("an attempt starts at most {CHILDREN_MAX} children"),
+            ));
         }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let child = self.live.child(index);
         let stdin = match self.input(index, spec.stdin).await {
             Ok(stdin) => stdin,
-            Err(failure) => return Err(self.give_up(usize::from(index), &failure.code, failure.message)),
+            Err(failure) => {
+                return Err(self.give_up(usize::from(index), &failure.code, failure.message));
+            }
         };
-        let start = self.start_child(child.clone(), spec.command, spec.args, spec.cwd, spec.env, spec.env_remove, stdin);
+        let start = self.start_child(
+            child.clone(),
+            spec.command,
+            spec.args,
+            spec.cwd,
+            spec.env,
+            spec.env_remove,
+            stdin,
+        );
         if let Err(error) = self.supervisors.start(start) {
             return Err(self.give_up(usize::from(index), "resource", error.to_string()));
         }
-        let heard = self.live.until(|state| match state.children.get(usize::from(index)) {
-            None | Some(ChildState::Sent) => None,
-            Some(other) => Some(other.clone()),
-        });
+        let heard = self
+            .live
+            .until(|state| match state.children.get(usize::from(index)) {
+                None | Some(ChildState::Sent) => None,
+                Some(other) => Some(other.clone()),
+            });
         match heard.await {
-            ChildState::NotStarted { class, message } => Err(Failure::new(class_word(class), message)),
-            ChildState::Lost => Err(Failure::new("lost", "the supervisor died while the child was started")),
+            ChildState::NotStarted { class, message } => {
+                Err(Failure::new(class_word(class), message))
+            }
+            ChildState::Lost => Err(Failure::new(
+                "lost",
+                "the supervisor died while the child was started",
+            )),
             ChildState::Sent | ChildState::Running(_) | ChildState::Exited(_) => {
                 let leader = self.live.look(super::live::State::leader);
-                self.reports.send(self.live.id, Report::Started { leader }).await;
+                self.reports
+                    .send(self.live.id, Report::Started { leader })
+                    .await;
                 if !self.tells_alive {
                     self.mark_alive();
                 }
@@ -99,13 +130,19 @@ impl GuestHost {
 
     /// A child that was never sent.
     fn give_up(&self, index: usize, code: &str, message: String) -> Failure {
-        let state = ChildState::NotStarted { class: NotStartedClass::Resource, message: message.clone() };
+        let state = ChildState::NotStarted {
+            class: NotStartedClass::Resource,
+            message: message.clone(),
+        };
         self.live.change(|live| {
             if let Some(child) = live.children.get_mut(index) {
                 *child = state;
             }
             // With no other child there is nothing whose end would be heard of.
-            live.ended |= live.children.iter().all(|child| matches!(child, ChildState::NotStarted { .. }));
+            live.ended |= live
+                .children
+                .iter()
+                .all(|child| matches!(child, ChildState::NotStarted { .. }));
         });
         Failure::new(code, message)
     }
@@ -116,20 +153,30 @@ impl GuestHost {
             Stdin::Empty => return Ok(supervise::Stdin::Empty),
             Stdin::Bytes(bytes) => bytes,
             Stdin::Stream { .. } => {
-                return Err(Failure::new("invalid", "this host feeds children from bytes only, not from a stream"));
+                return Err(Failure::new(
+                    "invalid",
+                    "this host feeds children from bytes only, not from a stream",
+                ));
             }
         };
         let path = self.layout.stdin_file(self.live.id, index);
         let target = path.clone();
         let written = tokio::task::spawn_blocking(move || write_private(&target, &bytes)).await;
-        self.live.change(|state| state.input_files = state.input_files.max(index + 1));
+        self.live
+            .change(|state| state.input_files = state.input_files.max(index + 1));
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => Ok(supervise::Stdin::File(path)),
-            Err(error) => Err(Failure::new("resource", format!("the child's input cannot be written: {error}"))),
+            Err(error) => Err(Failure::new(
+                "resource",
+                format!("the child's input cannot be written: {error}"),
+            )),
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one spawn-spec, of which stdin was already used up")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one spawn-spec, of which stdin was already used up"
+    )]
     fn start_child(
         &self,
         child: supervise::ChildId,
@@ -148,7 +195,10 @@ impl GuestHost {
         let mut env_set = env;
         env_set.push((ATTEMPT.to_owned(), self.live.id.to_string()));
         env_set.push((TASK_ID.to_owned(), self.live.id.task.to_string()));
-        env_set.push((DATA_DIR.to_owned(), self.layout.root().display().to_string()));
+        env_set.push((
+            DATA_DIR.to_owned(),
+            self.layout.root().display().to_string(),
+        ));
         let mut argv = vec![command];
         argv.extend(args);
         StartChild {
@@ -169,8 +219,13 @@ impl GuestHost {
 
     /// A child started late in an attempt has what is left of the attempt's time.
     fn left_of(&self, timeout: Duration) -> Duration {
-        let started = self.task.last_attempt().and_then(|attempt| attempt.started_monotonic.as_ref());
-        let Some((start, _)) = started else { return timeout };
+        let started = self
+            .task
+            .last_attempt()
+            .and_then(|attempt| attempt.started_monotonic.as_ref());
+        let Some((start, _)) = started else {
+            return timeout;
+        };
         let passed = Duration::from_millis(clock::monotonic_ms().0.saturating_sub(start.0));
         timeout.saturating_sub(passed).max(Duration::from_millis(1))
     }
@@ -182,7 +237,9 @@ impl GuestHost {
     }
 
     async fn exit_of(&self, child: &ChildRef) -> Result<ChildExit, Failure> {
-        let Some((_, index)) = Self::index(child) else { return Err(unknown(child)) };
+        let Some((_, index)) = Self::index(child) else {
+            return Err(unknown(child));
+        };
         let end = self.live.until(|state| match state.children.get(index) {
             Some(ChildState::Sent | ChildState::Running(_)) => None,
             other => Some(other.cloned()),
@@ -195,12 +252,19 @@ impl GuestHost {
                     cpu: Some(Duration::from_millis(exit.usage.cpu_ms)),
                     peak_rss_bytes: Some(exit.usage.peak_rss_bytes),
                 };
-                Ok(ChildExit { code, signal, usage })
+                Ok(ChildExit {
+                    code,
+                    signal,
+                    usage,
+                })
             }
-            Some(ChildState::NotStarted { class, message }) => Err(Failure::new(class_word(class), message)),
-            Some(ChildState::Lost) => {
-                Err(Failure::new("lost", "its supervisor died, and took the exit status with it"))
+            Some(ChildState::NotStarted { class, message }) => {
+                Err(Failure::new(class_word(class), message))
             }
+            Some(ChildState::Lost) => Err(Failure::new(
+                "lost",
+                "its supervisor died, and took the exit status with it",
+            )),
             _ => Err(unknown(child)),
         }
     }
@@ -212,7 +276,9 @@ fn unknown(child: &ChildRef) -> Failure {
 
 fn class_word(class: NotStartedClass) -> &'static str {
     match class {
-        NotStartedClass::CommandNotFound | NotStartedClass::NotExecutable | NotStartedClass::Cwd => "spawn",
+        NotStartedClass::CommandNotFound
+        | NotStartedClass::NotExecutable
+        | NotStartedClass::Cwd => "spawn",
         NotStartedClass::Invalid | NotStartedClass::Input => "invalid",
         NotStartedClass::Resource => "resource",
         NotStartedClass::Stopped => "cancelled",
@@ -223,7 +289,13 @@ fn class_word(class: NotStartedClass) -> &'static str {
 fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let mut options = std::fs::OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+    options
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(bytes)
 }
 
 impl AttemptHost for GuestHost {
@@ -233,17 +305,29 @@ impl AttemptHost for GuestHost {
 
     fn children(&self) -> Vec<ChildRef> {
         let count = self.live.look(|state| state.children.len());
-        (0..u16::try_from(count).unwrap_or(u16::MAX)).map(|index| ChildRef::new(self.live.child(index).to_string())).collect()
+        (0..u16::try_from(count).unwrap_or(u16::MAX))
+            .map(|index| ChildRef::new(self.live.child(index).to_string()))
+            .collect()
     }
 
     fn output(&self, child: &ChildRef, wanted: Channel, from_offset: u64) -> OutputReader {
         let index = Self::index(child).map_or(u16::MAX, |(id, _)| id.index());
-        let reader = LogReader::new(&self.layout.log(self.live.id)).child(index).channel(channel(wanted));
-        Box::pin(ChildOutput::new(reader, self.supervisors.log_watch(), self.live.clone(), index, from_offset))
+        let reader = LogReader::new(&self.layout.log(self.live.id))
+            .child(index)
+            .channel(channel(wanted));
+        Box::pin(ChildOutput::new(
+            reader,
+            self.supervisors.log_watch(),
+            self.live.clone(),
+            index,
+            from_offset,
+        ))
     }
 
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure> {
-        let Some((id, _)) = Self::index(child) else { return Err(unknown(child)) };
+        let Some((id, _)) = Self::index(child) else {
+            return Err(unknown(child));
+        };
         let signal = match signal {
             Signal::Hup => supervise::Signal::Hup,
             Signal::Int => supervise::Signal::Int,
@@ -252,7 +336,9 @@ impl AttemptHost for GuestHost {
             Signal::Usr1 => supervise::Signal::Usr1,
             Signal::Usr2 => supervise::Signal::Usr2,
         };
-        self.supervisors.signal(id, signal).map_err(|error| Failure::new("resource", error.to_string()))
+        self.supervisors
+            .signal(id, signal)
+            .map_err(|error| Failure::new("resource", error.to_string()))
     }
 
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>> {
@@ -271,15 +357,24 @@ impl AttemptHost for GuestHost {
                 }
                 match serde_json::from_str::<Told>(data) {
                     Ok(Told { session_id, model }) => {
-                        let session = Session { id: session_id, model };
-                        self.live.change(|state| state.session = Some(session.clone()));
+                        let session = Session {
+                            id: session_id,
+                            model,
+                        };
+                        self.live
+                            .change(|state| state.session = Some(session.clone()));
                         self.tell(Report::Session(session));
                     }
-                    Err(error) => tracing::warn!(attempt = %self.live.id, %error, "a session that makes no sense"),
+                    Err(error) => {
+                        tracing::warn!(attempt = %self.live.id, %error, "a session that makes no sense")
+                    }
                 }
             }
             "account_works" => self.tell(Report::AccountWorks),
-            _ => self.tell(Report::Progress { kind: kind.to_owned(), data: data.to_owned() }),
+            _ => self.tell(Report::Progress {
+                kind: kind.to_owned(),
+                data: data.to_owned(),
+            }),
         }
     }
 
@@ -291,8 +386,12 @@ impl AttemptHost for GuestHost {
                 state.checkpoints_sent += 1;
                 state.checkpoints_sent
             });
-            self.reports.send(self.live.id, Report::Checkpoint(bytes)).await;
-            self.live.until(|state| (state.checkpoints_stored >= number).then_some(())).await;
+            self.reports
+                .send(self.live.id, Report::Checkpoint(bytes))
+                .await;
+            self.live
+                .until(|state| (state.checkpoints_stored >= number).then_some(()))
+                .await;
             Ok(())
         })
     }

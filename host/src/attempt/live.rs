@@ -20,7 +20,10 @@ pub(super) enum ChildState {
     /// The start was sent, nothing was heard yet.
     Sent,
     Running(Leader),
-    NotStarted { class: NotStartedClass, message: String },
+    NotStarted {
+        class: NotStartedClass,
+        message: String,
+    },
     Exited(Exit),
     /// Its supervisor died, and took the exit status with it.
     Lost,
@@ -51,7 +54,10 @@ impl State {
     pub(super) fn leader(&self) -> Option<Leader> {
         self.children.iter().find_map(|child| match child {
             ChildState::Running(leader) => Some(*leader),
-            ChildState::Exited(exit) => Some(Leader { pid: exit.pid, start_time: exit.start_time }),
+            ChildState::Exited(exit) => Some(Leader {
+                pid: exit.pid,
+                start_time: exit.start_time,
+            }),
             ChildState::Sent | ChildState::NotStarted { .. } | ChildState::Lost => None,
         })
     }
@@ -67,9 +73,19 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(id: AttemptId, ladder: Vec<Rung>, state: State) -> (Self, oneshot::Receiver<StopRequest>) {
+    pub(super) fn new(
+        id: AttemptId,
+        ladder: Vec<Rung>,
+        state: State,
+    ) -> (Self, oneshot::Receiver<StopRequest>) {
         let (stop, stopped) = oneshot::channel();
-        let live = Self { id, key: AttemptKey::new(id.to_string()), ladder, state: watch::Sender::new(state), stop: Mutex::new(Some(stop)) };
+        let live = Self {
+            id,
+            key: AttemptKey::new(id.to_string()),
+            ladder,
+            state: watch::Sender::new(state),
+            stop: Mutex::new(Some(stop)),
+        };
         (live, stopped)
     }
 

@@ -10,4 +10,7 @@ mod output;
 mod route;
 mod run;
 
-pub(crate) use self::{route::Known, run::Runner};
+pub(crate) use self::{
+    route::Known,
+    run::{Runner, RunnerParts},
+};

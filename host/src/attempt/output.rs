@@ -26,17 +26,33 @@ struct Follow {
 }
 
 impl ChildOutput {
-    pub(super) fn new(reader: LogReader, watch: &LogWatch, live: Arc<Live>, child: u16, from: u64) -> Self {
+    pub(super) fn new(
+        reader: LogReader,
+        watch: &LogWatch,
+        live: Arc<Live>,
+        child: u16,
+        from: u64,
+    ) -> Self {
         let grown = watch.subscribe(reader.path());
-        let follow = Follow { reader, grown, live, child };
-        let stream = futures_util::stream::try_unfold((follow, from > 0), move |(mut follow, seek)| async move {
-            if seek {
-                follow.reader.begin(Begin::Offset(from))?;
-            }
-            let piece = follow.next().await?;
-            Ok::<_, io::Error>(piece.map(|bytes| (io::Cursor::new(bytes), (follow, false))))
-        });
-        Self { inner: Box::pin(StreamReader::new(stream)) }
+        let follow = Follow {
+            reader,
+            grown,
+            live,
+            child,
+        };
+        let stream = futures_util::stream::try_unfold(
+            (follow, from > 0),
+            move |(mut follow, seek)| async move {
+                if seek {
+                    follow.reader.begin(Begin::Offset(from))?;
+                }
+                let piece = follow.next().await?;
+                Ok::<_, io::Error>(piece.map(|bytes| (io::Cursor::new(bytes), (follow, false))))
+            },
+        );
+        Self {
+            inner: Box::pin(StreamReader::new(stream)),
+        }
     }
 }
 
@@ -67,13 +83,19 @@ impl Follow {
         state.ended
             || matches!(
                 state.children.get(usize::from(self.child)),
-                None | Some(ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. })
+                None | Some(
+                    ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. }
+                )
             )
     }
 }
 
 impl AsyncRead for ChildOutput {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.inner.as_mut().poll_read(cx, buffer)
     }
 }

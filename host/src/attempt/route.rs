@@ -22,7 +22,11 @@ impl From<Known> for State {
     fn from(known: Known) -> Self {
         // Nobody will report on an attempt that no supervisor knows.
         let ended = known.ended || known.children.is_empty();
-        Self { children: known.children, ended, ..Self::default() }
+        Self {
+            children: known.children,
+            ended,
+            ..Self::default()
+        }
     }
 }
 
@@ -35,7 +39,9 @@ impl Known {
                 Ok(attempt) => {
                     known.insert(attempt, Self::from_found(one));
                 }
-                Err(_) => tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none"),
+                Err(_) => {
+                    tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none")
+                }
             }
         }
         known
@@ -50,13 +56,20 @@ impl Known {
                 children.push(ChildState::Lost);
             }
             children.push(match child.state {
-                FoundState::Running { pid, start_time } => ChildState::Running(Leader { pid, start_time }),
+                FoundState::Running { pid, start_time } => {
+                    ChildState::Running(Leader { pid, start_time })
+                }
                 FoundState::Exited(exit) => ChildState::Exited(exit),
-                FoundState::NotStarted { class, message } => ChildState::NotStarted { class, message },
+                FoundState::NotStarted { class, message } => {
+                    ChildState::NotStarted { class, message }
+                }
                 FoundState::Lost => ChildState::Lost,
             });
         }
-        Self { children, ended: found.ended }
+        Self {
+            children,
+            ended: found.ended,
+        }
     }
 }
 
@@ -70,15 +83,33 @@ impl Runner {
 
     fn hand_on(&self, report: Report) {
         match report {
-            Report::Started { child, pid, start_time } => {
-                self.set(&child, ChildState::Running(Leader { pid, start_time }), false);
+            Report::Started {
+                child,
+                pid,
+                start_time,
+            } => {
+                self.set(
+                    &child,
+                    ChildState::Running(Leader { pid, start_time }),
+                    false,
+                );
             }
-            Report::NotStarted { child, class, message } => {
+            Report::NotStarted {
+                child,
+                class,
+                message,
+            } => {
                 self.set(&child, ChildState::NotStarted { class, message }, false);
                 self.end_if_nothing_began(child.attempt());
             }
-            Report::Exited { child, exit, ended } => self.set(&child, ChildState::Exited(exit), ended),
-            Report::Ended { attempt, swept, alive } => {
+            Report::Exited { child, exit, ended } => {
+                self.set(&child, ChildState::Exited(exit), ended)
+            }
+            Report::Ended {
+                attempt,
+                swept,
+                alive,
+            } => {
                 if alive > 0 {
                     tracing::error!(%attempt, alive, "processes of the attempt could not be ended");
                 }
@@ -102,7 +133,9 @@ impl Runner {
                 state.children.push(ChildState::Sent);
             }
             // An exit is the last word on a child; a start that is told again after it says nothing new.
-            if !matches!(state.children[index], ChildState::Exited(_)) || matches!(new, ChildState::Exited(_)) {
+            if !matches!(state.children[index], ChildState::Exited(_))
+                || matches!(new, ChildState::Exited(_))
+            {
                 state.children[index] = new;
             }
             state.ended |= ended;
@@ -112,7 +145,10 @@ impl Runner {
     /// The supervisor has nothing to say of the end of an attempt of which nothing began.
     fn end_if_nothing_began(&self, attempt: &AttemptKey) {
         self.with(attempt, |state| {
-            state.ended |= state.children.iter().all(|child| matches!(child, ChildState::NotStarted { .. }));
+            state.ended |= state
+                .children
+                .iter()
+                .all(|child| matches!(child, ChildState::NotStarted { .. }));
         });
     }
 
@@ -134,14 +170,20 @@ impl Runner {
 
     /// Changes what is known of an attempt that is under way, or, before it was taken up again, of what was found.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
-        let Ok(attempt) = key.as_str().parse::<AttemptId>() else { return };
+        let Ok(attempt) = key.as_str().parse::<AttemptId>() else {
+            return;
+        };
         let live: Option<std::sync::Arc<Live>> = lock(&self.live).get(&attempt).cloned();
         if let Some(live) = live {
             live.change(change);
             return;
         }
         if let Some(known) = lock(&self.known).get_mut(&attempt) {
-            let mut state = State { children: std::mem::take(&mut known.children), ended: known.ended, ..State::default() };
+            let mut state = State {
+                children: std::mem::take(&mut known.children),
+                ended: known.ended,
+                ..State::default()
+            };
             change(&mut state);
             (known.children, known.ended) = (state.children, state.ended);
         } else {

@@ -7,11 +7,7 @@ use std::{
 };
 
 use claudine_domain::{
-    attempt::StopWhy,
-    batch::DocumentKey,
-    id::AttemptId,
-    step::{Cause, Ending, Report},
-    task::Task,
+    attempt::StopWhy, batch::DocumentKey, id::AttemptId, step::Report, task::Task,
 };
 use tokio_util::task::TaskTracker;
 
@@ -68,7 +64,15 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Arc<Self> {
-        let RunnerParts { plugins, store, supervisors, environments, layout, reports, known } = parts;
+        let RunnerParts {
+            plugins,
+            store,
+            supervisors,
+            environments,
+            layout,
+            reports,
+            known,
+        } = parts;
         Arc::new_cyclic(|this| Self {
             plugins,
             store,
@@ -84,9 +88,15 @@ impl Runner {
     }
 
     fn begin(&self, launch: Launch, resumed: Option<Known>) {
-        let Some(runner) = self.this.upgrade() else { return };
+        let Some(runner) = self.this.upgrade() else {
+            return;
+        };
         let start = resumed.is_some();
-        let (live, stopped) = Live::new(launch.attempt, ladder_of(&launch.task), resumed.map_or_else(State::default, State::from));
+        let (live, stopped) = Live::new(
+            launch.attempt,
+            ladder_of(&launch.task),
+            resumed.map_or_else(State::default, State::from),
+        );
         let live = Arc::new(live);
         lock(&self.live).insert(launch.attempt, live.clone());
         self.tasks.spawn(async move {
@@ -104,10 +114,23 @@ impl Runner {
         resumed: bool,
         stopped: tokio::sync::oneshot::Receiver<StopRequest>,
     ) -> Result<GuestOutcome, GuestEnd> {
-        let executor = self.plugins.executor(&launch.task.request.executor).map_err(GuestEnd::Unavailable)?.clone();
+        let executor = self
+            .plugins
+            .executor(&launch.task.request.executor)
+            .map_err(GuestEnd::Unavailable)?
+            .clone();
         let (task, checkpoint) = self.guest_task(launch, &executor, resumed).await?;
-        let start = if resumed { Start::Resume(checkpoint.unwrap_or_default()) } else { Start::Fresh };
-        let host = Arc::new(GuestHost::new(self, launch.task.clone(), live.clone(), executor.manifest()));
+        let start = if resumed {
+            Start::Resume(checkpoint.unwrap_or_default())
+        } else {
+            Start::Fresh
+        };
+        let host = Arc::new(GuestHost::new(
+            self,
+            launch.task.clone(),
+            live.clone(),
+            executor.manifest(),
+        ));
         executor.run(task, start, host, stopped).await
     }
 
@@ -125,24 +148,32 @@ impl Runner {
         let wants_env = !executor.manifest().reads_env.is_empty();
         let read = move || -> Result<_, String> {
             let document = |key| store.document(key).map_err(|error| error.to_string());
-            let spec = document(DocumentKey::Spec(attempt.task))?.ok_or("its request is not in the store")?;
+            let spec = document(DocumentKey::Spec(attempt.task))?
+                .ok_or("its request is not in the store")?;
             let outputs = match &previous {
                 Some((id, _)) => document(DocumentKey::Outputs(*id))?,
                 None => None,
             };
-            let checkpoint = if resumed { document(DocumentKey::Checkpoint(attempt))? } else { None };
+            let checkpoint = if resumed {
+                document(DocumentKey::Checkpoint(attempt))?
+            } else {
+                None
+            };
             let variables = if wants_env {
-                environments.read(&digest).map_err(|error| format!("its environment cannot be read: {error}"))?
+                environments
+                    .read(&digest)
+                    .map_err(|error| format!("its environment cannot be read: {error}"))?
             } else {
                 BTreeMap::new()
             };
             Ok((spec, previous, outputs, checkpoint, variables))
         };
-        let (spec, previous, outputs, checkpoint, variables) = match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(message)) => return Err(unavailable(message)),
-            Err(panic) => return Err(unavailable(panic.to_string())),
-        };
+        let (spec, previous, outputs, checkpoint, variables) =
+            match tokio::task::spawn_blocking(read).await {
+                Ok(Ok(read)) => read,
+                Ok(Err(message)) => return Err(unavailable(message)),
+                Err(panic) => return Err(unavailable(panic.to_string())),
+            };
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let guest = GuestTask {
             id: attempt.task.to_string(),
@@ -150,7 +181,12 @@ impl Runner {
             spec: text(spec),
             workspace: task.request.cwd.clone(),
             env: visible(executor.manifest(), &variables),
-            labels: task.request.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            labels: task
+                .request
+                .labels
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             previous: previous.map(|(_, previous)| PreviousAttempt {
                 outputs: outputs.map_or_else(|| "{}".to_owned(), text),
                 ..previous
@@ -180,10 +216,14 @@ impl Runner {
         if state.untold {
             self.tell_facts(attempt, &state).await;
         }
-        let wall = launch.task.last_attempt().and_then(|last| last.started_at).map_or_else(
-            || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
-            |started| clock::wall().0.saturating_sub(started.0),
-        );
+        let wall = launch
+            .task
+            .last_attempt()
+            .and_then(|last| last.started_at)
+            .map_or_else(
+                || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
+                |started| clock::wall().0.saturating_sub(started.0),
+            );
         let ending = Box::new(ending(&launch.task.request.executor, result, &state, wall));
         live.change(|state| state.ending = Some(ending.clone()));
         self.reports.send(attempt, Report::Ended(ending)).await;
@@ -191,12 +231,17 @@ impl Runner {
 
     /// Tells the engine again what it was told of an attempt before its board was loaded anew.
     fn tell_again(&self, live: Arc<Live>) {
-        let Some(runner) = self.this.upgrade() else { return };
+        let Some(runner) = self.this.upgrade() else {
+            return;
+        };
         self.tasks.spawn(async move {
             let state = live.state();
             runner.tell_facts(live.id, &state).await;
             if let Some(checkpoint) = state.checkpoint {
-                runner.reports.send(live.id, Report::Checkpoint(checkpoint)).await;
+                runner
+                    .reports
+                    .send(live.id, Report::Checkpoint(checkpoint))
+                    .await;
             }
             if let Some(ending) = state.ending {
                 runner.reports.send(live.id, Report::Ended(ending)).await;
@@ -213,7 +258,9 @@ impl Runner {
             self.reports.send(attempt, Report::Alive).await;
         }
         if let Some(session) = &state.session {
-            self.reports.send(attempt, Report::Session(session.clone())).await;
+            self.reports
+                .send(attempt, Report::Session(session.clone()))
+                .await;
         }
     }
 
@@ -234,20 +281,33 @@ fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     rungs
         .filter_map(|rung| {
             let signal = rung.signal.parse().ok()?;
-            Some(supervise::Rung { signal, wait: Duration::from_millis(rung.wait_ms) })
+            Some(supervise::Rung {
+                signal,
+                wait: Duration::from_millis(rung.wait_ms),
+            })
         })
         .collect()
 }
 
 /// The attempt before this one that ended: whose session may be taken up.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
-    let last = task.attempts.iter().rev().find(|one| one.number < attempt.number && one.ended.is_some())?;
+    let last = task
+        .attempts
+        .iter()
+        .rev()
+        .find(|one| one.number < attempt.number && one.ended.is_some())?;
     let ended = last.ended.as_ref()?;
-    let id = AttemptId { task: task.id, number: last.number };
+    let id = AttemptId {
+        task: task.id,
+        number: last.number,
+    };
     let previous = PreviousAttempt {
         number: last.number,
         outcome: ended.outcome.as_str().to_owned(),
-        class: ended.reason.as_ref().map_or(String::new(), |reason| reason.class.as_str().to_owned()),
+        class: ended
+            .reason
+            .as_ref()
+            .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
         outputs: String::new(),
     };
     Some((id, previous))
@@ -263,7 +323,9 @@ impl Attempts for Runner {
         match under_way {
             Some(live) => self.tell_again(live),
             None => {
-                let known = lock(&self.known).remove(&launch.attempt).unwrap_or_default();
+                let known = lock(&self.known)
+                    .remove(&launch.attempt)
+                    .unwrap_or_default();
                 self.begin(launch, Some(known));
             }
         }
@@ -275,7 +337,11 @@ impl Attempts for Runner {
             return;
         };
         let ladder = live.ladder.clone();
-        let grace: Duration = ladder.iter().map(|rung: &supervise::Rung| rung.wait).sum::<Duration>() + LAST_WORDS;
+        let grace: Duration = ladder
+            .iter()
+            .map(|rung: &supervise::Rung| rung.wait)
+            .sum::<Duration>()
+            + LAST_WORDS;
         let (reason, asked) = match &why {
             StopWhy::Cancelled { .. } => ("cancelled", supervise::StopWhy::Cancelled),
             StopWhy::IdleTimeout => ("timed_out", supervise::StopWhy::Idle),
@@ -283,9 +349,15 @@ impl Attempts for Runner {
         };
         let children = live.change(|state| {
             state.stop = Some(why);
-            state.children.iter().any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+            state
+                .children
+                .iter()
+                .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
         });
-        live.ask_to_stop(StopRequest { reason: reason.to_owned(), grace });
+        live.ask_to_stop(StopRequest {
+            reason: reason.to_owned(),
+            grace,
+        });
         if children && let Err(error) = self.supervisors.stop(live.key.clone(), asked, ladder) {
             tracing::warn!(%attempt, %error, "its supervisor cannot be told to stop it");
         }
@@ -294,8 +366,9 @@ impl Attempts for Runner {
     fn release(&self, attempt: AttemptId) {
         let live = lock(&self.live).remove(&attempt);
         let key = supervise::AttemptKey::new(attempt.to_string());
-        let (children, input_files) =
-            live.map_or((true, 0), |live| live.look(|state| (!state.children.is_empty(), state.input_files)));
+        let (children, input_files) = live.map_or((true, 0), |live| {
+            live.look(|state| (!state.children.is_empty(), state.input_files))
+        });
         if children && let Err(error) = self.supervisors.ack(key) {
             // It keeps the attempt until a host tells it again.
             tracing::debug!(%attempt, %error, "its supervisor cannot be told to forget it");

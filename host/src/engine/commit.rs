@@ -42,21 +42,27 @@ impl Committer {
     pub(super) fn start(store: Arc<dyn Store>, epoch: Epoch) -> std::io::Result<Self> {
         let (orders, inbox) = blocking::sync_channel(1);
         let (outbox, done) = mpsc::channel(1);
-        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
-            while let Ok(order) = inbox.recv() {
-                let answer = match order {
-                    Order::Commit(batch) => match store.commit(epoch, &batch) {
-                        Ok(()) => Done::Committed(batch.number),
-                        Err(error) => Done::Failed(batch.number, error),
-                    },
-                    Order::Load => Done::Loaded(store.load(remember_since())),
-                };
-                if outbox.blocking_send(answer).is_err() {
-                    return;
+        let thread = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || {
+                while let Ok(order) = inbox.recv() {
+                    let answer = match order {
+                        Order::Commit(batch) => match store.commit(epoch, &batch) {
+                            Ok(()) => Done::Committed(batch.number),
+                            Err(error) => Done::Failed(batch.number, error),
+                        },
+                        Order::Load => Done::Loaded(store.load(remember_since())),
+                    };
+                    if outbox.blocking_send(answer).is_err() {
+                        return;
+                    }
                 }
-            }
-        })?;
-        Ok(Self { orders: Some(orders), done, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            orders: Some(orders),
+            done,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn commit(&self, batch: Batch) -> Result<(), Gone> {
@@ -68,7 +74,11 @@ impl Committer {
     }
 
     fn order(&self, order: Order) -> Result<(), Gone> {
-        self.orders.as_ref().ok_or(Gone)?.send(order).map_err(|_| Gone)
+        self.orders
+            .as_ref()
+            .ok_or(Gone)?
+            .send(order)
+            .map_err(|_| Gone)
     }
 }
 

@@ -7,6 +7,8 @@ mod commit;
 mod owner;
 mod port;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -43,7 +45,10 @@ pub(crate) enum EngineError {
 }
 
 pub(super) enum Message {
-    Command { input: Input, reply: oneshot::Sender<Result<Answer, EngineError>> },
+    Command {
+        input: Input,
+        reply: oneshot::Sender<Result<Answer, EngineError>>,
+    },
     Tell(Input),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(oneshot::Sender<()>),
@@ -75,7 +80,9 @@ impl ReportSender {
 impl ReportSender {
     /// Does not wait; says whether there was room.
     pub(crate) fn try_send(&self, attempt: AttemptId, report: Report) -> bool {
-        self.0.try_send(Message::Tell(Input::Report { attempt, report })).is_ok()
+        self.0
+            .try_send(Message::Tell(Input::Report { attempt, report }))
+            .is_ok()
     }
 }
 
@@ -123,7 +130,11 @@ pub(crate) fn start(
 ) -> Result<(Engine, tokio::task::JoinHandle<()>), StartError> {
     let (finished, _) = broadcast::channel(FINISHED);
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
-    let engine = Engine { inbox: inbox.sender, snapshot, finished: finished.clone() };
+    let engine = Engine {
+        inbox: inbox.sender,
+        snapshot,
+        finished: finished.clone(),
+    };
     let owner = owner::Owner::new(parts, attempts, publish, finished)?;
     let task = tokio::spawn(owner.run(inbox.receiver));
     Ok((engine, task))
@@ -133,7 +144,10 @@ impl Engine {
     /// Carries out a command; returns once its decision is durable.
     pub(crate) async fn command(&self, input: Input) -> Result<Answer, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Command { input, reply }).await.map_err(|_| EngineError::Down)?;
+        self.inbox
+            .send(Message::Command { input, reply })
+            .await
+            .map_err(|_| EngineError::Down)?;
         answer.await.map_err(|_| EngineError::Down)?
     }
 
@@ -156,7 +170,10 @@ impl Engine {
     /// Returns when nothing runs any more and everything is written; with `Input::Drain` before it, that is the end of the last attempt.
     pub(crate) async fn idle(&self) -> Result<(), EngineError> {
         let (reply, idle) = oneshot::channel();
-        self.inbox.send(Message::Idle(reply)).await.map_err(|_| EngineError::Down)?;
+        self.inbox
+            .send(Message::Idle(reply))
+            .await
+            .map_err(|_| EngineError::Down)?;
         idle.await.map_err(|_| EngineError::Down)
     }
 

@@ -66,10 +66,17 @@ impl Owner {
     pub(super) fn new(
         parts: Parts,
         attempts: Arc<dyn Attempts>,
-            publish: watch::Sender<Arc<Snapshot>>,
+        publish: watch::Sender<Arc<Snapshot>>,
         finished: broadcast::Sender<Arc<[TaskId]>>,
     ) -> Result<Self, StartError> {
-        let Parts { store, epoch, limits, bounds, sampler, ballast } = parts;
+        let Parts {
+            store,
+            epoch,
+            limits,
+            bounds,
+            sampler,
+            ballast,
+        } = parts;
         let stored = store.load(remember_since())?;
         let durable = stored.last_batch;
         let committer = Committer::start(store, epoch)?;
@@ -141,7 +148,11 @@ impl Owner {
                 );
                 // What a refusal was decided on has to be durable too.
                 let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
-                self.awaiting.push_back(Awaiting { after, answer, reply });
+                self.awaiting.push_back(Awaiting {
+                    after,
+                    answer,
+                    reply,
+                });
             }
             Message::Tell(input) => {
                 if let Err(refused) = self.board.step(now, input) {
@@ -161,7 +172,9 @@ impl Owner {
         if self.stopping || self.board.is_draining() {
             return Some(EngineError::Down);
         }
-        self.ballast.is_freed().then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
+        self.ballast
+            .is_freed()
+            .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
     }
 
     /// Everything that follows from what was taken in: time, admission, the next batch, answers, effects.
@@ -183,7 +196,8 @@ impl Owner {
         self.next_sample = self.sample_at(now);
         let snapshot = Snapshot::of(&self.board, self.ballast.is_freed(), self.durable);
         self.publish.send_replace(Arc::new(snapshot));
-        if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending() {
+        if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
+        {
             for idle in self.idle.drain(..) {
                 // Whoever asked may have gone away meanwhile.
                 drop(idle.send(()));
@@ -193,7 +207,8 @@ impl Owner {
 
     fn board_tick(&mut self, now: Now) {
         let (monotonic, wall) = self.board.next_tick();
-        let due = monotonic.is_some_and(|at| at <= now.monotonic) || wall.is_some_and(|at| at <= now.wall);
+        let due = monotonic.is_some_and(|at| at <= now.monotonic)
+            || wall.is_some_and(|at| at <= now.wall);
         if due && let Err(refused) = self.board.step(now, Input::Tick) {
             tracing::error!(%refused, "a tick was refused");
         }
@@ -201,8 +216,17 @@ impl Owner {
 
     fn seal(&mut self) {
         let (batch, effects) = self.board.seal();
-        let finished = batch.tasks.iter().filter(|task| task.is_done()).map(|task| task.id).collect();
-        self.in_flight = Some(InFlight { number: batch.number, effects, finished });
+        let finished = batch
+            .tasks
+            .iter()
+            .filter(|task| task.is_done())
+            .map(|task| task.id)
+            .collect();
+        self.in_flight = Some(InFlight {
+            number: batch.number,
+            effects,
+            finished,
+        });
         if self.committer.commit(batch).is_err() {
             tracing::error!("the commit thread is gone");
             self.stopping = true;
@@ -240,7 +264,11 @@ impl Owner {
             error => EngineError::Store(error.to_string()),
         };
         for awaiting in self.awaiting.drain(..) {
-            let answer = if awaiting.after <= self.durable { awaiting.answer } else { Err(answer.clone()) };
+            let answer = if awaiting.after <= self.durable {
+                awaiting.answer
+            } else {
+                Err(answer.clone())
+            };
             // Whoever asked may have gone away meanwhile.
             drop(awaiting.reply.send(answer));
         }
@@ -293,7 +321,13 @@ impl Owner {
             .map(|task| task.id)
             .collect();
         for task in begun {
-            let Some(attempt) = self.board.task(task).and_then(|task| task.last_attempt_id()) else { continue };
+            let Some(attempt) = self
+                .board
+                .task(task)
+                .and_then(|task| task.last_attempt_id())
+            else {
+                continue;
+            };
             let found = if self.attempts.knows(attempt) {
                 Found::Known
             } else if self.began_on_another_boot(task) {
@@ -310,15 +344,21 @@ impl Owner {
     /// What began before the machine was started anew is gone, whether its supervisor's notes are there or not.
     fn began_on_another_boot(&self, task: TaskId) -> bool {
         let attempt = self.board.task(task).and_then(|task| task.last_attempt());
-        let boot = attempt.and_then(|attempt| attempt.started_monotonic.as_ref()).map(|(_, boot)| boot);
+        let boot = attempt
+            .and_then(|attempt| attempt.started_monotonic.as_ref())
+            .map(|(_, boot)| boot);
         boot.is_some_and(|boot| *boot != clock::boot_id())
     }
 
     fn perform(&self, effects: Vec<Effect>) {
         for Effect { action, .. } in effects {
             match action {
-                Action::Start(attempt) => self.launch(attempt, |attempts, launch| attempts.start(launch)),
-                Action::Resume(attempt) => self.launch(attempt, |attempts, launch| attempts.resume(launch)),
+                Action::Start(attempt) => {
+                    self.launch(attempt, |attempts, launch| attempts.start(launch))
+                }
+                Action::Resume(attempt) => {
+                    self.launch(attempt, |attempts, launch| attempts.resume(launch))
+                }
                 Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
                 Action::Release(attempt) => self.attempts.release(attempt),
                 Action::CheckpointStored(attempt) => self.attempts.checkpoint_stored(attempt),
@@ -330,14 +370,24 @@ impl Owner {
     fn launch(&self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
-                go(&*self.attempts, Launch { attempt, task: task.clone() });
+                go(
+                    &*self.attempts,
+                    Launch {
+                        attempt,
+                        task: task.clone(),
+                    },
+                );
             }
             _ => tracing::debug!(%attempt, "not launched: the board has moved on"),
         }
     }
 
     fn answer(&mut self) {
-        while self.awaiting.front().is_some_and(|awaiting| awaiting.after <= self.durable) {
+        while self
+            .awaiting
+            .front()
+            .is_some_and(|awaiting| awaiting.after <= self.durable)
+        {
             if let Some(Awaiting { answer, reply, .. }) = self.awaiting.pop_front() {
                 // Whoever asked may have gone away meanwhile; what was decided stands.
                 drop(reply.send(answer));
@@ -356,23 +406,35 @@ impl Owner {
 
     /// The machine is read only while something waits for it: an idle host does not wake up.
     fn sample_at(&self, now: Now) -> Option<claudine_domain::time::MonotonicMs> {
-        let busy = self.board.queued_count() > 0 || self.board.running_count() > 0 || self.ballast.is_freed();
+        let busy = self.board.queued_count() > 0
+            || self.board.running_count() > 0
+            || self.ballast.is_freed();
         if !busy {
             return None;
         }
-        let last = self.board.capacity().reading().map_or(now.monotonic, |reading| reading.at);
+        let last = self
+            .board
+            .capacity()
+            .reading()
+            .map_or(now.monotonic, |reading| reading.at);
         Some(last.after(SAMPLE_EVERY))
     }
 
     fn until_next(&self, now: Now) -> Duration {
         let (monotonic, wall) = self.board.next_tick();
         let monotonic = monotonic.into_iter().chain(self.next_sample).min();
-        let by_monotonic = monotonic.map(|at| Duration::from_millis(at.0.saturating_sub(now.monotonic.0)));
+        let by_monotonic =
+            monotonic.map(|at| Duration::from_millis(at.0.saturating_sub(now.monotonic.0)));
         let by_wall = wall.map(|at| Duration::from_millis(at.0.saturating_sub(now.wall.0)));
-        by_monotonic.into_iter().chain(by_wall).min().unwrap_or(Duration::from_hours(1)).min(if wall.is_some() {
-            LONGEST_SLEEP
-        } else {
-            Duration::from_hours(1)
-        })
+        by_monotonic
+            .into_iter()
+            .chain(by_wall)
+            .min()
+            .unwrap_or(Duration::from_hours(1))
+            .min(if wall.is_some() {
+                LONGEST_SLEEP
+            } else {
+                Duration::from_hours(1)
+            })
     }
 }

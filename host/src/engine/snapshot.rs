@@ -30,8 +30,16 @@ impl Snapshot {
             reading: board.capacity().reading().copied(),
             running: board.running_count(),
             queued: board.queued_count(),
-            refusals: board.refusals().iter().map(|(lane, refusal)| (lane.clone(), refusal.clone())).collect(),
-            parked: board.parked().iter().map(|(key, parked)| (key.clone(), parked.clone())).collect(),
+            refusals: board
+                .refusals()
+                .iter()
+                .map(|(lane, refusal)| (lane.clone(), refusal.clone()))
+                .collect(),
+            parked: board
+                .parked()
+                .iter()
+                .map(|(key, parked)| (key.clone(), parked.clone()))
+                .collect(),
             draining: board.is_draining(),
             store_full,
             durable,

@@ -32,7 +32,7 @@ use claudine_domain::{
 };
 
 pub(crate) use error::StoreError;
-pub(crate) use filter::{Filter, StatusFilter};
+pub(crate) use filter::{Filter, StatusFilter, UnknownStatus};
 pub(crate) use reference::Resolved;
 
 /// The fencing number of whoever may write. Each leadership has a higher one than the last.

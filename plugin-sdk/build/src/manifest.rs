@@ -87,6 +87,19 @@ pub enum StopSignal {
     Usr2,
 }
 
+impl std::fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hup => "HUP",
+            Self::Int => "INT",
+            Self::Kill => "KILL",
+            Self::Term => "TERM",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        })
+    }
+}
+
 /// One step of that ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopStep {

@@ -1,0 +1,317 @@
+//! The shell around the domain, with a store in memory and attempts that only write down what they are told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::Mutex;
+
+use claudine_domain::{
+    capacity::Slots,
+    outcome::Outcome,
+    step::{Cause, Ending, Submission},
+    task::{Class, Priority, Request, State},
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::*;
+use crate::{ballast::Ballast, sample::Sampler, store::memory::MemoryStore};
+
+/// What the engine told its attempts.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Start(AttemptId),
+    Resume(AttemptId),
+    Stop(AttemptId),
+    Release(AttemptId),
+}
+
+struct Script {
+    told: UnboundedSender<Told>,
+    known: Mutex<Vec<AttemptId>>,
+}
+
+impl Script {
+    fn tell(&self, told: Told) {
+        self.told.send(told).expect("the test listens");
+    }
+}
+
+impl Attempts for Script {
+    fn start(&self, launch: Launch) {
+        self.known.lock().unwrap().push(launch.attempt);
+        self.tell(Told::Start(launch.attempt));
+    }
+    fn resume(&self, launch: Launch) {
+        self.tell(Told::Resume(launch.attempt));
+    }
+    fn stop(&self, attempt: AttemptId, _why: claudine_domain::attempt::StopWhy) {
+        self.tell(Told::Stop(attempt));
+    }
+    fn release(&self, attempt: AttemptId) {
+        self.tell(Told::Release(attempt));
+    }
+    fn checkpoint_stored(&self, _attempt: AttemptId) {}
+    fn knows(&self, attempt: AttemptId) -> bool {
+        self.known.lock().unwrap().contains(&attempt)
+    }
+}
+
+struct Fixture {
+    engine: Engine,
+    reports: ReportSender,
+    told: UnboundedReceiver<Told>,
+    store: Arc<MemoryStore>,
+    task: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, told) = unbounded_channel();
+    let inbox = Inbox::new();
+    let reports = inbox.reports();
+    let limits = Limits {
+        slots: Slots::Fixed(slots),
+        disk_reserve_bytes: 0,
+        memory_reserve_bytes: 0,
+        ..Limits::default()
+    };
+    let parts = Parts {
+        epoch: store.lead().unwrap(),
+        store: store.clone(),
+        limits,
+        bounds: Bounds::default(),
+        sampler: Sampler::new(dir.path()).unwrap(),
+        ballast: Ballast::open(dir.path().join("ballast"), u64::MAX),
+    };
+    let attempts = Arc::new(Script {
+        told: sender,
+        known: Mutex::default(),
+    });
+    let (engine, task) = start(parts, inbox, attempts).unwrap();
+    Fixture {
+        engine,
+        reports,
+        told,
+        store,
+        task,
+        _dir: dir,
+    }
+}
+
+impl Fixture {
+    async fn submit(&self, number: u64) -> Result<Answer, EngineError> {
+        let submission = Submission {
+            id: id(number),
+            request: request(),
+            spec: Arc::from(*b"{}"),
+        };
+        self.engine
+            .command(Input::Submit(Box::new(submission)))
+            .await
+    }
+
+    async fn told(&mut self) -> Told {
+        self.told.recv().await.expect("the engine lives")
+    }
+
+    async fn end(&self, attempt: AttemptId) {
+        self.reports
+            .send(attempt, Report::Ended(Box::new(success())))
+            .await;
+    }
+
+    fn outcome(&self, number: u64) -> Option<Outcome> {
+        match self.store.task(id(number)).unwrap().unwrap().state {
+            State::Done { outcome, .. } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    async fn stop(self) -> Arc<MemoryStore> {
+        self.engine.stop().await;
+        self.task.await.unwrap();
+        self.store
+    }
+}
+
+fn id(number: u64) -> TaskId {
+    TaskId::new(number, u128::from(number))
+}
+
+fn attempt(number: u64) -> AttemptId {
+    AttemptId {
+        task: id(number),
+        number: 1,
+    }
+}
+
+fn request() -> Request {
+    Request {
+        name: None,
+        executor: "mock".to_owned(),
+        class: Class::Command,
+        priority: Priority::P1,
+        labels: std::collections::BTreeMap::new(),
+        group: None,
+        cwd: "/".to_owned(),
+        summary: String::new(),
+        parent: None,
+        depth: 0,
+        detached: false,
+        timeout: None,
+        idle_timeout: None,
+        start_timeout: None,
+        max_output_bytes: 1 << 20,
+        env_digest: "e".to_owned(),
+        account: None,
+        serial_start: None,
+        idempotency: None,
+        ladder: Vec::new(),
+    }
+}
+
+fn success() -> Ending {
+    Ending {
+        cause: Cause::Success,
+        message: String::new(),
+        exit_code: Some(0),
+        signal: None,
+        usage: claudine_domain::attempt::Usage::default(),
+        cost_micro_usd: None,
+        outputs: None,
+        retry_after: None,
+        stopped: None,
+        never_received: false,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_means_that_it_is_in_the_store() {
+    let mut fixture = begin(Arc::default(), 1);
+    let answer = fixture.submit(1).await.unwrap();
+    assert_eq!(
+        answer,
+        Answer::Accepted {
+            task: id(1),
+            existing: false
+        }
+    );
+    assert!(fixture.store.task(id(1)).unwrap().is_some());
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    // A release follows the commit of the end.
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
+    let mut fixture = begin(Arc::default(), 1);
+    let mut finished = fixture.engine.finished();
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.end(attempt(1)).await;
+    assert_eq!(*finished.recv().await.unwrap(), [id(1)]);
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
+    let fixture = begin(Arc::default(), 1);
+    fixture.store.fail_commits(1);
+    let error = fixture.submit(1).await.unwrap_err();
+    assert!(matches!(error, EngineError::StoreFull(_)), "{error}");
+    assert!(fixture.store.task(id(1)).unwrap().is_none());
+    let mut fixture = fixture;
+    assert!(fixture.told.try_recv().is_err(), "nothing was started");
+    fixture.engine.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_asked_for_again() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.store.fail_commits(1);
+    fixture.end(attempt(1)).await;
+    // The board was loaded again; the attempt is known here, so it is asked what it had told.
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    assert_eq!(fixture.outcome(1), None);
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_new_host_starts_again_what_nobody_received() {
+    let mut first = begin(Arc::default(), 1);
+    first.submit(1).await.unwrap();
+    first.submit(2).await.unwrap();
+    assert_eq!(first.told().await, Told::Start(attempt(1)));
+    let store = first.stop().await;
+    // The second host's attempts know nothing of either: no supervisor ever got them.
+    let mut second = begin(store, 1);
+    assert_eq!(second.told().await, Told::Start(attempt(1)));
+    second.end(attempt(1)).await;
+    let mut rest = vec![second.told().await, second.told().await];
+    rest.sort_by_key(|told| matches!(told, Told::Start(_)));
+    assert_eq!(rest, [Told::Release(attempt(1)), Told::Start(attempt(2))]);
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_runs_stops_it_and_its_end_is_cancelled() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let answer = fixture
+        .engine
+        .command(Input::Cancel {
+            task: id(1),
+            reason: None,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        answer,
+        Answer::Cancelling {
+            task: id(1),
+            already: false
+        }
+    );
+    assert_eq!(fixture.told().await, Told::Stop(attempt(1)));
+    let killed = Ending {
+        cause: Cause::Class(claudine_domain::outcome::ReasonClass::Signal),
+        signal: Some(15),
+        ..success()
+    };
+    fixture
+        .reports
+        .send(attempt(1), Report::Ended(Box::new(killed)))
+        .await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    assert_eq!(fixture.outcome(1), Some(Outcome::Cancelled));
+}
+
+#[tokio::test]
+async fn a_drained_host_starts_nothing_and_is_idle_after_the_last_end() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    fixture.submit(2).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.engine.command(Input::Drain).await.unwrap();
+    assert!(matches!(fixture.submit(3).await, Err(EngineError::Down)));
+    let engine = fixture.engine.clone();
+    let idle = tokio::spawn(async move { engine.idle().await });
+    fixture.end(attempt(1)).await;
+    idle.await.unwrap().unwrap();
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    assert!(
+        fixture.told.try_recv().is_err(),
+        "the second was not started"
+    );
+    assert_eq!(fixture.outcome(2), None);
+}
