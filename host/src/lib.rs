@@ -7,5 +7,6 @@ mod clock;
 mod config;
 mod digest;
 mod layout;
+mod plugin;
 mod random;
 mod store;

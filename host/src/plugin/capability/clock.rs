@@ -1,0 +1,29 @@
+//! The interface `clock`.
+
+use std::time::Duration;
+
+use wasmtime::component::{Accessor, HasSelf};
+
+use crate::clock;
+use crate::plugin::guest::Guest;
+use crate::plugin::v0_1::clock::{Host, HostWithStore};
+
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Host for Guest {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(clock::wall().0)
+    }
+
+    fn monotonic(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(clock::monotonic().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl HostWithStore<Guest> for HasSelf<Guest> {
+    async fn sleep(accessor: &Accessor<Guest, Self>, duration_ms: u64) -> wasmtime::Result<()> {
+        accessor.with(|mut access| access.get().budget.refill());
+        clock::sleep(Duration::from_millis(duration_ms).min(LONGEST_SLEEP)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Whether bytes are a component, and a component an executor: before anything of it is run, and in words.
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::error::PluginError;
+use super::v0_1;
+
+const MAGIC: &[u8; 4] = b"\0asm";
+/// Version and layer of a component; a core module has `01 00 00 00`.
+const COMPONENT: &[u8; 4] = &[0x0d, 0, 1, 0];
+const CORE_MODULE: &[u8; 4] = &[1, 0, 0, 0];
+const CONTRACT: &str = "claudine:plugin/";
+const WASI: &str = "wasi:";
+
+/// A look at the first bytes. Nothing but a binary component may reach the compiler, which would take text as well.
+pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
+    let found = match (bytes.get(..4), bytes.get(4..8)) {
+        (Some(magic), Some(version)) if magic == MAGIC => match version {
+            version if version == COMPONENT => return Ok(()),
+            version if version == CORE_MODULE => {
+                "it is a core module; `claudine plugin build` makes a component of one"
+            }
+            _ => "it has a version of the binary format that is not known here",
+        },
+        _ => "its first bytes are not those of WebAssembly",
+    };
+    Err(PluginError::NotAComponent { found })
+}
+
+/// What a component takes and gives, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Surface {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+}
+
+impl Surface {
+    pub(crate) fn of(engine: &Engine, component: &Component) -> Surface {
+        let kind = component.component_type();
+        Surface {
+            imports: kind
+                .imports(engine)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            exports: kind
+                .exports(engine)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn uses_wasi(&self) -> bool {
+        self.imports.iter().any(|name| name.starts_with(WASI))
+    }
+
+    /// Whether it is an executor of a version that is spoken here. The types are checked when it is linked.
+    pub(crate) fn check(&self) -> Result<(), PluginError> {
+        for name in self.imports.iter().chain(&self.exports) {
+            if let Some(version) = contract_version(name)
+                && !version.starts_with(v0_1::VERSION_PREFIX)
+            {
+                return Err(PluginError::NewerContract {
+                    wanted: name.clone(),
+                });
+            }
+        }
+        for import in &self.imports {
+            if contract_version(import).is_none() && !import.starts_with(WASI) {
+                return Err(PluginError::UnknownImport {
+                    import: import.clone(),
+                });
+            }
+        }
+        for export in v0_1::EXPORTS {
+            if !self.exports.iter().any(|name| same_interface(name, export)) {
+                return Err(PluginError::WrongWorld {
+                    missing: export.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The version of an interface of the contract; nothing for the interfaces of others.
+fn contract_version(name: &str) -> Option<&str> {
+    name.strip_prefix(CONTRACT)?
+        .split_once('@')
+        .map(|(_, version)| version)
+}
+
+/// Patch versions are compatible.
+fn same_interface(name: &str, wanted: &str) -> bool {
+    let base = |name: &str| name.split_once('@').map(|(base, _)| base.to_owned());
+    base(name) == base(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers() {
+        let check = |bytes: &[u8], expected: Option<&str>| match (header(bytes), expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (result, expected) => assert_eq!(
+                result.err().map(|error| error.to_string()).as_deref(),
+                expected
+            ),
+        };
+        check(b"\0asm\x0d\0\x01\0rest", None);
+        check(b"\0asm\x01\0\0\0rest", Some("core module"));
+        check(b"\0asm\xff\0\0\0", Some("version of the binary format"));
+        check(b"(component)", Some("first bytes"));
+        check(b"\x7fELF\x02\x01\x01\0", Some("first bytes"));
+        check(b"\0as", Some("first bytes"));
+        check(b"", Some("first bytes"));
+    }
+
+    #[test]
+    fn surfaces() {
+        let check = |imports: &[&str], exports: &[&str], expected: Option<&str>| {
+            let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            let result = Surface {
+                imports: own(imports),
+                exports: own(exports),
+            }
+            .check();
+            match (result, expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (result, expected) => assert_eq!(
+                    result.err().map(|error| error.to_string()).as_deref(),
+                    expected
+                ),
+            }
+        };
+        let both = [
+            "claudine:plugin/lifecycle@0.1.0",
+            "claudine:plugin/executor@0.1.0",
+        ];
+        check(&[], &both, None);
+        check(
+            &["claudine:plugin/log@0.1.0", "wasi:io/poll@0.2.6"],
+            &both,
+            None,
+        );
+        check(
+            &[],
+            &[
+                "claudine:plugin/lifecycle@0.1.3",
+                "claudine:plugin/executor@0.1.3",
+            ],
+            None,
+        );
+        check(
+            &[],
+            &["claudine:plugin/lifecycle@0.1.0"],
+            Some("does not export claudine:plugin/executor@0.1.0"),
+        );
+        check(
+            &[],
+            &["wasi:cli/run@0.2.0"],
+            Some("does not export claudine:plugin/lifecycle"),
+        );
+        check(
+            &["claudine:plugin/process@0.2.0"],
+            &both,
+            Some("claudine:plugin/process@0.2.0, and this host speaks"),
+        );
+        check(
+            &[],
+            &["claudine:plugin/executor@1.0.0"],
+            Some("a newer host"),
+        );
+        check(
+            &["evil:kernel/calls@0.1.0"],
+            &both,
+            Some("imports evil:kernel/calls"),
+        );
+        check(&["plain-function"], &both, Some("imports plain-function"));
+    }
+}

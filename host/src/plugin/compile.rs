@@ -1,0 +1,68 @@
+//! `claudine __compile IN OUT`: the process in which a component is compiled.
+//!
+//! It limits itself before it reads a byte, so that a component made to exhaust a compiler ends this process and nothing else.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::engine::{self, Allocation};
+use super::load;
+
+const CPU_SECONDS: u64 = 300;
+const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
+const OUTPUT_BYTES: u64 = 1 << 30;
+
+/// Runs the subcommand; `args` are those after `__compile`.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[OsString]) -> Result<(), String> {
+    let [source, target] = args else {
+        return Err("usage: claudine __compile IN OUT".into());
+    };
+    limit().map_err(|error| format!("limits cannot be set: {error}"))?;
+    let code = compile(Path::new(source))?;
+    load::write_private(Path::new(target), &code)
+        .map_err(|error| format!("{}: {error}", Path::new(target).display()))
+}
+
+fn limit() -> rustix::io::Result<()> {
+    let set = |resource, wanted: u64| {
+        // A limit that is lower already stays.
+        let maximum = getrlimit(resource)
+            .maximum
+            .map_or(wanted, |maximum| maximum.min(wanted));
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(maximum),
+                maximum: Some(maximum),
+            },
+        )
+    };
+    set(Resource::Cpu, CPU_SECONDS)?;
+    set(Resource::As, ADDRESS_SPACE_BYTES)?;
+    set(Resource::Fsize, OUTPUT_BYTES)?;
+    set(Resource::Core, 0)
+}
+
+/// The compiled form of the component in this file.
+pub(crate) fn compile(source: &Path) -> Result<Vec<u8>, String> {
+    let bytes = fs::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
+    let engine = engine::engine(Allocation::OnDemand).map_err(|error| format!("{error:#}"))?;
+    engine
+        .precompile_component(&bytes)
+        .map_err(|error| format!("{error:#}"))
+}

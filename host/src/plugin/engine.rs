@@ -1,0 +1,143 @@
+//! The one wasmtime engine of the process: what it allows, how it allocates, and how a Store is set up.
+//!
+//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories makes an instance in a few
+//! microseconds and holds ten thousand of them, but reserves tens of terabytes of address space; where that cannot be had (a limit
+//! on it, a small machine's page tables) instances are mapped on demand.
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+
+use super::epoch::Ticker;
+use super::error::PluginError;
+use super::guest::Guest;
+use super::limits::{CORE_INSTANCES, HANDLES, HOSTCALL_BYTES, MEMORY_BYTES, TABLE_ELEMENTS};
+use super::v0_1;
+
+/// Instances that live at once.
+pub(crate) const INSTANCES: u32 = 10_000;
+/// A component of `wit-component` has three core instances and two tables; only the first has a memory.
+const CORE_PER_COMPONENT: u32 = 3;
+const TABLES_PER_COMPONENT: u32 = 2;
+/// Of a slot that is not in use, so that the next instance of the same component finds its pages mapped.
+const KEPT_BYTES: usize = 64 << 10;
+const VMCONTEXT_BYTES: usize = 256 << 10;
+
+/// How instances get their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allocation {
+    Pooled,
+    OnDemand,
+}
+
+/// The engine, its two linkers and the thread that interrupts its guests.
+pub(crate) struct Wasm {
+    pub(crate) engine: Engine,
+    pub(crate) allocation: Allocation,
+    pub(crate) ticker: Ticker,
+    linker: Linker<Guest>,
+    wasi_linker: Linker<Guest>,
+}
+
+impl Wasm {
+    /// With a pool where the address space allows it.
+    pub(crate) fn start() -> Result<Wasm, PluginError> {
+        match engine(Allocation::Pooled) {
+            Ok(engine) => Wasm::with(engine, Allocation::Pooled),
+            Err(error) => {
+                tracing::info!("plugins run without a pool: {error:#}");
+                Wasm::on_demand()
+            }
+        }
+    }
+
+    pub(crate) fn on_demand() -> Result<Wasm, PluginError> {
+        let engine = engine(Allocation::OnDemand).map_err(|error| engine_error(&error))?;
+        Wasm::with(engine, Allocation::OnDemand)
+    }
+
+    fn with(engine: Engine, allocation: Allocation) -> Result<Wasm, PluginError> {
+        let mut linker = Linker::new(&engine);
+        v0_1::link(&mut linker).map_err(|error| engine_error(&error))?;
+        let mut wasi_linker = linker.clone();
+        wasmtime_wasi::p2::add_to_linker_async(&mut wasi_linker)
+            .map_err(|error| engine_error(&error))?;
+        let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::Engine {
+            message: error.to_string(),
+        })?;
+        Ok(Wasm {
+            engine,
+            allocation,
+            ticker,
+            linker,
+            wasi_linker,
+        })
+    }
+
+    /// What a component is linked against: WASI only where it imports it.
+    pub(crate) fn linker(&self, wasi: bool) -> &Linker<Guest> {
+        if wasi {
+            &self.wasi_linker
+        } else {
+            &self.linker
+        }
+    }
+
+    /// A Store for one instance, with every limit set before any of the guest's code can run.
+    pub(crate) fn store(&self, guest: Guest) -> Store<Guest> {
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut context| context.data_mut().budget.spend());
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(HANDLES);
+        store
+    }
+}
+
+fn engine_error(error: &wasmtime::Error) -> PluginError {
+    PluginError::Engine {
+        message: format!("{error:#}"),
+    }
+}
+
+/// The engine that compiles in a process of its own has to agree with the one that runs, allocation apart.
+pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .wasm_component_model_async(true)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .memory_init_cow(true)
+        // A trap is told in one sentence; the guest's frames would be paid for at compile time and mean nothing to a reader.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        .native_unwind_info(false);
+    if allocation == Allocation::Pooled {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    }
+    Engine::new(&config)
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCES)
+        .total_core_instances(INSTANCES * CORE_PER_COMPONENT)
+        .total_memories(INSTANCES)
+        .total_tables(INSTANCES * TABLES_PER_COMPONENT)
+        .total_stacks(INSTANCES)
+        .total_gc_heaps(0)
+        .max_memory_size(MEMORY_BYTES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(VMCONTEXT_BYTES)
+        .max_core_instance_size(VMCONTEXT_BYTES)
+        .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
+        .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
+        .linear_memory_keep_resident(KEPT_BYTES)
+        .table_keep_resident(KEPT_BYTES);
+    pool
+}

@@ -1,0 +1,152 @@
+//! The thread that moves the epoch on, so that a guest that spins is interrupted.
+//!
+//! It is a thread of its own because a spinning guest can hold every worker of the runtime, its timers with them. It ticks only
+//! while some guest is on a thread or was a moment ago: attempts that wait for their children for hours wake nobody.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use wasmtime::Engine;
+
+use super::limits::TICK;
+
+/// It goes on for this many ticks after the last guest left, so that a busy host does not stop and start it all the time.
+const LINGER_TICKS: u32 = 10;
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Guests on a thread at this moment.
+    running: AtomicUsize,
+    /// Whether one was since the last tick.
+    recent: AtomicBool,
+    parked: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// Owns the thread; dropping it ends and joins it.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: Engine) -> std::io::Result<Ticker> {
+        let shared = Arc::new(Shared::default());
+        let seen = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || tick(&engine, &seen))?;
+        Ok(Ticker {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Drives a future that runs guest code, with the epoch moving whenever it is polled.
+    pub(crate) async fn drive<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            let _turn = self.turn();
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        // Sequentially consistent with the parking below: either the thread sees us, or we see that it is parked.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.parked.load(Ordering::SeqCst)
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Turn(&self.shared)
+    }
+
+    #[cfg(test)]
+    fn is_parked(&self) -> bool {
+        self.shared.parked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // The loop has no way to panic, and there is nobody left to tell.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A guest is on this thread.
+struct Turn<'a>(&'a Shared);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.recent.store(true, Ordering::Relaxed);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn tick(engine: &Engine, shared: &Shared) {
+    let mut idle = 0;
+    while !shared.ended.load(Ordering::SeqCst) {
+        if idle < LINGER_TICKS {
+            thread::park_timeout(TICK);
+            engine.increment_epoch();
+            let busy = shared.recent.swap(false, Ordering::Relaxed)
+                || shared.running.load(Ordering::SeqCst) > 0;
+            idle = if busy { 0 } else { idle + 1 };
+            continue;
+        }
+        shared.parked.store(true, Ordering::SeqCst);
+        // A wake without a reason comes back here and parks again.
+        while shared.running.load(Ordering::SeqCst) == 0
+            && !shared.recent.load(Ordering::Relaxed)
+            && !shared.ended.load(Ordering::SeqCst)
+        {
+            thread::park();
+        }
+        shared.parked.store(false, Ordering::SeqCst);
+        idle = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn wait_until_parked(ticker: &Ticker) {
+        while !ticker.is_parked() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn it_parks_when_no_guest_runs_and_ticks_again_when_one_does() {
+        let engine = Engine::default();
+        let ticker = Ticker::start(engine).unwrap();
+        wait_until_parked(&ticker);
+        let turn = ticker.turn();
+        while ticker.is_parked() {
+            thread::yield_now();
+        }
+        drop(turn);
+        wait_until_parked(&ticker);
+    }
+
+    #[test]
+    fn dropping_it_ends_the_thread() {
+        let ticker = Ticker::start(Engine::default()).unwrap();
+        let shared = Arc::downgrade(&ticker.shared);
+        drop(ticker);
+        assert!(shared.upgrade().is_none());
+    }
+}

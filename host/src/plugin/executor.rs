@@ -1,0 +1,384 @@
+//! One executor: what its manifest says, its component once something needs it, and the calls to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, oneshot};
+use wasmtime::Store;
+
+use super::check::Surface;
+use super::engine::Wasm;
+use super::error::{Crash, GuestEnd, PluginError};
+use super::grant::Grant;
+use super::guest::{Guest, Identity, Purpose};
+use super::limits::{FINGERPRINT_WALL, JSON_BYTES, QUICK_CPU, QUICK_WALL, RUN_CPU};
+use super::load::{self, CodeCache};
+use super::manifest::Manifest;
+use super::port::{AttemptHost, Attrs, GuestOutcome, GuestTask, Health, Issue, Start, StopRequest};
+use super::run::Attempt;
+use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
+use crate::clock;
+
+/// Attempts that crashed one after another, none between that did not, until the plugin is disabled.
+const CRASHED_ATTEMPTS: u32 = 5;
+/// Issues that are shown of one document.
+const ISSUES: usize = 100;
+const TEXT_BYTES: usize = 4 << 10;
+
+/// What the executors of one host share.
+pub(crate) struct Shared {
+    pub(crate) cache: CodeCache,
+    /// Made by the first executor that is needed: a host that only answers questions never pays for it.
+    wasm: OnceLock<Result<Wasm, PluginError>>,
+    start: fn() -> Result<Wasm, PluginError>,
+}
+
+impl Shared {
+    pub(crate) fn new(cache: CodeCache, start: fn() -> Result<Wasm, PluginError>) -> Shared {
+        Shared {
+            cache,
+            wasm: OnceLock::new(),
+            start,
+        }
+    }
+
+    pub(crate) fn wasm(&self) -> Result<&Wasm, PluginError> {
+        self.wasm
+            .get_or_init(self.start)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+}
+
+/// A component that was loaded, checked and linked.
+pub(crate) struct Loaded {
+    pub(crate) pre: ExecutorPluginPre<Guest>,
+    pub(crate) surface: Surface,
+}
+
+/// The bytes of a component, in the binary or in a file.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    BuiltIn(&'static [u8]),
+    File(std::path::PathBuf),
+}
+
+/// Crashes since the last attempt that ended otherwise.
+#[derive(Debug, Default)]
+struct Crashes {
+    attempts: AtomicU32,
+    last: Mutex<Option<Crash>>,
+}
+
+pub(crate) struct Executor {
+    manifest: Manifest,
+    grant: Grant,
+    identity: Arc<Identity>,
+    source: Source,
+    shared: Arc<Shared>,
+    loaded: OnceCell<Result<Loaded, PluginError>>,
+    crashes: Crashes,
+    health: Mutex<Option<Health>>,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        manifest: Manifest,
+        grant: Grant,
+        config: String,
+        source: Source,
+        shared: Arc<Shared>,
+    ) -> Executor {
+        let gate = super::grant::Gate::new(
+            &manifest.name,
+            &manifest.permissions.process.commands,
+            &grant.process,
+        );
+        let identity = Arc::new(Identity {
+            name: manifest.name.clone(),
+            config,
+            gate,
+        });
+        let (loaded, crashes, health) = (OnceCell::new(), Crashes::default(), Mutex::new(None));
+        Executor {
+            manifest,
+            grant,
+            identity,
+            source,
+            shared,
+            loaded,
+            crashes,
+            health,
+        }
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// SHA-256 of the component.
+    pub(crate) fn digest(&self) -> &str {
+        &self.grant.digest
+    }
+
+    /// What the last look at the machine found, where there was one.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Why the plugin may not be used, where it crashed too often.
+    pub(crate) fn disabled(&self) -> Option<PluginError> {
+        let attempts = self.crashes.attempts.load(Ordering::Relaxed);
+        let last = self
+            .crashes
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
+    }
+
+    /// The component, compiled where that was not done before. A fault of the component is remembered; one that may pass is not.
+    pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
+        let loaded = self
+            .loaded
+            .get_or_try_init(async || match self.load().await {
+                Err(error) if error.is_passing() => Err(error),
+                result => Ok(result),
+            });
+        loaded.await?.as_ref().map_err(Clone::clone)
+    }
+
+    async fn load(&self) -> Result<Loaded, PluginError> {
+        let wasm = self.shared.wasm()?;
+        let read;
+        let bytes: &[u8] = match &self.source {
+            Source::BuiltIn(bytes) => bytes,
+            Source::File(path) => {
+                read = tokio::fs::read(path)
+                    .await
+                    .map_err(|error| PluginError::io(path, &error))?;
+                if load::digest(&read) != self.grant.digest {
+                    let message =
+                        "it was changed while the host was running; restart the host to use it"
+                            .into();
+                    return Err(PluginError::Load { message });
+                }
+                &read
+            }
+        };
+        let component = self
+            .shared
+            .cache
+            .load(&wasm.engine, &self.manifest.name, bytes, self.digest())
+            .await?;
+        let surface = Surface::of(&wasm.engine, &component);
+        surface.check()?;
+        let wrong_types = |error: wasmtime::Error| PluginError::WrongTypes {
+            message: format!("{error:#}"),
+        };
+        let instance_pre = wasm
+            .linker(surface.uses_wasi())
+            .instantiate_pre(&component)
+            .map_err(wrong_types)?;
+        let pre = ExecutorPluginPre::new(instance_pre).map_err(wrong_types)?;
+        Ok(Loaded { pre, surface })
+    }
+
+    /// One line about it. A component that calls itself otherwise than its manifest is not the one that the manifest was shipped with.
+    pub(crate) async fn describe(&self) -> Result<String, PluginError> {
+        let description = self
+            .ask(async |plugin, store| {
+                plugin
+                    .claudine_plugin_lifecycle()
+                    .call_describe(store)
+                    .await
+            })
+            .await?;
+        if description.name != self.manifest.name {
+            let message = format!(
+                "it calls itself `{}`, and its manifest `{}`",
+                description.name, self.manifest.name
+            );
+            return Err(PluginError::Answer { message });
+        }
+        Ok(cut_text(description.summary))
+    }
+
+    /// A JSON Schema of a task's spec.
+    pub(crate) async fn task_schema(&self) -> Result<String, PluginError> {
+        let schema = self
+            .ask(async |plugin, store| {
+                plugin
+                    .claudine_plugin_executor()
+                    .call_task_schema(store)
+                    .await
+            })
+            .await?;
+        if schema.len() > JSON_BYTES || serde_json::from_str::<serde_json::Value>(&schema).is_err()
+        {
+            return Err(PluginError::Answer {
+                message: "its task schema is no JSON".into(),
+            });
+        }
+        Ok(schema)
+    }
+
+    /// The faults of a spec; none means that a task with it is accepted.
+    pub(crate) async fn validate(
+        &self,
+        spec: &String,
+        env: &Attrs,
+    ) -> Result<Vec<Issue>, PluginError> {
+        let issues = self
+            .ask(async |plugin, store| {
+                plugin
+                    .claudine_plugin_executor()
+                    .call_validate(store, spec, env)
+                    .await
+            })
+            .await?;
+        Ok(issues
+            .into_iter()
+            .take(ISSUES)
+            .map(|issue| cut(issue.into()))
+            .collect())
+    }
+
+    /// The faults of the plugin's own configuration.
+    pub(crate) async fn validate_config(&self) -> Result<Vec<Issue>, PluginError> {
+        let config = &self.identity.config;
+        let issues = self
+            .ask(async |plugin, store| {
+                plugin
+                    .claudine_plugin_lifecycle()
+                    .call_validate_config(store, config)
+                    .await
+            })
+            .await?;
+        Ok(issues
+            .into_iter()
+            .take(ISSUES)
+            .map(|issue| cut(issue.into()))
+            .collect())
+    }
+
+    /// Looks at the machine anew. A plugin that was disabled may be used again after it.
+    pub(crate) async fn fingerprint(&self) -> Result<Health, PluginError> {
+        let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
+        let mut store = wasm.store(Guest::new(
+            Arc::clone(&self.identity),
+            Purpose::Fingerprint,
+            RUN_CPU,
+        ));
+        let call = async {
+            let plugin = loaded.pre.instantiate_async(&mut store).await?;
+            let lifecycle = plugin.claudine_plugin_lifecycle();
+            store
+                .run_concurrent(async |accessor| lifecycle.call_fingerprint(accessor).await)
+                .await?
+        };
+        let answer = clock::within(FINGERPRINT_WALL, wasm.ticker.drive(call)).await;
+        let health = answer_of(wasm, &store, answer, FINGERPRINT_WALL)?;
+        let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        self.crashes.attempts.store(0, Ordering::Relaxed);
+        Ok(health)
+    }
+
+    /// Runs an attempt to its end: an outcome, or why there is none.
+    ///
+    /// `stop` asks the running instance to end; a sender that is dropped never asks. Dropping the future drops the instance, and
+    /// leaves the children to the host.
+    pub(crate) async fn run(
+        &self,
+        task: GuestTask,
+        start: Start,
+        host: Arc<dyn AttemptHost>,
+        stop: oneshot::Receiver<StopRequest>,
+    ) -> Result<GuestOutcome, GuestEnd> {
+        if let Some(disabled) = self.disabled() {
+            return Err(GuestEnd::Unavailable(disabled));
+        }
+        let wasm = self.shared.wasm().map_err(GuestEnd::Unavailable)?;
+        let loaded = self.loaded().await.map_err(GuestEnd::Unavailable)?;
+        let attempt = Attempt {
+            wasm,
+            loaded,
+            identity: &self.identity,
+            task,
+            host,
+        };
+        let result = attempt.run(start, stop).await;
+        match &result {
+            Err(GuestEnd::Crashed { last, .. }) => {
+                self.crashes.attempts.fetch_add(1, Ordering::Relaxed);
+                *self
+                    .crashes
+                    .last
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(last.clone());
+            }
+            Err(GuestEnd::Dropped | GuestEnd::Unavailable(_)) => {}
+            Ok(_) | Err(GuestEnd::Failed(_)) => self.crashes.attempts.store(0, Ordering::Relaxed),
+        }
+        result
+    }
+
+    /// A question to an instance of its own, which is dropped with its answer.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&ExecutorPlugin, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<T, PluginError> {
+        let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
+        let mut store = wasm.store(Guest::new(
+            Arc::clone(&self.identity),
+            Purpose::Question,
+            QUICK_CPU,
+        ));
+        let call = async {
+            let plugin = loaded.pre.instantiate_async(&mut store).await?;
+            question(&plugin, &mut store).await
+        };
+        let answer = clock::within(QUICK_WALL, wasm.ticker.drive(call)).await;
+        answer_of(wasm, &store, answer, QUICK_WALL)
+    }
+}
+
+fn answer_of<T>(
+    wasm: &Wasm,
+    store: &Store<Guest>,
+    answer: Option<wasmtime::Result<T>>,
+    limit: Duration,
+) -> Result<T, PluginError> {
+    match answer {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(wasm
+            .crash_or_error(store.data(), &error)
+            .map_or_else(|error| error, PluginError::Crashed)),
+        None => Err(PluginError::Slow {
+            limit_ms: limit.as_millis(),
+        }),
+    }
+}
+
+fn cut(issue: Issue) -> Issue {
+    Issue {
+        path: cut_text(issue.path),
+        message: cut_text(issue.message),
+    }
+}
+
+fn cut_text(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES));
+    text
+}

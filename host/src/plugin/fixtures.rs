@@ -1,0 +1,289 @@
+//! Components for tests, written as text: a guest that does what it should, with any of its parts replaced by a hostile one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use super::port::{
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Failure, GuestTask, LogLevel,
+    OutputReader, Signal, SpawnSpec, Stdin, Usage,
+};
+
+/// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from 65536 on.
+#[derive(Debug, Clone)]
+pub(crate) struct Wat(HashMap<&'static str, String>);
+
+const TEMPLATE: &str = r#"(module
+  (import "claudine:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+  (import "claudine:plugin/clock@0.1.0" "now" (func $now (result i64)))
+  (import "claudine:plugin/clock@0.1.0" "sleep" (func $sleep (param i64)))
+  (import "claudine:plugin/progress@0.1.0" "emit" (func $emit (param i32 i32 i32 i32)))
+  (import "claudine:plugin/progress@0.1.0" "checkpoint" (func $checkpoint (param i32 i32 i32)))
+  (import "claudine:plugin/process@0.1.0" "[static]child.children" (func $children (param i32)))
+  (import "claudine:plugin/process@0.1.0" "[static]child.spawn"
+    (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "claudine:plugin/process@0.1.0" "probe" (func $probe (param i32 i32 i32 i32 i32)))
+  (import "$root" "[waitable-set-new]" (func $new_set (result i32)))
+  (import "[export]claudine:plugin/executor@0.1.0" "[task-return]run"
+    (func $return_run (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i64 i32 i32)))
+  {imports}
+  (memory (export "memory") 2)
+  (table $table 1 funcref)
+  (data (i32.const 16) "success")
+  (data (i32.const 32) "healthy")
+  (data (i32.const 48) "guest")
+  (data (i32.const 64) "{}")
+  (data (i32.const 80) "alive")
+  (data (i32.const 96) "sh")
+  (data (i32.const 112) "no\00ul")
+  (data (i32.const 128) "not json")
+  (global $heap (mut i32) (i32.const 65536))
+  (global $stopped (mut i32) (i32.const 0))
+  {start}
+  (func (export "cabi_realloc") (param $old i32) (param $from i32) (param $align i32) (param $size i32) (result i32)
+    (local $at i32)
+    {realloc}
+    (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (block $fits
+      (loop $more
+        (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+        (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))
+        (unreachable)))
+    (local.get $at))
+  (func $text (param $area i32) (param $text i32) (param $length i32)
+    (i32.store (local.get $area) (local.get $text))
+    (i32.store offset=4 (local.get $area) (local.get $length)))
+  ;; A success with no other field.
+  (func $success (result i32)
+    (i32.store8 (i32.const 2048) (i32.const 0))
+    (call $text (i32.const 2056) (i32.const 16) (i32.const 7))
+    (i32.const 2048))
+  (func (export "claudine:plugin/lifecycle@0.1.0#describe") (result i32)
+    {describe}
+    (call $text (i32.const 1024) (i32.const 48) (i32.const 5))
+    (i32.const 1024))
+  (func (export "claudine:plugin/lifecycle@0.1.0#validate-config") (param i32 i32) (result i32)
+    {validate-config}
+    (i32.const 1152))
+  (func (export "claudine:plugin/lifecycle@0.1.0#fingerprint") (result i32)
+    {fingerprint}
+    (call $text (i32.const 1280) (i32.const 32) (i32.const 7))
+    (i32.const 1280))
+  (func (export "claudine:plugin/executor@0.1.0#task-schema") (result i32)
+    {task-schema}
+    (call $text (i32.const 1408) (i32.const 64) (i32.const 2))
+    (i32.const 1408))
+  (func (export "claudine:plugin/executor@0.1.0#validate") (param i32 i32 i32 i32) (result i32)
+    {validate}
+    (i32.const 1536))
+  {run}
+  (func (export "claudine:plugin/executor@0.1.0#resume") (param $task i32) (result i32)
+    {resume}
+    (call $success))
+  (func (export "claudine:plugin/executor@0.1.0#stop") (param i32 i32 i64)
+    {stop}
+    (global.set $stopped (i32.const 1)))
+)"#;
+
+/// `run` by the asynchronous ABI, ending at once.
+pub(crate) const RUN: &str = r#"
+  (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
+    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (i32.const 0))
+  (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 0))"#;
+
+/// `run` that gives the thread back all the time until `stop` was called, and succeeds then.
+pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
+  (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) (i32.const 1))
+  (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
+    (if (i32.eqz (global.get $stopped)) (then (return (i32.const 1))))
+    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (i32.const 0))"#;
+
+/// `run` that has returned an outcome and goes on as a task until `stop` was called.
+pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
+  (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
+    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (i32.const 1))
+  (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
+    (i32.eqz (global.get $stopped)))"#;
+
+pub(crate) const SPIN: &str = "(loop $for_ever (br $for_ever))";
+pub(crate) const TRAP: &str = "(unreachable)";
+pub(crate) const EAT_MEMORY: &str =
+    "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)";
+pub(crate) const EAT_TABLE: &str = "(loop $more (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 64)) (i32.const -1)))) (unreachable)";
+pub(crate) const EAT_HANDLES: &str = "(loop $more (drop (call $new_set)) (br $more))";
+pub(crate) const EAT_CHILD_HANDLES: &str =
+    "(loop $more (call $children (i32.const 4096)) (br $more))";
+pub(crate) const SLEEP_FOR_A_DAY: &str = "(call $sleep (i64.const 86400000))";
+
+impl Wat {
+    /// A guest that accepts everything and succeeds at once.
+    pub(crate) fn good() -> Wat {
+        Wat(HashMap::from([("run", RUN.to_owned())]))
+    }
+
+    pub(crate) fn with(mut self, part: &'static str, text: impl Into<String>) -> Wat {
+        self.0.insert(part, text.into());
+        self
+    }
+
+    /// `run` by the synchronous ABI, with this body before its success.
+    pub(crate) fn run(self, body: &str) -> Wat {
+        let text = format!(
+            r#"(func (export "claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) {body} (call $success))"#
+        );
+        self.with("run", text)
+    }
+
+    pub(crate) fn component(&self) -> Vec<u8> {
+        let parts = [
+            "imports",
+            "start",
+            "realloc",
+            "describe",
+            "validate-config",
+            "fingerprint",
+            "task-schema",
+            "validate",
+            "run",
+            "resume",
+            "stop",
+        ];
+        let mut text = TEMPLATE.to_owned();
+        for part in parts {
+            let body = self.0.get(part).map_or("", String::as_str);
+            text = text.replace(&format!("{{{part}}}"), body);
+        }
+        component_of(
+            &text,
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit"),
+            "executor-plugin",
+        )
+    }
+}
+
+/// A core module as a component of a world.
+fn component_of(core: &str, wit: &Path, world: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_path(wit).unwrap();
+    encode(core, &resolve, package, world)
+}
+
+/// The same for a contract given as text.
+pub(crate) fn component_of_text(core: &str, wit: &str, world: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("other.wit", wit).unwrap();
+    encode(core, &resolve, package, world)
+}
+
+fn encode(core: &str, resolve: &Resolve, package: wit_parser::PackageId, world: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(core).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
+}
+
+pub(crate) fn task() -> GuestTask {
+    GuestTask {
+        id: "task_01".into(),
+        attempt: 1,
+        spec: "{}".into(),
+        workspace: "/".into(),
+        env: vec![("HOME".into(), "/root".into())],
+        labels: Vec::new(),
+        previous: None,
+    }
+}
+
+/// An attempt's outside that writes down what it is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    pub(crate) children: Vec<ChildRef>,
+    pub(crate) spawned: Mutex<Vec<String>>,
+    pub(crate) lines: Mutex<Vec<(LogLevel, String)>>,
+    pub(crate) reports: Mutex<Vec<(String, String)>>,
+    pub(crate) states: Mutex<Vec<Vec<u8>>>,
+    pub(crate) told: Notify,
+}
+
+impl Recorder {
+    pub(crate) fn lines(&self) -> Vec<(LogLevel, String)> {
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn crashes(&self) -> usize {
+        self.lines()
+            .iter()
+            .filter(|(_, line)| line.contains("crashed"))
+            .count()
+    }
+}
+
+impl AttemptHost for Recorder {
+    fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>> {
+        Box::pin(async move {
+            assert!(matches!(spec.stdin, Stdin::Empty));
+            self.spawned.lock().unwrap().push(spec.command);
+            Ok(ChildRef::new("task_01.1/0"))
+        })
+    }
+
+    fn children(&self) -> Vec<ChildRef> {
+        self.children.clone()
+    }
+
+    fn output(&self, _child: &ChildRef, _channel: Channel, _from_offset: u64) -> OutputReader {
+        Box::pin(tokio::io::empty())
+    }
+
+    fn signal(&self, _child: &ChildRef, _signal: Signal) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn wait(&self, _child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>> {
+        Box::pin(async {
+            Ok(ChildExit {
+                code: Some(0),
+                signal: None,
+                usage: Usage::default(),
+            })
+        })
+    }
+
+    fn progress(&self, kind: &str, data: &str) {
+        self.reports
+            .lock()
+            .unwrap()
+            .push((kind.into(), data.into()));
+        self.told.notify_one();
+    }
+
+    fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.states.lock().unwrap().push(state);
+            Ok(())
+        })
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        self.lines.lock().unwrap().push((level, message.into()));
+    }
+}

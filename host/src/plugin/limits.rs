@@ -1,0 +1,180 @@
+//! What one instance may take, and the counters that hold it to that.
+//!
+//! Every figure here bounds the damage of a hostile component. None of them is a setting: a plugin that needs more than this is
+//! doing work that belongs into a child process.
+
+use std::time::Duration;
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+/// Linear memory of all memories of an instance together.
+pub(crate) const MEMORY_BYTES: usize = 64 << 20;
+/// Elements of all tables of an instance together.
+pub(crate) const TABLE_ELEMENTS: usize = 10_000;
+/// Core instances, memories and tables of a component. A component of `wit-component` has three instances.
+pub(crate) const CORE_INSTANCES: usize = 16;
+/// What a guest may hand over in one call. It is above the 16 MiB of a JSON text in the contract by some room for the rest of the
+/// call, because a prompt of 10 MB has to pass as the bytes of a child's stdin.
+pub(crate) const HOSTCALL_BYTES: usize = 20 << 20;
+/// Component handles, and entries of the resource table.
+pub(crate) const HANDLES: usize = 1_000;
+/// A JSON text that the guest gives back.
+pub(crate) const JSON_BYTES: usize = 16 << 20;
+/// The epoch moves on this often while any guest is on a thread.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// How long a guest may compute in `run`, `resume` and `stop` without waiting for anything.
+pub(crate) const RUN_CPU: Duration = Duration::from_secs(2);
+/// The same for the calls that have to be quick.
+pub(crate) const QUICK_CPU: Duration = Duration::from_secs(1);
+/// The wall time of a quick call: a guest of the synchronous ABI can block in an import.
+pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
+/// The wall time of `fingerprint`, which may run a command of 10 s.
+pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
+
+/// The limiter of a Store. It remembers a refusal, because the guest's own reaction to it is an ordinary `unreachable`.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    memory: usize,
+    elements: usize,
+    refused: Option<&'static str>,
+}
+
+impl Limits {
+    /// What was refused, where anything was.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        self.refused
+    }
+}
+
+/// Moves `used` from `current` to `desired` if that stays under `limit`.
+fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
+    let after = used.saturating_sub(current).saturating_add(desired);
+    let allowed = after <= limit;
+    if allowed {
+        *used = after;
+    }
+    allowed
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = grow(&mut self.memory, current, desired, MEMORY_BYTES);
+        if !allowed {
+            self.refused = Some("more than 64 MiB of memory");
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = grow(&mut self.elements, current, desired, TABLE_ELEMENTS);
+        if !allowed {
+            self.refused = Some("more than 10,000 table elements");
+        }
+        Ok(allowed)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES
+    }
+}
+
+/// The guest computed for its whole budget without waiting for anything.
+#[derive(Debug, thiserror::Error)]
+#[error("it computed for {0:?} without waiting for anything")]
+pub(crate) struct Spun(Duration);
+
+/// How long a guest may still compute before it has to wait for something.
+///
+/// Counted in ticks in which it was on a thread; waiting costs nothing. The host's asynchronous imports fill it up again, the
+/// others do not, or a loop around `clock.now` would never be found.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    whole: Duration,
+    ticks_left: u128,
+}
+
+impl Budget {
+    pub(crate) fn new(whole: Duration) -> Budget {
+        let mut budget = Budget {
+            whole,
+            ticks_left: 0,
+        };
+        budget.refill();
+        budget
+    }
+
+    pub(crate) fn refill(&mut self) {
+        self.ticks_left = self.whole.as_millis() / TICK.as_millis();
+    }
+
+    /// Called by the epoch's callback: one tick is spent, the thread is given back to others, or the call ends.
+    pub(crate) fn spend(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        match self.ticks_left.checked_sub(1) {
+            Some(left) => {
+                self.ticks_left = left;
+                Ok(UpdateDeadline::Yield(1))
+            }
+            None => Err(wasmtime::Error::new(Spun(self.whole))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn memories_are_counted_together() {
+        let mut limits = Limits::default();
+        assert!(limits.memory_growing(0, 40 << 20, None).unwrap());
+        assert!(!limits.memory_growing(0, 30 << 20, None).unwrap());
+        assert_eq!(limits.refused(), Some("more than 64 MiB of memory"));
+        assert!(
+            limits.memory_growing(40 << 20, 64 << 20, None).unwrap(),
+            "up to the limit it may grow"
+        );
+    }
+
+    #[test]
+    fn tables_are_counted_together() {
+        let mut limits = Limits::default();
+        assert!(limits.table_growing(0, 9_999, None).unwrap());
+        assert!(!limits.table_growing(0, 2, None).unwrap());
+    }
+
+    #[test]
+    fn a_budget_ends_and_is_filled_again() {
+        let mut budget = Budget::new(Duration::from_millis(30));
+        let spend = |budget: &mut Budget| budget.spend().is_ok();
+        assert_eq!(
+            [
+                spend(&mut budget),
+                spend(&mut budget),
+                spend(&mut budget),
+                spend(&mut budget)
+            ],
+            [true, true, true, false]
+        );
+        budget.refill();
+        assert!(spend(&mut budget));
+    }
+}

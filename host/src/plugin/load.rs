@@ -1,0 +1,295 @@
+//! Compiled code: made once in a process with limits, kept in a cache that only the host writes, and mapped from there.
+//!
+//! The compiler reads whatever a plugin's author sends, so it runs in a child with a bound on its time and memory, which gives its
+//! result to the host. What is loaded is machine code that wasmtime trusts: the cache's directory is the user's alone, and a
+//! file is mapped only when its digest is the one that was written down when it was made.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::check;
+use super::error::PluginError;
+use super::probe;
+use crate::clock;
+
+/// The child ends itself by its own limit on processor time; this is for one that does not even run.
+const COMPILE_WALL: Duration = Duration::from_secs(600);
+/// Digits of each digest in a file's name.
+const NAME_DIGITS: usize = 16;
+/// What the compiler may use side by side: each of its threads reserves address space, which is limited.
+const COMPILE_THREADS: usize = 8;
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        // Writing to a String cannot fail.
+        drop(write!(text, "{byte:02x}"));
+    }
+    text
+}
+
+/// Who compiles.
+#[derive(Debug, Clone)]
+pub(crate) enum Compiler {
+    /// This program, called as `PROGRAM __compile IN OUT`.
+    Child(PathBuf),
+    /// This process: for tests, whose program is not the host.
+    #[cfg(test)]
+    Here,
+}
+
+/// The cache's directory, and who fills it.
+#[derive(Debug)]
+pub(crate) struct CodeCache {
+    dir: PathBuf,
+    compiler: Compiler,
+}
+
+impl CodeCache {
+    pub(crate) fn new(dir: PathBuf, compiler: Compiler) -> CodeCache {
+        CodeCache { dir, compiler }
+    }
+
+    /// The component, from the cache or compiled now.
+    pub(crate) async fn load(
+        &self,
+        engine: &Engine,
+        name: &str,
+        bytes: &[u8],
+        component_digest: &str,
+    ) -> Result<Component, PluginError> {
+        check::header(bytes)?;
+        let entry = self.entry(engine, name, component_digest);
+        if let Some(component) = entry.open(engine).await? {
+            return Ok(component);
+        }
+        self.compile(&entry, engine, bytes).await?;
+        entry.open(engine).await?.ok_or_else(|| PluginError::Load {
+            message: "it is gone from the cache".into(),
+        })
+    }
+
+    fn entry(&self, engine: &Engine, name: &str, component_digest: &str) -> Entry {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let stem = format!(
+            "{name}-{}-{:016x}",
+            &component_digest[..NAME_DIGITS],
+            hasher.finish()
+        );
+        Entry {
+            code: self.dir.join(format!("{stem}.cwasm")),
+            record: self.dir.join(format!("{stem}.sha256")),
+            prefix: format!("{name}-"),
+        }
+    }
+
+    async fn compile(
+        &self,
+        entry: &Entry,
+        engine: &Engine,
+        bytes: &[u8],
+    ) -> Result<(), PluginError> {
+        make_private_dir(&self.dir).map_err(|error| PluginError::io(&self.dir, &error))?;
+        let source = Temporary(
+            entry
+                .code
+                .with_extension(format!("{}.wasm", std::process::id())),
+        );
+        let target = Temporary(
+            entry
+                .code
+                .with_extension(format!("{}.new", std::process::id())),
+        );
+        write_private(&source.0, bytes).map_err(|error| PluginError::io(&source.0, &error))?;
+        self.run_compiler(engine, &source.0, &target.0).await?;
+        let code = fs::read(&target.0).map_err(|error| PluginError::io(&target.0, &error))?;
+        entry
+            .keep(&code, &target.0)
+            .map_err(|error| PluginError::io(&entry.code, &error))?;
+        entry
+            .forget_others(&self.dir)
+            .map_err(|error| PluginError::io(&self.dir, &error))
+    }
+
+    async fn run_compiler(
+        &self,
+        _engine: &Engine,
+        source: &Path,
+        target: &Path,
+    ) -> Result<(), PluginError> {
+        let program = match &self.compiler {
+            Compiler::Child(program) => program,
+            #[cfg(test)]
+            Compiler::Here => {
+                let code = super::compile::compile(source)
+                    .map_err(|message| PluginError::Compile { message })?;
+                return write_private(target, &code)
+                    .map_err(|error| PluginError::io(target, &error));
+            }
+        };
+        let threads = std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(COMPILE_THREADS);
+        let mut command = Command::new(program);
+        command
+            .arg("__compile")
+            .arg(source)
+            .arg(target)
+            .stdin(Stdio::null());
+        command.env("RAYON_NUM_THREADS", threads.to_string());
+        let finished = clock::within(COMPILE_WALL, probe::finish(command)).await;
+        let finished = finished.ok_or_else(|| PluginError::Compile {
+            message: "the compiler did not end".into(),
+        })?;
+        let finished = finished.map_err(|error| PluginError::io(program, &error))?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&finished.stderr);
+        let said = said.trim();
+        let message = if said.is_empty() {
+            format!("the compiler ended with {}", finished.status)
+        } else {
+            said.into()
+        };
+        Err(PluginError::Compile { message })
+    }
+}
+
+/// One component compiled for one engine.
+#[derive(Debug, Clone)]
+struct Entry {
+    code: PathBuf,
+    /// The digest of the code, written when it was made.
+    record: PathBuf,
+    /// What the file names of all entries of this plugin begin with.
+    prefix: String,
+}
+
+impl Entry {
+    /// Nothing where there is no entry, and where the file is not the one that was written: it is made anew then.
+    async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
+        let (entry, engine) = (self.clone(), engine.clone());
+        let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
+        opened.map_err(|error| PluginError::Load {
+            message: error.to_string(),
+        })?
+    }
+
+    fn open_now(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
+        let recorded = match fs::read_to_string(&self.record) {
+            Ok(recorded) => recorded,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(PluginError::io(&self.record, &error)),
+        };
+        let code = match fs::read(&self.code) {
+            Ok(code) => code,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(PluginError::io(&self.code, &error)),
+        };
+        if digest(&code) != recorded {
+            tracing::warn!(
+                "{} is not what was written there; it is compiled anew",
+                self.code.display()
+            );
+            return Ok(None);
+        }
+        drop(code);
+        map(engine, &self.code)
+            .map(Some)
+            .map_err(|error| PluginError::Load {
+                message: format!("{error:#}"),
+            })
+    }
+
+    /// The record last: without it an entry does not exist.
+    fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
+        File::open(written)?.sync_all()?;
+        fs::rename(written, &self.code)?;
+        let record = self
+            .record
+            .with_extension(format!("{}.new", std::process::id()));
+        write_private(&record, digest(code).as_bytes())?;
+        fs::rename(&record, &self.record)
+    }
+
+    /// An older component of this plugin, or an older engine, is not asked for again.
+    fn forget_others(&self, dir: &Path) -> io::Result<()> {
+        for file in fs::read_dir(dir)? {
+            let path = file?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let stale = name.strip_prefix(&self.prefix).is_some_and(is_entry);
+            if stale && path != self.code && path != self.record {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Two digests and an extension: another plugin whose name only begins the same has more in between.
+fn is_entry(rest: &str) -> bool {
+    let hex =
+        |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let stem = rest
+        .strip_suffix(".cwasm")
+        .or_else(|| rest.strip_suffix(".sha256"));
+    stem.and_then(|stem| stem.split_once('-'))
+        .is_some_and(|(component, engine)| hex(component) && hex(engine))
+}
+
+#[allow(
+    unsafe_code,
+    reason = "machine code is mapped; its digest is the one that this host wrote down when it made it"
+)]
+fn map(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file was made by wasmtime's own compiler, its digest has just been compared with the one recorded then, and
+    // its directory can be written by this user alone, who could as well run any other code. wasmtime checks version and settings.
+    unsafe { Component::deserialize_file(engine, code) }
+}
+
+/// Gone when nobody needs it any more.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        match fs::remove_file(&self.0) {
+            Ok(()) => {}
+            // Renamed to its place, or never written.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("{} is left behind: {error}", self.0.display()),
+        }
+    }
+}
+
+fn make_private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)
+}

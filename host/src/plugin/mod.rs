@@ -1,0 +1,38 @@
+//! Plugins: WebAssembly components that run tasks, each attempt in a sandbox of its own.
+//!
+//! The catalog knows which there are; an executor is one of them; an attempt is a chain of instances of it. What an attempt needs
+//! from outside is the trait [`AttemptHost`], whose children outlive every instance. wasmtime is named in this folder alone.
+
+mod capability;
+mod catalog;
+mod check;
+mod compile;
+mod engine;
+mod epoch;
+mod error;
+mod executor;
+#[cfg(test)]
+mod fixtures;
+mod grant;
+mod guest;
+mod limits;
+mod load;
+mod manifest;
+mod meter;
+mod port;
+mod probe;
+mod run;
+#[cfg(test)]
+mod tests;
+mod v0_1;
+
+pub(crate) use catalog::{BUILTINS, Catalog, Inspection, Listing, Origin, Places, Status};
+pub(crate) use compile::main as compile_main;
+pub(crate) use error::{Crash, GuestEnd, PluginError};
+pub(crate) use executor::Executor;
+pub(crate) use load::Compiler;
+pub(crate) use port::{
+    AttemptHost, Attrs, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, GuestOutcome,
+    GuestTask, Health, HealthState, Issue, LogLevel, OutputReader, PreviousAttempt, Signal,
+    SpawnSpec, Start, Stdin, StopRequest, Usage,
+};

@@ -1,0 +1,201 @@
+//! Commands that run beside the tasks: a probe of `fingerprint`, and the compiler.
+//!
+//! They belong to no attempt, so no supervisor knows them: they are killed when their time is over or nobody waits any more, and
+//! leave nothing behind but what a hostile command detached from its group.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+use super::port::{ChildExit, Failure, Usage};
+use crate::clock;
+
+const PROBE_WALL: Duration = Duration::from_secs(10);
+/// Of each channel; what comes after is read and left out, so that the command does not wait for a reader.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct ProbeOutput {
+    pub(crate) exit: ChildExit,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Runs a command in the host's environment.
+pub(crate) async fn run(command: &str, args: &[String]) -> Result<ProbeOutput, Failure> {
+    let started = clock::monotonic();
+    let mut spawn = Command::new(command);
+    spawn.args(args).stdin(Stdio::null());
+    let finished = match clock::within(PROBE_WALL, finish(spawn)).await {
+        None => {
+            return Err(Failure::new(
+                "timeout",
+                format!("`{command}` did not end within {} s", PROBE_WALL.as_secs()),
+            ));
+        }
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::new("spawn", format!("`{command}` was not found")));
+        }
+        Some(Err(error)) => {
+            return Err(Failure::new(
+                "spawn",
+                format!("`{command}` cannot be run: {error}"),
+            ));
+        }
+        Some(Ok(finished)) => finished,
+    };
+    let usage = Usage {
+        wall: clock::monotonic().saturating_sub(started),
+        cpu: None,
+        peak_rss_bytes: None,
+    };
+    let exit = ChildExit {
+        code: finished.status.code(),
+        signal: finished.status.signal(),
+        usage,
+    };
+    Ok(ProbeOutput {
+        exit,
+        stdout: finished.stdout,
+        stderr: finished.stderr,
+    })
+}
+
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Runs a command to its end. Dropping this kills the command's process group and reaps it.
+pub(crate) async fn finish(mut command: Command) -> io::Result<Finished> {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut running = Running(command.spawn()?);
+    let stdout = running.0.stdout.take().map(OwnedFd::from);
+    let stderr = running.0.stderr.take().map(OwnedFd::from);
+    let (stdout, stderr, exited) = tokio::join!(read(stdout), read(stderr), running.exited());
+    exited?;
+    Ok(Finished {
+        status: running.0.wait()?,
+        stdout: stdout?,
+        stderr: stderr?,
+    })
+}
+
+/// A child that has not been reaped, so its pid is its own.
+struct Running(Child);
+
+impl Running {
+    /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime watch another process.
+    async fn exited(&self) -> io::Result<()> {
+        let id = WaitId::Pid(Pid::from_child(&self.0));
+        let exited = tokio::task::spawn_blocking(move || {
+            retry_on_intr(|| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))
+        });
+        exited.await?.map(drop).map_err(io::Error::from)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // Both can fail only because the child has ended, and then there is nothing to kill.
+            drop(kill_process_group(Pid::from_child(&self.0), Signal::KILL));
+            drop(self.0.wait());
+        }
+    }
+}
+
+/// Reads to the end and keeps the beginning.
+async fn read(pipe: Option<OwnedFd>) -> io::Result<Vec<u8>> {
+    let Some(pipe) = pipe else {
+        return Ok(Vec::new());
+    };
+    let mut pipe = pipe::Receiver::from_owned_fd(pipe)?;
+    let mut kept = Vec::new();
+    let mut piece = vec![0; 8 << 10];
+    loop {
+        let read = pipe.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(kept);
+        }
+        let room = OUTPUT_BYTES.saturating_sub(kept.len()).min(read);
+        kept.extend_from_slice(&piece[..room]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    async fn sh(script: &str) -> ProbeOutput {
+        run("sh", &["-c".into(), script.into()]).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn exit_output_and_signal_are_told_apart() {
+        let output = sh("echo out; echo err >&2; exit 3").await;
+        assert_eq!((output.exit.code, output.exit.signal), (Some(3), None));
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+        let output = sh("kill -9 $$").await;
+        assert_eq!((output.exit.code, output.exit.signal), (None, Some(9)));
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_cut_and_does_not_stall_the_command() {
+        let output = sh("head -c 1000000 /dev/zero; echo done >&2").await;
+        assert_eq!(
+            (output.stdout.len(), output.stderr.as_slice()),
+            (OUTPUT_BYTES, &b"done\n"[..])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_command_is_named() {
+        let failure = run("no-such-command-here", &[]).await.unwrap_err();
+        assert_eq!(
+            (failure.code.as_str(), failure.message.as_str()),
+            ("spawn", "`no-such-command-here` was not found")
+        );
+    }
+
+    #[tokio::test]
+    async fn dropping_it_kills_the_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let mut command = Command::new("sh");
+        // The second shell holds the write end open until it is killed, and a reader sees the end of the file then.
+        command
+            .arg("-c")
+            .arg("mkfifo \"$0\"; (exec 3>\"$0\"; sleep 1000) & wait")
+            .arg(&fifo)
+            .stdin(Stdio::null());
+        let running = tokio::spawn(finish(command));
+        while !fifo.exists() {
+            tokio::task::yield_now().await;
+        }
+        let reader = tokio::task::spawn_blocking({
+            let fifo = fifo.clone();
+            move || std::fs::File::open(fifo)
+        });
+        let mut reader = reader.await.unwrap().unwrap();
+        running.abort();
+        let read = tokio::task::spawn_blocking(move || io::Read::read(&mut reader, &mut [0; 1]));
+        assert_eq!(read.await.unwrap().unwrap(), 0);
+    }
+}

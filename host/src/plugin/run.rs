@@ -1,0 +1,296 @@
+//! An attempt: one instance after another until the executor has an outcome.
+//!
+//! Each instance has a Store of its own. wasmtime cannot cancel one call among several in a Store, and a timeout inside its event
+//! loop may not fire, so `stop` is called beside the pending `run`, the grace is timed outside, and to give up is to drop the
+//! Store. The children belong to the host and survive that: an instance that crashed is followed by another, which is asked to
+//! `resume` from the last checkpoint.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+use wasmtime::Store;
+
+use super::engine::Wasm;
+use super::error::{Crash, GuestEnd, PluginError};
+use super::executor::Loaded;
+use super::guest::{Guest, Identity, Purpose};
+use super::limits::{JSON_BYTES, RUN_CPU, Spun};
+use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
+use super::v0_1::ExecutorPlugin;
+use crate::clock;
+
+/// How often an attempt is taken up again after a crash.
+const RESUMES: u32 = 3;
+
+/// What an attempt is run with.
+pub(crate) struct Attempt<'a> {
+    pub(crate) wasm: &'a Wasm,
+    pub(crate) loaded: &'a Loaded,
+    pub(crate) identity: &'a Arc<Identity>,
+    pub(crate) task: GuestTask,
+    pub(crate) host: Arc<dyn AttemptHost>,
+}
+
+/// How one instance ended.
+enum InstanceEnd {
+    Returned(Result<GuestOutcome, Failure>),
+    Crashed(Crash),
+    Dropped,
+    Unavailable(PluginError),
+}
+
+/// A request to stop, which outlives the instances. A sender that is gone never asks.
+struct Stop {
+    request: Option<oneshot::Receiver<StopRequest>>,
+    asked: bool,
+}
+
+impl Stop {
+    async fn asked(&mut self) -> StopRequest {
+        if let Some(request) = &mut self.request
+            && let Ok(request) = request.await
+        {
+            self.request = None;
+            self.asked = true;
+            return request;
+        }
+        self.request = None;
+        std::future::pending().await
+    }
+}
+
+impl Attempt<'_> {
+    pub(crate) async fn run(
+        &self,
+        start: Start,
+        stop: oneshot::Receiver<StopRequest>,
+    ) -> Result<GuestOutcome, GuestEnd> {
+        let mut stop = Stop {
+            request: Some(stop),
+            asked: false,
+        };
+        let mut start = start;
+        let mut checkpoint = match &start {
+            Start::Fresh => Vec::new(),
+            Start::Resume(state) => state.clone(),
+        };
+        let mut crashes = 0;
+        loop {
+            let (end, stored) = self.instance(start, &mut stop).await;
+            if let Some(stored) = stored {
+                checkpoint = stored;
+            }
+            let crash = match end {
+                InstanceEnd::Returned(Ok(outcome)) => {
+                    return check_outcome(outcome).map_err(GuestEnd::Failed);
+                }
+                InstanceEnd::Returned(Err(failure)) => return Err(GuestEnd::Failed(failure)),
+                InstanceEnd::Dropped => return Err(GuestEnd::Dropped),
+                InstanceEnd::Unavailable(error) => return Err(GuestEnd::Unavailable(error)),
+                InstanceEnd::Crashed(crash) => crash,
+            };
+            crashes += 1;
+            self.host.log(
+                LogLevel::Error,
+                &format!("plugin {} crashed: {crash}", self.identity.name),
+            );
+            if stop.asked || crashes > RESUMES {
+                return Err(GuestEnd::Crashed {
+                    times: crashes,
+                    last: crash,
+                });
+            }
+            start = Start::Resume(checkpoint.clone());
+        }
+    }
+
+    /// One instance, and the state that it stored last.
+    async fn instance(&self, start: Start, stop: &mut Stop) -> (InstanceEnd, Option<Vec<u8>>) {
+        let purpose = Purpose::Attempt(Arc::clone(&self.host));
+        let mut store = self
+            .wasm
+            .store(Guest::new(Arc::clone(self.identity), purpose, RUN_CPU));
+        let (tell, told) = oneshot::channel();
+        let result = {
+            let mut call = pin!(self.wasm.ticker.drive(self.call(&mut store, start, told)));
+            tokio::select! {
+                biased;
+                result = &mut call => Some(result),
+                request = stop.asked() => {
+                    let grace = request.grace;
+                    // A guest that ended in this moment does not listen, and needs no telling.
+                    drop(tell.send(request));
+                    clock::within(grace, call).await
+                }
+            }
+        };
+        let end = self.end_of(&mut store, result);
+        let guest = store.data_mut();
+        if !matches!(end, InstanceEnd::Returned(_)) {
+            guest.given_up.store(true, Ordering::Relaxed);
+        }
+        (end, guest.checkpoint.take())
+    }
+
+    fn end_of(
+        &self,
+        store: &mut Store<Guest>,
+        result: Option<wasmtime::Result<()>>,
+    ) -> InstanceEnd {
+        let guest = store.data_mut();
+        match (guest.returned.take(), result) {
+            // What it said stands, whatever came over it afterwards.
+            (Some(returned), _) => InstanceEnd::Returned(returned),
+            (None, None) => InstanceEnd::Dropped,
+            (None, Some(Err(error))) => self
+                .wasm
+                .crash_or_error(guest, &error)
+                .map_or_else(InstanceEnd::Unavailable, InstanceEnd::Crashed),
+            (None, Some(Ok(()))) => {
+                InstanceEnd::Crashed(Crash::Trap("it ended without an outcome".into()))
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        store: &mut Store<Guest>,
+        start: Start,
+        told: oneshot::Receiver<StopRequest>,
+    ) -> wasmtime::Result<()> {
+        let plugin = self.loaded.pre.instantiate_async(&mut *store).await?;
+        let task = self.task.clone();
+        store
+            .run_concurrent(async |accessor| {
+                call_and_stop(accessor, &plugin, task, start, told).await
+            })
+            .await?
+    }
+}
+
+/// `run` or `resume`, with `stop` beside it when it is asked for, until no task of the guest is left.
+async fn call_and_stop(
+    accessor: &wasmtime::component::Accessor<Guest>,
+    plugin: &ExecutorPlugin,
+    task: GuestTask,
+    start: Start,
+    told: oneshot::Receiver<StopRequest>,
+) -> wasmtime::Result<()> {
+    let executor = plugin.claudine_plugin_executor();
+    let mut run = pin!(async {
+        match start {
+            Start::Fresh => executor.call_run(accessor, task.into()).await,
+            Start::Resume(state) => executor.call_resume(accessor, task.into(), state).await,
+        }
+    });
+    let mut stop = pin!(async {
+        match told.await {
+            Ok(request) => executor.call_stop(accessor, request.into()).await,
+            Err(_) => std::future::pending().await,
+        }
+    });
+    let mut stopped = false;
+    let returned = loop {
+        tokio::select! {
+            biased;
+            returned = &mut run => break returned?,
+            done = &mut stop, if !stopped => {
+                done?;
+                stopped = true;
+            }
+        }
+    };
+    let returned = returned.map(GuestOutcome::from).map_err(Failure::from);
+    accessor.with(|mut access| access.get().returned = Some(returned));
+    std::future::poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+    Ok(())
+}
+
+/// An outcome that the contract does not allow is the plugin's failure, and the task must not be called a success for it.
+fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
+    let fault = |message: String| {
+        Err(Failure::new(
+            "plugin",
+            format!("the outcome is not allowed by the contract: {message}"),
+        ))
+    };
+    if outcome.cause.is_empty() {
+        return fault("it has no cause".into());
+    }
+    if outcome.outputs.is_empty() {
+        outcome.outputs = "{}".into();
+    }
+    if outcome.outputs.len() > JSON_BYTES {
+        return fault(format!(
+            "its outputs have {} bytes, more than 16 MiB",
+            outcome.outputs.len()
+        ));
+    }
+    if let Err(error) =
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&outcome.outputs)
+    {
+        return fault(format!("its outputs are no JSON object: {error}"));
+    }
+    Ok(outcome)
+}
+
+impl Wasm {
+    /// Whose fault an error of the engine is: the guest's, or that there is no place for it.
+    pub(crate) fn crash_or_error(
+        &self,
+        guest: &Guest,
+        error: &wasmtime::Error,
+    ) -> Result<Crash, PluginError> {
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Err(PluginError::Full {
+                limit: super::engine::INSTANCES,
+            });
+        }
+        if let Some(spun) = error.downcast_ref::<Spun>() {
+            return Ok(Crash::Spun(spun.to_string()));
+        }
+        if let Some(refused) = guest.limits.refused() {
+            return Ok(Crash::Limit(refused));
+        }
+        Ok(Crash::Trap(short(&error.root_cause().to_string())))
+    }
+}
+
+/// The first line, and not too much of it.
+fn short(message: &str) -> String {
+    const LONGEST: usize = 500;
+    let line = message.lines().next().unwrap_or_default();
+    line[..line.floor_char_boundary(LONGEST)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes() {
+        let check = |cause: &str, outputs: &str, expected: Result<&str, &str>| {
+            let outcome = GuestOutcome {
+                cause: cause.into(),
+                code: None,
+                signal: None,
+                summary: String::new(),
+                outputs: outputs.into(),
+                retry_after: None,
+                metrics: Vec::new(),
+            };
+            match (check_outcome(outcome), expected) {
+                (Ok(outcome), Ok(outputs)) => assert_eq!(outcome.outputs, outputs),
+                (Err(failure), Err(part)) => assert!(failure.message.contains(part), "{failure:?}"),
+                (result, _) => assert_eq!(result.is_ok(), expected.is_ok(), "{result:?}"),
+            }
+        };
+        check("success", "", Ok("{}"));
+        check("exit", r#"{"result": "x"}"#, Ok(r#"{"result": "x"}"#));
+        check("success", "[1]", Err("no JSON object"));
+        check("success", "{", Err("no JSON object"));
+        check("", "{}", Err("no cause"));
+    }
+}

@@ -1,0 +1,192 @@
+//! Version 0.1 of the contract: its bindings, and its types to and from the host's own.
+//!
+//! A version that is published is never edited, so another one gets a module beside this and everything outside stays as it is.
+
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use super::guest::Guest;
+use super::port;
+
+/// The part of a child that a guest holds: it can drop it, and the child runs on.
+///
+/// Public only for the generated code, which exports whatever it is given.
+#[derive(Debug)]
+pub struct ChildHandle(pub(crate) port::ChildRef);
+
+#[allow(
+    unsafe_code,
+    unreachable_pub,
+    unused_variables,
+    clippy::pedantic,
+    reason = "generated code; it is unsafe where it takes a function whose type it has checked before"
+)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        world: "executor-plugin",
+        path: "../wit",
+        imports: {
+            "claudine:plugin/process.[method]child.output": store | trappable,
+            default: trappable,
+        },
+        exports: { default: async },
+        with: { "claudine:plugin/process.child": super::ChildHandle },
+    });
+}
+
+pub(crate) use bindings::claudine::plugin::{clock, config, log, process, progress, types};
+pub(crate) use bindings::exports::claudine::plugin::{executor, lifecycle};
+pub(crate) use bindings::{ExecutorPlugin, ExecutorPluginPre};
+
+/// The versions that this module speaks: `0.1.x`.
+pub(crate) const VERSION_PREFIX: &str = "0.1.";
+/// What an executor has to export.
+pub(crate) const EXPORTS: [&str; 2] = [
+    "claudine:plugin/lifecycle@0.1.0",
+    "claudine:plugin/executor@0.1.0",
+];
+
+/// Everything an executor may import of ours.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    ExecutorPlugin::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)
+}
+
+impl types::Host for Guest {}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<port::Failure> for types::Failure {
+    fn from(failure: port::Failure) -> types::Failure {
+        types::Failure {
+            code: failure.code,
+            message: failure.message,
+            retryable: failure.retryable,
+            retry_after_ms: failure.retry_after.map(millis),
+            extra: failure.extra,
+        }
+    }
+}
+
+impl From<types::Failure> for port::Failure {
+    fn from(failure: types::Failure) -> port::Failure {
+        port::Failure {
+            code: failure.code,
+            message: failure.message,
+            retryable: failure.retryable,
+            retry_after: failure.retry_after_ms.map(Duration::from_millis),
+            extra: failure.extra,
+        }
+    }
+}
+
+impl From<types::Issue> for port::Issue {
+    fn from(issue: types::Issue) -> port::Issue {
+        port::Issue {
+            path: issue.path,
+            message: issue.message,
+        }
+    }
+}
+
+impl From<types::Outcome> for port::GuestOutcome {
+    fn from(outcome: types::Outcome) -> port::GuestOutcome {
+        port::GuestOutcome {
+            cause: outcome.cause,
+            code: outcome.code,
+            signal: outcome.signal,
+            summary: outcome.summary,
+            outputs: outcome.outputs,
+            retry_after: outcome.retry_after_ms.map(Duration::from_millis),
+            metrics: outcome.metrics,
+        }
+    }
+}
+
+impl From<port::ChildExit> for process::ExitStatus {
+    fn from(exit: port::ChildExit) -> process::ExitStatus {
+        process::ExitStatus {
+            code: exit.code,
+            signal: exit.signal,
+            usage: types::Usage {
+                wall_ms: millis(exit.usage.wall),
+                cpu_ms: exit.usage.cpu.map(millis),
+                peak_rss_bytes: exit.usage.peak_rss_bytes,
+            },
+        }
+    }
+}
+
+impl From<process::Channel> for port::Channel {
+    fn from(channel: process::Channel) -> port::Channel {
+        match channel {
+            process::Channel::Stdout => port::Channel::Stdout,
+            process::Channel::Stderr => port::Channel::Stderr,
+        }
+    }
+}
+
+impl From<log::Level> for port::LogLevel {
+    fn from(level: log::Level) -> port::LogLevel {
+        match level {
+            log::Level::Trace => port::LogLevel::Trace,
+            log::Level::Debug => port::LogLevel::Debug,
+            log::Level::Info => port::LogLevel::Info,
+            log::Level::Warn => port::LogLevel::Warn,
+            log::Level::Error => port::LogLevel::Error,
+        }
+    }
+}
+
+impl From<port::GuestTask> for executor::Task {
+    fn from(task: port::GuestTask) -> executor::Task {
+        executor::Task {
+            id: task.id,
+            attempt: task.attempt,
+            spec: task.spec,
+            workspace: task.workspace,
+            env: task.env,
+            labels: task.labels,
+            previous: task.previous.map(|previous| executor::PreviousAttempt {
+                number: previous.number,
+                outcome: previous.outcome,
+                class: previous.class,
+                outputs: previous.outputs,
+            }),
+        }
+    }
+}
+
+impl From<port::StopRequest> for executor::StopRequest {
+    fn from(request: port::StopRequest) -> executor::StopRequest {
+        executor::StopRequest {
+            reason: request.reason,
+            grace_ms: millis(request.grace),
+        }
+    }
+}
+
+/// A status that the contract does not know is a fault of the plugin.
+impl TryFrom<lifecycle::Health> for port::Health {
+    type Error = String;
+
+    fn try_from(health: lifecycle::Health) -> Result<port::Health, String> {
+        let state = match health.status.as_str() {
+            "healthy" => port::HealthState::Healthy,
+            "unhealthy" => port::HealthState::Unhealthy,
+            "undetected" => port::HealthState::Undetected,
+            other => {
+                return Err(format!(
+                    "its health is `{other}`, not healthy, unhealthy or undetected"
+                ));
+            }
+        };
+        Ok(port::Health {
+            state,
+            message: health.message,
+            attributes: health.attributes,
+        })
+    }
+}
