@@ -12,9 +12,10 @@ use super::engine::{Allocation, Wasm};
 use super::error::PluginError;
 use super::executor::{Executor, Shared, Source};
 use super::grant::Grant;
-use super::load::{self, CodeCache, Compiler};
-use super::manifest::Manifest;
+use super::load::{CodeCache, Compiler};
 use super::port::{Health, Issue};
+use crate::digest;
+use claudine_plugin_build::manifest::Manifest;
 
 /// Installed plugins that are looked at.
 const INSTALLED: usize = 256;
@@ -67,21 +68,26 @@ pub(crate) struct Catalog {
     shared: Arc<Shared>,
 }
 
-/// A line of `plugin list`.
+/// A plugin, as far as is known without loading it.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) name: String,
-    pub(crate) version: Option<String>,
-    pub(crate) kind: Option<String>,
     pub(crate) origin: Origin,
+    /// Nothing where the manifest or the grant cannot be read.
+    pub(crate) shipped: Option<Shipped>,
     pub(crate) status: Status,
 }
 
-/// Whether a plugin can be used, as far as is known.
+/// What came with a plugin, and what it was given.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    pub(crate) manifest: Manifest,
+    pub(crate) grant: Grant,
+}
+
+/// Whether a plugin can be used.
 #[derive(Debug)]
 pub(crate) enum Status {
-    /// Nobody has looked yet.
-    Unknown,
     Looked(Health),
     Broken(PluginError),
 }
@@ -89,14 +95,18 @@ pub(crate) enum Status {
 /// Everything about one plugin.
 #[derive(Debug)]
 pub(crate) struct Inspection {
-    pub(crate) manifest: Manifest,
-    pub(crate) origin: Origin,
-    pub(crate) digest: String,
-    pub(crate) grant: Grant,
-    /// One line about it, by itself.
-    pub(crate) summary: String,
+    pub(crate) listing: Listing,
+    pub(crate) component: Result<ComponentFacts, PluginError>,
+}
+
+/// What the component itself says.
+#[derive(Debug, Default)]
+pub(crate) struct ComponentFacts {
+    /// The most it can ever do.
     pub(crate) imports: Vec<String>,
-    pub(crate) health: Result<Health, PluginError>,
+    /// JSON.
+    pub(crate) task_schema: String,
+    /// Faults of the plugin's table in the configuration.
     pub(crate) config_issues: Vec<Issue>,
 }
 
@@ -129,7 +139,8 @@ impl Catalog {
     fn add_builtin(&mut self, builtin: &Builtin, configs: &BTreeMap<String, String>) {
         let manifest = match Manifest::parse(builtin.manifest) {
             Ok(manifest) => manifest,
-            Err(message) => {
+            Err(error) => {
+                let message = error.to_string();
                 let error = PluginError::Manifest {
                     path: "plugin.toml".into(),
                     message,
@@ -139,9 +150,14 @@ impl Catalog {
                 return;
             }
         };
-        let process = manifest.permissions.process.commands.clone();
+        let asked = manifest
+            .permissions
+            .process
+            .iter()
+            .flat_map(|process| &process.commands);
+        let process = asked.map(ToString::to_string).collect();
         let grant = Grant {
-            digest: load::digest(builtin.component),
+            digest: digest::hex(builtin.component),
             process,
         };
         self.add(
@@ -199,7 +215,7 @@ impl Catalog {
             }
             match read_installed(&places.data_dir, folder, &name) {
                 Ok((manifest, grant, source)) => {
-                    self.add(manifest, grant, &places.configs, source, Origin::Installed)
+                    self.add(manifest, grant, &places.configs, source, Origin::Installed);
                 }
                 Err(error) => {
                     self.entries
@@ -210,41 +226,42 @@ impl Catalog {
         Ok(())
     }
 
-    pub(crate) fn list(&self) -> Vec<Listing> {
-        self.entries
+    /// All plugins. The first time, and where `refresh` asks for it, each looks at the machine.
+    pub(crate) async fn list(&self, refresh: bool) -> Vec<Listing> {
+        let mut list = Vec::with_capacity(self.entries.len());
+        for (name, entry) in &self.entries {
+            list.push(listing(name, entry, refresh).await);
+        }
+        list
+    }
+
+    /// The names of the executors that can be asked for.
+    pub(crate) fn executor_names(&self) -> Vec<&str> {
+        let usable = self
+            .entries
             .iter()
-            .map(|(name, entry)| listing(name, entry))
-            .collect()
+            .filter(|(_, entry)| matches!(entry, Entry::Usable(..)));
+        usable.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The executor of this name, or why there is none.
     pub(crate) fn executor(&self, name: &str) -> Result<&Arc<Executor>, PluginError> {
-        self.find(name).map(|(_, executor)| executor)
-    }
-
-    fn find(&self, name: &str) -> Result<(Origin, &Arc<Executor>), PluginError> {
         match self.entries.get(name) {
-            Some(Entry::Usable(origin, executor)) => Ok((*origin, executor)),
+            Some(Entry::Usable(_, executor)) => Ok(executor),
             Some(Entry::Broken(_, error)) => Err(error.clone()),
             None => Err(PluginError::Unknown { name: name.into() }),
         }
     }
 
-    /// Loads the plugin and looks at the machine.
-    pub(crate) async fn inspect(&self, name: &str) -> Result<Inspection, PluginError> {
-        let (origin, executor) = self.find(name)?;
-        let health = executor.fingerprint().await;
-        let loaded = executor.loaded().await?;
-        Ok(Inspection {
-            manifest: executor.manifest().clone(),
-            origin,
-            digest: executor.digest().into(),
-            grant: executor.grant().clone(),
-            summary: executor.describe().await?,
-            imports: loaded.surface.imports.clone(),
-            config_issues: executor.validate_config().await?,
-            health,
-        })
+    /// Loads the plugin and looks at the machine; nothing where there is none of this name.
+    pub(crate) async fn inspect(&self, name: &str) -> Option<Inspection> {
+        let entry = self.entries.get(name)?;
+        let listing = listing(name, entry, true).await;
+        let component = match entry {
+            Entry::Usable(_, executor) => component_facts(executor).await,
+            Entry::Broken(_, error) => Err(error.clone()),
+        };
+        Some(Inspection { listing, component })
     }
 
     /// How instances are allocated; nothing while no component was needed.
@@ -260,9 +277,9 @@ fn read_installed(
 ) -> Result<(Manifest, Grant, Source), PluginError> {
     let path = folder.join("plugin.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| PluginError::io(&path, &error))?;
-    let manifest = Manifest::parse(&text).map_err(|message| PluginError::Manifest {
+    let manifest = Manifest::parse(&text).map_err(|error| PluginError::Manifest {
         path: path.clone(),
-        message,
+        message: error.to_string(),
     })?;
     if manifest.name != name {
         let message = format!(
@@ -275,36 +292,50 @@ fn read_installed(
     let bytes = std::fs::read(&component).map_err(|error| PluginError::io(&component, &error))?;
     let grant = Grant::read(
         &data_dir.join("grants").join(format!("{name}.toml")),
-        &load::digest(&bytes),
+        &digest::hex(&bytes),
     )?;
     Ok((manifest, grant, Source::File(component)))
 }
 
-fn listing(name: &str, entry: &Entry) -> Listing {
-    let name = name.to_owned();
-    match entry {
-        Entry::Broken(origin, error) => Listing {
-            name,
-            version: None,
-            kind: None,
-            origin: *origin,
-            status: Status::Broken(error.clone()),
-        },
+async fn listing(name: &str, entry: &Entry, refresh: bool) -> Listing {
+    let (origin, shipped, status) = match entry {
+        Entry::Broken(origin, error) => (*origin, None, Status::Broken(error.clone())),
         Entry::Usable(origin, executor) => {
-            let manifest = executor.manifest();
-            let status = match (executor.disabled(), executor.health()) {
-                (Some(error), _) => Status::Broken(error),
-                (None, Some(health)) => Status::Looked(health),
-                (None, None) => Status::Unknown,
+            let shipped = Shipped {
+                manifest: executor.manifest().clone(),
+                grant: executor.grant().clone(),
             };
-            let (version, kind) = (Some(manifest.version.clone()), Some(manifest.kind.clone()));
-            Listing {
-                name,
-                version,
-                kind,
-                origin: *origin,
-                status,
-            }
+            (*origin, Some(shipped), status(executor, refresh).await)
         }
+    };
+    Listing {
+        name: name.to_owned(),
+        origin,
+        shipped,
+        status,
     }
+}
+
+async fn status(executor: &Executor, refresh: bool) -> Status {
+    if !refresh && let Some(error) = executor.disabled() {
+        return Status::Broken(error);
+    }
+    let known = executor.health().filter(|_| !refresh);
+    let health = match known {
+        Some(health) => Ok(health),
+        None => executor.fingerprint().await,
+    };
+    health.map_or_else(Status::Broken, Status::Looked)
+}
+
+async fn component_facts(executor: &Executor) -> Result<ComponentFacts, PluginError> {
+    let imports = executor.loaded().await?.surface.imports.clone();
+    executor.check_name().await?;
+    let task_schema = executor.task_schema().await?;
+    let config_issues = executor.validate_config().await?;
+    Ok(ComponentFacts {
+        imports,
+        task_schema,
+        config_issues,
+    })
 }

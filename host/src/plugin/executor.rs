@@ -11,15 +11,15 @@ use wasmtime::Store;
 use super::check::Surface;
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
-use super::grant::Grant;
+use super::grant::{Gate, Grant};
 use super::guest::{Guest, Identity, Purpose};
 use super::limits::{FINGERPRINT_WALL, JSON_BYTES, QUICK_CPU, QUICK_WALL, RUN_CPU};
-use super::load::{self, CodeCache};
-use super::manifest::Manifest;
+use super::load::CodeCache;
 use super::port::{AttemptHost, Attrs, GuestOutcome, GuestTask, Health, Issue, Start, StopRequest};
-use super::run::Attempt;
+use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
-use crate::clock;
+use crate::{clock, digest};
+use claudine_plugin_build::manifest::Manifest;
 
 /// Attempts that crashed one after another, none between that did not, until the plugin is disabled.
 const CRASHED_ATTEMPTS: u32 = 5;
@@ -91,11 +91,12 @@ impl Executor {
         source: Source,
         shared: Arc<Shared>,
     ) -> Executor {
-        let gate = super::grant::Gate::new(
-            &manifest.name,
-            &manifest.permissions.process.commands,
-            &grant.process,
-        );
+        let asked = manifest
+            .permissions
+            .process
+            .as_ref()
+            .map_or(&[][..], |process| &process.commands);
+        let gate = Gate::new(&manifest.name, asked, &grant.process);
         let identity = Arc::new(Identity {
             name: manifest.name.clone(),
             config,
@@ -167,7 +168,7 @@ impl Executor {
                 read = tokio::fs::read(path)
                     .await
                     .map_err(|error| PluginError::io(path, &error))?;
-                if load::digest(&read) != self.grant.digest {
+                if digest::hex(&read) != self.grant.digest {
                     let message =
                         "it was changed while the host was running; restart the host to use it"
                             .into();
@@ -194,8 +195,8 @@ impl Executor {
         Ok(Loaded { pre, surface })
     }
 
-    /// One line about it. A component that calls itself otherwise than its manifest is not the one that the manifest was shipped with.
-    pub(crate) async fn describe(&self) -> Result<String, PluginError> {
+    /// A component that calls itself otherwise than its manifest is not the one that the manifest was shipped with.
+    pub(crate) async fn check_name(&self) -> Result<(), PluginError> {
         let description = self
             .ask(async |plugin, store| {
                 plugin
@@ -204,14 +205,15 @@ impl Executor {
                     .await
             })
             .await?;
-        if description.name != self.manifest.name {
-            let message = format!(
-                "it calls itself `{}`, and its manifest `{}`",
-                description.name, self.manifest.name
-            );
-            return Err(PluginError::Answer { message });
+        if description.name == self.manifest.name {
+            return Ok(());
         }
-        Ok(cut_text(description.summary))
+        let message = format!(
+            "it calls itself `{}`, and its manifest `{}`",
+            cut_text(description.name),
+            self.manifest.name
+        );
+        Err(PluginError::Answer { message })
     }
 
     /// A JSON Schema of a task's spec.
@@ -288,7 +290,7 @@ impl Executor {
                 .await?
         };
         let answer = clock::within(FINGERPRINT_WALL, wasm.ticker.drive(call)).await;
-        let health = answer_of(wasm, &store, answer, FINGERPRINT_WALL)?;
+        let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
         self.crashes.attempts.store(0, Ordering::Relaxed);
@@ -350,21 +352,21 @@ impl Executor {
             question(&plugin, &mut store).await
         };
         let answer = clock::within(QUICK_WALL, wasm.ticker.drive(call)).await;
-        answer_of(wasm, &store, answer, QUICK_WALL)
+        answer_of(&store, answer, QUICK_WALL)
     }
 }
 
 fn answer_of<T>(
-    wasm: &Wasm,
     store: &Store<Guest>,
     answer: Option<wasmtime::Result<T>>,
     limit: Duration,
 ) -> Result<T, PluginError> {
     match answer {
         Some(Ok(answer)) => Ok(answer),
-        Some(Err(error)) => Err(wasm
-            .crash_or_error(store.data(), &error)
-            .map_or_else(|error| error, PluginError::Crashed)),
+        Some(Err(error)) => {
+            Err(crash_or_error(store.data(), &error)
+                .map_or_else(|error| error, PluginError::Crashed))
+        }
         None => Err(PluginError::Slow {
             limit_ms: limit.as_millis(),
         }),

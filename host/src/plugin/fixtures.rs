@@ -1,4 +1,5 @@
 //! Components for tests, written as text: a guest that does what it should, with any of its parts replaced by a hostile one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 use std::path::Path;

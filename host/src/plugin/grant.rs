@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use claudine_plugin_build::manifest::CommandPattern;
 use serde::{Deserialize, Serialize};
 
 use super::error::PluginError;
@@ -55,32 +56,27 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(plugin: &str, asked: &[String], granted: &[String]) -> Gate {
-        let parse = |patterns: &[String]| {
-            patterns
-                .iter()
-                .map(|text| CommandPattern::parse(text))
-                .collect()
-        };
+    pub(crate) fn new(plugin: &str, asked: &[CommandPattern], granted: &[String]) -> Gate {
+        let granted = granted.iter().map(|text| pattern(text)).collect();
         Gate {
             plugin: plugin.into(),
-            asked: parse(asked),
-            granted: parse(granted),
+            asked: asked.to_vec(),
+            granted,
         }
     }
 
     /// Whether this command may be started; the failure names the gate that is closed and what opens it.
     pub(crate) fn check_command(&self, command: &str) -> Result<(), Failure> {
-        let allows =
-            |patterns: &[CommandPattern]| patterns.iter().any(|pattern| pattern.allows(command));
-        if !allows(&self.asked) {
+        let allowed =
+            |patterns: &[CommandPattern]| patterns.iter().any(|pattern| allows(pattern, command));
+        if !allowed(&self.asked) {
             let message = format!(
                 "the manifest of {} does not ask to start `{command}`",
                 self.plugin
             );
             return Err(Failure::new("denied", message));
         }
-        if !allows(&self.granted) {
+        if !allowed(&self.granted) {
             let message = format!(
                 "{plugin} was not granted to start `{command}`; `claudine plugin grant {plugin} --process {command}` would",
                 plugin = self.plugin
@@ -91,48 +87,42 @@ impl Gate {
     }
 }
 
-/// Which commands an entry of a manifest or a grant means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum CommandPattern {
-    Any,
-    /// A name: the same name looked up on the task's `PATH`, or an absolute path that ends in it.
-    Name(String),
-    Path(String),
+/// As in a manifest, where the same text has been checked.
+fn pattern(text: &str) -> CommandPattern {
+    match text {
+        "*" => CommandPattern::Any,
+        path if path.contains('/') => CommandPattern::Path(path.into()),
+        name => CommandPattern::Name(name.into()),
+    }
 }
 
-impl CommandPattern {
-    fn parse(text: &str) -> CommandPattern {
-        match text {
-            "*" => CommandPattern::Any,
-            path if path.contains('/') => CommandPattern::Path(path.into()),
-            name => CommandPattern::Name(name.into()),
+/// A name allows the same name, looked up on the task's `PATH`, and an absolute path that ends in it. A relative path is allowed
+/// by `*` alone: what it means depends on a directory that the task may write to.
+fn allows(pattern: &CommandPattern, command: &str) -> bool {
+    match pattern {
+        CommandPattern::Any => true,
+        CommandPattern::Path(path) => command == path,
+        CommandPattern::Name(name) if command.contains('/') => {
+            let file = Path::new(command).file_name();
+            command.starts_with('/') && file.is_some_and(|file| file == name.as_str())
         }
-    }
-
-    /// A relative path is allowed by `*` alone: what it means depends on a directory that the task may write to.
-    fn allows(&self, command: &str) -> bool {
-        match self {
-            CommandPattern::Any => true,
-            CommandPattern::Path(path) => command == path,
-            CommandPattern::Name(name) if command.contains('/') => {
-                command.starts_with('/')
-                    && Path::new(command)
-                        .file_name()
-                        .is_some_and(|file| file == name.as_str())
-            }
-            CommandPattern::Name(name) => command == name,
-        }
+        CommandPattern::Name(name) => command == name,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )]
     use super::*;
 
     fn check(asked: &[&str], granted: &[&str], command: &str, expected: Result<(), &str>) {
         let own = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let gate = Gate::new("demo", &own(asked), &own(granted));
+        let asked: Vec<_> = asked.iter().map(|text| pattern(text)).collect();
+        let gate = Gate::new("demo", &asked, &own(granted));
         let result = gate.check_command(command).map_err(|failure| {
             assert_eq!(failure.code, "denied");
             failure.message

@@ -4,7 +4,6 @@
 //! result to the host. What is loaded is machine code that wasmtime trusts: the cache's directory is the user's alone, and a
 //! file is mapped only when its digest is the one that was written down when it was made.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write as _};
@@ -13,37 +12,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::check;
 use super::error::PluginError;
 use super::probe;
-use crate::clock;
+use crate::{clock, digest};
 
 /// The child ends itself by its own limit on processor time; this is for one that does not even run.
-const COMPILE_WALL: Duration = Duration::from_secs(600);
+const COMPILE_WALL: Duration = Duration::from_mins(10);
 /// Digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
 /// What the compiler may use side by side: each of its threads reserves address space, which is limited.
 const COMPILE_THREADS: usize = 8;
 
-/// SHA-256 in hexadecimal.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        drop(write!(text, "{byte:02x}"));
-    }
-    text
-}
-
 /// Who compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
     /// This program, called as `PROGRAM __compile IN OUT`.
-    Child(PathBuf),
+    Process { exe: PathBuf },
     /// This process: for tests, whose program is not the host.
     #[cfg(test)]
     Here,
@@ -130,7 +118,7 @@ impl CodeCache {
         target: &Path,
     ) -> Result<(), PluginError> {
         let program = match &self.compiler {
-            Compiler::Child(program) => program,
+            Compiler::Process { exe } => exe,
             #[cfg(test)]
             Compiler::Here => {
                 let code = super::compile::compile(source)
@@ -199,7 +187,7 @@ impl Entry {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.code, &error)),
         };
-        if digest(&code) != recorded {
+        if digest::hex(&code) != recorded {
             tracing::warn!(
                 "{} is not what was written there; it is compiled anew",
                 self.code.display()
@@ -221,7 +209,7 @@ impl Entry {
         let record = self
             .record
             .with_extension(format!("{}.new", std::process::id()));
-        write_private(&record, digest(code).as_bytes())?;
+        write_private(&record, digest::hex(code).as_bytes())?;
         fs::rename(&record, &self.record)
     }
 

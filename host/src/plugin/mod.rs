@@ -17,7 +17,6 @@ mod grant;
 mod guest;
 mod limits;
 mod load;
-mod manifest;
 mod meter;
 mod port;
 mod probe;
@@ -26,7 +25,11 @@ mod run;
 mod tests;
 mod v0_1;
 
-pub(crate) use catalog::{BUILTINS, Catalog, Inspection, Listing, Origin, Places, Status};
+pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifest};
+
+pub(crate) use catalog::{
+    BUILTINS, Catalog, ComponentFacts, Inspection, Listing, Places, Shipped, Status,
+};
 pub(crate) use compile::main as compile_main;
 pub(crate) use error::{Crash, GuestEnd, PluginError};
 pub(crate) use executor::Executor;

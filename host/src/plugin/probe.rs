@@ -99,9 +99,14 @@ struct Running(Child);
 impl Running {
     /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime watch another process.
     async fn exited(&self) -> io::Result<()> {
-        let id = WaitId::Pid(Pid::from_child(&self.0));
+        let pid = Pid::from_child(&self.0);
         let exited = tokio::task::spawn_blocking(move || {
-            retry_on_intr(|| waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))
+            retry_on_intr(|| {
+                waitid(
+                    WaitId::Pid(pid),
+                    WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+                )
+            })
         });
         exited.await?.map(drop).map_err(io::Error::from)
     }
@@ -111,7 +116,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
             // Both can fail only because the child has ended, and then there is nothing to kill.
-            drop(kill_process_group(Pid::from_child(&self.0), Signal::KILL));
+            kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
             drop(self.0.wait());
         }
     }

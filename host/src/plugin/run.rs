@@ -126,7 +126,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        let end = self.end_of(&mut store, result);
+        let end = Self::end_of(&mut store, result);
         let guest = store.data_mut();
         if !matches!(end, InstanceEnd::Returned(_)) {
             guest.given_up.store(true, Ordering::Relaxed);
@@ -134,19 +134,13 @@ impl Attempt<'_> {
         (end, guest.checkpoint.take())
     }
 
-    fn end_of(
-        &self,
-        store: &mut Store<Guest>,
-        result: Option<wasmtime::Result<()>>,
-    ) -> InstanceEnd {
+    fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {
         let guest = store.data_mut();
         match (guest.returned.take(), result) {
             // What it said stands, whatever came over it afterwards.
             (Some(returned), _) => InstanceEnd::Returned(returned),
             (None, None) => InstanceEnd::Dropped,
-            (None, Some(Err(error))) => self
-                .wasm
-                .crash_or_error(guest, &error)
+            (None, Some(Err(error))) => crash_or_error(guest, &error)
                 .map_or_else(InstanceEnd::Unavailable, InstanceEnd::Crashed),
             (None, Some(Ok(()))) => {
                 InstanceEnd::Crashed(Crash::Trap("it ended without an outcome".into()))
@@ -236,26 +230,20 @@ fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     Ok(outcome)
 }
 
-impl Wasm {
-    /// Whose fault an error of the engine is: the guest's, or that there is no place for it.
-    pub(crate) fn crash_or_error(
-        &self,
-        guest: &Guest,
-        error: &wasmtime::Error,
-    ) -> Result<Crash, PluginError> {
-        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            return Err(PluginError::Full {
-                limit: super::engine::INSTANCES,
-            });
-        }
-        if let Some(spun) = error.downcast_ref::<Spun>() {
-            return Ok(Crash::Spun(spun.to_string()));
-        }
-        if let Some(refused) = guest.limits.refused() {
-            return Ok(Crash::Limit(refused));
-        }
-        Ok(Crash::Trap(short(&error.root_cause().to_string())))
+/// Whose fault an error of the engine is: the guest's, or that there is no place for it.
+pub(crate) fn crash_or_error(guest: &Guest, error: &wasmtime::Error) -> Result<Crash, PluginError> {
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Err(PluginError::Full {
+            limit: super::engine::INSTANCES,
+        });
     }
+    if let Some(spun) = error.downcast_ref::<Spun>() {
+        return Ok(Crash::Spun(spun.to_string()));
+    }
+    if let Some(refused) = guest.limits.refused() {
+        return Ok(Crash::Limit(refused));
+    }
+    Ok(Crash::Trap(short(&error.root_cause().to_string())))
 }
 
 /// The first line, and not too much of it.

@@ -17,10 +17,21 @@ use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
 use super::executor::Executor;
 use super::fixtures::{self, Recorder, Wat};
-use super::load::{self, Compiler};
+use super::load::Compiler;
 use super::port::{GuestOutcome, HealthState, LogLevel, Start, StopRequest};
+use crate::digest;
 
-const MANIFEST: &str = "name = \"guest\"\nversion = \"0.1.0\"\nkind = \"executor\"\n[permissions.process]\ncommands = [\"sh\"]\n";
+const MANIFEST: &str = r#"
+kind = "executor"
+name = "guest"
+version = "0.1.0"
+wit = "0.1.0"
+summary = "Does what its test says"
+
+[permissions.process]
+commands = ["sh"]
+why = "a test starts it"
+"#;
 
 /// A data directory with one plugin in it, and its catalog.
 struct House {
@@ -42,7 +53,7 @@ impl House {
         std::fs::write(folder.join("guest.wasm"), component).unwrap();
         let grant = format!(
             "digest = \"{}\"\nprocess = {process:?}\n",
-            load::digest(component)
+            digest::hex(component)
         );
         std::fs::write(dir.path().join("grants/guest.toml"), grant).unwrap();
         let catalog = open(dir.path(), Wasm::on_demand);
@@ -79,17 +90,19 @@ async fn a_good_guest_answers_everything() {
     assert_eq!(executor.validate(&"{}".into(), &vec![]).await.unwrap(), []);
     assert_eq!(executor.task_schema().await.unwrap(), "{}");
     let inspection = house.catalog.inspect("guest").await.unwrap();
-    assert_eq!(inspection.health.unwrap().state, HealthState::Healthy);
-    assert_eq!(
-        (inspection.origin, inspection.config_issues),
-        (Origin::Installed, vec![])
-    );
     assert!(
-        inspection
-            .imports
-            .contains(&"claudine:plugin/process@0.1.0".into()),
+        matches!(&inspection.listing.status, Status::Looked(health) if health.state == HealthState::Healthy)
+    );
+    let component = inspection.component.unwrap();
+    let process = "claudine:plugin/process@0.1.0".to_owned();
+    assert!(
+        component.imports.contains(&process),
         "{:?}",
-        inspection.imports
+        component.imports
+    );
+    assert_eq!(
+        (component.task_schema.as_str(), component.config_issues),
+        ("{}", vec![])
     );
     let host = Arc::new(Recorder::default());
     let outcome = run(executor, &host).await.unwrap();
@@ -198,7 +211,7 @@ async fn a_hostile_question_is_ended_with_a_reason() {
             "task-schema" => executor.task_schema().await.unwrap_err(),
             "fingerprint" => executor.fingerprint().await.unwrap_err(),
             "validate-config" => executor.validate_config().await.unwrap_err(),
-            "describe" => executor.describe().await.unwrap_err(),
+            "describe" => executor.check_name().await.unwrap_err(),
             _ => executor.validate(&"{}".into(), &vec![]).await.unwrap_err(),
         };
         assert!(error.to_string().contains(expected), "{part}: {error}");
@@ -304,7 +317,7 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
         "{end}"
     );
     assert!(matches!(
-        &house.catalog.list()[0].status,
+        &house.catalog.list(false).await[0].status,
         Status::Broken(PluginError::Disabled { .. })
     ));
     executor.fingerprint().await.unwrap();
@@ -372,7 +385,7 @@ async fn stopped(wat: Wat, grace: Duration) -> Result<GuestOutcome, GuestEnd> {
         .await
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
@@ -616,9 +629,8 @@ async fn broken_plugins_are_listed_with_their_reason() {
     }
     std::fs::create_dir(plugins.join("empty")).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
-    let names: Vec<_> = catalog
-        .list()
-        .into_iter()
+    let list = catalog.list(false).await.into_iter();
+    let names: Vec<_> = list
         .map(|line| (line.name, matches!(line.status, Status::Broken(_))))
         .collect();
     let expected = [

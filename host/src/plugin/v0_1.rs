@@ -13,6 +13,10 @@ use super::port;
 ///
 /// Public only for the generated code, which exports whatever it is given.
 #[derive(Debug)]
+#[allow(
+    unreachable_pub,
+    reason = "the generated code exports it from a module that nobody else sees"
+)]
 pub struct ChildHandle(pub(crate) port::ChildRef);
 
 #[allow(

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::plugin::guest::Guest;
 use crate::plugin::v0_1::clock::{Host, HostWithStore};
 
-const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_SLEEP: Duration = Duration::from_hours(24);
 
 impl Host for Guest {
     fn now(&mut self) -> wasmtime::Result<u64> {

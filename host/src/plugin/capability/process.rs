@@ -205,9 +205,10 @@ fn prepare(
             Stdin::Stream { pieces, ended }
         }
     };
-    let env_remove = match spec.env_remove.iter().any(|name| name == "*") {
-        true => EnvRemove::Everything,
-        false => EnvRemove::Names(spec.env_remove),
+    let env_remove = if spec.env_remove.iter().any(|name| name == "*") {
+        EnvRemove::Everything
+    } else {
+        EnvRemove::Names(spec.env_remove)
     };
     Ok(Ok((
         host,
@@ -368,7 +369,7 @@ impl Drop for StdinConsumer {
             && let Some(ended) = self.ended.take()
         {
             // Whoever does not listen has ended the child already.
-            drop(ended.send(()));
+            ended.send(()).unwrap_or_default();
         }
     }
 }
