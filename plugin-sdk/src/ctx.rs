@@ -32,6 +32,12 @@ impl Ctx {
         progress::emit("alive", "{}");
     }
 
+    /// Tells that the service behind the task's account answered, so that no usage limit is in force: other tasks of the account, which
+    /// wait for what this one finds, may go.
+    pub fn account_works(self) {
+        progress::emit("account_works", "{}");
+    }
+
     /// Names the session by which the work can be taken up later.
     pub fn session(self, session_id: &str, model: Option<&str>) {
         self.emit(

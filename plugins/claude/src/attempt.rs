@@ -172,7 +172,11 @@ impl Attempt {
                 Next::End => return Ok((checkpoint.transcript, child.wait().await?)),
                 Next::GraceOver => return Ok((checkpoint.transcript, end_by_force(child).await?)),
             };
+            let answered_before = checkpoint.transcript.answered;
             let note = checkpoint.transcript.take(&line);
+            if checkpoint.transcript.answered && !answered_before {
+                self.ctx.account_works();
+            }
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
             rest_since = match (checkpoint.transcript.results.is_at_rest, rest_since) {

@@ -23,6 +23,9 @@ pub(crate) struct Transcript {
     /// What the agent may call at all, at most [`MOST_TOOLS`].
     pub(crate) tools: Vec<String>,
     pub(crate) mcp_failed: Vec<String>,
+    /// The service answered at least once: its usage limit, if there was one, is over.
+    #[serde(default)]
+    pub(crate) answered: bool,
     /// The kind of the last failure of the API.
     pub(crate) api_fault: Option<String>,
     /// The account's usage limit, while the last word on it was a refusal.
@@ -88,6 +91,7 @@ impl Transcript {
             Event::Init(init) => self.began(init),
             Event::Assistant(message) => {
                 self.results.is_at_rest = false;
+                self.answered |= message.error.is_none();
                 self.api_fault = message.error;
                 match message.parent_tool_use_id {
                     // A subagent's steps would drown what the agent itself does.
