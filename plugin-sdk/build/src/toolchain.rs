@@ -21,25 +21,12 @@ pub enum Way {
     /// rustup adds the target to the Rust in use: a download into the user's own directory.
     Rustup,
     /// The distribution's Rust has the sources of its standard library.
-    Distribution {
-        /// Whether packages that are missing may be installed (with apt, as root).
-        install: bool,
-    },
+    Distribution,
 }
 
 impl Way {
-    /// Everything that changes nothing outside the user's own directory.
-    pub const USUAL: [Self; 3] = [
-        Self::InUse,
-        Self::Rustup,
-        Self::Distribution { install: false },
-    ];
-    /// Everything, for a machine that is there to build.
-    pub const ALL: [Self; 3] = [
-        Self::InUse,
-        Self::Rustup,
-        Self::Distribution { install: true },
-    ];
+    /// All of them, the cheapest first.
+    pub const USUAL: [Self; 3] = [Self::InUse, Self::Rustup, Self::Distribution];
 }
 
 impl fmt::Display for Way {
@@ -47,7 +34,7 @@ impl fmt::Display for Way {
         f.write_str(match self {
             Self::InUse => "the Rust in use",
             Self::Rustup => "rustup",
-            Self::Distribution { .. } => "the distribution",
+            Self::Distribution => "the distribution",
         })
     }
 }
@@ -110,7 +97,7 @@ impl Toolchain {
             let found = match way {
                 Way::InUse => look::in_use(crate_dir),
                 Way::Rustup => look::rustup(crate_dir, say),
-                Way::Distribution { install } => look::distribution(crate_dir, *install, say),
+                Way::Distribution => look::distribution(crate_dir),
             };
             match found {
                 Ok(toolchain) => return Ok(toolchain),
@@ -142,7 +129,7 @@ mod tests {
         let error = ToolchainError {
             tried: vec![
                 (Way::Rustup, "could not download".to_owned()),
-                (Way::Distribution { install: false }, "no rustc".to_owned()),
+                (Way::Distribution, "no rustc".to_owned()),
             ],
         };
         assert_eq!(

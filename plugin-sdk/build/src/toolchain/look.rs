@@ -10,8 +10,6 @@ use super::{TARGET, Toolchain};
 /// Debian's Rust. Another one on the PATH has no sources that fit.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
-const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
-
 /// The Rust in use has the target.
 pub(super) fn in_use(crate_dir: &Path) -> Result<Toolchain, String> {
     let rustc = rustc_in_use(crate_dir)?;
@@ -55,29 +53,7 @@ pub(super) fn rustup(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Tool
 }
 
 /// The distribution's Rust brings the sources of its standard library.
-pub(super) fn distribution(
-    crate_dir: &Path,
-    install: bool,
-    say: &mut dyn FnMut(&str),
-) -> Result<Toolchain, String> {
-    match with_sources(crate_dir) {
-        Err(missing) if install => {
-            say(&format!(
-                "installing {} ({missing})",
-                PACKAGES.join(" and ")
-            ));
-            output(
-                Command::new("apt-get")
-                    .args(["install", "--yes", "--no-install-recommends"])
-                    .args(PACKAGES),
-            )?;
-            with_sources(crate_dir)
-        }
-        found => found,
-    }
-}
-
-fn with_sources(crate_dir: &Path) -> Result<Toolchain, String> {
+pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
     let path = PathBuf::from(DISTRIBUTION_RUSTC);
     if !path.exists() {
         return Err(format!("there is no {DISTRIBUTION_RUSTC}"));

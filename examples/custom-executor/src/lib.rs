@@ -1,0 +1,35 @@
+//! An executor for make. `{"target": "test"}` makes that target in the task's directory.
+
+use claudine_plugin_sdk::{Command, Ctx, Description, Executor, Failure, Outcome, Task, export};
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spec {
+    target: String,
+}
+
+#[derive(Default)]
+struct Make;
+
+impl Executor for Make {
+    type Spec = Spec;
+
+    fn describe() -> Description {
+        Description::new(
+            "make",
+            env!("CARGO_PKG_VERSION"),
+            "Makes a target in the task's directory",
+        )
+    }
+
+    fn task_schema() -> &'static str {
+        r#"{"type": "object", "properties": {"target": {"type": "string"}}, "required": ["target"]}"#
+    }
+
+    async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
+        let make = Command::new("make").args(["--", &task.spec.target]);
+        Ok(make.spawn().await?.wait().await?.into())
+    }
+}
+
+export!(Make);
