@@ -143,7 +143,9 @@ pub struct Capacity {
     pub limits: Limits,
     reading: Option<Reading>,
     /// Attempts that started a short while ago and still run: what ended gave back what it had.
-    settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
+    pub(crate) settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
+    /// The latest time that was looked at: what had settled by then is not counted again.
+    settled_at: MonotonicMs,
     settling_by_age: BTreeMap<Class, BTreeSet<(MonotonicMs, TaskId)>>,
 }
 
@@ -163,9 +165,12 @@ impl Capacity {
         self.reading = Some(reading);
     }
 
-    /// An attempt of this task has started.
+    /// An attempt of this task has started at that time.
     pub fn note_start(&mut self, task: TaskId, class: Class, start: MonotonicMs) {
         self.note_end(task);
+        if start.after(SETTLING) <= self.settled_at {
+            return;
+        }
         self.settling.insert(task, (start, class));
         self.settling_by_age
             .entry(class)
@@ -184,6 +189,7 @@ impl Capacity {
 
     /// Forgets what has settled by now.
     pub fn settle(&mut self, now: Now) {
+        self.settled_at = self.settled_at.max(now.monotonic);
         while let Some((start, task)) = self.oldest_settling() {
             if start.after(SETTLING) > now.monotonic {
                 return;

@@ -105,7 +105,7 @@ pub struct Ending {
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.
     pub stopped: Option<StopWhy>,
-    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and its number is given out again.
+    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and the task goes back to `ready`.
     pub never_received: bool,
 }
 

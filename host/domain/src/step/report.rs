@@ -11,7 +11,7 @@ use crate::{
     board::Board,
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
-    outcome::{Outcome, ReasonClass},
+    outcome::{Outcome, Reason, ReasonClass},
     task::{State, WaitingFor},
     time::Now,
 };
@@ -148,7 +148,16 @@ impl Board {
         let conclusion = conclude(phase, last, &ending);
         self.probe_ends(attempt, account.as_ref(), &conclusion);
         match conclusion {
-            Conclusion::BackToReady => self.back_to_ready(now, id),
+            // Whoever was to start it may tell so again: its number is not given out a second time, or that would take back the new start.
+            Conclusion::BackToReady => {
+                let reason = Reason::new(ReasonClass::Lost, "its start was never received");
+                let ended = Ended {
+                    reason: Some(reason),
+                    ..ended_facts(&ending, now)
+                };
+                self.close_attempt(attempt, ended, &ending);
+                self.back_to_ready(now, id);
+            }
             Conclusion::End { outcome, reason } => {
                 let limited =
                     matches!(&reason, Some(reason) if reason.class == ReasonClass::RateLimit);
@@ -191,7 +200,7 @@ impl Board {
         }
     }
 
-    /// The attempt did not happen: its number is free again.
+    /// The attempt did not happen. Where nobody is left who could tell of it, its number is free again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -199,7 +208,9 @@ impl Board {
         // Its account may have been parked while it was starting.
         let state = self.queued_state(&task.request, task.created_at, now);
         self.change(id, |task| {
-            task.attempts.pop();
+            if task.last_attempt().is_some_and(|last| last.ended.is_none()) {
+                task.attempts.pop();
+            }
             task.state = state;
         });
         self.record(id, now, Fact::BackToReady);

@@ -11,10 +11,12 @@ mod admission;
 mod batches;
 mod cancelling;
 mod clocks;
+mod history;
 mod recovery;
 mod reports;
 mod retrying;
 mod submitting;
+mod world;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

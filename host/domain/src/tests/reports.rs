@@ -248,12 +248,13 @@ fn what_the_executor_tells_is_kept() {
 }
 
 #[test]
-fn a_start_that_nobody_received_is_made_again_under_its_number() {
+fn a_start_that_nobody_received_is_made_again_and_not_taken_back_twice() {
     let (mut desk, task) = Desk::in_phase("starting");
-    let attempt = desk.attempt(task);
-    desk.report(task, never_received());
-    assert_eq!(desk.task(task).attempts, []);
+    let lost = desk.attempt(task);
+    desk.report_of(lost, never_received());
     desk.settle();
     assert_eq!(starts(&desk.turn()), [task]);
-    assert_eq!(desk.attempt(task), attempt);
+    assert_eq!(desk.attempt(task).number, 2);
+    assert_eq!(desk.report_of(lost, never_received()), Answer::Stale);
+    assert_eq!(desk.word(task), "starting");
 }
