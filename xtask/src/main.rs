@@ -1,2 +1,58 @@
-//! x
-fn main() {}
+//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. A file for each; this one reads the arguments.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod bench;
+mod build;
+mod checkout;
+mod demo;
+mod http;
+mod program;
+mod setup;
+mod soak;
+mod test;
+mod trial;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  build [--debug]      plugins and host: target/release/claudine, one file
+  test [-- FILTER…]    every check there is
+  demo                 what Claudine does, in half a minute
+  bench [--quick] [--full] [WHAT…]
+                       speed, as ratios against limits and peers
+  soak [--minutes N]   an hour of mixed load: does anything grow?
+  setup                install what the tests need, and print it as shell exports
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<ExitCode> {
+    match arguments {
+        ["build"] => build::host(build::Profile::Release).map(|_| ExitCode::SUCCESS),
+        ["build", "--debug"] => build::host(build::Profile::Debug).map(|_| ExitCode::SUCCESS),
+        ["test", options @ ..] => Ok(test::everything(&test::Options::parse(options)?)),
+        ["demo"] => demo::run().map(|()| ExitCode::SUCCESS),
+        ["bench", options @ ..] => bench::run(options).map(|()| ExitCode::SUCCESS),
+        ["soak", options @ ..] => soak::run(options).map(|()| ExitCode::SUCCESS),
+        ["setup"] => setup::print_exports().map(|()| ExitCode::SUCCESS),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [] => bail!("no command given\n\n{USAGE}"),
+        other => bail!("cannot make sense of `{}`\n\n{USAGE}", other.join(" ")),
+    }
+}

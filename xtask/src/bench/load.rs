@@ -1,0 +1,96 @@
+//! Tasks by the thousand, over connections kept open, and waiting for their ends.
+
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use crate::{http::Connection, trial::Trial};
+
+/// A request for a task; the same environment for all.
+pub(crate) fn request(trial: &Trial, executor: &str, spec: &Value) -> String {
+    let environment = json!({ "base": { "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": trial.root(), "LANG": "C.UTF-8" } });
+    json!({ "executor": executor, "spec": spec, "working_directory": trial.work(), "environment": environment }).to_string()
+}
+
+pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<String> {
+    let (status, answer) = connection.ask("POST", "/v1/tasks", Some(request))?;
+    ensure!(
+        status == 200 || status == 201,
+        "a task was refused: {answer}"
+    );
+    Ok(answer["id"].as_str().context("an id")?.to_owned())
+}
+
+/// Submits the same request `count` times over `callers` connections at once; the ids.
+pub(crate) fn submit_many(
+    trial: &Trial,
+    request: &str,
+    count: usize,
+    callers: usize,
+) -> Result<Vec<String>> {
+    let connections = (0..callers)
+        .map(|_| trial.connect())
+        .collect::<Result<Vec<Connection>>>()?;
+    let share = |caller: usize| count / callers + usize::from(caller < count % callers);
+    let submit_share = |(caller, mut connection): (usize, Connection)| {
+        (0..share(caller))
+            .map(|_| submit(&mut connection, request))
+            .collect::<Result<Vec<String>>>()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = connections
+            .into_iter()
+            .enumerate()
+            .map(|mine| scope.spawn(move || submit_share(mine)))
+            .collect();
+        let mut ids = Vec::with_capacity(count);
+        for thread in threads {
+            ids.extend(thread.join().map_err(|_| anyhow!("a caller panicked"))??);
+        }
+        Ok(ids)
+    })
+}
+
+/// Waits until every one of these has ended, which it must have done well.
+pub(crate) fn all_succeed(connection: &mut Connection, ids: &[String]) -> Result<()> {
+    // From the back: what was submitted last ends about last, so the others are no more than looked at.
+    for id in ids.iter().rev() {
+        let task = wait(connection, id)?;
+        ensure!(
+            task["outcome"] == "succeeded",
+            "a task did not succeed: {task:#}"
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn wait(connection: &mut Connection, id: &str) -> Result<Value> {
+    loop {
+        let (status, task) = connection.ask(
+            "GET",
+            &format!("/v1/tasks/{id}/wait?timeout_ms=50000"),
+            None,
+        )?;
+        ensure!(status == 200, "cannot wait for {id}: {task}");
+        if task["state"] == "done" {
+            return Ok(task);
+        }
+    }
+}
+
+/// Starts a task that occupies a slot until there is a file of this name in its directory.
+pub(crate) fn hold_slot(trial: &Trial, connection: &mut Connection, file: &str) -> Result<String> {
+    let script = format!("until test -e {file}; do sleep 0.01; done");
+    let id = submit(
+        connection,
+        &request(trial, "shell", &json!({ "script": script })),
+    )?;
+    crate::trial::until("a task to run", || {
+        let (_, task) = connection
+            .ask("GET", &format!("/v1/tasks/{id}"), None)
+            .ok()?;
+        (task["phase"] == "live").then_some(())
+    })?;
+    Ok(id)
+}

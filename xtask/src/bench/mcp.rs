@@ -1,0 +1,54 @@
+//! What a tool call of an agent costs.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{
+    Bench, load, side_by_side,
+    table::{Table, Target},
+};
+use crate::trial::Trial;
+
+const CALLS: &str = "3000";
+
+/// A6: `tools/call` over standard input and output.
+pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
+    table.section("A6  MCP over stdio, per call");
+    let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
+    let mut connection = trial.connect()?;
+    let id = load::submit(
+        &mut connection,
+        &load::request(&trial, "shell", &json!({ "argv": ["true"] })),
+    )?;
+    load::wait(&mut connection, &id)?;
+    let claudine = bench.claudine.display().to_string();
+    let bare = bench.bare_mcp.display().to_string();
+    let data_dir = trial.data_dir().display().to_string();
+    let arguments = json!({ "taskId": id }).to_string();
+    for in_flight in ["1", "16"] {
+        let ours = || {
+            bench.limit(&[
+                "mcp",
+                CALLS,
+                in_flight,
+                "TaskStatus",
+                &arguments,
+                &claudine,
+                "--data-dir",
+                &data_dir,
+                "mcp",
+            ])
+        };
+        let theirs = || bench.limit(&["mcp", CALLS, in_flight, "say", "{}", &bare]);
+        let (ours, theirs) = side_by_side(bench.rounds, ours, theirs)?;
+        table.ratio(
+            &format!("TaskStatus, {in_flight} in flight"),
+            ours,
+            "a bare rmcp server",
+            theirs,
+            "µs",
+            Target::AtMost(1.5),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask bench`: the targets of speed, each as a ratio of two things measured side by side in this run (A B A B …, medians), with the peers that are installed beside it.
+//!
+//! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a build.
+
+mod breakdown;
+mod host;
+pub(crate) mod load;
+mod mcp;
+mod output;
+mod peers;
+mod submit;
+mod table;
+mod throughput;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build::{self, Profile},
+    checkout, program,
+};
+use table::Table;
+
+pub(crate) use host::rss_kib;
+
+/// What is measured, and with what.
+pub(crate) struct Bench {
+    claudine: PathBuf,
+    limit: PathBuf,
+    bare_mcp: PathBuf,
+    /// How often each side of a ratio is measured.
+    rounds: usize,
+    /// Also what takes minutes.
+    full: bool,
+}
+
+impl Bench {
+    /// Runs `bench-limit`; the microseconds that it prints.
+    fn limit(&self, arguments: &[&str]) -> Result<f64> {
+        let text = program::output(&mut program::command(&self.limit, arguments))?;
+        text.trim()
+            .parse()
+            .with_context(|| format!("bench-limit printed {text:?}"))
+    }
+}
+
+type Measure = fn(&Bench, &mut Table) -> Result<()>;
+
+const MEASURES: &[(&str, Measure)] = &[
+    ("throughput", throughput::measure),
+    ("submit", submit::measure),
+    ("noop", throughput::measure_no_op),
+    ("host", host::measure),
+    ("output", output::measure),
+    ("mcp", mcp::measure),
+];
+
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let mut wanted = Vec::new();
+    let (mut rounds, mut full) = (5, false);
+    for argument in arguments {
+        match *argument {
+            "--quick" => rounds = 1,
+            "--full" => full = true,
+            name if MEASURES.iter().any(|(known, _)| *known == name) => wanted.push(name),
+            other => bail!(
+                "cannot make sense of `{other}`: `cargo xtask bench [--quick] [--full] [{}]`",
+                names().join("|")
+            ),
+        }
+    }
+    let claudine = build::host(Profile::Release)?;
+    program::run(&mut program::cargo([
+        "build",
+        "--release",
+        "--package",
+        "xtask",
+        "--bin",
+        "bench-limit",
+        "--bin",
+        "bench-mcp",
+    ]))?;
+    let release = checkout::target().join("release");
+    let bench = Bench {
+        claudine,
+        limit: release.join("bench-limit"),
+        bare_mcp: release.join("bench-mcp"),
+        rounds,
+        full,
+    };
+    let mut table = Table::default();
+    for (name, measure) in MEASURES
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
+    {
+        if let Err(error) = measure(&bench, &mut table) {
+            table.failed(name, &error);
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+fn names() -> Vec<&'static str> {
+    MEASURES.iter().map(|(name, _)| *name).collect()
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Measures both sides alternately; the median of each.
+fn side_by_side(
+    rounds: usize,
+    mut ours: impl FnMut() -> Result<f64>,
+    mut theirs: impl FnMut() -> Result<f64>,
+) -> Result<(f64, f64)> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        b.push(theirs()?);
+        a.push(ours()?);
+    }
+    Ok((median(&a), median(&b)))
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask build`: the built-in plugins as components, then the host with the components in it.
+//!
+//! Whether anything has to be built again is left to cargo, for plugins as for the host.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+use claudine_plugin_build::{BuildRequest, Toolchain, Way};
+
+use crate::{checkout, program, setup};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds plugins and host; the path of the binary.
+pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
+    plugins()?;
+    let (flag, folder): (&[&str], _) = match profile {
+        Profile::Debug => (&[], "debug"),
+        Profile::Release => (&["--release"], "release"),
+    };
+    let mut cargo = program::cargo(["build", "--package", "claudine", "--bin", "claudine"]);
+    program::run(
+        cargo
+            .args(flag)
+            .env("CLAUDINE_PLUGINS", checkout::plugins()),
+    )?;
+    let binary = checkout::target().join(folder).join("claudine");
+    eprintln!("built {}", binary.display());
+    Ok(binary)
+}
+
+/// Builds the built-in plugins into `target/plugins`. What is missing to compile for WebAssembly is installed.
+pub(crate) fn plugins() -> Result<()> {
+    let say = &mut |said: &str| eprintln!("{said}");
+    let toolchain = toolchain(say)?;
+    for crate_dir in built_in()? {
+        let request = BuildRequest {
+            out_dir: checkout::plugins(),
+            target_dir: checkout::target().join("wasm"),
+            release: true,
+            crate_dir,
+        };
+        let built = claudine_plugin_build::build(&request, &toolchain, say);
+        let built =
+            built.with_context(|| format!("cannot build {}", request.crate_dir.display()))?;
+        let changed = if built.changed { "built" } else { "unchanged" };
+        eprintln!(
+            "{changed}: {}, {} KiB",
+            built.component.display(),
+            built.size_bytes / 1024
+        );
+    }
+    Ok(())
+}
+
+/// What compiles for WebAssembly here; Debian's packages are fetched where there is nothing else.
+fn toolchain(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
+    let root = checkout::root();
+    if let Ok(found) = Toolchain::find(&root, &Way::USUAL, say) {
+        return Ok(found);
+    }
+    setup::apt(&["rustc-web", "rust-web-src"])?;
+    Ok(Toolchain::find(&root, &Way::USUAL, say)?)
+}
+
+/// The plugins that the host carries: every directory of `plugins/`.
+fn built_in() -> Result<Vec<PathBuf>> {
+    let dir = checkout::root().join("plugins");
+    let entries = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut crates = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.join("plugin.toml").is_file() {
+            crates.push(path);
+        }
+    }
+    crates.sort();
+    Ok(crates)
+}

@@ -1,0 +1,162 @@
+//! `cargo xtask demo`: what Claudine does, on this machine, in half a minute. Real commands side by side, an agent where there is one, and the death of the host under them.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    build::{self, Profile},
+    setup,
+    trial::{Trial, alive, until},
+};
+
+/// Long enough to outlive a host, short enough to watch.
+const COUNT: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do echo \"step $i of 10\"; sleep 1; done";
+
+pub(crate) fn run() -> Result<()> {
+    let binary = build::host(Profile::Release)?;
+    let trial = Trial::new(&binary, &[("CLAUDINE_SLOTS", "8")])?;
+
+    heading("A host, in a directory of its own");
+    show(&trial, &["up"])?;
+
+    heading("Work for it, side by side: each command returns at once, with an id");
+    show(&trial, &["run", "--name", "count", "--script", COUNT])?;
+    show(
+        &trial,
+        &[
+            "run",
+            "--name",
+            "words",
+            "--",
+            "printf",
+            "%s\\n",
+            "words arrive",
+            "as they were given: $HOME * \"'",
+        ],
+    )?;
+    show(&trial, &["run", "--name", "disk", "--", "df", "-h", "/"])?;
+    show(
+        &trial,
+        &["run", "--name", "fails", "--", "ls", "/no/such/directory"],
+    )?;
+    show(
+        &trial,
+        &[
+            "run",
+            "--name",
+            "too-long",
+            "--timeout",
+            "2s",
+            "--",
+            "sleep",
+            "60",
+        ],
+    )?;
+    let agent = delegate_to_claude(&trial)?;
+    show(&trial, &["list"])?;
+
+    heading("The host dies (kill -9) while they run");
+    let pid = until("the task to run", || task_pid(&trial))?;
+    let host = trial.kill_host()?;
+    println!("$ kill -9 {host}");
+    println!(
+        "the host is gone; process {pid} of the task `count` is {}",
+        if alive(pid) { "alive" } else { "dead" }
+    );
+
+    heading("The next command starts a host again, which takes back what runs");
+    show(&trial, &["status", "count"])?;
+    let again = until("the task to be taken back", || task_pid(&trial))?;
+    println!("before: process {pid}; now: process {again}");
+
+    heading("Everything comes to its end");
+    let mut names = vec!["count", "words", "disk", "fails", "too-long"];
+    names.extend(agent);
+    for name in &names {
+        // Its exit code is the task's own, and shown below.
+        let _ = trial.command(["wait", name]).output()?;
+    }
+    show(&trial, &["list"])?;
+    show(&trial, &["logs", "count", "--tail", "4"])?;
+    show(&trial, &["logs", "words"])?;
+    show(&trial, &["status", "fails"])?;
+    if let Some(agent) = agent {
+        show(&trial, &["status", agent])?;
+    }
+
+    heading("Where to go next");
+    println!(
+        "The binary is {}: put it on your PATH, then",
+        binary.display()
+    );
+    println!("  claudine delegate --allowed-tools 'Read,Edit,Bash' 'Make the failing test pass.'");
+    println!("  claude mcp add claudine -- claudine mcp     # the same for your agent");
+    println!("  claudine --help                             # and README.md");
+    println!(
+        "\nCleaning up: the host, its tasks and {} go now.",
+        trial.root().display()
+    );
+    Ok(())
+}
+
+/// The task's name, where Claude Code is installed.
+fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
+    if setup::on_path("claude").is_none() {
+        println!(
+            "\n(No `claude` on PATH: the demonstration goes on without an agent. `npm install -g @anthropic-ai/claude-code` gets it.)"
+        );
+        return Ok(None);
+    }
+    std::fs::write(
+        trial.work().join("note.txt"),
+        "The parcel is behind the green door.\n",
+    )?;
+    let prompt = "Read note.txt and say in one short sentence where the parcel is.";
+    show(
+        trial,
+        &[
+            "delegate",
+            "--name",
+            "agent",
+            "--allowed-tools",
+            "Read",
+            "--max-turns",
+            "4",
+            "--timeout",
+            "2m",
+            prompt,
+        ],
+    )?;
+    Ok(Some("agent"))
+}
+
+fn task_pid(trial: &Trial) -> Option<u32> {
+    let task = trial.json(["status", "count", "--json"]).ok()?;
+    let pid = task["attempts"].as_array()?.last()?["pid"]
+        .as_u64()
+        .filter(|_| task["phase"] == "live")?;
+    u32::try_from(pid).ok()
+}
+
+fn heading(text: &str) {
+    println!("\n── {text}");
+}
+
+/// Shows a command and what it prints. That it fails is part of what is shown.
+fn show(trial: &Trial, arguments: &[&str]) -> Result<()> {
+    let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+    println!("$ claudine {}", words.join(" "));
+    let mut command: Command = trial.command(arguments);
+    command.status()?;
+    Ok(())
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

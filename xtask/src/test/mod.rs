@@ -1,0 +1,123 @@
+//! `cargo xtask test`: every check there is, in the order in which failures are cheapest. Each stage has a heading and a time; the end is a table of them and the summary of the test runner.
+//!
+//! A stage that fails does not keep the later ones from running, unless they need what it makes: whoever waits for a check wants to know all that is wrong.
+//!
+//! Everything is compiled as one selection of packages, the whole workspace with its tests: a selection of its own for the binary would give its dependencies other features, and compile them twice.
+
+mod stage;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build, checkout,
+    program::{cargo, run, run_watching, succeeds},
+    setup::{self, Tools},
+};
+use stage::Stages;
+
+/// What is passed on to the test runner: a filter, by which fewer tests are run.
+pub(crate) struct Options {
+    filter: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
+        match arguments {
+            [] => Ok(Self { filter: Vec::new() }),
+            ["--", filter @ ..] => Ok(Self {
+                filter: filter.iter().map(|&word| word.to_owned()).collect(),
+            }),
+            other => bail!(
+                "cannot make sense of `{}`: `cargo xtask test [-- FILTER…]`",
+                other.join(" ")
+            ),
+        }
+    }
+}
+
+/// Runs every stage.
+pub(crate) fn everything(options: &Options) -> ExitCode {
+    let mut stages = Stages::default();
+    let mut summary = None;
+    stages.run("fmt", || run(&mut cargo(["fmt", "--all", "--", "--check"])));
+    stages.run("tidy", || {
+        run(&mut with_plugins([
+            "test",
+            "--quiet",
+            "--package",
+            "claudine-tests",
+            "--test",
+            "tidy",
+        ]))
+    });
+    let tools = stages.run("what the tests need", setup::tools);
+    let built = stages.run("plugins", build::plugins);
+    if built.is_some() {
+        stages.run("clippy", || {
+            run(&mut with_plugins([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny",
+                "warnings",
+            ]))
+        });
+    }
+    let compiled = built.and_then(|()| {
+        stages.run("compile", || {
+            run(&mut with_plugins(["build", "--workspace", "--all-targets"]))
+        })
+    });
+    if let (Some(tools), Some(())) = (&tools, compiled) {
+        stages.run("tests", || tests(tools, &options.filter, &mut summary));
+        stages.run("examples in the documentation", || {
+            run(&mut with_plugins([
+                "test",
+                "--quiet",
+                "--workspace",
+                "--doc",
+            ]))
+        });
+    }
+    let passed = stages.print_table();
+    if let Some(summary) = summary {
+        println!("{summary}");
+    }
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn with_plugins<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut cargo = cargo(arguments);
+    cargo.env("CLAUDINE_PLUGINS", checkout::plugins());
+    cargo
+}
+
+/// All tests of all packages. `summary` becomes the runner's own line about them, whether they pass or not.
+fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
+    let nextest = succeeds(&mut cargo(["nextest", "--version"]));
+    let mut runner = if nextest {
+        with_plugins(["nextest", "run", "--workspace", "--no-fail-fast"])
+    } else {
+        eprintln!(
+            "cargo-nextest is not installed: `cargo test` runs the tests, without a limit on the time of each"
+        );
+        with_plugins(["test", "--workspace", "--no-fail-fast"])
+    };
+    if !filter.is_empty() {
+        runner.arg("--").args(filter);
+    }
+    runner.env("CLAUDINE_BIN", checkout::target().join("debug/claudine"));
+    runner.envs(tools.variables());
+    run_watching(&mut runner, |line| {
+        if line.trim_start().starts_with("Summary [") {
+            *summary = Some(line.to_owned());
+        }
+    })
+}

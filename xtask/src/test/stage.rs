@@ -1,0 +1,61 @@
+//! Stages: a heading before, a time after, a table at the end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// The stages that were run, in their order.
+#[derive(Default)]
+pub(crate) struct Stages {
+    done: Vec<Stage>,
+}
+
+struct Stage {
+    name: &'static str,
+    took: Duration,
+    error: Option<String>,
+}
+
+impl Stages {
+    /// Runs one stage; what it made, unless it failed.
+    pub(crate) fn run<T>(
+        &mut self,
+        name: &'static str,
+        stage: impl FnOnce() -> Result<T>,
+    ) -> Option<T> {
+        eprintln!("\n=== {name} ===");
+        let begin = Instant::now();
+        let result = stage();
+        let took = begin.elapsed();
+        let (made, error) = match result {
+            Ok(made) => (Some(made), None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        match &error {
+            None => eprintln!("=== {name}: passed in {:.1} s ===", took.as_secs_f64()),
+            Some(error) => eprintln!(
+                "=== {name}: FAILED in {:.1} s: {error} ===",
+                took.as_secs_f64()
+            ),
+        }
+        self.done.push(Stage { name, took, error });
+        made
+    }
+
+    /// Prints what was run; whether all of it passed.
+    pub(crate) fn print_table(&self) -> bool {
+        println!("\n{:<32} {:>9}  result", "stage", "seconds");
+        for Stage { name, took, error } in &self.done {
+            let result = if error.is_none() { "passed" } else { "FAILED" };
+            println!("{name:<32} {:>9.1}  {result}", took.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|stage| stage.took).sum();
+        println!("{:<32} {:>9.1}", "all", total.as_secs_f64());
+        for Stage { name, error, .. } in &self.done {
+            if let Some(error) = error {
+                println!("{name}: {error}");
+            }
+        }
+        self.done.iter().all(|stage| stage.error.is_none())
+    }
+}
