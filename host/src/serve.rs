@@ -21,6 +21,7 @@ use crate::{
     config::{self, Settings},
     engine,
     layout::Layout,
+    retention::Retention,
     plugin::{self, Catalog},
     sample::{Sampler, disk_free_bytes},
     store::{
@@ -32,6 +33,9 @@ use crate::{
 
 /// How long the last commands may take to reach the supervisors.
 const LAST_COMMANDS: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How long a start waits for the ends that it found: they take a commit or two.
+const WRITING_OFF: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Why a host does not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +205,8 @@ async fn serve(
         runner.clone(),
     )?;
     let supervisors = layout.supervisors();
+    let retention =
+        Retention { store: store.clone(), epoch, layout: layout.clone(), environments: environments.clone() };
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),
         store,
@@ -212,14 +218,19 @@ async fn serve(
         supervisor_pids: Box::new(move || supervise::pids(&supervisors)),
         watch: opened.supervisors.log_watch().clone(),
     }));
+    if clock::within(WRITING_OFF, runner.written_off()).await.is_none() {
+        tracing::warn!("some attempts that ended before this host began are not written down yet");
+    }
     let listener = listen(layout)?;
     let serving = tokio::spawn(api::rest::serve(listener, host.clone(), shutdown));
+    let retention = tokio::spawn(retention.run());
     let info = host.info();
     write_host_file(layout, &info)?;
     ready(&info);
     tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
     let mode = until_down(&host).await?;
     tracing::info!(?mode, "the host goes down");
+    retention.abort();
     engine.stop().await;
     report_end("the engine", engine_task.await);
     shut.send_replace(true);

@@ -39,15 +39,33 @@ impl Environments {
         variables.extend(environment.set);
         let bytes = encode(&variables);
         let digest = digest::hex(&bytes);
-        if !self.lock().contains(&digest) {
+        // Noted first: from here on it is not pruned. It is written again where an earlier writing failed.
+        let written = !self.lock().insert(digest.clone()) && self.layout.environment(&digest).exists();
+        if !written {
             self.write(&digest, &bytes)?;
-            self.lock().insert(digest.clone());
         }
         Ok(Kept { digest, variables })
     }
 
     pub(crate) fn read(&self, digest: &str) -> io::Result<BTreeMap<String, String>> {
         fs::read(self.layout.environment(digest)).map(|bytes| decode(&bytes))
+    }
+
+    /// Removes environments that no stored task names. One that this host has handed out stays until the next host: its task may not be
+    /// stored yet.
+    pub(crate) fn prune(&self, in_use: &[String]) {
+        let kept = self.lock();
+        let files = fs::read_dir(self.layout.environments()).into_iter().flatten().flatten();
+        for file in files {
+            let name = file.file_name().to_string_lossy().into_owned();
+            // A name with a dot is a file that is just being written.
+            if name.contains('.') || kept.contains(&name) || in_use.contains(&name) {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(file.path()) {
+                tracing::warn!(%error, "an old environment stays behind");
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {

@@ -47,6 +47,10 @@ impl Known {
         known
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        !self.children.iter().any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+    }
+
     fn from_found(found: supervise::Found) -> Self {
         let mut children = Vec::new();
         for child in found.children {

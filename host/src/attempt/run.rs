@@ -1,7 +1,7 @@
 //! Starting attempts, taking them up again, stopping them, and forgetting them once their end is durable.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Runner {
     pub(super) live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
     /// What supervisors had of attempts when this host connected; each is taken up once.
     pub(super) known: Mutex<BTreeMap<AttemptId, Known>>,
+    /// Told after each release.
+    released: tokio::sync::Notify,
     /// For the trait's methods, which have no `Arc` of their own.
     this: std::sync::Weak<Runner>,
     tasks: TaskTracker,
@@ -82,6 +84,7 @@ impl Runner {
             reports,
             live: Mutex::default(),
             known: Mutex::new(known),
+            released: tokio::sync::Notify::new(),
             this: this.clone(),
             tasks: TaskTracker::new(),
         })
@@ -264,6 +267,28 @@ impl Runner {
         }
     }
 
+    /// Waits until what was found to have ended before this host began is written down as ended: nobody is shown as running who is not.
+    pub(crate) async fn written_off(&self) {
+        let over: Vec<AttemptId> = {
+            let known = lock(&self.known);
+            let live = lock(&self.live);
+            let resumed = live.iter().filter(|(_, live)| live.look(State::has_ended)).map(|(id, _)| *id);
+            let found = known.iter().filter(|(_, known)| known.has_ended()).map(|(id, _)| *id);
+            resumed.chain(found).collect()
+        };
+        loop {
+            let released = self.released.notified();
+            let waiting = {
+                let (known, live) = (lock(&self.known), lock(&self.live));
+                over.iter().any(|id| known.contains_key(id) || live.contains_key(id))
+            };
+            if !waiting {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Waits for the tasks of attempts whose end was told; for a host that goes down after it was drained.
     pub(crate) async fn close(&self) {
         self.tasks.close();
@@ -365,8 +390,9 @@ impl Attempts for Runner {
 
     fn release(&self, attempt: AttemptId) {
         let live = lock(&self.live).remove(&attempt);
+        self.released.notify_waiters();
         let key = supervise::AttemptKey::new(attempt.to_string());
-        let (children, input_files) = live.map_or((true, 0), |live| {
+        let (children, input_files) = live.map_or((true, 1), |live| {
             live.look(|state| (!state.children.is_empty(), state.input_files))
         });
         if children && let Err(error) = self.supervisors.ack(key) {
@@ -387,6 +413,15 @@ impl Attempts for Runner {
     fn checkpoint_stored(&self, attempt: AttemptId) {
         if let Some(live) = lock(&self.live).get(&attempt) {
             live.change(|state| state.checkpoints_stored += 1);
+        }
+    }
+
+    fn begun(&self, attempts: &BTreeSet<AttemptId>) {
+        let over: Vec<AttemptId> =
+            lock(&self.known).keys().filter(|id| !attempts.contains(id)).copied().collect();
+        for attempt in over {
+            lock(&self.known).remove(&attempt);
+            self.release(attempt);
         }
     }
 

@@ -1,6 +1,10 @@
 //! The loop that owns the board.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use claudine_domain::{
     batch::{Action, BatchNumber, Effect},
@@ -314,27 +318,18 @@ impl Owner {
     /// Every attempt that the store has as begun is matched with what became of it.
     fn recover(&mut self) {
         let now = clock::now();
-        let begun: Vec<TaskId> = self
-            .board
-            .unfinished()
-            .filter(|task| matches!(task.state, State::Running { .. }))
-            .map(|task| task.id)
-            .collect();
-        for task in begun {
-            let Some(attempt) = self
-                .board
-                .task(task)
-                .and_then(|task| task.last_attempt_id())
-            else {
-                continue;
-            };
+        let running = self.board.unfinished().filter(|task| matches!(task.state, State::Running { .. }));
+        let begun: BTreeSet<AttemptId> = running.filter_map(|task| task.last_attempt_id()).collect();
+        self.attempts.begun(&begun);
+        for attempt in begun {
             let found = if self.attempts.knows(attempt) {
                 Found::Known
-            } else if self.began_on_another_boot(task) {
+            } else if self.began_on_another_boot(attempt.task) {
                 Found::Orphaned
             } else {
                 Found::NeverReceived
             };
+            let task = attempt.task;
             if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
                 tracing::error!(%refused, %attempt, "a recovery was refused");
             }

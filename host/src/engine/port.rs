@@ -1,6 +1,6 @@
 //! What the engine needs of whoever runs attempts. It only ever tells; answers come back as reports in its inbox.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use claudine_domain::{attempt::StopWhy, id::AttemptId, task::Task};
 
@@ -20,6 +20,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The attempt's end is durable: its reports may be forgotten.
     fn release(&self, attempt: AttemptId);
     fn checkpoint_stored(&self, attempt: AttemptId);
+    /// These are all attempts that have begun and not ended. What else a supervisor keeps is over, and may be forgotten.
+    fn begun(&self, attempts: &BTreeSet<AttemptId>);
     /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.
     fn knows(&self, attempt: AttemptId) -> bool;
 }

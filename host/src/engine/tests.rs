@@ -54,6 +54,7 @@ impl Attempts for Script {
         self.tell(Told::Release(attempt));
     }
     fn checkpoint_stored(&self, _attempt: AttemptId) {}
+    fn begun(&self, _attempts: &std::collections::BTreeSet<AttemptId>) {}
     fn knows(&self, attempt: AttemptId) -> bool {
         self.known.lock().unwrap().contains(&attempt)
     }

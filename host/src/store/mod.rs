@@ -17,6 +17,8 @@ mod conformance;
 pub(crate) mod memory;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+pub(crate) use samples::ready as sample_task;
 
 use std::fmt;
 

@@ -27,7 +27,7 @@ pub(super) fn at(second: u64) -> Timestamp {
     Timestamp(BEGINNING + second * 1_000)
 }
 
-pub(super) fn ready(number: u64) -> Task {
+pub(crate) fn ready(number: u64) -> Task {
     Task {
         id: id(number),
         request: Arc::new(Request {
