@@ -1,0 +1,26 @@
+//! What can go wrong between the host and its supervisors.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Faults of the host's side. What happens to a single child is a report, not an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SuperviseError {
+    #[error("the supervisors' directory {} cannot be used", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("cannot start {}", program.display())]
+    Launch { program: PathBuf, source: io::Error },
+    #[error("the supervisor in {} did not get ready: {message}", dir.display())]
+    NotReady { dir: PathBuf, message: String },
+    #[error("lost the supervisor in {}", dir.display())]
+    Connection { dir: PathBuf, source: io::Error },
+    #[error("the supervisor in {} answers to a newer host (epoch {epoch})", dir.display())]
+    Fenced { dir: PathBuf, epoch: u64 },
+    #[error("the supervisor in {} speaks protocol {theirs}, which this version does not know", dir.display())]
+    Protocol { dir: PathBuf, theirs: u32 },
+    /// The bounded queue of commands is full: the engine asks for more than the socket takes.
+    #[error("too many commands wait for the supervisor")]
+    Busy,
+    #[error("the supervisors were closed")]
+    Closed,
+}

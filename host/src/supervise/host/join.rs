@@ -1,0 +1,260 @@
+//! Getting to a supervisor: its directory, whether it lives, the connection up to `ready`.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::Settings;
+use crate::clock;
+use crate::supervise::SuperviseError;
+use crate::supervise::frame::{self, Incoming};
+use crate::supervise::launch;
+use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
+use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
+use crate::supervise::sys::files::SocketPath;
+use crate::supervise::sys::wait;
+
+/// How long a supervisor may take to get ready, and to answer a hello.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// One that lives but cannot be talked to for so long is given up.
+const LONGEST_SILENCE: Duration = Duration::from_mins(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A connection with its greetings done.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) stream: UnixStream,
+    pub(super) incoming: Incoming,
+    pub(super) welcome: Welcome,
+    pub(super) states: Vec<AttemptState>,
+}
+
+/// Why a supervisor could not be joined.
+#[derive(Debug)]
+pub(super) enum NotJoined {
+    /// Its process is gone.
+    Dead,
+    Fault(SuperviseError),
+}
+
+/// Supervisors' directories, by their number.
+pub(super) fn directories(dir: &Path) -> Result<Vec<(u32, PathBuf)>, SuperviseError> {
+    let fault = |source| SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(fault)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fault)? {
+        let entry = entry.map_err(fault)?;
+        if let Some(number) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            found.push((number, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The pids of the supervisors that live in `dir`, as far as can be told without asking them.
+pub(crate) fn pids(dir: &Path) -> Vec<u32> {
+    let directories = directories(dir).unwrap_or_else(|error| {
+        tracing::debug!(%error, "supervisors cannot be listed");
+        Vec::new()
+    });
+    let live = directories
+        .into_iter()
+        .filter(|(_, dir)| is_dead(dir).is_ok_and(|dead| !dead));
+    let identity = |dir: PathBuf| {
+        serde_json::from_slice::<Identity>(&fs::read(dir.join(IDENTITY_FILE)).ok()?).ok()
+    };
+    live.filter_map(|(_, dir)| identity(dir))
+        .map(|identity| identity.pid)
+        .collect()
+}
+
+/// Starts a supervisor in a new directory and waits until it can be connected to.
+pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, NotJoined> {
+    let started = tokio::task::spawn_blocking({
+        let dir = dir.clone();
+        move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
+    });
+    // An elapsed wait leaves the thread to itself: it ends when the process says something or dies.
+    let outcome = tokio::select! {
+        outcome = started => outcome.unwrap_or_else(|panic| Err(not_ready(&dir, panic.to_string()))),
+        () = clock::sleep(PATIENCE) => Err(not_ready(&dir, "it said nothing in time".to_owned())),
+    };
+    match outcome {
+        Ok((Some(_), epoch)) => connect(&dir, epoch).await,
+        Ok((None, _)) => {
+            let log =
+                fs::read_to_string(dir.join(LOG_FILE)).unwrap_or_else(|error| error.to_string());
+            Err(NotJoined::Fault(not_ready(
+                &dir,
+                format!("it ended: {}", log.trim_end()),
+            )))
+        }
+        Err(error) => Err(NotJoined::Fault(error)),
+    }
+}
+
+fn start_process(settings: &Settings, dir: &Path) -> Result<Option<String>, SuperviseError> {
+    let fault = |source| SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    };
+    DirBuilder::new().mode(0o700).create(dir).map_err(fault)?;
+    let program = &settings.program;
+    let args: [&OsStr; 1] = [dir.as_os_str()];
+    launch::launch(
+        program,
+        &args,
+        settings.environment.iter().cloned(),
+        &dir.join(LOG_FILE),
+    )
+    .and_then(|mut launched| {
+        let said = launched.wait_ready()?;
+        if said.is_none() {
+            wait::reap(launched.pid);
+        }
+        Ok(said)
+    })
+    .map_err(|source| SuperviseError::Launch {
+        program: program.path.clone(),
+        source,
+    })
+}
+
+fn not_ready(dir: &Path, message: String) -> SuperviseError {
+    SuperviseError::NotReady {
+        dir: dir.to_owned(),
+        message,
+    }
+}
+
+/// Connects again and again until it works, the supervisor is dead, or it does not want this host. (It may be about to end by
+/// itself, and a connection to it then breaks before its lock is free.)
+pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
+    let give_up = clock::monotonic() + LONGEST_SILENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match connect(&dir, epoch).await {
+            Err(NotJoined::Fault(SuperviseError::Connection { source, .. }))
+                if clock::monotonic() < give_up =>
+            {
+                tracing::debug!(error = %source, dir = %dir.display(), "the supervisor cannot be reached yet");
+            }
+            other => return other,
+        }
+        clock::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One try.
+pub(super) async fn connect(dir: &Path, epoch: u64) -> Result<Joined, NotJoined> {
+    if is_dead(dir).map_err(|source| {
+        NotJoined::Fault(SuperviseError::Directory {
+            path: dir.to_owned(),
+            source,
+        })
+    })? {
+        return Err(NotJoined::Dead);
+    }
+    tokio::select! {
+        joined = greet(dir, epoch) => joined.map_err(NotJoined::Fault),
+        () = clock::sleep(PATIENCE) => {
+            Err(NotJoined::Fault(SuperviseError::Connection { dir: dir.to_owned(), source: io::ErrorKind::TimedOut.into() }))
+        }
+    }
+}
+
+async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
+    let fault = |source| SuperviseError::Connection {
+        dir: dir.to_owned(),
+        source,
+    };
+    let damaged =
+        |error: frame::FrameError| fault(io::Error::new(io::ErrorKind::InvalidData, error));
+    let path = SocketPath::new(dir, SOCKET_FILE).map_err(fault)?;
+    let mut stream = UnixStream::connect(path.as_path()).await.map_err(fault)?;
+    let mut hello = Vec::new();
+    frame::encode(
+        &Hello {
+            protocol: PROTOCOL,
+            epoch,
+        },
+        &mut hello,
+    )
+    .map_err(damaged)?;
+    stream.write_all(&hello).await.map_err(fault)?;
+
+    let mut incoming = Incoming::default();
+    let mut buffer = vec![0; 64 << 10];
+    let mut welcome = None;
+    let mut states = Vec::new();
+    loop {
+        while let Some(message) = incoming.next_frame().map_err(damaged)? {
+            match frame::decode(message).map_err(damaged)? {
+                Message::Welcome(it) if it.protocol == PROTOCOL => welcome = Some(it),
+                Message::Welcome(it) => {
+                    return Err(SuperviseError::Protocol {
+                        dir: dir.to_owned(),
+                        theirs: it.protocol,
+                    });
+                }
+                Message::Fenced { epoch } => {
+                    return Err(SuperviseError::Fenced {
+                        dir: dir.to_owned(),
+                        epoch,
+                    });
+                }
+                Message::Attempt(state) => states.push(state),
+                Message::Ready => {
+                    let Some(welcome) = welcome else {
+                        return Err(fault(io::ErrorKind::InvalidData.into()));
+                    };
+                    return Ok(Joined {
+                        stream,
+                        incoming,
+                        welcome,
+                        states,
+                    });
+                }
+                _ => {}
+            }
+        }
+        match stream.read(&mut buffer).await.map_err(fault)? {
+            0 => return Err(fault(io::ErrorKind::UnexpectedEof.into())),
+            length => incoming.extend(&buffer[..length]),
+        }
+    }
+}
+
+/// A supervisor holds its lock for as long as it lives, whatever its pid is taken for.
+fn is_dead(dir: &Path) -> io::Result<bool> {
+    let lock = match File::open(dir.join(LOCK_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        other => other?,
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,233 @@
+//! The connection to one supervisor.
+//!
+//! Commands are numbered and kept until the supervisor confirms them, and what was not confirmed is sent again after a
+//! reconnection. So the order of commands holds, and each is carried out once, whatever happens to the socket.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+
+use tokio::net::UnixStream;
+
+use super::Found;
+use super::join::Joined;
+use super::told::Told;
+use crate::supervise::frame::{self, Incoming};
+use crate::supervise::protocol::{Command, Message, Numbered};
+use crate::supervise::words::{AttemptKey, Report};
+
+/// One supervisor.
+pub(super) struct Link {
+    pub(super) number: u32,
+    pub(super) dir: PathBuf,
+    /// `None` while it is being joined.
+    wire: Option<Wire>,
+    /// Commands the supervisor may not have had.
+    unconfirmed: VecDeque<Numbered>,
+    last_seq: u64,
+    pub(super) told: Told,
+    pub(super) quitting: bool,
+}
+
+struct Wire {
+    stream: UnixStream,
+    incoming: Incoming,
+    unsent: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn new(number: u32, dir: PathBuf) -> Self {
+        let told = Told::default();
+        Self {
+            number,
+            dir,
+            wire: None,
+            unconfirmed: VecDeque::new(),
+            last_seq: 0,
+            told,
+            quitting: false,
+        }
+    }
+
+    pub(super) fn give(&mut self, command: Command) {
+        self.last_seq += 1;
+        let numbered = Numbered {
+            seq: self.last_seq,
+            command,
+        };
+        if let Some(wire) = &mut self.wire {
+            encode(&numbered, &mut wire.unsent);
+        }
+        self.unconfirmed.push_back(numbered);
+        self.flush();
+    }
+
+    /// Sends what can be sent now. A fault shows in the next read.
+    fn flush(&mut self) {
+        if let Some(wire) = &mut self.wire
+            && let Err(error) = wire.send()
+        {
+            tracing::debug!(%error, dir = %self.dir.display(), "cannot send to the supervisor");
+        }
+    }
+
+    fn confirmed(&mut self, seq: u64) {
+        while self
+            .unconfirmed
+            .front()
+            .is_some_and(|numbered| numbered.seq <= seq)
+        {
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    /// Takes over a supervisor from the host before this one.
+    pub(super) fn adopt(&mut self, joined: Joined) -> Vec<Found> {
+        let Joined {
+            stream,
+            incoming,
+            states,
+            ..
+        } = joined;
+        self.wire = Some(Wire {
+            stream,
+            incoming,
+            unsent: Vec::new(),
+        });
+        states
+            .into_iter()
+            .map(|state| self.told.found(state))
+            .collect()
+    }
+
+    /// Goes on after a reconnection: what the supervisor has not had is sent again, and what the engine has not heard is returned.
+    pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
+        self.confirmed(joined.welcome.received);
+        let on_the_way = self
+            .unconfirmed
+            .iter()
+            .filter_map(|numbered| subject(&numbered.command))
+            .collect();
+        let news = self.told.catch_up(joined.states, &on_the_way);
+        let mut unsent = Vec::new();
+        for numbered in &self.unconfirmed {
+            encode(numbered, &mut unsent);
+        }
+        self.wire = Some(Wire {
+            stream: joined.stream,
+            incoming: joined.incoming,
+            unsent,
+        });
+        self.flush();
+        news
+    }
+
+    /// Lets a broken connection go; what is given from now on waits for the next.
+    pub(super) fn cut(&mut self) {
+        self.wire = None;
+    }
+
+    /// Ready when something was read, or the connection is over.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire
+            .as_mut()
+            .map_or(Poll::Pending, |wire| wire.poll(context))
+    }
+
+    /// Sends everything that is queued, unless the connection breaks.
+    pub(super) async fn flush_all(&mut self) {
+        let Some(wire) = &mut self.wire else { return };
+        while !wire.unsent.is_empty() {
+            if wire.stream.writable().await.is_err() || wire.send().is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Takes in what has arrived; `true` if this host is not wanted any more.
+    pub(super) fn hear(&mut self, news: &mut VecDeque<Report>) -> io::Result<bool> {
+        let invalid = |error: frame::FrameError| io::Error::new(io::ErrorKind::InvalidData, error);
+        loop {
+            let Some(wire) = &mut self.wire else {
+                return Ok(false);
+            };
+            let Some(frame) = wire.incoming.next_frame().map_err(invalid)? else {
+                return Ok(false);
+            };
+            match frame::decode(frame) {
+                Ok(Message::Received { seq }) => self.confirmed(seq),
+                Ok(Message::Fenced { .. }) => return Ok(true),
+                Ok(message) => news.extend(self.told.news(message)),
+                Err(error) => {
+                    tracing::warn!(%error, "a message of the supervisor was not understood");
+                }
+            }
+        }
+    }
+}
+
+impl Wire {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            match self.send() {
+                Ok(()) if self.unsent.is_empty() => break,
+                Ok(()) => match self.stream.poll_write_ready(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                },
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => {
+                    self.incoming.extend(&buffer[..length]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            match self.stream.poll_read_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let mut done = 0;
+        while done < self.unsent.len() {
+            match self.stream.try_write(&self.unsent[done..]) {
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent.drain(..done);
+        Ok(())
+    }
+}
+
+fn encode(numbered: &Numbered, to: &mut Vec<u8>) {
+    if let Err(error) = frame::encode(numbered, to) {
+        // Requests are limited far below this at the edge of the host.
+        tracing::error!(%error, "a command cannot be sent");
+    }
+}
+
+/// The attempt a command is about.
+fn subject(command: &Command) -> Option<AttemptKey> {
+    match command {
+        Command::Start(start) => Some(start.child.attempt().clone()),
+        Command::Signal { child, .. } => Some(child.attempt().clone()),
+        Command::Stop { attempt, .. } | Command::Finish { attempt } | Command::Ack { attempt } => {
+            Some(attempt.clone())
+        }
+        Command::Quit => None,
+    }
+}

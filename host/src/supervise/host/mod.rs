@@ -1,0 +1,156 @@
+//! The host's side: supervisors are found or started, commands go out, reports come in, each exactly once.
+//!
+//! Everything is owned by one task, the *road* (`road`). What it hears from a supervisor's socket it compares with what the engine
+//! was told already (`told`), so a connection that breaks and comes back, at whatever point, neither loses nor doubles a report. A
+//! supervisor that died is cleaned up after on a blocking thread (`recover`).
+//!
+//! A supervisor that another executable started is kept until the last of its attempts is acknowledged; new work goes to one of the
+//! current executable, which is started with the first child.
+
+mod join;
+mod link;
+mod recover;
+mod road;
+mod told;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+
+use super::SuperviseError;
+use super::launch::Program;
+use super::log::LogWatch;
+use super::protocol::Command;
+use super::words::{
+    AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, StopWhy,
+};
+
+pub(crate) use join::pids;
+pub(crate) use road::open;
+
+/// Commands that may wait. A start is some hundred bytes, and the engine starts no more than its slots.
+const COMMANDS: usize = 4096;
+/// Reports that may wait for the engine; when they do, the sockets are not read, and the supervisors keep the rest.
+const REPORTS: usize = 4096;
+
+/// What is needed to find and to start supervisors.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `supervisors` in the data directory.
+    pub(crate) dir: PathBuf,
+    /// The executable that runs a supervisor, with the arguments that come before the directory.
+    pub(crate) program: Program,
+    /// The host's own environment; a supervisor gets it without the markers of attempts and agents' sessions.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The host's fencing number: supervisors do not obey a lower one than they have seen.
+    pub(crate) epoch: u64,
+}
+
+/// What [`open`] returns.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) supervisors: Supervisors,
+    /// Every attempt that supervisors still keep. No report repeats what stands here.
+    pub(crate) found: Vec<Found>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    /// Ends when the last [`Supervisors`] and the receiver are gone; to be joined.
+    pub(crate) road: JoinHandle<()>,
+}
+
+/// An attempt as it was found at the start of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) attempt: AttemptKey,
+    pub(crate) children: Vec<FoundChild>,
+    pub(crate) stopping: Option<StopWhy>,
+    /// Nothing of it is alive and its output is drained.
+    pub(crate) ended: bool,
+    /// Why its output cannot be written at the moment.
+    pub(crate) held: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundChild {
+    pub(crate) child: ChildId,
+    pub(crate) state: FoundState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FoundState {
+    NotStarted {
+        class: NotStartedClass,
+        message: String,
+    },
+    Running {
+        pid: u32,
+        start_time: u64,
+    },
+    Exited(Exit),
+    /// Its supervisor died before it ended; it has been ended since, and nobody knows how it would have.
+    Lost,
+}
+
+/// The handle to all supervisors. Its verbs only queue; what comes of them is a [`Report`].
+#[derive(Debug, Clone)]
+pub(crate) struct Supervisors {
+    commands: mpsc::Sender<Command>,
+    watch: LogWatch,
+}
+
+impl Supervisors {
+    /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known starts nothing.
+    pub(crate) fn start(&self, start: StartChild) -> Result<(), SuperviseError> {
+        self.send(Command::Start(Box::new(start)))
+    }
+
+    /// To the child's process group; nothing happens where it has ended.
+    pub(crate) fn signal(&self, child: ChildId, signal: Signal) -> Result<(), SuperviseError> {
+        self.send(Command::Signal { child, signal })
+    }
+
+    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over with the new ladder.
+    pub(crate) fn stop(
+        &self,
+        attempt: AttemptKey,
+        why: StopWhy,
+        ladder: Vec<Rung>,
+    ) -> Result<(), SuperviseError> {
+        self.send(Command::Stop {
+            attempt,
+            why,
+            ladder,
+        })
+    }
+
+    /// No more starts: ends what is left. Always answered by `Ended`, at once where nothing is left.
+    pub(crate) fn finish(&self, attempt: AttemptKey) -> Result<(), SuperviseError> {
+        self.send(Command::Finish { attempt })
+    }
+
+    /// What became of the attempt is on disk: forget it. One that is not over yet is forgotten when it is.
+    pub(crate) fn ack(&self, attempt: AttemptKey) -> Result<(), SuperviseError> {
+        self.send(Command::Ack { attempt })
+    }
+
+    /// Lets supervisors end as soon as they have nothing left, instead of waiting for another host.
+    pub(crate) fn quit(&self) -> Result<(), SuperviseError> {
+        self.send(Command::Quit)
+    }
+
+    /// For following output.
+    pub(crate) fn log_watch(&self) -> &LogWatch {
+        &self.watch
+    }
+
+    fn send(&self, command: Command) -> Result<(), SuperviseError> {
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => SuperviseError::Busy,
+                TrySendError::Closed(_) => SuperviseError::Closed,
+            })
+    }
+}

@@ -1,0 +1,260 @@
+//! After a supervisor's death: what its children were comes from its journal; what is left of them is ended.
+//!
+//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within this boot, its group and session only
+//! while that leader is there to vouch for the number, everything else by the marker in its environment. The supervisor's pipes died
+//! with it, so nothing could be learned from letting anything go on; all of it is killed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock;
+use crate::supervise::host::{Found, FoundChild, FoundState};
+use crate::supervise::process::journal;
+use crate::supervise::protocol::{
+    AttemptState, ChildState, ChildView, EndedState, Identity, Message,
+};
+use crate::supervise::sys::procfs::{self, Stat};
+use crate::supervise::sys::{signals, wait};
+use crate::supervise::words::{AttemptKey, ChildId};
+
+/// A killed process is waited for so long before the next look.
+const WAIT_FOR_END: Duration = Duration::from_millis(200);
+/// After that whatever is left is beyond our reach: it waits in the kernel, or belongs to another user.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// What a dead supervisor left.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// The attempts nobody has acknowledged, all of them over now.
+    pub(super) found: Vec<Found>,
+    /// Processes that were ended here.
+    pub(super) swept: usize,
+}
+
+/// Reads the journal, ends what is left, and says what became of everything. It blocks.
+pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
+    let journal = read_journal(dir)?;
+    let mut swept = 0;
+    if let Some(supervisor) = &journal.supervisor
+        && supervisor.boot_id == procfs::boot_id()?
+    {
+        // Where this very host had started it, it is a zombie of ours.
+        wait::reap(supervisor.pid);
+        swept = end_everything(&journal)?;
+    }
+    Ok(Recovered {
+        found: journal.attempts.into_values().map(found).collect(),
+        swept,
+    })
+}
+
+#[derive(Debug, Default)]
+struct Journal {
+    supervisor: Option<Identity>,
+    attempts: BTreeMap<AttemptKey, AttemptState>,
+}
+
+impl Journal {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Supervisor(identity) => self.supervisor = Some(identity),
+            Message::Attempt(state) => {
+                self.attempts.insert(state.attempt.clone(), state);
+            }
+            Message::Started {
+                child,
+                pid,
+                start_time,
+            } => self.set(child, ChildState::Running { pid, start_time }),
+            Message::NotStarted {
+                child,
+                class,
+                message,
+            } => {
+                self.set(child, ChildState::NotStarted { class, message });
+            }
+            Message::Exited { child, exit, .. } => self.set(child, ChildState::Exited(exit)),
+            Message::Ended {
+                attempt,
+                swept,
+                alive,
+            } => {
+                if let Some(state) = self.attempts.get_mut(&attempt) {
+                    state.ended = Some(EndedState { swept, alive });
+                }
+            }
+            Message::Forgotten { attempt } => {
+                self.attempts.remove(&attempt);
+            }
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, child: ChildId, to: ChildState) {
+        let attempt = child.attempt().clone();
+        let state = self
+            .attempts
+            .entry(attempt.clone())
+            .or_insert_with(|| AttemptState {
+                attempt,
+                children: Vec::new(),
+                stopping: None,
+                finished: false,
+                ended: None,
+                held: None,
+            });
+        match state.children.iter_mut().find(|view| view.child == child) {
+            Some(view) => view.state = to,
+            None => state.children.push(ChildView { child, state: to }),
+        }
+    }
+}
+
+/// A last line that was not written whole says nothing.
+fn read_journal(dir: &Path) -> io::Result<Journal> {
+    let mut journal = Journal::default();
+    let text = match fs::read(dir.join(journal::FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
+        other => other?,
+    };
+    for line in text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        match serde_json::from_slice(line) {
+            Ok(message) => journal.take(message),
+            Err(error) => {
+                tracing::warn!(%error, dir = %dir.display(), "a line of the journal was passed over");
+            }
+        }
+    }
+    Ok(journal)
+}
+
+fn found(state: AttemptState) -> Found {
+    let children = state.children.into_iter().map(|view| {
+        let state = match view.state {
+            ChildState::NotStarted { class, message } => FoundState::NotStarted { class, message },
+            ChildState::Running { .. } => FoundState::Lost,
+            ChildState::Exited(exit) => FoundState::Exited(exit),
+        };
+        FoundChild {
+            child: view.child,
+            state,
+        }
+    });
+    let children = children.collect();
+    Found {
+        attempt: state.attempt,
+        children,
+        stopping: state.stopping,
+        ended: true,
+        held: None,
+    }
+}
+
+/// Returns how many processes were ended.
+fn end_everything(journal: &Journal) -> io::Result<usize> {
+    let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
+    let leaders = leaders(journal);
+    let give_up = clock::monotonic() + GIVE_UP_AFTER;
+    let mut ended = HashSet::new();
+    // One look is no instant: what forked while it was taken may be missing. So it takes two that find nothing.
+    let mut empty_looks = 0;
+    while empty_looks < 2 {
+        let left = ours(&procfs::all()?, &leaders, &keys);
+        if left.is_empty() {
+            empty_looks += 1;
+            continue;
+        }
+        empty_looks = 0;
+        if clock::monotonic() > give_up {
+            let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
+            tracing::warn!(?pids, "processes of a dead supervisor cannot be ended");
+            break;
+        }
+        let mut pinned = Vec::new();
+        for process in &left {
+            match signals::kill_pinned(process.pid, process.start_time) {
+                Ok(descriptor) => {
+                    ended.insert((process.pid, process.start_time));
+                    pinned.extend(descriptor);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, pid = process.pid, "cannot end a process of a dead supervisor");
+                }
+            }
+        }
+        wait_for_ends(&pinned)?;
+    }
+    Ok(ended.len())
+}
+
+/// Leaders that had not ended, with their start times.
+fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
+    let children = journal.attempts.values().flat_map(|state| &state.children);
+    children
+        .filter_map(|view| match &view.state {
+            ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
+            // It may have left something in its group, which its own pid vouches for as long as nobody has reaped it.
+            ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
+            ChildState::NotStarted { .. } => None,
+        })
+        .collect()
+}
+
+fn ours(processes: &[Stat], leaders: &[(u32, u64)], keys: &HashSet<&str>) -> Vec<Stat> {
+    let present = |(pid, start_time): &&(u32, u64)| {
+        processes
+            .iter()
+            .any(|process| process.pid == *pid && process.start_time == *start_time)
+    };
+    let vouched: HashSet<u32> = leaders
+        .iter()
+        .filter(present)
+        .map(|(pid, _)| *pid)
+        .collect();
+    let roots: Vec<u32> = vouched.iter().copied().collect();
+    let below: HashSet<u32> = procfs::below(processes, &roots)
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    let is_ours = |process: &&Stat| {
+        if process.zombie || process.pid == std::process::id() {
+            return false;
+        }
+        if below.contains(&process.pid) {
+            return true;
+        }
+        let marks = procfs::marks(process.pid);
+        let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
+        !marks.detached
+            && (vouched_for || marks.attempt.is_some_and(|key| keys.contains(key.as_str())))
+    };
+    processes.iter().filter(is_ours).copied().collect()
+}
+
+/// A pidfd becomes readable when its process ends.
+fn wait_for_ends(pinned: &[OwnedFd]) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let until = clock::monotonic() + WAIT_FOR_END;
+    for descriptor in pinned {
+        let left = until.saturating_sub(clock::monotonic());
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(
+            &mut [PollFd::new(descriptor, PollFlags::IN)],
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,453 @@
+//! The task that owns all connections to supervisors.
+//!
+//! It waits for four things: a command of the engine, a message of a supervisor, room for a report, and the end of something slow (a
+//! launch, a reconnection, cleaning up after a dead supervisor). Nothing in it waits for any of them by itself, so a supervisor that
+//! is being replaced holds up nobody else's work.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::join::{self, Joined, NotJoined};
+use super::link::Link;
+use super::recover::{self, Recovered};
+use super::{COMMANDS, Found, FoundState, Opened, REPORTS, Settings, Supervisors};
+use crate::clock;
+use crate::supervise::SuperviseError;
+use crate::supervise::log::LogWatch;
+use crate::supervise::process;
+use crate::supervise::protocol::{Command, Message};
+use crate::supervise::words::{AttemptKey, NotStartedClass, Report, StartChild};
+
+/// How long what is queued may take to be sent at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Finds the supervisors there are, cleans up after dead ones, and begins to serve. Within a tokio runtime.
+pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
+    let build = process::own_build().map_err(|source| SuperviseError::Directory {
+        path: PathBuf::from("/proc/self/exe"),
+        source,
+    })?;
+    let (commands, orders) = mpsc::channel(COMMANDS);
+    let (to_engine, reports) = mpsc::channel(REPORTS);
+    let mut road = Road {
+        settings,
+        orders,
+        to_engine,
+        links: Vec::new(),
+        current: None,
+        last_number: 0,
+        graves: HashMap::new(),
+        jobs: JoinSet::new(),
+        news: VecDeque::new(),
+    };
+    let mut found = Vec::new();
+    for (number, dir) in join::directories(&road.settings.dir)? {
+        road.last_number = number;
+        road.adopt(number, dir, &build, &mut found).await?;
+    }
+    let watch = LogWatch::open();
+    let handle = tokio::spawn(drive(road, watch.clone()));
+    Ok(Opened {
+        supervisors: Supervisors { commands, watch },
+        found,
+        reports,
+        road: handle,
+    })
+}
+
+async fn drive(mut road: Road, watch: LogWatch) {
+    tokio::select! {
+        () = road.run() => {}
+        Err(error) = watch.drive() => {
+            tracing::error!(%error, "output can no longer be followed");
+            road.run().await;
+        }
+    }
+}
+
+struct Road {
+    settings: Settings,
+    orders: mpsc::Receiver<Command>,
+    to_engine: mpsc::Sender<Report>,
+    links: Vec<Link>,
+    /// The one for new work.
+    current: Option<u32>,
+    last_number: u32,
+    /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
+    graves: HashMap<u32, Grave>,
+    jobs: JoinSet<Done>,
+    news: VecDeque<Report>,
+}
+
+struct Grave {
+    dir: PathBuf,
+    attempts: HashSet<AttemptKey>,
+}
+
+/// What happened next.
+enum Next {
+    Order(Option<Command>),
+    /// The link at this index has something to read, or is broken.
+    Heard(usize, io::Result<()>),
+    Done(Done),
+}
+
+/// What came of something that takes a while.
+enum Done {
+    Joined(u32, Result<Joined, NotJoined>),
+    Recovered(u32, io::Result<Recovered>),
+    /// The job panicked.
+    Failed(String),
+}
+
+impl Road {
+    async fn run(&mut self) {
+        loop {
+            while let Some(report) = self.news.pop_front() {
+                if self.to_engine.send(report).await.is_err() {
+                    return;
+                }
+            }
+            match poll_fn(|context| self.poll(context)).await {
+                Next::Order(Some(command)) => self.order(command),
+                Next::Order(None) => return self.say_last_words().await,
+                Next::Heard(index, heard) => self.heard(index, heard),
+                Next::Done(done) => self.done(done),
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(order) = self.orders.poll_recv(context) {
+            return Poll::Ready(Next::Order(order));
+        }
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if let Poll::Ready(heard) = link.poll(context) {
+                return Poll::Ready(Next::Heard(index, heard));
+            }
+        }
+        match self.jobs.poll_join_next(context) {
+            Poll::Ready(Some(Ok(done))) => Poll::Ready(Next::Done(done)),
+            Poll::Ready(Some(Err(panic))) => {
+                Poll::Ready(Next::Done(Done::Failed(panic.to_string())))
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Takes up what a directory holds, at the start of the host.
+    async fn adopt(
+        &mut self,
+        number: u32,
+        dir: PathBuf,
+        build: &str,
+        found: &mut Vec<Found>,
+    ) -> Result<(), SuperviseError> {
+        match join::rejoin(dir.clone(), self.settings.epoch).await {
+            Ok(joined) => {
+                let mut link = Link::new(number, dir);
+                if joined.welcome.identity.build == build {
+                    self.current = Some(number);
+                }
+                found.extend(link.adopt(joined));
+                self.links.push(link);
+                self.retire_old();
+                Ok(())
+            }
+            Err(NotJoined::Dead) => {
+                let recovered = tokio::task::spawn_blocking({
+                    let dir = dir.clone();
+                    move || recover::recover(&dir)
+                });
+                let recovered = recovered
+                    .await
+                    .unwrap_or_else(|panic| Err(io::Error::other(panic)));
+                let recovered = recovered.map_err(|source| SuperviseError::Directory {
+                    path: dir.clone(),
+                    source,
+                })?;
+                let attempts = recovered
+                    .found
+                    .iter()
+                    .map(|found| found.attempt.clone())
+                    .collect();
+                self.bury(number, dir, attempts);
+                found.extend(recovered.found);
+                Ok(())
+            }
+            Err(NotJoined::Fault(error)) => Err(error),
+        }
+    }
+
+    fn order(&mut self, command: Command) {
+        match command {
+            Command::Start(start) => self.start(*start),
+            Command::Quit => {
+                // It may be gone at any moment, so whatever is started from now on needs another one.
+                self.current = None;
+                for link in &mut self.links {
+                    link.quitting = true;
+                    link.give(Command::Quit);
+                }
+            }
+            Command::Ack { attempt } => self.acknowledge(attempt),
+            Command::Stop { .. } | Command::Finish { .. } | Command::Signal { .. } => {
+                self.pass_on(command);
+            }
+        }
+    }
+
+    fn start(&mut self, start: StartChild) {
+        let attempt = start.child.attempt();
+        if self
+            .graves
+            .values()
+            .any(|grave| grave.attempts.contains(attempt))
+        {
+            let message = "the attempt's supervisor is gone".to_owned();
+            let class = NotStartedClass::Supervisor;
+            self.news.push_back(Report::NotStarted {
+                child: start.child,
+                class,
+                message,
+            });
+            return;
+        }
+        let link = match self.links.iter().position(|link| link.told.knows(attempt)) {
+            Some(index) => &mut self.links[index],
+            None => self.current_link(),
+        };
+        link.told.starting(&start.child);
+        link.give(Command::Start(Box::new(start)));
+    }
+
+    /// The link for new work; its supervisor is started if there is none.
+    fn current_link(&mut self) -> &mut Link {
+        let present = self
+            .links
+            .iter()
+            .position(|link| Some(link.number) == self.current);
+        let index = present.unwrap_or_else(|| {
+            self.last_number += 1;
+            let number = self.last_number;
+            let dir = self.settings.dir.join(number.to_string());
+            self.current = Some(number);
+            self.links.push(Link::new(number, dir.clone()));
+            let settings = self.settings.clone();
+            self.jobs
+                .spawn(async move { Done::Joined(number, join::launch(settings, dir).await) });
+            self.links.len() - 1
+        });
+        &mut self.links[index]
+    }
+
+    fn pass_on(&mut self, command: Command) {
+        let (attempt, wants_end) = match &command {
+            Command::Stop { attempt, .. } => (attempt.clone(), false),
+            Command::Finish { attempt } => (attempt.clone(), true),
+            Command::Signal { child, .. } => (child.attempt().clone(), false),
+            Command::Start(_) | Command::Ack { .. } | Command::Quit => return,
+        };
+        match self.links.iter_mut().find(|link| link.told.knows(&attempt)) {
+            Some(link) => {
+                if wants_end {
+                    link.told.asked_to_end(&attempt);
+                }
+                link.give(command);
+            }
+            // No supervisor has it, so nothing of it is alive.
+            None if wants_end => self.news.push_back(Report::Ended {
+                attempt,
+                swept: 0,
+                alive: 0,
+            }),
+            None => {}
+        }
+    }
+
+    fn acknowledge(&mut self, attempt: AttemptKey) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.told.knows(&attempt)) {
+            link.told.forget(&attempt);
+            link.give(Command::Ack { attempt });
+            return self.retire_old();
+        }
+        for grave in self.graves.values_mut() {
+            grave.attempts.remove(&attempt);
+        }
+        self.remove_empty_graves();
+    }
+
+    /// Supervisors of another executable end with their last attempt.
+    fn retire_old(&mut self) {
+        for link in &mut self.links {
+            if Some(link.number) != self.current && link.told.is_empty() && !link.quitting {
+                link.quitting = true;
+                link.give(Command::Quit);
+            }
+        }
+    }
+
+    fn heard(&mut self, index: usize, heard: io::Result<()>) {
+        let link = &mut self.links[index];
+        let broken = match heard.and_then(|()| link.hear(&mut self.news)) {
+            Ok(fenced) => fenced,
+            Err(error) => {
+                tracing::debug!(%error, dir = %link.dir.display(), "the supervisor's connection broke");
+                true
+            }
+        };
+        if broken {
+            link.cut();
+            let (number, dir, epoch) = (link.number, link.dir.clone(), self.settings.epoch);
+            self.jobs
+                .spawn(async move { Done::Joined(number, join::rejoin(dir, epoch).await) });
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Joined(number, Ok(joined)) => self.joined(number, joined),
+            Done::Joined(number, Err(NotJoined::Dead)) => {
+                let Some(link) = self.links.iter().find(|link| link.number == number) else {
+                    return;
+                };
+                let dir = link.dir.clone();
+                self.jobs
+                    .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
+            }
+            Done::Joined(number, Err(NotJoined::Fault(error))) => self.give_up(number, &error),
+            Done::Recovered(number, recovered) => self.recovered(number, recovered),
+            Done::Failed(message) => {
+                tracing::error!(message, "a job of the supervisors' road failed");
+            }
+        }
+    }
+
+    fn joined(&mut self, number: u32, joined: Joined) {
+        let Some(link) = self.links.iter_mut().find(|link| link.number == number) else {
+            return;
+        };
+        self.news.extend(link.joined(joined));
+    }
+
+    /// The supervisor cannot be had, and it is not known to be dead.
+    fn give_up(&mut self, number: u32, error: &SuperviseError) {
+        tracing::error!(error = %chain(error), "a supervisor is given up");
+        let Some(index) = self.links.iter().position(|link| link.number == number) else {
+            return;
+        };
+        let link = self.links.swap_remove(index);
+        if self.current == Some(number) {
+            self.current = None;
+        }
+        let (attempts, children) = link.told.unfinished();
+        for child in children {
+            let class = NotStartedClass::Supervisor;
+            self.news.push_back(Report::NotStarted {
+                child,
+                class,
+                message: chain(error),
+            });
+        }
+        self.news
+            .extend(attempts.into_iter().map(|attempt| Report::Ended {
+                attempt,
+                swept: 0,
+                alive: 0,
+            }));
+    }
+
+    fn recovered(&mut self, number: u32, recovered: io::Result<Recovered>) {
+        let Some(index) = self.links.iter().position(|link| link.number == number) else {
+            return;
+        };
+        let mut link = self.links.swap_remove(index);
+        if self.current == Some(number) {
+            self.current = None;
+        }
+        let recovered = recovered.unwrap_or_else(|error| {
+            tracing::error!(%error, dir = %link.dir.display(), "cannot clean up after a dead supervisor");
+            Recovered::default()
+        });
+        for child in recovered.found.into_iter().flat_map(|found| found.children) {
+            let child_id = child.child;
+            // What is acknowledged already is none of the engine's business any more.
+            if !link.told.knows(child_id.attempt()) {
+                continue;
+            }
+            let message = match child.state {
+                FoundState::Exited(exit) => Message::Exited {
+                    child: child_id,
+                    exit,
+                    ended: false,
+                },
+                FoundState::NotStarted { class, message } => Message::NotStarted {
+                    child: child_id,
+                    class,
+                    message,
+                },
+                FoundState::Running { .. } | FoundState::Lost => continue,
+            };
+            self.news.extend(link.told.news(message));
+        }
+        let (attempts, children) = link.told.unfinished();
+        let kept = link.told.attempts().cloned().collect();
+        if !attempts.is_empty() {
+            tracing::warn!(
+                lost = children.len(),
+                ended = recovered.swept,
+                "a supervisor died"
+            );
+            self.news
+                .push_back(Report::SupervisorLost { attempts, children });
+        }
+        self.bury(number, link.dir, kept);
+    }
+
+    /// Keeps a dead supervisor's directory until everything in it is acknowledged: this host may die before it has that on disk.
+    fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
+        self.graves.insert(number, Grave { dir, attempts });
+        self.remove_empty_graves();
+    }
+
+    fn remove_empty_graves(&mut self) {
+        self.graves.retain(|_, grave| {
+            if !grave.attempts.is_empty() {
+                return true;
+            }
+            if let Err(error) = std::fs::remove_dir_all(&grave.dir) {
+                // The next host finds it, and nothing in it.
+                tracing::warn!(%error, dir = %grave.dir.display(), "cannot remove a dead supervisor's directory");
+            }
+            false
+        });
+    }
+
+    /// The engine is done: what is queued is sent, as far as supervisors take it.
+    async fn say_last_words(&mut self) {
+        let send_all = async {
+            for link in &mut self.links {
+                link.flush_all().await;
+            }
+        };
+        tokio::select! {
+            () = send_all => {}
+            () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not take the last commands"),
+        }
+        self.jobs.shutdown().await;
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

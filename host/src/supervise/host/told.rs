@@ -1,0 +1,266 @@
+//! What the engine has been told, so that it is told everything once.
+//!
+//! A supervisor says what happens as it happens, and after a reconnection it says how everything stands. Both go through here and
+//! come out as the reports that are news.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::supervise::host::{Found, FoundChild, FoundState};
+use crate::supervise::protocol::{AttemptState, ChildState, Message};
+use crate::supervise::words::{AttemptKey, ChildId, Report};
+
+/// The attempts of one supervisor.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    attempts: HashMap<AttemptKey, ToldAttempt>,
+}
+
+#[derive(Debug, Default)]
+struct ToldAttempt {
+    children: BTreeMap<u16, ToldChild>,
+    ended: bool,
+    /// The host asked for the end and has a right to an answer.
+    asked: bool,
+    held: Option<String>,
+}
+
+/// How much is known of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ToldChild {
+    Nothing,
+    Started,
+    Over,
+}
+
+impl Told {
+    pub(super) fn knows(&self, attempt: &AttemptKey) -> bool {
+        self.attempts.contains_key(attempt)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
+    pub(super) fn starting(&mut self, child: &ChildId) {
+        let attempt = self.attempts.entry(child.attempt().clone()).or_default();
+        attempt.ended = false;
+        attempt
+            .children
+            .entry(child.index())
+            .or_insert(ToldChild::Nothing);
+    }
+
+    pub(super) fn asked_to_end(&mut self, attempt: &AttemptKey) {
+        self.attempts.entry(attempt.clone()).or_default().asked = true;
+    }
+
+    pub(super) fn forget(&mut self, attempt: &AttemptKey) {
+        self.attempts.remove(attempt);
+    }
+
+    /// What is found at the start of a host counts as told.
+    pub(super) fn found(&mut self, state: AttemptState) -> Found {
+        let children = state.children.into_iter().map(|view| {
+            let state = match view.state {
+                ChildState::NotStarted { class, message } => {
+                    FoundState::NotStarted { class, message }
+                }
+                ChildState::Running { pid, start_time } => FoundState::Running { pid, start_time },
+                ChildState::Exited(exit) => FoundState::Exited(exit),
+            };
+            FoundChild {
+                child: view.child,
+                state,
+            }
+        });
+        let found = Found {
+            attempt: state.attempt,
+            children: children.collect(),
+            stopping: state.stopping,
+            ended: state.ended.is_some(),
+            held: state.held,
+        };
+        let told = self.attempts.entry(found.attempt.clone()).or_default();
+        told.ended = found.ended;
+        told.held.clone_from(&found.held);
+        for child in &found.children {
+            let running = matches!(child.state, FoundState::Running { .. });
+            let known = if running {
+                ToldChild::Started
+            } else {
+                ToldChild::Over
+            };
+            told.children.insert(child.child.index(), known);
+        }
+        found
+    }
+
+    /// The news in a message; `None` where it is none, or not for the engine.
+    pub(super) fn news(&mut self, message: Message) -> Option<Report> {
+        match message {
+            Message::Started {
+                child,
+                pid,
+                start_time,
+            } => self
+                .advance(&child, ToldChild::Started)
+                .then_some(Report::Started {
+                    child,
+                    pid,
+                    start_time,
+                }),
+            Message::NotStarted {
+                child,
+                class,
+                message,
+            } => self
+                .advance(&child, ToldChild::Over)
+                .then_some(Report::NotStarted {
+                    child,
+                    class,
+                    message,
+                }),
+            Message::Exited { child, exit, ended } => {
+                if !self.advance(&child, ToldChild::Over) {
+                    return None;
+                }
+                let told = self.attempts.get_mut(child.attempt())?;
+                told.ended = ended;
+                told.asked &= !ended;
+                Some(Report::Exited { child, exit, ended })
+            }
+            Message::Ended {
+                attempt,
+                swept,
+                alive,
+            } => {
+                let told = self.attempts.get_mut(&attempt)?;
+                let news = told.asked || !told.ended;
+                (told.asked, told.ended) = (false, true);
+                news.then_some(Report::Ended {
+                    attempt,
+                    swept,
+                    alive,
+                })
+            }
+            Message::Held { attempt, message } => {
+                let told = self.attempts.get_mut(&attempt)?;
+                let news = told.held != message;
+                told.held.clone_from(&message);
+                news.then_some(Report::Held { attempt, message })
+            }
+            _ => None,
+        }
+    }
+
+    /// The news in how everything stands after a reconnection. `on_the_way` are attempts that the supervisor will be told about
+    /// once more, because it has not had those commands.
+    pub(super) fn catch_up(
+        &mut self,
+        states: Vec<AttemptState>,
+        on_the_way: &HashSet<AttemptKey>,
+    ) -> Vec<Report> {
+        let mut news = Vec::new();
+        let present: HashSet<AttemptKey> =
+            states.iter().map(|state| state.attempt.clone()).collect();
+        for state in states {
+            if self.knows(&state.attempt) {
+                self.catch_up_with(state, &mut news);
+            }
+        }
+        for (attempt, told) in &mut self.attempts {
+            if told.asked && !present.contains(attempt) && !on_the_way.contains(attempt) {
+                (told.asked, told.ended) = (false, true);
+                news.push(Report::Ended {
+                    attempt: attempt.clone(),
+                    swept: 0,
+                    alive: 0,
+                });
+            }
+        }
+        news
+    }
+
+    fn catch_up_with(&mut self, state: AttemptState, news: &mut Vec<Report>) {
+        let AttemptState {
+            attempt,
+            children,
+            ended,
+            held,
+            ..
+        } = state;
+        for view in children {
+            let child = view.child;
+            news.extend(self.news(match view.state {
+                ChildState::NotStarted { class, message } => Message::NotStarted {
+                    child,
+                    class,
+                    message,
+                },
+                ChildState::Running { pid, start_time } => Message::Started {
+                    child,
+                    pid,
+                    start_time,
+                },
+                // The word that it is over for the whole attempt comes on its own below.
+                ChildState::Exited(exit) => Message::Exited {
+                    child,
+                    exit,
+                    ended: false,
+                },
+            }));
+        }
+        if let Some(ended) = ended {
+            let (swept, alive) = (ended.swept, ended.alive);
+            news.extend(self.news(Message::Ended {
+                attempt: attempt.clone(),
+                swept,
+                alive,
+            }));
+        }
+        news.extend(self.news(Message::Held {
+            attempt,
+            message: held,
+        }));
+    }
+
+    /// Whether this is more than was known.
+    fn advance(&mut self, child: &ChildId, to: ToldChild) -> bool {
+        let Some(attempt) = self.attempts.get_mut(child.attempt()) else {
+            return false;
+        };
+        let known = attempt
+            .children
+            .entry(child.index())
+            .or_insert(ToldChild::Nothing);
+        let news = *known < to;
+        *known = to.max(*known);
+        news
+    }
+
+    /// Everything that was not over yet, when the supervisor is: attempts, and children without an outcome.
+    pub(super) fn unfinished(&self) -> (Vec<AttemptKey>, Vec<ChildId>) {
+        let mut attempts = Vec::new();
+        let mut children = Vec::new();
+        for (key, told) in &self.attempts {
+            let open = told
+                .children
+                .iter()
+                .filter(|(_, known)| **known != ToldChild::Over);
+            let open: Vec<_> = open
+                .map(|(index, _)| ChildId::new(key.clone(), *index))
+                .collect();
+            if !told.ended || told.asked || !open.is_empty() {
+                attempts.push(key.clone());
+            }
+            children.extend(open);
+        }
+        attempts.sort();
+        children.sort();
+        (attempts, children)
+    }
+
+    pub(super) fn attempts(&self) -> impl Iterator<Item = &AttemptKey> {
+        self.attempts.keys()
+    }
+}

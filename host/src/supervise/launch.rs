@@ -1,0 +1,131 @@
+//! Starting a process that outlives whoever starts it: the supervisor, and the host in the background.
+//!
+//! It gets a session of its own, `/` as its directory, no descriptor but stdio, default signals and an empty mask, and none of the
+//! variables by which it could be taken for a part of an attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`, so that a
+//! supervisor whose attempt it was started from leaves it alone.
+//!
+//! Its stdout is a pipe on which it says that it is ready (or why it will not be, by closing it); then it lets go of it. So the
+//! starter neither polls nor guesses, and nobody's pipe is kept open.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::pipe::PipeFlags;
+
+use super::sys::files;
+use super::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
+use super::sys::spawn::{CStrings, Defaults, Spawn};
+
+/// An executable with its first arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<OsString>,
+}
+
+/// A process that was launched.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(super) pid: u32,
+    ready: File,
+}
+
+impl Launched {
+    /// The pipe on which it says that it is ready, for a caller that waits in its own way.
+    pub(crate) fn into_pipe(self) -> File {
+        self.ready
+    }
+
+    /// Waits for what the process says about itself: the text of [`announce_ready`], or nothing if it ended or closed its stdout
+    /// first. It blocks.
+    pub(super) fn wait_ready(&mut self) -> io::Result<Option<String>> {
+        let mut text = String::new();
+        self.ready.read_to_string(&mut text)?;
+        Ok(text.strip_suffix('\n').map(str::to_owned))
+    }
+}
+
+/// Starts `program` with further arguments; what it says on stderr is appended to `log`. `environment` is that of the caller; what
+/// must not be inherited is taken out here.
+pub(crate) fn launch(
+    program: &Program,
+    args: &[&OsStr],
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    log: &Path,
+) -> io::Result<Launched> {
+    let stderr = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(log)?;
+    let null = File::open("/dev/null")?;
+    let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let path = CString::new(program.path.as_os_str().as_bytes())?;
+    let mut argv = CStrings::default();
+    let own_args = program.args.iter().map(OsString::as_os_str);
+    for argument in [program.path.as_os_str()]
+        .into_iter()
+        .chain(own_args)
+        .chain(args.iter().copied())
+    {
+        push(&mut argv, argument.as_bytes())?;
+    }
+    let mut env = CStrings::default();
+    for (name, value) in environment.filter(|(name, _)| !belongs_to_session(name)) {
+        push(
+            &mut env,
+            &[name.as_bytes(), b"=", value.as_bytes()].concat(),
+        )?;
+    }
+    push(&mut env, format!("{DETACHED_VARIABLE}=1").as_bytes())?;
+    let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let pid = Spawn {
+        path: &path,
+        argv: &argv,
+        env: &env,
+        cwd: c"/",
+        stdio,
+        defaults: Defaults::All,
+    }
+    .run()?;
+    Ok(Launched {
+        pid,
+        ready: File::from(ready),
+    })
+}
+
+/// Says to whoever launched this process that it is ready, and lets go of the pipe.
+pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
+    let mut line = text.to_owned();
+    line.push('\n');
+    match rustix::io::write(io::stdout(), line.as_bytes()) {
+        // The starter did not wait.
+        Ok(_) | Err(rustix::io::Errno::PIPE) => {}
+        Err(error) => return Err(error.into()),
+    }
+    files::redirect_stdout(&OpenOptions::new().write(true).open("/dev/null")?)
+}
+
+/// Variables that say "you are part of this attempt" or "of this agent's session".
+pub(crate) fn belongs_to_session(name: &OsStr) -> bool {
+    const MARKERS: [&str; 4] = [
+        ATTEMPT_VARIABLE,
+        DETACHED_VARIABLE,
+        "CLAUDINE_TASK_ID",
+        "CLAUDECODE",
+    ];
+    MARKERS.iter().any(|marker| name == *marker) || name.as_bytes().starts_with(b"CLAUDE_")
+}
+
+fn push(strings: &mut CStrings, text: &[u8]) -> io::Result<()> {
+    if strings.push(text) {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "a NUL byte"))
+    }
+}

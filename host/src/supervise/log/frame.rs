@@ -1,0 +1,208 @@
+//! The layout of a log: frames, totals, and the names of segments.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Magic, kind, child (u16), payload length (u32), wall time in microseconds (u64); little-endian.
+pub(in crate::supervise) const HEADER_BYTES: usize = 16;
+/// No frame is longer; a header that says otherwise is damage.
+pub(super) const MAX_PAYLOAD_BYTES: usize = 4 << 20;
+const MAGIC: u8 = 0xC1;
+/// Child (u16), channel (u8), nothing (u8), bytes (u64).
+const TOTAL_BYTES: usize = 12;
+
+/// One of a child's two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Channel {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Output(Channel),
+    /// How many bytes every stream had before this segment.
+    Totals,
+    /// The log goes on in the next segment.
+    Next,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    pub(super) child: u16,
+    pub(super) length: u32,
+    pub(super) time_us: u64,
+}
+
+/// Bytes that are not a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoHeader {
+    /// Nothing but zeroes: the length of the file reached the disk before a power loss, its bytes did not.
+    Unwritten,
+    Damaged,
+}
+
+impl Header {
+    pub(super) fn write(self, to: &mut [u8]) {
+        let kind = match self.kind {
+            Kind::Output(Channel::Stdout) => 0,
+            Kind::Output(Channel::Stderr) => 1,
+            Kind::Totals => 2,
+            Kind::Next => 3,
+        };
+        to[0] = MAGIC;
+        to[1] = kind;
+        to[2..4].copy_from_slice(&self.child.to_le_bytes());
+        to[4..8].copy_from_slice(&self.length.to_le_bytes());
+        to[8..16].copy_from_slice(&self.time_us.to_le_bytes());
+    }
+
+    pub(super) fn read(from: &[u8; HEADER_BYTES]) -> Result<Self, NoHeader> {
+        let [magic, kind, child0, child1, l0, l1, l2, l3, time @ ..] = *from;
+        if from.iter().all(|byte| *byte == 0) {
+            return Err(NoHeader::Unwritten);
+        }
+        let kind = match kind {
+            0 => Kind::Output(Channel::Stdout),
+            1 => Kind::Output(Channel::Stderr),
+            2 => Kind::Totals,
+            3 => Kind::Next,
+            _ => return Err(NoHeader::Damaged),
+        };
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        if magic != MAGIC || length as usize > MAX_PAYLOAD_BYTES {
+            return Err(NoHeader::Damaged);
+        }
+        Ok(Self {
+            kind,
+            child: u16::from_le_bytes([child0, child1]),
+            length,
+            time_us: u64::from_le_bytes(time),
+        })
+    }
+}
+
+/// A whole frame in memory, for the two kinds that are no output.
+pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut frame = vec![0; HEADER_BYTES];
+    Header {
+        kind,
+        child: 0,
+        length,
+        time_us,
+    }
+    .write(&mut frame);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Bytes of each stream so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Totals(Vec<(u16, Channel, u64)>);
+
+impl Totals {
+    pub(super) fn add(&mut self, child: u16, channel: Channel, bytes: u64) {
+        match self
+            .0
+            .iter_mut()
+            .find(|total| (total.0, total.1) == (child, channel))
+        {
+            Some(total) => total.2 += bytes,
+            None => self.0.push((child, channel, bytes)),
+        }
+    }
+
+    /// The sum over the streams that `select` picks.
+    pub(super) fn sum(&self, select: impl Fn(u16, Channel) -> bool) -> u64 {
+        self.0
+            .iter()
+            .filter(|total| select(total.0, total.1))
+            .map(|total| total.2)
+            .sum()
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.0.len() * TOTAL_BYTES);
+        for (child, channel, bytes) in &self.0 {
+            payload.extend_from_slice(&child.to_le_bytes());
+            payload.extend_from_slice(&[u8::from(*channel == Channel::Stderr), 0]);
+            payload.extend_from_slice(&bytes.to_le_bytes());
+        }
+        payload
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Self {
+        let (entries, _rest) = payload.as_chunks::<TOTAL_BYTES>();
+        Self(
+            entries
+                .iter()
+                .map(|[child0, child1, channel, _, bytes @ ..]| {
+                    let channel = if *channel == 1 {
+                        Channel::Stderr
+                    } else {
+                        Channel::Stdout
+                    };
+                    (
+                        u16::from_le_bytes([*child0, *child1]),
+                        channel,
+                        u64::from_le_bytes(*bytes),
+                    )
+                })
+                .collect(),
+        )
+    }
+}
+
+pub(super) fn segment_path(base: &Path, segment: u32) -> PathBuf {
+    if segment == 0 {
+        return base.to_owned();
+    }
+    let mut name = OsString::from(base.as_os_str());
+    name.push(format!(".{segment}"));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_and_totals_read_back() {
+        let header = Header {
+            kind: Kind::Output(Channel::Stderr),
+            child: 513,
+            length: 70_000,
+            time_us: u64::MAX - 1,
+        };
+        let mut bytes = [0; HEADER_BYTES];
+        header.write(&mut bytes);
+        assert_eq!(Header::read(&bytes), Ok(header));
+
+        let mut totals = Totals::default();
+        totals.add(0, Channel::Stdout, 5);
+        totals.add(7, Channel::Stderr, u64::MAX / 2);
+        totals.add(0, Channel::Stdout, 6);
+        assert_eq!(Totals::decode(&totals.encode()), totals);
+        assert_eq!(totals.sum(|child, _| child == 0), 11);
+    }
+
+    #[test]
+    fn what_is_no_header_is_told_apart() {
+        assert_eq!(Header::read(&[0; HEADER_BYTES]), Err(NoHeader::Unwritten));
+        assert_eq!(Header::read(b"plain text, 16 b"), Err(NoHeader::Damaged));
+        let mut too_long = [0; HEADER_BYTES];
+        Header {
+            kind: Kind::Next,
+            child: 0,
+            length: u32::MAX,
+            time_us: 0,
+        }
+        .write(&mut too_long);
+        assert_eq!(Header::read(&too_long), Err(NoHeader::Damaged));
+    }
+}

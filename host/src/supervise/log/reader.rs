@@ -1,0 +1,323 @@
+//! Reading a log: the same bytes while the attempt runs, after it, and after any restart.
+//!
+//! A reader sees the streams it selects as one sequence of bytes, with offsets from 0 that mean the same to every reader with the
+//! same selection. What the cap took away counts in them and is shown as a [`Piece::Gap`]. A last frame that is not whole (yet) is not
+//! seen. Reading is from the page cache in nearly all cases; a caller that reads much does so on a blocking thread.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
+
+/// How much is read at once.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// Which streams a reader sees; `None` is all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Selection {
+    pub(super) child: Option<u16>,
+    pub(super) channel: Option<Channel>,
+}
+
+impl Selection {
+    pub(super) fn takes(self, child: u16, channel: Channel) -> bool {
+        self.child.is_none_or(|one| one == child) && self.channel.is_none_or(|one| one == channel)
+    }
+}
+
+/// A part of what a reader sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Bytes {
+        /// Of the first byte, in the reader's own sequence.
+        offset: u64,
+        child: u16,
+        channel: Channel,
+        /// When they were read from the pipe: microseconds since 1970.
+        time_us: u64,
+        bytes: Vec<u8>,
+    },
+    /// So many bytes were left out here, because the output is over its cap.
+    Gap { offset: u64, bytes: u64 },
+}
+
+/// What stands for a gap wherever a person reads the output.
+pub(crate) fn gap_text(bytes: u64) -> String {
+    format!("[claudine: {bytes} bytes left out here: over --max-output]")
+}
+
+/// A place in a log, going forward.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    base: PathBuf,
+    pub(super) selection: Selection,
+    pub(super) segment: u32,
+    open: Option<Open>,
+    /// Position of the next frame in the segment.
+    pub(super) position: u64,
+    /// Of the next frame's first byte, in the selected sequence.
+    pub(super) offset: u64,
+    /// What is before this offset is passed over.
+    pub(super) from: u64,
+}
+
+impl LogReader {
+    /// Begins at the start. The log need not exist yet.
+    pub(crate) fn new(base: &Path) -> Self {
+        let selection = Selection::default();
+        Self {
+            base: base.to_owned(),
+            selection,
+            segment: 0,
+            open: None,
+            position: 0,
+            offset: 0,
+            from: 0,
+        }
+    }
+
+    /// Only this channel. To be set before anything is read.
+    #[must_use]
+    pub(crate) fn channel(mut self, channel: Channel) -> Self {
+        self.selection.channel = Some(channel);
+        self
+    }
+
+    /// Only this child of the attempt. To be set before anything is read.
+    #[must_use]
+    pub(crate) fn child(mut self, child: u16) -> Self {
+        self.selection.child = Some(child);
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.base
+    }
+
+    /// Of the byte that is read next.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset.max(self.from)
+    }
+
+    /// The next piece, or `None` where the log ends for now.
+    pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        while let Some(header) = self.header()? {
+            match header.kind {
+                Kind::Next => self.enter(self.segment + 1, 0),
+                Kind::Totals => {
+                    let offset = self.offset();
+                    self.offset = self
+                        .totals(header)?
+                        .sum(|child, channel| self.selection.takes(child, channel));
+                    self.pass(header);
+                    if self.offset > offset {
+                        return Ok(Some(Piece::Gap {
+                            offset,
+                            bytes: self.offset - offset,
+                        }));
+                    }
+                }
+                Kind::Output(channel) => {
+                    if let Some(piece) = self.output(header, channel)? {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes the frame; what of it is selected and not before `from` is returned.
+    fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
+        if !self.selection.takes(header.child, channel) {
+            self.pass(header);
+            return Ok(None);
+        }
+        let offset = self.offset();
+        let skipped = offset - self.offset;
+        let length = u64::from(header.length);
+        let piece = if skipped < length {
+            let bytes = self.payload(header, skipped)?.to_vec();
+            Some(Piece::Bytes {
+                offset,
+                child: header.child,
+                channel,
+                time_us: header.time_us,
+                bytes,
+            })
+        } else {
+            None
+        };
+        self.offset += length;
+        self.pass(header);
+        Ok(piece)
+    }
+
+    /// The frame at `position`, where the whole of it is there.
+    pub(super) fn header(&mut self) -> io::Result<Option<Header>> {
+        if self.open.is_none() && !self.open_segment()? {
+            return Ok(None);
+        }
+        let Some(open) = &mut self.open else {
+            return Ok(None);
+        };
+        let Some(bytes) = open.bytes(self.position, HEADER_BYTES)? else {
+            return Ok(None);
+        };
+        let Some(bytes) = bytes.first_chunk() else {
+            return Ok(None);
+        };
+        match Header::read(bytes) {
+            Ok(header) => {
+                let end = self.position + frame_bytes(header);
+                Ok(open.reaches(end)?.then_some(header))
+            }
+            Err(NoHeader::Unwritten) => Ok(None),
+            Err(NoHeader::Damaged) => {
+                let path = segment_path(&self.base, self.segment);
+                let text = format!("{} is damaged at byte {}", path.display(), self.position);
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+        }
+    }
+
+    /// Goes past the frame at `position`.
+    pub(super) fn pass(&mut self, header: Header) {
+        self.position += frame_bytes(header);
+    }
+
+    pub(super) fn totals(&mut self, header: Header) -> io::Result<Totals> {
+        self.payload(header, 0).map(Totals::decode)
+    }
+
+    /// The payload of the frame at `position` from `skip` on.
+    pub(super) fn payload(&mut self, header: Header, skip: u64) -> io::Result<&[u8]> {
+        let length = usize::try_from(u64::from(header.length) - skip).unwrap_or(0);
+        let at = self.position + HEADER_BYTES as u64 + skip;
+        let bytes = match &mut self.open {
+            Some(open) => open.bytes(at, length)?,
+            None => None,
+        };
+        bytes.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    pub(super) fn enter(&mut self, segment: u32, position: u64) {
+        self.segment = segment;
+        self.position = position;
+        self.open = None;
+    }
+
+    /// Opens the current segment or, where the cap has taken it, the next one there is.
+    fn open_segment(&mut self) -> io::Result<bool> {
+        loop {
+            match File::open(segment_path(&self.base, self.segment)) {
+                Ok(file) => {
+                    self.open = Some(Open {
+                        file,
+                        length: 0,
+                        window: Vec::new(),
+                        window_at: 0,
+                    });
+                    return Ok(true);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(_) if self.segment == 0 => return Ok(false),
+                Err(_) => match segments(&self.base)?
+                    .into_iter()
+                    .find(|segment| *segment > self.segment)
+                {
+                    Some(next) => self.segment = next,
+                    None => return Ok(false),
+                },
+            }
+        }
+    }
+}
+
+fn frame_bytes(header: Header) -> u64 {
+    HEADER_BYTES as u64 + u64::from(header.length)
+}
+
+/// An open segment with what was read of it last.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// As it was when somebody asked for more than that.
+    length: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl Open {
+    fn reaches(&mut self, end: u64) -> io::Result<bool> {
+        if end > self.length {
+            self.length = self.file.metadata()?.len();
+        }
+        Ok(end <= self.length)
+    }
+
+    /// These bytes of the file, or `None` where it is shorter.
+    fn bytes(&mut self, at: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        let in_window = |open: &Self| {
+            let begin = usize::try_from(at.checked_sub(open.window_at)?).ok()?;
+            let end = begin.checked_add(length)?;
+            (end <= open.window.len()).then_some(begin..end)
+        };
+        if in_window(self).is_none() {
+            self.fill(at, length.max(WINDOW_BYTES))?;
+        }
+        Ok(in_window(self).map(|range| &self.window[range]))
+    }
+
+    fn fill(&mut self, at: u64, wanted: usize) -> io::Result<()> {
+        self.window.resize(wanted, 0);
+        self.window_at = at;
+        let mut filled = 0;
+        while filled < wanted {
+            match self
+                .file
+                .read_at(&mut self.window[filled..], at + filled as u64)
+            {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.window.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.window.truncate(filled);
+        Ok(())
+    }
+}
+
+/// The segments that exist, ascending.
+pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
+    let (Some(folder), Some(name)) = (base.parent(), base.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(segment_number(name, &entry?.file_name()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Which segment of the log `base` a file of this name is.
+pub(super) fn segment_number(base: &OsStr, name: &OsStr) -> Option<u32> {
+    match name.as_bytes().strip_prefix(base.as_bytes())? {
+        [] => Some(0),
+        [b'.', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,240 @@
+//! Beginning somewhere else than at the start: at an offset, a time, the last lines or bytes. And the questions about a whole log.
+//!
+//! All of it goes segment by segment from the end, by the totals each begins with, so the cost is that of a segment or two, not of the log.
+
+use std::io;
+
+use super::frame::Kind;
+use super::reader::{LogReader, Piece, segments};
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// An offset in the selected sequence; past the end is allowed: what comes before it is passed over.
+    Offset(u64),
+    /// The first output read at or after this time, in microseconds since 1970.
+    Time(u64),
+    /// So many lines before the end. A last line without its line end counts as one.
+    LastLines(u64),
+    /// So many bytes before the end.
+    LastBytes(u64),
+}
+
+/// The end of a log in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tail {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the log has more before them.
+    pub(crate) truncated: bool,
+}
+
+/// Lines by channel; a last one without its line end counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LineCounts {
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
+}
+
+/// A selected frame: position in its segment, offset in the sequence.
+struct Place {
+    position: u64,
+    offset: u64,
+}
+
+impl LogReader {
+    /// Moves the reader there.
+    pub(crate) fn begin(&mut self, begin: Begin) -> io::Result<()> {
+        match begin {
+            Begin::Offset(offset) => self.begin_at(offset),
+            Begin::Time(time_us) => self.begin_at_time(time_us),
+            Begin::LastBytes(bytes) => {
+                let end = self.end()?;
+                self.begin_at(end.saturating_sub(bytes))
+            }
+            Begin::LastLines(lines) => {
+                let offset = self.offset_of_last_lines(lines)?;
+                self.begin_at(offset)
+            }
+        }
+    }
+
+    /// How many bytes the selected sequence has so far, those that were left out included.
+    pub(crate) fn end(&mut self) -> io::Result<u64> {
+        let last = segments(self.path())?.last().copied().unwrap_or(0);
+        self.enter_counted(last)?;
+        while let Some(header) = self.header()? {
+            match header.kind {
+                Kind::Output(channel) if self.selection.takes(header.child, channel) => {
+                    self.offset += u64::from(header.length);
+                }
+                // A newer one appeared meanwhile.
+                Kind::Next => {
+                    let next = self.segment + 1;
+                    self.enter_counted(next)?;
+                    continue;
+                }
+                _ => {}
+            }
+            self.pass(header);
+        }
+        Ok(self.offset)
+    }
+
+    /// The last bytes of the selected sequence, with the text for a gap where they hold one.
+    pub(crate) fn tail(mut self, most: usize) -> io::Result<Tail> {
+        self.begin(Begin::LastBytes(most as u64))?;
+        let mut tail = Tail {
+            bytes: Vec::new(),
+            truncated: self.offset() > 0,
+        };
+        while let Some(piece) = self.next_piece()? {
+            match piece {
+                Piece::Bytes { bytes, .. } => tail.bytes.extend_from_slice(&bytes),
+                Piece::Gap { .. } => {
+                    tail.bytes.clear();
+                    tail.truncated = true;
+                }
+            }
+            // What was written since the end was looked up would make it longer than asked.
+            if tail.bytes.len() > most {
+                tail.bytes.drain(..tail.bytes.len() - most);
+                tail.truncated = true;
+            }
+        }
+        Ok(tail)
+    }
+
+    /// Counts the lines of the whole selected sequence. It reads all of it.
+    pub(crate) fn line_counts(mut self) -> io::Result<LineCounts> {
+        let mut counts = [0u64; 2];
+        let mut open = [false; 2];
+        self.begin_at(0)?;
+        while let Some(piece) = self.next_piece()? {
+            if let Piece::Bytes { channel, bytes, .. } = piece {
+                let index = channel as usize;
+                counts[index] += newlines(&bytes);
+                open[index] = bytes.last().is_some_and(|byte| *byte != b'\n');
+            }
+        }
+        let [stdout, stderr] = [0, 1].map(|index| counts[index] + u64::from(open[index]));
+        Ok(LineCounts { stdout, stderr })
+    }
+
+    fn begin_at(&mut self, offset: u64) -> io::Result<()> {
+        self.from = offset;
+        for segment in segments(self.path())?.into_iter().rev() {
+            self.enter_counted(segment)?;
+            if self.offset <= offset {
+                return Ok(());
+            }
+        }
+        // No segment at all yet, or the start itself.
+        self.enter(0, 0);
+        self.offset = 0;
+        Ok(())
+    }
+
+    fn begin_at_time(&mut self, time_us: u64) -> io::Result<()> {
+        self.from = 0;
+        for segment in segments(self.path())?.into_iter().rev() {
+            self.enter_counted(segment)?;
+            if self
+                .header()?
+                .is_some_and(|header| header.time_us < time_us)
+            {
+                break;
+            }
+        }
+        while let Some(header) = self.header()? {
+            match header.kind {
+                Kind::Output(channel) if self.selection.takes(header.child, channel) => {
+                    if header.time_us >= time_us {
+                        return Ok(());
+                    }
+                    self.offset += u64::from(header.length);
+                    self.pass(header);
+                }
+                Kind::Next => {
+                    let next = self.segment + 1;
+                    self.enter_counted(next)?;
+                }
+                _ => self.pass(header),
+            }
+        }
+        self.from = self.offset;
+        Ok(())
+    }
+
+    fn offset_of_last_lines(&mut self, lines: u64) -> io::Result<u64> {
+        let end = self.end()?;
+        if lines == 0 {
+            return Ok(end);
+        }
+        let mut left = lines;
+        // The end of the last line does not begin another one.
+        let mut at_end = true;
+        for segment in segments(self.path())?.into_iter().rev() {
+            for place in self.places(segment)?.into_iter().rev() {
+                self.enter(segment, place.position);
+                let Some(header) = self.header()? else {
+                    continue;
+                };
+                let payload = self.payload(header, 0)?;
+                for (index, byte) in payload.iter().enumerate().rev() {
+                    if *byte == b'\n' && !at_end {
+                        left -= 1;
+                        if left == 0 {
+                            return Ok(place.offset + index as u64 + 1);
+                        }
+                    }
+                    at_end = false;
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    /// The selected frames of a segment in their order.
+    fn places(&mut self, segment: u32) -> io::Result<Vec<Place>> {
+        let mut places = Vec::new();
+        self.enter_counted(segment)?;
+        while let Some(header) = self.header()? {
+            match header.kind {
+                Kind::Output(channel) if self.selection.takes(header.child, channel) => {
+                    places.push(Place {
+                        position: self.position,
+                        offset: self.offset,
+                    });
+                    self.offset += u64::from(header.length);
+                }
+                Kind::Next => break,
+                _ => {}
+            }
+            self.pass(header);
+        }
+        Ok(places)
+    }
+
+    /// Stands before the first output of a segment, with the offset from its totals.
+    fn enter_counted(&mut self, segment: u32) -> io::Result<()> {
+        self.enter(segment, 0);
+        if let Some(header) = self.header()?
+            && header.kind == Kind::Totals
+        {
+            self.offset = self
+                .totals(header)?
+                .sum(|child, channel| self.selection.takes(child, channel));
+        } else if segment == 0 {
+            self.offset = 0;
+        }
+        Ok(())
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    // Summed in short runs of bytes, which the compiler turns into vector instructions.
+    bytes
+        .chunks(255)
+        .map(|run| u64::from(run.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>()))
+        .sum()
+}

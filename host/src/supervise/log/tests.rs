@@ -1,0 +1,250 @@
+//! Writer and reader against each other, without processes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+
+use super::*;
+
+fn append(writer: &mut LogWriter, child: u16, channel: Channel, time_us: u64, bytes: &[u8]) {
+    let mut buffer = vec![0; HEADER_BYTES];
+    buffer.extend_from_slice(bytes);
+    writer.append(child, channel, time_us, &mut buffer).unwrap();
+}
+
+fn pieces(mut reader: LogReader) -> Vec<Piece> {
+    std::iter::from_fn(|| reader.next_piece().unwrap()).collect()
+}
+
+fn text(reader: LogReader) -> String {
+    let parts = pieces(reader).into_iter().map(|piece| match piece {
+        Piece::Bytes { bytes, .. } => String::from_utf8(bytes).unwrap(),
+        Piece::Gap { bytes, .. } => format!("<{bytes}>"),
+    });
+    parts.collect()
+}
+
+/// Two children, both channels, at times 10, 20, …
+fn sample(path: &Path) {
+    let mut writer = LogWriter::new(path.to_owned(), 1 << 20);
+    let out = Channel::Stdout;
+    append(&mut writer, 0, out, 10, b"one\ntwo\n");
+    append(&mut writer, 0, Channel::Stderr, 20, b"fault\n");
+    append(&mut writer, 1, out, 30, b"three\nfo");
+    append(&mut writer, 1, out, 40, b"ur\nfive");
+}
+
+#[test]
+fn a_reader_begins_where_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let check = |begin: Begin, channel: Option<Channel>, expected: &str| {
+        let mut reader = LogReader::new(&path);
+        if let Some(channel) = channel {
+            reader = reader.channel(channel);
+        }
+        reader.begin(begin).unwrap();
+        assert_eq!(text(reader), expected, "{begin:?} {channel:?}");
+    };
+    let out = Some(Channel::Stdout);
+    check(Begin::Offset(0), None, "one\ntwo\nfault\nthree\nfour\nfive");
+    check(Begin::Offset(0), out, "one\ntwo\nthree\nfour\nfive");
+    check(Begin::Offset(5), out, "wo\nthree\nfour\nfive");
+    check(Begin::Offset(9), None, "ault\nthree\nfour\nfive");
+    check(Begin::Offset(23), out, "");
+    check(Begin::Offset(1000), out, "");
+    check(Begin::LastLines(0), out, "");
+    check(Begin::LastLines(1), out, "five");
+    check(Begin::LastLines(2), out, "four\nfive");
+    check(Begin::LastLines(3), out, "three\nfour\nfive");
+    check(Begin::LastLines(4), None, "fault\nthree\nfour\nfive");
+    check(Begin::LastLines(1), Some(Channel::Stderr), "fault\n");
+    check(Begin::LastLines(100), out, "one\ntwo\nthree\nfour\nfive");
+    check(Begin::LastBytes(6), out, "r\nfive");
+    check(Begin::LastBytes(600), out, "one\ntwo\nthree\nfour\nfive");
+    check(Begin::Time(20), out, "three\nfour\nfive");
+    check(Begin::Time(31), None, "ur\nfive");
+    check(Begin::Time(0), None, "one\ntwo\nfault\nthree\nfour\nfive");
+    check(Begin::Time(99), None, "");
+}
+
+#[test]
+fn questions_about_a_whole_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    assert_eq!(pieces(LogReader::new(&path)), [], "no file is no output");
+    assert_eq!(LogReader::new(&path).tail(10).unwrap(), Tail::default());
+    assert_eq!(
+        LogReader::new(&path).line_counts().unwrap(),
+        LineCounts::default()
+    );
+    sample(&path);
+    let reader = || LogReader::new(&path).channel(Channel::Stdout);
+    assert_eq!(reader().end().unwrap(), 23);
+    assert_eq!(reader().child(1).end().unwrap(), 15);
+    assert_eq!(
+        reader().tail(4).unwrap(),
+        Tail {
+            bytes: b"five".to_vec(),
+            truncated: true
+        }
+    );
+    let whole = Tail {
+        bytes: b"one\ntwo\nthree\nfour\nfive".to_vec(),
+        truncated: false,
+    };
+    assert_eq!(reader().tail(64 << 10).unwrap(), whole);
+    assert_eq!(
+        LogReader::new(&path).line_counts().unwrap(),
+        LineCounts {
+            stdout: 5,
+            stderr: 1
+        }
+    );
+}
+
+#[test]
+fn a_torn_last_frame_is_not_seen_until_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let whole = std::fs::read(&path).unwrap();
+    let last = b"ur\nfive".len() + HEADER_BYTES;
+    for cut in 1..=last {
+        std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+        let mut reader = LogReader::new(&path);
+        let seen: Vec<_> = std::iter::from_fn(|| reader.next_piece().unwrap()).collect();
+        assert_eq!(seen.len(), 3, "cut by {cut}");
+        assert_eq!(LogReader::new(&path).end().unwrap(), 22, "cut by {cut}");
+        std::fs::write(&path, &whole).unwrap();
+        let Some(Piece::Bytes { bytes, .. }) = reader.next_piece().unwrap() else {
+            panic!("cut by {cut}")
+        };
+        assert_eq!(bytes, b"ur\nfive");
+    }
+    std::fs::write(&path, [&whole[..], &[0; 100]].concat()).unwrap();
+    assert_eq!(
+        pieces(LogReader::new(&path)).len(),
+        4,
+        "zeroes at the end were never written"
+    );
+    std::fs::write(&path, [&whole[..], b"no frame, but some text"].concat()).unwrap();
+    let mut reader = LogReader::new(&path);
+    let damage = std::iter::from_fn(|| reader.next_piece().transpose())
+        .find_map(Result::err)
+        .unwrap();
+    assert!(
+        damage.to_string().contains("x.log is damaged at byte 9"),
+        "{damage}"
+    );
+}
+
+/// Numbered lines through a small cap: whatever is kept is in its place, and what is missing is counted.
+#[test]
+fn every_way_to_read_agrees_across_segments_and_the_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 64 << 10);
+    let mut whole = Vec::new();
+    for number in 0..30_000u32 {
+        let line = format!("line {number}\n").into_bytes();
+        append(&mut writer, 0, Channel::Stdout, u64::from(number), &line);
+        if number % 10 == 0 {
+            append(&mut writer, 0, Channel::Stderr, u64::from(number), b"e\n");
+        }
+        whole.extend(line);
+    }
+    let reader = || LogReader::new(&path).channel(Channel::Stdout);
+    let end = whole.len() as u64;
+    assert_eq!(reader().end().unwrap(), end);
+    let (mut gap_begin, mut gap_end) = (0, 0);
+    for piece in pieces(reader()) {
+        match piece {
+            Piece::Bytes { offset, bytes, .. } => {
+                let at = usize::try_from(offset).unwrap();
+                assert_eq!(whole[at..at + bytes.len()], bytes);
+            }
+            Piece::Gap { offset, bytes } => (gap_begin, gap_end) = (offset, offset + bytes),
+        }
+    }
+    assert!(
+        gap_begin > 25_000 && gap_end > gap_begin && end - gap_end > 25_000,
+        "{gap_begin}..{gap_end} of {end}"
+    );
+    for offset in [
+        0,
+        1,
+        gap_begin - 1,
+        gap_begin,
+        gap_begin + 5,
+        gap_end - 1,
+        gap_end,
+        gap_end + 1,
+        end - 1,
+        end,
+    ] {
+        let mut from = reader();
+        from.begin(Begin::Offset(offset)).unwrap();
+        let first = from.next_piece().unwrap();
+        let expected = match offset {
+            _ if offset == end => None,
+            _ if (gap_begin..gap_end).contains(&offset) => Some((offset, None)),
+            _ => Some((offset, Some(whole[usize::try_from(offset).unwrap()]))),
+        };
+        let seen = first.map(|piece| match piece {
+            Piece::Bytes { offset, bytes, .. } => (offset, Some(bytes[0])),
+            Piece::Gap { offset, bytes } => {
+                assert_eq!(offset + bytes, gap_end);
+                (offset, None)
+            }
+        });
+        assert_eq!(seen, expected, "from {offset}");
+    }
+    for lines in [1, 2, 100, 2000] {
+        let mut from = reader();
+        from.begin(Begin::LastLines(lines)).unwrap();
+        let expected: Vec<_> = (30_000 - lines..30_000)
+            .map(|number| format!("line {number}\n"))
+            .collect();
+        assert_eq!(text(from), expected.concat(), "the last {lines}");
+    }
+    let mut from = reader();
+    from.begin(Begin::Time(29_990)).unwrap();
+    assert_eq!(text(from).lines().count(), 10);
+    assert_eq!(
+        reader().tail(1 << 20).unwrap().bytes,
+        whole[usize::try_from(gap_end).unwrap()..]
+    );
+}
+
+#[test]
+fn a_reader_that_was_overtaken_by_the_cap_goes_on_behind_the_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 64 << 10);
+    let mut reader = LogReader::new(&path);
+    let (mut seen, mut missed) = (0, 0);
+    for round in 0..200u32 {
+        for _ in 0..100 {
+            append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 100]);
+        }
+        // It looks in seldom, and takes only a little each time.
+        for _ in 0..if round == 199 { usize::MAX } else { 20 } {
+            match reader.next_piece().unwrap() {
+                Some(Piece::Bytes { offset, bytes, .. }) => {
+                    assert_eq!(offset, seen + missed);
+                    seen += bytes.len() as u64;
+                }
+                Some(Piece::Gap { bytes, .. }) => missed += bytes,
+                None => break,
+            }
+        }
+    }
+    assert_eq!(seen + missed, 200 * 100 * 100);
+    assert!(missed > 0);
+}

@@ -1,0 +1,302 @@
+//! Appending to a log, with a cap, through a full disk.
+//!
+//! What was read from a pipe is never dropped: where a write fails, the rest of it waits here, the attempt is *held* (its pipes are
+//! not read, so it blocks as soon as they are full), and [`LogWriter::retry`] goes on at the very byte. Bytes are written by
+//! position, so a frame that got on disk in part is completed, not repeated.
+
+use std::collections::VecDeque;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, whole};
+
+const LARGEST_SEGMENT: u64 = 16 << 20;
+const SMALLEST_SEGMENT: u64 = 4 << 10;
+
+/// The log cannot be written at the moment; the text is the system's reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::supervise) struct Held(pub(in crate::supervise) String);
+
+/// Decides where each byte goes: which segment, and which segments go when the cap is passed.
+#[derive(Debug)]
+pub(in crate::supervise) struct LogWriter {
+    files: Files,
+    /// Payload bytes of the head, which is never deleted.
+    head_bytes: u64,
+    /// Payload bytes of the newest part that are kept at least.
+    tail_bytes: u64,
+    segment_bytes: u64,
+    segment: u32,
+    in_segment: u64,
+    written: u64,
+    totals: Totals,
+    in_head: bool,
+    /// Full segments of the tail with their payload bytes, oldest first.
+    tail: VecDeque<(u32, u64)>,
+    in_tail: u64,
+}
+
+impl LogWriter {
+    pub(in crate::supervise) fn new(base: PathBuf, cap_bytes: u64) -> Self {
+        Self {
+            files: Files {
+                base,
+                file: None,
+                segment: 0,
+                position: 0,
+                waiting: VecDeque::new(),
+                fault: String::new(),
+            },
+            head_bytes: cap_bytes / 2,
+            tail_bytes: cap_bytes - cap_bytes / 2,
+            segment_bytes: (cap_bytes / 16).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT),
+            segment: 0,
+            in_segment: 0,
+            written: 0,
+            totals: Totals::default(),
+            in_head: true,
+            tail: VecDeque::new(),
+            in_tail: 0,
+        }
+    }
+
+    /// Bytes a stream has produced, kept or not.
+    pub(in crate::supervise) fn bytes(&self, child: u16, channel: Channel) -> u64 {
+        self.totals
+            .sum(|one, other| (one, other) == (child, channel))
+    }
+
+    /// Appends the output in `buffer[HEADER_BYTES..]`; the header's room before it is overwritten, so that header and bytes are one
+    /// write.
+    pub(in crate::supervise) fn append(
+        &mut self,
+        child: u16,
+        channel: Channel,
+        time_us: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Held> {
+        if self.written == 0 {
+            self.files.open(0);
+        }
+        let mut begin = 0;
+        while begin + HEADER_BYTES < buffer.len() {
+            let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
+            if room == 0 {
+                self.roll(time_us);
+                continue;
+            }
+            let length = room.min(buffer.len() - HEADER_BYTES - begin);
+            let bytes = length as u64;
+            let frame = &mut buffer[begin..begin + HEADER_BYTES + length];
+            let kind = Kind::Output(channel);
+            Header {
+                kind,
+                child,
+                length: u32::try_from(length).unwrap_or(u32::MAX),
+                time_us,
+            }
+            .write(frame);
+            self.files.put(frame);
+            self.totals.add(child, channel, bytes);
+            self.in_segment += bytes;
+            self.written += bytes;
+            // What stands before the next piece has been written or copied, so the next header may overwrite it.
+            begin += length;
+        }
+        self.files.state()
+    }
+
+    /// Does what waits, as far as it goes.
+    pub(in crate::supervise) fn retry(&mut self) -> Result<(), Held> {
+        self.files.retry();
+        self.files.state()
+    }
+
+    /// Gives the descriptor back; the log can still be appended to.
+    pub(in crate::supervise) fn close(&mut self) {
+        self.files.file = None;
+    }
+
+    /// How many bytes the current segment still takes.
+    fn room(&self) -> u64 {
+        let in_segment = self.segment_bytes - self.in_segment;
+        if self.in_head {
+            in_segment.min(self.head_bytes - self.written)
+        } else {
+            in_segment
+        }
+    }
+
+    fn roll(&mut self, time_us: u64) {
+        if self.in_head {
+            self.in_head = self.written < self.head_bytes;
+        } else {
+            self.tail.push_back((self.segment, self.in_segment));
+            self.in_tail += self.in_segment;
+        }
+        self.files.put(&whole(Kind::Next, time_us, &[]));
+        self.segment += 1;
+        self.in_segment = 0;
+        self.files.open(self.segment);
+        self.files
+            .put(&whole(Kind::Totals, time_us, &self.totals.encode()));
+        while let Some((oldest, bytes)) = self.tail.front().copied()
+            && self.in_tail - bytes >= self.tail_bytes
+        {
+            self.tail.pop_front();
+            self.in_tail -= bytes;
+            self.files.remove(oldest);
+        }
+    }
+}
+
+/// Does to the files what the writer decided, now or, where the system refuses, later and in the same order.
+#[derive(Debug)]
+struct Files {
+    base: PathBuf,
+    file: Option<File>,
+    /// Which segment `position` is in.
+    segment: u32,
+    position: u64,
+    waiting: VecDeque<Step>,
+    /// Why the first of those waits.
+    fault: String,
+}
+
+#[derive(Debug)]
+enum Step {
+    Open(u32),
+    Write(Vec<u8>),
+}
+
+impl Files {
+    fn state(&self) -> Result<(), Held> {
+        if self.waiting.is_empty() {
+            Ok(())
+        } else {
+            Err(Held(self.fault.clone()))
+        }
+    }
+
+    fn open(&mut self, segment: u32) {
+        if !self.waiting.is_empty() || !self.try_open(segment) {
+            self.waiting.push_back(Step::Open(segment));
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let done = if self.waiting.is_empty() {
+            self.try_write(bytes)
+        } else {
+            0
+        };
+        if done < bytes.len() {
+            self.waiting.push_back(Step::Write(bytes[done..].to_vec()));
+        }
+    }
+
+    fn retry(&mut self) {
+        while let Some(step) = self.waiting.pop_front() {
+            match step {
+                Step::Open(segment) if self.try_open(segment) => {}
+                Step::Open(segment) => return self.waiting.push_front(Step::Open(segment)),
+                Step::Write(mut bytes) => {
+                    let done = self.try_write(&bytes);
+                    if done < bytes.len() {
+                        bytes.drain(..done);
+                        return self.waiting.push_front(Step::Write(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, segment: u32) {
+        match std::fs::remove_file(segment_path(&self.base, segment)) {
+            // Where its creation still waits it holds nothing that a reader could have seen.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                eprintln!(
+                    "cannot remove segment {segment} of {}: {error}",
+                    self.base.display()
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn try_open(&mut self, segment: u32) -> bool {
+        let path = segment_path(&self.base, segment);
+        let create = || {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)
+        };
+        let created = match create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_parent(&path).and_then(|()| create())
+            }
+            other => other,
+        };
+        match created {
+            Ok(file) => {
+                self.file = Some(file);
+                self.segment = segment;
+                self.position = 0;
+                true
+            }
+            Err(error) => {
+                self.fault = error.to_string();
+                false
+            }
+        }
+    }
+
+    /// How many of the bytes got to the file.
+    fn try_write(&mut self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let position = self.position;
+            match self
+                .current()
+                .and_then(|file| file.write_at(&bytes[done..], position))
+            {
+                Ok(count) if count > 0 => {
+                    done += count;
+                    self.position += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) => {
+                    "no byte was taken".clone_into(&mut self.fault);
+                    break;
+                }
+                Err(error) => {
+                    self.fault = error.to_string();
+                    break;
+                }
+            }
+        }
+        done
+    }
+
+    fn current(&mut self) -> io::Result<&File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => OpenOptions::new()
+                .write(true)
+                .open(segment_path(&self.base, self.segment))?,
+        };
+        Ok(self.file.insert(file))
+    }
+}
+
+fn create_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,48 @@
+//! Processes: starting them, keeping their output, stopping them, and finding them again.
+//!
+//! All attempts' processes are children of one small *supervisor* process (`claudine __supervise DIR`), not of the host. So the
+//! host can be killed, upgraded and started again under running work: the supervisor goes on reading pipes, enforcing deadlines
+//! and keeping exit statuses until somebody acknowledges them. One for all attempts, because a message per task costs a tenth of
+//! a process per task.
+//!
+//! | where | what |
+//! |---|---|
+//! | `words`, `protocol`, `frame` | what host and supervisor say to each other |
+//! | `process` | the supervisor: one thread, one epoll, no runtime |
+//! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
+//! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
+//! | `launch` | start a process that outlives whoever starts it |
+//! | `sys` | everything that names a system call or `/proc` |
+//!
+//! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and `engine` says what that means.
+//!
+//! What the search for leftovers cannot see: a process that left the tree of the supervisor altogether, because some other program
+//! started it on a task's behalf (a container daemon, `systemd-run`, `at`), and one that runs as another user and cannot be
+//! signalled. A process whose environment carries `CLAUDINE_DETACHED` is left alone on purpose: that is how a host that was started
+//! from inside an attempt outlives it.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the supervisor is not supported on this system yet: it needs Linux (pidfd, /proc, child sub-reaper)"
+);
+
+mod error;
+mod frame;
+mod host;
+pub(crate) mod launch;
+pub(crate) mod log;
+pub(crate) mod process;
+mod protocol;
+mod sys;
+mod words;
+
+pub(crate) use error::SuperviseError;
+pub(crate) use host::{Found, FoundChild, FoundState, Opened, Settings, Supervisors, open, pids};
+pub(crate) use launch::Program;
+pub(crate) use words::{
+    AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, Status, Stdin,
+    StopWhy, Usage,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! What the supervisor knows of an attempt and its children. Plain state; the deeds are in the modules beside it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::supervise::log::{Channel, LogWriter};
+use crate::supervise::protocol::{AttemptState, ChildState, ChildView, EndedState};
+use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, StopWhy};
+
+/// Times are those of the monotonic clock.
+pub(super) type At = Duration;
+
+/// Numbers attempts within the life of a supervisor; never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct AttemptNo(pub(super) u32);
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) key: AttemptKey,
+    pub(super) children: BTreeMap<u16, Child>,
+    pub(super) log: LogWriter,
+    pub(super) ladder: Vec<Rung>,
+    pub(super) phase: Phase,
+    pub(super) deadline: Option<At>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) last_output: At,
+    /// Set while the log cannot be written.
+    pub(super) held: Option<Hold>,
+    /// The host will start nothing more, and waits for the end.
+    pub(super) finished: bool,
+    /// The host has all it needs; to be forgotten at the end.
+    pub(super) acknowledged: bool,
+    /// The largest sum of resident memory that was sampled.
+    pub(super) peak_rss_bytes: u64,
+    /// Of orphaned descendants that were reaped here.
+    pub(super) orphan_cpu_us: u64,
+    /// Processes left behind that were signalled.
+    pub(super) swept: HashSet<(u32, u64)>,
+    /// Those that could not be ended.
+    pub(super) alive: u32,
+    /// When something is to be done about it, as it stands in the list of timers.
+    pub(super) wake: Option<At>,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Children run, or none has been started yet.
+    Open,
+    /// Leaders are being ended; `rung` is the next step of the ladder, and past its end comes KILL.
+    Stopping {
+        why: StopWhy,
+        ladder: Vec<Rung>,
+        rung: usize,
+        next: At,
+    },
+    /// No leader runs, but something else does, or holds a pipe open, or the log is held back.
+    Draining {
+        since: At,
+        kill_at: Option<At>,
+        look_at: At,
+    },
+    /// Nothing is alive and the output is drained.
+    Quiet,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Hold {
+    pub(super) message: String,
+    pub(super) retry_at: At,
+}
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) id: ChildId,
+    pub(super) state: State,
+    pub(super) started_at: At,
+    /// When the host is told of the start, unless the child has ended by then.
+    pub(super) tell_start_at: Option<At>,
+    pub(super) pipes: [Option<Pipe>; 2],
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    NotStarted {
+        class: NotStartedClass,
+        message: String,
+    },
+    Running {
+        pid: u32,
+        start_time: u64,
+    },
+    /// `reaped` is false while its pid is kept, so that its group can be signalled.
+    Exited {
+        exit: Exit,
+        reaped: bool,
+    },
+}
+
+/// The reading end of one of a child's output streams.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) descriptor: OwnedFd,
+    /// Whether it has been given a larger buffer.
+    pub(super) grown: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(key: AttemptKey, log: LogWriter, now: At) -> Self {
+        Self {
+            key,
+            children: BTreeMap::new(),
+            log,
+            ladder: Vec::new(),
+            phase: Phase::Quiet,
+            deadline: None,
+            idle_timeout: None,
+            last_output: now,
+            held: None,
+            finished: false,
+            acknowledged: false,
+            peak_rss_bytes: 0,
+            orphan_cpu_us: 0,
+            swept: HashSet::new(),
+            alive: 0,
+            wake: None,
+        }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.children
+            .values()
+            .any(|child| matches!(child.state, State::Running { .. }))
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.phase == Phase::Quiet
+    }
+
+    /// The pids of leaders that are not reaped: their groups are still theirs.
+    pub(super) fn groups(&self) -> Vec<u32> {
+        self.children.values().filter_map(Child::held_pid).collect()
+    }
+
+    pub(super) fn running_leaders(&self) -> Vec<u32> {
+        let pid = |child: &Child| match child.state {
+            State::Running { pid, .. } => Some(pid),
+            _ => None,
+        };
+        self.children.values().filter_map(pid).collect()
+    }
+
+    pub(super) fn stop_reason(&self) -> Option<StopWhy> {
+        match self.phase {
+            Phase::Stopping { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_open_pipe(&self) -> bool {
+        self.children
+            .values()
+            .any(|child| child.pipes.iter().any(Option::is_some))
+    }
+
+    /// When something has to be done about it next.
+    pub(super) fn due(&self) -> Option<At> {
+        let mut due = Vec::with_capacity(4);
+        due.extend(
+            self.children
+                .values()
+                .filter_map(|child| child.tell_start_at),
+        );
+        due.extend(self.held.as_ref().map(|hold| hold.retry_at));
+        match &self.phase {
+            Phase::Open => {
+                due.extend(self.deadline);
+                // A held-back attempt cannot write, so its silence says nothing.
+                let idle = self.idle_timeout.filter(|_| self.held.is_none());
+                due.extend(idle.map(|idle| self.last_output + idle));
+            }
+            Phase::Stopping { next, .. } => due.push(*next),
+            Phase::Draining {
+                kill_at, look_at, ..
+            } => {
+                due.extend(*kill_at);
+                due.push(*look_at);
+            }
+            Phase::Quiet => {}
+        }
+        due.into_iter().min()
+    }
+
+    pub(super) fn ended(&self) -> EndedState {
+        EndedState {
+            swept: u32::try_from(self.swept.len()).unwrap_or(u32::MAX),
+            alive: self.alive,
+        }
+    }
+
+    pub(super) fn view(&self) -> AttemptState {
+        AttemptState {
+            attempt: self.key.clone(),
+            children: self.children.values().map(Child::view).collect(),
+            stopping: self.stop_reason(),
+            finished: self.finished,
+            ended: self.is_quiet().then(|| self.ended()),
+            held: self.held.as_ref().map(|hold| hold.message.clone()),
+        }
+    }
+}
+
+impl Child {
+    fn held_pid(&self) -> Option<u32> {
+        match &self.state {
+            State::Running { pid, .. } => Some(*pid),
+            State::Exited {
+                exit,
+                reaped: false,
+            } => Some(exit.pid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn pipe(&mut self, channel: Channel) -> &mut Option<Pipe> {
+        &mut self.pipes[channel as usize]
+    }
+
+    fn view(&self) -> ChildView {
+        let state = match &self.state {
+            State::NotStarted { class, message } => ChildState::NotStarted {
+                class: *class,
+                message: message.clone(),
+            },
+            State::Running { pid, start_time } => ChildState::Running {
+                pid: *pid,
+                start_time: *start_time,
+            },
+            State::Exited { exit, .. } => ChildState::Exited(exit.clone()),
+        };
+        ChildView {
+            child: self.id.clone(),
+            state,
+        }
+    }
+}

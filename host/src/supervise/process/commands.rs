@@ -1,0 +1,119 @@
+//! What a host can ask for. Every command may come twice, or for an attempt that is not known; the answer says how things are.
+
+use std::io;
+
+use super::Supervisor;
+use super::attempt::{AttemptNo, State};
+use crate::supervise::protocol::{Command, Message};
+use crate::supervise::sys::signals;
+use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
+
+impl Supervisor {
+    pub(super) fn carry_out(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Start(start) => self.start(&start),
+            Command::Signal { child, signal } => self.signal(&child, signal),
+            Command::Stop {
+                attempt,
+                why,
+                ladder,
+            } => self.asked_to_stop(&attempt, why, ladder),
+            Command::Finish { attempt } => self.finish(&attempt),
+            Command::Ack { attempt } => {
+                self.acknowledge(&attempt);
+                Ok(())
+            }
+            Command::Quit => {
+                self.quitting = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn signal(&mut self, child: &ChildId, signal: Signal) -> io::Result<()> {
+        let attempt = self
+            .by_key
+            .get(child.attempt())
+            .and_then(|no| self.attempts.get(no));
+        match attempt
+            .and_then(|attempt| attempt.children.get(&child.index()))
+            .map(|child| &child.state)
+        {
+            Some(State::Running { pid, .. }) => signals::signal_group(*pid, signal),
+            _ => Ok(()),
+        }
+    }
+
+    fn asked_to_stop(
+        &mut self,
+        attempt: &AttemptKey,
+        why: StopWhy,
+        ladder: Vec<Rung>,
+    ) -> io::Result<()> {
+        if let Some(no) = self.by_key.get(attempt) {
+            return self.stop(*no, why, ladder);
+        }
+        self.tell_unknown(attempt);
+        Ok(())
+    }
+
+    fn finish(&mut self, attempt: &AttemptKey) -> io::Result<()> {
+        let Some(no) = self.by_key.get(attempt).copied() else {
+            self.tell_unknown(attempt);
+            return Ok(());
+        };
+        let Some(state) = self.attempts.get_mut(&no) else {
+            return Ok(());
+        };
+        state.finished = true;
+        if state.is_quiet() {
+            self.tell_ended(no);
+            return Ok(());
+        }
+        let ladder = state.ladder.clone();
+        if state.runs() && state.stop_reason().is_none() {
+            self.stop(no, StopWhy::Finished, ladder)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A start that never arrived leaves nothing alive.
+    fn tell_unknown(&mut self, attempt: &AttemptKey) {
+        self.tell(&Message::Ended {
+            attempt: attempt.clone(),
+            swept: 0,
+            alive: 0,
+        });
+    }
+
+    fn acknowledge(&mut self, attempt: &AttemptKey) {
+        let Some(no) = self.by_key.get(attempt).copied() else {
+            return;
+        };
+        if let Some(attempt) = self.attempts.get_mut(&no) {
+            attempt.acknowledged = true;
+        }
+        self.forget_acknowledged(no);
+    }
+
+    /// Forgets the attempt if it is over and the host knows.
+    pub(super) fn forget_acknowledged(&mut self, no: AttemptNo) {
+        if !self
+            .attempts
+            .get(&no)
+            .is_some_and(|attempt| attempt.acknowledged && attempt.is_quiet())
+        {
+            return;
+        }
+        if let Some(attempt) = self.attempts.remove(&no) {
+            if let Some(at) = attempt.wake {
+                self.timers.remove(&(at, no));
+            }
+            self.by_key.remove(&attempt.key);
+            self.journal.note(&Message::Forgotten {
+                attempt: attempt.key,
+            });
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Hosts: taking their connections, hearing what they say, telling them what happens.
+//!
+//! One host is obeyed at a time: the newest connection of the highest epoch. A host that has been replaced is told so and cut off;
+//! it must not write to the store any more either, and the epoch is what tells it.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::net::SendFlags;
+use serde::Serialize;
+
+use super::{Supervisor, Token};
+use crate::supervise::frame::{self, Incoming};
+use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
+
+/// Connections that may wait before their hello; the oldest goes when there are more.
+const MOST_GREETING: usize = 8;
+/// A host that lets so much pile up is not reading. It is cut off, and gets the whole state when it comes back.
+const MOST_UNSENT_BYTES: usize = 64 << 20;
+/// Commands after which the host is told that they arrived, so that it can forget them.
+const CONFIRM_EVERY: u64 = 64;
+
+/// Numbers connections; never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConnectionNo(pub(super) u32);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    no: ConnectionNo,
+    stream: UnixStream,
+    incoming: Incoming,
+    unsent: Vec<u8>,
+    /// Whether epoll reports when more can be sent.
+    waits_to_send: bool,
+}
+
+/// Why a connection is over.
+enum Over {
+    /// The other side closed it.
+    Closed,
+    Fault(String),
+}
+
+impl Connection {
+    fn push(&mut self, message: &impl Serialize) {
+        if let Err(error) = frame::encode(message, &mut self.unsent) {
+            // Nothing that is sent can be that long; the host would learn of it after a reconnection.
+            eprintln!("a message was not sent: {error}");
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), Over> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match rustix::io::read(&self.stream, &mut buffer) {
+                Ok(0) => return Err(Over::Closed),
+                Ok(length) => {
+                    self.incoming.extend(&buffer[..length]);
+                    if length < buffer.len() {
+                        return Ok(());
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Over::Fault(error.to_string())),
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Over> {
+        let mut done = 0;
+        while done < self.unsent.len() {
+            match rustix::net::send(&self.stream, &self.unsent[done..], SendFlags::NOSIGNAL) {
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Over::Fault(error.to_string())),
+            }
+        }
+        self.unsent.drain(..done);
+        if self.unsent.len() > MOST_UNSENT_BYTES {
+            return Err(Over::Fault("the host does not read".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor {
+    pub(super) fn accept(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if let Err(error) = self.admit(stream) {
+                        eprintln!("a connection was refused: {error}");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // The connection went away again, or there is no descriptor left; it will be tried again.
+                    eprintln!("cannot take a connection: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let no = ConnectionNo(self.next_connection);
+        self.next_connection = self.next_connection.wrapping_add(1);
+        self.watch(&stream, Token::Connection(no), EventFlags::IN)?;
+        if self.greeting.len() >= MOST_GREETING {
+            self.greeting.remove(0);
+        }
+        self.greeting.push(Connection {
+            no,
+            stream,
+            incoming: Incoming::default(),
+            unsent: Vec::new(),
+            waits_to_send: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn hear(&mut self, no: ConnectionNo, flags: EventFlags) -> io::Result<()> {
+        if let Some(index) = self
+            .greeting
+            .iter()
+            .position(|connection| connection.no == no)
+        {
+            let connection = self.greeting.swap_remove(index);
+            return self.greet(connection);
+        }
+        let Some(host) = self.host.as_mut().filter(|host| host.no == no) else {
+            return Ok(());
+        };
+        if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            return Ok(());
+        }
+        let over = host.receive().err();
+        // What it said before it went counts.
+        self.obey()?;
+        if let Some(over) = over {
+            self.part(over);
+        }
+        Ok(())
+    }
+
+    /// Reads a hello, and makes the connection the host's if it is the newest.
+    fn greet(&mut self, mut connection: Connection) -> io::Result<()> {
+        if connection.receive().is_err() {
+            return Ok(());
+        }
+        let hello: Hello = match connection
+            .incoming
+            .next_frame()
+            .and_then(|frame| frame.map(frame::decode).transpose())
+        {
+            Ok(Some(hello)) => hello,
+            Ok(None) => {
+                self.greeting.push(connection);
+                return Ok(());
+            }
+            Err(error) => {
+                eprintln!("a connection did not begin with a hello: {error}");
+                return Ok(());
+            }
+        };
+        if hello.epoch < self.epoch {
+            connection.push(&Message::Fenced { epoch: self.epoch });
+            // Whether it still gets that or not, it is not obeyed.
+            connection.send().ok();
+            return Ok(());
+        }
+        if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
+            old.push(&Message::Fenced { epoch: hello.epoch });
+            old.send().ok();
+        }
+        if hello.epoch > self.epoch {
+            (self.epoch, self.received, self.confirmed) = (hello.epoch, 0, 0);
+        }
+        self.welcome(&mut connection);
+        self.host = Some(connection);
+        self.obey()
+    }
+
+    fn welcome(&mut self, connection: &mut Connection) {
+        let identity = self.identity.clone();
+        connection.push(&Message::Welcome(Welcome {
+            protocol: PROTOCOL,
+            identity,
+            received: self.received,
+        }));
+        self.confirmed = self.received;
+        for attempt in self.attempts.values() {
+            connection.push(&Message::Attempt(attempt.view()));
+        }
+        connection.push(&Message::Ready);
+        for child in self
+            .attempts
+            .values_mut()
+            .flat_map(|attempt| attempt.children.values_mut())
+        {
+            // The state that was just sent says so.
+            child.tell_start_at = None;
+        }
+    }
+
+    /// Carries out what has arrived, in order.
+    fn obey(&mut self) -> io::Result<()> {
+        loop {
+            let Some(host) = &mut self.host else {
+                return Ok(());
+            };
+            let numbered: Numbered = match host.incoming.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => match frame::decode(frame) {
+                    Ok(numbered) => numbered,
+                    Err(error) => {
+                        eprintln!("a command was not understood: {error}");
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    self.part(Over::Fault(error.to_string()));
+                    return Ok(());
+                }
+            };
+            if numbered.seq <= self.received {
+                continue;
+            }
+            self.received = numbered.seq;
+            self.carry_out(numbered.command)?;
+        }
+        if self.received - self.confirmed >= CONFIRM_EVERY {
+            self.confirmed = self.received;
+            let seq = self.received;
+            self.tell(&Message::Received { seq });
+        }
+        Ok(())
+    }
+
+    /// Tells the host, if there is one. If not, it will learn it from the state it is welcomed with.
+    pub(super) fn tell(&mut self, message: &Message) {
+        if let Some(host) = &mut self.host {
+            host.push(message);
+        }
+    }
+
+    /// The same, and into the journal.
+    pub(super) fn report(&mut self, message: &Message) {
+        self.journal.note(message);
+        self.tell(message);
+    }
+
+    pub(super) fn flush_host(&mut self) {
+        let Some(host) = &mut self.host else { return };
+        if let Err(over) = host.send() {
+            return self.part(over);
+        }
+        let wants = !host.unsent.is_empty();
+        if wants == host.waits_to_send {
+            return;
+        }
+        host.waits_to_send = wants;
+        let flags = if wants {
+            EventFlags::IN | EventFlags::OUT
+        } else {
+            EventFlags::IN
+        };
+        if let Err(error) = epoll::modify(
+            &self.epoll,
+            &host.stream,
+            Token::Connection(host.no).pack(),
+            flags,
+        ) {
+            self.part(Over::Fault(error.to_string()));
+        }
+    }
+
+    /// Lets the host's connection go; closing it takes it out of epoll.
+    fn part(&mut self, over: Over) {
+        self.host = None;
+        if let Over::Fault(message) = over {
+            eprintln!("the host's connection is cut: {message}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The environment a child gets: the task's, from its file, less what is removed, plus what is set, plus the marker.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::command::Refusal;
+use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
+use crate::supervise::sys::spawn::CStrings;
+use crate::supervise::words::{NotStartedClass, StartChild};
+
+/// Files kept parsed. Their names are hashes of what is in them, so they cannot be stale.
+const KEPT_FILES: usize = 64;
+
+/// Environment files that were read lately.
+#[derive(Debug, Default)]
+pub(super) struct Environments {
+    parsed: HashMap<PathBuf, Rc<CStrings>>,
+    order: VecDeque<PathBuf>,
+}
+
+impl Environments {
+    pub(super) fn build(&mut self, start: &StartChild) -> Result<CStrings, Refusal> {
+        let mut strings = CStrings::default();
+        let emptied = start.env_remove.iter().any(|name| name == "*");
+        if let Some(file) = start.env_file.as_ref().filter(|_| !emptied) {
+            let inherited = self.read(file)?;
+            let replaced = |name: &[u8]| {
+                start
+                    .env_remove
+                    .iter()
+                    .any(|removed| removed.as_bytes() == name)
+                    || start.env_set.iter().any(|(set, _)| set.as_bytes() == name)
+                    || name == ATTEMPT_VARIABLE.as_bytes()
+                    || name == DETACHED_VARIABLE.as_bytes()
+            };
+            for variable in inherited
+                .iter()
+                .filter(|variable| !replaced(name_of(variable)))
+            {
+                push(&mut strings, variable)?;
+            }
+        }
+        for (name, value) in &start.env_set {
+            if name.is_empty() || name.contains('=') {
+                let message = format!("`{name}` cannot be the name of a variable");
+                return Err(Refusal::new(NotStartedClass::Invalid, message));
+            }
+            push(&mut strings, format!("{name}={value}").as_bytes())?;
+        }
+        push(
+            &mut strings,
+            format!("{ATTEMPT_VARIABLE}={}", start.child.attempt()).as_bytes(),
+        )?;
+        Ok(strings)
+    }
+
+    fn read(&mut self, file: &Path) -> Result<Rc<CStrings>, Refusal> {
+        if let Some(parsed) = self.parsed.get(file) {
+            return Ok(Rc::clone(parsed));
+        }
+        let bytes = fs::read(file).map_err(|error| {
+            let message = format!(
+                "the task's environment cannot be read from {}: {error}",
+                file.display()
+            );
+            Refusal::new(NotStartedClass::Input, message)
+        })?;
+        let mut strings = CStrings::default();
+        for variable in bytes
+            .split(|byte| *byte == 0)
+            .filter(|variable| !variable.is_empty())
+        {
+            push(&mut strings, variable)?;
+        }
+        if self.order.len() >= KEPT_FILES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.parsed.remove(&oldest);
+        }
+        let parsed = Rc::new(strings);
+        self.order.push_back(file.to_owned());
+        self.parsed.insert(file.to_owned(), Rc::clone(&parsed));
+        Ok(parsed)
+    }
+}
+
+/// The value of a variable in a built environment.
+pub(super) fn value<'a>(environment: &'a CStrings, name: &str) -> Option<&'a [u8]> {
+    environment
+        .iter()
+        .find(|variable| name_of(variable) == name.as_bytes())
+        .map(|variable| &variable[name.len() + 1..])
+}
+
+fn name_of(variable: &[u8]) -> &[u8] {
+    variable
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or(variable)
+}
+
+fn push(strings: &mut CStrings, variable: &[u8]) -> Result<(), Refusal> {
+    if strings.push(variable) {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name_of(variable)).into_owned();
+    Err(Refusal::new(
+        NotStartedClass::Invalid,
+        format!("the variable `{name}` holds a NUL byte"),
+    ))
+}

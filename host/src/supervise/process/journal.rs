@@ -1,0 +1,101 @@
+//! `exits.log`: what a dead supervisor's children were and how they ended.
+//!
+//! One JSON document a line, the same as the messages to the host, written before the host is told. It is not synced: what it
+//! protects against is the death of this process, and after the death of the machine no process is left to be recovered. The host
+//! reads it only if it finds the supervisor dead.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use crate::supervise::protocol::Message;
+
+pub(in crate::supervise) const FILE: &str = "exits.log";
+
+/// From this size on it is rewritten with what is still needed.
+const REWRITE_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    /// Lines that are not in the file yet.
+    waiting: Vec<u8>,
+    in_file: usize,
+    rewrite_at: usize,
+}
+
+impl Journal {
+    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
+        let file = create(&path)?;
+        Ok(Self {
+            path,
+            file,
+            waiting: Vec::new(),
+            in_file: 0,
+            rewrite_at: REWRITE_BYTES,
+        })
+    }
+
+    pub(super) fn note(&mut self, message: &Message) {
+        line(message, &mut self.waiting);
+    }
+
+    /// Writes what was noted. On a full disk it stays in memory and is tried again with the next.
+    pub(super) fn flush(&mut self) {
+        while !self.waiting.is_empty() {
+            match self.file.write(&self.waiting) {
+                Ok(count) => {
+                    self.waiting.drain(..count);
+                    self.in_file += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    eprintln!("cannot write {}: {error}", self.path.display());
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        self.in_file > self.rewrite_at
+    }
+
+    /// Puts a file with these lines in the old one's place.
+    pub(super) fn rewrite(&mut self, messages: impl Iterator<Item = Message>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        messages.for_each(|message| line(&message, &mut lines));
+        // Whatever comes of it, the next try is after as much again.
+        self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
+        let beside = self.path.with_extension("new");
+        let mut file = create(&beside)?;
+        file.write_all(&lines)?;
+        std::fs::rename(&beside, &self.path)?;
+        self.file = file;
+        self.in_file = lines.len();
+        self.rewrite_at = lines.len() + REWRITE_BYTES;
+        Ok(())
+    }
+}
+
+fn create(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn line(message: &Message, to: &mut Vec<u8>) {
+    let start = to.len();
+    match serde_json::to_writer(&mut *to, message) {
+        Ok(()) => to.push(b'\n'),
+        Err(error) => {
+            to.truncate(start);
+            eprintln!("cannot note {message:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The supervisor process: one thread and one epoll, no runtime, no allocation to speak of while nothing happens.
+//!
+//! It is the sub-reaper of everything it starts. Whatever a child leaves behind becomes its own child in the instant the parent
+//! dies, so a look at the list of its own children proves that nothing of an attempt is alive, without a search through `/proc`.
+//!
+//! It needs neither a host nor its own executable once it runs. It goes away by itself when no host is connected, nothing lives and
+//! nothing is unacknowledged.
+//!
+//! | module | what |
+//! |---|---|
+//! | `connection`, `commands` | hosts: who is connected, what it asks for |
+//! | `start`, `command`, `environment` | starting a child |
+//! | `output` | pipes to log |
+//! | `exits`, `strays` | children that ended, and what they left behind |
+//! | `stop` | signals, deadlines |
+//! | `sample` | peak memory |
+//! | `journal` | what survives this process |
+
+mod attempt;
+mod command;
+mod commands;
+mod connection;
+mod environment;
+mod exits;
+pub(super) mod journal;
+mod output;
+mod sample;
+mod start;
+mod stop;
+mod strays;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::fs::FlockOperation;
+
+use self::attempt::{At, Attempt, AttemptNo};
+use self::connection::{Connection, ConnectionNo};
+use self::environment::Environments;
+use self::journal::Journal;
+use self::sample::Sampler;
+use self::strays::Strays;
+use super::launch;
+use super::log::{Channel, HEADER_BYTES};
+use super::protocol::{Identity, Message};
+use super::sys::files::{self, FileLimits, SocketPath};
+use super::sys::procfs;
+use super::sys::signals::Arrivals;
+use super::words::{AttemptKey, StopWhy};
+use crate::clock;
+
+pub(super) const LOCK_FILE: &str = "lock";
+pub(super) const SOCKET_FILE: &str = "sock";
+pub(super) const IDENTITY_FILE: &str = "identity.json";
+pub(super) const LOG_FILE: &str = "log";
+
+/// How long it stays when nobody is connected and nothing is left to do: long enough for a host that restarts.
+const LINGER: Duration = Duration::from_secs(10);
+/// One read of a pipe. It stays in the second-level cache on its way to the file.
+const READ_BYTES: usize = 256 << 10;
+const EVENTS_AT_ONCE: usize = 256;
+
+/// What an event is about, packed into the 64 bits that epoll keeps for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Signals,
+    Listener,
+    Connection(ConnectionNo),
+    Pipe(AttemptNo, u16, Channel),
+}
+
+impl Token {
+    fn pack(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Self::Signals => 0,
+            Self::Listener => 1,
+            Self::Connection(no) => 2 | u64::from(no.0) << 32,
+            Self::Pipe(no, child, channel) => {
+                3 | u64::from(channel == Channel::Stderr) << 8
+                    | u64::from(child) << 16
+                    | u64::from(no.0) << 32
+            }
+        })
+    }
+
+    fn unpack(data: epoll::EventData) -> Self {
+        let [kind, channel, child0, child1, n0, n1, n2, n3] = data.u64().to_le_bytes();
+        let no = u32::from_le_bytes([n0, n1, n2, n3]);
+        match kind {
+            0 => Self::Signals,
+            1 => Self::Listener,
+            2 => Self::Connection(ConnectionNo(no)),
+            _ => {
+                let channel = if channel == 0 {
+                    Channel::Stdout
+                } else {
+                    Channel::Stderr
+                };
+                Self::Pipe(AttemptNo(no), u16::from_le_bytes([child0, child1]), channel)
+            }
+        }
+    }
+}
+
+/// Runs the supervisor in `dir`. Called before anything else of the program has begun.
+pub(crate) fn run(dir: &Path) -> ExitCode {
+    files::close_inherited();
+    match Supervisor::open(dir).and_then(|mut supervisor| supervisor.serve()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the supervisor in {} ends: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Supervisor {
+    dir: PathBuf,
+    identity: Identity,
+    epoll: OwnedFd,
+    arrivals: Arrivals,
+    listener: UnixListener,
+    limits: FileLimits,
+    null: File,
+    /// Held as long as the process lives: whoever gets it knows that the supervisor is dead.
+    _lock: File,
+
+    attempts: HashMap<AttemptNo, Attempt>,
+    by_key: HashMap<AttemptKey, AttemptNo>,
+    /// Leaders that are not reaped.
+    leaders: HashMap<u32, (AttemptNo, u16)>,
+    /// No leader runs any more, but it is not over.
+    draining: BTreeSet<AttemptNo>,
+    timers: BTreeSet<(At, AttemptNo)>,
+    next_attempt: u32,
+    strays: Strays,
+
+    environments: Environments,
+    journal: Journal,
+    sampler: Sampler,
+    buffer: Vec<u8>,
+
+    /// The host that is obeyed.
+    host: Option<Connection>,
+    /// Those that have not said hello yet.
+    greeting: Vec<Connection>,
+    next_connection: u32,
+    epoch: u64,
+    received: u64,
+    confirmed: u64,
+
+    idle_since: Option<At>,
+    quitting: bool,
+    terminated: bool,
+}
+
+impl Supervisor {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join(LOCK_FILE))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
+        let arrivals = Arrivals::open()?;
+        let identity = own_identity()?;
+        let mut journal = Journal::create(dir.join(journal::FILE))?;
+        journal.note(&Message::Supervisor(identity.clone()));
+        journal.flush();
+
+        let socket = SocketPath::new(dir, SOCKET_FILE)?;
+        remove_stale(&dir.join(SOCKET_FILE))?;
+        let listener = UnixListener::bind(socket.as_path())?;
+        listener.set_nonblocking(true)?;
+        write_identity(dir, &identity)?;
+
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &arrivals,
+            Token::Signals.pack(),
+            epoll::EventFlags::IN,
+        )?;
+        epoll::add(
+            &epoll,
+            &listener,
+            Token::Listener.pack(),
+            epoll::EventFlags::IN,
+        )?;
+        let supervisor = Self {
+            dir: dir.to_owned(),
+            identity,
+            epoll,
+            arrivals,
+            listener,
+            limits: FileLimits::raise()?,
+            null: File::open("/dev/null")?,
+            _lock: lock,
+            attempts: HashMap::new(),
+            by_key: HashMap::new(),
+            leaders: HashMap::new(),
+            draining: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            next_attempt: 0,
+            strays: Strays::open()?,
+            environments: Environments::default(),
+            journal,
+            sampler: Sampler::default(),
+            buffer: vec![0; HEADER_BYTES + READ_BYTES],
+            host: None,
+            greeting: Vec::new(),
+            next_connection: 0,
+            epoch: 0,
+            received: 0,
+            confirmed: 0,
+            idle_since: None,
+            quitting: false,
+            terminated: false,
+        };
+        launch::announce_ready("ready")?;
+        Ok(supervisor)
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        while !self.is_done() {
+            let timeout = self.timeout();
+            events.clear();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                self.dispatch(Token::unpack(event.data), event.flags)?;
+            }
+            self.run_timers()?;
+            // In this order: what the host is told is in the journal already.
+            self.journal.flush();
+            self.compact_journal();
+            self.flush_host();
+        }
+        self.leave();
+        Ok(())
+    }
+
+    fn dispatch(&mut self, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
+        match token {
+            Token::Signals => {
+                let arrived = self.arrivals.take()?;
+                if arrived.terminate {
+                    self.terminated = true;
+                    self.stop_all(StopWhy::Shutdown)?;
+                }
+                if arrived.child {
+                    self.children_ended()?;
+                }
+            }
+            Token::Listener => self.accept(),
+            Token::Connection(no) => self.hear(no, flags)?,
+            Token::Pipe(attempt, child, channel) => self.pump(attempt, child, channel)?,
+        }
+        Ok(())
+    }
+
+    fn run_timers(&mut self) -> io::Result<()> {
+        let now = clock::monotonic();
+        // Each attempt once, so that one which cannot get on does not keep the others waiting.
+        let due: Vec<AttemptNo> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, no)| *no)
+            .collect();
+        for no in due {
+            self.tell_late_starts(no, now);
+            self.retry_log(no, now)?;
+            self.check_deadlines(no, now)?;
+            self.go_on_stopping(no, now)?;
+            self.go_on_draining(no, now)?;
+            self.rearm(no);
+        }
+        self.sample(now)
+    }
+
+    /// Keeps the list of timers true after an attempt has changed.
+    fn rearm(&mut self, no: AttemptNo) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        let due = attempt.due();
+        if attempt.wake == due {
+            return;
+        }
+        if let Some(old) = attempt.wake {
+            self.timers.remove(&(old, no));
+        }
+        self.timers.extend(due.map(|at| (at, no)));
+        attempt.wake = due;
+    }
+
+    fn timeout(&self) -> Option<rustix::time::Timespec> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let linger = self.idle_since.map(|since| since + LINGER);
+        let next = [timer, linger, self.sampler.due()]
+            .into_iter()
+            .flatten()
+            .min()?;
+        let wait = next.saturating_sub(clock::monotonic());
+        Some(rustix::time::Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        })
+    }
+
+    fn is_done(&mut self) -> bool {
+        if self.terminated && self.attempts.values().all(Attempt::is_quiet) {
+            return true;
+        }
+        if !self.attempts.is_empty() || (self.host.is_some() && !self.quitting) {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert_with(clock::monotonic);
+        self.quitting || clock::monotonic() >= since + LINGER
+    }
+
+    /// Takes away what would lead a host here. The lock goes with the process.
+    fn leave(&mut self) {
+        self.flush_host();
+        for name in [SOCKET_FILE, IDENTITY_FILE] {
+            if let Err(error) = std::fs::remove_file(self.dir.join(name)) {
+                eprintln!("cannot remove {name} from {}: {error}", self.dir.display());
+            }
+        }
+    }
+
+    fn compact_journal(&mut self) {
+        if !self.journal.is_long() {
+            return;
+        }
+        let identity = Message::Supervisor(self.identity.clone());
+        let lines = self
+            .attempts
+            .values()
+            .map(|attempt| Message::Attempt(attempt.view()));
+        if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
+            eprintln!(
+                "cannot rewrite the journal in {}: {error}",
+                self.dir.display()
+            );
+        }
+    }
+
+    fn watch(
+        &self,
+        descriptor: impl AsFd,
+        token: Token,
+        flags: epoll::EventFlags,
+    ) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, descriptor, token.pack(), flags)?)
+    }
+}
+
+fn own_identity() -> io::Result<Identity> {
+    let pid = std::process::id();
+    let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+    Ok(Identity {
+        pid,
+        start_time: stat.start_time,
+        boot_id: procfs::boot_id()?,
+        build: own_build()?,
+    })
+}
+
+/// The version and the file this process was started from, for telling an older executable from the current one.
+pub(super) fn own_build() -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata("/proc/self/exe")?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!(
+        "{version} {}-{}-{}.{}",
+        file.dev(),
+        file.ino(),
+        file.mtime(),
+        file.mtime_nsec()
+    ))
+}
+
+fn remove_stale(socket: &Path) -> io::Result<()> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
+    use std::io::Write;
+    let beside = dir.join("identity.new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    serde_json::to_writer(&mut file, identity)?;
+    file.flush()?;
+    std::fs::rename(beside, dir.join(IDENTITY_FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_their_packing() {
+        for token in [
+            Token::Signals,
+            Token::Listener,
+            Token::Connection(ConnectionNo(u32::MAX)),
+            Token::Pipe(AttemptNo(7), u16::MAX, Channel::Stderr),
+            Token::Pipe(AttemptNo(u32::MAX), 0, Channel::Stdout),
+        ] {
+            assert_eq!(Token::unpack(token.pack()), token);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From the pipes into the log.
+//!
+//! Each ready pipe gets a bounded turn, so one flood does not starve the others, nor the exits and commands. When the log cannot be
+//! written the attempt is held: its pipes are not read, so its processes block as soon as these are full, and nothing is lost.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventFlags};
+
+use super::attempt::{At, Attempt, AttemptNo, Hold};
+use super::{READ_BYTES, Supervisor, Token};
+use crate::clock;
+use crate::supervise::log::{Channel, HEADER_BYTES};
+use crate::supervise::protocol::Message;
+
+/// Reads in a row from one pipe before others have their turn.
+const READS_PER_TURN: u32 = 4;
+/// What a pipe holds unless it is told otherwise. One that was found full gets a larger buffer, so that its writer waits less.
+const USUAL_PIPE_BYTES: usize = 64 << 10;
+const LARGE_PIPE_BYTES: usize = 1 << 20;
+/// How often a log that could not be written is tried again.
+const RETRY_LOG_EVERY: Duration = Duration::from_millis(250);
+
+const BOTH: [Channel; 2] = [Channel::Stdout, Channel::Stderr];
+
+/// How a turn at a pipe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// There may be more.
+    More,
+    /// Nothing is in it at the moment.
+    Empty,
+    /// All writers have closed it, and so have we.
+    Closed,
+    /// The log could not be written.
+    Held,
+}
+
+impl Supervisor {
+    pub(super) fn pump(&mut self, no: AttemptNo, child: u16, channel: Channel) -> io::Result<()> {
+        match self.take_turn(no, child, channel) {
+            Turn::Closed if self.draining.contains(&no) => self.settle_and_tell(no),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes all that is in the pipes of a child whose leader has ended. What others write into them later comes by its own events.
+    pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
+        for channel in BOTH {
+            while self.take_turn(no, child, channel) == Turn::More {}
+        }
+    }
+
+    fn take_turn(&mut self, no: AttemptNo, index: u16, channel: Channel) -> Turn {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return Turn::Closed;
+        };
+        if attempt.held.is_some() {
+            return Turn::Held;
+        }
+        let Attempt {
+            children,
+            log,
+            last_output,
+            ..
+        } = attempt;
+        let Some(slot) = children.get_mut(&index).map(|child| child.pipe(channel)) else {
+            return Turn::Closed;
+        };
+        for _ in 0..READS_PER_TURN {
+            let Some(pipe) = slot else {
+                return Turn::Closed;
+            };
+            let length = match rustix::io::read(&pipe.descriptor, &mut self.buffer[HEADER_BYTES..])
+            {
+                Ok(0) => {
+                    *slot = None;
+                    return Turn::Closed;
+                }
+                Ok(length) => length,
+                Err(rustix::io::Errno::AGAIN) => return Turn::Empty,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => {
+                    eprintln!("cannot read the output of {}: {error}", attempt.key);
+                    *slot = None;
+                    return Turn::Closed;
+                }
+            };
+            *last_output = clock::monotonic();
+            if length >= USUAL_PIPE_BYTES && !pipe.grown {
+                pipe.grown = true;
+                // Past the user's allowance for pipes this is refused, and the pipe stays as it is.
+                rustix::pipe::fcntl_setpipe_size(&pipe.descriptor, LARGE_PIPE_BYTES).ok();
+            }
+            let frame = &mut self.buffer[..HEADER_BYTES + length];
+            if let Err(held) = log.append(index, channel, clock::wall_us(), frame) {
+                self.hold(no, held.0);
+                return Turn::Held;
+            }
+            if length < READ_BYTES.min(USUAL_PIPE_BYTES) {
+                // Less than there is room for: most likely all there was. If not, epoll says so again.
+                return Turn::More;
+            }
+        }
+        Turn::More
+    }
+
+    fn hold(&mut self, no: AttemptNo, message: String) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        // Also those whose writers are gone: epoll would report them without end.
+        for pipe in attempt
+            .children
+            .values()
+            .flat_map(|child| child.pipes.iter().flatten())
+        {
+            if let Err(error) = epoll::delete(&self.epoll, &pipe.descriptor) {
+                eprintln!(
+                    "cannot stop listening to a pipe of {}: {error}",
+                    attempt.key
+                );
+            }
+        }
+        attempt.held = Some(Hold {
+            message: message.clone(),
+            retry_at: clock::monotonic() + RETRY_LOG_EVERY,
+        });
+        let attempt = attempt.key.clone();
+        self.tell(&Message::Held {
+            attempt,
+            message: Some(message),
+        });
+        self.rearm(no);
+    }
+
+    pub(super) fn retry_log(&mut self, no: AttemptNo, now: At) -> io::Result<()> {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return Ok(());
+        };
+        let Some(hold) = attempt.held.as_mut().filter(|hold| hold.retry_at <= now) else {
+            return Ok(());
+        };
+        if attempt.log.retry().is_err() {
+            hold.retry_at = now + RETRY_LOG_EVERY;
+            return Ok(());
+        }
+        attempt.held = None;
+        attempt.last_output = now;
+        let key = attempt.key.clone();
+        for (index, child) in &attempt.children {
+            for (pipe, channel) in child.pipes.iter().zip(BOTH) {
+                if let Some(pipe) = pipe {
+                    let token = Token::Pipe(no, *index, channel);
+                    epoll::add(&self.epoll, &pipe.descriptor, token.pack(), EventFlags::IN)?;
+                }
+            }
+        }
+        self.tell(&Message::Held {
+            attempt: key,
+            message: None,
+        });
+        if self.draining.contains(&no) {
+            self.settle_and_tell(no)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The peak of an attempt's memory, over all its processes.
+//!
+//! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half second while anything runs that
+//! is older than that, and less often where a look takes long, so that it never costs more than a fiftieth of a core.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use super::Supervisor;
+use super::attempt::{At, AttemptNo, State};
+use crate::clock;
+use crate::supervise::sys::procfs::{self, Stat};
+
+const EVERY: Duration = Duration::from_millis(500);
+const LONGEST_SHARE: u32 = 50;
+
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    next: Option<At>,
+}
+
+impl Sampler {
+    /// Something runs.
+    pub(super) fn begin(&mut self, now: At) {
+        self.next.get_or_insert(now + EVERY);
+    }
+
+    pub(super) fn due(&self) -> Option<At> {
+        self.next
+    }
+}
+
+impl Supervisor {
+    pub(super) fn sample(&mut self, now: At) -> io::Result<()> {
+        if self.sampler.next.is_none_or(|next| next > now) {
+            return Ok(());
+        }
+        let running = || {
+            self.attempts
+                .values()
+                .flat_map(|attempt| attempt.children.values())
+                .filter(|child| matches!(child.state, State::Running { .. }))
+        };
+        if running().next().is_none() {
+            self.sampler.next = None;
+            return Ok(());
+        }
+        let mut cost = Duration::ZERO;
+        if running().any(|child| child.started_at + EVERY <= now) {
+            self.add_up(&procfs::all()?);
+            cost = clock::monotonic().saturating_sub(now);
+        }
+        self.sampler.next = Some(now + EVERY.max(cost * LONGEST_SHARE));
+        Ok(())
+    }
+
+    fn add_up(&mut self, processes: &[Stat]) {
+        let page_bytes = rustix::param::page_size() as u64;
+        let parents: HashMap<u32, u32> = processes
+            .iter()
+            .map(|process| (process.pid, process.parent))
+            .collect();
+        let mut sums: HashMap<AttemptNo, u64> = HashMap::new();
+        for process in processes {
+            if let Some(no) = self.owner_of(process.pid, &parents) {
+                *sums.entry(no).or_default() += process.rss_pages * page_bytes;
+            }
+        }
+        for (no, bytes) in sums {
+            if let Some(attempt) = self.attempts.get_mut(&no) {
+                attempt.peak_rss_bytes = attempt.peak_rss_bytes.max(bytes);
+            }
+        }
+    }
+
+    fn owner_of(&self, pid: u32, parents: &HashMap<u32, u32>) -> Option<AttemptNo> {
+        let mut at = pid;
+        // Bounded, since the list was not read in one instant and may hold a circle.
+        for _ in 0..parents.len() {
+            if let Some((no, _)) = self.leaders.get(&at) {
+                return Some(*no);
+            }
+            if let Some(no) = self.strays.owner(at) {
+                return Some(no);
+            }
+            at = parents.get(&at).copied().filter(|parent| *parent > 1)?;
+        }
+        None
+    }
+}

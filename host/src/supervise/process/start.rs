@@ -1,0 +1,268 @@
+//! Starting a child, at most once for each id.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use rustix::pipe::PipeFlags;
+
+use super::attempt::{At, Attempt, AttemptNo, Child, Phase, Pipe, State};
+use super::command::{self, Refusal};
+use super::{Supervisor, Token, environment};
+use crate::clock;
+use crate::supervise::log::{Channel, LogWriter};
+use crate::supervise::protocol::Message;
+use crate::supervise::sys::procfs;
+use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
+use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
+
+/// A child that ends sooner is reported once, by its end.
+const TELL_START_AFTER: Duration = Duration::from_millis(2);
+
+/// A child that has just been started.
+struct Spawned {
+    pid: u32,
+    start_time: u64,
+    pipes: [OwnedFd; 2],
+}
+
+impl Supervisor {
+    pub(super) fn start(&mut self, start: &StartChild) -> io::Result<()> {
+        let now = clock::monotonic();
+        let no = self.attempt_for(start, now);
+        let index = start.child.index();
+        let Some(attempt) = self.attempts.get(&no) else {
+            return Ok(());
+        };
+        if attempt.children.contains_key(&index) {
+            self.tell_again(no, index);
+            return Ok(());
+        }
+        let over = attempt.finished || attempt.stop_reason().is_some() || self.terminated;
+        let spawned = if over {
+            Err(Refusal::new(
+                NotStartedClass::Stopped,
+                "the attempt was being ended already",
+            ))
+        } else {
+            self.spawn(start)
+        };
+        match spawned {
+            Ok(spawned) => self.took_off(no, start, spawned, now),
+            Err(refusal) => {
+                self.refused(no, start, refusal, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn attempt_for(&mut self, start: &StartChild, now: At) -> AttemptNo {
+        let key = start.child.attempt();
+        if let Some(no) = self.by_key.get(key) {
+            return *no;
+        }
+        let no = AttemptNo(self.next_attempt);
+        self.next_attempt = self.next_attempt.wrapping_add(1);
+        let log = LogWriter::new(start.log.clone(), start.cap_bytes);
+        self.attempts
+            .insert(no, Attempt::new(key.clone(), log, now));
+        self.by_key.insert(key.clone(), no);
+        no
+    }
+
+    /// The start was repeated: the answer is what came of it.
+    fn tell_again(&mut self, no: AttemptNo, index: u16) {
+        let Some(attempt) = self.attempts.get(&no) else {
+            return;
+        };
+        let Some(child) = attempt.children.get(&index) else {
+            return;
+        };
+        let id = child.id.clone();
+        let message = match &child.state {
+            State::NotStarted { class, message } => Message::NotStarted {
+                child: id,
+                class: *class,
+                message: message.clone(),
+            },
+            State::Running { pid, start_time } => Message::Started {
+                child: id,
+                pid: *pid,
+                start_time: *start_time,
+            },
+            State::Exited { exit, .. } => Message::Exited {
+                child: id,
+                exit: exit.clone(),
+                ended: attempt.is_quiet(),
+            },
+        };
+        self.tell(&message);
+    }
+
+    fn spawn(&mut self, start: &StartChild) -> Result<Spawned, Refusal> {
+        let env = self.environments.build(start)?;
+        let mut argv = CStrings::default();
+        for argument in &start.argv {
+            if !argv.push(argument.as_bytes()) {
+                let message = format!("an argument holds a NUL byte: {argument:?}");
+                return Err(Refusal::new(NotStartedClass::Invalid, message));
+            }
+        }
+        let name = start.argv.first().map_or("", String::as_str);
+        let path = command::find(name, environment::value(&env, "PATH"), &start.cwd)?;
+        let cwd = CString::new(start.cwd.as_os_str().as_bytes()).map_err(|_| {
+            Refusal::new(
+                NotStartedClass::Invalid,
+                "the working directory holds a NUL byte",
+            )
+        })?;
+        let input = match &start.stdin {
+            Stdin::Empty => None,
+            Stdin::File(file) => Some(File::open(file).map_err(|error| {
+                let message = format!("the input cannot be read from {}: {error}", file.display());
+                Refusal::new(NotStartedClass::Input, message)
+            })?),
+        };
+        let stdin = input.as_ref().unwrap_or(&self.null).as_fd();
+        let ([out_read, out_write], [err_read, err_write]) = (pipe()?, pipe()?);
+        let spawn = Spawn {
+            path: &path,
+            argv: &argv,
+            env: &env,
+            cwd: &cwd,
+            stdio: [stdin, out_write.as_fd(), err_write.as_fd()],
+            defaults: Defaults::Pipe,
+        };
+        let no_room = |error: io::Error| Refusal::new(NotStartedClass::Resource, error.to_string());
+        let pid = self
+            .limits
+            .for_child(|| spawn.run())
+            .map_err(no_room)?
+            .map_err(|error| {
+                command::explain(&error, &path, &start.cwd, argv.bytes() + env.bytes())
+            })?;
+        // A child of ours is there until it is reaped, even if it has ended.
+        let start_time = procfs::stat(pid).map_or(0, |stat| stat.start_time);
+        Ok(Spawned {
+            pid,
+            start_time,
+            pipes: [out_read, err_read],
+        })
+    }
+
+    fn took_off(
+        &mut self,
+        no: AttemptNo,
+        start: &StartChild,
+        spawned: Spawned,
+        now: At,
+    ) -> io::Result<()> {
+        let Spawned {
+            pid,
+            start_time,
+            pipes,
+        } = spawned;
+        let index = start.child.index();
+        for (pipe, channel) in pipes.iter().zip([Channel::Stdout, Channel::Stderr]) {
+            self.watch(pipe, Token::Pipe(no, index, channel), EventFlags::IN)?;
+        }
+        self.leaders.insert(pid, (no, index));
+        self.draining.remove(&no);
+        self.journal.note(&Message::Started {
+            child: start.child.clone(),
+            pid,
+            start_time,
+        });
+        self.sampler.begin(now);
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return Ok(());
+        };
+        let child = Child {
+            id: start.child.clone(),
+            state: State::Running { pid, start_time },
+            started_at: now,
+            tell_start_at: Some(now + TELL_START_AFTER),
+            pipes: pipes.map(|descriptor| {
+                Some(Pipe {
+                    descriptor,
+                    grown: false,
+                })
+            }),
+        };
+        attempt.children.insert(index, child);
+        attempt.phase = Phase::Open;
+        attempt.ladder.clone_from(&start.ladder);
+        attempt.deadline = start.timeout.map(|timeout| now + timeout);
+        attempt.idle_timeout = start.idle_timeout;
+        attempt.last_output = now;
+        self.rearm(no);
+        Ok(())
+    }
+
+    fn refused(&mut self, no: AttemptNo, start: &StartChild, refusal: Refusal, now: At) {
+        let Refusal { class, message } = refusal;
+        if let Some(attempt) = self.attempts.get_mut(&no) {
+            let state = State::NotStarted {
+                class,
+                message: message.clone(),
+            };
+            let id = start.child.clone();
+            let child = Child {
+                id,
+                state,
+                started_at: now,
+                tell_start_at: None,
+                pipes: [None, None],
+            };
+            attempt.children.insert(start.child.index(), child);
+        }
+        self.report(&Message::NotStarted {
+            child: start.child.clone(),
+            class,
+            message,
+        });
+    }
+
+    pub(super) fn tell_late_starts(&mut self, no: AttemptNo, now: At) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        let mut started = Vec::new();
+        for child in attempt
+            .children
+            .values_mut()
+            .filter(|child| child.tell_start_at.is_some_and(|at| at <= now))
+        {
+            child.tell_start_at = None;
+            if let State::Running { pid, start_time } = child.state {
+                started.push(Message::Started {
+                    child: child.id.clone(),
+                    pid,
+                    start_time,
+                });
+            }
+        }
+        for message in started {
+            self.tell(&message);
+        }
+    }
+}
+
+/// A pipe whose reading end does not block; the child's end does, as programs expect.
+fn pipe() -> Result<[OwnedFd; 2], Refusal> {
+    let open = || {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&read, true)?;
+        Ok([read, write])
+    };
+    open().map_err(|error: rustix::io::Errno| {
+        Refusal::new(
+            NotStartedClass::Resource,
+            format!("no pipe for the child's output: {error}"),
+        )
+    })
+}

@@ -1,0 +1,152 @@
+//! What children left behind: processes that became our own children when their parents died.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::Supervisor;
+use super::attempt::AttemptNo;
+use crate::supervise::sys::procfs::{self, OwnChildren, Stat};
+use crate::supervise::words::AttemptKey;
+
+#[derive(Debug)]
+pub(super) struct Strays {
+    children: OwnChildren,
+    known: HashMap<u32, Stray>,
+}
+
+#[derive(Debug)]
+struct Stray {
+    stat: Stat,
+    owner: Owner,
+}
+
+/// Whose a stray is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    Attempt(AttemptNo),
+    /// It gave up marker, session and group. It belongs to one of those that were there when it appeared; the last of them to end
+    /// takes it along.
+    OneOf(Vec<AttemptNo>),
+    /// Detached on purpose, some other supervisor's, or given up.
+    Nobody,
+}
+
+impl Strays {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self {
+            children: OwnChildren::open()?,
+            known: HashMap::new(),
+        })
+    }
+
+    pub(super) fn own_children(&mut self) -> io::Result<Vec<u32>> {
+        self.children.read()
+    }
+
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.known.remove(&pid);
+    }
+
+    pub(super) fn owner(&self, pid: u32) -> Option<AttemptNo> {
+        match self.known.get(&pid)?.owner {
+            Owner::Attempt(no) => Some(no),
+            _ => None,
+        }
+    }
+
+    pub(super) fn any_in_group_or_session(&self, leader: u32) -> bool {
+        self.known
+            .values()
+            .any(|stray| stray.stat.group == leader || stray.stat.session == leader)
+    }
+
+    /// Stops caring about them; returns how many they were.
+    pub(super) fn abandon(&mut self, strays: &[Stat]) -> u32 {
+        for stat in strays {
+            if let Some(stray) = self.known.get_mut(&stat.pid) {
+                stray.owner = Owner::Nobody;
+            }
+        }
+        u32::try_from(strays.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Supervisor {
+    /// Brings the list of strays up to date. Where there are none, this is one read.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        let children = self.strays.own_children()?;
+        for pid in children {
+            if self.leaders.contains_key(&pid) {
+                continue;
+            }
+            // One that could not be placed is looked at again: it may have been caught in the middle of an exec.
+            if self
+                .strays
+                .known
+                .get(&pid)
+                .is_some_and(|stray| !matches!(stray.owner, Owner::OneOf(_)))
+            {
+                continue;
+            }
+            match procfs::stat(pid).filter(|stat| !stat.zombie) {
+                Some(stat) => self.place(stat),
+                None => self.strays.forget(pid),
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, stat: Stat) {
+        let marks = procfs::marks(stat.pid);
+        let live = |no: &AttemptNo| {
+            self.attempts
+                .get(no)
+                .is_some_and(|attempt| !attempt.is_quiet())
+        };
+        let marked = marks
+            .attempt
+            .map(|key| self.by_key.get(&AttemptKey::new(key)).copied());
+        let leader = self
+            .leaders
+            .get(&stat.session)
+            .or_else(|| self.leaders.get(&stat.group));
+        let before = self
+            .strays
+            .known
+            .get(&stat.pid)
+            .map(|stray| stray.owner.clone());
+        let owner = match (marked, leader) {
+            _ if marks.detached => Owner::Nobody,
+            (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
+            (_, Some((no, _))) => Owner::Attempt(*no),
+            (Some(None), None) => Owner::Nobody,
+            _ => before.unwrap_or_else(|| {
+                Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
+            }),
+        };
+        self.strays.known.insert(stat.pid, Stray { stat, owner });
+    }
+
+    /// Those that are this attempt's to end.
+    pub(super) fn strays_of(&self, no: AttemptNo) -> Vec<Stat> {
+        let over = |other: &AttemptNo| {
+            self.attempts
+                .get(other)
+                .is_none_or(super::attempt::Attempt::is_quiet)
+        };
+        let belongs = |stray: &&Stray| match &stray.owner {
+            Owner::Attempt(owner) => *owner == no,
+            Owner::OneOf(candidates) => {
+                candidates.contains(&no)
+                    && candidates.iter().all(|other| *other == no || over(other))
+            }
+            Owner::Nobody => false,
+        };
+        self.strays
+            .known
+            .values()
+            .filter(belongs)
+            .map(|stray| stray.stat)
+            .collect()
+    }
+}

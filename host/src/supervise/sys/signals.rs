@@ -1,0 +1,141 @@
+//! Sending signals to exactly the process that is meant, and receiving our own through a descriptor.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::procfs;
+use crate::supervise::words::Signal;
+
+fn number(signal: Signal) -> rustix::process::Signal {
+    use rustix::process::Signal as System;
+    match signal {
+        Signal::Hup => System::HUP,
+        Signal::Int => System::INT,
+        Signal::Quit => System::QUIT,
+        Signal::Term => System::TERM,
+        Signal::Kill => System::KILL,
+        Signal::Usr1 => System::USR1,
+        Signal::Usr2 => System::USR2,
+    }
+}
+
+/// Signals a process group. The caller has not reaped its leader yet, or else the number may mean another group by now.
+/// An empty group is no error.
+pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
+    let Some(group) = Pid::from_raw(leader.cast_signed()) else {
+        return Ok(());
+    };
+    match rustix::process::kill_process_group(group, number(signal)) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Signals the process that has this pid and this start time; `false` where it is gone, whoever has the pid now.
+pub(in crate::supervise) fn signal_process(
+    raw: u32,
+    start_time: u64,
+    signal: Signal,
+) -> io::Result<bool> {
+    Ok(signal_pinned(raw, start_time, signal)?.is_some())
+}
+
+/// Kills it; the pidfd that is returned becomes readable when it has ended.
+pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
+    signal_pinned(raw, start_time, Signal::Kill)
+}
+
+/// The pidfd pins the process first and the start time is compared after, so the pid cannot change hands in between.
+fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option<OwnedFd>> {
+    let Some(target) = Pid::from_raw(raw.cast_signed()) else {
+        return Ok(None);
+    };
+    let pinned = match rustix::process::pidfd_open(target, PidfdFlags::empty()) {
+        Ok(pinned) => pinned,
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if procfs::stat(raw).is_none_or(|stat| stat.start_time != start_time || stat.zombie) {
+        return Ok(None);
+    }
+    match rustix::process::pidfd_send_signal(&pinned, number(signal)) {
+        Ok(()) => Ok(Some(pinned)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Signals that come through a descriptor instead of interrupting: CHLD and TERM. INT and HUP are blocked with them, because a
+/// background process has nobody who could mean them.
+#[derive(Debug)]
+pub(in crate::supervise) struct Arrivals(OwnedFd);
+
+/// What one look at [`Arrivals`] found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::supervise) struct Arrived {
+    pub(in crate::supervise) child: bool,
+    pub(in crate::supervise) terminate: bool,
+}
+
+impl Arrivals {
+    /// Blocks the signals for the calling thread, which is the only one, and opens the descriptor.
+    #[allow(
+        unsafe_code,
+        reason = "signalfd and the signal mask have no safe wrapper; the sets are initialised by sigemptyset"
+    )]
+    pub(in crate::supervise) fn open() -> io::Result<Self> {
+        // SAFETY: `set` is initialised before it is read, and the descriptor is fresh and owned by nobody else.
+        unsafe {
+            let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            let mut set = set.assume_init();
+            for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let descriptor =
+                libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if descriptor < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self(OwnedFd::from_raw_fd(descriptor)))
+        }
+    }
+
+    pub(in crate::supervise) fn take(&self) -> io::Result<Arrived> {
+        const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+        let mut arrived = Arrived::default();
+        let mut buffer = [0u8; RECORD * 4];
+        let length = match rustix::io::read(&self.0, &mut buffer) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::AGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        for record in buffer[..length].chunks_exact(RECORD) {
+            // The signal's number is the record's first field.
+            let Some(signal) = record
+                .first_chunk::<4>()
+                .map(|bytes| u32::from_ne_bytes(*bytes))
+            else {
+                continue;
+            };
+            match signal.cast_signed() {
+                libc::SIGCHLD => arrived.child = true,
+                libc::SIGTERM => arrived.terminate = true,
+                _ => {}
+            }
+        }
+        Ok(arrived)
+    }
+}
+
+impl std::os::fd::AsFd for Arrivals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

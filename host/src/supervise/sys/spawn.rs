@@ -1,0 +1,172 @@
+//! `posix_spawn`: a start that costs the same whatever the caller has in memory (a fork would copy its page tables).
+
+use std::ffi::{CStr, c_char, c_short};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// C strings in one allocation, and the pointers `exec` wants.
+#[derive(Debug, Clone, Default)]
+pub(in crate::supervise) struct CStrings {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl CStrings {
+    /// `false`, and nothing is added, where the text holds a NUL byte.
+    #[must_use]
+    pub(in crate::supervise) fn push(&mut self, text: &[u8]) -> bool {
+        if text.contains(&0) {
+            return false;
+        }
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(text);
+        self.bytes.push(0);
+        true
+    }
+
+    /// The size of all of them, with their ends.
+    pub(in crate::supervise) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(in crate::supervise) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.starts.iter().map(|start| {
+            let rest = &self.bytes[*start..];
+            &rest[..rest
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(rest.len())]
+        })
+    }
+
+    fn pointers(&self) -> Vec<*mut c_char> {
+        let base = self.bytes.as_ptr();
+        let strings = self
+            .starts
+            .iter()
+            .map(|start| base.wrapping_add(*start).cast::<c_char>().cast_mut());
+        strings.chain([ptr::null_mut()]).collect()
+    }
+}
+
+/// Signals that are set to their defaults in the child. (Handlers always are, by `exec`; what is ignored would stay so.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::supervise) enum Defaults {
+    /// Rust's runtime ignores PIPE; nothing else is ignored in a supervisor.
+    Pipe,
+    /// For a start from a process whose dispositions are somebody else's (`nohup`).
+    All,
+}
+
+/// What is started, in the form the system takes.
+#[derive(Debug)]
+pub(in crate::supervise) struct Spawn<'a> {
+    pub(in crate::supervise) path: &'a CStr,
+    pub(in crate::supervise) argv: &'a CStrings,
+    pub(in crate::supervise) env: &'a CStrings,
+    pub(in crate::supervise) cwd: &'a CStr,
+    /// None of these descriptors is 0, 1 or 2.
+    pub(in crate::supervise) stdio: [BorrowedFd<'a>; 3],
+    pub(in crate::supervise) defaults: Defaults,
+}
+
+impl Spawn<'_> {
+    /// Starts it as the leader of a session and a group of its own, with an empty signal mask. Descriptors other than stdio are
+    /// expected to be close-on-exec. The error is that of whichever step failed in the child; it does not say which.
+    #[allow(
+        unsafe_code,
+        reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
+    )]
+    pub(in crate::supervise) fn run(&self) -> io::Result<u32> {
+        let argv = self.argv.pointers();
+        let env = self.env.pointers();
+        let mut pid = 0;
+        // SAFETY: every pointer is to a NUL-terminated string or a NULL-terminated array that lives to the end of this function;
+        // the attribute objects are initialised before use, not moved, and destroyed once.
+        unsafe {
+            let mut actions = MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
+            check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            let mut attributes = MaybeUninit::<libc::posix_spawnattr_t>::uninit();
+            if let Err(error) = check(libc::posix_spawnattr_init(attributes.as_mut_ptr())) {
+                libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
+                return Err(error);
+            }
+            let result = self
+                .prepare(actions.as_mut_ptr(), attributes.as_mut_ptr())
+                .and_then(|()| {
+                    check(libc::posix_spawn(
+                        &raw mut pid,
+                        self.path.as_ptr(),
+                        actions.as_ptr(),
+                        attributes.as_ptr(),
+                        argv.as_ptr(),
+                        env.as_ptr(),
+                    ))
+                });
+            libc::posix_spawnattr_destroy(attributes.as_mut_ptr());
+            libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
+            result.map(|()| pid.cast_unsigned())
+        }
+    }
+
+    #[allow(unsafe_code, reason = "part of `run`")]
+    unsafe fn prepare(
+        &self,
+        actions: *mut libc::posix_spawn_file_actions_t,
+        attributes: *mut libc::posix_spawnattr_t,
+    ) -> io::Result<()> {
+        // SAFETY: `run` hands over initialised objects; the sets are initialised by the calls that fill them.
+        unsafe {
+            for (target, descriptor) in (0..).zip(&self.stdio) {
+                check(libc::posix_spawn_file_actions_adddup2(
+                    actions,
+                    descriptor.as_raw_fd(),
+                    target,
+                ))?;
+            }
+            check(libc::posix_spawn_file_actions_addchdir_np(
+                actions,
+                self.cwd.as_ptr(),
+            ))?;
+            let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            check(libc::posix_spawnattr_setsigmask(attributes, set.as_ptr()))?;
+            match self.defaults {
+                Defaults::Pipe => libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE),
+                Defaults::All => libc::sigfillset(set.as_mut_ptr()),
+            };
+            check(libc::posix_spawnattr_setsigdefault(
+                attributes,
+                set.as_ptr(),
+            ))?;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            // Both fit: they are 8 and 4.
+            let flags = c_short::try_from(flags).unwrap_or(0) | libc::POSIX_SPAWN_SETSID;
+            check(libc::posix_spawnattr_setflags(attributes, flags))
+        }
+    }
+}
+
+/// These functions return the error instead of setting `errno`.
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(result))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_come_back_in_order() {
+        let mut strings = CStrings::default();
+        assert!(strings.push(b"a=1") && strings.push(b"") && !strings.push(b"nul\0here"));
+        assert_eq!(strings.iter().collect::<Vec<_>>(), [&b"a=1"[..], b""]);
+        assert_eq!(strings.pointers().len(), 3);
+    }
+}

@@ -1,0 +1,260 @@
+//! Connections that break, hosts that come and go: no report lost, none doubled, nothing run twice.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::supervise::frame::{self, Incoming};
+use crate::supervise::protocol::{Hello, Message, PROTOCOL};
+use crate::supervise::sys::files::SocketPath;
+
+/// A bare connection, as another host would make it.
+struct Bare {
+    stream: UnixStream,
+    incoming: Incoming,
+}
+
+impl Bare {
+    fn connect(dir: &Path, epoch: u64) -> Self {
+        let path = SocketPath::new(dir, process::SOCKET_FILE).unwrap();
+        let mut stream = UnixStream::connect(path.as_path()).unwrap();
+        let mut hello = Vec::new();
+        frame::encode(
+            &Hello {
+                protocol: PROTOCOL,
+                epoch,
+            },
+            &mut hello,
+        )
+        .unwrap();
+        stream.write_all(&hello).unwrap();
+        Self {
+            stream,
+            incoming: Incoming::default(),
+        }
+    }
+
+    fn next(&mut self) -> Message {
+        loop {
+            if let Some(frame) = self.incoming.next_frame().unwrap() {
+                return frame::decode(frame).unwrap();
+            }
+            let mut buffer = [0; 4096];
+            let length = self.stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "closed");
+            self.incoming.extend(&buffer[..length]);
+        }
+    }
+}
+
+fn supervisor_dir(lab: &Lab) -> PathBuf {
+    lab.dir.path().join("supervisors/1")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
+    const TASKS: usize = 120;
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    let dir = supervisor_dir(&lab);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    // A newer connection of the same epoch cuts the host's off; the host then cuts this one off, and so on.
+    let cutter = std::thread::spawn(move || {
+        let mut cuts = 0;
+        while stopped.try_recv().is_err() {
+            let mut bare = Bare::connect(&dir, 1);
+            cuts += 1;
+            // Until the host has come back and cut this one off in turn.
+            let mut rest = [0; 4096];
+            while bare.stream.read(&mut rest).is_ok_and(|length| length > 0) {}
+        }
+        cuts
+    });
+    let mut outcomes: BTreeMap<ChildId, Vec<Report>> = BTreeMap::new();
+    let mut over = 0;
+    for number in 0..TASKS {
+        let name = format!("t.{number}");
+        let mut start = lab.script(
+            &name,
+            &format!("echo run >> ran-{number}; sleep 0.01; exit {}", number % 7),
+        );
+        start.log = lab.log(&name);
+        lab.host.supervisors.start(start).unwrap();
+        while over + 4 <= number {
+            over += usize::from(take(&mut lab, &mut outcomes).await);
+        }
+    }
+    while over < TASKS {
+        over += usize::from(take(&mut lab, &mut outcomes).await);
+    }
+    stop.send(()).unwrap();
+    // The answer to this comes after everything else that could still come.
+    lab.host.supervisors.finish(key("first.1")).unwrap();
+    loop {
+        match lab.host.next().await {
+            Report::Ended { attempt, .. } if attempt == key("first.1") => break,
+            Report::Ended { .. } => {}
+            other => panic!("doubled: {other:?}"),
+        }
+    }
+    for number in 0..TASKS {
+        let child = ChildId::new(key(&format!("t.{number}")), 0);
+        let exits: Vec<_> = outcomes[&child]
+            .iter()
+            .filter(|report| matches!(report, Report::Exited { .. }))
+            .collect();
+        let [Report::Exited { exit, .. }] = exits[..] else {
+            panic!("{child}: {exits:?}")
+        };
+        assert_eq!(
+            exit.status,
+            Status::Code(i32::try_from(number % 7).unwrap())
+        );
+        assert!(
+            outcomes[&child].len() <= 2,
+            "{child}: {:?}",
+            outcomes[&child]
+        );
+        let ran = std::fs::read_to_string(lab.dir.path().join(format!("ran-{number}"))).unwrap();
+        assert_eq!(ran, "run\n", "{child} ran more than once");
+    }
+    drop(lab);
+    assert!(cutter.join().unwrap() > 1);
+}
+
+/// Notes a report; `true` if a child ended with it.
+async fn take(lab: &mut Lab, outcomes: &mut BTreeMap<ChildId, Vec<Report>>) -> bool {
+    let report = lab.host.next().await;
+    let (child, over) = match &report {
+        Report::Started { child, .. } => (child.clone(), false),
+        Report::Exited { child, .. } => (child.clone(), true),
+        Report::Ended { .. } => return false,
+        other => panic!("{other:?}"),
+    };
+    outcomes.entry(child).or_default().push(report);
+    over
+}
+
+#[tokio::test]
+async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.script("done.1", "exit 9")).await;
+    lab.run(lab.command("forgotten.1", &["true"])).await;
+    lab.host.supervisors.ack(key("forgotten.1")).unwrap();
+    lab.host
+        .supervisors
+        .start(lab.command("runs.1", &["sleep", "1000"]))
+        .unwrap();
+    let (pid, start_time) = lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
+    let supervisor = lab.supervisor_pid();
+    assert_eq!(pids(&lab.dir.path().join("supervisors")), [supervisor]);
+
+    let mut lab = lab.restart_host(5).await;
+    assert_eq!(
+        lab.supervisor_pid(),
+        supervisor,
+        "it is taken over, not replaced"
+    );
+    lab.host
+        .found
+        .sort_by(|one, other| one.attempt.cmp(&other.attempt));
+    let [done, runs] = &lab.host.found[..] else {
+        panic!("{:?}", lab.host.found)
+    };
+    assert!(done.ended && !runs.ended);
+    assert!(
+        matches!(&done.children[0].state, FoundState::Exited(exit) if exit.status == Status::Code(9))
+    );
+    assert_eq!(
+        runs.children[0].state,
+        FoundState::Running { pid, start_time }
+    );
+
+    let mut old = Bare::connect(&supervisor_dir(&lab), 4);
+    assert_eq!(old.next(), Message::Fenced { epoch: 5 });
+
+    // Starts of both are known: neither runs again.
+    lab.host
+        .supervisors
+        .start(lab.command("runs.1", &["sleep", "1000"]))
+        .unwrap();
+    lab.host
+        .supervisors
+        .stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .unwrap();
+    let (exit, _) = lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
+    assert_eq!(exit.pid, pid);
+}
+
+#[tokio::test]
+async fn a_supervisor_without_work_ends_when_told_so() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("t.1", &["true"])).await;
+    let pid = lab.supervisor_pid();
+    lab.host.supervisors.quit().unwrap();
+    lab.host.supervisors.ack(key("t.1")).unwrap();
+    tokio::task::spawn_blocking(move || wait_gone(pid))
+        .await
+        .unwrap();
+    // The next child gets another one.
+    let (exit, _) = lab.run(lab.command("t.2", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+}
+
+#[tokio::test]
+async fn a_long_path_and_a_garbled_hello_do_no_harm() {
+    let mut lab = Lab::new().await;
+    let deep = lab.dir.path().join("x".repeat(120));
+    let mut host = Host::open(&deep, 1).await;
+    let start = lab.command("deep.1", &["true"]);
+    host.supervisors.start(start.clone()).unwrap();
+    host.exit(&start.child).await;
+    let mut garbled = UnixStream::connect(
+        SocketPath::new(&deep.join("supervisors/1"), "sock")
+            .unwrap()
+            .as_path(),
+    )
+    .unwrap();
+    garbled.write_all(&[0xff; 64]).unwrap();
+    let mut nothing = [0; 8];
+    assert_eq!(garbled.read(&mut nothing).unwrap(), 0, "it is cut off");
+    host.supervisors
+        .finish(start.child.attempt().clone())
+        .unwrap();
+    host.ended(start.child.attempt()).await;
+    host.supervisors.ack(start.child.attempt().clone()).unwrap();
+    host.supervisors.quit().unwrap();
+    host.close().await;
+    lab.run(lab.command("t.1", &["true"])).await;
+}
+
+#[tokio::test]
+async fn an_executable_that_is_no_supervisor_is_an_answer() {
+    let lab = Lab::new().await;
+    let settings = Settings {
+        dir: lab.dir.path().join("others"),
+        program: Program {
+            path: "/bin/false".into(),
+            args: Vec::new(),
+        },
+        environment: Vec::new(),
+        epoch: 1,
+    };
+    let mut opened = open(settings).await.unwrap();
+    opened
+        .supervisors
+        .start(lab.command("t.1", &["true"]))
+        .unwrap();
+    let report = opened.reports.recv().await.unwrap();
+    assert!(
+        matches!(
+            report,
+            Report::NotStarted {
+                class: NotStartedClass::Supervisor,
+                ..
+            }
+        ),
+        "{report:?}"
+    );
+}

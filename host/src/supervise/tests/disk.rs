@@ -1,0 +1,79 @@
+//! A full disk: nothing lost, nothing doubled, the child held back until there is room.
+
+use std::process::Command;
+
+use super::*;
+
+/// A small filesystem of its own; `None`, with a word on it, where it may not be mounted.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .arg(&at)
+            .status();
+        if status.is_ok_and(|status| status.success()) {
+            return Some(Self(at));
+        }
+        eprintln!("SKIPPED: a full disk needs a small tmpfs, and this user may not mount one");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
+    let mut lab = Lab::new().await;
+    let Some(small) = Small::mount(lab.dir.path().join("logs")) else {
+        return;
+    };
+    let ballast = small.0.join("ballast");
+    std::fs::write(&ballast, vec![0; 6 << 20]).unwrap();
+    let mut start = lab.script("t.1", "seq 1 700000; echo fault >&2; exit 6");
+    start.idle_timeout = Some(Duration::from_millis(600));
+    lab.host.supervisors.start(start.clone()).unwrap();
+    loop {
+        match lab.host.next().await {
+            Report::Held {
+                message: Some(message),
+                ..
+            } => {
+                assert!(message.contains("No space left"), "{message}");
+                break;
+            }
+            Report::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // Held back for longer than its idle limit, another child still starts and ends.
+    let other = lab.command("other.1", &["sleep", "0.8"]);
+    lab.host.supervisors.start(other.clone()).unwrap();
+    let (exit, ended) = lab.host.exit(&other.child).await;
+    assert_eq!((exit.status, ended), (Status::Code(0), true));
+
+    std::fs::remove_file(ballast).unwrap();
+    let mut released = false;
+    let exit = loop {
+        match lab.host.next().await {
+            Report::Held { message, .. } => released = message.is_none(),
+            Report::Exited { exit, .. } => break exit,
+            _ => {}
+        }
+    };
+    assert!(released);
+    assert_eq!((exit.status, exit.stopped), (Status::Code(6), None));
+    let expected: Vec<u8> = (1..=700_000)
+        .flat_map(|number| format!("{number}\n").into_bytes())
+        .collect();
+    assert!(lab.output("t.1", Channel::Stdout) == expected);
+    assert_eq!(lab.output("t.1", Channel::Stderr), b"fault\n");
+    drop(lab);
+    drop(small);
+}

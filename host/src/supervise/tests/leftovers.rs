@@ -1,0 +1,143 @@
+//! What a task leaves behind: ended, whatever it did to get away, and nothing else is.
+
+use super::*;
+
+#[tokio::test]
+async fn nothing_outlives_its_leader() {
+    let mut lab = Lab::new().await;
+    let mut check = async |name: &str, script: &str| {
+        let script = format!("{script}\necho $!; echo started");
+        let (exit, ended) = lab.run(lab.script(name, &script)).await;
+        assert_eq!((exit.status, ended), (Status::Code(0), false), "{name}");
+        let swept = lab.host.ended(&key(name)).await;
+        assert!(swept >= 1, "{name} left {swept}");
+        assert_eq!(marked(name), [0; 0], "{name}");
+    };
+    check("same-group.1", "sleep 1000 &").await;
+    check("holds-no-pipe.1", "sleep 1000 > /dev/null 2>&1 &").await;
+    check("own-group.1", "set -m; sleep 1000 > /dev/null 2>&1 &").await;
+    check("session.1", "setsid sleep 1000 > /dev/null 2>&1 &").await;
+    check(
+        "daemon.1",
+        "setsid sh -c 'setsid sleep 1000 > /dev/null 2>&1 < /dev/null & exit' &",
+    )
+    .await;
+    check(
+        "deaf.1",
+        "setsid sh -c 'trap \"\" TERM; sleep 1000 & wait; sleep 1000' > /dev/null 2>&1 &",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_gave_up_its_marker_is_ended_too() {
+    let mut lab = Lab::new().await;
+    let script = "setsid env -i sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 & while ! test -s pid; do :; done";
+    lab.run(lab.script("t.1", script)).await;
+    lab.host.ended(&key("t.1")).await;
+    let pid: u32 = std::fs::read_to_string(lab.dir.path().join("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn what_was_detached_on_purpose_lives_on() {
+    let mut lab = Lab::new().await;
+    let script = "CLAUDINE_DETACHED=1 setsid sh -c 'echo up > up; exec sleep 1000' > /dev/null 2>&1 & \
+                  while ! test -s up; do :; done; echo $!";
+    lab.run(lab.script("t.1", script)).await;
+    lab.host.supervisors.finish(key("t.1")).unwrap();
+    lab.host.ended(&key("t.1")).await;
+    let pid: u32 = lab.text("t.1").trim().parse().unwrap();
+    assert!(is_alive(pid));
+    kill(pid);
+}
+
+#[tokio::test]
+async fn the_leftovers_of_one_attempt_are_not_anothers() {
+    let mut lab = Lab::new().await;
+    lab.host
+        .supervisors
+        .start(lab.script("other.1", "setsid sleep 1000 & echo $!; wait"))
+        .unwrap();
+    let other: u32 = lab.lines("other.1", 1).await[0].parse().unwrap();
+    lab.run(lab.script("t.1", "setsid sleep 1000 > /dev/null 2>&1 &"))
+        .await;
+    lab.host.ended(&key("t.1")).await;
+    assert!(is_alive(other));
+    lab.host
+        .supervisors
+        .stop(key("other.1"), StopWhy::Cancelled, Vec::new())
+        .unwrap();
+    lab.host.ended(&key("other.1")).await;
+    assert!(!is_alive(other));
+}
+
+#[tokio::test]
+async fn output_of_a_leftover_is_kept_until_it_ends() {
+    let mut lab = Lab::new().await;
+    let script = "(trap 'echo last words; exit' TERM; echo up; while :; do sleep 0.02; done) & sleep 0.2; echo leader done";
+    let (_, ended) = lab.run(lab.script("t.1", script)).await;
+    assert!(!ended);
+    lab.host.ended(&key("t.1")).await;
+    assert_eq!(lab.text("t.1"), "up\nleader done\nlast words\n");
+}
+
+#[tokio::test]
+async fn a_child_may_close_its_output_and_go_on() {
+    let mut lab = Lab::new().await;
+    let (exit, ended) = lab
+        .run(lab.script(
+            "t.1",
+            "echo before; exec > /dev/null 2>&1; sleep 0.1; exit 4",
+        ))
+        .await;
+    assert_eq!((exit.status, ended), (Status::Code(4), true));
+    assert_eq!(lab.text("t.1"), "before\n");
+}
+
+#[tokio::test]
+async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
+    let mut lab = Lab::new().await;
+    let script = "for i in $(seq 200); do (sh -c : & ) ; done; echo done; read line < fifo";
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        lab.dir.path().join("fifo"),
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    lab.host
+        .supervisors
+        .start(lab.script("t.1", script))
+        .unwrap();
+    lab.lines("t.1", 1).await;
+    let supervisor = lab.supervisor_pid();
+    // Whatever was still alive has ended once its pid cannot be pinned any more.
+    let orphans = move || {
+        procfs::all()
+            .unwrap()
+            .into_iter()
+            .filter(move |process| process.parent == supervisor)
+    };
+    let leader = procfs::stat(marked("t.1")[0]).unwrap();
+    tokio::task::spawn_blocking(move || {
+        for process in orphans()
+            .filter(|process| process.session == leader.session && process.pid != leader.session)
+        {
+            wait_gone(process.pid);
+        }
+    })
+    .await
+    .unwrap();
+    std::fs::write(lab.dir.path().join("fifo"), "go\n").unwrap();
+    let (_, ended) = lab.host.exit(&ChildId::new(key("t.1"), 0)).await;
+    assert!(ended);
+    let zombies = procfs::all()
+        .unwrap()
+        .into_iter()
+        .filter(|process| process.parent == supervisor && process.zombie);
+    assert_eq!(zombies.count(), 0);
+}

@@ -1,0 +1,366 @@
+//! The real supervisor in a process of its own, driven through the host's side.
+//!
+//! The test program is its own supervisor: started with `__supervise DIR` it turns into one before the test harness has begun, so
+//! that it has a single thread, as the real one has.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod connection;
+mod disk;
+mod leftovers;
+mod output;
+mod recovery;
+mod start;
+mod stop;
+
+use std::ffi::{CStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::log::{Channel, LogReader, Piece};
+use super::sys::procfs;
+use super::*;
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[allow(
+    unsafe_code,
+    reason = "the C runtime calls it with the program's arguments before main"
+)]
+#[unsafe(link_section = ".init_array")]
+#[used]
+static BECOME_SUPERVISOR: extern "C" fn(c_int, *const *const c_char) = become_supervisor;
+
+#[allow(unsafe_code, reason = "see above")]
+extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
+    if count != 3 {
+        return;
+    }
+    // SAFETY: the C runtime passes `count` NUL-terminated strings.
+    let [verb, dir] = [1, 2].map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) });
+    if verb == c"__supervise" {
+        let dir = Path::new(std::ffi::OsStr::from_bytes(dir.to_bytes()));
+        let code = i32::from(process::run(dir) != std::process::ExitCode::SUCCESS);
+        std::process::exit(code);
+    }
+}
+
+/// A data directory and a host's side on it.
+pub(super) struct Lab {
+    pub(super) dir: Place,
+    pub(super) host: Host,
+}
+
+pub(super) struct Host {
+    pub(super) supervisors: Supervisors,
+    pub(super) found: Vec<Found>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) road: JoinHandle<()>,
+}
+
+impl Host {
+    pub(super) async fn open(dir: &Path, epoch: u64) -> Self {
+        let program = Program {
+            path: std::env::current_exe().unwrap(),
+            args: vec![OsString::from("__supervise")],
+        };
+        let environment = std::env::vars_os().collect();
+        let settings = Settings {
+            dir: dir.join("supervisors"),
+            program,
+            environment,
+            epoch,
+        };
+        let Opened {
+            supervisors,
+            found,
+            reports,
+            road,
+        } = open(settings).await.unwrap();
+        Self {
+            supervisors,
+            found,
+            reports,
+            road,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Report {
+        tokio::time::timeout(PATIENCE, self.reports.recv())
+            .await
+            .expect("no report came")
+            .expect("the road ended")
+    }
+
+    /// Waits for the exit of a child, passing over what else is reported.
+    pub(super) async fn exit(&mut self, child: &ChildId) -> (Exit, bool) {
+        loop {
+            match self.next().await {
+                Report::Exited {
+                    child: of,
+                    exit,
+                    ended,
+                } if of == *child => return (exit, ended),
+                Report::NotStarted {
+                    child: of, message, ..
+                } if of == *child => panic!("not started: {message}"),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) async fn started(&mut self, child: &ChildId) -> (u32, u64) {
+        loop {
+            match self.next().await {
+                Report::Started {
+                    child: of,
+                    pid,
+                    start_time,
+                } if of == *child => return (pid, start_time),
+                Report::Exited { child: of, .. } if of == *child => panic!("it ended at once"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until nothing of the attempt is alive; returns how many were swept.
+    pub(super) async fn ended(&mut self, key: &AttemptKey) -> u32 {
+        loop {
+            match self.next().await {
+                Report::Exited {
+                    child, ended: true, ..
+                } if child.attempt() == key => return 0,
+                Report::Ended {
+                    attempt,
+                    swept,
+                    alive,
+                } if attempt == *key => {
+                    assert_eq!(alive, 0);
+                    return swept;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        drop(self.supervisors);
+        drop(self.reports);
+        self.road.await.unwrap();
+    }
+}
+
+impl Lab {
+    pub(super) async fn new() -> Self {
+        let dir = Place(TempDir::new().unwrap());
+        let host = Host::open(dir.path(), 1).await;
+        assert_eq!(host.found, []);
+        Self { dir, host }
+    }
+
+    /// The host goes.
+    pub(super) async fn leave(self) -> Place {
+        self.host.close().await;
+        self.dir
+    }
+
+    /// The host goes and another one comes.
+    pub(super) async fn restart_host(self, epoch: u64) -> Self {
+        let dir = self.leave().await;
+        let host = Host::open(dir.path(), epoch).await;
+        Self { dir, host }
+    }
+
+    pub(super) fn log(&self, attempt: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("logs/00")
+            .join(format!("{attempt}.log"))
+    }
+
+    pub(super) fn command(&self, attempt: &str, argv: &[&str]) -> StartChild {
+        StartChild {
+            child: ChildId::new(key(attempt), 0),
+            argv: argv.iter().map(ToString::to_string).collect(),
+            cwd: self.dir.path().to_owned(),
+            env_file: None,
+            env_remove: Vec::new(),
+            env_set: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
+            stdin: Stdin::Empty,
+            log: self.log(attempt),
+            cap_bytes: 1 << 30,
+            timeout: None,
+            idle_timeout: None,
+            ladder: vec![Rung {
+                signal: Signal::Term,
+                wait: Duration::from_millis(300),
+            }],
+        }
+    }
+
+    pub(super) fn script(&self, attempt: &str, text: &str) -> StartChild {
+        self.command(attempt, &["sh", "-c", text])
+    }
+
+    /// Starts it and waits for its end.
+    pub(super) async fn run(&mut self, start: StartChild) -> (Exit, bool) {
+        let child = start.child.clone();
+        self.host.supervisors.start(start).unwrap();
+        self.host.exit(&child).await
+    }
+
+    pub(super) fn output(&self, attempt: &str, channel: Channel) -> Vec<u8> {
+        read(LogReader::new(&self.log(attempt)).channel(channel))
+    }
+
+    pub(super) fn text(&self, attempt: &str) -> String {
+        String::from_utf8(self.output(attempt, Channel::Stdout)).unwrap()
+    }
+
+    /// Follows the output until so many whole lines are there.
+    pub(super) async fn lines(&self, attempt: &str, count: usize) -> Vec<String> {
+        let path = self.log(attempt);
+        let subscription = self.host.supervisors.log_watch().subscribe(&path);
+        let mut reader = LogReader::new(&path).channel(Channel::Stdout);
+        let mut bytes = Vec::new();
+        let follow = async {
+            while bytes.split(|byte| *byte == b'\n').count() <= count {
+                match reader.next_piece().unwrap() {
+                    Some(Piece::Bytes { bytes: more, .. }) => bytes.extend(more),
+                    Some(gap) => panic!("{gap:?}"),
+                    None => subscription.grown().await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, follow)
+            .await
+            .expect("the output did not come");
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .take(count)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    pub(super) fn supervisor_pid(&self) -> u32 {
+        let identities = std::fs::read_dir(self.dir.path().join("supervisors")).unwrap();
+        let pids: Vec<u32> = identities
+            .filter_map(|entry| {
+                std::fs::read(entry.unwrap().path().join(process::IDENTITY_FILE)).ok()
+            })
+            .map(|text| {
+                serde_json::from_slice::<protocol::Identity>(&text)
+                    .unwrap()
+                    .pid
+            })
+            .collect();
+        assert_eq!(pids.len(), 1, "exactly one supervisor");
+        pids[0]
+    }
+}
+
+/// A data directory; a test that fails leaves nothing running in it.
+pub(super) struct Place(TempDir);
+
+impl Place {
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(self.path().join("supervisors")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let Ok(text) = std::fs::read(entry.path().join(process::IDENTITY_FILE)) else {
+                continue;
+            };
+            let Ok(identity) = serde_json::from_slice::<protocol::Identity>(&text) else {
+                continue;
+            };
+            for process in procfs::all().unwrap_or_default() {
+                if process.parent == identity.pid || process.pid == identity.pid {
+                    sys::signals::kill_pinned(process.pid, process.start_time).ok();
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn read(mut reader: LogReader) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(piece) = reader.next_piece().unwrap() {
+        match piece {
+            Piece::Bytes { bytes, .. } => all.extend(bytes),
+            Piece::Gap { .. } => panic!("a gap"),
+        }
+    }
+    all
+}
+
+pub(super) fn is_alive(pid: u32) -> bool {
+    procfs::stat(pid).is_some_and(|stat| !stat.zombie)
+}
+
+/// Blocks until the process has ended, whoever's child it is.
+pub(super) fn wait_gone(pid: u32) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let target = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    let Ok(pinned) = rustix::process::pidfd_open(target, rustix::process::PidfdFlags::empty())
+    else {
+        return;
+    };
+    let patience = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        poll(&mut [PollFd::new(&pinned, PollFlags::IN)], Some(&patience)),
+        Ok(1),
+        "process {pid} lives on"
+    );
+}
+
+pub(super) fn kill(pid: u32) {
+    let stat = procfs::stat(pid).expect("the process lives");
+    assert!(sys::signals::signal_process(pid, stat.start_time, Signal::Kill).unwrap());
+    wait_gone(pid);
+}
+
+/// Processes that carry the marker of this attempt.
+pub(super) fn marked(attempt: &str) -> Vec<u32> {
+    let key = key(attempt);
+    let is_marked = |process: &procfs::Stat| {
+        procfs::marks(process.pid).attempt.as_deref() == Some(key.as_str())
+    };
+    let processes = procfs::all().unwrap().into_iter();
+    processes
+        .filter(|process| !process.zombie && is_marked(process))
+        .map(|process| process.pid)
+        .collect()
+}
+
+/// An attempt of this test alone: recovery looks for the marker on the whole machine, where other tests run.
+pub(super) fn key(name: &str) -> AttemptKey {
+    let (process, test) = (std::process::id(), std::thread::current().id());
+    AttemptKey::new(format!("{process}:{test:?}:{name}"))
+}
+
+/// The name that [`key`] was made from.
+pub(super) fn name_of(key: &AttemptKey) -> &str {
+    key.as_str().rsplit_once(':').unwrap().1
+}

@@ -1,0 +1,197 @@
+//! The supervisor killed: nothing left alive, nothing of anybody else's touched, what is known told truthfully.
+
+use super::*;
+use crate::supervise::sys::signals;
+
+#[tokio::test]
+async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.script("done.1", "exit 3")).await;
+    lab.host
+        .supervisors
+        .start(lab.command("leader.1", &["sleep", "1000"]))
+        .unwrap();
+    lab.host
+        .supervisors
+        .start(lab.script("family.1", "sleep 1000 & setsid sleep 1000 & echo up; wait"))
+        .unwrap();
+    lab.host
+        .supervisors
+        .start(lab.script(
+            "daemon.1",
+            "trap '' TERM; setsid sh -c 'setsid sleep 1000 & echo up'; sleep 1000",
+        ))
+        .unwrap();
+    lab.host
+        .supervisors
+        .start(lab.command(
+            "unmarked.1",
+            &["env", "-i", "sh", "-c", "echo up; /bin/sleep 1000"],
+        ))
+        .unwrap();
+    for name in ["family.1", "daemon.1", "unmarked.1"] {
+        lab.lines(name, 1).await;
+    }
+    lab.host.started(&ChildId::new(key("unmarked.1"), 0)).await;
+    let supervisor = lab.supervisor_pid();
+    let family: Vec<u32> = family_of(supervisor);
+    assert!(family.len() >= 7, "{family:?}");
+    kill(supervisor);
+
+    let (attempts, children) = loop {
+        match lab.host.next().await {
+            Report::SupervisorLost { attempts, children } => break (attempts, children),
+            Report::Started { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let names: Vec<&str> = attempts.iter().map(name_of).collect();
+    assert_eq!(names, ["daemon.1", "family.1", "leader.1", "unmarked.1"]);
+    assert_eq!(children.len(), 4);
+    assert_eq!(
+        family
+            .into_iter()
+            .filter(|pid| is_alive(*pid))
+            .collect::<Vec<_>>(),
+        [0; 0]
+    );
+
+    // New work goes on, and the old directory goes with the last acknowledgement.
+    let (exit, _) = lab.run(lab.command("next.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert!(lab.dir.path().join("supervisors/1").exists());
+    for name in [
+        "done.1",
+        "daemon.1",
+        "family.1",
+        "leader.1",
+        "unmarked.1",
+        "next.1",
+    ] {
+        lab.host.supervisors.ack(key(name)).unwrap();
+    }
+    lab.host.supervisors.finish(key("nobody.1")).unwrap();
+    lab.host.next().await;
+    assert!(!lab.dir.path().join("supervisors/1").exists());
+}
+
+/// All below it, detached or not.
+fn family_of(root: u32) -> Vec<u32> {
+    let processes = procfs::all().unwrap();
+    let children = processes
+        .iter()
+        .filter(|process| process.parent == root)
+        .map(|process| process.pid);
+    procfs::below(&processes, &children.collect::<Vec<_>>())
+        .iter()
+        .map(|process| process.pid)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_new_host_after_both_died_learns_what_is_known() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.script("done.1", "exit 3")).await;
+    lab.host
+        .supervisors
+        .start(lab.command("absent.1", &["no-such-command"]))
+        .unwrap();
+    lab.host.next().await;
+    lab.run(lab.command("forgotten.1", &["true"])).await;
+    lab.host.supervisors.ack(key("forgotten.1")).unwrap();
+    lab.host
+        .supervisors
+        .start(lab.script("runs.1", "echo up; sleep 1000"))
+        .unwrap();
+    lab.lines("runs.1", 1).await;
+    let supervisor = lab.supervisor_pid();
+    let running = marked("runs.1");
+    let dir = lab.leave().await;
+    kill(supervisor);
+
+    for epoch in [2, 3] {
+        // The second one finds the same, since the first acknowledged nothing.
+        let mut host = Host::open(dir.path(), epoch).await;
+        host.found
+            .sort_by(|one, other| one.attempt.cmp(&other.attempt));
+        let states: Vec<_> = host
+            .found
+            .iter()
+            .map(|found| (name_of(&found.attempt), &found.children[0].state))
+            .collect();
+        let [
+            ("absent.1", absent),
+            ("done.1", done),
+            ("runs.1", FoundState::Lost),
+        ] = &states[..]
+        else {
+            panic!("{states:?}")
+        };
+        assert!(matches!(
+            absent,
+            FoundState::NotStarted {
+                class: NotStartedClass::CommandNotFound,
+                ..
+            }
+        ));
+        assert!(matches!(done, FoundState::Exited(exit) if exit.status == Status::Code(3)));
+        assert!(host.found.iter().all(|found| found.ended));
+        assert!(running.iter().all(|pid| !is_alive(*pid)));
+        host.close().await;
+    }
+}
+
+#[test]
+fn a_pid_with_another_start_time_is_left_alone() {
+    let mut child = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let start_time = procfs::stat(child.id()).unwrap().start_time;
+    assert!(!signals::signal_process(child.id(), start_time + 1, Signal::Kill).unwrap());
+    assert!(
+        signals::kill_pinned(child.id(), start_time - 1)
+            .unwrap()
+            .is_none()
+    );
+    assert!(is_alive(child.id()));
+    assert!(signals::signal_process(child.id(), start_time, Signal::Kill).unwrap());
+    child.wait().unwrap();
+    assert!(!signals::signal_process(child.id(), start_time, Signal::Kill).unwrap());
+}
+
+#[tokio::test]
+async fn a_journal_of_another_boot_or_another_process_kills_nobody() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut bystander = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let stat = procfs::stat(bystander.id()).unwrap();
+    let boot_id = procfs::boot_id().unwrap();
+    let check = async |number: u32, boot_id: &str, start_time: u64| {
+        let supervisor = dir.path().join("supervisors").join(number.to_string());
+        std::fs::create_dir_all(&supervisor).unwrap();
+        let pid = stat.pid;
+        let attempt = key(&format!("t.{number}"));
+        let lines = format!(
+            "{{\"supervisor\":{{\"pid\":{pid},\"start_time\":1,\"boot_id\":\"{boot_id}\",\"build\":\"x\"}}}}\n\
+             {{\"started\":{{\"child\":\"{attempt}/0\",\"pid\":{pid},\"start_time\":{start_time}}}}}\n\
+             {{\"exited\":{{\"child\":\"{attempt}/0\",\"cut off in the mid"
+        );
+        std::fs::write(supervisor.join("exits.log"), lines).unwrap();
+        let host = Host::open(dir.path(), number.into()).await;
+        let found = host
+            .found
+            .iter()
+            .find(|found| found.attempt == attempt)
+            .unwrap();
+        assert_eq!(found.children[0].state, FoundState::Lost);
+        host.close().await;
+        assert!(is_alive(pid));
+    };
+    check(1, "another boot", stat.start_time).await;
+    check(2, &boot_id, stat.start_time + 1).await;
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}

@@ -1,0 +1,360 @@
+//! Starting: exit statuses, what cannot be started and why, input, environment, at most once.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::NotStartedClass as Class;
+use super::*;
+
+#[tokio::test]
+async fn exit_codes_and_signals_are_told_apart() {
+    let mut lab = Lab::new().await;
+    let mut check = async |name: &str, script: &str, expected: Status| {
+        let (exit, ended) = lab.run(lab.script(name, script)).await;
+        assert_eq!(
+            (exit.status, ended, exit.stopped),
+            (expected, true, None),
+            "{script}"
+        );
+        assert!(exit.usage.peak_rss_bytes > 100_000, "{:?}", exit.usage);
+        lab.host.supervisors.ack(key(name)).unwrap();
+    };
+    check("t.1", "exit 0", Status::Code(0)).await;
+    check("t.2", "exit 7", Status::Code(7)).await;
+    check("t.3", "exit 143", Status::Code(143)).await;
+    check("t.4", "kill -TERM $$", Status::Signal(15)).await;
+    check("t.5", "kill -KILL $$", Status::Signal(9)).await;
+}
+
+#[tokio::test]
+async fn a_silent_task_makes_no_file() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("t.1", &["true"])).await;
+    assert!(!lab.log("t.1").exists() && !lab.dir.path().join("logs").exists());
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_why() {
+    let mut lab = Lab::new().await;
+    let root = lab.dir.path().to_owned();
+    let file = |name: &str, content: &str, mode: u32| {
+        std::fs::write(root.join(name), content).unwrap();
+        std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("plain", "no program", 0o644);
+    file("odd", "no program", 0o755);
+    file("orphaned", "#!/no/such/interpreter\n", 0o755);
+    file("works", "#!/bin/sh\nexit 3\n", 0o755);
+
+    let mut number = 0;
+    let mut check = async |change: &dyn Fn(&mut StartChild), class: NotStartedClass, text: &str| {
+        number += 1;
+        let mut start = lab.command(&format!("t.{number}"), &["true"]);
+        change(&mut start);
+        lab.host.supervisors.start(start).unwrap();
+        let Report::NotStarted {
+            class: found,
+            message,
+            ..
+        } = lab.host.next().await
+        else {
+            panic!("{text}: it started")
+        };
+        assert_eq!(found, class, "{message}");
+        assert!(message.contains(text), "`{message}` does not say `{text}`");
+    };
+    let argv = |text: &str| {
+        let text = text.to_owned();
+        move |start: &mut StartChild| start.argv = vec![text.clone()]
+    };
+    check(
+        &argv("no-such-command"),
+        Class::CommandNotFound,
+        "command not found: `no-such-command` (PATH is /",
+    )
+    .await;
+    check(
+        &argv("/no/such/command"),
+        Class::CommandNotFound,
+        "/no/such/command does not exist",
+    )
+    .await;
+    check(
+        &argv("./plain/x"),
+        Class::CommandNotFound,
+        "is not a directory",
+    )
+    .await;
+    check(&argv("./plain"), Class::NotExecutable, "no permission").await;
+    check(
+        &argv("./odd"),
+        Class::NotExecutable,
+        "neither a program nor does it begin with `#!`",
+    )
+    .await;
+    check(
+        &argv("./orphaned"),
+        Class::NotExecutable,
+        "its interpreter /no/such/interpreter does not exist",
+    )
+    .await;
+    check(&argv("/tmp"), Class::NotExecutable, "it is a directory").await;
+    check(&argv(""), Class::Invalid, "the command is empty").await;
+    check(
+        &|start| start.argv.clear(),
+        Class::Invalid,
+        "the command is empty",
+    )
+    .await;
+    check(
+        &|start| start.argv.push("a\0b".to_owned()),
+        Class::Invalid,
+        "NUL",
+    )
+    .await;
+    check(
+        &|start| start.argv.push("x".repeat(200_000)),
+        Class::Invalid,
+        "too long",
+    )
+    .await;
+    check(
+        &|start| start.cwd = "/no/such/place".into(),
+        Class::Cwd,
+        "/no/such/place does not exist",
+    )
+    .await;
+    check(
+        &|start| start.cwd = "/etc/passwd".into(),
+        Class::Cwd,
+        "is not a directory",
+    )
+    .await;
+    check(
+        &|start| start.stdin = Stdin::File("/no/input".into()),
+        Class::Input,
+        "/no/input",
+    )
+    .await;
+    check(
+        &|start| start.env_file = Some("/no/env".into()),
+        Class::Input,
+        "/no/env",
+    )
+    .await;
+    check(
+        &|start| start.env_set.push(("A=B".to_owned(), String::new())),
+        Class::Invalid,
+        "`A=B` cannot be",
+    )
+    .await;
+    let path = |value: &str| {
+        let value = value.to_owned();
+        move |start: &mut StartChild| {
+            start.env_set = vec![("PATH".to_owned(), value.clone())];
+            start.argv = vec!["plain".to_owned()];
+        }
+    };
+    check(
+        &path("/no/such"),
+        Class::CommandNotFound,
+        "PATH is /no/such",
+    )
+    .await;
+    check(
+        &path("/no/such:."),
+        Class::NotExecutable,
+        "plain: no permission",
+    )
+    .await;
+
+    // The empty entry is the working directory, and relative commands are looked for there.
+    let mut start = lab.command("found.1", &["works"]);
+    start.env_set = vec![("PATH".to_owned(), "/no/such:".to_owned())];
+    assert_eq!(lab.run(start).await.0.status, Status::Code(3));
+    assert_eq!(
+        lab.run(lab.command("found.2", &["./works"])).await.0.status,
+        Status::Code(3)
+    );
+}
+
+#[tokio::test]
+async fn input_and_environment_are_as_given() {
+    let mut lab = Lab::new().await;
+    let input = lab.dir.path().join("input");
+    std::fs::write(&input, b"half a prompt\nis none").unwrap();
+    let environment = lab.dir.path().join("environment");
+    std::fs::write(
+        &environment,
+        b"KEPT=from file\0GONE=x\0CHANGED=old\0CLAUDINE_ATTEMPT=other\0ODD=\xff\0",
+    )
+    .unwrap();
+
+    let mut start = lab.command("t.1", &["cat"]);
+    start.stdin = Stdin::File(input);
+    lab.run(start).await;
+    assert_eq!(lab.text("t.1"), "half a prompt\nis none");
+    lab.run(lab.command("t.2", &["cat"])).await;
+    assert_eq!(lab.text("t.2"), "", "no input is an empty one");
+
+    let mut start = lab.command("t.3", &["env"]);
+    start.env_file = Some(environment.clone());
+    start.env_remove = vec!["GONE".to_owned()];
+    start.env_set.push(("CHANGED".to_owned(), "new".to_owned()));
+    lab.run(start.clone()).await;
+    let path = format!("PATH={}", std::env::var("PATH").unwrap());
+    let lines = |bytes: Vec<u8>| {
+        let mut lines: Vec<Vec<u8>> = bytes
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        lines.retain(|line| !line.is_empty());
+        lines.sort();
+        lines
+    };
+    let mut expected: Vec<Vec<u8>> = [
+        &b"KEPT=from file"[..],
+        b"CHANGED=new",
+        b"CLAUDINE_ATTEMPT=t.3",
+        b"ODD=\xff",
+        path.as_bytes(),
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    expected.sort();
+    assert_eq!(lines(lab.output("t.3", Channel::Stdout)), expected);
+
+    start.child = ChildId::new(key("t.4"), 0);
+    start.log = lab.log("t.4");
+    start.env_remove = vec!["*".to_owned()];
+    lab.run(start).await;
+    assert_eq!(
+        lines(lab.output("t.4", Channel::Stdout)).len(),
+        3,
+        "PATH, CHANGED and the marker"
+    );
+}
+
+#[tokio::test]
+async fn a_child_begins_clean() {
+    let mut lab = Lab::new().await;
+    let script = "ls /proc/self/fd | tr '\\n' ' '; echo; awk '/^Sig(Ign|Blk)/ { print $2 }' /proc/self/status; ulimit -n";
+    lab.run(lab.script("t.1", script)).await;
+    let text = lab.text("t.1");
+    let [descriptors, blocked, ignored, limit] = text.lines().collect::<Vec<_>>()[..] else {
+        panic!("{text}")
+    };
+    // The fourth descriptor is that of the directory being listed.
+    assert_eq!(
+        (descriptors, blocked),
+        ("0 1 2 3 ", "0000000000000000"),
+        "{text}"
+    );
+    // glibc's posix_spawn ignores its two internal signals; every program has its own way with them.
+    let internal = 0b11 << 31;
+    assert_eq!(
+        u64::from_str_radix(ignored, 16).unwrap() & !internal,
+        0,
+        "{text}"
+    );
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    assert_eq!(
+        limit,
+        own.map_or("unlimited".to_owned(), |own| own.to_string())
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_is_repeated_starts_nothing() {
+    let mut lab = Lab::new().await;
+    let start = lab.script("t.1", "echo once");
+    lab.run(start.clone()).await;
+    lab.host.supervisors.start(start).unwrap();
+    lab.host.supervisors.finish(key("t.1")).unwrap();
+    let report = lab.host.next().await;
+    assert_eq!(
+        report,
+        Report::Ended {
+            attempt: key("t.1"),
+            swept: 0,
+            alive: 0
+        }
+    );
+    assert_eq!(lab.text("t.1"), "once\n");
+
+    // And after the end nothing is started at all.
+    let mut late = lab.script("t.1", "echo twice");
+    late.child = ChildId::new(key("t.1"), 1);
+    lab.host.supervisors.start(late).unwrap();
+    let report = lab.host.next().await;
+    assert!(
+        matches!(
+            report,
+            Report::NotStarted {
+                class: NotStartedClass::Stopped,
+                ..
+            }
+        ),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn several_children_share_a_log() {
+    let mut lab = Lab::new().await;
+    for (index, text) in [(0, "first"), (1, "second")] {
+        let mut start = lab.script("t.1", &format!("echo {text}; echo {text} fault >&2"));
+        start.child = ChildId::new(key("t.1"), index);
+        let (_, ended) = lab.run(start).await;
+        assert!(ended);
+    }
+    let log = lab.log("t.1");
+    assert_eq!(
+        read(LogReader::new(&log).child(1)),
+        b"second\nsecond fault\n"
+    );
+    assert_eq!(
+        read(LogReader::new(&log).child(0).channel(Channel::Stderr)),
+        b"first fault\n"
+    );
+    assert_eq!(lab.text("t.1"), "first\nsecond\n");
+}
+
+#[tokio::test]
+async fn a_thousand_children_sleep_at_once() {
+    let mut lab = Lab::new().await;
+    for number in 0..1000 {
+        lab.host
+            .supervisors
+            .start(lab.command(&format!("t.{number}"), &["sleep", "1000"]))
+            .unwrap();
+    }
+    let mut started = 0;
+    while started < 1000 {
+        match lab.host.next().await {
+            Report::Started { .. } => started += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    for number in 0..1000 {
+        let key = key(&format!("t.{number}"));
+        lab.host
+            .supervisors
+            .stop(key, StopWhy::Cancelled, lab.command("x", &[]).ladder)
+            .unwrap();
+    }
+    let mut ended = 0;
+    while ended < 1000 {
+        match lab.host.next().await {
+            Report::Exited {
+                exit, ended: true, ..
+            } => {
+                assert_eq!(
+                    (exit.status, exit.stopped),
+                    (Status::Signal(15), Some(StopWhy::Cancelled))
+                );
+                ended += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Stopping: the ladder, deadlines with and without a host, reasons.
+
+use super::*;
+
+/// Waits for the line that says the script has set itself up.
+async fn started_script(
+    lab: &mut Lab,
+    name: &str,
+    script: &str,
+    change: impl Fn(&mut StartChild),
+) -> ChildId {
+    let mut start = lab.script(name, script);
+    change(&mut start);
+    let child = start.child.clone();
+    lab.host.supervisors.start(start).unwrap();
+    lab.lines(name, 1).await;
+    child
+}
+
+#[tokio::test]
+async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
+    let mut lab = Lab::new().await;
+    let ladder = lab.command("x", &[]).ladder;
+
+    let polite = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done";
+    let child = started_script(&mut lab, "polite.1", polite, |_| {}).await;
+    lab.host
+        .supervisors
+        .stop(key("polite.1"), StopWhy::Cancelled, ladder.clone())
+        .unwrap();
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.stopped),
+        (Status::Code(5), Some(StopWhy::Cancelled))
+    );
+    assert_eq!(lab.text("polite.1"), "ready\nbye\n");
+
+    let deaf = "trap '' TERM INT; echo ready; while :; do sleep 1000; done";
+    let child = started_script(&mut lab, "deaf.1", deaf, |_| {}).await;
+    lab.host
+        .supervisors
+        .stop(key("deaf.1"), StopWhy::Cancelled, ladder)
+        .unwrap();
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.stopped),
+        (Status::Signal(9), Some(StopWhy::Cancelled))
+    );
+    assert!(
+        exit.usage.wall_ms >= 300,
+        "the ladder's wait was kept: {:?}",
+        exit.usage
+    );
+    assert_eq!(marked("deaf.1"), [0; 0]);
+}
+
+#[tokio::test]
+async fn signals_reach_the_group() {
+    let mut lab = Lab::new().await;
+    let script = "trap 'echo got it' USR1; echo ready; while :; do sleep 0.02; done";
+    let child = started_script(&mut lab, "t.1", script, |_| {}).await;
+    lab.host
+        .supervisors
+        .signal(child.clone(), Signal::Hup)
+        .unwrap();
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.stopped),
+        (Status::Signal(1), None),
+        "nobody asked for a stop"
+    );
+    lab.host.supervisors.signal(child, Signal::Hup).unwrap();
+}
+
+#[tokio::test]
+async fn deadlines_are_kept_with_no_host_there() {
+    let mut lab = Lab::new().await;
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done";
+    let child = started_script(&mut lab, "hard.1", deaf, |start| {
+        start.timeout = Some(Duration::from_millis(400));
+    })
+    .await;
+    let talks = "echo ready; while :; do echo more; sleep 0.05; done";
+    let idle = |start: &mut StartChild| {
+        start.idle_timeout = Some(Duration::from_millis(400));
+        start.timeout = Some(Duration::from_millis(1500));
+    };
+    let talking = started_script(&mut lab, "talks.1", talks, idle).await;
+    let silent = started_script(&mut lab, "silent.1", "echo ready; sleep 1000", idle).await;
+    let pids: Vec<u32> = ["hard.1", "talks.1", "silent.1"]
+        .iter()
+        .flat_map(|name| marked(name))
+        .collect();
+    let dir = lab.leave().await;
+    tokio::task::spawn_blocking(move || pids.into_iter().for_each(wait_gone))
+        .await
+        .unwrap();
+
+    let host = Host::open(dir.path(), 2).await;
+    let check = |child: &ChildId, status: Status, why: StopWhy| {
+        let found = host
+            .found
+            .iter()
+            .find(|found| found.attempt == *child.attempt())
+            .unwrap();
+        let FoundState::Exited(exit) = &found.children[0].state else {
+            panic!("{found:?}")
+        };
+        assert_eq!((exit.status, exit.stopped), (status, Some(why)), "{child}");
+    };
+    check(&child, Status::Signal(9), StopWhy::TimedOut);
+    check(&talking, Status::Signal(15), StopWhy::TimedOut);
+    check(&silent, Status::Signal(15), StopWhy::Idle);
+    drop(Lab { dir, host });
+}
+
+#[tokio::test]
+async fn finishing_ends_what_still_runs() {
+    let mut lab = Lab::new().await;
+    let child = started_script(&mut lab, "t.1", "echo ready; exec sleep 1000", |_| {}).await;
+    lab.host
+        .supervisors
+        .finish(child.attempt().clone())
+        .unwrap();
+    let (exit, ended) = lab.host.exit(&child).await;
+    assert_eq!((exit.stopped, ended), (Some(StopWhy::Finished), true));
+    lab.host.supervisors.finish(key("unknown.1")).unwrap();
+    let report = lab.host.next().await;
+    assert_eq!(
+        report,
+        Report::Ended {
+            attempt: key("unknown.1"),
+            swept: 0,
+            alive: 0
+        }
+    );
+}

@@ -1,0 +1,360 @@
+//! The words host and supervisor share: plain data, no behaviour beyond parsing and checks.
+//!
+//! They are deliberately not the domain's types: the protocol outlives a release (a new host talks to an old supervisor), so what
+//! is on the wire must not change because a domain type does. The engine converts at its edge.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The text id of an attempt, `<task id>.<number>`; also the value of the marker variable its processes carry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct AttemptKey(String);
+
+impl AttemptKey {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AttemptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A child of an attempt, counted from 0; written `<attempt id>/<index>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct ChildId {
+    attempt: AttemptKey,
+    index: u16,
+}
+
+impl ChildId {
+    pub(crate) fn new(attempt: AttemptKey, index: u16) -> Self {
+        Self { attempt, index }
+    }
+
+    pub(crate) fn attempt(&self) -> &AttemptKey {
+        &self.attempt
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+}
+
+impl fmt::Display for ChildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.attempt, self.index)
+    }
+}
+
+/// A text that is no child id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a child id: it has the form ATTEMPT/INDEX")]
+pub(crate) struct BadChildId(String);
+
+impl FromStr for ChildId {
+    type Err = BadChildId;
+
+    fn from_str(text: &str) -> Result<Self, BadChildId> {
+        let (attempt, index) = text
+            .rsplit_once('/')
+            .ok_or_else(|| BadChildId(text.to_owned()))?;
+        let index = index.parse().map_err(|_| BadChildId(text.to_owned()))?;
+        Ok(Self::new(AttemptKey::new(attempt), index))
+    }
+}
+
+impl TryFrom<String> for ChildId {
+    type Error = BadChildId;
+
+    fn try_from(text: String) -> Result<Self, BadChildId> {
+        text.parse()
+    }
+}
+
+impl From<ChildId> for String {
+    fn from(id: ChildId) -> Self {
+        id.to_string()
+    }
+}
+
+/// Signals a child can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Signal {
+    Hup,
+    Int,
+    Quit,
+    Term,
+    Kill,
+    Usr1,
+    Usr2,
+}
+
+/// A text that names none of the signals a child can be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown signal `{0}`: HUP, INT, QUIT, TERM, KILL, USR1 and USR2 are known")]
+pub(crate) struct UnknownSignal(String);
+
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSignal> {
+        Ok(match text.strip_prefix("SIG").unwrap_or(text) {
+            "HUP" => Self::Hup,
+            "INT" => Self::Int,
+            "QUIT" => Self::Quit,
+            "TERM" => Self::Term,
+            "KILL" => Self::Kill,
+            "USR1" => Self::Usr1,
+            "USR2" => Self::Usr2,
+            _ => return Err(UnknownSignal(text.to_owned())),
+        })
+    }
+}
+
+/// One step of a stop: a signal to the process group, then how long it has before the next. After the last one comes KILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rung {
+    pub(crate) signal: Signal,
+    #[serde(rename = "wait_ms", with = "millis")]
+    pub(crate) wait: Duration,
+}
+
+/// What a child reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stdin {
+    /// `/dev/null`.
+    Empty,
+    /// A file that is complete before the start.
+    File(PathBuf),
+}
+
+/// Everything the supervisor needs to start a child and to look after it with no host there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartChild {
+    pub(crate) child: ChildId,
+    /// The command and its arguments; a name without a slash is looked up on the child's own `PATH`.
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    /// NUL-separated `NAME=VALUE`. The supervisor reads it itself, so 2,000 tasks with one environment send a path each.
+    pub(crate) env_file: Option<PathBuf>,
+    /// Taken out of the file's variables; `*` alone takes out all.
+    #[serde(default)]
+    pub(crate) env_remove: Vec<String>,
+    /// Set over what is left.
+    #[serde(default)]
+    pub(crate) env_set: Vec<(String, String)>,
+    pub(crate) stdin: Stdin,
+    /// The attempt's output log, the same for all its children; it comes into being with the first byte.
+    pub(crate) log: PathBuf,
+    /// How much output is kept.
+    pub(crate) cap_bytes: u64,
+    /// What is left of the attempt's hard deadline. It replaces the one an earlier child of the attempt brought.
+    #[serde(rename = "timeout_ms", default, with = "millis_option")]
+    pub(crate) timeout: Option<Duration>,
+    /// How long the attempt may go without output.
+    #[serde(rename = "idle_timeout_ms", default, with = "millis_option")]
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) ladder: Vec<Rung>,
+}
+
+/// Why an attempt is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StopWhy {
+    Cancelled,
+    /// The hard deadline.
+    TimedOut,
+    /// Too long without output.
+    Idle,
+    /// The executor was done with the attempt while a child of it still ran.
+    Finished,
+    /// The host asked for everything to end, or the supervisor was told to terminate.
+    Shutdown,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Code(i32),
+    Signal(i32),
+}
+
+/// What a child used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    pub(crate) wall_ms: u64,
+    /// User and system time of the child and of those of its descendants that were waited for.
+    pub(crate) cpu_ms: u64,
+    /// The larger of the leader's own maximum, counted by the kernel, and the largest sum over the attempt's processes, sampled
+    /// twice a second: a peak of the whole tree that is shorter than that can be missed.
+    pub(crate) peak_rss_bytes: u64,
+}
+
+/// The end of a child's leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    pub(crate) pid: u32,
+    /// In clock ticks since boot, as in `/proc/PID/stat`.
+    pub(crate) start_time: u64,
+    pub(crate) status: Status,
+    pub(crate) usage: Usage,
+    /// Set where a stop had begun before the child ended.
+    pub(crate) stopped: Option<StopWhy>,
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+}
+
+/// Why a child could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NotStartedClass {
+    CommandNotFound,
+    NotExecutable,
+    Cwd,
+    /// The argument list is too long, a NUL byte, no command at all.
+    Invalid,
+    /// The machine has no room: processes, descriptors, memory. It may work later.
+    Resource,
+    /// The environment or the stdin file could not be read.
+    Input,
+    /// The attempt was being stopped or was finished already.
+    Stopped,
+    /// No supervisor could be started, or it went away before it had the start.
+    Supervisor,
+}
+
+/// What the host is told. Every report is repeated after a reconnection until its attempt is acknowledged, and
+/// [`super::Supervisors`] hands each on once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The child runs. Not sent for a child that ended within two milliseconds: its [`Report::Exited`] says all.
+    Started {
+        child: ChildId,
+        pid: u32,
+        start_time: u64,
+    },
+    NotStarted {
+        child: ChildId,
+        class: NotStartedClass,
+        message: String,
+    },
+    /// The leader ended. With `ended`, the output is drained too and nothing of the attempt is alive.
+    Exited {
+        child: ChildId,
+        exit: Exit,
+        ended: bool,
+    },
+    /// Nothing of the attempt is alive and its output is drained. `swept` processes had been left behind and were ended; `alive`
+    /// ones could not be.
+    Ended {
+        attempt: AttemptKey,
+        swept: u32,
+        alive: u32,
+    },
+    /// The attempt's output cannot be written and the attempt is held back (`Some` with the system's message), or is no longer.
+    Held {
+        attempt: AttemptKey,
+        message: Option<String>,
+    },
+    /// A supervisor died; what was left of its children has been ended. Exits that it had recorded come before this as
+    /// [`Report::Exited`]; these are lost.
+    SupervisorLost {
+        attempts: Vec<AttemptKey>,
+        children: Vec<ChildId>,
+    },
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+mod millis_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::millis::serialize(duration, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn child_ids_read_back() {
+        let check = |text: &str, expected: Option<(&str, u16)>| {
+            let parsed = text.parse::<ChildId>().ok();
+            assert_eq!(
+                parsed
+                    .as_ref()
+                    .map(|id| (id.attempt().as_str(), id.index())),
+                expected,
+                "{text}"
+            );
+            if let Some(id) = parsed {
+                assert_eq!(id.to_string(), text);
+            }
+        };
+        check("task_0.1/0", Some(("task_0.1", 0)));
+        check("task_0.1/65535", Some(("task_0.1", 65535)));
+        check("task_0.1/65536", None);
+        check("task_0.1", None);
+        check("task_0.1/", None);
+        check("task_0.1/-1", None);
+    }
+
+    #[test]
+    fn durations_travel_as_milliseconds() {
+        let rung = Rung {
+            signal: Signal::Term,
+            wait: Duration::from_secs(5),
+        };
+        assert_eq!(
+            serde_json::to_string(&rung).unwrap(),
+            r#"{"signal":"TERM","wait_ms":5000}"#
+        );
+    }
+}
