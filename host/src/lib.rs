@@ -10,3 +10,4 @@ mod layout;
 mod plugin;
 mod random;
 mod store;
+mod supervise;
