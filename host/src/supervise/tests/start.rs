@@ -202,6 +202,7 @@ async fn input_and_environment_are_as_given() {
     start.env_set.push(("CHANGED".to_owned(), "new".to_owned()));
     lab.run(start.clone()).await;
     let path = format!("PATH={}", std::env::var("PATH").unwrap());
+    let marker = format!("CLAUDINE_ATTEMPT={}", key("t.3"));
     let lines = |bytes: Vec<u8>| {
         let mut lines: Vec<Vec<u8>> = bytes
             .split(|byte| *byte == b'\n')
@@ -214,7 +215,7 @@ async fn input_and_environment_are_as_given() {
     let mut expected: Vec<Vec<u8>> = [
         &b"KEPT=from file"[..],
         b"CHANGED=new",
-        b"CLAUDINE_ATTEMPT=t.3",
+        marker.as_bytes(),
         b"ODD=\xff",
         path.as_bytes(),
     ]
