@@ -32,7 +32,9 @@ impl Ballast {
 
     pub(crate) fn free(&mut self) {
         match std::fs::remove_file(&self.path) {
-            Ok(()) => tracing::warn!("the disk is full: the ballast is given up and no new task is taken"),
+            Ok(()) => {
+                tracing::warn!("the disk is full: the ballast is given up and no new task is taken")
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::error!(%error, "the ballast cannot be given up"),
         }
@@ -55,7 +57,12 @@ impl Ballast {
 
     /// Allocated, not written: a sparse file would hold no space back.
     fn fill(&self) -> std::io::Result<()> {
-        let file: File = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&self.path)?;
+        let file: File = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES)?;
         Ok(())
     }

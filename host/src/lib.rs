@@ -3,11 +3,143 @@
 //! Tasks come from an agent, a terminal or a program, are kept in a queue that survives anything, and are run by executors that are
 //! WebAssembly components. `ARCHITECTURE.md` has the map of the modules and what holds between them; here they are only wired.
 
+mod api;
+mod app;
+mod attempt;
+mod ballast;
 mod clock;
 mod config;
 mod digest;
+mod engine;
 mod layout;
 mod plugin;
 mod random;
+mod retention;
+mod sample;
+mod serve;
 mod store;
 mod supervise;
+mod telemetry;
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::{
+    api::{Background, Wiring},
+    app::{AppError, ErrorKind, HostInfo},
+    config::{Overrides, Settings},
+};
+
+/// The program: `arguments` are those of the process, its own name first.
+///
+/// What must be quick or must touch nothing (the version, the supervisor, the compiler of components) is told apart before anything else.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("--version" | "-V") if arguments.len() == 2 => {
+            println!("claudine {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Some("__supervise") => match arguments.get(2) {
+            Some(dir) => supervise::process::run(Path::new(dir)),
+            None => ExitCode::from(2),
+        },
+        Some("__compile") => plugin::compile_main(arguments[2..].iter().cloned()),
+        _ => api::cli::run(
+            arguments,
+            Wiring {
+                serve: serve_host,
+                launch,
+                announce,
+                build_plugin,
+            },
+        ),
+    }
+}
+
+fn serve_host(
+    overrides: &Overrides,
+    background: bool,
+    ready: &mut dyn FnMut(&HostInfo),
+) -> Result<(), AppError> {
+    let settings = Settings::load(overrides, &config::process_environment)
+        .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+    let claimed = serve::claim(&settings.data_dir).map_err(start_error)?;
+    let log = layout::Layout::new(&settings.data_dir).host_log();
+    let sink = if background {
+        telemetry::Sink::File(&log)
+    } else {
+        telemetry::Sink::Stderr
+    };
+    telemetry::start(&settings.log_level, &sink).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the log cannot be written: {error}"),
+        )
+    })?;
+    serve::run(&claimed, settings, ready).map_err(start_error)
+}
+
+fn start_error(error: serve::ServeError) -> AppError {
+    let kind = match &error {
+        serve::ServeError::Taken { .. } => ErrorKind::Conflict,
+        _ => ErrorKind::Unavailable,
+    };
+    let app = AppError::new(kind, error.to_string());
+    match error.hint() {
+        Some(hint) => app.hint(hint),
+        None => app,
+    }
+}
+
+fn launch(host: &Background) -> io::Result<File> {
+    let program = supervise::Program {
+        path: host.program.clone(),
+        args: Vec::new(),
+    };
+    let arguments: Vec<_> = host.arguments.iter().map(OsString::as_os_str).collect();
+    let data_dir = (
+        OsString::from(config::DATA_DIR),
+        host.data_dir.clone().into_os_string(),
+    );
+    let environment = config::whole_environment()
+        .into_iter()
+        .filter(|(name, _)| name != config::DATA_DIR)
+        .chain([data_dir]);
+    supervise::launch::launch(&program, &arguments, environment, &host.log)
+        .map(supervise::launch::Launched::into_pipe)
+}
+
+fn announce(line: &str) -> io::Result<()> {
+    supervise::launch::announce_ready(line)
+}
+
+fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, AppError> {
+    use claudine_plugin_build::{BuildRequest, Toolchain, Way, build};
+    let failed = |error: &dyn std::error::Error| AppError::new(ErrorKind::Invalid, chain(error));
+    let toolchain = Toolchain::find(dir, &Way::USUAL, say).map_err(|error| failed(&error))?;
+    let request = BuildRequest {
+        crate_dir: dir.to_owned(),
+        out_dir: out.to_owned(),
+        target_dir: dir.join("target"),
+        release: true,
+    };
+    build(&request, &toolchain, say)
+        .map(|built| built.component)
+        .map_err(|error| failed(&error))
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -38,8 +38,12 @@ impl Retention {
             let pruning = this.clone();
             match tokio::task::spawn_blocking(move || pruning.prune(clock::wall())).await {
                 Ok(Ok(0)) => {}
-                Ok(Ok(count)) => tracing::info!(count, "tasks that finished long ago were forgotten"),
-                Ok(Err(error)) => tracing::warn!(%error, "what finished long ago cannot be forgotten"),
+                Ok(Ok(count)) => {
+                    tracing::info!(count, "tasks that finished long ago were forgotten")
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "what finished long ago cannot be forgotten")
+                }
                 Err(error) => tracing::error!(%error, "forgetting failed"),
             }
             clock::sleep(EVERY).await;
@@ -67,15 +71,22 @@ impl Retention {
     /// A log has the attempt's path and, where it was long, further segments beside it.
     fn remove_logs(&self, pruned: &Pruned) {
         for number in &pruned.attempts {
-            let path = self.layout.log(AttemptId { task: pruned.task, number: *number });
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let path = self.layout.log(AttemptId {
+                task: pruned.task,
+                number: *number,
+            });
+            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+                continue;
+            };
             remove_beginning_with(dir, &name.to_string_lossy());
         }
     }
 }
 
 fn remove_beginning_with(dir: &Path, name: &str) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(name)
             && let Err(error) = std::fs::remove_file(entry.path())
@@ -90,12 +101,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeMap, fs};
 
-    use claudine_domain::{
-        batch::Batch,
-        id::TaskId,
-        outcome::Outcome,
-        task::State,
-    };
+    use claudine_domain::{batch::Batch, id::TaskId, outcome::Outcome, task::State};
 
     use super::*;
     use crate::{app::Environment, config::EnvRules, store::memory::MemoryStore};
@@ -104,11 +110,21 @@ mod tests {
 
     fn keep(retention: &Retention, value: &str) -> String {
         let base = BTreeMap::from([("A".to_owned(), value.to_owned())]);
-        retention.environments.keep(Environment { base, set: BTreeMap::new() }).unwrap().digest
+        retention
+            .environments
+            .keep(Environment {
+                base,
+                set: BTreeMap::new(),
+            })
+            .unwrap()
+            .digest
     }
 
     fn log(retention: &Retention, id: TaskId) -> std::path::PathBuf {
-        let path = retention.layout.log(AttemptId { task: id, number: 1 });
+        let path = retention.layout.log(AttemptId {
+            task: id,
+            number: 1,
+        });
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "output").unwrap();
         path
@@ -122,7 +138,12 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let epoch = store.lead().unwrap();
         let environments = || Arc::new(Environments::new(layout.clone(), EnvRules::default()));
-        let mut retention = Retention { store: store.clone(), epoch, layout: layout.clone(), environments: environments() };
+        let mut retention = Retention {
+            store: store.clone(),
+            epoch,
+            layout: layout.clone(),
+            environments: environments(),
+        };
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
         let (old_env, new_env) = (keep(&retention, "old"), keep(&retention, "new"));
         let task = |id: TaskId, env: &str, state: State| {
@@ -133,14 +154,39 @@ mod tests {
             task.state = state;
             Arc::new(task)
         };
-        let done = State::Done { at: OLD, outcome: Outcome::Succeeded, reason: None };
-        let tasks = vec![task(old, &old_env, done), task(new, &new_env, State::Ready { since: OLD })];
-        store.commit(epoch, &Batch { number: 1, tasks, ..Batch::default() }).unwrap();
+        let done = State::Done {
+            at: OLD,
+            outcome: Outcome::Succeeded,
+            reason: None,
+        };
+        let tasks = vec![
+            task(old, &old_env, done),
+            task(new, &new_env, State::Ready { since: OLD }),
+        ];
+        store
+            .commit(
+                epoch,
+                &Batch {
+                    number: 1,
+                    tasks,
+                    ..Batch::default()
+                },
+            )
+            .unwrap();
         let (old_log, new_log) = (log(&retention, old), log(&retention, new));
         // A host that was started since has not handed the old environment out.
         retention.environments = environments();
-        assert_eq!(retention.prune(Timestamp(OLD.0 + millis(KEEP))).unwrap(), 0, "not a moment before its time");
-        assert_eq!(retention.prune(Timestamp(OLD.0 + millis(KEEP) + 1)).unwrap(), 1);
+        assert_eq!(
+            retention.prune(Timestamp(OLD.0 + millis(KEEP))).unwrap(),
+            0,
+            "not a moment before its time"
+        );
+        assert_eq!(
+            retention
+                .prune(Timestamp(OLD.0 + millis(KEEP) + 1))
+                .unwrap(),
+            1
+        );
         assert!(store.task(old).unwrap().is_none() && store.task(new).unwrap().is_some());
         assert!(!old_log.exists() && new_log.exists());
         assert!(!layout.environment(&old_env).exists() && layout.environment(&new_env).exists());

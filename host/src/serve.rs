@@ -21,8 +21,8 @@ use crate::{
     config::{self, Settings},
     engine,
     layout::Layout,
-    retention::Retention,
     plugin::{self, Catalog},
+    retention::Retention,
     sample::{Sampler, disk_free_bytes},
     store::{
         Store, StoreError,
@@ -205,8 +205,12 @@ async fn serve(
         runner.clone(),
     )?;
     let supervisors = layout.supervisors();
-    let retention =
-        Retention { store: store.clone(), epoch, layout: layout.clone(), environments: environments.clone() };
+    let retention = Retention {
+        store: store.clone(),
+        epoch,
+        layout: layout.clone(),
+        environments: environments.clone(),
+    };
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),
         store,
@@ -218,7 +222,10 @@ async fn serve(
         supervisor_pids: Box::new(move || supervise::pids(&supervisors)),
         watch: opened.supervisors.log_watch().clone(),
     }));
-    if clock::within(WRITING_OFF, runner.written_off()).await.is_none() {
+    if clock::within(WRITING_OFF, runner.written_off())
+        .await
+        .is_none()
+    {
         tracing::warn!("some attempts that ended before this host began are not written down yet");
     }
     let listener = listen(layout)?;

@@ -24,10 +24,18 @@ pub(crate) enum Sink<'a> {
 pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
     // wasmtime and its compiler have nothing to say to a person at these levels.
     let filter = EnvFilter::new(format!("warn,claudine={level}"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false);
     let set = match sink {
-        Sink::Stderr => lines.with_writer(io::stderr).with_ansi(rustix::termios::isatty(io::stderr())).try_init(),
-        Sink::File(path) => lines.with_writer(Mutex::new(open(path)?)).with_ansi(false).try_init(),
+        Sink::Stderr => lines
+            .with_writer(io::stderr)
+            .with_ansi(rustix::termios::isatty(io::stderr()))
+            .try_init(),
+        Sink::File(path) => lines
+            .with_writer(Mutex::new(open(path)?))
+            .with_ansi(false)
+            .try_init(),
     };
     set.map_err(io::Error::other)
 }
@@ -36,5 +44,9 @@ fn open(path: &Path) -> io::Result<File> {
     if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_FILE_BYTES) {
         fs::rename(path, path.with_extension("log.old"))?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }

@@ -14,7 +14,10 @@ use super::{
     request::{DownMode, TaskRef},
     view::{Cancelled, Retried, TaskView},
 };
-use crate::{clock, engine::{Engine, EngineError}};
+use crate::{
+    clock,
+    engine::{Engine, EngineError},
+};
 
 /// The longest a single wait may take: clients give up after a minute.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
@@ -24,14 +27,32 @@ const REASON_MAX_CHARS: usize = 1000;
 const GENERATIONS: u32 = 16;
 
 impl Host {
-    pub(crate) async fn cancel(&self, reference: &TaskRef, reason: Option<String>) -> Result<Cancelled, AppError> {
+    pub(crate) async fn cancel(
+        &self,
+        reference: &TaskRef,
+        reason: Option<String>,
+    ) -> Result<Cancelled, AppError> {
         let id = self.resolve(reference).await?;
         let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| {
-            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX_CHARS).collect()
+            reason
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(REASON_MAX_CHARS)
+                .collect()
         });
-        match self.engine.command(Input::Cancel { task: id, reason }).await {
-            Ok(Answer::Cancelling { task, already }) => Ok(Cancelled { id: task.to_string(), already }),
-            Ok(other) => Err(AppError::new(ErrorKind::Internal, format!("a cancel was answered {other:?}"))),
+        match self
+            .engine
+            .command(Input::Cancel { task: id, reason })
+            .await
+        {
+            Ok(Answer::Cancelling { task, already }) => Ok(Cancelled {
+                id: task.to_string(),
+                already,
+            }),
+            Ok(other) => Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a cancel was answered {other:?}"),
+            )),
             // The board has unfinished tasks only: what is not there is done, or has never been.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
                 let task = self.task(id, reference).await?;
@@ -44,9 +65,21 @@ impl Host {
     pub(crate) async fn retry(&self, reference: &TaskRef) -> Result<Retried, AppError> {
         let id = self.resolve(reference).await?;
         let task = self.task(id, reference).await?;
-        match self.engine.command(Input::Retry { task: Box::new(task) }).await? {
-            Answer::Retrying { task, attempt } => Ok(Retried { id: task.to_string(), attempt }),
-            other => Err(AppError::new(ErrorKind::Internal, format!("a retry was answered {other:?}"))),
+        match self
+            .engine
+            .command(Input::Retry {
+                task: Box::new(task),
+            })
+            .await?
+        {
+            Answer::Retrying { task, attempt } => Ok(Retried {
+                id: task.to_string(),
+                attempt,
+            }),
+            other => Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a retry was answered {other:?}"),
+            )),
         }
     }
 
@@ -89,20 +122,35 @@ impl Host {
     }
 
     /// Tells the engine that an attempt waits for its own descendant; until the guard is dropped.
-    async fn suspend(&self, waited: TaskId, waiter: Option<&str>) -> Result<Option<Suspended>, AppError> {
-        let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else { return Ok(None) };
+    async fn suspend(
+        &self,
+        waited: TaskId,
+        waiter: Option<&str>,
+    ) -> Result<Option<Suspended>, AppError> {
+        let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
+            return Ok(None);
+        };
         if !self.descends(waited, waiter.task).await? {
             return Ok(None);
         }
-        match self.engine.command(Input::WaitBegins { task: waiter.task }).await? {
-            Answer::Noted => Ok(Some(Suspended { engine: self.engine.clone(), task: waiter.task })),
+        match self
+            .engine
+            .command(Input::WaitBegins { task: waiter.task })
+            .await?
+        {
+            Answer::Noted => Ok(Some(Suspended {
+                engine: self.engine.clone(),
+                task: waiter.task,
+            })),
             _ => Ok(None),
         }
     }
 
     async fn descends(&self, mut id: TaskId, ancestor: TaskId) -> Result<bool, AppError> {
         for _ in 0..GENERATIONS {
-            let Some(task) = self.read(move |store| store.task(id)).await? else { return Ok(false) };
+            let Some(task) = self.read(move |store| store.task(id)).await? else {
+                return Ok(false);
+            };
             match task.request.parent {
                 Some(parent) if parent == ancestor => return Ok(true),
                 Some(parent) => id = parent,
@@ -123,7 +171,14 @@ impl Host {
             DownMode::Kill => {
                 self.engine.command(Input::Drain).await?;
                 for id in self.running().await? {
-                    match self.engine.command(Input::Cancel { task: id, reason: Some("the host was told to stop it".to_owned()) }).await {
+                    match self
+                        .engine
+                        .command(Input::Cancel {
+                            task: id,
+                            reason: Some("the host was told to stop it".to_owned()),
+                        })
+                        .await
+                    {
                         // It ended by itself meanwhile.
                         Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
                         Err(error) => return Err(error.into()),
@@ -138,17 +193,23 @@ impl Host {
 
     async fn running(&self) -> Result<Vec<TaskId>, AppError> {
         use crate::store::{Filter, Status, StatusFilter};
-        let filter = Filter { status: Some(StatusFilter::Is(Status::Running)), ..Filter::default() };
-        let page = self.read(move |store| store.list(&filter, usize::MAX / 2)).await?;
+        let filter = Filter {
+            status: Some(StatusFilter::Is(Status::Running)),
+            ..Filter::default()
+        };
+        let page = self
+            .read(move |store| store.list(&filter, usize::MAX / 2))
+            .await?;
         Ok(page.tasks.iter().map(|task| task.id).collect())
     }
 }
 
 fn already_done(task: &claudine_domain::task::Task) -> AppError {
     match &task.state {
-        claudine_domain::task::State::Done { outcome, .. } => {
-            AppError::new(ErrorKind::Conflict, format!("task {} is already done: {}", task.id, outcome.as_str()))
-        }
+        claudine_domain::task::State::Done { outcome, .. } => AppError::new(
+            ErrorKind::Conflict,
+            format!("task {} is already done: {}", task.id, outcome.as_str()),
+        ),
         // Between the board and this read it was retried.
         _ => unknown(&task.id.to_string()),
     }

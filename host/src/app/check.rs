@@ -19,8 +19,15 @@ pub(crate) const TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 
 /// The permission modes of an agent, from the one that may do least to the one that may do all.
-const PERMISSION_MODES: [&str; 7] =
-    ["plan", "dontAsk", "manual", "default", "acceptEdits", "auto", "bypassPermissions"];
+const PERMISSION_MODES: [&str; 7] = [
+    "plan",
+    "dontAsk",
+    "manual",
+    "default",
+    "acceptEdits",
+    "auto",
+    "bypassPermissions",
+];
 
 fn invalid(message: impl Into<String>) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
@@ -37,19 +44,26 @@ pub(super) fn check(request: &Delegate) -> Result<(), AppError> {
     if let Some(key) = &request.idempotency_key
         && (key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES)
     {
-        return Err(invalid(format!("the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}", key.len())));
+        return Err(invalid(format!(
+            "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
+            key.len()
+        )));
     }
     timeout("timeout", request.timeout_ms)?;
     timeout("idle timeout", request.idle_timeout_ms)?;
     if let Some(bytes) = request.max_output_bytes
         && bytes < OUTPUT_MIN_BYTES
     {
-        return Err(invalid(format!("the output cap must be at least {OUTPUT_MIN_BYTES} bytes, not {bytes}")));
+        return Err(invalid(format!(
+            "the output cap must be at least {OUTPUT_MIN_BYTES} bytes, not {bytes}"
+        )));
     }
     let size = request.spec.get().len();
     if size > SPEC_MAX_BYTES {
-        return Err(invalid(format!("the request for the executor has {size} bytes; {SPEC_MAX_BYTES} is the limit"))
-            .hint("put large content into a file and name the file"));
+        return Err(invalid(format!(
+            "the request for the executor has {size} bytes; {SPEC_MAX_BYTES} is the limit"
+        ))
+        .hint("put large content into a file and name the file"));
     }
     variables(request)?;
     working_directory(&request.working_directory)
@@ -59,22 +73,33 @@ pub(super) fn check(request: &Delegate) -> Result<(), AppError> {
 fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
-        return Err(invalid(format!("{what} must have 1 to {max_chars} characters, not {chars}")));
+        return Err(invalid(format!(
+            "{what} must have 1 to {max_chars} characters, not {chars}"
+        )));
     }
     match value.chars().position(char::is_control) {
-        Some(at) => Err(invalid(format!("{what} has a control character at position {at}"))),
+        Some(at) => Err(invalid(format!(
+            "{what} has a control character at position {at}"
+        ))),
         None => Ok(()),
     }
 }
 
 fn labels(request: &Delegate) -> Result<(), AppError> {
     if request.labels.len() > LABELS_MAX {
-        return Err(invalid(format!("{} labels were given; {LABELS_MAX} is the limit", request.labels.len())));
+        return Err(invalid(format!(
+            "{} labels were given; {LABELS_MAX} is the limit",
+            request.labels.len()
+        )));
     }
     for (key, value) in &request.labels {
         text("a label's key", key, LABEL_MAX_CHARS)?;
         if !value.is_empty() {
-            text(&format!("the value of label `{key}`"), value, LABEL_MAX_CHARS)?;
+            text(
+                &format!("the value of label `{key}`"),
+                value,
+                LABEL_MAX_CHARS,
+            )?;
         }
     }
     Ok(())
@@ -84,19 +109,31 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
     let Some(ms) = ms else { return Ok(()) };
     let duration = Duration::from_millis(ms);
     if duration < TIMEOUT_MIN || duration > TIMEOUT_MAX {
-        return Err(invalid(format!("the {what} must be from 1 ms to 30 days, not {ms} ms")));
+        return Err(invalid(format!(
+            "the {what} must be from 1 ms to 30 days, not {ms} ms"
+        )));
     }
     Ok(())
 }
 
 fn variables(request: &Delegate) -> Result<(), AppError> {
-    for (name, value) in request.environment.base.iter().chain(&request.environment.set) {
+    for (name, value) in request
+        .environment
+        .base
+        .iter()
+        .chain(&request.environment.set)
+    {
         if name.is_empty() || name.contains(['=', '\0']) {
             let shown: String = name.chars().take(40).collect();
-            return Err(invalid(format!("`{}` is no name of a variable", shown.escape_debug())));
+            return Err(invalid(format!(
+                "`{}` is no name of a variable",
+                shown.escape_debug()
+            )));
         }
         if let Some(at) = value.find('\0') {
-            return Err(invalid(format!("the value of variable {name} has a NUL byte at position {at}")));
+            return Err(invalid(format!(
+                "the value of variable {name} has a NUL byte at position {at}"
+            )));
         }
     }
     Ok(())
@@ -105,15 +142,29 @@ fn variables(request: &Delegate) -> Result<(), AppError> {
 fn working_directory(path: &Path) -> Result<(), AppError> {
     let shown = path.display();
     if !path.is_absolute() {
-        return Err(invalid(format!("the working directory {shown} is not absolute")));
+        return Err(invalid(format!(
+            "the working directory {shown} is not absolute"
+        )));
     }
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(invalid(format!("the working directory {shown} is not a directory"))),
-        Err(error) => return Err(invalid(format!("the working directory {shown} cannot be used: {}", plain(&error)))),
+        Ok(_) => {
+            return Err(invalid(format!(
+                "the working directory {shown} is not a directory"
+            )));
+        }
+        Err(error) => {
+            return Err(invalid(format!(
+                "the working directory {shown} cannot be used: {}",
+                plain(&error)
+            )));
+        }
     }
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).map_err(|error| {
-        invalid(format!("the working directory {shown} cannot be entered: {}", plain(&error.into())))
+        invalid(format!(
+            "the working directory {shown} cannot be entered: {}",
+            plain(&error.into())
+        ))
     })
 }
 
@@ -132,8 +183,9 @@ pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), Ap
         return Ok(());
     }
     let forbidden = |message: String, setting: &str| {
-        AppError::new(ErrorKind::Forbidden, message)
-            .hint(format!("a person can allow it in the configuration file: [mcp] {setting}"))
+        AppError::new(ErrorKind::Forbidden, message).hint(format!(
+            "a person can allow it in the configuration file: [mcp] {setting}"
+        ))
     };
     if !ceiling.executors.contains(&request.executor) {
         return Err(forbidden(
@@ -149,13 +201,18 @@ pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), Ap
     struct Mode {
         permission_mode: Option<String>,
     }
-    let asked = serde_json::from_str::<Mode>(request.spec.get()).ok().and_then(|spec| spec.permission_mode);
+    let asked = serde_json::from_str::<Mode>(request.spec.get())
+        .ok()
+        .and_then(|spec| spec.permission_mode);
     let Some(asked) = asked else { return Ok(()) };
     let height = |mode: &str| PERMISSION_MODES.iter().position(|known| *known == mode);
     match (height(&asked), height(&ceiling.max_permission_mode)) {
         (Some(asked), Some(most)) if asked <= most => Ok(()),
         _ => Err(forbidden(
-            format!("permission mode `{asked}` may not be used over MCP; the most is `{}`", ceiling.max_permission_mode),
+            format!(
+                "permission mode `{asked}` may not be used over MCP; the most is `{}`",
+                ceiling.max_permission_mode
+            ),
             "max_permission_mode",
         )),
     }
@@ -183,18 +240,30 @@ mod tests {
     #[test]
     fn each_rule_has_its_message() {
         check_message(|_| {}, None);
-        check_message(|v| v["name"] = "".into(), Some("the name must have 1 to 256 characters, not 0"));
+        check_message(
+            |v| v["name"] = "".into(),
+            Some("the name must have 1 to 256 characters, not 0"),
+        );
         check_message(
             |v| v["name"] = "n".repeat(1_000_000).into(),
             Some("the name must have 1 to 256 characters, not 1000000"),
         );
-        check_message(|v| v["name"] = "a\u{1b}[2J".into(), Some("the name has a control character at position 1"));
-        check_message(|v| v["timeout_ms"] = 0.into(), Some("the timeout must be from 1 ms to 30 days, not 0 ms"));
+        check_message(
+            |v| v["name"] = "a\u{1b}[2J".into(),
+            Some("the name has a control character at position 1"),
+        );
+        check_message(
+            |v| v["timeout_ms"] = 0.into(),
+            Some("the timeout must be from 1 ms to 30 days, not 0 ms"),
+        );
         check_message(
             |v| v["timeout_ms"] = 99_999_999_999u64.into(),
             Some("the timeout must be from 1 ms to 30 days, not 99999999999 ms"),
         );
-        check_message(|v| v["working_directory"] = "x".into(), Some("the working directory x is not absolute"));
+        check_message(
+            |v| v["working_directory"] = "x".into(),
+            Some("the working directory x is not absolute"),
+        );
         check_message(
             |v| v["working_directory"] = "/no/such".into(),
             Some("the working directory /no/such cannot be used: it does not exist"),
@@ -219,7 +288,11 @@ mod tests {
                     v["spec"]["permission_mode"] = mode.into();
                 }
             });
-            assert_eq!(ceiling(&request, &McpCeiling::default()).is_ok(), allowed, "{executor} {mode:?} {origin}");
+            assert_eq!(
+                ceiling(&request, &McpCeiling::default()).is_ok(),
+                allowed,
+                "{executor} {mode:?} {origin}"
+            );
         };
         check("claude", None, "mcp", true);
         check("claude", Some("acceptEdits"), "mcp", true);

@@ -29,18 +29,26 @@ pub(crate) struct Kept {
 
 impl Environments {
     pub(crate) fn new(layout: Layout, rules: EnvRules) -> Self {
-        Self { layout, rules, kept: Mutex::new(BTreeSet::new()) }
+        Self {
+            layout,
+            rules,
+            kept: Mutex::new(BTreeSet::new()),
+        }
     }
 
     /// Drops what tasks do not get and keeps the rest on disk.
     pub(crate) fn keep(&self, environment: Environment) -> io::Result<Kept> {
-        let mut variables: BTreeMap<String, String> =
-            environment.base.into_iter().filter(|(name, _)| !self.rules.drops(name)).collect();
+        let mut variables: BTreeMap<String, String> = environment
+            .base
+            .into_iter()
+            .filter(|(name, _)| !self.rules.drops(name))
+            .collect();
         variables.extend(environment.set);
         let bytes = encode(&variables);
         let digest = digest::hex(&bytes);
         // Noted first: from here on it is not pruned. It is written again where an earlier writing failed.
-        let written = !self.lock().insert(digest.clone()) && self.layout.environment(&digest).exists();
+        let written =
+            !self.lock().insert(digest.clone()) && self.layout.environment(&digest).exists();
         if !written {
             self.write(&digest, &bytes)?;
         }
@@ -55,7 +63,10 @@ impl Environments {
     /// stored yet.
     pub(crate) fn prune(&self, in_use: &[String]) {
         let kept = self.lock();
-        let files = fs::read_dir(self.layout.environments()).into_iter().flatten().flatten();
+        let files = fs::read_dir(self.layout.environments())
+            .into_iter()
+            .flatten()
+            .flatten();
         for file in files {
             let name = file.file_name().to_string_lossy().into_owned();
             // A name with a dot is a file that is just being written.
@@ -79,8 +90,15 @@ impl Environments {
             return Ok(());
         }
         let fresh = path.with_extension(format!("{}.new", crate::random::hex_64()));
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&fresh)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&fresh, &path));
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&fresh, &path));
         if let Err(error) = written {
             if let Err(also) = fs::remove_file(&fresh) {
                 tracing::warn!(%also, "a half-written environment stays behind");
@@ -106,7 +124,9 @@ fn encode(variables: &BTreeMap<String, String>) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(bytes);
     let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,7 +135,10 @@ mod tests {
     use super::*;
 
     fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -123,10 +146,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
-        let environments =
-            Environments::new(layout.clone(), EnvRules { exclude: vec!["SECRET".to_owned(), "GIVEN".to_owned()] });
+        let environments = Environments::new(
+            layout.clone(),
+            EnvRules {
+                exclude: vec!["SECRET".to_owned(), "GIVEN".to_owned()],
+            },
+        );
         let asked = || Environment {
-            base: pairs(&[("A", "1=2"), ("SECRET", "x"), ("CLAUDECODE", "1"), ("LINES", "a\nb")]),
+            base: pairs(&[
+                ("A", "1=2"),
+                ("SECRET", "x"),
+                ("CLAUDECODE", "1"),
+                ("LINES", "a\nb"),
+            ]),
             set: pairs(&[("GIVEN", "by name")]),
         };
         let first = environments.keep(asked()).unwrap();
@@ -135,9 +167,13 @@ mod tests {
         let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
         assert_eq!(first.variables, expected);
         assert_eq!(environments.read(&first.digest).unwrap(), expected);
-        let files: Vec<_> = fs::read_dir(layout.environments()).unwrap().map(|entry| entry.unwrap()).collect();
+        let files: Vec<_> = fs::read_dir(layout.environments())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .collect();
         assert_eq!(files.len(), 1);
-        let mode = std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -38,7 +38,11 @@ pub(crate) struct AppError {
 
 impl AppError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     #[must_use]

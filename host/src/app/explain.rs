@@ -16,21 +16,44 @@ const MIB: f64 = (1u64 << 20) as f64;
 
 pub(super) fn why(task: &Task, snapshot: &Snapshot) -> Why {
     let (since, reasons) = match &task.state {
-        State::Done { at, outcome, reason } => {
+        State::Done {
+            at,
+            outcome,
+            reason,
+        } => {
             let detail = reason.as_ref().map_or(String::new(), |reason| {
                 format!(": {} ({})", reason.message, reason.class.as_str())
             });
-            (*at, vec![format!("it is done: {}{detail}", outcome.as_str())])
+            (
+                *at,
+                vec![format!("it is done: {}{detail}", outcome.as_str())],
+            )
         }
-        State::Waiting { until, why: WaitingFor::Account(_) } => {
-            (task.last_attempt().and_then(|attempt| attempt.ended.as_ref()).map_or(task.created_at, |ended| ended.at), vec![
-                format!("its account is at a usage limit until {}", rfc3339(*until)),
-            ])
-        }
-        State::Ready { since } | State::Running { phase: Phase::Assigned, since } => (*since, queued(task, snapshot)),
+        State::Waiting {
+            until,
+            why: WaitingFor::Account(_),
+        } => (
+            task.last_attempt()
+                .and_then(|attempt| attempt.ended.as_ref())
+                .map_or(task.created_at, |ended| ended.at),
+            vec![format!(
+                "its account is at a usage limit until {}",
+                rfc3339(*until)
+            )],
+        ),
+        State::Ready { since }
+        | State::Running {
+            phase: Phase::Assigned,
+            since,
+        } => (*since, queued(task, snapshot)),
         State::Running { phase, since } => (*since, vec![running(phase)]),
     };
-    Why { id: task.id.to_string(), state: task.state.as_str().to_owned(), since: since_text(since), reasons }
+    Why {
+        id: task.id.to_string(),
+        state: task.state.as_str().to_owned(),
+        since: since_text(since),
+        reasons,
+    }
 }
 
 fn since_text(since: Timestamp) -> String {
@@ -42,13 +65,18 @@ fn running(phase: &Phase) -> String {
         Phase::Assigned | Phase::Starting => "it is starting: no sign of life yet".to_owned(),
         Phase::Live => "it is running".to_owned(),
         Phase::Stopping(why) => format!("it is stopping: {}", stop_word(why)),
-        Phase::Finishing => "its executor has answered; the last output is read and what is left of it is ended".to_owned(),
+        Phase::Finishing => {
+            "its executor has answered; the last output is read and what is left of it is ended"
+                .to_owned()
+        }
     }
 }
 
 fn stop_word(why: &StopWhy) -> String {
     match why {
-        StopWhy::Cancelled { reason: Some(reason) } => format!("cancelled ({reason})"),
+        StopWhy::Cancelled {
+            reason: Some(reason),
+        } => format!("cancelled ({reason})"),
         StopWhy::Cancelled { reason: None } => "cancelled".to_owned(),
         StopWhy::Timeout => "it ran longer than its timeout".to_owned(),
         StopWhy::StartTimeout => "it gave no sign of life in time".to_owned(),
@@ -61,7 +89,11 @@ fn queued(task: &Task, snapshot: &Snapshot) -> Vec<String> {
         return vec!["the host is going down and starts nothing new".to_owned()];
     }
     let lane = Lane::of(task);
-    let refusal = snapshot.refusals.iter().find(|(refused, _)| *refused == lane).map(|(_, refusal)| refusal);
+    let refusal = snapshot
+        .refusals
+        .iter()
+        .find(|(refused, _)| *refused == lane)
+        .map(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) => vec![refusal_text(refusal)],
         None => vec!["it is about to start".to_owned()],

@@ -53,10 +53,32 @@ pub(crate) struct HostParts {
 
 impl Host {
     pub(crate) fn new(parts: HostParts) -> Self {
-        let HostParts { engine, store, plugins, environments, settings, layout, started_at, supervisor_pids, watch } = parts;
+        let HostParts {
+            engine,
+            store,
+            plugins,
+            environments,
+            settings,
+            layout,
+            started_at,
+            supervisor_pids,
+            watch,
+        } = parts;
         let (down, _) = watched::channel(None);
         let reading = TaskTracker::new();
-        Self { engine, store, plugins, environments, settings, layout, started_at, supervisor_pids, watch, reading, down }
+        Self {
+            engine,
+            store,
+            plugins,
+            environments,
+            settings,
+            layout,
+            started_at,
+            supervisor_pids,
+            watch,
+            reading,
+            down,
+        }
     }
 
     /// Reads the store on a thread that may block.
@@ -68,7 +90,10 @@ impl Host {
         let store = Arc::clone(&self.store);
         match tokio::task::spawn_blocking(move || read(&*store)).await {
             Ok(result) => result.map_err(AppError::from),
-            Err(panic) => Err(AppError::new(ErrorKind::Internal, format!("a read of the store failed: {panic}"))),
+            Err(panic) => Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a read of the store failed: {panic}"),
+            )),
         }
     }
 
@@ -84,7 +109,8 @@ impl Host {
             Resolved::Ambiguous(ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
                 let message = format!("`{}` is the beginning of several ids", short(&reference.0));
-                Err(AppError::new(ErrorKind::Ambiguous, message).hint(format!("one of: {}", ids.join(" "))))
+                Err(AppError::new(ErrorKind::Ambiguous, message)
+                    .hint(format!("one of: {}", ids.join(" "))))
             }
         }
     }
@@ -96,8 +122,11 @@ impl Host {
 }
 
 pub(super) fn unknown(reference: &str) -> AppError {
-    AppError::new(ErrorKind::NotFound, format!("no task is called `{}` or has such an id", short(reference)))
-        .hint("`claudine list` shows the tasks there are")
+    AppError::new(
+        ErrorKind::NotFound,
+        format!("no task is called `{}` or has such an id", short(reference)),
+    )
+    .hint("`claudine list` shows the tasks there are")
 }
 
 fn short(text: &str) -> String {
@@ -112,7 +141,9 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Full { .. } => ErrorKind::StoreFull,
-            StoreError::Busy { .. } | StoreError::ReadOnly { .. } | StoreError::Fenced { .. } => ErrorKind::Unavailable,
+            StoreError::Busy { .. } | StoreError::ReadOnly { .. } | StoreError::Fenced { .. } => {
+                ErrorKind::Unavailable
+            }
             _ => ErrorKind::Internal,
         };
         let hint = error.hint();
@@ -129,13 +160,13 @@ impl From<EngineError> for AppError {
         use claudine_domain::step::Refused;
         let kind = match &error {
             EngineError::Refused(refused) => match refused {
-                Refused::AlreadyDone { .. } | Refused::NotDone { .. } | Refused::IdempotencyConflict { .. } => {
-                    ErrorKind::Conflict
-                }
+                Refused::AlreadyDone { .. }
+                | Refused::NotDone { .. }
+                | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::Unknown { .. } => ErrorKind::NotFound,
-                Refused::TooDeep { .. } | Refused::TooManyDescendants { .. } | Refused::QueueFull { .. } => {
-                    ErrorKind::Limit
-                }
+                Refused::TooDeep { .. }
+                | Refused::TooManyDescendants { .. }
+                | Refused::QueueFull { .. } => ErrorKind::Limit,
             },
             EngineError::StoreFull(_) => ErrorKind::StoreFull,
             EngineError::Store(_) | EngineError::Down => ErrorKind::Unavailable,

@@ -1,14 +1,15 @@
 //! The output of attempts, read from its files.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use claudine_domain::id::{AttemptId, TaskId};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
     request::{LogQuery, TaskRef},
+    view::{LogChannel, LogLines, LogPiece},
 };
 use crate::{
     clock,
@@ -19,50 +20,75 @@ use crate::{
 const AHEAD: usize = 16;
 /// The end of an attempt that no event tells (it was parked) is noticed after so long.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// A piece of output with its stream.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct LogChunk {
-    pub(crate) channel: Channel,
-    /// Of its first byte, among the bytes that were asked for.
-    pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
-}
+/// The last lines are an answer in one piece, for whoever reads text.
+const LINES_MAX_BYTES: usize = 1 << 20;
 
 /// Output as it is read; an error ends it.
-pub(crate) type LogStream = mpsc::Receiver<Result<LogChunk, AppError>>;
+pub(crate) type LogStream = mpsc::Receiver<Result<LogPiece, AppError>>;
 
-/// The last lines of both streams.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct LogLines {
-    pub(crate) stdout: Vec<String>,
-    pub(crate) stderr: Vec<String>,
-    /// How many lines there are in all.
-    pub(crate) stdout_count: u64,
-    pub(crate) stderr_count: u64,
+type Sender = mpsc::Sender<Result<LogPiece, AppError>>;
+
+/// What is read, and for whom.
+struct Reading {
+    task: TaskId,
+    channel: Option<Channel>,
+    follow: bool,
+    sender: Sender,
+}
+
+/// Why a reading stops.
+enum Stop {
+    Error(AppError),
+    /// Whoever asked for it has gone.
+    Unwanted,
+}
+
+impl From<AppError> for Stop {
+    fn from(error: AppError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Reading {
+    async fn send(&self, piece: LogPiece) -> Result<(), Stop> {
+        self.sender
+            .send(Ok(piece))
+            .await
+            .map_err(|_| Stop::Unwanted)
+    }
 }
 
 impl Host {
-    /// The output of one attempt, from where it was asked, to its end if it is followed. The reading ends when the receiver is dropped.
+    /// A task's output, from where it was asked, to its end if it is followed. The reading ends when the receiver is dropped.
     pub(crate) async fn logs(
-        self: std::sync::Arc<Self>,
+        self: Arc<Self>,
         reference: &TaskRef,
         query: LogQuery,
     ) -> Result<LogStream, AppError> {
         let channel = channel_of(query.stream.as_deref())?;
-        if query.tail.is_some() && query.offset.is_some() {
-            return Err(AppError::new(
-                ErrorKind::Invalid,
-                "a tail and an offset exclude each other",
-            ));
-        }
-        let id = self.resolve(reference).await?;
-        let attempt = self.attempt_of(id, reference, query.attempt).await?;
+        let begin = match (query.tail, query.offset) {
+            (Some(_), Some(_)) => {
+                return Err(AppError::new(
+                    ErrorKind::Invalid,
+                    "a tail and an offset exclude each other",
+                ));
+            }
+            (Some(lines), None) => Some(Begin::LastLines(lines)),
+            (None, offset) => offset.map(Begin::Offset),
+        };
+        let task = self.resolve(reference).await?;
+        let number = self.attempt_of(task, reference, &query).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
+        let reading = Reading {
+            task,
+            channel,
+            follow: query.follow,
+            sender,
+        };
         let host = self.clone();
         self.reading.spawn(async move {
-            if let Err(error) = host.read_log(id, attempt, channel, &query, &sender).await
-                && sender.send(Err(error)).await.is_err()
+            if let Err(Stop::Error(error)) = host.read_attempts(&reading, number, begin).await
+                && reading.sender.send(Err(error)).await.is_err()
             {
                 tracing::debug!("a reader of logs went away before its error");
             }
@@ -70,18 +96,19 @@ impl Host {
         Ok(receiver)
     }
 
-    /// Which attempt is meant: the given one, else the last that began; before the first there is nothing to read yet.
+    /// Which attempt is meant: the given one, else the last that began. One more than there are can be followed: it is waited for.
     async fn attempt_of(
         &self,
         id: TaskId,
         reference: &TaskRef,
-        number: Option<u32>,
+        query: &LogQuery,
     ) -> Result<u32, AppError> {
         let task = self.task(id, reference).await?;
-        let last = task.attempts.last().map_or(1, |attempt| attempt.number);
-        match number {
-            None => Ok(last),
-            Some(number) if (1..=last).contains(&number) => Ok(number),
+        let last = task.attempts.last().map_or(0, |attempt| attempt.number);
+        let furthest = if query.follow { last + 1 } else { last.max(1) };
+        match query.attempt {
+            None => Ok(last.max(1)),
+            Some(number) if (1..=furthest).contains(&number) => Ok(number),
             Some(number) => Err(AppError::new(
                 ErrorKind::NotFound,
                 format!("task {id} has no attempt {number}; its last is {last}"),
@@ -89,49 +116,56 @@ impl Host {
         }
     }
 
-    async fn read_log(
+    /// One attempt, or, where the task is followed, one after the other until it is done.
+    async fn read_attempts(
         &self,
-        id: TaskId,
-        number: u32,
-        channel: Option<Channel>,
-        query: &LogQuery,
-        sender: &mpsc::Sender<Result<LogChunk, AppError>>,
-    ) -> Result<(), AppError> {
-        let attempt = AttemptId { task: id, number };
+        reading: &Reading,
+        first: u32,
+        mut begin: Option<Begin>,
+    ) -> Result<(), Stop> {
+        for number in first.. {
+            let attempt = AttemptId {
+                task: reading.task,
+                number,
+            };
+            self.read_attempt(reading, attempt, begin.take()).await?;
+            if !reading.follow || self.is_last(attempt).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_attempt(
+        &self,
+        reading: &Reading,
+        attempt: AttemptId,
+        begin: Option<Begin>,
+    ) -> Result<(), Stop> {
         let path = self.layout.log(attempt);
         let mut finished = self.engine.finished();
-        let grown = if query.follow {
-            Some(self.watch.subscribe(&path))
-        } else {
-            None
-        };
+        let grown = reading.follow.then(|| self.watch.subscribe(&path));
         let mut reader = LogReader::new(&path);
-        if let Some(channel) = channel {
+        if let Some(channel) = reading.channel {
             reader = reader.channel(channel);
         }
-        let begin = match (query.tail, query.offset) {
-            (Some(lines), _) => Some(Begin::LastLines(lines)),
-            (None, Some(offset)) => Some(Begin::Offset(offset)),
-            (None, None) => None,
-        };
         if let Some(begin) = begin {
             reader.begin(begin).map_err(|error| unreadable(&error))?;
         }
+        reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
             // Asked before the reading: what an attempt wrote before it ended is read after.
-            let over = !query.follow || self.has_ended(attempt).await?;
+            let over = !reading.follow || self.has_ended(attempt).await?;
             while let Some(piece) = reader.next_piece().map_err(|error| unreadable(&error))? {
-                if sender.send(Ok(chunk(piece))).await.is_err() {
-                    return Ok(());
-                }
+                reading.send(shown(piece)).await?;
             }
             if over {
                 return Ok(());
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                _ = finished.recv() => {}
-                () = sender.closed() => return Ok(()),
+                () = this_one(&mut finished, attempt.task) => {}
+                () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
             }
         }
@@ -148,36 +182,36 @@ impl Host {
         Ok(task.is_done() || this.is_some_and(|attempt| attempt.ended.is_some()))
     }
 
-    /// The last lines of each stream, and how many there are.
+    /// Whether the task is done and has no later attempt.
+    async fn is_last(&self, attempt: AttemptId) -> Result<bool, AppError> {
+        let Some(task) = self.read(move |store| store.task(attempt.task)).await? else {
+            return Ok(true);
+        };
+        Ok(task.is_done()
+            && task
+                .attempts
+                .last()
+                .is_none_or(|last| last.number <= attempt.number))
+    }
+
+    /// The last lines of each stream of the last attempt.
     pub(crate) async fn log_lines(
         &self,
         reference: &TaskRef,
         tail: u64,
     ) -> Result<LogLines, AppError> {
         let id = self.resolve(reference).await?;
-        let number = self.attempt_of(id, reference, None).await?;
+        let number = self.attempt_of(id, reference, &LogQuery::default()).await?;
         let path = self.layout.log(AttemptId { task: id, number });
         blocking(move || {
-            let counts = LogReader::new(&path).line_counts()?;
-            let lines = |channel| -> std::io::Result<Vec<String>> {
-                let mut reader = LogReader::new(&path).channel(channel);
-                reader.begin(Begin::LastLines(tail))?;
-                let mut text = Vec::new();
-                while let Some(piece) = reader.next_piece()? {
-                    text.extend(chunk(piece).bytes);
-                }
-                let text = String::from_utf8_lossy(&text);
-                let mut lines: VecDeque<String> = text.lines().map(str::to_owned).collect();
-                while lines.len() as u64 > tail {
-                    lines.pop_front();
-                }
-                Ok(lines.into())
-            };
+            let (stdout, stdout_lines) = last_lines(&path, Channel::Stdout, tail)?;
+            let (stderr, stderr_lines) = last_lines(&path, Channel::Stderr, tail)?;
             Ok(LogLines {
-                stdout: lines(Channel::Stdout)?,
-                stderr: lines(Channel::Stderr)?,
-                stdout_count: counts.stdout,
-                stderr_count: counts.stderr,
+                id: id.to_string(),
+                stdout,
+                stderr,
+                stdout_lines,
+                stderr_lines,
             })
         })
         .await
@@ -237,23 +271,55 @@ fn channel_of(stream: Option<&str>) -> Result<Option<Channel>, AppError> {
     }
 }
 
-/// A gap is shown as a line of its own.
-fn chunk(piece: Piece) -> LogChunk {
+fn shown(piece: Piece) -> LogPiece {
     match piece {
         Piece::Bytes {
             offset,
             channel,
             bytes,
             ..
-        } => LogChunk {
-            channel,
-            offset,
-            bytes,
-        },
-        Piece::Gap { offset, bytes } => LogChunk {
-            channel: Channel::Stdout,
-            offset,
-            bytes: format!("\n{}\n", gap_text(bytes)).into_bytes(),
-        },
+        } => {
+            let channel = match channel {
+                Channel::Stdout => LogChannel::Stdout,
+                Channel::Stderr => LogChannel::Stderr,
+            };
+            LogPiece::Bytes {
+                channel,
+                offset,
+                bytes,
+            }
+        }
+        Piece::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
     }
+}
+
+/// Returns when this task is done, or when there were too many others to know.
+async fn this_one(finished: &mut broadcast::Receiver<Arc<[TaskId]>>, task: TaskId) {
+    while let Ok(ids) = finished.recv().await {
+        if ids.contains(&task) {
+            break;
+        }
+    }
+}
+
+/// Lines of one stream, and how many they are. A line that is longer than this is worth is cut at its beginning.
+fn last_lines(path: &Path, channel: Channel, tail: u64) -> std::io::Result<(String, u64)> {
+    let mut reader = LogReader::new(path).channel(channel);
+    reader.begin(Begin::LastLines(tail))?;
+    let mut bytes = VecDeque::new();
+    while let Some(piece) = reader.next_piece()? {
+        match piece {
+            Piece::Bytes { bytes: more, .. } => bytes.extend(more),
+            Piece::Gap { bytes: missing, .. } => {
+                bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes())
+            }
+        }
+        bytes.drain(..bytes.len().saturating_sub(LINES_MAX_BYTES));
+    }
+    let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
+    // Counted as read: what came since the beginning was looked for may be more than was asked.
+    let lines = text.lines().count();
+    let surplus = lines.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
+    let text: String = text.split_inclusive('\n').skip(surplus).collect();
+    Ok((text, (lines - surplus) as u64))
 }

@@ -22,10 +22,11 @@ pub(crate) use self::{
     environment::Environments,
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
-    logs::{LogChunk, LogLines, LogStream},
+    logs::LogStream,
     request::{Delegate, DownMode, Environment, ListFilter, LogQuery, Origin, TaskRef},
     view::{
-        AttemptView, Cancelled, Delegated, HostInfo, PermissionView, PluginDetail, PluginView, ReasonView, Retried, TaskList,
-        TaskView, UsageView, Why,
+        AttemptView, Cancelled, Delegated, HostInfo, LogChannel, LogLines, LogPiece,
+        PermissionView, PluginDetail, PluginView, ReasonView, Retried, TaskList, TaskView,
+        UsageView, Why,
     },
 };

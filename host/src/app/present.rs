@@ -17,7 +17,11 @@ pub(super) fn task_view(task: &Task) -> TaskView {
     let last = task.last_attempt();
     let ended = last.and_then(|attempt| attempt.ended.as_ref());
     let (outcome, reason, finished_at) = match &task.state {
-        State::Done { at, outcome, reason } => (Some(*outcome), reason.as_ref(), Some(*at)),
+        State::Done {
+            at,
+            outcome,
+            reason,
+        } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
     let until = match &task.state {
@@ -25,7 +29,10 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         _ => None,
     };
     let waiting_reason = match &task.state {
-        State::Waiting { why: WaitingFor::Account(_), .. } => ended.and_then(|ended| ended.reason.as_ref()),
+        State::Waiting {
+            why: WaitingFor::Account(_),
+            ..
+        } => ended.and_then(|ended| ended.reason.as_ref()),
         _ => None,
     };
     TaskView {
@@ -47,7 +54,12 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         labels: request.labels.clone(),
         cwd: request.cwd.clone(),
         summary: request.summary.clone(),
-        attempts: task.attempts.iter().filter(|attempt| attempt.started_at.is_some()).map(attempt_view).collect(),
+        attempts: task
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.started_at.is_some())
+            .map(attempt_view)
+            .collect(),
         created_at: rfc3339(task.created_at),
         started_at: last.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
@@ -64,8 +76,13 @@ pub(super) fn task_view(task: &Task) -> TaskView {
 
 /// What all attempts cost together, where any of them told.
 fn cost_usd(task: &Task) -> Option<f64> {
-    let costs = task.attempts.iter().filter_map(|attempt| attempt.ended.as_ref()?.cost_micro_usd);
-    costs.reduce(u64::saturating_add).map(|micro| micro as f64 / MICRO)
+    let costs = task
+        .attempts
+        .iter()
+        .filter_map(|attempt| attempt.ended.as_ref()?.cost_micro_usd);
+    costs
+        .reduce(u64::saturating_add)
+        .map(|micro| micro as f64 / MICRO)
 }
 
 fn attempt_view(attempt: &Attempt) -> AttemptView {
@@ -76,22 +93,36 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
         started_at: attempt.started_at.map(rfc3339),
         finished_at: ended.map(|ended| rfc3339(ended.at)),
         outcome: ended.map(|ended| ended.outcome.as_str().to_owned()),
-        reason: ended.and_then(|ended| ended.reason.as_ref()).map(reason_view),
+        reason: ended
+            .and_then(|ended| ended.reason.as_ref())
+            .map(reason_view),
         exit_code: ended.and_then(|ended| ended.exit_code),
         signal: ended.and_then(|ended| ended.signal),
         session_id: attempt.session.as_ref().map(|session| session.id.clone()),
-        model: attempt.session.as_ref().and_then(|session| session.model.clone()),
-        cost_usd: ended.and_then(|ended| ended.cost_micro_usd).map(|micro| micro as f64 / MICRO),
+        model: attempt
+            .session
+            .as_ref()
+            .and_then(|session| session.model.clone()),
+        cost_usd: ended
+            .and_then(|ended| ended.cost_micro_usd)
+            .map(|micro| micro as f64 / MICRO),
         usage: ended.map(|ended| usage_view(&ended.usage)),
     }
 }
 
 fn reason_view(reason: &Reason) -> ReasonView {
-    ReasonView { class: reason.class.as_str().to_owned(), message: reason.message.clone() }
+    ReasonView {
+        class: reason.class.as_str().to_owned(),
+        message: reason.message.clone(),
+    }
 }
 
 fn usage_view(usage: &Usage) -> UsageView {
-    UsageView { wall_ms: usage.wall_ms, cpu_ms: usage.cpu_ms, peak_rss_bytes: usage.peak_rss_bytes }
+    UsageView {
+        wall_ms: usage.wall_ms,
+        cpu_ms: usage.cpu_ms,
+        peak_rss_bytes: usage.peak_rss_bytes,
+    }
 }
 
 fn priority_word(priority: Priority) -> &'static str {
@@ -116,11 +147,18 @@ fn phase_word(phase: &Phase) -> Option<&'static str> {
 /// The original's five words.
 fn status_word(state: &State) -> &'static str {
     match state {
-        State::Waiting { .. } | State::Ready { .. } | State::Running { phase: Phase::Assigned, .. } => "queued",
+        State::Waiting { .. }
+        | State::Ready { .. }
+        | State::Running {
+            phase: Phase::Assigned,
+            ..
+        } => "queued",
         State::Running { .. } => "running",
         State::Done { outcome, .. } => match outcome {
             Outcome::Succeeded => "completed",
-            Outcome::Failed | Outcome::TimedOut | Outcome::Lost | Outcome::UpstreamFailed => "failed",
+            Outcome::Failed | Outcome::TimedOut | Outcome::Lost | Outcome::UpstreamFailed => {
+                "failed"
+            }
             Outcome::Cancelled | Outcome::Skipped => "cancelled",
         },
     }

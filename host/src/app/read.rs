@@ -27,21 +27,25 @@ impl Host {
         let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
         let limit = filter.limit.unwrap_or(LIST_DEFAULT);
         if !(1..=LIST_MAX).contains(&limit) {
-            return Err(invalid(format!("a page has 1 to {LIST_MAX} tasks, not {limit}")));
+            return Err(invalid(format!(
+                "a page has 1 to {LIST_MAX} tasks, not {limit}"
+            )));
         }
         let label = match &filter.label {
             None => None,
             Some(label) => {
-                let (key, value) =
-                    label.split_once('=').ok_or_else(|| invalid(format!("label `{label}` is not of the form key=value")))?;
+                let (key, value) = label.split_once('=').ok_or_else(|| {
+                    invalid(format!("label `{label}` is not of the form key=value"))
+                })?;
                 Some((key.to_owned(), value.to_owned()))
             }
         };
         let status = match &filter.state {
             None => None,
-            Some(word) => {
-                Some(word.parse().map_err(|error: crate::store::UnknownStatus| invalid(error.to_string()))?)
-            }
+            Some(word) => Some(
+                word.parse()
+                    .map_err(|error: crate::store::UnknownStatus| invalid(error.to_string()))?,
+            ),
         };
         let wanted = Filter {
             status,
@@ -51,7 +55,9 @@ impl Host {
             parent: filter.parent,
             before: filter.before,
         };
-        let page = self.read(move |store| store.list(&wanted, limit as usize)).await?;
+        let page = self
+            .read(move |store| store.list(&wanted, limit as usize))
+            .await?;
         Ok(TaskList {
             tasks: page.tasks.iter().map(task_view).collect(),
             next: page.next.map(|id| id.to_string()),
@@ -65,7 +71,9 @@ impl Host {
     }
 
     pub(super) async fn task(&self, id: TaskId, reference: &TaskRef) -> Result<Task, AppError> {
-        self.read(move |store| store.task(id)).await?.ok_or_else(|| unknown(&reference.0))
+        self.read(move |store| store.task(id))
+            .await?
+            .ok_or_else(|| unknown(&reference.0))
     }
 
     /// A task with what was asked, what was answered, and its output.
@@ -73,8 +81,15 @@ impl Host {
         let mut view = task_view(task);
         let id = task.id;
         // Not of an attempt that has not begun, nor of one that is under way.
-        let ended = task.attempts.iter().rev().find(|attempt| attempt.ended.is_some());
-        let attempt = ended.map(|attempt| AttemptId { task: id, number: attempt.number });
+        let ended = task
+            .attempts
+            .iter()
+            .rev()
+            .find(|attempt| attempt.ended.is_some());
+        let attempt = ended.map(|attempt| AttemptId {
+            task: id,
+            number: attempt.number,
+        });
         let (spec, outputs) = self
             .read(move |store| {
                 let spec = store.document(DocumentKey::Spec(id))?;
@@ -87,11 +102,23 @@ impl Host {
             .await?;
         view.spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         view.outputs = outputs.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let result = view.outputs.as_ref().and_then(|outputs| outputs.get("result")).and_then(|text| text.as_str());
+        let result = view
+            .outputs
+            .as_ref()
+            .and_then(|outputs| outputs.get("result"))
+            .and_then(|text| text.as_str());
         if let Some(result) = result {
             view.output = Some(result.to_owned());
-        } else if let Some(last) = task.attempts.iter().rev().find(|attempt| attempt.started_at.is_some()) {
-            let attempt = AttemptId { task: id, number: last.number };
+        } else if let Some(last) = task
+            .attempts
+            .iter()
+            .rev()
+            .find(|attempt| attempt.started_at.is_some())
+        {
+            let attempt = AttemptId {
+                task: id,
+                number: last.number,
+            };
             let (text, truncated) = self.last_stdout(attempt, OUTPUT_BYTES).await?;
             view.output = Some(text);
             view.output_truncated = truncated;
@@ -109,13 +136,18 @@ impl Host {
         let snapshot = self.engine.snapshot();
         let mut warnings = Vec::new();
         if self.plugins.executor_names().is_empty() {
-            warnings.push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
+            warnings
+                .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
         if snapshot.store_full {
             warnings.push("the disk is full: no new task is taken until there is space".to_owned());
         }
         warnings.extend(snapshot.parked.iter().map(|(account, parked)| {
-            format!("account {} is at a usage limit until {}", account.0, rfc3339(parked.until))
+            format!(
+                "account {} is at a usage limit until {}",
+                account.0,
+                rfc3339(parked.until)
+            )
         }));
         HostInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),

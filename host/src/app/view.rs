@@ -114,7 +114,7 @@ pub(crate) enum LogChannel {
 /// A part of a task's output, as `logs` gives it piece by piece.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum LogPiece {
-    /// What follows is of this attempt, and offsets count from its start. Before the first piece, and again where a follower goes on to the next attempt.
+    /// What follows is of this attempt, and offsets count from its start. It comes first, and again where a follower goes on to the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,

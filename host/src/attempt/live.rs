@@ -53,7 +53,10 @@ pub(super) struct State {
 impl State {
     /// No child of it is alive, as far as is known.
     pub(super) fn has_ended(&self) -> bool {
-        !self.children.iter().any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+        !self
+            .children
+            .iter()
+            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
     pub(super) fn leader(&self) -> Option<Leader> {

@@ -48,7 +48,10 @@ impl Known {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        !self.children.iter().any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+        !self
+            .children
+            .iter()
+            .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
     fn from_found(found: supervise::Found) -> Self {

@@ -272,15 +272,22 @@ impl Runner {
         let over: Vec<AttemptId> = {
             let known = lock(&self.known);
             let live = lock(&self.live);
-            let resumed = live.iter().filter(|(_, live)| live.look(State::has_ended)).map(|(id, _)| *id);
-            let found = known.iter().filter(|(_, known)| known.has_ended()).map(|(id, _)| *id);
+            let resumed = live
+                .iter()
+                .filter(|(_, live)| live.look(State::has_ended))
+                .map(|(id, _)| *id);
+            let found = known
+                .iter()
+                .filter(|(_, known)| known.has_ended())
+                .map(|(id, _)| *id);
             resumed.chain(found).collect()
         };
         loop {
             let released = self.released.notified();
             let waiting = {
                 let (known, live) = (lock(&self.known), lock(&self.live));
-                over.iter().any(|id| known.contains_key(id) || live.contains_key(id))
+                over.iter()
+                    .any(|id| known.contains_key(id) || live.contains_key(id))
             };
             if !waiting {
                 return;
@@ -417,8 +424,11 @@ impl Attempts for Runner {
     }
 
     fn begun(&self, attempts: &BTreeSet<AttemptId>) {
-        let over: Vec<AttemptId> =
-            lock(&self.known).keys().filter(|id| !attempts.contains(id)).copied().collect();
+        let over: Vec<AttemptId> = lock(&self.known)
+            .keys()
+            .filter(|id| !attempts.contains(id))
+            .copied()
+            .collect();
         for attempt in over {
             lock(&self.known).remove(&attempt);
             self.release(attempt);

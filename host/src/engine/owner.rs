@@ -318,8 +318,12 @@ impl Owner {
     /// Every attempt that the store has as begun is matched with what became of it.
     fn recover(&mut self) {
         let now = clock::now();
-        let running = self.board.unfinished().filter(|task| matches!(task.state, State::Running { .. }));
-        let begun: BTreeSet<AttemptId> = running.filter_map(|task| task.last_attempt_id()).collect();
+        let running = self
+            .board
+            .unfinished()
+            .filter(|task| matches!(task.state, State::Running { .. }));
+        let begun: BTreeSet<AttemptId> =
+            running.filter_map(|task| task.last_attempt_id()).collect();
         self.attempts.begun(&begun);
         for attempt in begun {
             let found = if self.attempts.knows(attempt) {

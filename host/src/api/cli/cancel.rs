@@ -1,0 +1,39 @@
+//! `claudine cancel`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{exit::Failure, output, session::Session};
+
+/// Stop a task, and the tasks that were submitted from within it.
+///
+/// Returns as soon as it is decided. A running task is asked politely, then ended by force; `claudine wait` returns when nothing of it is
+/// alive.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine cancel nightly 'not tonight'
+  claudine cancel task_01kb2m8r && claudine wait task_01kb2m8r")]
+pub(super) struct Cancel {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Why; kept with the task.
+    #[arg(value_name = "REASON")]
+    reason: Option<String>,
+}
+
+impl Cancel {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let cancelled = session.client().cancel(&self.task, self.reason).await?;
+        if session.json {
+            output::json(&cancelled)?;
+        } else if cancelled.already {
+            output::say(&format!("{} is stopping already", cancelled.id));
+        } else {
+            output::say(&format!("cancelled {}", cancelled.id));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,75 @@
+//! `claudine config`
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{Common, exit::Failure, output, session::unfit};
+use crate::{
+    app::{AppError, ErrorKind},
+    config::{Overrides, Settings, process_environment},
+};
+
+/// Look at the settings of a host.
+///
+/// A host reads them once, when it starts: from its configuration file, then the environment, then the command line; the later one wins.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Environment that a host reads when it starts:
+  CLAUDINE_SLOTS      `auto` or a number of tasks at once
+  TASK_TIMEOUT        the time limit of tasks that have none of their own, in milliseconds
+  MAX_OUTPUT_BUFFER   how much output of a task is kept, in bytes
+  CPU_THRESHOLD       with `auto`: start nothing more above so many per cent of CPU
+  MEMORY_RESERVE      with `auto`: bytes of memory to leave free
+  DISK_RESERVE        bytes of disk to leave free
+  LOG_LEVEL           error, warn, info, debug or trace
+
+Examples:
+  claudine config show
+  claudine config show > ~/.config/claudine/config.toml")]
+pub(super) struct Config {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print the settings that a host started here and now would have, as a configuration file.
+    Show,
+}
+
+impl Config {
+    pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
+        let Verb::Show = self.verb;
+        let overrides = Overrides {
+            data_dir: common.data_dir.clone(),
+            slots: None,
+        };
+        let settings = Settings::load(&overrides, &process_environment).map_err(unfit)?;
+        let text = settings.to_string();
+        if common.json {
+            let mut table: serde_json::Map<String, serde_json::Value> = toml::from_str(&text)
+                .map_err(|error| {
+                    AppError::new(
+                        ErrorKind::Internal,
+                        format!("the settings cannot be written: {error}"),
+                    )
+                })?;
+            table.insert(
+                "data_dir".to_owned(),
+                settings.data_dir.to_string_lossy().into(),
+            );
+            table.insert(
+                "file".to_owned(),
+                settings
+                    .file
+                    .map(|file| file.to_string_lossy().into_owned())
+                    .into(),
+            );
+            output::json(&table)?;
+        } else {
+            output::text(&text)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,248 @@
+//! `claudine doctor`
+
+use std::{fmt, path::Path, process::ExitCode};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    exit::Failure,
+    output,
+    session::Session,
+    terminal::{Colour, Look, harmless},
+    text,
+};
+use crate::{
+    api::client::{Client, ClientError},
+    app::{AppError, HostInfo, PluginView},
+};
+
+/// Too little free disk for work that writes.
+const DISK_WARN_BYTES: u64 = 2 << 30;
+
+/// Look whether everything is as it should be, and say what to do where it is not.
+///
+/// Starts the host if there is none. Ends with 1 where something fails.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn new(verdict: Verdict, what: &str, found: impl Into<String>) -> Self {
+        Self {
+            verdict,
+            what: what.to_owned(),
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let client = session.client();
+        let data_dir = client.start().layout.root().to_owned();
+        let mut findings = vec![disk(&data_dir)];
+        match client.up().await {
+            Ok((host, started)) => {
+                findings.extend(of_host(&host, started));
+                findings.extend(plugins(client).await);
+            }
+            Err(error) => findings.push(failed("host", error)),
+        }
+        show(session, &findings)?;
+        let failing = findings
+            .iter()
+            .any(|finding| finding.verdict == Verdict::Fail);
+        Ok(if failing {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+fn show(session: &Session, findings: &[Finding]) -> Result<(), Failure> {
+    if session.json {
+        return output::json(&findings);
+    }
+    let look = Look::of_stdout();
+    for finding in findings {
+        let colour = match finding.verdict {
+            Verdict::Ok => Colour::Green,
+            Verdict::Warn => Colour::Yellow,
+            Verdict::Fail => Colour::Red,
+        };
+        let verdict = look.paint(colour, &format!("{:<4}", finding.verdict));
+        output::line(&format!(
+            "{verdict}  {:<18} {}",
+            harmless(&finding.what),
+            harmless(&finding.found)
+        ))?;
+        if let Some(hint) = &finding.hint {
+            output::line(&format!("{:25}{}", "", harmless(hint)))?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str, error: ClientError) -> Finding {
+    let error = AppError::from(error);
+    Finding::new(Verdict::Fail, what, error.message).hint(error.hint)
+}
+
+fn disk(data_dir: &Path) -> Finding {
+    // Before the first start there is no directory yet; what matters is the disk it will be on.
+    let existing = data_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(existing) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let found = format!("{}, {} free", data_dir.display(), text::bytes(free));
+            if free < DISK_WARN_BYTES {
+                let hint = "nothing starts with less than DISK_RESERVE (1 GiB) free: make room on this disk";
+                Finding::new(Verdict::Warn, "data directory", found).hint(Some(hint.to_owned()))
+            } else {
+                Finding::new(Verdict::Ok, "data directory", found)
+            }
+        }
+        Err(error) => Finding::new(
+            Verdict::Fail,
+            "data directory",
+            format!("{}: {error}", data_dir.display()),
+        ),
+    }
+}
+
+fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
+    let word = if started { "started now" } else { "running" };
+    let load = format!(
+        "{} running, {} queued, {} slots",
+        host.running, host.queued, host.slots
+    );
+    let mut findings = vec![Finding::new(
+        Verdict::Ok,
+        "host",
+        format!("{word}, pid {}, {}", host.pid, host.url),
+    )];
+    let ours = env!("CARGO_PKG_VERSION");
+    findings.push(if host.version == ours {
+        Finding::new(Verdict::Ok, "version", ours)
+    } else {
+        Finding::new(
+            Verdict::Warn,
+            "version",
+            format!("the host is {}, this command is {ours}", host.version),
+        )
+        .hint(Some(
+            "`claudine down && claudine up` changes over; running tasks go on".to_owned(),
+        ))
+    });
+    findings.push(Finding::new(Verdict::Ok, "tasks", load));
+    if host.draining {
+        findings.push(Finding::new(
+            Verdict::Warn,
+            "tasks",
+            "the host is draining: nothing new starts",
+        ));
+    }
+    let supervisors = match host.supervisors.as_slice() {
+        [] => "none is needed".to_owned(),
+        pids => format!(
+            "pid {}",
+            pids.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    findings.push(Finding::new(Verdict::Ok, "supervisor", supervisors));
+    findings.extend(
+        host.warnings
+            .iter()
+            .map(|warning| Finding::new(Verdict::Warn, "host", warning)),
+    );
+    findings
+}
+
+async fn plugins(client: &Client) -> Vec<Finding> {
+    match client.plugins(true).await {
+        Ok(plugins) => plugins.iter().map(of_plugin).collect(),
+        Err(error) => vec![failed("plugins", error)],
+    }
+}
+
+fn of_plugin(plugin: &PluginView) -> Finding {
+    let verdict = match plugin.health.as_str() {
+        "healthy" => Verdict::Ok,
+        // What it drives is not on this machine: no fault, but no tasks for it either.
+        "undetected" => Verdict::Warn,
+        _ => Verdict::Fail,
+    };
+    let message = if plugin.message.is_empty() {
+        plugin.health.clone()
+    } else {
+        plugin.message.clone()
+    };
+    Finding::new(verdict, &format!("plugin {}", plugin.name), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_is_a_verdict() {
+        let check = |health: &str, expected: Verdict| {
+            let plugin = PluginView {
+                name: "claude".to_owned(),
+                kind: "executor".to_owned(),
+                version: "0.1.0".to_owned(),
+                summary: String::new(),
+                origin: "built-in".to_owned(),
+                digest: String::new(),
+                health: health.to_owned(),
+                message: String::new(),
+            };
+            assert_eq!(of_plugin(&plugin).verdict, expected, "{health}");
+        };
+        check("healthy", Verdict::Ok);
+        check("undetected", Verdict::Warn);
+        check("unhealthy", Verdict::Fail);
+        check("broken", Verdict::Fail);
+    }
+}

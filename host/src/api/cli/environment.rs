@@ -1,0 +1,48 @@
+//! The environment a task is submitted with: that of this command.
+
+use std::{collections::BTreeMap, env};
+
+use super::output;
+use crate::app::Environment;
+
+/// What a task keeps of the environment with `--env-clean`: enough to find programs, the home directory and the language.
+const MINIMAL: [&str; 10] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TERM",
+    "TMPDIR",
+    "CLAUDINE_ATTEMPT",
+];
+
+/// The whole environment, or the least there has to be. Variables that are no text cannot be kept with the task; they are named and left out.
+pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
+    let mut base = BTreeMap::new();
+    let mut left_out = Vec::new();
+    for (name, value) in env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => {
+                if !clean || MINIMAL.contains(&name.as_str()) {
+                    base.insert(name, value);
+                }
+            }
+            (Ok(name), Err(_)) if clean && !MINIMAL.contains(&name.as_str()) => {}
+            (Ok(name), Err(_)) => left_out.push(name),
+            (Err(name), _) => left_out.push(name.to_string_lossy().into_owned()),
+        }
+    }
+    if !left_out.is_empty() {
+        output::say(&format!(
+            "note: left out of the task's environment, since not valid UTF-8: {}",
+            left_out.join(", ")
+        ));
+    }
+    Environment {
+        base,
+        set: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,97 @@
+//! `claudine logs`
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+
+use super::{exit::Failure, output, session::Session, watch};
+use crate::{
+    api::client::Followed,
+    app::{LogChannel, LogQuery},
+};
+
+/// Show what a task wrote.
+///
+/// Its standard output goes to standard output and its standard error to standard error, byte for byte, also to a terminal: colours are
+/// kept, and so is whatever else it does to one. Order is exact within a stream, and as it was read between the two.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine logs -f nightly
+  claudine logs --tail 20 --stream stderr task_01kb2m8r
+  claudine logs nightly 2>/dev/null | less -R")]
+pub(super) struct Logs {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Go on as output comes, through later attempts, until the task has ended.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last N lines.
+    #[arg(long, value_name = "N")]
+    tail: Option<u64>,
+    /// Only this stream.
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<Stream>,
+    /// The output of this attempt [default: the last one].
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+    /// Only what comes after so many bytes.
+    #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
+    offset: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Logs {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let stream = self.stream.map(|stream| match stream {
+            Stream::Stdout => "stdout".to_owned(),
+            Stream::Stderr => "stderr".to_owned(),
+        });
+        let query = LogQuery {
+            stream,
+            attempt: self.attempt,
+            tail: self.tail,
+            offset: self.offset,
+            follow: self.follow,
+        };
+        let mut follower = session.client().follow(&self.task, query);
+        let mut escapes = false;
+        while let Some(piece) = follower.next().await? {
+            if session.json {
+                output::line(&json(&piece))?;
+            } else {
+                watch::write(&piece)?;
+                escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
+            }
+        }
+        // A task that was cut off in a colour does not keep the terminal in it.
+        if escapes && io::stdout().is_terminal() {
+            output::text("\x1b[0m")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// One JSON object a line. What is not UTF-8 is replaced: who needs the bytes reads them without --json.
+fn json(piece: &Followed) -> String {
+    let value = match piece {
+        Followed::Bytes(channel, bytes) => {
+            let stream = match channel {
+                LogChannel::Stdout => "stdout",
+                LogChannel::Stderr => "stderr",
+            };
+            serde_json::json!({"stream": stream, "text": String::from_utf8_lossy(bytes)})
+        }
+        Followed::Gap(bytes) => serde_json::json!({"left_out_bytes": bytes}),
+    };
+    value.to_string()
+}

@@ -1,0 +1,176 @@
+//! `claudine mcp`
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{
+    Common, environment,
+    exit::Failure,
+    output,
+    session::{self, Session},
+};
+use crate::{
+    api::{
+        Wiring,
+        mcp::{self, NAMES, Origins},
+    },
+    app::{AppError, ErrorKind},
+};
+
+/// Serve an MCP client on standard input and output. `claudine mcp config` prints what to tell the client.
+///
+/// Tasks get the environment this command was started with. It starts the host if there is none, and ends when its input ends.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claude mcp add claudine -- claudine mcp
+  claudine mcp config
+  claudine mcp test")]
+pub(super) struct Mcp {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Verb {
+    /// Serve; the same as without a word.
+    Start,
+    /// Print the configuration for MCP clients: Claude Code (`.mcp.json`), Claude Desktop (`claude_desktop_config.json`), Cursor
+    /// (`.cursor/mcp.json`) and others that have `mcpServers`.
+    Config,
+    /// Start `claudine mcp` as a client does, and list its tools.
+    Test,
+}
+
+impl Mcp {
+    pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
+        match self.verb.unwrap_or(Verb::Start) {
+            Verb::Start => serve(&Session::new(common, wiring)?),
+            Verb::Config => {
+                output::json(&configuration(common)?)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::Test => test(common),
+        }
+    }
+}
+
+fn serve(session: &Session) -> Result<ExitCode, Failure> {
+    let directory = std::env::current_dir().map_err(|error| {
+        Failure::Usage(format!("the current directory cannot be used: {error}"))
+    })?;
+    let origins = Origins {
+        directory,
+        environment: environment::of_this_process(false),
+        attempt: session::enclosing_attempt(),
+    };
+    session.block_on(async {
+        mcp::serve(session.client_with(|_| {}), origins).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// By its absolute path: a client started from a desktop has another PATH.
+fn configuration(common: &Common) -> Result<Value, Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("cannot find this program: {error}"),
+        )
+    })?;
+    let mut server = json!({"command": program, "args": ["mcp"]});
+    if let Some(dir) = &common.data_dir {
+        let dir = std::path::absolute(dir)
+            .map_err(|error| Failure::Usage(format!("--data-dir: {error}")))?;
+        server["env"] = json!({"CLAUDINE_DATA_DIR": dir});
+    }
+    Ok(json!({"mcpServers": {"claudine": server}}))
+}
+
+/// Speaks the protocol by hand: four messages are no reason for a client library.
+fn test(common: &Common) -> Result<ExitCode, Failure> {
+    let failed = |what: &str| AppError::new(ErrorKind::Internal, format!("`claudine mcp` {what}"));
+    let program =
+        std::env::current_exe().map_err(|error| failed(&format!("cannot be found: {error}")))?;
+    let mut command = Command::new(program);
+    if let Some(dir) = &common.data_dir {
+        command.arg("--data-dir").arg(dir);
+    }
+    let mut child = command
+        .arg("mcp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(&format!("cannot be started: {error}")))?;
+    let asked = converse(&mut child);
+    // Its input ended with the conversation, and so does it.
+    let ended = child
+        .wait()
+        .map_err(|error| failed(&format!("cannot be waited for: {error}")))?;
+    let (server, tools) = asked.map_err(|error| failed(&error))?;
+    if !ended.success() {
+        return Err(failed(&format!("ended with {ended}")).into());
+    }
+    if common.json {
+        output::json(&json!({"server": server, "tools": tools}))?;
+    } else {
+        let named = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        output::line(&format!(
+            "{} {}",
+            named(&server, "name"),
+            named(&server, "version")
+        ))?;
+        for tool in &tools {
+            output::line(&format!(
+                "{:<13} {}",
+                named(tool, "name"),
+                named(tool, "description")
+            ))?;
+        }
+    }
+    let found = tools.iter().filter_map(|tool| tool["name"].as_str());
+    if found.eq(NAMES) {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(failed("does not have the tools it should have").into())
+    }
+}
+
+fn converse(child: &mut Child) -> Result<(Value, Vec<Value>), String> {
+    let mut input = child.stdin.take().ok_or("has no input")?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("has no output")?).lines();
+    let mut ask = |message: Value| -> Result<(), String> {
+        writeln!(input, "{message}").map_err(|error| format!("does not listen: {error}"))
+    };
+    let mut answer = |id: u64| -> Result<Value, String> {
+        for line in lines.by_ref() {
+            let line = line.map_err(|error| format!("cannot be understood: {error}"))?;
+            let message: Value = serde_json::from_str(&line)
+                .map_err(|_| format!("said what is not JSON: {line}"))?;
+            if message["id"] == id {
+                return message
+                    .get("result")
+                    .cloned()
+                    .ok_or_else(|| format!("answered with an error: {}", message["error"]));
+            }
+        }
+        Err("ended without an answer".to_owned())
+    };
+    let client = json!({"name": "claudine mcp test", "version": env!("CARGO_PKG_VERSION")});
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    ask(json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}))?;
+    let hello = answer(1)?;
+    ask(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
+    ask(json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}))?;
+    let tools = answer(2)?;
+    let tools = tools["tools"]
+        .as_array()
+        .cloned()
+        .ok_or("listed no tools")?;
+    Ok((hello["serverInfo"].clone(), tools))
+}

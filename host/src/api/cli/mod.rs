@@ -1,0 +1,159 @@
+//! The command line. A file per verb; its doc comment is the manual.
+//!
+//! Standard output is data: ids, tables, a task's output, JSON. Everything said to a person goes to standard error. A command asks the host
+//! by `client` and knows nothing else of it.
+
+mod arguments;
+mod cancel;
+mod completions;
+mod config;
+mod delegate;
+mod doctor;
+mod down;
+mod environment;
+mod exit;
+mod list;
+mod logs;
+mod mcp;
+mod output;
+mod parse;
+mod plugin;
+mod retry;
+mod run;
+mod serve;
+mod session;
+mod spinner;
+mod status;
+mod submit;
+mod terminal;
+mod text;
+mod up;
+mod wait;
+mod watch;
+mod why;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::{exit::Failure, session::Session};
+use super::Wiring;
+
+/// What stands below the help of every command.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0        done; of a task: it succeeded
+  1-123    a task's own exit code (1 where it failed without one)
+  124      a task ran into its time limit
+  125      an error of Claudine
+  2        the command line or the request makes no sense
+  128+N    signal N ended a task (130: cancelled, or detached by Ctrl-C)";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  CLAUDINE_DATA_DIR   where the host keeps everything [default: $XDG_STATE_HOME/claudine]
+  CLAUDINE_CONFIG     the configuration file [default: $XDG_CONFIG_HOME/claudine/config.toml]
+  CLAUDINE_SLOTS      how many tasks run at once: `auto` or a number; read when a host starts
+  NO_COLOR            no colours
+`claudine config show` lists what else a host reads when it starts.";
+
+/// Delegate work to agents and commands, and have it done whatever happens in between.
+///
+/// A task is handed to a host in the background, which any command starts if it is not there. The host keeps tasks on disk, runs as many
+/// at once as the machine has room for, keeps their output, and finds them again after a crash.
+#[derive(Debug, Parser)]
+#[command(name = "claudine", version, max_term_width = 100, after_long_help = format!("{EXIT_CODES}\n\n{ENVIRONMENT}"))]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// Where the host keeps everything. Each directory has a host of its own.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Common options"
+    )]
+    data_dir: Option<std::path::PathBuf>,
+    /// Answer in JSON, on standard output.
+    #[arg(long, global = true, help_heading = "Common options")]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Asking(Asking),
+    #[command(flatten)]
+    Local(Local),
+}
+
+/// What is asked of a host.
+#[derive(Debug, Subcommand)]
+enum Asking {
+    Delegate(delegate::Delegate),
+    Run(run::Run),
+    List(list::List),
+    Status(status::Status),
+    Logs(logs::Logs),
+    Wait(wait::Wait),
+    Cancel(cancel::Cancel),
+    Retry(retry::Retry),
+    Why(why::Why),
+    Up(up::Up),
+    Down(down::Down),
+    Doctor(doctor::Doctor),
+}
+
+/// What needs no host, or is one, or decides that by itself.
+#[derive(Debug, Subcommand)]
+enum Local {
+    Mcp(mcp::Mcp),
+    Plugin(plugin::Plugin),
+    Serve(serve::Serve),
+    Config(config::Config),
+    Completions(completions::Completions),
+}
+
+/// Reads the arguments, the program's own name first, does what they say, and says how it went.
+pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
+    let done = arguments::parse(arguments).and_then(|cli| match cli.verb {
+        Verb::Asking(verb) => ask(verb, &Session::new(&cli.common, wiring)?),
+        Verb::Local(verb) => match verb {
+            Local::Mcp(verb) => verb.run(&cli.common, wiring),
+            Local::Plugin(verb) => verb.run(&cli.common, wiring),
+            Local::Serve(verb) => verb.run(&cli.common, wiring),
+            Local::Config(verb) => verb.run(&cli.common),
+            Local::Completions(verb) => verb.run(),
+        },
+    });
+    done.unwrap_or_else(exit::report)
+}
+
+fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
+    session.block_on(async {
+        match verb {
+            Asking::Delegate(verb) => verb.run(session).await,
+            Asking::Run(verb) => verb.run(session).await,
+            Asking::List(verb) => verb.run(session).await,
+            Asking::Status(verb) => verb.run(session).await,
+            Asking::Logs(verb) => verb.run(session).await,
+            Asking::Wait(verb) => verb.run(session).await,
+            Asking::Cancel(verb) => verb.run(session).await,
+            Asking::Retry(verb) => verb.run(session).await,
+            Asking::Why(verb) => verb.run(session).await,
+            Asking::Up(verb) => verb.run(session).await,
+            Asking::Down(verb) => verb.run(session).await,
+            Asking::Doctor(verb) => verb.run(session).await,
+        }
+    })
+}
+
+#[cfg(test)]
+pub(in crate::api) use exit::tests::task;

@@ -1,0 +1,206 @@
+//! Values of options: durations, sizes, pairs, priorities.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use claudine_domain::task::Priority;
+
+use crate::config;
+
+/// What a task may be given as a time limit. The host checks the same.
+const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+const DURATION_HELP: &str =
+    "expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
+
+const UNITS: [(&str, f64); 5] = [
+    ("ms", 0.001),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3_600.0),
+    ("d", 86_400.0),
+];
+
+/// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration: {DURATION_HELP}");
+    let mut rest = text.trim();
+    if let Ok(seconds) = rest.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(end);
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let end = after
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let (_, factor) = UNITS
+            .into_iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(wrong)?;
+        seconds += number * factor;
+        rest = after;
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// A duration a task may have as a limit.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    if text.trim_start().starts_with('-') {
+        return Err(format!("`{text}` is negative; it must be from 1s to 30d"));
+    }
+    let duration = duration(text)?;
+    if LIMITS.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!(
+            "`{text}` is out of range; it must be from 1s to 30d"
+        ))
+    }
+}
+
+/// A number of bytes: `10485760`, `10M`, `1G`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    config::parse_bytes("", "", text).map_err(|_| {
+        format!("`{text}` is no size: expected a number of bytes such as `10485760`, `10M` or `1G`")
+    })
+}
+
+/// `NAME=VALUE`, for variables and labels.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
+    }
+}
+
+/// `P0`, `P1`, `P2`.
+pub(super) fn priority(text: &str) -> Result<Priority, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "P0" => Ok(Priority::P0),
+        "P1" => Ok(Priority::P1),
+        "P2" => Ok(Priority::P2),
+        _ => Err(format!("`{text}` is no priority; it must be P0, P1 or P2")),
+    }
+}
+
+/// Tools as Claude Code names them, split at commas outside of parentheses: `Bash(git add:*, git commit:*),Edit` is two.
+pub(super) fn tools(texts: &[String]) -> Vec<String> {
+    let mut tools = Vec::new();
+    for text in texts {
+        let mut depth = 0_u32;
+        let mut tool = String::new();
+        for c in text.chars() {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if c == ',' && depth == 0 {
+                tools.push(std::mem::take(&mut tool));
+            } else {
+                tool.push(c);
+            }
+        }
+        tools.push(tool);
+    }
+    tools
+        .into_iter()
+        .map(|tool| tool.trim().to_owned())
+        .filter(|tool| !tool.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_millis),
+                "{text:?}"
+            );
+        };
+        check("90", Some(90_000));
+        check("90s", Some(90_000));
+        check("10m", Some(600_000));
+        check("1h30m", Some(5_400_000));
+        check("1.5h", Some(5_400_000));
+        check("2d", Some(172_800_000));
+        check("250ms", Some(250));
+        check("0.5", Some(500));
+        for wrong in [
+            "-5", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1 h",
+        ] {
+            if !wrong.is_empty() {
+                check(wrong, None);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_say_their_range() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(
+                limit(text)
+                    .map(|limit| format!("{limit:?}"))
+                    .unwrap_or_else(|error| error),
+                expected
+            );
+        };
+        check("10m", "600s");
+        check("-5", "`-5` is negative; it must be from 1s to 30d");
+        check("0", "`0` is out of range; it must be from 1s to 30d");
+        check("31d", "`31d` is out of range; it must be from 1s to 30d");
+        check(
+            "soon",
+            "`soon` is no duration: expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds",
+        );
+    }
+
+    #[test]
+    fn pairs() {
+        let check = |text: &str, expected: Option<(&str, &str)>| {
+            let found = pair(text).ok();
+            assert_eq!(
+                found
+                    .as_ref()
+                    .map(|(name, value)| (name.as_str(), value.as_str())),
+                expected,
+                "{text:?}"
+            );
+        };
+        check("A=1", Some(("A", "1")));
+        check("A=", Some(("A", "")));
+        check("A=b=c", Some(("A", "b=c")));
+        check("A", None);
+        check("=1", None);
+    }
+
+    #[test]
+    fn tools_are_split_outside_of_parentheses() {
+        let check = |texts: &[&str], expected: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(tools(&texts), expected);
+        };
+        check(&["Bash,Edit"], &["Bash", "Edit"]);
+        check(
+            &["Bash(git add:*, git commit:*), Edit", "Read"],
+            &["Bash(git add:*, git commit:*)", "Edit", "Read"],
+        );
+        check(&[" , "], &[]);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("10M"), Ok(10 << 20));
+        assert!(size("-1").is_err());
+        assert!(size("lots").is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! `claudine plugin`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use super::{Common, exit::Failure, output, session::Session, terminal::harmless};
+use crate::{
+    api::Wiring,
+    app::{PermissionView, PluginDetail, PluginView},
+};
+
+/// Look at plugins, and build them. A plugin is a WASM component that can do what was granted to it and nothing else.
+#[derive(Debug, Args)]
+pub(super) struct Plugin {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the plugins there are, and whether they can work here.
+    List,
+    /// Show what a plugin asks for, what it was granted, and what its tasks look like.
+    #[command(after_help = "\
+Examples:
+  claudine plugin inspect claude
+  claudine plugin inspect shell --json | jq .task_schema")]
+    Inspect {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Build a plugin from its source.
+    ///
+    /// Finds out which toolchain there is: the target wasm32-unknown-unknown of rustup, or Debian's packages rustc-web and rust-web-src.
+    /// Prints the path of the component.
+    #[command(after_help = "\
+Examples:
+  claudine plugin build .
+  claudine plugin build examples/custom-executor --out target/plugins")]
+    Build {
+        /// The folder with Cargo.toml and plugin.toml.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Where to put the component and its manifest [default: DIR/target/plugins].
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+impl Plugin {
+    pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
+        match self.verb {
+            Verb::Build { dir, out } => {
+                let out = out.unwrap_or_else(|| dir.join("target/plugins"));
+                let component = (wiring.build_plugin)(&dir, &out, &mut |line| output::say(line))?;
+                if common.json {
+                    output::json(&serde_json::json!({"component": component}))?;
+                } else {
+                    output::line(&component.to_string_lossy())?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Verb::List => {
+                let session = Session::new(common, wiring)?;
+                session.block_on(list(&session))
+            }
+            Verb::Inspect { name } => {
+                let session = Session::new(common, wiring)?;
+                session.block_on(inspect(&session, &name))
+            }
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<ExitCode, Failure> {
+    let plugins = session.client().plugins(true).await?;
+    if session.json {
+        output::json(&plugins)?;
+    } else {
+        output::text(&plugins.iter().map(line).collect::<String>())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn inspect(session: &Session, name: &str) -> Result<ExitCode, Failure> {
+    let plugin = session.client().plugin(name).await?;
+    if session.json {
+        output::json(&plugin)?;
+    } else {
+        output::text(&describe(&plugin))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(plugin: &PluginView) -> String {
+    let PluginView {
+        name,
+        kind,
+        version,
+        health,
+        message,
+        ..
+    } = plugin;
+    harmless(&format!(
+        "{name:<12} {kind:<9} {version:<8} {health:<11} {message}"
+    ))
+    .trim_end()
+    .to_owned()
+        + "\n"
+}
+
+fn describe(detail: &PluginDetail) -> String {
+    let plugin = &detail.plugin;
+    let mut text = String::new();
+    let mut add = |name: &str, value: &str| text += &format!("{name:<11}{}\n", harmless(value));
+    add(
+        "Plugin",
+        &format!("{} {} ({})", plugin.name, plugin.version, plugin.kind),
+    );
+    add("Does", &plugin.summary);
+    add("Origin", &plugin.origin);
+    add("Digest", &plugin.digest);
+    add("Health", &format!("{}: {}", plugin.health, plugin.message));
+    for (name, value) in &detail.attributes {
+        add("", &format!("{name} = {value}"));
+    }
+    add(
+        "Imports",
+        if detail.imports.is_empty() {
+            "nothing"
+        } else {
+            "the most it can ever do:"
+        },
+    );
+    for import in &detail.imports {
+        add("", import);
+    }
+    permissions(&mut add, "Asks for", &detail.asks);
+    permissions(&mut add, "Granted", &detail.grants);
+    add("Tasks", &detail.task_schema.to_string());
+    text
+}
+
+fn permissions(add: &mut impl FnMut(&str, &str), name: &str, permissions: &[PermissionView]) {
+    if permissions.is_empty() {
+        add(name, "nothing");
+    }
+    for (index, permission) in permissions.iter().enumerate() {
+        add(
+            if index == 0 { name } else { "" },
+            &format!("{} {}", permission.kind, permission.scope),
+        );
+        if !permission.why.is_empty() {
+            add("", &format!("  why: {}", permission.why));
+        }
+        if !permission.worth.is_empty() {
+            add("", &format!("  worth: {}", permission.worth));
+        }
+    }
+}

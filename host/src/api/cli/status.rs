@@ -1,0 +1,250 @@
+//! `claudine status`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use claudine_domain::time::Timestamp;
+
+use super::{
+    exit::Failure,
+    output,
+    session::Session,
+    terminal::{Look, harmless, harmless_lines},
+    text,
+};
+use crate::app::{AttemptView, TaskView};
+
+/// Show a task: where it stands, what it was asked, its attempts and its result.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine status nightly
+  claudine status task_01kb2m8r --json | jq -r .output")]
+pub(super) struct Status {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+}
+
+impl Status {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let task = session.client().status(&self.task).await?;
+        if session.json {
+            output::json(&task)?;
+        } else {
+            output::text(&describe(&task, Look::of_stdout(), text::now()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is set, a line each, and the result below.
+fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
+    let mut lines = Lines::default();
+    lines.add("Task", &task.id);
+    lines.add_some("Name", task.name.as_deref());
+    lines.add_raw("State", &state(task, look, now));
+    lines.add_some(
+        "Reason",
+        task.reason
+            .as_ref()
+            .map(|reason| format!("{} ({})", reason.message, reason.class))
+            .as_deref(),
+    );
+    lines.add_some("Until", task.until.as_deref());
+    lines.add_some("Held by", task.held_by.as_deref());
+    lines.add_some("Culprit", task.culprit.as_deref());
+    lines.add("Executor", &task.executor);
+    lines.add("Asked", &task.summary);
+    lines.add("Directory", &task.cwd);
+    if task.priority != "P1" {
+        lines.add("Priority", &task.priority);
+    }
+    lines.add_some("Group", task.group.as_deref());
+    lines.add_some("Parent", task.parent.as_deref());
+    let labels: Vec<String> = task
+        .labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    lines.add_some(
+        "Labels",
+        (!labels.is_empty()).then(|| labels.join(" ")).as_deref(),
+    );
+    lines.add(
+        "Created",
+        &format!(
+            "{} ({} ago)",
+            task.created_at,
+            text::ago(&task.created_at, now)
+        ),
+    );
+    for attempt in &task.attempts {
+        lines.add(
+            &format!("Attempt {}", attempt.number),
+            &attempt_line(attempt),
+        );
+    }
+    lines.add_some(
+        "Cost",
+        task.cost_usd.map(|cost| format!("${cost:.4}")).as_deref(),
+    );
+    lines.add_some(
+        "Usage",
+        task.usage
+            .map(|usage| usage_line(usage.wall_ms, usage.cpu_ms, usage.peak_rss_bytes))
+            .as_deref(),
+    );
+    lines.add_some("Denied", denied(task).as_deref());
+    let mut text = lines.text;
+    if let Some(result) = task
+        .output
+        .as_deref()
+        .filter(|result| !result.trim().is_empty())
+    {
+        let head = if task.output_truncated {
+            "\nOutput (the end of it; `claudine logs` has all):\n"
+        } else {
+            "\nOutput:\n"
+        };
+        text = text + head + &harmless_lines(result) + "\n";
+    }
+    text
+}
+
+fn state(task: &TaskView, look: Look, now: Timestamp) -> String {
+    let mut state = look.paint(text::colour(task), &text::state(task));
+    match (task.exit_code, task.signal) {
+        (_, Some(signal)) => state += &format!(", signal {signal}"),
+        (Some(code), None) if code != 0 => state += &format!(", exit code {code}"),
+        _ => {}
+    }
+    if let Some(ran) = text::ran(task, now) {
+        let word = if task.finished_at.is_some() {
+            "after"
+        } else {
+            "for"
+        };
+        state += &format!(", {word} {ran}");
+    }
+    state
+}
+
+fn attempt_line(attempt: &AttemptView) -> String {
+    let mut parts = vec![
+        attempt
+            .outcome
+            .clone()
+            .unwrap_or_else(|| "running".to_owned()),
+    ];
+    if let Some(reason) = &attempt.reason {
+        parts.push(reason.message.clone());
+    }
+    if let (Some(pid), None) = (attempt.pid, &attempt.outcome) {
+        parts.push(format!("pid {pid}"));
+    }
+    if let Some(session) = &attempt.session_id {
+        parts.push(format!("session {session}"));
+    }
+    if let Some(model) = &attempt.model {
+        parts.push(model.clone());
+    }
+    parts.join(", ")
+}
+
+fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) -> String {
+    let span = |millis| text::span(std::time::Duration::from_millis(millis));
+    let mut parts = vec![format!("{} in all", span(wall_ms))];
+    parts.extend(cpu_ms.map(|millis| format!("{} of CPU", span(millis))));
+    parts.extend(peak_rss_bytes.map(|bytes| format!("{} of memory at most", text::bytes(bytes))));
+    parts.join(", ")
+}
+
+/// What an agent wanted to do and was not allowed to: often the reason why a success is none.
+fn denied(task: &TaskView) -> Option<String> {
+    let denials = task.outputs.as_ref()?.get("denials")?.as_array()?;
+    let tools: Vec<String> = denials.iter().map(denial).collect();
+    (!tools.is_empty()).then(|| tools.join("; "))
+}
+
+fn denial(denial: &serde_json::Value) -> String {
+    let tool = denial
+        .get("tool")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or("?");
+    let input = denial.get("input");
+    let what = input.and_then(|input| input.get("command").or_else(|| input.get("file_path")));
+    match what.and_then(serde_json::Value::as_str) {
+        Some(what) => format!("{tool}: {what}"),
+        None => tool.to_owned(),
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &str) {
+        self.add_raw(name, &harmless(value));
+    }
+
+    fn add_some(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    /// A value of our own making, which may have colours.
+    fn add_raw(&mut self, name: &str, value: &str) {
+        self.text += &format!("{name:<11}{value}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cli::exit::tests::task;
+
+    const PLAIN: Look = Look {
+        colours: false,
+        columns: None,
+    };
+
+    #[test]
+    fn a_task_is_described() {
+        let task = task(serde_json::json!({
+            "name": "fix", "executor": "claude", "outcome": "failed", "exit_code": 1, "priority": "P0", "labels": {"pr": "17"},
+            "reason": {"class": "no_result", "message": "it ended without a result"}, "summary": "Make the tests pass",
+            "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:52:36.042Z", "cost_usd": 0.0123,
+            "usage": {"wall_ms": 62_000, "cpu_ms": 4_200, "peak_rss_bytes": 471_859_200},
+            "output": "half of\nthem\u{1b}[2J", "output_truncated": true,
+            "outputs": {"denials": [{"tool": "Bash", "input": {"command": "git push"}}, {"tool": "WebFetch"}]},
+            "attempts": [
+                {"number": 1, "pid": 17, "started_at": null, "finished_at": null, "outcome": "lost", "reason": null, "exit_code": null,
+                 "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null},
+                {"number": 2, "pid": 18, "started_at": null, "finished_at": null, "outcome": "failed",
+                 "reason": {"class": "no_result", "message": "it ended without a result"}, "exit_code": 1, "signal": null,
+                 "session_id": "0b6b", "model": "claude-opus", "cost_usd": 0.0123, "usage": null},
+            ],
+        }));
+        insta::assert_snapshot!(
+            "failed",
+            describe(&task, PLAIN, Timestamp(1_795_359_153_042))
+        );
+    }
+
+    #[test]
+    fn a_running_task_is_described() {
+        let task = task(serde_json::json!({
+            "state": "running", "phase": "live", "outcome": null, "started_at": "2026-11-22T14:51:34.042Z", "summary": "sleep 60",
+            "attempts": [{"number": 1, "pid": 17, "started_at": null, "finished_at": null, "outcome": null, "reason": null,
+                "exit_code": null, "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null}],
+        }));
+        insta::assert_snapshot!(
+            "running",
+            describe(&task, PLAIN, Timestamp(1_795_359_153_042))
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! What `delegate` and `run` share: the options of a task, and what is shown once it is taken on.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use claudine_domain::task::Priority;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    environment,
+    exit::{self, Failure},
+    output, parse,
+    session::Session,
+    watch::{self, Watched},
+};
+use crate::{
+    api::status,
+    app::{AppError, Delegate, ErrorKind, Origin},
+};
+
+/// How a task is run, whatever runs it.
+#[derive(Debug, Args)]
+pub(super) struct TaskOptions {
+    /// A name to find it by. Several tasks may have it: the newest unfinished one is meant.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// P0 goes before P1, P1 before P2. Whoever has waited long rises.
+    #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority, default_value = "P1", hide_default_value = true)]
+    priority: Priority,
+    /// The directory it runs in [default: the current one].
+    #[arg(short, long, value_name = "DIR")]
+    working_directory: Option<PathBuf>,
+    /// End it after so long: `90s`, `10m`, `1h30m`, or a number of seconds [default: no limit].
+    #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+    /// End it when it has been silent for so long [default: 30m for agents, no limit for commands].
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    idle_timeout: Option<Duration>,
+    /// Set a variable for it. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair)]
+    env: Vec<(String, String)>,
+    /// Give it only HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and what --env sets, not the environment of this command.
+    #[arg(long)]
+    env_clean: bool,
+    /// A label, to list by. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair)]
+    label: Vec<(String, String)>,
+    /// The same key again within 24 hours answers with the first task instead of making another.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Keep at most so much of its output, such as `10M`; of more, the first and the newest half [default: 1G].
+    #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
+    max_output: Option<u64>,
+    /// Submitted from within a task: do not cancel this one when that one is cancelled.
+    #[arg(long)]
+    detach: bool,
+    /// Stay, show its output as it comes, and end with its exit code. Ctrl-C detaches and prints the id; twice, it cancels the task.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What an agent is told beside its prompt.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options for agents")]
+pub(super) struct AgentOptions {
+    /// The model to use, by name or alias.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// What it may do unasked: default, acceptEdits, plan, dontAsk, auto or bypassPermissions [default: acceptEdits].
+    #[arg(long, value_name = "MODE")]
+    permission_mode: Option<String>,
+    /// Tools it may use unasked, such as `Bash(git:*),Edit`. May be given several times.
+    #[arg(long, value_name = "TOOLS", alias = "allowedTools")]
+    allowed_tools: Vec<String>,
+    /// Text added to its system prompt.
+    #[arg(long, value_name = "TEXT")]
+    append_system_prompt: Option<String>,
+    /// End it after so many turns.
+    #[arg(long, value_name = "N")]
+    max_turns: Option<u32>,
+    /// End it when it has cost so many US dollars.
+    #[arg(long, value_name = "USD")]
+    max_budget_usd: Option<f64>,
+    /// Let the task fail when the agent was denied a tool.
+    #[arg(long)]
+    fail_on_denied: bool,
+    /// Go on with this session of the agent.
+    #[arg(long, value_name = "SESSION")]
+    resume_session: Option<String>,
+}
+
+impl AgentOptions {
+    /// Adds what was given to the document for the executor; whether it knows these is for its schema to say.
+    pub(super) fn add_to(&self, spec: &mut Map<String, Value>) {
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                spec.insert(name.to_owned(), value);
+            }
+        };
+        let tools = parse::tools(&self.allowed_tools);
+        set("model", self.model.clone().map(Value::from));
+        set(
+            "permission_mode",
+            self.permission_mode.clone().map(Value::from),
+        );
+        set(
+            "allowed_tools",
+            (!tools.is_empty()).then(|| Value::from(tools)),
+        );
+        set(
+            "append_system_prompt",
+            self.append_system_prompt.clone().map(Value::from),
+        );
+        set("max_turns", self.max_turns.map(Value::from));
+        set("max_budget_usd", self.max_budget_usd.map(Value::from));
+        set(
+            "fail_on_denied",
+            self.fail_on_denied.then(|| Value::from(true)),
+        );
+        set(
+            "resume_session",
+            self.resume_session.clone().map(Value::from),
+        );
+    }
+}
+
+/// Hands the task over, and stays with it if that is wanted.
+pub(super) async fn submit(
+    session: &Session,
+    executor: String,
+    spec: &Value,
+    options: TaskOptions,
+) -> Result<ExitCode, Failure> {
+    let wait = options.wait;
+    let request = request(executor, spec, options)?;
+    let taken = session.client().delegate(&request).await?;
+    if !wait {
+        if session.json {
+            output::json(&taken)?;
+        } else {
+            output::line(&taken.id)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match watch::watch(session, &taken.id).await? {
+        Watched::Done(task) => {
+            if session.json {
+                output::json(&task)?;
+            }
+            watch::say_how_it_ended(&task);
+            Ok(exit::of_task(&task).into())
+        }
+        Watched::Detached => {
+            output::line(&taken.id)?;
+            Ok(status::INTERRUPTED.into())
+        }
+    }
+}
+
+fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Delegate, Failure> {
+    let spec = RawValue::from_string(spec.to_string()).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the request cannot be written: {error}"),
+        )
+    })?;
+    let working_directory = directory(options.working_directory)?;
+    let mut environment = environment::of_this_process(options.env_clean);
+    environment.set = distinct("--env", options.env)?;
+    let millis =
+        |limit: Option<Duration>| limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
+    Ok(Delegate {
+        executor,
+        spec,
+        name: options.name,
+        priority: options.priority,
+        working_directory,
+        timeout_ms: millis(options.timeout),
+        idle_timeout_ms: millis(options.idle_timeout),
+        max_output_bytes: options.max_output,
+        labels: distinct("--label", options.label)?,
+        group: None,
+        idempotency_key: options.idempotency_key,
+        detached: options.detach,
+        environment,
+        origin: Origin::Cli,
+    })
+}
+
+fn distinct(
+    option: &str,
+    pairs: Vec<(String, String)>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            return Err(Failure::Usage(format!("{option} gives `{name}` twice")));
+        }
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+/// Absolute and there: the host has no directory of its own to be relative to.
+fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let shown = given.clone().unwrap_or_else(|| ".".into());
+    let refuse =
+        |what: String| Failure::Usage(format!("the working directory {} {what}", shown.display()));
+    let path = match given {
+        Some(path) => std::path::absolute(path),
+        None => std::env::current_dir(),
+    };
+    let path = path.map_err(|error| refuse(format!("cannot be used: {error}")))?;
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(refuse("is not a directory".to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(refuse("does not exist".to_owned()));
+        }
+        Err(error) => return Err(refuse(format!("cannot be used: {error}"))),
+    }
+    if path.to_str().is_none() {
+        return Err(refuse("has a path that is not valid UTF-8".to_owned()));
+    }
+    Ok(path)
+}

@@ -1,0 +1,80 @@
+//! `claudine wait`
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use super::{
+    exit::{self, Failure},
+    output, parse,
+    session::{self, Session},
+    text,
+};
+use crate::{
+    api::{rest::LONGEST_WAIT, status},
+    app::TaskView,
+    clock,
+};
+
+/// Wait until tasks have ended, and end with the exit code of the first that did not succeed.
+///
+/// Prints a line a task, in the order given. Called from within a task it gives that task's slot free for what it waits for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine wait build test && claudine run -- ./deploy
+  claudine wait --timeout 10m \"$id\" || claudine logs --tail 20 \"$id\"")]
+pub(super) struct Wait {
+    /// Ids, beginnings of ids, or names.
+    #[arg(value_name = "ID", required = true, num_args = 1..)]
+    tasks: Vec<String>,
+    /// Give up after so long, with exit code 124; the tasks go on.
+    #[arg(short, long, value_name = "DURATION", value_parser = parse::duration)]
+    timeout: Option<Duration>,
+}
+
+impl Wait {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let waiting = self.all(session);
+        let ended = match self.timeout {
+            None => Some(waiting.await),
+            Some(limit) => clock::within(limit, waiting).await,
+        };
+        let Some(ended) = ended else {
+            output::say("not all of them have ended in that time; they go on");
+            return Ok(status::TIMED_OUT.into());
+        };
+        let ended = ended?;
+        if session.json {
+            output::json(&ended)?;
+        }
+        Ok(ended
+            .iter()
+            .map(exit::of_task)
+            .find(|code| *code != 0)
+            .unwrap_or(0)
+            .into())
+    }
+
+    /// One after the other: the last of them decides how long it takes, whichever is looked at first.
+    async fn all(&self, session: &Session) -> Result<Vec<TaskView>, Failure> {
+        let waiter = session::enclosing_attempt();
+        // A name may mean another task later on: which ones are meant is settled before anything is waited for.
+        let mut ids = Vec::new();
+        for task in &self.tasks {
+            ids.push(session.client().status(task).await?.id);
+        }
+        let mut ended = Vec::new();
+        for id in ids {
+            let task = session
+                .client()
+                .wait_done(&id, waiter.as_deref(), LONGEST_WAIT, |_| {})
+                .await?;
+            if !session.json {
+                output::line(&text::ended(&task))?;
+            }
+            ended.push(task);
+        }
+        Ok(ended)
+    }
+}

@@ -1,0 +1,188 @@
+//! Staying with a task: its output as it comes, its state while it says nothing, and what Ctrl-C means.
+
+use std::{
+    cell::RefCell,
+    io::{self, Write},
+    time::Duration,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    exit::Failure,
+    output,
+    session::{self, Session},
+    spinner::Spinner,
+    terminal, text,
+};
+use crate::{
+    api::{
+        client::{Client, ClientError, Followed},
+        rest::LONGEST_WAIT,
+    },
+    app::{AppError, ErrorKind, LogChannel, LogQuery, TaskView},
+    clock,
+};
+
+/// How often the state is looked at for the spinner. A pipe has none, and waits for the end alone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(100);
+/// How long a second Ctrl-C still means the task and not the shell.
+const SECOND_THOUGHT: Duration = Duration::from_secs(2);
+
+/// How staying with a task ended.
+pub(super) enum Watched {
+    Done(Box<TaskView>),
+    /// The person left; the task goes on.
+    Detached,
+}
+
+/// Stays with a task to its end. With `--json` its output is not shown: the answer is the task.
+pub(super) async fn watch(session: &Session, task: &str) -> Result<Watched, Failure> {
+    let mut interrupts = interrupts()?;
+    let screen = RefCell::new(Screen::new());
+    let staying = stay(session, task, &screen);
+    tokio::pin!(staying);
+    tokio::select! {
+        done = &mut staying => return done,
+        _ = interrupts.recv() => screen.borrow_mut().spinner.clear(),
+    }
+    output::say("detached; the task goes on. Ctrl-C again to cancel it");
+    tokio::select! {
+        _ = interrupts.recv() => {}
+        () = clock::sleep(SECOND_THOUGHT) => return Ok(Watched::Detached),
+    }
+    session
+        .client()
+        .cancel(task, Some("interrupted".to_owned()))
+        .await?;
+    output::say("cancelling; Ctrl-C once more leaves it to its end");
+    tokio::select! {
+        done = &mut staying => done,
+        _ = interrupts.recv() => Ok(Watched::Detached),
+    }
+}
+
+fn interrupts() -> Result<Signal, Failure> {
+    let cannot = |error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("cannot listen for Ctrl-C: {error}"),
+        )
+    };
+    Ok(signal(SignalKind::interrupt()).map_err(cannot)?)
+}
+
+/// The task's output and its end, whichever way they come; the end is the last.
+async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result<Watched, Failure> {
+    let client = session.client();
+    let waiter = session::enclosing_attempt();
+    let moving = screen.borrow().spinner.is_shown();
+    let interval = if moving { LOOK_INTERVAL } else { LONGEST_WAIT };
+    let end = client.wait_done(task, waiter.as_deref(), interval, |task| {
+        screen.borrow_mut().spinner.state(task)
+    });
+    let output = async {
+        if session.json {
+            Ok(())
+        } else {
+            show(client, task, screen).await
+        }
+    };
+    let ticking = async {
+        loop {
+            clock::sleep(TICK).await;
+            screen.borrow_mut().tick();
+        }
+    };
+    let both = async { tokio::join!(end, output) };
+    let (task, output) = if moving {
+        tokio::select! {
+            both = both => both,
+            () = ticking => return Ok(Watched::Detached),
+        }
+    } else {
+        both.await
+    };
+    screen.borrow_mut().spinner.clear();
+    let task = task?;
+    output?;
+    Ok(Watched::Done(Box::new(task)))
+}
+
+async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(), Failure> {
+    let query = LogQuery {
+        attempt: Some(1),
+        follow: true,
+        ..LogQuery::default()
+    };
+    let mut follower = client.follow(task, query);
+    loop {
+        match follower.next().await {
+            Ok(Some(piece)) => screen.borrow_mut().show(&piece)?,
+            Ok(None) => return Ok(()),
+            // The wait for the task's end says the same, better.
+            Err(ClientError::Refused(error)) if error.kind == ErrorKind::Unavailable => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Writes a piece of output where it belongs, byte for byte.
+pub(super) fn write(piece: &Followed) -> io::Result<()> {
+    match piece {
+        Followed::Bytes(LogChannel::Stdout, bytes) => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes)?;
+            stdout.flush()
+        }
+        Followed::Bytes(LogChannel::Stderr, bytes) => io::stderr().lock().write_all(bytes),
+        Followed::Gap(bytes) => {
+            output::say(&format!(
+                "[claudine: {bytes} bytes left out here: over --max-output]"
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// The terminal, shared by output and spinner.
+struct Screen {
+    spinner: Spinner,
+    /// The output's last line has not ended: a spinner would write over it.
+    in_line: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self {
+            spinner: Spinner::new(terminal::stderr_can_move()),
+            in_line: false,
+        }
+    }
+
+    fn show(&mut self, piece: &Followed) -> io::Result<()> {
+        self.spinner.clear();
+        if let Followed::Bytes(_, bytes) = piece
+            && let Some(last) = bytes.last()
+        {
+            self.in_line = *last != b'\n';
+        }
+        write(piece)
+    }
+
+    fn tick(&mut self) {
+        if !self.in_line {
+            self.spinner.draw();
+        }
+    }
+}
+
+/// One line on standard error about a task that did not succeed, or was denied something.
+pub(super) fn say_how_it_ended(task: &TaskView) {
+    if task.outcome.as_deref() != Some("succeeded") {
+        output::say(&text::ended(task));
+    }
+}

@@ -1,0 +1,105 @@
+//! Paths of the REST API, with everything in them escaped.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ClientError;
+use crate::app::{AppError, ErrorKind};
+
+/// Longer than any id or name; a URI ends at 64 KiB.
+const LONGEST_REFERENCE: usize = 1_024;
+
+/// `/v1/tasks/{reference}{rest}`
+pub(super) fn task(reference: &str, rest: &str) -> Result<String, ClientError> {
+    named("/v1/tasks/", "task", reference, rest)
+}
+
+/// `/v1/plugins/{name}`
+pub(super) fn plugin(name: &str) -> Result<String, ClientError> {
+    named("/v1/plugins/", "plugin", name, "")
+}
+
+fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, ClientError> {
+    let refuse = |kind, message| Err(ClientError::Refused(AppError::new(kind, message)));
+    if name.is_empty() {
+        return refuse(
+            ErrorKind::Invalid,
+            format!("the name of the {what} is empty"),
+        );
+    }
+    if name.len() > LONGEST_REFERENCE {
+        return refuse(
+            ErrorKind::NotFound,
+            format!("there is no {what} with a name of {} bytes", name.len()),
+        );
+    }
+    let mut path = String::from(before);
+    escape(&mut path, name);
+    path.push_str(rest);
+    Ok(path)
+}
+
+/// The path with a query of whatever is set in `query`.
+pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<String, ClientError> {
+    let fields = serde_json::to_value(query).map_err(ClientError::Unwritable)?;
+    let mut separator = '?';
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        path.push(separator);
+        path.push_str(name);
+        path.push('=');
+        escape(&mut path, &text);
+        separator = '&';
+    }
+    Ok(path)
+}
+
+fn escape(into: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            into.push(char::from(byte));
+        } else if write!(into, "%{byte:02X}").is_err() {
+            // A string takes whatever is written to it.
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::app::LogQuery;
+
+    #[test]
+    fn whatever_names_a_task_is_one_segment() {
+        let check = |reference: &str, expected: &str| {
+            assert_eq!(task(reference, "/why").unwrap(), expected)
+        };
+        check("task_01kxyz", "/v1/tasks/task_01kxyz/why");
+        check("a b/c?d#e%", "/v1/tasks/a%20b%2Fc%3Fd%23e%25/why");
+        check("grün", "/v1/tasks/gr%C3%BCn/why");
+        assert!(task("", "").is_err());
+        assert!(task(&"x".repeat(1_000_000), "").is_err());
+    }
+
+    #[test]
+    fn only_what_is_set_is_in_the_query() {
+        let query = LogQuery {
+            stream: Some("stdout".to_owned()),
+            tail: Some(3),
+            follow: true,
+            ..LogQuery::default()
+        };
+        assert_eq!(
+            with_query("/l".to_owned(), &query).unwrap(),
+            "/l?follow=true&stream=stdout&tail=3"
+        );
+    }
+}

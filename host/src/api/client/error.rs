@@ -1,0 +1,83 @@
+//! What can go wrong between a client and its host.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::{
+    api::rest::frame::FrameError,
+    app::{AppError, ErrorKind},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub(in crate::api) enum ClientError {
+    /// The host's own answer.
+    #[error("{0}")]
+    Refused(AppError),
+    #[error("no host is running for {}", data_dir.display())]
+    NotRunning { data_dir: PathBuf },
+    #[error("cannot use the socket {}: {source}", path.display())]
+    Socket { path: PathBuf, source: io::Error },
+    #[error("cannot start a host for {}: {source}", data_dir.display())]
+    Start {
+        data_dir: PathBuf,
+        source: io::Error,
+    },
+    #[error("the host ended before it was ready{}", last_words(log_end))]
+    StillBorn { log: PathBuf, log_end: String },
+    #[error("the host has not become ready within {} s", limit.as_secs())]
+    NotReady { log: PathBuf, limit: Duration },
+    #[error("the host has not answered within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// Without a cause where its answer just ends.
+    #[error("the host was lost before it had answered{}", cause(.0))]
+    Cut(#[source] Option<hyper::Error>),
+    #[error("the host's answer makes no sense: {0}")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("the host's answer makes no sense: {0}")]
+    Frames(#[from] FrameError),
+    #[error("the request cannot be written: {0}")]
+    Unwritable(#[source] serde_json::Error),
+}
+
+fn cause(error: &Option<hyper::Error>) -> String {
+    error
+        .as_ref()
+        .map_or_else(String::new, |error| format!(": {error}"))
+}
+
+fn last_words(log_end: &str) -> String {
+    if log_end.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of its log:\n{log_end}")
+    }
+}
+
+impl ClientError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotReady { log, .. } | Self::StillBorn { log, .. } => Some(format!("its log is {}", log.display())),
+            Self::Cut(_) => {
+                Some("whether it did what was asked is not known: look at `claudine list` before asking again".to_owned())
+            }
+            Self::Silent(_) => Some("`claudine doctor` looks at it".to_owned()),
+            Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("it belongs to another user; give a data directory of your own by --data-dir".to_owned())
+            }
+            Self::NotRunning { .. } => Some("`claudine up` starts one".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl From<ClientError> for AppError {
+    fn from(error: ClientError) -> Self {
+        if let ClientError::Refused(error) = error {
+            return error;
+        }
+        Self {
+            kind: ErrorKind::Unavailable,
+            message: error.to_string(),
+            hint: error.hint(),
+        }
+    }
+}

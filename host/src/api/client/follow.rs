@@ -1,0 +1,232 @@
+//! Reading a task's output as it comes, over restarts of the host.
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{Ask, Client, ClientError, address, connection::Connection, refusal};
+use crate::{
+    api::rest::frame::{Decoder, Frame},
+    app::{LogChannel, LogPiece, LogQuery},
+};
+
+/// How often in a row a reader that gets nothing looks for a new host.
+const TRIES: u32 = 3;
+
+/// A piece of output, for whoever shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::api) enum Followed {
+    Bytes(LogChannel, Vec<u8>),
+    /// So many bytes are missing here.
+    Gap(u64),
+}
+
+/// A reader of a task's output. When its connection breaks it asks for the rest, by attempt and offset, of the host that is there then.
+pub(in crate::api) struct Follower<'a> {
+    client: &'a Client,
+    task: String,
+    query: LogQuery,
+    place: Place,
+    open: Option<Open>,
+}
+
+/// Where it is: nothing is shown twice and nothing is left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Place {
+    attempt: Option<u32>,
+    /// Of the byte that comes next, once there was one.
+    offset: Option<u64>,
+}
+
+impl Place {
+    fn pass(&mut self, piece: &LogPiece) {
+        match piece {
+            LogPiece::Attempt(number) => {
+                // A later attempt is shown from its start, whatever was asked of the first.
+                let later = self.attempt.is_some_and(|before| before != *number);
+                let offset = if later { Some(0) } else { self.offset };
+                *self = Self {
+                    attempt: Some(*number),
+                    offset,
+                };
+            }
+            LogPiece::Bytes { offset, bytes, .. } => {
+                self.offset = Some(offset + bytes.len() as u64)
+            }
+            LogPiece::Gap { offset, bytes } => self.offset = Some(offset + bytes),
+        }
+    }
+
+    /// What is still to be asked for, of what was asked at first.
+    fn rest(self, asked: &LogQuery) -> LogQuery {
+        let attempt = self.attempt.or(asked.attempt);
+        match self.offset {
+            None => LogQuery {
+                attempt,
+                ..asked.clone()
+            },
+            Some(offset) => LogQuery {
+                attempt,
+                offset: Some(offset),
+                tail: None,
+                ..asked.clone()
+            },
+        }
+    }
+}
+
+struct Open {
+    connection: Connection,
+    body: Incoming,
+    decoder: Decoder,
+}
+
+impl Client {
+    pub(in crate::api) fn follow(&self, task: &str, query: LogQuery) -> Follower<'_> {
+        Follower {
+            client: self,
+            task: task.to_owned(),
+            query,
+            place: Place::default(),
+            open: None,
+        }
+    }
+}
+
+impl Follower<'_> {
+    /// The next piece, or `None` when there is no more.
+    pub(in crate::api) async fn next(&mut self) -> Result<Option<Followed>, ClientError> {
+        let mut fruitless = 0;
+        loop {
+            let frame = match self.frame().await {
+                Ok(frame) => frame,
+                Err(ClientError::Cut(_)) if fruitless < TRIES => {
+                    fruitless += 1;
+                    self.open = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match frame {
+                Frame::End => return Ok(None),
+                Frame::Error(error) => return Err(ClientError::Refused(error)),
+                Frame::Piece(piece) => {
+                    self.place.pass(&piece);
+                    match piece {
+                        LogPiece::Attempt(_) => {}
+                        LogPiece::Bytes { channel, bytes, .. } => {
+                            return Ok(Some(Followed::Bytes(channel, bytes)));
+                        }
+                        LogPiece::Gap { bytes, .. } => return Ok(Some(Followed::Gap(bytes))),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, ClientError> {
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let open = self.open().await?;
+                self.open.insert(open)
+            }
+        };
+        open.frame().await
+    }
+
+    async fn open(&self) -> Result<Open, ClientError> {
+        let query = self.place.rest(&self.query);
+        let ask = Ask::get(address::with_query(
+            address::task(&self.task, "/logs")?,
+            &query,
+        )?);
+        let mut connection = self.client.connection().await?;
+        let (head, body) = connection
+            .send(&ask)
+            .await
+            .map_err(|broken| ClientError::Cut(Some(broken.source)))?
+            .into_parts();
+        if !head.status.is_success() {
+            let body = connection
+                .drive(body.collect())
+                .await
+                .map_err(|error| ClientError::Cut(Some(error)))?;
+            return Err(refusal(head.status, &body.to_bytes()));
+        }
+        Ok(Open {
+            connection,
+            body,
+            decoder: Decoder::default(),
+        })
+    }
+}
+
+impl Open {
+    async fn frame(&mut self) -> Result<Frame, ClientError> {
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            match self.connection.drive(self.body.frame()).await {
+                Some(Ok(part)) => {
+                    if let Ok(bytes) = part.into_data() {
+                        self.decoder.feed(&bytes);
+                    }
+                }
+                Some(Err(error)) => return Err(ClientError::Cut(Some(error))),
+                None => return Err(ClientError::Cut(None)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_was_cut_off_asks_for_the_rest() {
+        let bytes = |offset, length| LogPiece::Bytes {
+            channel: LogChannel::Stdout,
+            offset,
+            bytes: vec![b'x'; length],
+        };
+        let asked = LogQuery {
+            tail: Some(5),
+            follow: true,
+            ..LogQuery::default()
+        };
+        let check = |seen: &[LogPiece], expected: (Option<u32>, Option<u64>, Option<u64>)| {
+            let mut place = Place::default();
+            seen.iter().for_each(|piece| place.pass(piece));
+            let rest = place.rest(&asked);
+            assert!(rest.follow);
+            assert_eq!((rest.attempt, rest.offset, rest.tail), expected, "{seen:?}");
+        };
+        check(&[], (None, None, Some(5)));
+        check(&[LogPiece::Attempt(2)], (Some(2), None, Some(5)));
+        check(
+            &[LogPiece::Attempt(2), bytes(100, 7)],
+            (Some(2), Some(107), None),
+        );
+        check(
+            &[
+                LogPiece::Attempt(2),
+                LogPiece::Gap {
+                    offset: 3,
+                    bytes: 10,
+                },
+            ],
+            (Some(2), Some(13), None),
+        );
+        check(
+            &[LogPiece::Attempt(2), bytes(100, 7), LogPiece::Attempt(3)],
+            (Some(3), Some(0), None),
+        );
+        // The host that took over says again which attempt it is.
+        check(
+            &[LogPiece::Attempt(2), bytes(100, 7), LogPiece::Attempt(2)],
+            (Some(2), Some(107), None),
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! The host as its clients see it: a method a request, over the socket. The command line and MCP use nothing else.
+//!
+//! It starts a host where there is none, keeps connections for the next request, and asks again where the host was restarted in between
+//! and asking twice does no harm.
+
+mod address;
+mod connection;
+mod error;
+mod follow;
+mod start;
+mod verbs;
+
+pub(super) use error::ClientError;
+pub(super) use follow::Followed;
+pub(super) use start::{Announcement, HostStart, Policy, layout};
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, Method, StatusCode, body::Bytes};
+use serde::{Serialize, de::DeserializeOwned};
+
+use self::connection::{Broken, Connection};
+use super::rest::VERSION_HEADER;
+use crate::{
+    app::{AppError, ErrorKind},
+    clock,
+};
+
+/// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// Idle connections kept for the next request: as many as an agent has calls in flight.
+const KEPT_CONNECTIONS: usize = 16;
+/// How often a request that does no harm when done twice is sent, while hosts come and go.
+const TRIES: u32 = 3;
+
+/// What goes out.
+#[derive(Clone, Debug)]
+struct Ask {
+    method: Method,
+    path: String,
+    body: Bytes,
+    /// To do it twice is the same as to do it once.
+    repeatable: bool,
+    limit: Option<Duration>,
+}
+
+impl Ask {
+    fn get(path: String) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            body: Bytes::new(),
+            repeatable: true,
+            limit: Some(ANSWER_LIMIT),
+        }
+    }
+
+    fn post(path: String, body: &impl Serialize) -> Result<Self, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::Unwritable)?;
+        Ok(Self {
+            method: Method::POST,
+            path,
+            body: body.into(),
+            repeatable: false,
+            limit: Some(ANSWER_LIMIT),
+        })
+    }
+
+    /// It takes as long as it takes.
+    fn patient(mut self) -> Self {
+        self.limit = None;
+        self
+    }
+
+    fn repeatable_if(mut self, repeatable: bool) -> Self {
+        self.repeatable = repeatable;
+        self
+    }
+}
+
+/// The host of one data directory.
+pub(super) struct Client {
+    start: HostStart,
+    idle: Mutex<Vec<Connection>>,
+    /// Set when a host of another version answered, until somebody has said so.
+    other_version: Mutex<Option<String>>,
+}
+
+/// Why a try came to nothing.
+enum Fault {
+    Broken(Broken),
+    Client(ClientError),
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl From<ClientError> for Fault {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl Client {
+    pub(super) fn new(start: HostStart) -> Self {
+        Self {
+            start,
+            idle: Mutex::default(),
+            other_version: Mutex::default(),
+        }
+    }
+
+    pub(super) fn start(&self) -> &HostStart {
+        &self.start
+    }
+
+    /// The version of the host, if it is not this program's; told once.
+    pub(super) fn take_other_version(&self) -> Option<String> {
+        lock(&self.other_version).take()
+    }
+
+    /// Asks, and reads the answer as JSON.
+    async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
+        let mut tries = 1;
+        let bytes = loop {
+            let tried = match ask.limit {
+                None => self.try_once(&ask).await,
+                Some(limit) => clock::within(limit, self.try_once(&ask))
+                    .await
+                    .ok_or(ClientError::Silent(limit))?,
+            };
+            match tried {
+                Ok(bytes) => break bytes,
+                Err(Fault::Broken(broken)) if tries < TRIES && (ask.repeatable || !broken.sent) => {
+                    tries += 1
+                }
+                Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
+                Err(Fault::Client(error)) => return Err(error),
+            }
+        };
+        serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)
+    }
+
+    async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
+        let mut connection = self.connection().await?;
+        let (head, body) = connection.send(ask).await?.into_parts();
+        let bytes = connection
+            .drive(body.collect())
+            .await
+            .map_err(Broken::unfinished)?
+            .to_bytes();
+        self.note_version(&head.headers);
+        self.keep(connection);
+        if head.status.is_success() {
+            Ok(bytes)
+        } else {
+            Err(refusal(head.status, &bytes).into())
+        }
+    }
+
+    /// One that is idle, else a new one, to a host that is started for it if need be.
+    async fn connection(&self) -> Result<Connection, ClientError> {
+        loop {
+            // The lock is given back before anything is awaited.
+            let idle = lock(&self.idle).pop();
+            let Some(mut connection) = idle else { break };
+            if connection.is_usable().await {
+                return Ok(connection);
+            }
+        }
+        let (stream, _) = self.start.connect().await?;
+        Connection::open(stream)
+            .await
+            .map_err(|error| ClientError::Cut(Some(error)))
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < KEPT_CONNECTIONS {
+            idle.push(connection);
+        }
+    }
+
+    fn note_version(&self, headers: &HeaderMap) {
+        let version = headers
+            .get(VERSION_HEADER)
+            .and_then(|version| version.to_str().ok());
+        if let Some(version) = version.filter(|version| *version != env!("CARGO_PKG_VERSION")) {
+            *lock(&self.other_version) = Some(version.to_owned());
+        }
+    }
+}
+
+/// What an answer without success says.
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    let error = serde_json::from_slice(body).unwrap_or_else(|_| {
+        let body = String::from_utf8_lossy(body)
+            .chars()
+            .take(200)
+            .collect::<String>();
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the host answered {status}: {body}"),
+        )
+    });
+    ClientError::Refused(error)
+}
+
+/// What is behind these locks is valid after every statement, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,255 @@
+//! Starting a host where there is none. However many clients want one at the same moment, one is started.
+//!
+//! Clients take turns by a lock in the data directory; whoever gets it second finds the host of the first. The host says on a pipe that it
+//! is ready, or why it is not, so nobody polls, and whoever started it sees its complaint. The pipe is this program's own: the host keeps
+//! nothing of its starter open, so `$(claudine delegate …)` returns at once.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::FlockOperation,
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use super::ClientError;
+use crate::{
+    api::Background,
+    app::{AppError, ErrorKind, HostInfo},
+    clock,
+    config::{self, Overrides},
+    layout::Layout,
+};
+
+/// Loading ten thousand unfinished tasks takes a second; recovering after a crash of everything a few.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a host that is on its way down, or up by other hands, is waited for.
+const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
+const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
+/// How much of the log an error shows.
+const LOG_END_BYTES: usize = 2_000;
+
+/// What the host says on its standard output, once, as a line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::api) enum Announcement {
+    Ready(HostInfo),
+    Failed(AppError),
+}
+
+/// Whether a host is started where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::api) enum Policy {
+    IfNeeded,
+    Never,
+}
+
+/// How to reach the host of a data directory, and how to start it.
+#[derive(Clone)]
+pub(in crate::api) struct HostStart {
+    pub(in crate::api) layout: Layout,
+    pub(in crate::api) overrides: Overrides,
+    pub(in crate::api) policy: Policy,
+    pub(in crate::api) launch: fn(&Background) -> io::Result<File>,
+}
+
+impl HostStart {
+    /// A connection to the host, and whether it was started for it.
+    pub(in crate::api) async fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
+        if let Some(stream) = self.try_connect().await? {
+            return Ok((stream, false));
+        }
+        if self.policy == Policy::Never {
+            return Err(ClientError::NotRunning {
+                data_dir: self.layout.root().to_owned(),
+            });
+        }
+        let mut waited = Duration::ZERO;
+        loop {
+            let this = self.clone();
+            let started = tokio::task::spawn_blocking(move || this.start_in_turn()).await;
+            let started = started.map_err(|error| self.cannot_start(io::Error::other(error)))?;
+            let held = match started {
+                Ok(()) => None,
+                Err(ClientError::Refused(error)) if error.kind == ErrorKind::Conflict => {
+                    Some(error)
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(stream) = self.try_connect().await? {
+                return Ok((stream, held.is_none()));
+            }
+            // Some other host holds the directory and does not listen: it is going down, or somebody is just starting it by hand.
+            if waited >= OTHER_HOST_LIMIT {
+                return Err(
+                    held.map_or(ClientError::Silent(OTHER_HOST_LIMIT), ClientError::Refused)
+                );
+            }
+            clock::sleep(OTHER_HOST_LOOK).await;
+            waited += OTHER_HOST_LOOK;
+        }
+    }
+
+    /// A connection, or `None` where nobody listens.
+    async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
+        let path = self.layout.socket();
+        match UnixStream::connect(&path).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if nobody_listens(&error) => Ok(None),
+            Err(source) => Err(ClientError::Socket { path, source }),
+        }
+    }
+
+    /// Waits for its turn, and starts a host unless somebody else just has. It blocks.
+    fn start_in_turn(&self) -> Result<(), ClientError> {
+        let turn = self.turn().map_err(|source| self.cannot_start(source))?;
+        let path = self.layout.socket();
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(_) => return Ok(()),
+            Err(error) if nobody_listens(&error) => {}
+            Err(source) => return Err(ClientError::Socket { path, source }),
+        }
+        let started = self.start();
+        drop(turn);
+        started
+    }
+
+    fn turn(&self) -> io::Result<File> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.layout.root())?;
+        let path = self.layout.root().join("start.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+        Ok(file)
+    }
+
+    fn start(&self) -> Result<(), ClientError> {
+        let announced = self
+            .background()
+            .and_then(|host| (self.launch)(&host))
+            .map_err(|source| self.cannot_start(source))?;
+        let line = self.announcement(announced)?;
+        match serde_json::from_slice(&line) {
+            Ok(Announcement::Ready(_)) => Ok(()),
+            Ok(Announcement::Failed(error)) => Err(ClientError::Refused(error)),
+            Err(_) => {
+                let log = self.layout.host_log();
+                Err(ClientError::StillBorn {
+                    log_end: end_of(&log),
+                    log,
+                })
+            }
+        }
+    }
+
+    fn background(&self) -> io::Result<Background> {
+        let data_dir = self.layout.root().to_owned();
+        let mut arguments = vec![
+            "serve".into(),
+            "--background".into(),
+            "--data-dir".into(),
+            data_dir.clone().into(),
+        ];
+        if let Some(slots) = &self.overrides.slots {
+            arguments.extend(["--slots".into(), slots.into()]);
+        }
+        Ok(Background {
+            program: this_program()?,
+            arguments,
+            data_dir,
+            log: self.layout.host_log(),
+        })
+    }
+
+    /// What the host says, up to the end of its line or of the host.
+    fn announcement(&self, mut from: File) -> Result<Vec<u8>, ClientError> {
+        let deadline = clock::monotonic() + READY_LIMIT;
+        let mut line = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let left = deadline.saturating_sub(clock::monotonic());
+            if left.is_zero() {
+                return Err(ClientError::NotReady {
+                    log: self.layout.host_log(),
+                    limit: READY_LIMIT,
+                });
+            }
+            if !readable_within(&from, left).map_err(|source| self.cannot_start(source))? {
+                continue;
+            }
+            let length = from
+                .read(&mut piece)
+                .map_err(|source| self.cannot_start(source))?;
+            line.extend_from_slice(&piece[..length]);
+            if length == 0 || line.ends_with(b"\n") {
+                return Ok(line);
+            }
+        }
+    }
+
+    fn cannot_start(&self, source: io::Error) -> ClientError {
+        ClientError::Start {
+            data_dir: self.layout.root().to_owned(),
+            source,
+        }
+    }
+}
+
+/// The program as it is on disk now. After an upgrade the running one's own path ends in ` (deleted)`: the new one stands where it stood.
+fn this_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.as_os_str().to_string_lossy();
+    match text.strip_suffix(" (deleted)") {
+        Some(replaced) if !path.exists() => Ok(PathBuf::from(replaced)),
+        _ => Ok(path),
+    }
+}
+
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
+    let mut polled = [PollFd::new(from, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut polled, Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The last lines of the log; nothing where it cannot be read, since this only adds to an error that is there already.
+fn end_of(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];
+    String::from_utf8_lossy(end).trim().to_owned()
+}
+
+/// The data directory a client talks to: the same rule as the host's.
+pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::ConfigError> {
+    config::data_dir(overrides.data_dir.as_deref(), &config::process_environment).map(Layout::new)
+}

@@ -1,0 +1,141 @@
+//! The requests, one method each.
+
+use std::time::Duration;
+
+use super::{Ask, Client, ClientError, address};
+use crate::{
+    api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, WaitQuery},
+    app::{
+        Cancelled, Delegate, Delegated, DownMode, HostInfo, ListFilter, LogLines, PluginDetail,
+        PluginView, Retried, TaskList, TaskView, Why,
+    },
+};
+
+impl Client {
+    /// With an idempotency key it is sent again where the host was lost: it cannot be taken on twice.
+    pub(in crate::api) async fn delegate(
+        &self,
+        request: &Delegate,
+    ) -> Result<Delegated, ClientError> {
+        let again = request.idempotency_key.is_some();
+        self.ask(Ask::post("/v1/tasks".to_owned(), request)?.repeatable_if(again))
+            .await
+    }
+
+    pub(in crate::api) async fn list(&self, filter: &ListFilter) -> Result<TaskList, ClientError> {
+        self.ask(Ask::get(address::with_query(
+            "/v1/tasks".to_owned(),
+            filter,
+        )?))
+        .await
+    }
+
+    pub(in crate::api) async fn status(&self, task: &str) -> Result<TaskView, ClientError> {
+        self.ask(Ask::get(address::task(task, "")?)).await
+    }
+
+    pub(in crate::api) async fn why(&self, task: &str) -> Result<Why, ClientError> {
+        self.ask(Ask::get(address::task(task, "/why")?)).await
+    }
+
+    /// The task as soon as it has ended, or as it is at the limit.
+    pub(in crate::api) async fn wait(
+        &self,
+        task: &str,
+        limit: Duration,
+        waiter: Option<&str>,
+    ) -> Result<TaskView, ClientError> {
+        let timeout_ms = u64::try_from(limit.as_millis()).ok();
+        let query = WaitQuery {
+            timeout_ms,
+            waiter: waiter.map(str::to_owned),
+        };
+        self.ask(Ask::get(address::with_query(
+            address::task(task, "/wait")?,
+            &query,
+        )?))
+        .await
+    }
+
+    /// Waits until the task has ended, however long that takes and however often the host is restarted. `each` sees the task as it is
+    /// every `interval`.
+    pub(in crate::api) async fn wait_done(
+        &self,
+        task: &str,
+        waiter: Option<&str>,
+        interval: Duration,
+        mut each: impl FnMut(&TaskView),
+    ) -> Result<TaskView, ClientError> {
+        loop {
+            let view = self.wait(task, interval, waiter).await?;
+            each(&view);
+            if view.outcome.is_some() {
+                return Ok(view);
+            }
+        }
+    }
+
+    pub(in crate::api) async fn cancel(
+        &self,
+        task: &str,
+        reason: Option<String>,
+    ) -> Result<Cancelled, ClientError> {
+        self.ask(
+            Ask::post(address::task(task, "/cancel")?, &CancelBody { reason })?.repeatable_if(true),
+        )
+        .await
+    }
+
+    pub(in crate::api) async fn retry(&self, task: &str) -> Result<Retried, ClientError> {
+        self.ask(Ask::post(
+            address::task(task, "/retry")?,
+            &serde_json::json!({}),
+        )?)
+        .await
+    }
+
+    pub(in crate::api) async fn log_lines(
+        &self,
+        task: &str,
+        tail: u64,
+    ) -> Result<LogLines, ClientError> {
+        let query = LinesQuery { tail: Some(tail) };
+        self.ask(Ask::get(address::with_query(
+            address::task(task, "/lines")?,
+            &query,
+        )?))
+        .await
+    }
+
+    pub(in crate::api) async fn plugins(
+        &self,
+        refresh: bool,
+    ) -> Result<Vec<PluginView>, ClientError> {
+        let query = PluginsQuery { refresh };
+        self.ask(Ask::get(address::with_query(
+            "/v1/plugins".to_owned(),
+            &query,
+        )?))
+        .await
+    }
+
+    pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
+        self.ask(Ask::get(address::plugin(name)?)).await
+    }
+
+    pub(in crate::api) async fn info(&self) -> Result<HostInfo, ClientError> {
+        self.ask(Ask::get("/v1/host".to_owned())).await
+    }
+
+    /// Starts a host if there is none; whether it did.
+    pub(in crate::api) async fn up(&self) -> Result<(HostInfo, bool), ClientError> {
+        let (_, started) = self.start().connect().await?;
+        Ok((self.info().await?, started))
+    }
+
+    /// The host as it was. It takes as long as what runs takes to end, where that is waited for.
+    pub(in crate::api) async fn down(&self, mode: DownMode) -> Result<HostInfo, ClientError> {
+        self.ask(Ask::post("/v1/host/down".to_owned(), &DownBody { mode })?.patient())
+            .await
+    }
+}

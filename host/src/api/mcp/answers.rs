@@ -1,0 +1,212 @@
+//! What the tools answer. Names and times of the first seven fields of a task are those of the original Claudine, so that what was written
+//! for it goes on working: times are milliseconds since 1970.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::app::{AppError, TaskView};
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Delegated {
+    pub(super) success: bool,
+    pub(super) task_id: String,
+    pub(super) message: String,
+}
+
+/// One task, or, where none was named, several.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Status {
+    One(Box<One>),
+    Several(Several),
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct One {
+    pub(super) success: bool,
+    #[serde(flatten)]
+    pub(super) task: Task,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Several {
+    pub(super) success: bool,
+    pub(super) tasks: Vec<Task>,
+    /// Pass it as `before` for older tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Task {
+    pub(super) task_id: String,
+    /// queued, running, completed, failed or cancelled.
+    pub(super) status: String,
+    /// The beginning of what was asked.
+    pub(super) prompt: String,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) start_time: Option<i64>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) end_time: Option<i64>,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) duration: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exit_code: Option<i32>,
+    pub(super) working_directory: String,
+    pub(super) executor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    pub(super) priority: String,
+    /// blocked, waiting, ready, held, running or done.
+    pub(super) state: String,
+    /// Once it is done: succeeded, failed, timed_out, cancelled, skipped, upstream_failed or lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outcome: Option<String>,
+    /// Why it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    /// An agent's result, else the end of standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) output: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cost_usd: Option<f64>,
+}
+
+impl From<TaskView> for Task {
+    fn from(task: TaskView) -> Self {
+        let (start_time, end_time) = (
+            millis(task.started_at.as_deref()),
+            millis(task.finished_at.as_deref()),
+        );
+        Self {
+            duration: start_time.zip(end_time).map(|(start, end)| end - start),
+            start_time,
+            end_time,
+            task_id: task.id,
+            status: task.status,
+            prompt: task.summary,
+            exit_code: task.exit_code,
+            working_directory: task.cwd,
+            executor: task.executor,
+            name: task.name,
+            priority: task.priority,
+            state: task.state,
+            outcome: task.outcome,
+            reason: task.reason.map(|reason| reason.message),
+            output: task.output,
+            cost_usd: task.cost_usd,
+        }
+    }
+}
+
+fn millis(time: Option<&str>) -> Option<i64> {
+    time?
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_millisecond)
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Logs {
+    pub(super) success: bool,
+    pub(super) task_id: String,
+    /// The last lines of standard output.
+    pub(super) output: String,
+    /// The last lines of standard error.
+    pub(super) errors: String,
+    pub(super) line_count: LineCount,
+}
+
+/// How many lines the answer has.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LineCount {
+    pub(super) output: u64,
+    pub(super) errors: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Cancelled {
+    pub(super) success: bool,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Retried {
+    pub(super) success: bool,
+    pub(super) message: String,
+    /// The same id: a retry is another attempt of the same task.
+    pub(super) new_task_id: String,
+    pub(super) retry_count: u32,
+    pub(super) parent_task_id: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Waited {
+    pub(super) success: bool,
+    /// Whether the task has ended. If not, call again.
+    pub(super) done: bool,
+    #[serde(flatten)]
+    pub(super) task: Task,
+}
+
+/// What went wrong, in place of any of these.
+#[derive(Debug, Serialize)]
+pub(super) struct Failed {
+    success: bool,
+    error: String,
+}
+
+impl From<AppError> for Failed {
+    fn from(error: AppError) -> Self {
+        let error = match error.hint {
+            Some(hint) => format!("{} ({hint})", error.message),
+            None => error.message,
+        };
+        Self {
+            success: false,
+            error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::{api::cli::task, app::ErrorKind};
+
+    #[test]
+    fn a_task_is_told_in_the_originals_words() {
+        let task = task(serde_json::json!({
+            "started_at": "2026-11-22T14:51:33.042Z", "finished_at": "2026-11-22T14:51:34.542Z", "exit_code": 0, "output": "done",
+        }));
+        insta::assert_json_snapshot!(
+            "status",
+            One {
+                success: true,
+                task: task.into()
+            }
+        );
+    }
+
+    #[test]
+    fn an_error_carries_what_to_do() {
+        let failed = Failed::from(
+            AppError::new(ErrorKind::NotFound, "no such task").hint("look at ListTasks"),
+        );
+        assert_eq!(
+            serde_json::to_string(&failed).unwrap(),
+            r#"{"success":false,"error":"no such task (look at ListTasks)"}"#
+        );
+    }
+}

@@ -1,0 +1,304 @@
+//! A function for each tool: from what it takes to what it answers.
+
+use std::{ops::RangeInclusive, path::Path, time::Duration};
+
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    answers::{self, Delegated, LineCount, Logs, One, Several, Status, Task, Waited},
+    parameters::{
+        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, RetryTask, TAIL_LINES,
+        TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
+    },
+    server::Server,
+};
+use crate::app::{AppError, Delegate, ErrorKind, ListFilter, Origin};
+
+const DEFAULT_EXECUTOR: &str = "claude";
+const DEFAULT_TAIL: u64 = 100;
+const DEFAULT_PAGE: u64 = 20;
+
+impl Server {
+    pub(super) async fn delegate_task(&self, asked: DelegateTask) -> Result<Delegated, AppError> {
+        let request = self.request(asked)?;
+        let taken = self.client.delegate(&request).await?;
+        let message = if taken.existing {
+            "This was delegated before under the same idempotencyKey"
+        } else {
+            "Task delegated successfully"
+        };
+        Ok(Delegated {
+            success: true,
+            task_id: taken.id,
+            message: message.to_owned(),
+        })
+    }
+
+    fn request(&self, asked: DelegateTask) -> Result<Delegate, AppError> {
+        within("timeout", asked.timeout, &TIMEOUT_MS)?;
+        within("idleTimeout", asked.idle_timeout, &TIMEOUT_MS)?;
+        within("maxOutputBuffer", asked.max_output_buffer, &OUTPUT_BYTES)?;
+        let spec = spec(&asked)?;
+        Ok(Delegate {
+            executor: asked
+                .executor
+                .unwrap_or_else(|| DEFAULT_EXECUTOR.to_owned()),
+            spec,
+            name: asked.name,
+            priority: asked.priority.map_or_else(Default::default, Into::into),
+            working_directory: self.origins.directory.join(
+                asked
+                    .working_directory
+                    .as_deref()
+                    .map_or(Path::new(""), Path::new),
+            ),
+            timeout_ms: asked.timeout,
+            idle_timeout_ms: asked.idle_timeout,
+            max_output_bytes: asked.max_output_buffer,
+            labels: asked.labels.unwrap_or_default(),
+            group: None,
+            // With a key of its own the request can be sent again when the host is lost in the middle of it.
+            idempotency_key: Some(asked.idempotency_key.map_or_else(one_time_key, Ok)?),
+            detached: asked.detach.unwrap_or_default(),
+            environment: self.origins.environment.clone(),
+            origin: Origin::Mcp,
+        })
+    }
+
+    pub(super) async fn task_status(&self, asked: TaskStatus) -> Result<Status, AppError> {
+        let Some(task) = asked.task_id else {
+            let filter = ListFilter {
+                limit: u32::try_from(DEFAULT_PAGE).ok(),
+                ..ListFilter::default()
+            };
+            return Ok(Status::Several(self.several(&filter).await?));
+        };
+        let task = self.client.status(&task).await?.into();
+        Ok(Status::One(Box::new(One {
+            success: true,
+            task,
+        })))
+    }
+
+    pub(super) async fn task_logs(&self, asked: TaskLogs) -> Result<Logs, AppError> {
+        within("tail", asked.tail, &TAIL_LINES)?;
+        let lines = self
+            .client
+            .log_lines(&asked.task_id, asked.tail.unwrap_or(DEFAULT_TAIL))
+            .await?;
+        let line_count = LineCount {
+            output: lines.stdout_lines,
+            errors: lines.stderr_lines,
+        };
+        Ok(Logs {
+            success: true,
+            task_id: lines.id,
+            output: lines.stdout,
+            errors: lines.stderr,
+            line_count,
+        })
+    }
+
+    pub(super) async fn cancel_task(
+        &self,
+        asked: CancelTask,
+    ) -> Result<answers::Cancelled, AppError> {
+        let cancelled = self.client.cancel(&asked.task_id, asked.reason).await?;
+        let message = if cancelled.already {
+            format!("Task {} is stopping already", cancelled.id)
+        } else {
+            format!("Task {} cancelled", cancelled.id)
+        };
+        Ok(answers::Cancelled {
+            success: true,
+            message,
+        })
+    }
+
+    pub(super) async fn retry_task(&self, asked: RetryTask) -> Result<answers::Retried, AppError> {
+        let retried = self.client.retry(&asked.task_id).await?;
+        Ok(answers::Retried {
+            success: true,
+            message: format!(
+                "Task {} is tried again, as attempt {}",
+                retried.id, retried.attempt
+            ),
+            new_task_id: retried.id.clone(),
+            retry_count: retried.attempt.saturating_sub(1),
+            parent_task_id: retried.id,
+        })
+    }
+
+    pub(super) async fn list_tasks(&self, asked: ListTasks) -> Result<Several, AppError> {
+        within("limit", asked.limit, &PAGE)?;
+        let before = asked.before.map(|id| id.parse()).transpose();
+        let filter = ListFilter {
+            state: asked.state,
+            name: asked.name,
+            executor: asked.executor,
+            label: asked.label,
+            parent: None,
+            before: before
+                .map_err(|error| AppError::new(ErrorKind::Invalid, format!("before: {error}")))?,
+            limit: u32::try_from(asked.limit.unwrap_or(DEFAULT_PAGE)).ok(),
+        };
+        self.several(&filter).await
+    }
+
+    async fn several(&self, filter: &ListFilter) -> Result<Several, AppError> {
+        let page = self.client.list(filter).await?;
+        let tasks = page.tasks.into_iter().map(Task::from).collect();
+        Ok(Several {
+            success: true,
+            tasks,
+            next: page.next,
+        })
+    }
+
+    pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
+        within("timeout", asked.timeout, &WAIT_MS)?;
+        let limit = Duration::from_millis(asked.timeout.unwrap_or(*WAIT_MS.end()));
+        let task = self
+            .client
+            .wait(&asked.task_id, limit, self.origins.attempt.as_deref())
+            .await?;
+        Ok(Waited {
+            success: true,
+            done: task.outcome.is_some(),
+            task: task.into(),
+        })
+    }
+}
+
+/// The document for the executor. Whether it knows these fields is for its schema to say.
+fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
+    if asked.prompt.trim().is_empty() {
+        return Err(AppError::new(ErrorKind::Invalid, "the prompt is empty"));
+    }
+    let mut spec = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            spec.insert(name.to_owned(), value);
+        }
+    };
+    let field = if asked.executor.as_deref() == Some("shell") {
+        "script"
+    } else {
+        "prompt"
+    };
+    set(field, Some(Value::from(asked.prompt.as_str())));
+    set("model", asked.model.as_deref().map(Value::from));
+    set(
+        "permission_mode",
+        asked.permission_mode.as_deref().map(Value::from),
+    );
+    set(
+        "allowed_tools",
+        asked.allowed_tools.clone().map(Value::from),
+    );
+    set(
+        "append_system_prompt",
+        asked.append_system_prompt.as_deref().map(Value::from),
+    );
+    set("max_turns", asked.max_turns.map(Value::from));
+    set("max_budget_usd", asked.max_budget_usd.map(Value::from));
+    set("fail_on_denied", asked.fail_on_denied.map(Value::from));
+    set(
+        "resume_session",
+        asked.resume_session.as_deref().map(Value::from),
+    );
+    RawValue::from_string(Value::Object(spec).to_string()).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the request cannot be written: {error}"),
+        )
+    })
+}
+
+fn within(name: &str, value: Option<u64>, range: &RangeInclusive<u64>) -> Result<(), AppError> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let message = format!(
+                "{name} is {value}, but must be from {} to {}",
+                range.start(),
+                range.end()
+            );
+            Err(AppError::new(ErrorKind::Invalid, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_time_key() -> Result<String, AppError> {
+    let mut random = [0u8; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(
+        |error| AppError::new(ErrorKind::Internal, format!("no random numbers: {error}")),
+    )?;
+    Ok(format!("mcp-{:032x}", u128::from_ne_bytes(random)))
+}
+
+impl From<Priority> for claudine_domain::task::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::P0 => Self::P0,
+            Priority::P1 => Self::P1,
+            Priority::P2 => Self::P2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn numbers_out_of_range_are_refused_with_the_range() {
+        let check = |value, expected: Option<&str>| {
+            let found = within("timeout", value, &TIMEOUT_MS)
+                .err()
+                .map(|error| error.message);
+            assert_eq!(found.as_deref(), expected);
+        };
+        check(None, None);
+        check(Some(1_000), None);
+        check(Some(86_400_000), None);
+        check(
+            Some(999),
+            Some("timeout is 999, but must be from 1000 to 86400000"),
+        );
+        check(
+            Some(86_400_001),
+            Some("timeout is 86400001, but must be from 1000 to 86400000"),
+        );
+    }
+
+    #[test]
+    fn a_prompt_becomes_the_executors_document() {
+        let check = |json: serde_json::Value, expected: &str| {
+            let asked = serde_json::from_value(json).unwrap();
+            assert_eq!(
+                spec(&asked).map_or_else(|error| error.message, |spec| spec.get().to_owned()),
+                expected
+            );
+        };
+        check(
+            serde_json::json!({"prompt": "do it"}),
+            r#"{"prompt":"do it"}"#,
+        );
+        check(
+            serde_json::json!({"prompt": "make", "executor": "shell"}),
+            r#"{"script":"make"}"#,
+        );
+        check(
+            serde_json::json!({"prompt": "do it", "allowedTools": ["Bash"], "maxTurns": 3, "failOnDenied": true}),
+            r#"{"allowed_tools":["Bash"],"fail_on_denied":true,"max_turns":3,"prompt":"do it"}"#,
+        );
+        check(serde_json::json!({"prompt": " "}), "the prompt is empty");
+    }
+
+    #[test]
+    fn a_key_is_used_once() {
+        assert_ne!(one_time_key().unwrap(), one_time_key().unwrap());
+    }
+}

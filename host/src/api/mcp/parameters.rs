@@ -1,0 +1,126 @@
+//! What the tools take. A field nobody knows is refused by name: an agent that misspells one shall learn it.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+pub(super) const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1_024..=1_073_741_824;
+pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
+pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
+pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DelegateTask {
+    /// What is to be done, complete in itself: whoever does it sees nothing of this conversation. For the executor `shell` it is the script.
+    pub(super) prompt: String,
+    /// P0 goes before P1, P1 before P2. P1 where it is not given.
+    pub(super) priority: Option<Priority>,
+    /// The directory to work in; this server's own where it is not given.
+    pub(super) working_directory: Option<String>,
+    /// End the task after so many milliseconds. No limit where it is not given.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) timeout: Option<u64>,
+    /// End the task when it has been silent for so many milliseconds. 30 minutes for agents where it is not given.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) idle_timeout: Option<u64>,
+    /// Keep at most so many bytes of its output; of more, the first and the newest half.
+    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    pub(super) max_output_buffer: Option<u64>,
+    /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's name.
+    pub(super) executor: Option<String>,
+    /// A name to find it by.
+    pub(super) name: Option<String>,
+    /// Labels to list by.
+    pub(super) labels: Option<std::collections::BTreeMap<String, String>>,
+    /// The same key again within 24 hours answers with the first task instead of making another.
+    pub(super) idempotency_key: Option<String>,
+    /// For agents: the model.
+    pub(super) model: Option<String>,
+    /// For agents: what may be done unasked, such as `acceptEdits`.
+    pub(super) permission_mode: Option<String>,
+    /// For agents: tools that may be used unasked, such as `Bash(cargo test:*)` or `Edit`.
+    pub(super) allowed_tools: Option<Vec<String>>,
+    /// For agents: text added to the system prompt.
+    pub(super) append_system_prompt: Option<String>,
+    /// For agents: end it after so many turns.
+    #[schemars(range(min = 1))]
+    pub(super) max_turns: Option<u32>,
+    /// For agents: end it when it has cost so many US dollars.
+    pub(super) max_budget_usd: Option<f64>,
+    /// For agents: fail when a tool was denied.
+    pub(super) fail_on_denied: Option<bool>,
+    /// For agents: go on with this session.
+    pub(super) resume_session: Option<String>,
+    /// Submitted from within a task: not cancelled with that one.
+    pub(super) detach: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+pub(super) enum Priority {
+    P0,
+    P1,
+    P2,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TaskStatus {
+    /// An id, the beginning of one that no other has, or a name. The newest tasks where it is not given.
+    pub(super) task_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TaskLogs {
+    /// An id, the beginning of one that no other has, or a name.
+    pub(super) task_id: String,
+    /// How many of the last lines of each stream. 100 where it is not given.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) tail: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CancelTask {
+    /// An id, the beginning of one that no other has, or a name.
+    pub(super) task_id: String,
+    /// Why; kept with the task.
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RetryTask {
+    /// An id, the beginning of one that no other has, or a name.
+    pub(super) task_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ListTasks {
+    /// Only tasks in this state (blocked, waiting, ready, held, running, done) or with this outcome (succeeded, failed, timed_out,
+    /// cancelled, skipped, upstream_failed, lost).
+    pub(super) state: Option<String>,
+    /// Only tasks of this name.
+    pub(super) name: Option<String>,
+    /// Only tasks of this executor.
+    pub(super) executor: Option<String>,
+    /// Only tasks with this label, as `name=value`.
+    pub(super) label: Option<String>,
+    /// How many, 20 where it is not given.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) limit: Option<u64>,
+    /// Only tasks older than this one: `next` of the answer before.
+    pub(super) before: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct WaitTask {
+    /// An id, the beginning of one that no other has, or a name.
+    pub(super) task_id: String,
+    /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer says whether to call again.
+    #[schemars(range(min = 0, max = 50_000))]
+    pub(super) timeout: Option<u64>,
+}

@@ -1,0 +1,116 @@
+//! The MCP server: which function a call goes to, and how answers and errors are told.
+
+use std::sync::{Arc, LazyLock};
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, JsonObject,
+        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Origins, answers::Failed, tools};
+use crate::{
+    api::client::Client,
+    app::{AppError, ErrorKind},
+};
+
+/// Made once: clients ask for them more than once.
+static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
+
+pub(super) struct Server {
+    pub(super) client: Arc<Client>,
+    pub(super) origins: Origins,
+}
+
+impl Server {
+    pub(super) fn new(client: Arc<Client>, origins: Origins) -> Self {
+        Self { client, origins }
+    }
+
+    async fn call(&self, name: &str, arguments: JsonObject) -> Result<Value, AppError> {
+        match name {
+            tools::DELEGATE => answer(self.delegate_task(parse(arguments)?).await),
+            tools::STATUS => answer(self.task_status(parse(arguments)?).await),
+            tools::LOGS => answer(self.task_logs(parse(arguments)?).await),
+            tools::CANCEL => answer(self.cancel_task(parse(arguments)?).await),
+            tools::RETRY => answer(self.retry_task(parse(arguments)?).await),
+            tools::LIST => answer(self.list_tasks(parse(arguments)?).await),
+            tools::WAIT => answer(self.wait_task(parse(arguments)?).await),
+            other => {
+                let name: String = other.chars().take(80).collect();
+                let known = tools::NAMES.join(", ");
+                Err(
+                    AppError::new(ErrorKind::Invalid, format!("there is no tool `{name}`"))
+                        .hint(format!("there are {known}")),
+                )
+            }
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, AppError> {
+    serde_json::from_value(Value::Object(arguments)).map_err(|error| {
+        AppError::new(
+            ErrorKind::Invalid,
+            format!("the arguments make no sense: {error}"),
+        )
+    })
+}
+
+fn answer(answer: Result<impl Serialize, AppError>) -> Result<Value, AppError> {
+    serde_json::to_value(answer?).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the answer cannot be written: {error}"),
+        )
+    })
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(
+                Implementation::new("claudine", env!("CARGO_PKG_VERSION")).with_title("Claudine"),
+            )
+            .with_instructions(tools::INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(TOOLS.clone()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        TOOLS.iter().find(|tool| tool.name == name).cloned()
+    }
+
+    /// An error is an answer too: the agent shall read it, and a protocol error is not shown to it.
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let called = self.call(&request.name, request.arguments.unwrap_or_default());
+        let called = tokio::select! {
+            called = called => called,
+            // The client wants no answer any more; a wait ends with it.
+            () = context.ct.cancelled() => Err(AppError::new(ErrorKind::Unavailable, "the call was cancelled")),
+        };
+        Ok(match called {
+            Ok(answer) => CallToolResult::structured(answer),
+            Err(error) => {
+                let failed = Failed::from(error);
+                CallToolResult::structured_error(serde_json::to_value(failed).unwrap_or_default())
+            }
+        }
+        .into())
+    }
+}

@@ -1,0 +1,77 @@
+//! Standard input and output without a thread for each of them, where they can be polled: an answer then costs no change of threads.
+//!
+//! Clients connect them by pipes (Python, Rust) or by sockets (Node). Both are opened anew or duplicated, so that a parent that shares
+//! them finds its own as they were; files and terminals cannot be polled and go by threads.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{UnixStream, unix::pipe},
+};
+
+type Input = Pin<Box<dyn AsyncRead + Send>>;
+type Output = Pin<Box<dyn AsyncWrite + Send>>;
+
+pub(super) enum Stdio {
+    Polled(Input, Output),
+    Threads(tokio::io::Stdin, tokio::io::Stdout),
+}
+
+/// Within a runtime.
+pub(super) fn open() -> io::Result<Stdio> {
+    let (input, output) = (input(io::stdin().as_fd())?, output(io::stdout().as_fd())?);
+    Ok(match (input, output) {
+        (Some(input), Some(output)) => Stdio::Polled(input, output),
+        _ => Stdio::Threads(tokio::io::stdin(), tokio::io::stdout()),
+    })
+}
+
+fn input(fd: BorrowedFd<'_>) -> io::Result<Option<Input>> {
+    Ok(match kind(fd)? {
+        FileType::Fifo => Some(Box::pin(pipe::Receiver::from_owned_fd(reopen(
+            fd,
+            OFlags::RDONLY,
+        )?)?)),
+        FileType::Socket => Some(Box::pin(socket(fd)?)),
+        _ => None,
+    })
+}
+
+fn output(fd: BorrowedFd<'_>) -> io::Result<Option<Output>> {
+    Ok(match kind(fd)? {
+        FileType::Fifo => Some(Box::pin(pipe::Sender::from_owned_fd(reopen(
+            fd,
+            OFlags::WRONLY,
+        )?)?)),
+        FileType::Socket => Some(Box::pin(socket(fd)?)),
+        _ => None,
+    })
+}
+
+fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+}
+
+/// A description of its own, which can be told not to block without anybody else's blocking less.
+fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(rustix::fs::open(
+        path,
+        access | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// A socket cannot be opened anew; what is at this end of it is this program's alone.
+fn socket(fd: BorrowedFd<'_>) -> io::Result<UnixStream> {
+    let socket = std::os::unix::net::UnixStream::from(fd.try_clone_to_owned()?);
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}

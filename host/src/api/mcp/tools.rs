@@ -1,0 +1,166 @@
+//! The tools as clients see them: names, descriptions, schemas.
+
+use std::sync::Arc;
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::{answers, parameters};
+
+pub(super) const DELEGATE: &str = "DelegateTask";
+pub(super) const STATUS: &str = "TaskStatus";
+pub(super) const LOGS: &str = "TaskLogs";
+pub(super) const CANCEL: &str = "CancelTask";
+pub(super) const RETRY: &str = "RetryTask";
+pub(super) const LIST: &str = "ListTasks";
+pub(super) const WAIT: &str = "WaitTask";
+
+/// In the order they are listed in.
+pub(in crate::api) const NAMES: [&str; 7] = [DELEGATE, STATUS, LOGS, CANCEL, RETRY, LIST, WAIT];
+
+pub(super) const INSTRUCTIONS: &str = "\
+Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
+
+Delegate when work is independent of what you do next, would take long, or can go on beside other work: a test suite, a review, a \
+migration of one module among several. Do short things yourself. Give each task a prompt that is complete in itself, since the agent sees \
+nothing of this conversation: the goal, the files, what counts as done, what not to touch. Tasks that write to the same files belong in \
+one task or in different directories.
+
+DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
+`output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
+may edit files but not run arbitrary commands unless allowedTools says so.";
+
+pub(super) fn all() -> Vec<Tool> {
+    let reads = || ToolAnnotations::new().read_only(true).open_world(false);
+    vec![
+        tool::<parameters::DelegateTask, answers::Delegated>(
+            DELEGATE,
+            "Hands a task to a background agent (Claude Code), or, with executor `shell`, runs a script. Returns its id at once.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .open_world(true),
+        ),
+        tool::<parameters::TaskStatus, answers::Status>(
+            STATUS,
+            "Says where a task stands, and its result once it is done. Without taskId: the newest tasks.",
+            reads(),
+        ),
+        tool::<parameters::TaskLogs, answers::Logs>(
+            LOGS,
+            "Shows the last lines a task wrote.",
+            reads(),
+        ),
+        tool::<parameters::CancelTask, answers::Cancelled>(
+            CANCEL,
+            "Stops a task and what it delegated itself.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .idempotent(true)
+                .open_world(false),
+        ),
+        tool::<parameters::RetryTask, answers::Retried>(
+            RETRY,
+            "Gives a finished task another attempt. It keeps its id; an agent goes on with its session where it can.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(false)
+                .open_world(true),
+        ),
+        tool::<parameters::ListTasks, answers::Several>(
+            LIST,
+            "Lists tasks, the newest first.",
+            reads(),
+        ),
+        tool::<parameters::WaitTask, answers::Waited>(
+            WAIT,
+            "Waits until a task has ended, 50 seconds at most. Call it again while `done` is false.",
+            reads(),
+        ),
+    ]
+}
+
+fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
+    name: &'static str,
+    description: &'static str,
+    annotations: ToolAnnotations,
+) -> Tool {
+    Tool::new(name, description, schema::<Parameters>())
+        .with_raw_output_schema(schema::<Answer>())
+        .with_annotations(annotations)
+}
+
+/// A schema every client can read: in one piece, and with optional fields as fields that may be left out, not as ones that may be null.
+fn schema<T: JsonSchema>() -> Arc<JsonObject> {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value();
+    simplify(&mut schema);
+    let mut schema = match schema {
+        Value::Object(schema) => schema,
+        _ => JsonObject::new(),
+    };
+    schema.remove("title");
+    // MCP wants an object at the root, also where it is one of several.
+    schema.entry("type").or_insert_with(|| "object".into());
+    Arc::new(schema)
+}
+
+fn simplify(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.remove("format");
+            if let Some(Value::Array(types)) = fields.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    fields.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(values)) = fields.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            if let Some(Value::Array(choices)) = fields.get_mut("anyOf") {
+                choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+                if let [Value::Object(only)] = choices.as_slice() {
+                    let only = only.clone();
+                    fields.remove("anyOf");
+                    for (name, value) in only {
+                        fields.entry(name).or_insert(value);
+                    }
+                }
+            }
+            fields.values_mut().for_each(simplify);
+        }
+        Value::Array(values) => values.iter_mut().for_each(simplify),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tools_are_published() {
+        insta::assert_json_snapshot!("tools", all());
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_tools() {
+        assert_eq!(
+            all()
+                .iter()
+                .map(|tool| tool.name.clone())
+                .collect::<Vec<_>>(),
+            NAMES
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! The ways in: a REST API on the host's socket, the command line, and MCP.
+//!
+//! None of them has a rule of the product in it. `rest` turns a request into a typed one, asks [`crate::app::Host`] and writes down the
+//! answer. `cli` and `mcp` know the host only by `client`, over the socket, so a person, an agent and a script see the same answers, and
+//! a client of another version than its host still understands it.
+
+pub(crate) mod cli;
+mod client;
+mod mcp;
+pub(crate) mod rest;
+mod status;
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    app::{AppError, HostInfo},
+    config::Overrides,
+};
+
+/// A host to be started in the background.
+#[derive(Debug)]
+pub(crate) struct Background {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) data_dir: PathBuf,
+    /// What it says on standard error goes here.
+    pub(crate) log: PathBuf,
+}
+
+/// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor
+/// the processes.
+#[derive(Clone, Copy)]
+pub(crate) struct Wiring {
+    /// Runs a host until it goes down. It tells when it can be reached. The flag: in the background.
+    pub(crate) serve: fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>,
+    /// Starts a process that outlives this one. What it says on its standard output can be read from the file.
+    pub(crate) launch: fn(&Background) -> io::Result<File>,
+    /// Says a line on standard output to whoever launched this process, and lets go of it.
+    pub(crate) announce: fn(&str) -> io::Result<()>,
+    /// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
+    pub(crate) build_plugin: fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>,
+}

@@ -1,0 +1,200 @@
+//! How output travels: frames of a 13-byte head (kind, length and offset, big-endian) and a payload.
+//!
+//! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names its place, and a whole answer ends
+//! with [`Frame::End`], so a reader that was cut off knows it and takes up again where it was.
+
+use crate::app::{AppError, LogChannel, LogPiece};
+
+pub(crate) const CONTENT_TYPE: &str = "application/vnd.claudine.frames";
+const HEAD_BYTES: usize = 13;
+/// No host sends longer ones; a longer one is not of this protocol.
+const PAYLOAD_LIMIT_BYTES: usize = 16 << 20;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Frame {
+    Piece(LogPiece),
+    /// Nothing went wrong, and there is no more.
+    End,
+    /// The host cannot go on.
+    Error(AppError),
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of kind {0} is not known")]
+    Kind(u8),
+    #[error("a frame of {0} bytes is too long")]
+    Length(usize),
+    #[error("a frame's content makes no sense")]
+    Content,
+}
+
+const END: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const GAP: u8 = 3;
+const ATTEMPT: u8 = 4;
+const ERROR: u8 = 5;
+
+impl Frame {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Piece(LogPiece::Bytes {
+                channel,
+                offset,
+                bytes,
+            }) => {
+                let kind = match channel {
+                    LogChannel::Stdout => STDOUT,
+                    LogChannel::Stderr => STDERR,
+                };
+                frame(kind, *offset, bytes)
+            }
+            Self::Piece(LogPiece::Gap { offset, bytes }) => {
+                frame(GAP, *offset, &bytes.to_be_bytes())
+            }
+            Self::Piece(LogPiece::Attempt(number)) => frame(ATTEMPT, 0, &number.to_be_bytes()),
+            Self::End => frame(END, 0, &[]),
+            // An error is plain data; that it is not written cannot be.
+            Self::Error(error) => frame(ERROR, 0, &serde_json::to_vec(error).unwrap_or_default()),
+        }
+    }
+}
+
+fn frame(kind: u8, offset: u64, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
+    bytes.push(kind);
+    // Payloads are a read of a pipe at most, far below 4 GiB.
+    bytes.extend_from_slice(
+        &u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes(),
+    );
+    bytes.extend_from_slice(&offset.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Puts frames together again from whatever pieces they come in.
+#[derive(Default, Debug)]
+pub(crate) struct Decoder {
+    pending: Vec<u8>,
+}
+
+impl Decoder {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, or `None` until more is fed.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some((head, rest)) = self.pending.split_first_chunk::<HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let [kind, l0, l1, l2, l3, offset @ ..] = *head;
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if length > PAYLOAD_LIMIT_BYTES {
+            return Err(FrameError::Length(length));
+        }
+        let Some(payload) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let frame = decode(kind, u64::from_be_bytes(offset), payload)?;
+        self.pending.drain(..HEAD_BYTES + length);
+        Ok(Some(frame))
+    }
+}
+
+fn decode(kind: u8, offset: u64, payload: &[u8]) -> Result<Frame, FrameError> {
+    let bytes = |channel| {
+        Frame::Piece(LogPiece::Bytes {
+            channel,
+            offset,
+            bytes: payload.to_vec(),
+        })
+    };
+    match kind {
+        END => Ok(Frame::End),
+        STDOUT => Ok(bytes(LogChannel::Stdout)),
+        STDERR => Ok(bytes(LogChannel::Stderr)),
+        GAP => {
+            let bytes = payload
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| FrameError::Content)?;
+            Ok(Frame::Piece(LogPiece::Gap { offset, bytes }))
+        }
+        ATTEMPT => {
+            let number = payload
+                .try_into()
+                .map(u32::from_be_bytes)
+                .map_err(|_| FrameError::Content)?;
+            Ok(Frame::Piece(LogPiece::Attempt(number)))
+        }
+        ERROR => serde_json::from_slice(payload)
+            .map(Frame::Error)
+            .map_err(|_| FrameError::Content),
+        other => Err(FrameError::Kind(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::app::ErrorKind;
+
+    fn all() -> Vec<Frame> {
+        vec![
+            Frame::Piece(LogPiece::Attempt(7)),
+            Frame::Piece(LogPiece::Bytes {
+                channel: LogChannel::Stdout,
+                offset: 1 << 40,
+                bytes: b"a\0\xFF".to_vec(),
+            }),
+            Frame::Piece(LogPiece::Bytes {
+                channel: LogChannel::Stderr,
+                offset: 3,
+                bytes: Vec::new(),
+            }),
+            Frame::Piece(LogPiece::Gap {
+                offset: 9,
+                bytes: u64::MAX,
+            }),
+            Frame::Error(AppError::new(ErrorKind::Unavailable, "down").hint("again")),
+            Frame::End,
+        ]
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were_in_pieces_of_any_size() {
+        let sent: Vec<u8> = all().iter().flat_map(Frame::encode).collect();
+        for size in 1..=sent.len() {
+            let mut decoder = Decoder::default();
+            let mut got = Vec::new();
+            for piece in sent.chunks(size) {
+                decoder.feed(piece);
+                while let Some(frame) = decoder.next().unwrap() {
+                    got.push(frame);
+                }
+            }
+            assert_eq!(got, all(), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_frame_is_refused() {
+        let check = |bytes: &[u8], expected| {
+            let mut decoder = Decoder::default();
+            decoder.feed(bytes);
+            assert_eq!(decoder.next(), Err(expected), "{bytes:?}");
+        };
+        check(&frame(9, 0, &[]), FrameError::Kind(9));
+        check(&frame(GAP, 0, &[1]), FrameError::Content);
+        check(&frame(ERROR, 0, b"?"), FrameError::Content);
+        check(
+            &[1, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0],
+            FrameError::Length(u32::MAX as usize),
+        );
+    }
+}

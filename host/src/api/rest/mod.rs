@@ -1,0 +1,88 @@
+//! The REST API, on the host's Unix socket.
+//!
+//! Who may open the socket (mode 0600) may do everything, so there is no token here; TCP, tokens and `Host` checks come with the gateway.
+//! A handler is a few lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
+//! [`super::status`].
+//!
+//! | method and path | answer |
+//! |---|---|
+//! | `POST /v1/tasks` | takes a task on |
+//! | `GET /v1/tasks?state=&name=&executor=&label=&parent=&before=&limit=` | a page of tasks, newest first |
+//! | `GET /v1/tasks/{ref}` | a task |
+//! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or as it is at the limit (50 s at most) |
+//! | `GET /v1/tasks/{ref}/why` | what it waits for |
+//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=` | its output in [frames](frame) |
+//! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
+//! | `POST /v1/tasks/{ref}/cancel` | stops it |
+//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt |
+//! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
+//! | `GET /v1/host` | the host |
+//! | `POST /v1/host/down` | ends the host |
+
+mod answer;
+pub(crate) mod frame;
+mod host;
+mod listen;
+mod logs;
+mod plugins;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::map_response,
+    routing::{get, post},
+};
+use tokio::sync::watch;
+
+pub(super) use host::DownBody;
+pub(crate) use listen::{VERSION_HEADER, serve};
+pub(super) use logs::LinesQuery;
+pub(super) use plugins::PluginsQuery;
+pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
+
+use crate::app::Host;
+
+/// A prompt may have 10 MB and is escaped on the way.
+const BODY_LIMIT_BYTES: usize = 16 << 20;
+
+/// What handlers share.
+#[derive(Clone)]
+struct Shared {
+    host: Arc<Host>,
+    going_down: GoingDown,
+}
+
+/// Tells that the host goes down: whoever waits is told so instead of cut off.
+#[derive(Clone)]
+struct GoingDown(watch::Receiver<bool>);
+
+impl GoingDown {
+    async fn wait(&self) {
+        // A sender that is gone is a host that is gone.
+        drop(self.0.clone().wait_for(|down| *down).await);
+    }
+}
+
+fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
+    Router::new()
+        .route("/v1/tasks", post(tasks::delegate).get(tasks::list))
+        .route("/v1/tasks/{task}", get(tasks::status))
+        .route("/v1/tasks/{task}/wait", get(tasks::wait))
+        .route("/v1/tasks/{task}/why", get(tasks::why))
+        .route("/v1/tasks/{task}/cancel", post(tasks::cancel))
+        .route("/v1/tasks/{task}/retry", post(tasks::retry))
+        .route("/v1/tasks/{task}/logs", get(logs::stream))
+        .route("/v1/tasks/{task}/lines", get(logs::lines))
+        .route("/v1/plugins", get(plugins::list))
+        .route("/v1/plugins/{name}", get(plugins::inspect))
+        .route("/v1/host", get(host::info))
+        .route("/v1/host/down", post(host::down))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(map_response(answer::with_version))
+        .with_state(Shared { host, going_down })
+}

@@ -1,0 +1,32 @@
+//! `/v1/plugins`: what can run tasks here, and what it may do. Nothing can be granted by this way.
+
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Shared,
+    answer::{Answered, Asked, ok},
+};
+use crate::app::{PluginDetail, PluginView};
+
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PluginsQuery {
+    /// Look at the machine again instead of telling what was found before.
+    #[serde(default)]
+    pub(crate) refresh: bool,
+}
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Asked(query): Asked<PluginsQuery>,
+) -> Answered<Vec<PluginView>> {
+    ok(shared.host.plugins(query.refresh).await)
+}
+
+pub(super) async fn inspect(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Answered<PluginDetail> {
+    ok(shared.host.plugin(&name).await?)
+}

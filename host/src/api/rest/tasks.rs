@@ -1,0 +1,107 @@
+//! `/v1/tasks`: taking tasks on, looking at them, waiting for them, stopping them and trying them again.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Shared,
+    answer::{Answer, Answered, Asked, Body, Refusal, ok},
+};
+use crate::app::{
+    AppError, Cancelled, Delegate, Delegated, ErrorKind, ListFilter, Retried, TaskList, TaskRef,
+    TaskView, Why,
+};
+
+/// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+/// How long to wait, and for whom.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    #[serde(default)]
+    pub(crate) timeout_ms: Option<u64>,
+    /// The attempt from within which somebody waits: while it waits for its own descendants its slot counts as free.
+    #[serde(default)]
+    pub(crate) waiter: Option<String>,
+}
+
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelBody {
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+}
+
+pub(super) async fn delegate(
+    State(shared): State<Shared>,
+    Body(request): Body<Delegate>,
+) -> Answered<Delegated> {
+    let delegated = shared.host.delegate(request).await?;
+    let status = if delegated.existing {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    Ok(Answer(status, delegated))
+}
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Asked(filter): Asked<ListFilter>,
+) -> Answered<TaskList> {
+    ok(shared.host.list(filter).await?)
+}
+
+pub(super) async fn status(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+) -> Answered<TaskView> {
+    ok(shared.host.status(&TaskRef(task)).await?)
+}
+
+pub(super) async fn why(State(shared): State<Shared>, Path(task): Path<String>) -> Answered<Why> {
+    ok(shared.host.why(&TaskRef(task)).await?)
+}
+
+/// A caller that goes away ends this: its connection's future is dropped, and with it the wait.
+pub(super) async fn wait(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Asked(query): Asked<WaitQuery>,
+) -> Answered<TaskView> {
+    let limit = query
+        .timeout_ms
+        .map_or(LONGEST_WAIT, Duration::from_millis)
+        .min(LONGEST_WAIT);
+    let task = TaskRef(task);
+    tokio::select! {
+        view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
+        () = shared.going_down.wait() => Err(Refusal(going_down())),
+    }
+}
+
+pub(super) async fn cancel(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Body(body): Body<CancelBody>,
+) -> Answered<Cancelled> {
+    ok(shared.host.cancel(&TaskRef(task), body.reason).await?)
+}
+
+pub(super) async fn retry(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+) -> Answered<Retried> {
+    ok(shared.host.retry(&TaskRef(task)).await?)
+}
+
+pub(super) fn going_down() -> AppError {
+    AppError::new(ErrorKind::Unavailable, "the host went down")
+        .hint("what runs goes on under its supervisor; the next command starts a host again")
+}

@@ -1,0 +1,52 @@
+//! From the kind of an error to what each entry point says of it. The one table; a new kind does not compile until it is in it.
+
+use crate::app::ErrorKind;
+
+/// Exit code: the command line makes no sense, or what it asks for makes none.
+pub(crate) const USAGE: u8 = 2;
+/// Exit code: a task ran into its time limit, as `timeout` has it.
+pub(crate) const TIMED_OUT: u8 = 124;
+/// Exit code: Claudine itself could not do what was asked.
+pub(crate) const CLAUDINE: u8 = 125;
+/// Exit code: interrupted by Ctrl-C, or a task that was cancelled before it ran.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// What a kind of error is elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Status {
+    pub(crate) http: u16,
+    pub(crate) exit: u8,
+}
+
+pub(crate) const fn of(kind: ErrorKind) -> Status {
+    let (http, exit) = match kind {
+        ErrorKind::Invalid => (400, USAGE),
+        ErrorKind::NotFound => (404, CLAUDINE),
+        ErrorKind::Ambiguous | ErrorKind::Conflict => (409, CLAUDINE),
+        ErrorKind::Forbidden => (403, CLAUDINE),
+        ErrorKind::Limit => (429, CLAUDINE),
+        ErrorKind::StoreFull => (507, CLAUDINE),
+        ErrorKind::Unavailable => (503, CLAUDINE),
+        ErrorKind::Internal => (500, CLAUDINE),
+    };
+    Status { http, exit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_statuses() {
+        let check = |kind, http, exit| assert_eq!(of(kind), Status { http, exit }, "{kind:?}");
+        check(ErrorKind::Invalid, 400, 2);
+        check(ErrorKind::NotFound, 404, 125);
+        check(ErrorKind::Ambiguous, 409, 125);
+        check(ErrorKind::Conflict, 409, 125);
+        check(ErrorKind::Forbidden, 403, 125);
+        check(ErrorKind::Limit, 429, 125);
+        check(ErrorKind::StoreFull, 507, 125);
+        check(ErrorKind::Unavailable, 503, 125);
+        check(ErrorKind::Internal, 500, 125);
+    }
+}
