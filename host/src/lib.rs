@@ -21,6 +21,10 @@ mod store;
 mod supervise;
 mod telemetry;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use plugin::bench_main as plugin_bench;
+
 use std::{
     ffi::OsString,
     fs::File,

@@ -215,6 +215,8 @@ pub(crate) fn task() -> GuestTask {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) children: Vec<ChildRef>,
+    /// What every child prints.
+    pub(crate) output: Vec<u8>,
     pub(crate) spawned: Mutex<Vec<String>>,
     pub(crate) lines: Mutex<Vec<(LogLevel, String)>>,
     pub(crate) reports: Mutex<Vec<(String, String)>>,
@@ -242,17 +244,20 @@ impl AttemptHost for Recorder {
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>> {
         Box::pin(async move {
             assert!(matches!(spec.stdin, Stdin::Empty));
-            self.spawned.lock().unwrap().push(spec.command);
-            Ok(ChildRef::new("task_01.1/0"))
+            let mut spawned = self.spawned.lock().unwrap();
+            spawned.push(spec.command);
+            Ok(ChildRef::new(format!("task_01.1/{}", spawned.len() - 1)))
         })
     }
 
     fn children(&self) -> Vec<ChildRef> {
-        self.children.clone()
+        let spawned = self.spawned.lock().unwrap().len();
+        let started = (0..spawned).map(|index| ChildRef::new(format!("task_01.1/{index}")));
+        self.children.iter().cloned().chain(started).collect()
     }
 
     fn output(&self, _child: &ChildRef, _channel: Channel, _from_offset: u64) -> OutputReader {
-        Box::pin(tokio::io::empty())
+        Box::pin(std::io::Cursor::new(self.output.clone()))
     }
 
     fn signal(&self, _child: &ChildRef, _signal: Signal) -> Result<(), Failure> {

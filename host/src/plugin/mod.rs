@@ -3,6 +3,10 @@
 //! The catalog knows which there are; an executor is one of them; an attempt is a chain of instances of it. What an attempt needs
 //! from outside is the trait [`AttemptHost`], whose children outlive every instance. wasmtime is named in this folder alone.
 
+#[cfg(feature = "bench")]
+mod bench;
+#[cfg(test)]
+mod builtin_tests;
 mod capability;
 mod catalog;
 mod check;
@@ -27,6 +31,8 @@ mod v0_1;
 
 pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifest};
 
+#[cfg(feature = "bench")]
+pub use bench::main as bench_main;
 pub(crate) use catalog::{
     BUILTINS, Catalog, ComponentFacts, Inspection, Listing, Places, Shipped, Status,
 };

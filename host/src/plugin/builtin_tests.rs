@@ -1,0 +1,252 @@
+//! The host with the components that are built into it: what the contract promises, seen from a real guest.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::catalog::{BUILTINS, Catalog, Places, Status};
+use super::engine::Wasm;
+use super::error::{Crash, GuestEnd};
+use super::fixtures::{Recorder, task};
+use super::load::Compiler;
+use super::port::{GuestOutcome, GuestTask, Start, StopRequest};
+
+/// A catalog of the components in this binary.
+struct House {
+    _dir: tempfile::TempDir,
+    catalog: Catalog,
+}
+
+fn house() -> House {
+    assert!(
+        !BUILTINS.is_empty(),
+        "these tests were built without plugins: `cargo xtask test` sets CLAUDINE_PLUGINS for them"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let places = Places {
+        data_dir: dir.path().into(),
+        compiler: Compiler::Here,
+        configs: BTreeMap::new(),
+    };
+    let catalog = Catalog::open_with(places, BUILTINS, Wasm::on_demand).unwrap();
+    House { _dir: dir, catalog }
+}
+
+fn asked(spec: &str) -> GuestTask {
+    GuestTask {
+        spec: spec.into(),
+        ..task()
+    }
+}
+
+/// Runs a script of the mock executor to its end.
+async fn mock(script: &str, start: Start, host: &Arc<Recorder>) -> Result<GuestOutcome, GuestEnd> {
+    let house = house();
+    let (_keep, stop) = oneshot::channel();
+    house
+        .catalog
+        .executor("mock")
+        .unwrap()
+        .run(asked(script), start, Arc::clone(host) as _, stop)
+        .await
+}
+
+#[tokio::test]
+async fn every_builtin_is_an_executor_with_all_it_asks_for() {
+    let house = house();
+    for name in ["claude", "mock", "shell"] {
+        let inspection = house.catalog.inspect(name).await.unwrap();
+        let component = inspection.component.unwrap();
+        assert!(
+            component
+                .imports
+                .iter()
+                .all(|import| import.starts_with("claudine:plugin/")),
+            "{:?}",
+            component.imports
+        );
+        assert!(
+            component.task_schema.contains("json-schema.org"),
+            "{}",
+            component.task_schema
+        );
+        assert_eq!(component.config_issues, []);
+        let shipped = inspection.listing.shipped.unwrap();
+        let asks = shipped.manifest.permissions.process.unwrap().commands;
+        assert_eq!(
+            shipped.grant.process,
+            asks.iter().map(ToString::to_string).collect::<Vec<_>>()
+        );
+        assert!(
+            matches!(inspection.listing.status, Status::Looked(_)),
+            "{:?}",
+            inspection.listing.status
+        );
+    }
+    assert_eq!(house.catalog.executor_names(), ["claude", "mock", "shell"]);
+}
+
+#[tokio::test]
+async fn a_spec_is_checked_by_its_executor() {
+    let house = house();
+    let check = async |name: &str, spec: &str, expected: usize| {
+        let issues = house
+            .catalog
+            .executor(name)
+            .unwrap()
+            .validate(&spec.to_owned(), &Vec::new())
+            .await
+            .unwrap();
+        assert_eq!(issues.len(), expected, "{name} {spec}: {issues:?}");
+    };
+    check("shell", r#"{"argv": ["true"]}"#, 0).await;
+    check("shell", r#"{"argv": []}"#, 1).await;
+    check("mock", "{}", 0).await;
+    check("mock", r#"{"steps": [{"no_such_step": 1}]}"#, 1).await;
+}
+
+#[tokio::test]
+async fn an_outcome_comes_back_as_it_was_given() {
+    let script = r#"{"outcome": {"cause": "exit", "code": 3, "summary": "three", "outputs": {"a": [1]}, "retry_after_ms": 1500,
+        "metrics": [["x_ms", 2.5]]}}"#;
+    let outcome = mock(script, Start::Fresh, &Arc::default()).await.unwrap();
+    assert_eq!(
+        (outcome.cause.as_str(), outcome.code, outcome.signal),
+        ("exit", Some(3), None)
+    );
+    assert_eq!(
+        (outcome.summary.as_str(), outcome.outputs.as_str()),
+        ("three", r#"{"a":[1]}"#)
+    );
+    assert_eq!(
+        (outcome.retry_after, outcome.metrics),
+        (
+            Some(Duration::from_millis(1500)),
+            vec![("x_ms".to_owned(), 2.5)]
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_failure_comes_back_as_it_was_given() {
+    let script = r#"{"fail": {"code": "network", "message": "no route", "retryable": true, "retry_after_ms": 20}}"#;
+    let GuestEnd::Failed(failure) = mock(script, Start::Fresh, &Arc::default())
+        .await
+        .unwrap_err()
+    else {
+        panic!("no failure")
+    };
+    assert_eq!(
+        (
+            failure.code.as_str(),
+            failure.message.as_str(),
+            failure.retryable
+        ),
+        ("network", "no route", true)
+    );
+    assert_eq!(failure.retry_after, Some(Duration::from_millis(20)));
+}
+
+/// The child that was started before the trap is found again, and no second one is started.
+#[tokio::test]
+async fn a_trap_costs_the_instance_and_not_the_attempt() {
+    let host = Arc::new(Recorder::default());
+    let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"checkpoint": "here"}, {"trap_once": true}, {"alive": true}]}"#;
+    let outcome = mock(script, Start::Fresh, &host).await.unwrap();
+    assert_eq!((outcome.cause.as_str(), host.crashes()), ("success", 1));
+    assert_eq!(*host.spawned.lock().unwrap(), ["x"]);
+    assert_eq!(host.reports.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_attempt_is_taken_up_from_its_state() {
+    let host = Arc::new(Recorder::default());
+    let script =
+        r#"{"steps": [{"checkpoint": "first"}, {"checkpoint": "second"}, {"alive": true}]}"#;
+    mock(script, Start::Fresh, &host).await.unwrap();
+    let state = host.states.lock().unwrap()[0].clone();
+    let later = Arc::new(Recorder::default());
+    mock(script, Start::Resume(state), &later).await.unwrap();
+    assert_eq!(
+        later.states.lock().unwrap().len(),
+        1,
+        "the first step was done already"
+    );
+}
+
+#[tokio::test]
+async fn misbehaviour_has_a_reason() {
+    let check = async |step: &str, expected: &str| {
+        let host = Arc::new(Recorder::default());
+        let end = mock(&format!(r#"{{"steps": [{step}]}}"#), Start::Fresh, &host)
+            .await
+            .unwrap_err();
+        let GuestEnd::Crashed { times: 4, last } = &end else {
+            panic!("{end}")
+        };
+        assert!(last.to_string().contains(expected), "{last}");
+        assert!(matches!(
+            (expected, last),
+            ("64 MiB", Crash::Limit(_)) | ("waiting", Crash::Spun(_)) | (_, Crash::Trap(_))
+        ));
+    };
+    check(r#"{"trap": true}"#, "trapped").await;
+    check(r#"{"panic": "what a pity"}"#, "trapped").await;
+    check(r#"{"eat_memory": true}"#, "64 MiB").await;
+    check(r#"{"spin": true}"#, "waiting").await;
+}
+
+#[tokio::test]
+async fn a_stop_is_answered_or_enforced() {
+    let stop = async |script: &str, grace: Duration| {
+        let house = house();
+        let host = Arc::new(Recorder::default());
+        let (ask, stop) = oneshot::channel();
+        let executor = Arc::clone(house.catalog.executor("mock").unwrap());
+        let attempt = tokio::spawn({
+            let (host, task) = (Arc::clone(&host), asked(script));
+            async move { executor.run(task, Start::Fresh, host, stop).await }
+        });
+        host.told.notified().await;
+        ask.send(StopRequest {
+            reason: "cancelled".into(),
+            grace,
+        })
+        .unwrap();
+        attempt.await.unwrap()
+    };
+    let waits = r#"{"steps": [{"alive": true}, {"sleep_ms": 3600000}]}"#;
+    assert_eq!(
+        stop(waits, Duration::from_mins(1)).await.unwrap().cause,
+        "signal"
+    );
+    let ignores = r#"{"steps": [{"alive": true}, {"sleep_ms": 3600000}], "ignore_stop": true}"#;
+    assert_eq!(
+        stop(ignores, Duration::from_millis(50)).await.unwrap_err(),
+        GuestEnd::Dropped
+    );
+    let hangs = r#"{"steps": [{"alive": true}, {"hang": true}]}"#;
+    assert_eq!(
+        stop(hangs, Duration::from_millis(50)).await.unwrap_err(),
+        GuestEnd::Dropped
+    );
+}
+
+#[tokio::test]
+async fn output_reaches_the_guest_whole() {
+    let host = Arc::new(Recorder {
+        output: vec![b'x'; 3_000_000],
+        ..Recorder::default()
+    });
+    let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"read": "stdout"}]}"#;
+    let outcome = mock(script, Start::Fresh, &host).await.unwrap();
+    assert_eq!(outcome.outputs, r#"{"read_bytes":3000000}"#);
+}
