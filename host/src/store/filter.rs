@@ -6,8 +6,9 @@ use claudine_domain::id::TaskId;
 
 use super::Status;
 
-/// Conditions a task has to meet, all of them. `status`, `name`, `parent` and `before` are looked up in an index. `executor` and `label` are
-/// tested on one task after the other, newest first, until the page is full: a label that hardly any task has costs a walk through them all.
+/// Conditions a task has to meet, all of them. One status, `name`, `parent` and `before` are looked up in an index. `executor`, `label` and
+/// [`StatusFilter::Done`] are tested on one task after the other, newest first, until the page is full: a label that hardly any task has
+/// costs a walk through them all, some 3 µs a task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) status: Option<StatusFilter>,

@@ -20,8 +20,8 @@ use claudine_domain::{
 };
 
 use super::{
-    Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, StatusFilter, Store, StoreError,
-    reference::Reference,
+    EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, StatusFilter, Store,
+    StoreError, reference::Reference,
 };
 
 #[derive(Debug, Default)]
@@ -128,7 +128,15 @@ impl Content {
     fn remove(&mut self, id: TaskId) {
         self.tasks.remove(&id);
         self.documents.retain(|key, _| task_of(*key) != id);
-        self.events.retain(|_, event| event.task != id);
+    }
+
+    fn remove_old_events(&mut self, older_than: Timestamp, most: usize) {
+        for _ in 0..most {
+            match self.events.first_entry() {
+                Some(first) if first.get().at < older_than => first.remove(),
+                _ => return,
+            };
+        }
     }
 }
 
@@ -283,6 +291,7 @@ impl Store for MemoryStore {
         for pruned in &gone {
             content.remove(pruned.task);
         }
+        content.remove_old_events(older_than, limit.saturating_mul(EVENTS_A_TASK));
         Ok(gone)
     }
 }

@@ -85,9 +85,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their documents
-    /// and events. An unfinished task stays, and so does whoever is the parent of one. The limit bounds how long commits have to wait;
-    /// there may be more to remove as long as `limit` tasks come back.
+    /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their
+    /// documents. An unfinished task stays, and so does whoever is the parent of one. Events of before that time go whosever they are, the
+    /// oldest first and at most [`EVENTS_A_TASK`] for each of `limit`. The limit bounds how long commits have to wait; there may be more to
+    /// remove as long as `limit` tasks come back.
     fn prune(
         &self,
         epoch: Epoch,
@@ -95,6 +96,9 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Pruned>, StoreError>;
 }
+
+/// How many events may go with a pruned task: more than most tasks have, so that none stay behind for long.
+const EVENTS_A_TASK: usize = 16;
 
 /// A task that is gone, and what it may have left outside the store.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -35,14 +35,14 @@ CREATE TABLE document (
     attempt INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     PRIMARY KEY (task, kind, attempt)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
+-- Read from a number on and removed from the oldest on; nothing looks up the events of one task.
 CREATE TABLE event (
     sequence INTEGER PRIMARY KEY,
-    task BLOB NOT NULL,
+    at INTEGER NOT NULL,
     body TEXT NOT NULL
 ) STRICT;
-CREATE INDEX event_by_task ON event (task);
 
 -- Accounts at a usage limit.
 CREATE TABLE account (

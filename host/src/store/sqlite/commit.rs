@@ -2,11 +2,11 @@
 
 use claudine_domain::{
     account::Parked,
-    batch::{Batch, DocumentKey},
+    batch::{Batch, BatchNumber, DocumentKey},
     event::Event,
     id::{AccountKey, TaskId},
 };
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::{
     super::{Epoch, Sequence, Status, StoreError},
@@ -15,8 +15,11 @@ use super::{
 };
 
 pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
-    let raise = "UPDATE leader SET epoch = epoch + 1 RETURNING epoch";
-    Ok(Epoch(writer.query_row(raise, [], |row| number(row, 0))?))
+    let transaction = begin(writer)?;
+    transaction.execute("UPDATE leader SET epoch = epoch + 1", [])?;
+    let epoch = leader(&transaction)?.epoch;
+    transaction.commit()?;
+    Ok(epoch)
 }
 
 pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
@@ -34,41 +37,51 @@ pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-/// Checks that this batch may follow the last one and counts it and its events. Gives the number of the last event before it.
+/// Checks that this batch may follow the last one, and counts it and its events. Gives the number of the last event before it.
 fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<Sequence, Fault> {
-    let events = batch.events.len() as u64;
-    let counted: Option<Sequence> = transaction
-        .prepare_cached(
-            "UPDATE leader SET last_batch = ?1, last_event = last_event + ?2
-             WHERE epoch = ?3 AND last_batch < ?1 RETURNING last_event",
-        )?
-        .query_row(
-            params![
-                row::integer(batch.number),
-                row::integer(events),
-                row::integer(epoch.0)
-            ],
-            |row| number(row, 0),
-        )
-        .optional()?;
-    if let Some(last_event) = counted {
-        return Ok(last_event.saturating_sub(events));
+    let before = led_by(transaction, epoch)?;
+    if batch.number <= before.last_batch {
+        return Err(Fault::Refused(StoreError::OutOfOrder {
+            number: batch.number,
+            last: before.last_batch,
+        }));
     }
-    check_epoch(transaction, epoch)?;
-    let last_batch = "SELECT last_batch FROM leader";
-    Err(Fault::Refused(StoreError::OutOfOrder {
-        number: batch.number,
-        last: transaction.query_row(last_batch, [], |row| number(row, 0))?,
+    let last_event = before.last_event.saturating_add(batch.events.len() as u64);
+    transaction
+        .prepare_cached("UPDATE leader SET last_batch = ?1, last_event = ?2")?
+        .execute([row::integer(batch.number), row::integer(last_event)])?;
+    Ok(before.last_event)
+}
+
+/// The leader's row, if it is this one who leads.
+pub(super) fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leader, Fault> {
+    let leader = leader(transaction)?;
+    if leader.epoch == held {
+        return Ok(leader);
+    }
+    Err(Fault::Refused(StoreError::Fenced {
+        held,
+        current: leader.epoch,
     }))
 }
 
-pub(super) fn check_epoch(transaction: &Transaction<'_>, held: Epoch) -> Result<(), Fault> {
-    let query = "SELECT epoch FROM leader";
-    let current = Epoch(transaction.query_row(query, [], |row| number(row, 0))?);
-    if current == held {
-        return Ok(());
-    }
-    Err(Fault::Refused(StoreError::Fenced { held, current }))
+pub(super) struct Leader {
+    epoch: Epoch,
+    last_batch: BatchNumber,
+    last_event: Sequence,
+}
+
+/// Reads it with a query of its own: `RETURNING` makes a table for its answer, which costs more than all else of a small commit.
+fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
+    let mut query =
+        transaction.prepare_cached("SELECT epoch, last_batch, last_event FROM leader")?;
+    Ok(query.query_row([], |row| {
+        Ok(Leader {
+            epoch: Epoch(number(row, 0)?),
+            last_batch: number(row, 1)?,
+            last_event: number(row, 2)?,
+        })
+    })?)
 }
 
 fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
@@ -135,12 +148,12 @@ fn write_events(
     last: Sequence,
     events: &[Event],
 ) -> Result<(), Fault> {
-    let mut write = transaction
-        .prepare_cached("INSERT INTO event (sequence, task, body) VALUES (?1, ?2, ?3)")?;
+    let mut write =
+        transaction.prepare_cached("INSERT INTO event (sequence, at, body) VALUES (?1, ?2, ?3)")?;
     for (sequence, event) in (last + 1..).zip(events) {
         write.execute(params![
             row::integer(sequence),
-            event.task.to_bytes(),
+            row::time(event.at),
             row::encode("event", event)?
         ])?;
     }

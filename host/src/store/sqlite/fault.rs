@@ -79,17 +79,18 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
             detail,
         };
     };
+    let is_damage = match sqlite.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+        // The statements are ours and fit the schema: a table is missing, or a body is no JSON.
+        ErrorCode::Unknown => sqlite.extended_code == ffi::SQLITE_ERROR,
+        ErrorCode::SystemIoFailure => sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
+        _ => false,
+    };
     match sqlite.code {
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt {
+        _ if is_damage => StoreError::Corrupt {
             path: path_buf(),
             detail,
         },
-        ErrorCode::SystemIoFailure if sqlite.extended_code == ffi::SQLITE_IOERR_CORRUPTFS => {
-            StoreError::Corrupt {
-                path: path_buf(),
-                detail,
-            }
-        }
         ErrorCode::DiskFull => StoreError::Full { path: path_buf() },
         ErrorCode::SystemIoFailure if is_full(path) => StoreError::Full { path: path_buf() },
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
@@ -163,6 +164,7 @@ mod tests {
         check(ffi::SQLITE_CORRUPT, "Corrupt");
         check(ffi::SQLITE_CORRUPT_INDEX, "Corrupt");
         check(ffi::SQLITE_NOTADB, "Corrupt");
+        check(ffi::SQLITE_ERROR, "Corrupt");
         check(ffi::SQLITE_IOERR_CORRUPTFS, "Corrupt");
         check(ffi::SQLITE_FULL, "Full");
         check(ffi::SQLITE_BUSY, "Busy");

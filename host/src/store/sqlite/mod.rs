@@ -7,7 +7,11 @@
 //! It does not take the lock on the data directory, and it checks no rule of the queue.
 
 mod commit;
+#[cfg(test)]
+mod damage;
 mod fault;
+#[cfg(test)]
+mod fixture;
 mod load;
 mod network;
 mod open;

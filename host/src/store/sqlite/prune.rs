@@ -4,7 +4,7 @@ use claudine_domain::{id::TaskId, task::Task, time::Timestamp};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    super::{Epoch, Pruned},
+    super::{EVENTS_A_TASK, Epoch, Pruned},
     commit,
     fault::Fault,
     row,
@@ -17,17 +17,20 @@ pub(super) fn finished(
     limit: usize,
 ) -> Result<Vec<Pruned>, Fault> {
     let transaction = commit::begin(writer)?;
-    commit::check_epoch(&transaction, epoch)?;
+    commit::led_by(&transaction, epoch)?;
     let gone = find(&transaction, older_than, limit)?;
     for pruned in &gone {
         let id = pruned.task.to_bytes();
-        for table in [
+        for sql in [
             "DELETE FROM task WHERE id = ?1",
             "DELETE FROM document WHERE task = ?1",
-            "DELETE FROM event WHERE task = ?1",
         ] {
-            transaction.prepare_cached(table)?.execute([id])?;
+            transaction.prepare_cached(sql)?.execute([id])?;
         }
+    }
+    let most_events = limit.saturating_mul(EVENTS_A_TASK);
+    if let Some(last) = last_old_event(&transaction, older_than, most_events)? {
+        transaction.execute("DELETE FROM event WHERE sequence <= ?1", [last])?;
     }
     transaction.commit()?;
     Ok(gone)
@@ -61,4 +64,23 @@ fn find(
         });
     }
     Ok(found)
+}
+
+/// The last of the events at the front that are old, looking at no more than so many.
+fn last_old_event(
+    transaction: &Transaction<'_>,
+    older_than: Timestamp,
+    most: usize,
+) -> Result<Option<i64>, Fault> {
+    let mut query =
+        transaction.prepare_cached("SELECT sequence, at FROM event ORDER BY sequence LIMIT ?1")?;
+    let mut rows = query.query([row::integer(most as u64)])?;
+    let mut last = None;
+    while let Some(event) = rows.next()? {
+        if event.get::<_, i64>(1)? >= row::time(older_than) {
+            break;
+        }
+        last = Some(event.get(0)?);
+    }
+    Ok(last)
 }

@@ -155,3 +155,78 @@ pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {
     let digests = query.query_map([], |row| row.get(0))?;
     Ok(digests.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{
+        super::{super::samples::id, SqliteStore},
+        *,
+    };
+
+    /// Sorting all that is found, or reading all there is, would make a list slower with every task that ever ran.
+    #[test]
+    fn lists_walk_an_index_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let writer = store.writer();
+        let check = |filter: Filter, expected: &str| {
+            let (sql, values) = list_query(&filter, 50);
+            let mut plan = writer
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap();
+            let steps = plan
+                .query_map(rusqlite::params_from_iter(values), |row| {
+                    row.get::<_, String>(3)
+                })
+                .unwrap();
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            assert_eq!(
+                steps.first().map(String::as_str),
+                Some(expected),
+                "{steps:?}"
+            );
+            assert!(
+                !steps.iter().any(|step| step.contains("TEMP B-TREE")),
+                "{steps:?}"
+            );
+        };
+        let all = Filter::default;
+        let status = Some("failed".parse().unwrap());
+        let name = Some("nightly".to_owned());
+        let (parent, before) = (Some(id(1)), Some(id(2)));
+        let label = Some(("team".to_owned(), "infra".to_owned()));
+        let by_id = "SCAN task USING INDEX sqlite_autoindex_task_1";
+        check(all(), by_id);
+        check(Filter { label, ..all() }, by_id);
+        check(
+            Filter { before, ..all() },
+            "SEARCH task USING INDEX sqlite_autoindex_task_1 (id<?)",
+        );
+        check(
+            Filter { status, ..all() },
+            "SEARCH task USING INDEX task_by_status (status=?)",
+        );
+        check(
+            Filter {
+                status,
+                before,
+                ..all()
+            },
+            "SEARCH task USING INDEX task_by_status (status=? AND id<?)",
+        );
+        check(
+            Filter {
+                name,
+                before,
+                ..all()
+            },
+            "SEARCH task USING INDEX task_by_name (name=? AND id<?)",
+        );
+        check(
+            Filter { parent, ..all() },
+            "SEARCH task USING INDEX task_by_parent (parent=?)",
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Databases of every past schema, in `tests/fixtures/store`, must open and hold what was put into them.
+//!
+//! A fixture is never made again: where the file of the present schema is missing, the test writes it and fails until it is checked in.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use claudine_domain::time::Timestamp;
+
+use super::{
+    super::{
+        Resolved, Store,
+        conformance::everything,
+        memory::MemoryStore,
+        samples::{batch, id},
+    },
+    SqliteStore, schema,
+};
+
+fn file(version: usize) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/store");
+    fixtures.join(format!("v{version}.db"))
+}
+
+fn put_samples(store: &dyn Store) {
+    let epoch = store.lead().unwrap();
+    store.commit(epoch, &batch()).unwrap();
+}
+
+#[test]
+fn the_present_schema_has_a_file() {
+    let path = file(schema::KNOWN);
+    if path.exists() {
+        return;
+    }
+    put_samples(&SqliteStore::open(&path).unwrap());
+    panic!("{} was written: check it in", path.display());
+}
+
+#[test]
+fn every_past_schema_opens() {
+    for version in 1..=schema::KNOWN {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        fs::copy(file(version), &path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let expected = MemoryStore::new();
+        put_samples(&expected);
+        assert_eq!(
+            everything(&store),
+            everything(&expected),
+            "schema {version}"
+        );
+        assert_eq!(store.resolve("nightly").unwrap(), Resolved::Found(id(2)));
+        let remembered = store.load(Timestamp(0)).unwrap().remembered;
+        assert_eq!(remembered[0].0, "nightly-42");
+        // It can be written to: the epoch goes on from the one in the file, and so do batches.
+        let epoch = store.lead().unwrap();
+        assert_eq!(epoch.0, 2);
+        let mut next = batch();
+        next.number = 8;
+        store.commit(epoch, &next).unwrap();
+        assert_eq!(store.events_after(9, 1).unwrap()[0].0, 10);
+    }
+}
