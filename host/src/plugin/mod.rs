@@ -26,6 +26,8 @@ mod port;
 mod probe;
 mod run;
 #[cfg(test)]
+mod sdk_tests;
+#[cfg(test)]
 mod tests;
 mod v0_1;
 
