@@ -1,0 +1,189 @@
+//! What a task costs the board: `cargo run --release -p claudine-domain --example throughput [QUEUED]`.
+//!
+//! Nothing is stored and nothing is run: each batch is durable as soon as it is sealed, and each attempt ends as soon as it starts. So this
+//! is the part of a task's time that is the rules' own.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use claudine_domain::{
+    attempt::Usage,
+    batch::{Action, Effect},
+    board::{Board, Bounds, Stored},
+    capacity::{Limits, Slots},
+    id::{AccountKey, AttemptId, TaskId},
+    step::{Cause, Ending, Input, Report, Submission},
+    task::{Class, Priority, Request},
+    time::{MonotonicMs, Now, Timestamp},
+};
+
+/// Inputs in a batch, about what comes in while one is made durable.
+const ROUND: usize = 64;
+const SLOTS: u32 = 16;
+
+struct Bench {
+    board: Board,
+    now: Now,
+    made: u64,
+    spec: Arc<[u8]>,
+    running: Vec<AttemptId>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let limits = Limits {
+            slots: Slots::Fixed(SLOTS),
+            ..Limits::default()
+        };
+        let bounds = Bounds {
+            unfinished: usize::MAX,
+            ..Bounds::default()
+        };
+        Self {
+            board: Board::new(Stored::default(), limits, bounds, "boot".into()),
+            now: Now {
+                wall: Timestamp(1_000_000_000),
+                monotonic: MonotonicMs(0),
+            },
+            made: 0,
+            spec: b"{}".as_slice().into(),
+            running: Vec::new(),
+        }
+    }
+
+    fn submit(&mut self, lane: u64) -> Result<(), Box<dyn Error>> {
+        self.made += 1;
+        let id = TaskId::new(self.now.wall.0, self.made.into());
+        let request = request(self.made, lane);
+        let spec = self.spec.clone();
+        let submission = Box::new(Submission { id, request, spec });
+        self.board.step(self.now, Input::Submit(submission))?;
+        Ok(())
+    }
+
+    /// Ends what runs, starts as many, seals. Returns how many ended.
+    fn round(&mut self) -> Result<usize, Box<dyn Error>> {
+        self.now.monotonic.0 += 1;
+        self.now.wall.0 += 1;
+        let ended = self.running.len();
+        for attempt in std::mem::take(&mut self.running) {
+            let reports = [
+                Report::Started { leader: None },
+                Report::Ended(Box::new(ending())),
+            ];
+            for report in reports {
+                let input = Input::Report { attempt, report };
+                self.board.step(self.now, input)?;
+            }
+        }
+        self.board.admit(self.now);
+        let durable = self.board.pending_batch() - 1;
+        let released = self.board.take_released(durable);
+        let (batch, effects) = self.board.seal();
+        std::hint::black_box(batch);
+        let started = |effect: Effect| match effect.action {
+            Action::Start(attempt) => Some(attempt),
+            _ => None,
+        };
+        self.running = released
+            .into_iter()
+            .chain(effects)
+            .filter_map(started)
+            .collect();
+        Ok(ended)
+    }
+
+    fn run_all(&mut self) -> Result<usize, Box<dyn Error>> {
+        let mut ended = 0;
+        while self.board.unfinished().next().is_some() {
+            ended += self.round()?;
+        }
+        Ok(ended)
+    }
+}
+
+fn request(number: u64, lane: u64) -> Request {
+    Request {
+        name: None,
+        executor: "shell".to_owned(),
+        class: Class::Command,
+        priority: [Priority::P0, Priority::P1, Priority::P2]
+            [usize::from(number.to_le_bytes()[0]) % 3],
+        labels: BTreeMap::new(),
+        group: None,
+        cwd: "/srv/project".to_owned(),
+        summary: "true".to_owned(),
+        parent: None,
+        depth: 0,
+        detached: false,
+        timeout: Some(Duration::from_hours(1)),
+        idle_timeout: None,
+        start_timeout: None,
+        max_output_bytes: 1 << 30,
+        env_digest: "0123456789abcdef".to_owned(),
+        account: (lane > 0).then(|| AccountKey(format!("account-{lane}"))),
+        serial_start: None,
+        idempotency: None,
+        ladder: Vec::new(),
+    }
+}
+
+fn ending() -> Ending {
+    Ending {
+        cause: Cause::Success,
+        message: String::new(),
+        exit_code: Some(0),
+        signal: None,
+        usage: Usage::default(),
+        cost_micro_usd: None,
+        outputs: None,
+        retry_after: None,
+        stopped: None,
+        never_received: false,
+    }
+}
+
+fn per(time: Duration, count: usize) -> u128 {
+    time.as_nanos() / count.max(1) as u128
+}
+
+/// Fills a queue and empties it.
+fn measure(queued: usize, lanes: u64) -> Result<(), Box<dyn Error>> {
+    let mut bench = Bench::new();
+    let begin = Instant::now();
+    for number in 0..queued {
+        bench.submit(number as u64 % lanes)?;
+        if number % ROUND == 0 {
+            std::hint::black_box(bench.board.seal());
+        }
+    }
+    let submitted = begin.elapsed();
+    bench.board.seal();
+    let begin = Instant::now();
+    let ended = bench.run_all()?;
+    println!(
+        "{queued:>9} queued in {lanes:>4} lanes: submit {:>6} ns, start to end {:>6} ns",
+        per(submitted, queued),
+        per(begin.elapsed(), ended)
+    );
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let most = std::env::args()
+        .nth(1)
+        .map_or(Ok(100_000), |text| text.parse())?;
+    let mut queued = 100;
+    while queued <= most {
+        measure(queued, 1)?;
+        queued *= 10;
+    }
+    for lanes in [4, 100, 1_000] {
+        measure(most, lanes)?;
+    }
+    Ok(())
+}
