@@ -4,9 +4,9 @@ use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
 
 use claudine_tests::{TestHost, command::Ran};
 
-/// An error of Claudine, in distinction from one of the task.
+/// What was asked for is not there, or cannot be done to it now.
 const REFUSED: i32 = 125;
-/// The words of the command are wrong.
+/// The command line or the request makes no sense, whatever there is.
 const USAGE: i32 = 2;
 
 #[track_caller]
@@ -28,20 +28,20 @@ fn refusals_name_what_is_wrong() {
     check(
         &host,
         &["delegate", "--executor", "shell", ""],
-        REFUSED,
+        USAGE,
         &["empty"],
     );
     check(&host, &["run", "--"], USAGE, &["Usage"]);
     check(
         &host,
         &["run", "-w", "/no/such/directory", "--", "true"],
-        REFUSED,
+        USAGE,
         &["/no/such/directory"],
     );
     check(
         &host,
         &["run", "-w", "/etc/passwd", "--", "true"],
-        REFUSED,
+        USAGE,
         &["/etc/passwd", "directory"],
     );
     check(
@@ -109,7 +109,7 @@ fn bytes_that_cannot_be_passed_on_are_refused() {
     .says(&["UTF-8"]);
     // The kernel ends an argument at a NUL, so only standard input can bring one.
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo a\0b")
-        .code(REFUSED)
+        .code(USAGE)
         .says(&["NUL"]);
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo \xff")
         .code(USAGE)
@@ -148,11 +148,13 @@ fn a_prefix_of_two_tasks_is_ambiguous() {
         host.text(["run", "--", "true"]),
         host.text(["run", "--", "true"]),
     ];
+    // Ids begin with the time, so two of the same moment share their beginning.
+    let shared = &ids[0][.."task_".len() + 4];
     check(
         &host,
-        &["status", "task_"],
+        &["status", shared],
         REFUSED,
-        &["task_", &ids[0], &ids[1]],
+        &[shared, &ids[0], &ids[1]],
     );
 }
 
@@ -200,8 +202,8 @@ fn an_unreadable_setting_is_named() {
         ("CLAUDINE_SLOTS", "none"),
     ] {
         let host = TestHost::builder().env(name, value).build();
-        check(&host, &["up"], REFUSED, &[name, value]);
+        check(&host, &["up"], USAGE, &[name, value]);
     }
     let host = TestHost::builder().config("slotz = 3\n").build();
-    check(&host, &["up"], REFUSED, &["slotz", "config.toml"]);
+    check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }

@@ -91,12 +91,12 @@ fn readable_binary(host: &TestHost) -> PathBuf {
 
 #[test]
 fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
-    let disk = SmallDisk::mount(64);
+    let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
         .config("disk_reserve = \"4M\"\n")
         .build();
-    let writer = host.script("until test -e go; do sleep 0.02; done; seq 1 1000000");
+    let writer = host.script("until test -e go; do sleep 0.02; done; seq 1 5000000");
     let other = host.script("exec sleep 600");
     host.live(&writer);
     host.live(&other);
@@ -119,7 +119,7 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     disk.empty();
     let task = host.finished(&writer);
     assert_eq!(task["outcome"], "succeeded", "{task:#}");
-    let expected: String = (1..=1_000_000)
+    let expected: String = (1..=5_000_000)
         .flat_map(|n: u32| [n.to_string(), "\n".to_owned()])
         .collect();
     assert!(
