@@ -32,16 +32,19 @@ pub(crate) struct Background {
     pub(crate) log: PathBuf,
 }
 
+/// Runs a host until it goes down: with these settings, in the background or not, and it tells when it can be reached.
+type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>;
+/// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
+type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
+
 /// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor
 /// the processes.
 #[derive(Clone, Copy)]
 pub(crate) struct Wiring {
-    /// Runs a host until it goes down. It tells when it can be reached. The flag: in the background.
-    pub(crate) serve: fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>,
+    pub(crate) serve: Serve,
     /// Starts a process that outlives this one. What it says on its standard output can be read from the file.
     pub(crate) launch: fn(&Background) -> io::Result<File>,
     /// Says a line on standard output to whoever launched this process, and lets go of it.
     pub(crate) announce: fn(&str) -> io::Result<()>,
-    /// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
-    pub(crate) build_plugin: fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>,
+    pub(crate) build_plugin: BuildPlugin,
 }

@@ -311,7 +311,7 @@ fn last_lines(path: &Path, channel: Channel, tail: u64) -> std::io::Result<(Stri
         match piece {
             Piece::Bytes { bytes: more, .. } => bytes.extend(more),
             Piece::Gap { bytes: missing, .. } => {
-                bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes())
+                bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes());
             }
         }
         bytes.drain(..bytes.len().saturating_sub(LINES_MAX_BYTES));

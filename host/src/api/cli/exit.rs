@@ -76,10 +76,8 @@ pub(super) fn report(failure: Failure) -> ExitCode {
 }
 
 fn say(failure: &Failure, hint: Option<&str>, code: u8) -> ExitCode {
-    let mut text = format!("error: {failure}\n");
-    if let Some(hint) = hint {
-        text.push_str(&format!("hint: {hint}\n"));
-    }
+    let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+    let text = format!("error: {failure}\n{hint}");
     // As above.
     drop(io::stderr().write_all(text.as_bytes()));
     code.into()

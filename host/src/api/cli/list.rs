@@ -69,12 +69,9 @@ impl List {
             return Ok(ExitCode::SUCCESS);
         }
         if self.quiet {
-            let ids: String = page
-                .tasks
-                .iter()
-                .map(|task| format!("{}\n", task.id))
-                .collect();
-            output::text(&ids)?;
+            for task in &page.tasks {
+                output::line(&task.id)?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         output::text(&table(&page.tasks, Look::of_stdout(), text::now()))?;

@@ -87,6 +87,7 @@ struct Common {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 enum Verb {
     #[command(flatten)]
     Asking(Asking),

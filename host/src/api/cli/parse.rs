@@ -148,9 +148,7 @@ mod tests {
     fn limits_say_their_range() {
         let check = |text: &str, expected: &str| {
             assert_eq!(
-                limit(text)
-                    .map(|limit| format!("{limit:?}"))
-                    .unwrap_or_else(|error| error),
+                limit(text).map_or_else(|error| error, |limit| format!("{limit:?}")),
                 expected
             );
         };

@@ -114,7 +114,9 @@ fn line(plugin: &PluginView) -> String {
 fn describe(detail: &PluginDetail) -> String {
     let plugin = &detail.plugin;
     let mut text = String::new();
-    let mut add = |name: &str, value: &str| text += &format!("{name:<11}{}\n", harmless(value));
+    let mut add = |name: &str, value: &str| {
+        text.extend([format!("{name:<11}"), harmless(value), "\n".to_owned()]);
+    };
     add(
         "Plugin",
         &format!("{} {} ({})", plugin.name, plugin.version, plugin.kind),

@@ -44,7 +44,7 @@ impl Spinner {
         }
         self.frame = (self.frame + 1) % FRAMES.len();
         let elapsed = text::span(clock::monotonic().saturating_sub(self.since));
-        self.put(&format!(
+        put(&format!(
             "\r\x1b[K{} {} {elapsed}",
             FRAMES[self.frame], self.state
         ));
@@ -53,18 +53,18 @@ impl Spinner {
 
     pub(super) fn clear(&mut self) {
         if self.drawn {
-            self.put("\r\x1b[K");
+            put("\r\x1b[K");
             self.drawn = false;
         }
     }
+}
 
-    /// A decoration that cannot be drawn is not worth an error.
-    fn put(&self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        drop(
-            stderr
-                .write_all(text.as_bytes())
-                .and_then(|()| stderr.flush()),
-        );
-    }
+/// A decoration that cannot be drawn is not worth an error.
+fn put(text: &str) {
+    let mut stderr = io::stderr().lock();
+    drop(
+        stderr
+            .write_all(text.as_bytes())
+            .and_then(|()| stderr.flush()),
+    );
 }

@@ -113,10 +113,10 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
 }
 
 fn state(task: &TaskView, look: Look, now: Timestamp) -> String {
-    let mut state = look.paint(text::colour(task), &text::state(task));
+    let mut parts = vec![look.paint(text::colour(task), &text::state(task))];
     match (task.exit_code, task.signal) {
-        (_, Some(signal)) => state += &format!(", signal {signal}"),
-        (Some(code), None) if code != 0 => state += &format!(", exit code {code}"),
+        (_, Some(signal)) => parts.push(format!("signal {signal}")),
+        (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
         _ => {}
     }
     if let Some(ran) = text::ran(task, now) {
@@ -125,9 +125,9 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> String {
         } else {
             "for"
         };
-        state += &format!(", {word} {ran}");
+        parts.push(format!("{word} {ran}"));
     }
-    state
+    parts.join(", ")
 }
 
 fn attempt_line(attempt: &AttemptView) -> String {
@@ -198,7 +198,7 @@ impl Lines {
 
     /// A value of our own making, which may have colours.
     fn add_raw(&mut self, name: &str, value: &str) {
-        self.text += &format!("{name:<11}{value}\n");
+        self.text.extend([&format!("{name:<11}"), value, "\n"]);
     }
 }
 

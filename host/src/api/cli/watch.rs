@@ -80,7 +80,7 @@ async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result
     let moving = screen.borrow().spinner.is_shown();
     let interval = if moving { LOOK_INTERVAL } else { LONGEST_WAIT };
     let end = client.wait_done(task, waiter.as_deref(), interval, |task| {
-        screen.borrow_mut().spinner.state(task)
+        screen.borrow_mut().spinner.state(task);
     });
     let output = async {
         if session.json {

@@ -26,7 +26,7 @@ impl Why {
             return Ok(ExitCode::SUCCESS);
         }
         output::line(&format!(
-            "{} is {} since {} ago",
+            "{} is {}, for {}",
             why.id,
             why.state,
             text::ago(&why.since, text::now())

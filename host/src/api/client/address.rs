@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn whatever_names_a_task_is_one_segment() {
         let check = |reference: &str, expected: &str| {
-            assert_eq!(task(reference, "/why").unwrap(), expected)
+            assert_eq!(task(reference, "/why").unwrap(), expected);
         };
         check("task_01kxyz", "/v1/tasks/task_01kxyz/why");
         check("a b/c?d#e%", "/v1/tasks/a%20b%2Fc%3Fd%23e%25/why");

@@ -28,7 +28,7 @@ pub(in crate::api) enum ClientError {
     #[error("the host has not answered within {} s", .0.as_secs())]
     Silent(Duration),
     /// Without a cause where its answer just ends.
-    #[error("the host was lost before it had answered{}", cause(.0))]
+    #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
     #[error("the host's answer makes no sense: {0}")]
     Unreadable(#[source] serde_json::Error),
@@ -38,10 +38,8 @@ pub(in crate::api) enum ClientError {
     Unwritable(#[source] serde_json::Error),
 }
 
-fn cause(error: &Option<hyper::Error>) -> String {
-    error
-        .as_ref()
-        .map_or_else(String::new, |error| format!(": {error}"))
+fn cause(error: Option<&hyper::Error>) -> String {
+    error.map_or_else(String::new, |error| format!(": {error}"))
 }
 
 fn last_words(log_end: &str) -> String {

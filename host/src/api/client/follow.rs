@@ -50,7 +50,7 @@ impl Place {
                 };
             }
             LogPiece::Bytes { offset, bytes, .. } => {
-                self.offset = Some(offset + bytes.len() as u64)
+                self.offset = Some(offset + bytes.len() as u64);
             }
             LogPiece::Gap { offset, bytes } => self.offset = Some(offset + bytes),
         }
@@ -124,14 +124,11 @@ impl Follower<'_> {
     }
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => {
-                let open = self.open().await?;
-                self.open.insert(open)
-            }
-        };
-        open.frame().await
+        if let Some(open) = &mut self.open {
+            return open.frame().await;
+        }
+        let open = self.open().await?;
+        self.open.insert(open).frame().await
     }
 
     async fn open(&self) -> Result<Open, ClientError> {
@@ -198,7 +195,9 @@ mod tests {
         };
         let check = |seen: &[LogPiece], expected: (Option<u32>, Option<u64>, Option<u64>)| {
             let mut place = Place::default();
-            seen.iter().for_each(|piece| place.pass(piece));
+            for piece in seen {
+                place.pass(piece);
+            }
             let rest = place.rest(&asked);
             assert!(rest.follow);
             assert_eq!((rest.attempt, rest.offset, rest.tail), expected, "{seen:?}");

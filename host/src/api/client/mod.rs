@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Idle connections kept for the next request: as many as an agent has calls in flight.
 const KEPT_CONNECTIONS: usize = 16;
 /// How often a request that does no harm when done twice is sent, while hosts come and go.
@@ -139,7 +139,7 @@ impl Client {
             match tried {
                 Ok(bytes) => break bytes,
                 Err(Fault::Broken(broken)) if tries < TRIES && (ask.repeatable || !broken.sent) => {
-                    tries += 1
+                    tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
                 Err(Fault::Client(error)) => return Err(error),

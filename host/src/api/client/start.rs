@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Loading ten thousand unfinished tasks takes a second; recovering after a crash of everything a few.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a host that is on its way down, or up by other hands, is waited for.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);

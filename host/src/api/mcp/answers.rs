@@ -43,7 +43,8 @@ pub(super) struct Several {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Task {
-    pub(super) task_id: String,
+    #[serde(rename = "taskId")]
+    pub(super) id: String,
     /// queued, running, completed, failed or cancelled.
     pub(super) status: String,
     /// The beginning of what was asked.
@@ -89,7 +90,7 @@ impl From<TaskView> for Task {
             duration: start_time.zip(end_time).map(|(start, end)| end - start),
             start_time,
             end_time,
-            task_id: task.id,
+            id: task.id,
             status: task.status,
             prompt: task.summary,
             exit_code: task.exit_code,

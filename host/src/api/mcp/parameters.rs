@@ -99,8 +99,7 @@ pub(super) struct RetryTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListTasks {
-    /// Only tasks in this state (blocked, waiting, ready, held, running, done) or with this outcome (succeeded, failed, timed_out,
-    /// cancelled, skipped, upstream_failed, lost).
+    /// Only tasks in this state (blocked, waiting, ready, held, running, done) or with this outcome (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost).
     pub(super) state: Option<String>,
     /// Only tasks of this name.
     pub(super) name: Option<String>,

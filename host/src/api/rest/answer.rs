@@ -21,6 +21,10 @@ pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
 pub(super) type Answered<T> = Result<Answer<T>, Refusal>;
 
 /// A 200 with this body.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands at the end of handlers that can fail"
+)]
 pub(super) fn ok<T>(body: T) -> Answered<T> {
     Ok(Answer(StatusCode::OK, body))
 }
