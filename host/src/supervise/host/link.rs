@@ -50,6 +50,7 @@ impl Link {
         }
     }
 
+    /// Queues a command; it is sent when [`Self::poll`] is called next, together with what else there is.
     pub(super) fn give(&mut self, command: Command) {
         self.last_seq += 1;
         let numbered = Numbered {
@@ -60,16 +61,6 @@ impl Link {
             encode(&numbered, &mut wire.unsent);
         }
         self.unconfirmed.push_back(numbered);
-        self.flush();
-    }
-
-    /// Sends what can be sent now. A fault shows in the next read.
-    fn flush(&mut self) {
-        if let Some(wire) = &mut self.wire
-            && let Err(error) = wire.send()
-        {
-            tracing::debug!(%error, dir = %self.dir.display(), "cannot send to the supervisor");
-        }
     }
 
     fn confirmed(&mut self, seq: u64) {
@@ -119,7 +110,6 @@ impl Link {
             incoming: joined.incoming,
             unsent,
         });
-        self.flush();
         news
     }
 
@@ -128,7 +118,7 @@ impl Link {
         self.wire = None;
     }
 
-    /// Ready when something was read, or the connection is over.
+    /// Sends what is queued. Ready when something was read, or the connection is over.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire
             .as_mut()

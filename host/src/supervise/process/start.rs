@@ -138,6 +138,7 @@ impl Supervisor {
             defaults: Defaults::Pipe,
         };
         let no_room = |error: io::Error| Refusal::new(NotStartedClass::Resource, error.to_string());
+        let before = procfs::ticks_since_boot();
         let pid = self
             .limits
             .for_child(|| spawn.run())
@@ -145,8 +146,12 @@ impl Supervisor {
             .map_err(|error| {
                 command::explain(&error, &path, &start.cwd, argv.bytes() + env.bytes())
             })?;
-        // A child of ours is there until it is reaped, even if it has ended.
-        let start_time = procfs::stat(pid).map_or(0, |stat| stat.start_time);
+        let start_time = if before == procfs::ticks_since_boot() {
+            before
+        } else {
+            // A child of ours is there until it is reaped, even if it has ended.
+            procfs::stat(pid).map_or(0, |stat| stat.start_time)
+        };
         Ok(Spawned {
             pid,
             start_time,
