@@ -152,12 +152,6 @@ impl GuestHost {
         let bytes = match stdin {
             Stdin::Empty => return Ok(supervise::Stdin::Empty),
             Stdin::Bytes(bytes) => bytes,
-            Stdin::Stream { .. } => {
-                return Err(Failure::new(
-                    "invalid",
-                    "this host feeds children from bytes only, not from a stream",
-                ));
-            }
         };
         let path = self.layout.stdin_file(self.live.id, index);
         let target = path.clone();

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::engine::{Allocation, Wasm};
+use super::engine::Wasm;
 use super::error::PluginError;
 use super::executor::{Executor, Shared, Source};
 use super::grant::Grant;
@@ -264,8 +264,9 @@ impl Catalog {
         Some(Inspection { listing, component })
     }
 
-    /// How instances are allocated; nothing while no component was needed.
-    pub(crate) fn allocation(&self) -> Result<Allocation, PluginError> {
+    /// How instances are allocated.
+    #[cfg(feature = "bench")]
+    pub(crate) fn allocation(&self) -> Result<super::engine::Allocation, PluginError> {
         self.shared.wasm().map(|wasm| wasm.allocation)
     }
 }
@@ -317,7 +318,7 @@ async fn listing(name: &str, entry: &Entry, refresh: bool) -> Listing {
 }
 
 async fn status(executor: &Executor, refresh: bool) -> Status {
-    if !refresh && let Some(error) = executor.disabled() {
+    if let Some(error) = executor.disabled() {
         return Status::Broken(error);
     }
     let known = executor.health().filter(|_| !refresh);

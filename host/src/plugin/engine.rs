@@ -32,6 +32,7 @@ pub(crate) enum Allocation {
 /// The engine, its two linkers and the thread that interrupts its guests.
 pub(crate) struct Wasm {
     pub(crate) engine: Engine,
+    #[cfg(feature = "bench")]
     pub(crate) allocation: Allocation,
     pub(crate) ticker: Ticker,
     linker: Linker<Guest>,
@@ -64,8 +65,10 @@ impl Wasm {
         let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::Engine {
             message: error.to_string(),
         })?;
+        tracing::debug!(?allocation, "the engine for plugins is ready");
         Ok(Wasm {
             engine,
+            #[cfg(feature = "bench")]
             allocation,
             ticker,
             linker,

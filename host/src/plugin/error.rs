@@ -42,7 +42,7 @@ pub(crate) enum PluginError {
     #[error("it gave an answer that the contract does not allow: {message}")]
     Answer { message: String },
     #[error(
-        "it was disabled after it crashed in {attempts} attempts one after another: {last}; `claudine plugin inspect --refresh` tries it again"
+        "it was disabled after it crashed in {attempts} attempts one after another: {last}; a host that is started anew tries it again"
     )]
     Disabled { attempts: u32, last: Crash },
 }

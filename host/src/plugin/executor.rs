@@ -274,7 +274,7 @@ impl Executor {
             .collect())
     }
 
-    /// Looks at the machine anew. A plugin that was disabled may be used again after it.
+    /// Looks at the machine anew.
     pub(crate) async fn fingerprint(&self) -> Result<Health, PluginError> {
         let (wasm, loaded) = (self.shared.wasm()?, self.loaded().await?);
         let mut store = wasm.store(Guest::new(
@@ -293,7 +293,6 @@ impl Executor {
         let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
-        self.crashes.attempts.store(0, Ordering::Relaxed);
         Ok(health)
     }
 

@@ -78,7 +78,7 @@ impl Gate {
         }
         if !allowed(&self.granted) {
             let message = format!(
-                "{plugin} was not granted to start `{command}`; `claudine plugin grant {plugin} --process {command}` would",
+                "{plugin} was not granted to start `{command}`; `process = [\"{command}\"]` in grants/{plugin}.toml of the data directory would",
                 plugin = self.plugin
             );
             return Err(Failure::new("denied", message));
@@ -140,12 +140,7 @@ mod tests {
         check(&["claude"], &["claude"], "claude", Ok(()));
         check(&["claude"], &["claude"], "/usr/bin/claude", Ok(()));
         check(&["/usr/bin/git"], &["*"], "/usr/bin/git", Ok(()));
-        check(
-            &["claude"],
-            &[],
-            "claude",
-            Err("claudine plugin grant demo --process claude"),
-        );
+        check(&["claude"], &[], "claude", Err("grants/demo.toml"));
         check(&[], &["*"], "claude", Err("does not ask"));
         check(&["claude"], &["*"], "sh", Err("does not ask"));
         check(&["claude"], &["*"], "./claude", Err("does not ask"));

@@ -1,7 +1,6 @@
 //! What one instance carries with it: the data of its Store.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
@@ -47,8 +46,6 @@ pub(crate) struct Guest {
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
     /// The state last stored, which a resume in this process is given.
     pub(crate) checkpoint: Option<Vec<u8>>,
-    /// Set before an instance is dropped that had not ended.
-    pub(crate) given_up: Arc<AtomicBool>,
     wasi: Option<WasiCtx>,
 }
 
@@ -66,7 +63,6 @@ impl Guest {
             progress_meter: Meter::per_second(PROGRESS_REPORTS),
             returned: None,
             checkpoint: None,
-            given_up: Arc::new(AtomicBool::new(false)),
             wasi: None,
         }
     }

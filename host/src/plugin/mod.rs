@@ -35,15 +35,13 @@ pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifes
 
 #[cfg(feature = "bench")]
 pub use bench::main as bench_main;
-pub(crate) use catalog::{
-    BUILTINS, Catalog, ComponentFacts, Inspection, Listing, Places, Shipped, Status,
-};
+pub(crate) use catalog::{BUILTINS, Catalog, Inspection, Listing, Places, Status};
 pub(crate) use compile::main as compile_main;
-pub(crate) use error::{Crash, GuestEnd, PluginError};
+pub(crate) use error::{GuestEnd, PluginError};
 pub(crate) use executor::Executor;
 pub(crate) use load::Compiler;
 pub(crate) use port::{
-    AttemptHost, Attrs, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, GuestOutcome,
-    GuestTask, Health, HealthState, Issue, LogLevel, OutputReader, PreviousAttempt, Signal,
-    SpawnSpec, Start, Stdin, StopRequest, Usage,
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, GuestOutcome,
+    GuestTask, Health, HealthState, LogLevel, OutputReader, PreviousAttempt, Signal, SpawnSpec,
+    Start, Stdin, StopRequest, Usage,
 };

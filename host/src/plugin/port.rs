@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
-use tokio::sync::{mpsc, oneshot};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The bytes of one channel of a child, in order, ending when the child has ended and all was read. An error in it ends the
@@ -81,12 +80,6 @@ pub(crate) enum EnvRemove {
 pub(crate) enum Stdin {
     Empty,
     Bytes(Vec<u8>),
-    /// What the guest writes. When the pieces are over and `ended` was not sent, the guest was lost in the middle: the child has to
-    /// be killed, because it must not take half of its input for all of it.
-    Stream {
-        pieces: mpsc::Receiver<Vec<u8>>,
-        ended: oneshot::Receiver<()>,
-    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

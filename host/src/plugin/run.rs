@@ -7,7 +7,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use wasmtime::Store;
@@ -127,11 +126,7 @@ impl Attempt<'_> {
             }
         };
         let end = Self::end_of(&mut store, result);
-        let guest = store.data_mut();
-        if !matches!(end, InstanceEnd::Returned(_)) {
-            guest.given_up.store(true, Ordering::Relaxed);
-        }
-        (end, guest.checkpoint.take())
+        (end, store.data_mut().checkpoint.take())
     }
 
     fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {

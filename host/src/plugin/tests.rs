@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::catalog::{Catalog, Origin, Places, Status};
+use super::catalog::{Catalog, Places, Status};
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
 use super::executor::Executor;
@@ -321,12 +321,9 @@ async fn a_guest_that_keeps_crashing_is_given_up_and_then_disabled() {
         Status::Broken(PluginError::Disabled { .. })
     ));
     executor.fingerprint().await.unwrap();
-    let end = run(executor, &Arc::new(Recorder::default()))
-        .await
-        .unwrap_err();
     assert!(
-        matches!(end, GuestEnd::Crashed { .. }),
-        "a look at the machine gives it another chance: {end}"
+        executor.disabled().is_some(),
+        "that it is there does not make it work"
     );
 }
 
@@ -480,7 +477,7 @@ async fn a_child_needs_manifest_and_grant() {
     }
     let (sh, guest, nul) = ((96, 2), (48, 5), (112, 5));
     check(&["sh"], sh, Ok("sh")).await;
-    check(&[], sh, Err("claudine plugin grant guest --process sh")).await;
+    check(&[], sh, Err("grants/guest.toml")).await;
     check(
         &["sh"],
         guest,

@@ -3,16 +3,12 @@
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::PollSender;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    Access, Accessor, Destination, HasSelf, Resource, Source, StreamConsumer, StreamProducer,
-    StreamReader, StreamResult,
+    Access, Accessor, Destination, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
 };
 
 use crate::plugin::guest::{Guest, Purpose};
@@ -25,10 +21,7 @@ use crate::plugin::v0_1::process::{
 };
 use crate::plugin::v0_1::types::Failure;
 
-/// Children of one attempt.
-const CHILDREN: usize = 256;
-/// Pieces of stdin on their way; a guest that writes faster than the child reads waits.
-const STDIN_PIECES: usize = 4;
+/// What is read at once where the reader is the host itself; a guest brings its own buffer.
 const PIECE_BYTES: usize = 64 << 10;
 
 impl Host for Guest {}
@@ -177,32 +170,22 @@ fn check_probe(guest: &Guest, command: &str, args: &[String]) -> Result<(), port
 
 type Prepared = Result<(Arc<dyn AttemptHost>, SpawnSpec), port::Failure>;
 
-/// Everything that can be refused before the host is asked. The grant is first: what is not allowed is not looked at.
+/// Everything that can be refused before the host is asked.
 fn prepare(
     mut access: Access<'_, Guest, HasSelf<Guest>>,
     spec: wit::SpawnSpec,
 ) -> wasmtime::Result<Prepared> {
-    let guest = access.get();
-    let host = match admit(guest, &spec) {
+    let host = match admit(access.get(), &spec) {
         Ok(host) => host,
         Err(failure) => return Ok(Err(failure)),
     };
     let stdin = match spec.stdin {
         Input::Empty => Stdin::Empty,
         Input::Bytes(bytes) => Stdin::Bytes(bytes),
-        Input::Stream(stream) => {
-            let (sender, pieces) = mpsc::channel(STDIN_PIECES);
-            let (end, ended) = oneshot::channel();
-            let given_up = Arc::clone(&guest.given_up);
-            stream.pipe(
-                access,
-                StdinConsumer {
-                    pieces: PollSender::new(sender),
-                    ended: Some(end),
-                    given_up,
-                },
-            )?;
-            Stdin::Stream { pieces, ended }
+        Input::Stream(mut stream) => {
+            stream.close(&mut access)?;
+            let message = "this host feeds a child from bytes, not from a stream";
+            return Ok(Err(port::Failure::new("invalid", message)));
         }
     };
     let env_remove = if spec.env_remove.iter().any(|name| name == "*") {
@@ -210,19 +193,21 @@ fn prepare(
     } else {
         EnvRemove::Names(spec.env_remove)
     };
+    let (command, args, cwd, env) = (spec.command, spec.args, spec.cwd, spec.env);
     Ok(Ok((
         host,
         SpawnSpec {
-            command: spec.command,
-            args: spec.args,
-            cwd: spec.cwd,
-            env: spec.env,
+            command,
+            args,
+            cwd,
+            env,
             env_remove,
             stdin,
         },
     )))
 }
 
+/// The grant is first: what is not allowed is not looked at.
 fn admit(guest: &Guest, spec: &wit::SpawnSpec) -> Result<Arc<dyn AttemptHost>, port::Failure> {
     guest.identity.gate.check_command(&spec.command)?;
     let Some(host) = guest.attempt() else {
@@ -232,12 +217,6 @@ fn admit(guest: &Guest, spec: &wit::SpawnSpec) -> Result<Arc<dyn AttemptHost>, p
         ));
     };
     check_spec(spec)?;
-    if host.children().len() >= CHILDREN {
-        return Err(port::Failure::new(
-            "resource",
-            format!("an attempt has at most {CHILDREN} children"),
-        ));
-    }
     Ok(host)
 }
 
@@ -317,59 +296,6 @@ impl StreamProducer<Guest> for OutputProducer {
             )))),
             Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
             Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-/// Takes what the guest writes to a child.
-///
-/// It is dropped when the guest closes its end, and also when the whole instance is. Only the first is an end of the input; the
-/// run layer marks an instance that it gives up before it drops it.
-struct StdinConsumer {
-    pieces: PollSender<Vec<u8>>,
-    ended: Option<oneshot::Sender<()>>,
-    given_up: Arc<AtomicBool>,
-}
-
-impl StreamConsumer<Guest> for StdinConsumer {
-    type Item = u8;
-
-    fn poll_consume(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut store: StoreContextMut<'_, Guest>,
-        source: Source<'_, u8>,
-        finish: bool,
-    ) -> Poll<wasmtime::Result<StreamResult>> {
-        store.data_mut().budget.refill();
-        match self.pieces.poll_reserve(context) {
-            Poll::Ready(Ok(())) => {}
-            // The child is gone and takes no more.
-            Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => return Poll::Pending,
-        }
-        let mut direct = source.as_direct(store);
-        let offered = direct.remaining();
-        let piece = offered[..offered.len().min(PIECE_BYTES)].to_vec();
-        direct.mark_read(piece.len());
-        if piece.is_empty() {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        match self.pieces.send_item(piece) {
-            Ok(()) => Poll::Ready(Ok(StreamResult::Completed)),
-            Err(_) => Poll::Ready(Ok(StreamResult::Dropped)),
-        }
-    }
-}
-
-impl Drop for StdinConsumer {
-    fn drop(&mut self) {
-        if !self.given_up.load(Ordering::Relaxed)
-            && let Some(ended) = self.ended.take()
-        {
-            // Whoever does not listen has ended the child already.
-            ended.send(()).unwrap_or_default();
         }
     }
 }
