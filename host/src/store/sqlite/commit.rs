@@ -32,6 +32,11 @@ pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Res
     Ok(transaction.commit()?)
 }
 
+/// Writes what the log holds into the file.
+pub(super) fn fold_log(writer: &mut Connection) -> Result<(), Fault> {
+    Ok(writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+}
+
 /// Takes the write lock at once: a transaction that begins by reading can fail to get it later.
 pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)

@@ -100,8 +100,17 @@ impl Store for SqliteStore {
         self.read(|reader| load::stored(reader, remember_since))
     }
 
+    /// On a full disk the log may lack room for the batch while the file has room for what is in the log: once that is folded back, the log
+    /// is written from its beginning again and needs none.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
-        self.write(|writer| commit::batch(writer, epoch, batch))
+        let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
+        match commit() {
+            Err(StoreError::Full { .. }) => {
+                self.write(commit::fold_log)?;
+                commit()
+            }
+            answer => answer,
+        }
     }
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
