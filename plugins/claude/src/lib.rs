@@ -72,7 +72,7 @@ impl Executor for Claude {
         match probe("claude", ["--version"]).await {
             Ok(output) => health(&output),
             Err(failure) if failure.class == Class::Spawn => {
-                Health::undetected(format!("claude was not found: {failure}; {INSTALL_ADVICE}"))
+                Health::undetected(format!("{failure}; {INSTALL_ADVICE}"))
             }
             Err(failure) => {
                 Health::unhealthy(format!("`claude --version` could not be run: {failure}"))

@@ -66,7 +66,7 @@ fn edits_are_accepted_and_what_is_denied_is_shown() {
     let id = task["id"].as_str().unwrap();
     let shown = world.host.text(["status", id]);
     assert!(
-        shown.contains("denied") && shown.contains("Bash"),
+        shown.contains("Denied") && shown.contains("Bash"),
         "{shown}"
     );
 }
