@@ -34,7 +34,8 @@ pub(super) enum ChildState {
 pub(super) struct State {
     /// By index.
     pub(super) children: Vec<ChildState>,
-    /// Nothing of it is alive and its output is drained, as far as the supervisor is concerned.
+    /// Nothing of it was alive and its output was drained when the supervisor last said so. A child that is started afterwards
+    /// makes that past: see [`State::is_over`].
     pub(super) ended: bool,
     /// What the engine was told and has to be told again when its board was loaded anew.
     pub(super) alive: bool,
@@ -57,6 +58,26 @@ impl State {
             .children
             .iter()
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+    }
+
+    /// Nothing of it is alive, its output is drained, and no child is on its way.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.has_ended()
+    }
+
+    /// Puts down what was reported of a child, and whether its attempt had come to rest with that.
+    pub(super) fn hear(&mut self, index: usize, new: ChildState, at_rest: bool) {
+        while self.children.len() <= index {
+            self.children.push(ChildState::Sent);
+        }
+        // An exit is the last word on a child; a start that is told again after it says nothing new.
+        let is_known = matches!(self.children[index], ChildState::Exited(_));
+        // A child that is started when the attempt had come to rest wakes it.
+        let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
+        self.ended = at_rest || (self.ended && (is_known || !wakes));
+        if !is_known || matches!(new, ChildState::Exited(_)) {
+            self.children[index] = new;
+        }
     }
 
     pub(super) fn leader(&self) -> Option<Leader> {
@@ -145,4 +166,80 @@ impl Live {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is inside is replaced whole: a panic cannot have left it half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::{Status, Usage};
+
+    fn running() -> ChildState {
+        ChildState::Running(Leader {
+            pid: 7,
+            start_time: 1,
+        })
+    }
+
+    fn exited() -> ChildState {
+        ChildState::Exited(Exit {
+            pid: 7,
+            start_time: 1,
+            status: Status::Code(0),
+            usage: Usage::default(),
+            stopped: None,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        })
+    }
+
+    /// Reports in the order they come, each with whether the attempt was over when it had been heard.
+    fn check(reports: Vec<(usize, ChildState, bool, bool)>) {
+        let mut state = State::default();
+        for (at, (index, new, at_rest, is_over)) in reports.into_iter().enumerate() {
+            state.hear(index, new, at_rest);
+            assert_eq!(state.is_over(), is_over, "after report {at}: {state:?}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_over_when_its_last_child_is() {
+        check(vec![
+            (0, running(), false, false),
+            (0, exited(), true, true),
+        ]);
+        check(vec![
+            (0, running(), false, false),
+            (0, exited(), false, false),
+        ]);
+        check(vec![
+            (0, exited(), true, true),
+            (1, ChildState::Sent, false, false),
+            (1, running(), false, false),
+            (0, exited(), true, false),
+            (1, exited(), true, true),
+        ]);
+    }
+
+    #[test]
+    fn a_later_child_that_leaves_processes_behind_keeps_it_going() {
+        check(vec![(0, exited(), true, true), (1, exited(), false, false)]);
+    }
+
+    #[test]
+    fn a_later_child_that_was_not_started_changes_nothing() {
+        let refused = ChildState::NotStarted {
+            class: NotStartedClass::CommandNotFound,
+            message: "no".to_owned(),
+        };
+        check(vec![(0, exited(), true, true), (1, refused, false, true)]);
+    }
+
+    #[test]
+    fn what_is_told_again_changes_nothing() {
+        check(vec![
+            (0, exited(), true, true),
+            (0, running(), false, true),
+            (0, exited(), false, true),
+        ]);
+    }
 }

@@ -80,13 +80,10 @@ impl Follow {
 
     /// The child's last output is in the log once its exit was reported.
     fn is_over(&self, state: &super::live::State) -> bool {
-        state.ended
-            || matches!(
-                state.children.get(usize::from(self.child)),
-                None | Some(
-                    ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. }
-                )
-            )
+        matches!(
+            state.children.get(usize::from(self.child)),
+            None | Some(ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. })
+        )
     }
 }
 

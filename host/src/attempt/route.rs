@@ -135,18 +135,7 @@ impl Runner {
 
     fn set(&self, child: &ChildId, new: ChildState, ended: bool) {
         let index = usize::from(child.index());
-        self.with(child.attempt(), |state| {
-            while state.children.len() <= index {
-                state.children.push(ChildState::Sent);
-            }
-            // An exit is the last word on a child; a start that is told again after it says nothing new.
-            if !matches!(state.children[index], ChildState::Exited(_))
-                || matches!(new, ChildState::Exited(_))
-            {
-                state.children[index] = new;
-            }
-            state.ended |= ended;
-        });
+        self.with(child.attempt(), |state| state.hear(index, new, ended));
     }
 
     /// The supervisor has nothing to say of the end of an attempt of which nothing began.

@@ -207,13 +207,13 @@ impl Runner {
         began: Duration,
     ) {
         let attempt = launch.attempt;
-        let (children, ended) = live.look(|state| (!state.children.is_empty(), state.ended));
+        let (children, ended) = live.look(|state| (!state.children.is_empty(), state.is_over()));
         if children && !ended {
             self.reports.send(attempt, Report::Finishing).await;
             if let Err(error) = self.supervisors.finish(live.key.clone()) {
                 tracing::warn!(%attempt, %error, "its supervisor cannot be told that it is finished");
             }
-            live.until(|state| state.ended.then_some(())).await;
+            live.until(|state| state.is_over().then_some(())).await;
         }
         let state = live.state();
         if state.untold {
