@@ -1,3 +1,5 @@
+//! Usage limits: who waits, who tries first, and what its answer means.
+
 use std::time::Duration;
 
 use super::{Desk, agent, failure, limited, never_received, starts, success};

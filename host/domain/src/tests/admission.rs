@@ -1,3 +1,5 @@
+//! Who starts next: order, slots, lanes, what is chosen ahead, what the machine bears.
+
 use std::time::Duration;
 
 use super::{Desk, agent, fixed, starts, success};

@@ -1,3 +1,5 @@
+//! What stands in a batch, and what may happen before it is durable.
+
 use super::{Desk, actions, kinds, starts, success};
 use crate::batch::{Action, DocumentKey};
 

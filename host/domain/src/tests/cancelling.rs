@@ -1,3 +1,5 @@
+//! Cancel, in each phase and down the tree.
+
 use super::{Desk, ending, failure, kinds, success};
 use crate::{
     attempt::StopWhy,

@@ -1,3 +1,5 @@
+//! Start and hard timeouts, and when the next tick is due.
+
 use std::time::Duration;
 
 use super::{Desk, kinds, success};

@@ -1,3 +1,5 @@
+//! What an earlier host left, phase by phase.
+
 use super::{Desk, kinds, starts};
 use crate::{
     attempt::Leader,

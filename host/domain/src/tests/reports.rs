@@ -1,3 +1,5 @@
+//! What attempts tell: in time, late, twice, and of what is over.
+
 use std::{sync::Arc, time::Duration};
 
 use super::{Desk, ending, failure, kinds, limited, never_received, started, starts, success};

@@ -1,3 +1,5 @@
+//! The only way out of an end.
+
 use super::{Desk, failure, fixed, limited, starts, success};
 use crate::{
     board::Bounds,

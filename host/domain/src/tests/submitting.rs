@@ -1,3 +1,5 @@
+//! What is accepted, what is refused, and what is answered again.
+
 use std::time::Duration;
 
 use super::{Desk, agent, fixed, limited, success};
