@@ -33,7 +33,9 @@ impl Ballast {
     pub(crate) fn free(&mut self) {
         match std::fs::remove_file(&self.path) {
             Ok(()) => {
-                tracing::warn!("the disk is full: the ballast is given up and no new task is taken")
+                tracing::warn!(
+                    "the disk is full: the ballast is given up and no new task is taken"
+                );
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::error!(%error, "the ballast cannot be given up"),

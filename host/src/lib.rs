@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod digest;
 mod engine;
+mod environment;
 mod layout;
 mod plugin;
 mod random;
@@ -142,7 +143,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         cause = error.source();
     }
     text

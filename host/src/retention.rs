@@ -10,8 +10,8 @@ use claudine_domain::{
 };
 
 use crate::{
-    app::Environments,
     clock,
+    environment::Environments,
     layout::Layout,
     store::{Epoch, Pruned, Store, StoreError},
 };
@@ -39,10 +39,10 @@ impl Retention {
             match tokio::task::spawn_blocking(move || pruning.prune(clock::wall())).await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(count)) => {
-                    tracing::info!(count, "tasks that finished long ago were forgotten")
+                    tracing::info!(count, "tasks that finished long ago were forgotten");
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "what finished long ago cannot be forgotten")
+                    tracing::warn!(%error, "what finished long ago cannot be forgotten");
                 }
                 Err(error) => tracing::error!(%error, "forgetting failed"),
             }
@@ -57,7 +57,9 @@ impl Retention {
         loop {
             let pruned = self.store.prune(self.epoch, older_than, AT_ONCE)?;
             count += pruned.len();
-            pruned.iter().for_each(|pruned| self.remove_logs(pruned));
+            for gone in &pruned {
+                self.remove_logs(gone);
+            }
             if pruned.len() < AT_ONCE {
                 break;
             }
@@ -101,10 +103,12 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeMap, fs};
 
-    use claudine_domain::{batch::Batch, id::TaskId, outcome::Outcome, task::State};
+    use claudine_domain::{
+        attempt::Attempt, batch::Batch, id::TaskId, outcome::Outcome, task::State,
+    };
 
     use super::*;
-    use crate::{app::Environment, config::EnvRules, store::memory::MemoryStore};
+    use crate::{config::EnvRules, environment::Environment, store::memory::MemoryStore};
 
     const OLD: Timestamp = Timestamp(1_000);
 
@@ -151,6 +155,7 @@ mod tests {
             task.id = id;
             Arc::make_mut(&mut task.request).env_digest = env.to_owned();
             task.created_at = OLD;
+            task.attempts = vec![Attempt::new(1, OLD)];
             task.state = state;
             Arc::new(task)
         };

@@ -14,12 +14,13 @@ use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
 
 use crate::{
     api,
-    app::{DownMode, Environments, Host, HostInfo, HostParts},
+    app::{DownMode, Host, HostInfo, HostParts},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     clock,
     config::{self, Settings},
     engine,
+    environment::Environments,
     layout::Layout,
     plugin::{self, Catalog},
     retention::Retention,
@@ -170,7 +171,7 @@ async fn serve(
         epoch: epoch.0,
     })
     .await?;
-    let plugins = Arc::new(open_plugins(layout, &settings, &exe)?);
+    let plugins = Arc::new(open_plugins(layout, &settings)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
     let inbox = engine::Inbox::new();
     let runner = Runner::new(RunnerParts {
@@ -272,7 +273,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn open_plugins(layout: &Layout, settings: &Settings, exe: &Path) -> Result<Catalog, ServeError> {
+fn open_plugins(layout: &Layout, settings: &Settings) -> Result<Catalog, ServeError> {
     let configs: BTreeMap<String, String> = settings
         .plugins
         .iter()
@@ -280,9 +281,7 @@ fn open_plugins(layout: &Layout, settings: &Settings, exe: &Path) -> Result<Cata
         .collect();
     let places = plugin::Places {
         data_dir: layout.root().to_owned(),
-        compiler: plugin::Compiler::Process {
-            exe: exe.to_owned(),
-        },
+        compiler: plugin::Compiler::Process,
         configs,
     };
     Ok(Catalog::open(places, plugin::BUILTINS)?)

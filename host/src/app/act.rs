@@ -112,12 +112,11 @@ impl Host {
                 }
             }
         };
-        match clock::within(limit.min(WAIT_MAX), done).await {
-            Some(Err(error)) => Err(error),
-            Some(Ok(())) | None => {
-                let task = self.task(id, reference).await?;
-                self.full_view(&task).await
-            }
+        if let Some(Err(error)) = clock::within(limit.min(WAIT_MAX), done).await {
+            Err(error)
+        } else {
+            let task = self.task(id, reference).await?;
+            self.full_view(&task).await
         }
     }
 

@@ -177,6 +177,12 @@ fn plain(error: &std::io::Error) -> String {
     }
 }
 
+/// What of an agent's document a ceiling is about.
+#[derive(serde::Deserialize)]
+struct Mode {
+    permission_mode: Option<String>,
+}
+
 /// What an MCP client may ask for has a ceiling that only the command line or the configuration sets.
 pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), AppError> {
     if request.origin != Origin::Mcp {
@@ -196,10 +202,6 @@ pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), Ap
             ),
             "executors",
         ));
-    }
-    #[derive(serde::Deserialize)]
-    struct Mode {
-        permission_mode: Option<String>,
     }
     let asked = serde_json::from_str::<Mode>(request.spec.get())
         .ok()

@@ -20,15 +20,12 @@ use crate::{
     clock,
     config::ATTEMPT,
     digest,
-    plugin::{Executor, Manifest, ManifestClass, PluginError},
+    plugin::{Executor, Manifest, ManifestClass, PluginError, visible},
     random,
 };
 
 /// How much of a prompt or command line lists show.
 const SUMMARY_CHARS: usize = 120;
-/// The effective user, for executors whose manifest asks for it.
-const UID: &str = "UID_EFFECTIVE";
-
 impl Host {
     /// Takes a task on; returns once it is on disk.
     pub(crate) async fn delegate(&self, request: Delegate) -> Result<Delegated, AppError> {
@@ -173,25 +170,6 @@ async fn validate(
         })
         .collect();
     Err(AppError::new(ErrorKind::Invalid, text.join("; ")))
-}
-
-/// Those variables that the manifest names, and the effective user where it asks.
-pub(crate) fn visible(
-    manifest: &Manifest,
-    variables: &BTreeMap<String, String>,
-) -> Vec<(String, String)> {
-    let read = manifest.reads_env.iter().filter_map(|name| {
-        if name == UID {
-            return Some((
-                name.clone(),
-                rustix::process::geteuid().as_raw().to_string(),
-            ));
-        }
-        variables
-            .get(name)
-            .map(|value| (name.clone(), value.clone()))
-    });
-    read.collect()
 }
 
 fn class_of(manifest: &Manifest) -> Class {

@@ -7,13 +7,13 @@ use tokio::sync::watch as watched;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    environment::Environments,
     error::{AppError, ErrorKind},
     request::{DownMode, TaskRef},
 };
 use crate::{
     config::Settings,
     engine::{Engine, EngineError},
+    environment::Environments,
     layout::Layout,
     plugin::Catalog,
     store::{Resolved, Store, StoreError},

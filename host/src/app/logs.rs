@@ -66,15 +66,17 @@ impl Host {
         query: LogQuery,
     ) -> Result<LogStream, AppError> {
         let channel = channel_of(query.stream.as_deref())?;
-        let begin = match (query.tail, query.offset) {
-            (Some(_), Some(_)) => {
+        let begin = match (query.tail, query.offset, query.since_ms) {
+            (None, None, None) => None,
+            (Some(lines), None, None) => Some(Begin::LastLines(lines)),
+            (None, Some(offset), None) => Some(Begin::Offset(offset)),
+            (None, None, Some(ms)) => Some(Begin::Time(ms.saturating_mul(1000))),
+            _ => {
                 return Err(AppError::new(
                     ErrorKind::Invalid,
-                    "a tail and an offset exclude each other",
+                    "a tail, an offset and a time exclude each other",
                 ));
             }
-            (Some(lines), None) => Some(Begin::LastLines(lines)),
-            (None, offset) => offset.map(Begin::Offset),
         };
         let task = self.resolve(reference).await?;
         let number = self.attempt_of(task, reference, &query).await?;

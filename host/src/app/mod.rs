@@ -6,7 +6,6 @@
 mod act;
 mod check;
 mod delegate;
-mod environment;
 mod error;
 mod explain;
 mod host;
@@ -18,15 +17,12 @@ mod request;
 mod view;
 
 pub(crate) use self::{
-    delegate::visible,
-    environment::Environments,
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     logs::LogStream,
     request::{Delegate, DownMode, Environment, ListFilter, LogQuery, Origin, TaskRef},
     view::{
         AttemptView, Cancelled, Delegated, HostInfo, LogChannel, LogLines, LogPiece,
-        PermissionView, PluginDetail, PluginView, ReasonView, Retried, TaskList, TaskView,
-        UsageView, Why,
+        PermissionView, PluginDetail, PluginView, Retried, TaskList, TaskView, Why,
     },
 };

@@ -6,6 +6,8 @@ use claudine_domain::{id::TaskId, task::Priority};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub(crate) use crate::environment::Environment;
+
 /// A task to be taken on. Everything but the executor's document has a default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,18 +40,6 @@ pub(crate) struct Delegate {
     /// Who asks: decides which ceilings apply.
     #[serde(default)]
     pub(crate) origin: Origin,
-}
-
-/// The environment a task runs with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Environment {
-    /// The submitter's whole environment, or a minimal one (`HOME`, `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`) with `--env-clean`. It may hold the marker of an enclosing
-    /// attempt: the host reads the parent from it and drops it.
-    pub(crate) base: BTreeMap<String, String>,
-    /// What was given by name (`--env K=V`): set over `base`, never dropped by `env.exclude`.
-    #[serde(default)]
-    pub(crate) set: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -107,6 +97,9 @@ pub(crate) struct LogQuery {
     /// From this byte of the chosen sequence on: where a reader takes up again. Not together with `tail`.
     #[serde(default)]
     pub(crate) offset: Option<u64>,
+    /// Only what was written at or after this time, in milliseconds since 1970. Not together with `tail` or `offset`.
+    #[serde(default)]
+    pub(crate) since_ms: Option<u64>,
     /// Go on as output comes, through later attempts, until the task has ended.
     #[serde(default)]
     pub(crate) follow: bool,

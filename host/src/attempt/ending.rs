@@ -24,10 +24,7 @@ pub(super) fn ending(
 ) -> Ending {
     let usage = usage(state, wall_ms);
     let stopped = stopped(state);
-    let lost = state
-        .children
-        .iter()
-        .any(|child| *child == ChildState::Lost);
+    let lost = state.children.contains(&ChildState::Lost);
     match result {
         Ok(outcome) => Ending {
             cause: cause(&outcome.cause),
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn costs_are_read_from_the_outputs() {
         let check = |outputs: &str, expected: Option<u64>| {
-            assert_eq!(cost_micro_usd(outputs), expected, "{outputs}")
+            assert_eq!(cost_micro_usd(outputs), expected, "{outputs}");
         };
         check(r#"{"cost_usd": 0.000188}"#, Some(188));
         check(r#"{"cost_usd": 0}"#, Some(0));

@@ -360,7 +360,7 @@ impl AttemptHost for GuestHost {
                         self.tell(Report::Session(session));
                     }
                     Err(error) => {
-                        tracing::warn!(attempt = %self.live.id, %error, "a session that makes no sense")
+                        tracing::warn!(attempt = %self.live.id, %error, "a session that makes no sense");
                     }
                 }
             }

@@ -40,7 +40,7 @@ impl Known {
                     known.insert(attempt, Self::from_found(one));
                 }
                 Err(_) => {
-                    tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none")
+                    tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none");
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Runner {
                 self.end_if_nothing_began(child.attempt());
             }
             Report::Exited { child, exit, ended } => {
-                self.set(&child, ChildState::Exited(exit), ended)
+                self.set(&child, ChildState::Exited(exit), ended);
             }
             Report::Ended {
                 attempt,
@@ -125,10 +125,13 @@ impl Runner {
                 }
                 self.with(&attempt, |state| state.ended = true);
             }
-            Report::Held { attempt, message } => match message {
-                Some(message) => tracing::warn!(%attempt, message, "its output is held back"),
-                None => tracing::info!(%attempt, "its output goes on"),
-            },
+            Report::Held { attempt, message } => {
+                if let Some(message) = message {
+                    tracing::warn!(%attempt, message, "its output is held back");
+                } else {
+                    tracing::info!(%attempt, "its output goes on");
+                }
+            }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
         }
     }

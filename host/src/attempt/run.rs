@@ -18,11 +18,13 @@ use super::{
     route::Known,
 };
 use crate::{
-    app::{Environments, visible},
     clock,
     engine::{Attempts, Launch, ReportSender},
+    environment::Environments,
     layout::Layout,
-    plugin::{Catalog, GuestEnd, GuestOutcome, GuestTask, PreviousAttempt, Start, StopRequest},
+    plugin::{
+        Catalog, GuestEnd, GuestOutcome, GuestTask, PreviousAttempt, Start, StopRequest, visible,
+    },
     store::Store,
     supervise::{self, Supervisors},
 };
@@ -295,12 +297,6 @@ impl Runner {
             released.await;
         }
     }
-
-    /// Waits for the tasks of attempts whose end was told; for a host that goes down after it was drained.
-    pub(crate) async fn close(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
 }
 
 fn unavailable(message: String) -> GuestEnd {
@@ -352,14 +348,11 @@ impl Attempts for Runner {
 
     fn resume(&self, launch: Launch) {
         let under_way = lock(&self.live).get(&launch.attempt).cloned();
-        match under_way {
-            Some(live) => self.tell_again(live),
-            None => {
-                let known = lock(&self.known)
-                    .remove(&launch.attempt)
-                    .unwrap_or_default();
-                self.begin(launch, Some(known));
-            }
+        if let Some(live) = under_way {
+            self.tell_again(live);
+        } else {
+            let known = lock(&self.known).remove(&launch.attempt);
+            self.begin(launch, Some(known.unwrap_or_default()));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 enum Order {
-    Commit(Batch),
+    Commit(Arc<Batch>),
     Load,
 }
 
@@ -65,7 +65,7 @@ impl Committer {
         })
     }
 
-    pub(super) fn commit(&self, batch: Batch) -> Result<(), Gone> {
+    pub(super) fn commit(&self, batch: Arc<Batch>) -> Result<(), Gone> {
         self.order(Order::Commit(batch))
     }
 

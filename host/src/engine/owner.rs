@@ -7,7 +7,7 @@ use std::{
 };
 
 use claudine_domain::{
-    batch::{Action, BatchNumber, Effect},
+    batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Stored},
     capacity::Limits,
     id::{AttemptId, TaskId},
@@ -61,7 +61,7 @@ pub(super) struct Owner {
 }
 
 struct InFlight {
-    number: BatchNumber,
+    batch: Arc<Batch>,
     effects: Vec<Effect>,
     finished: Vec<TaskId>,
 }
@@ -198,13 +198,14 @@ impl Owner {
         }
         self.answer();
         self.next_sample = self.sample_at(now);
-        let snapshot = Snapshot::of(&self.board, self.ballast.is_freed(), self.durable);
+        let snapshot = Snapshot::of(&self.board, self.ballast.is_freed());
         self.publish.send_replace(Arc::new(snapshot));
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
         {
             for idle in self.idle.drain(..) {
-                // Whoever asked may have gone away meanwhile.
-                drop(idle.send(()));
+                if idle.send(()).is_err() {
+                    tracing::debug!("nobody waits for the host to be idle any more");
+                }
             }
         }
     }
@@ -226,11 +227,16 @@ impl Owner {
             .filter(|task| task.is_done())
             .map(|task| task.id)
             .collect();
+        let batch = Arc::new(batch);
         self.in_flight = Some(InFlight {
-            number: batch.number,
+            batch: batch.clone(),
             effects,
             finished,
         });
+        self.commit(batch);
+    }
+
+    fn commit(&mut self, batch: Arc<Batch>) {
         if self.committer.commit(batch).is_err() {
             tracing::error!("the commit thread is gone");
             self.stopping = true;
@@ -243,12 +249,20 @@ impl Owner {
             Done::Committed(number) => {
                 self.durable = number;
                 if let Some(in_flight) = self.in_flight.take() {
-                    debug_assert_eq!(in_flight.number, number);
+                    debug_assert_eq!(in_flight.batch.number, number);
                     self.perform(in_flight.effects);
                     if !in_flight.finished.is_empty() {
                         // Without a waiter there is nobody to be told.
                         drop(self.finished.send(in_flight.finished.into()));
                     }
+                }
+                Ok(())
+            }
+            // What the ballast held is there for this: the same batch is tried once more.
+            Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
+                self.ballast.free();
+                if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
+                    self.commit(batch);
                 }
                 Ok(())
             }
@@ -275,9 +289,6 @@ impl Owner {
             };
             // Whoever asked may have gone away meanwhile.
             drop(awaiting.reply.send(answer));
-        }
-        if matches!(error, StoreError::Full { .. }) {
-            self.ballast.free();
         }
         if matches!(error, StoreError::Fenced { .. }) {
             tracing::error!("another host has taken over this store; this one ends");
@@ -353,10 +364,10 @@ impl Owner {
         for Effect { action, .. } in effects {
             match action {
                 Action::Start(attempt) => {
-                    self.launch(attempt, |attempts, launch| attempts.start(launch))
+                    self.launch(attempt, super::port::Attempts::start);
                 }
                 Action::Resume(attempt) => {
-                    self.launch(attempt, |attempts, launch| attempts.resume(launch))
+                    self.launch(attempt, super::port::Attempts::resume);
                 }
                 Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
                 Action::Release(attempt) => self.attempts.release(attempt),

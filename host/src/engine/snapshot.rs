@@ -2,16 +2,14 @@
 
 use claudine_domain::{
     account::Parked,
-    batch::BatchNumber,
     board::{Board, Lane},
-    capacity::{Limits, Reading, Refusal},
+    capacity::{Limits, Refusal},
     id::AccountKey,
 };
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) limits: Limits,
-    pub(crate) reading: Option<Reading>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
@@ -19,15 +17,12 @@ pub(crate) struct Snapshot {
     pub(crate) draining: bool,
     /// The disk is full: nothing new is accepted until there is space again.
     pub(crate) store_full: bool,
-    /// The last batch that is on disk.
-    pub(crate) durable: BatchNumber,
 }
 
 impl Snapshot {
-    pub(super) fn of(board: &Board, store_full: bool, durable: BatchNumber) -> Self {
+    pub(super) fn of(board: &Board, store_full: bool) -> Self {
         Self {
             limits: board.capacity().limits,
-            reading: board.capacity().reading().copied(),
             running: board.running_count(),
             queued: board.queued_count(),
             refusals: board
@@ -42,7 +37,6 @@ impl Snapshot {
                 .collect(),
             draining: board.is_draining(),
             store_full,
-            durable,
         }
     }
 }

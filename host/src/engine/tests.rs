@@ -223,7 +223,7 @@ async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
 #[tokio::test]
 async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
     let fixture = begin(Arc::default(), 1);
-    fixture.store.fail_commits(1);
+    fixture.store.fail_commits(2);
     let error = fixture.submit(1).await.unwrap_err();
     assert!(matches!(error, EngineError::StoreFull(_)), "{error}");
     assert!(fixture.store.task(id(1)).unwrap().is_none());
@@ -233,11 +233,23 @@ async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
 }
 
 #[tokio::test]
+async fn a_full_disk_takes_the_ballast_before_it_is_anybodys_error() {
+    let fixture = begin(Arc::default(), 1);
+    fixture.store.fail_commits(1);
+    fixture.submit(1).await.unwrap();
+    assert!(fixture.store.task(id(1)).unwrap().is_some());
+    assert!(
+        matches!(fixture.submit(2).await, Err(EngineError::StoreFull(_))),
+        "from here on nothing new is taken"
+    );
+}
+
+#[tokio::test]
 async fn an_end_that_could_not_be_written_is_asked_for_again() {
     let mut fixture = begin(Arc::default(), 1);
     fixture.submit(1).await.unwrap();
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
-    fixture.store.fail_commits(1);
+    fixture.store.fail_commits(2);
     fixture.end(attempt(1)).await;
     // The board was loaded again; the attempt is known here, so it is asked what it had told.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));

@@ -217,10 +217,9 @@ fn text(error: PluginError) -> String {
 }
 
 fn open(dir: &Path, start: fn() -> Result<Wasm, PluginError>) -> Result<Catalog, String> {
-    let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let places = Places {
         data_dir: dir.into(),
-        compiler: Compiler::Process { exe },
+        compiler: Compiler::Process,
         configs: BTreeMap::new(),
     };
     Catalog::open_with(places, &[], start).map_err(text)

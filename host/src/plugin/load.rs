@@ -31,7 +31,8 @@ const COMPILE_THREADS: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
     /// This program, called as `PROGRAM __compile IN OUT`.
-    Process { exe: PathBuf },
+    /// This executable, as it was when it was started: it may have been replaced or removed since.
+    Process,
     /// This process: for tests, whose program is not the host.
     #[cfg(test)]
     Here,
@@ -118,7 +119,7 @@ impl CodeCache {
         target: &Path,
     ) -> Result<(), PluginError> {
         let program = match &self.compiler {
-            Compiler::Process { exe } => exe,
+            Compiler::Process => Path::new("/proc/self/exe"),
             #[cfg(test)]
             Compiler::Here => {
                 let code = super::compile::compile(source)

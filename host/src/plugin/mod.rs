@@ -30,6 +30,7 @@ mod sdk_tests;
 #[cfg(test)]
 mod tests;
 mod v0_1;
+mod visible;
 
 pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifest};
 
@@ -45,3 +46,4 @@ pub(crate) use port::{
     GuestTask, Health, HealthState, LogLevel, OutputReader, PreviousAttempt, Signal, SpawnSpec,
     Start, Stdin, StopRequest, Usage,
 };
+pub(crate) use visible::visible;

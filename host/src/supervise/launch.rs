@@ -65,7 +65,12 @@ pub(crate) fn launch(
         .open(log)?;
     let null = File::open("/dev/null")?;
     let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let path = CString::new(program.path.as_os_str().as_bytes())?;
+    // An executable that was removed since can still start itself.
+    let path = if program.path.exists() {
+        CString::new(program.path.as_os_str().as_bytes())?
+    } else {
+        c"/proc/self/exe".to_owned()
+    };
     let mut argv = CStrings::default();
     let own_args = program.args.iter().map(OsString::as_os_str);
     for argument in [program.path.as_os_str()]

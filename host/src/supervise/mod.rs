@@ -37,12 +37,16 @@ mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Found, FoundChild, FoundState, Opened, Settings, Supervisors, open, pids};
+pub(crate) use host::{Found, FoundState, Settings, Supervisors, open, pids};
 pub(crate) use launch::Program;
 pub(crate) use words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, Status, Stdin,
-    StopWhy, Usage,
+    StopWhy,
 };
 
+#[cfg(test)]
+use host::Opened;
+#[cfg(test)]
+pub(crate) use words::Usage;
 #[cfg(test)]
 mod tests;

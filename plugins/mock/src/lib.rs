@@ -164,13 +164,12 @@ impl Attempt {
 
     /// The next child: the one that an earlier run of this step had started, or a new one.
     async fn child(&mut self, command: Command, wait: bool) -> Result<(), Failure> {
-        let child = match self.children.get(self.used) {
-            Some(child) => child.clone(),
-            None => {
-                let child = command.spawn().await?;
-                self.children.push(child.clone());
-                child
-            }
+        let child = if let Some(child) = self.children.get(self.used) {
+            child.clone()
+        } else {
+            let child = command.spawn().await?;
+            self.children.push(child.clone());
+            child
         };
         self.used += 1;
         if wait {

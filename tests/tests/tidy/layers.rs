@@ -12,6 +12,7 @@ const GROUND: &[&str] = &[
     "clock",
     "config",
     "digest",
+    "environment",
     "layout",
     "random",
     "sample",
@@ -24,7 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("supervise", &[]),
     ("plugin", &[]),
     ("engine", &["store"]),
-    ("attempt", &["engine", "plugin", "supervise"]),
+    ("retention", &["store"]),
+    ("attempt", &["engine", "plugin", "store", "supervise"]),
     ("app", &["engine", "plugin", "store", "supervise"]),
     ("api", &["app"]),
 ];

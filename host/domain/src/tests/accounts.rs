@@ -1,4 +1,4 @@
-//! Usage limits: who waits, who tries first, and what its answer means.
+//! Usage limits: parking, probing, going on.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who starts next: order, slots, lanes, what is chosen ahead, what the machine bears.
+//! Who starts, in which order, and why the others do not.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What stands in a batch, and what may happen before it is durable.
+//! Batches, what they hold, and effects that wait for them.
 
 use super::{Desk, actions, kinds, starts, success};
 use crate::batch::{Action, DocumentKey};

@@ -1,4 +1,4 @@
-//! Cancel, in each phase and down the tree.
+//! Cancelling in each phase, and down the tree.
 
 use super::{Desk, ending, failure, kinds, success};
 use crate::{

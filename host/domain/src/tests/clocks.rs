@@ -1,4 +1,4 @@
-//! Start and hard timeouts, and when the next tick is due.
+//! Deadlines that the host keeps.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an earlier host left, phase by phase.
+//! What a new host makes of what an earlier one had begun.
 
 use super::{Desk, kinds, starts};
 use crate::{

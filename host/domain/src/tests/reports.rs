@@ -1,4 +1,4 @@
-//! What attempts tell: in time, late, twice, and of what is over.
+//! Reports: in order, late, repeated, stale.
 
 use std::{sync::Arc, time::Duration};
 

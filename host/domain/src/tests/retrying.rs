@@ -1,4 +1,4 @@
-//! The only way out of an end.
+//! Finished tasks that run again.
 
 use super::{Desk, failure, fixed, limited, starts, success};
 use crate::{

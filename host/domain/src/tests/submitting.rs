@@ -1,4 +1,4 @@
-//! What is accepted, what is refused, and what is answered again.
+//! What is accepted, what is refused, what is answered twice.
 
 use std::time::Duration;
 

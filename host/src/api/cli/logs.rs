@@ -61,6 +61,7 @@ impl Logs {
             attempt: self.attempt,
             tail: self.tail,
             offset: self.offset,
+            since_ms: None,
             follow: self.follow,
         };
         let mut follower = session.client().follow(&self.task, query);

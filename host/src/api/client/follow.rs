@@ -68,6 +68,7 @@ impl Place {
                 attempt,
                 offset: Some(offset),
                 tail: None,
+                since_ms: None,
                 ..asked.clone()
             },
         }

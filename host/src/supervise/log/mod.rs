@@ -20,7 +20,9 @@ mod writer;
 pub(crate) use frame::Channel;
 pub(super) use frame::HEADER_BYTES;
 pub(crate) use reader::{LogReader, Piece, gap_text};
-pub(crate) use seek::{Begin, LineCounts, Tail};
+pub(crate) use seek::Begin;
+#[cfg(test)]
+use seek::Tail;
 pub(crate) use watch::{LogWatch, Subscription};
 pub(super) use writer::LogWriter;
 

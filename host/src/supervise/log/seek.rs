@@ -28,13 +28,6 @@ pub(crate) struct Tail {
     pub(crate) truncated: bool,
 }
 
-/// Lines by channel; a last one without its line end counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct LineCounts {
-    pub(crate) stdout: u64,
-    pub(crate) stderr: u64,
-}
-
 /// A selected frame: position in its segment, offset in the sequence.
 struct Place {
     position: u64,
@@ -102,22 +95,6 @@ impl LogReader {
             }
         }
         Ok(tail)
-    }
-
-    /// Counts the lines of the whole selected sequence. It reads all of it.
-    pub(crate) fn line_counts(mut self) -> io::Result<LineCounts> {
-        let mut counts = [0u64; 2];
-        let mut open = [false; 2];
-        self.begin_at(0)?;
-        while let Some(piece) = self.next_piece()? {
-            if let Piece::Bytes { channel, bytes, .. } = piece {
-                let index = channel as usize;
-                counts[index] += newlines(&bytes);
-                open[index] = bytes.last().is_some_and(|byte| *byte != b'\n');
-            }
-        }
-        let [stdout, stderr] = [0, 1].map(|index| counts[index] + u64::from(open[index]));
-        Ok(LineCounts { stdout, stderr })
     }
 
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {
@@ -229,12 +206,4 @@ impl LogReader {
         }
         Ok(())
     }
-}
-
-fn newlines(bytes: &[u8]) -> u64 {
-    // Summed in short runs of bytes, which the compiler turns into vector instructions.
-    bytes
-        .chunks(255)
-        .map(|run| u64::from(run.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>()))
-        .sum()
 }

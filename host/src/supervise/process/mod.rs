@@ -181,6 +181,11 @@ impl Supervisor {
         let socket = SocketPath::new(dir, SOCKET_FILE)?;
         remove_stale(&dir.join(SOCKET_FILE))?;
         let listener = UnixListener::bind(socket.as_path())?;
+        // Whoever can connect can start processes as this user.
+        std::fs::set_permissions(
+            socket.as_path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )?;
         listener.set_nonblocking(true)?;
         write_identity(dir, &identity)?;
 

@@ -11,8 +11,21 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::request::Environment;
+use serde::{Deserialize, Serialize};
+
 use crate::{config::EnvRules, digest, layout::Layout};
+
+/// The environment a task runs with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Environment {
+    /// The submitter's whole environment, or a minimal one (`HOME`, `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`) with `--env-clean`. It may hold the marker of an enclosing
+    /// attempt: the host reads the parent from it and drops it.
+    pub(crate) base: BTreeMap<String, String>,
+    /// What was given by name (`--env K=V`): set over `base`, never dropped by `env.exclude`.
+    #[serde(default)]
+    pub(crate) set: BTreeMap<String, String>,
+}
 
 pub(crate) struct Environments {
     layout: Layout,
