@@ -2,7 +2,7 @@
 //!
 //! Whether anything has to be built again is left to cargo, for plugins as for the host.
 
-use std::{fs, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use claudine_plugin_build::{BuildRequest, Toolchain, Way};
@@ -15,19 +15,39 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// The binary to show or to measure: the one that `CLAUDINE_BIN` names, else a release build.
+pub(crate) fn ready() -> Result<PathBuf> {
+    match env::var_os("CLAUDINE_BIN") {
+        Some(path) => {
+            fs::canonicalize(&path).with_context(|| format!("CLAUDINE_BIN is {}", path.display()))
+        }
+        None => host(Profile::Release),
+    }
+}
+
 /// Builds plugins and host; the path of the binary.
 pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
+    host_and(profile, &[])
+}
+
+/// The same, and other programs of this package: in one go, since dependencies get their features from all that is built together, and would otherwise be compiled twice.
+pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     plugins()?;
-    let (flag, folder): (&[&str], _) = match profile {
-        Profile::Debug => (&[], "debug"),
-        Profile::Release => (&["--release"], "release"),
-    };
     let mut cargo = program::cargo(["build", "--package", "claudine", "--bin", "claudine"]);
-    program::run(
-        cargo
-            .args(flag)
-            .env("CLAUDINE_PLUGINS", checkout::plugins()),
-    )?;
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    if !programs.is_empty() {
+        cargo.args(["--package", "xtask"]);
+    }
+    for name in programs {
+        cargo.args(["--bin", name]);
+    }
+    program::run(cargo.env("CLAUDINE_PLUGINS", checkout::plugins()))?;
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    };
     let binary = checkout::target().join(folder).join("claudine");
     eprintln!("built {}", binary.display());
     Ok(binary)

@@ -5,8 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::{
-    build::{self, Profile},
-    setup,
+    build, setup,
     trial::{Trial, alive, until},
 };
 
@@ -14,7 +13,7 @@ use crate::{
 const COUNT: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do echo \"step $i of 10\"; sleep 1; done";
 
 pub(crate) fn run() -> Result<()> {
-    let binary = build::host(Profile::Release)?;
+    let binary = build::ready()?;
     let trial = Trial::new(&binary, &[("CLAUDINE_SLOTS", "8")])?;
 
     heading("A host, in a directory of its own");

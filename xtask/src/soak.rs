@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     bench::{load, rss_kib},
-    build::{self, Profile},
+    build,
     trial::Trial,
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             other.join(" ")
         ),
     };
-    let binary = build::host(Profile::Release)?;
+    let binary = build::ready()?;
     let trial = Trial::new(
         &binary,
         &[

@@ -12,14 +12,11 @@ mod submit;
 mod table;
 mod throughput;
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{
-    build::{self, Profile},
-    checkout, program,
-};
+use crate::{build, checkout, program};
 use table::Table;
 
 pub(crate) use host::rss_kib;
@@ -70,17 +67,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             ),
         }
     }
-    let claudine = build::host(Profile::Release)?;
-    program::run(&mut program::cargo([
-        "build",
-        "--release",
-        "--package",
-        "xtask",
-        "--bin",
-        "bench-limit",
-        "--bin",
-        "bench-mcp",
-    ]))?;
+    let built = build::host_and(Profile::Release, &["bench-limit", "bench-mcp"])?;
+    let claudine = env::var_os("CLAUDINE_BIN").map_or(built, PathBuf::from);
     let release = checkout::target().join("release");
     let bench = Bench {
         claudine,
