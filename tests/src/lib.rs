@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod harness;
+pub mod mcp;
 pub mod messages_api;
 pub mod process;
 pub mod wait;

@@ -38,7 +38,7 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
         cargo.arg("--release");
     }
     if !programs.is_empty() {
-        cargo.args(["--package", "xtask"]);
+        cargo.args(["--package", "xtask", "--features", "xtask/bench"]);
     }
     for name in programs {
         cargo.args(["--bin", name]);

@@ -191,3 +191,33 @@ fn unmount(dir: &Path) {
         eprintln!("cannot unmount {}", dir.display());
     }
 }
+
+#[test]
+fn a_plugin_file_that_is_garbage_harms_nothing_else() {
+    let host = used();
+    let install = |name: &str, manifest: &str, component: &[u8]| {
+        let dir = host.data_dir().join("plugins").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("plugin.toml"), manifest).unwrap();
+        fs::write(dir.join(format!("{name}.wasm")), component).unwrap();
+    };
+    let manifest = include_str!("../../../plugins/shell/plugin.toml");
+    install(
+        "noise",
+        &manifest.replace("name = \"shell\"", "name = \"noise\""),
+        &b"\0noise\xff".repeat(1000),
+    );
+    install("unreadable", "this is no manifest", b"");
+    let list = host.run(["plugin", "list"]).ok();
+    for name in ["noise", "unreadable", "shell"] {
+        assert!(list.text().contains(name), "{list}");
+    }
+    for name in ["noise", "unreadable"] {
+        let refused = host.run(["delegate", "--executor", name, "hello"]);
+        assert!(
+            !refused.status.success() && refused.complaint().contains(name),
+            "{refused}"
+        );
+    }
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}

@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod down;
 mod logs;
+mod mcp;
 mod nested;
 mod run;
 mod start;

@@ -16,7 +16,10 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, checkout, program};
+use crate::{
+    build::{self, Profile},
+    checkout, program,
+};
 use table::Table;
 
 pub(crate) use host::rss_kib;

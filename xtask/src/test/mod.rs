@@ -43,43 +43,21 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
     let mut summary = None;
     stages.run("fmt", || run(&mut cargo(["fmt", "--all", "--", "--check"])));
     stages.run("tidy", || {
-        run(&mut with_plugins([
-            "test",
-            "--quiet",
-            "--package",
-            "claudine-tests",
-            "--test",
-            "tidy",
-        ]))
+        run(&mut workspace("test", "--quiet --test tidy"))
     });
     let tools = stages.run("what the tests need", setup::tools);
     let built = stages.run("plugins", build::plugins);
     if built.is_some() {
         stages.run("clippy", || {
-            run(&mut with_plugins([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "--deny",
-                "warnings",
-            ]))
+            run(&mut workspace("clippy", "--all-targets -- --deny warnings"))
         });
     }
-    let compiled = built.and_then(|()| {
-        stages.run("compile", || {
-            run(&mut with_plugins(["build", "--workspace", "--all-targets"]))
-        })
-    });
+    let compiled = built
+        .and_then(|()| stages.run("compile", || run(&mut workspace("build", "--all-targets"))));
     if let (Some(tools), Some(())) = (&tools, compiled) {
         stages.run("tests", || tests(tools, &options.filter, &mut summary));
         stages.run("examples in the documentation", || {
-            run(&mut with_plugins([
-                "test",
-                "--quiet",
-                "--workspace",
-                "--doc",
-            ]))
+            run(&mut workspace("test", "--quiet --doc"))
         });
     }
     let passed = stages.print_table();
@@ -93,22 +71,27 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
     }
 }
 
-fn with_plugins<const N: usize>(arguments: [&str; N]) -> Command {
-    let mut cargo = cargo(arguments);
+/// A cargo command for the whole workspace, with the components at hand that the host takes in. `rest` has no words with spaces.
+fn workspace(verb: &str, rest: &str) -> Command {
+    let selection = ["--workspace", "--features", "xtask/bench"];
+    let mut cargo = cargo(
+        verb.split(' ')
+            .chain(selection)
+            .chain(rest.split(' ').filter(|word| !word.is_empty())),
+    );
     cargo.env("CLAUDINE_PLUGINS", checkout::plugins());
     cargo
 }
 
 /// All tests of all packages. `summary` becomes the runner's own line about them, whether they pass or not.
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
-    let nextest = succeeds(&mut cargo(["nextest", "--version"]));
-    let mut runner = if nextest {
-        with_plugins(["nextest", "run", "--workspace", "--no-fail-fast"])
+    let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {
+        workspace("nextest run", "--no-fail-fast")
     } else {
         eprintln!(
             "cargo-nextest is not installed: `cargo test` runs the tests, without a limit on the time of each"
         );
-        with_plugins(["test", "--workspace", "--no-fail-fast"])
+        workspace("test", "--no-fail-fast --lib --bins --tests")
     };
     if !filter.is_empty() {
         runner.arg("--").args(filter);

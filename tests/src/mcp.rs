@@ -1,0 +1,160 @@
+//! MCP clients that are not ours: the official Python client, kept open and driven call by call, and the Inspector's command line.
+//!
+//! `cargo xtask test` installs both and names them in the environment.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    TestHost,
+    command::{self, Ran},
+    harness::binary,
+    wait::PATIENCE,
+};
+
+/// The official Python client, connected to `claudine mcp`.
+pub struct PythonClient {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// What the server said when it was asked what it is and what it has.
+    pub hello: Value,
+}
+
+impl PythonClient {
+    #[track_caller]
+    pub fn connect(host: &TestHost) -> Self {
+        let mut python = host.other(tool("CLAUDINE_TEST_PYTHON"));
+        python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mcp_client.py"));
+        python
+            .arg(binary())
+            .arg("mcp")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = python
+            .spawn()
+            .expect("the Python of the test's own environment runs");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut client = Self {
+            child,
+            input,
+            output,
+            hello: Value::Null,
+        };
+        client.hello = client.read();
+        client
+    }
+
+    /// Calls a tool, which must succeed; its answer, which says the same as text and as structured content.
+    #[track_caller]
+    pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
+        let answer = self.answer(tool, arguments);
+        assert_eq!(answer["is_error"], false, "{answer:#}");
+        assert_eq!(answer["text"], answer["structured"], "{answer:#}");
+        assert_eq!(answer["text"]["success"], true, "{answer:#}");
+        answer["text"].clone()
+    }
+
+    /// Calls a tool, which must fail; its complaint.
+    #[track_caller]
+    pub fn fail(&mut self, tool: &str, arguments: Value) -> String {
+        let answer = self.answer(tool, arguments);
+        assert_eq!(answer["is_error"], true, "{answer:#}");
+        assert_eq!(answer["text"]["success"], false, "{answer:#}");
+        answer["text"]["error"]
+            .as_str()
+            .expect("an error is text")
+            .to_owned()
+    }
+
+    /// Makes several calls at once; their answers in the order of the calls.
+    #[track_caller]
+    pub fn call_at_once(&mut self, calls: &[(&str, Value)]) -> Vec<Value> {
+        let calls: Vec<Value> = calls
+            .iter()
+            .map(|(tool, arguments)| json!({ "tool": tool, "arguments": arguments }))
+            .collect();
+        self.write(&Value::Array(calls));
+        let answers = self.read();
+        answers
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|answer| answer["text"].clone())
+            .collect()
+    }
+
+    #[track_caller]
+    fn answer(&mut self, tool: &str, arguments: Value) -> Value {
+        self.write(&json!({ "tool": tool, "arguments": arguments }));
+        self.read()
+    }
+
+    #[track_caller]
+    fn write(&mut self, line: &Value) {
+        let input = self.input.as_mut().expect("open until the drop");
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("the client is there");
+    }
+
+    #[track_caller]
+    fn read(&mut self) -> Value {
+        let mut line = String::new();
+        self.output
+            .read_line(&mut line)
+            .expect("the client can be read");
+        serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("the client said {line:?}: {error}"))
+    }
+}
+
+impl Drop for PythonClient {
+    fn drop(&mut self) {
+        // End of input ends the client, and that the server, whose end the client waits for.
+        drop(self.input.take());
+        if command::ends_within(&mut self.child, PATIENCE).is_none() {
+            self.child.kill().expect("our own child");
+            self.child.wait().expect("our own child");
+            assert!(
+                std::thread::panicking(),
+                "the client has not ended at the end of its input"
+            );
+        }
+    }
+}
+
+/// Runs the Inspector's command line against `claudine mcp`.
+#[track_caller]
+pub fn inspector(host: &TestHost, arguments: &[&str]) -> Ran {
+    let mut node = host.other(tool("CLAUDINE_TEST_NODE"));
+    node.arg(tool("CLAUDINE_TEST_INSPECTOR")).arg("--cli");
+    // It hands on no more of its environment than it is told to.
+    for (name, value) in [
+        ("CLAUDINE_DATA_DIR", host.data_dir().to_owned()),
+        ("HOME", host.home()),
+    ] {
+        node.arg("-e").arg(format!("{name}={}", value.display()));
+    }
+    node.arg(binary()).arg("mcp").args(arguments);
+    command::run(node, b"", 2 * PATIENCE)
+}
+
+#[track_caller]
+fn tool(variable: &str) -> PathBuf {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| {
+        panic!(
+            "{variable} is not set: `cargo xtask test` sets it, or `eval \"$(cargo xtask setup)\"`"
+        )
+    });
+    assert!(path.is_file(), "{variable}: there is no {}", path.display());
+    path
+}

@@ -1,0 +1,290 @@
+//! MCP, as the official clients see it: the Python client and the Inspector's command line.
+
+use std::fs;
+
+use claudine_tests::{
+    TestHost,
+    mcp::{PythonClient, inspector},
+    process::alive,
+    wait_for,
+};
+use serde_json::{Value, json};
+
+const TOOLS: [&str; 7] = [
+    "DelegateTask",
+    "TaskStatus",
+    "TaskLogs",
+    "CancelTask",
+    "RetryTask",
+    "ListTasks",
+    "WaitTask",
+];
+
+/// MCP may ask for agents only, unless the configuration says otherwise.
+fn host() -> TestHost {
+    TestHost::builder()
+        .config("[mcp]\nexecutors = [\"claude\", \"shell\", \"mock\"]\n")
+        .build()
+}
+
+fn delegate(client: &mut PythonClient, script: &str) -> String {
+    let answer = client.call(
+        "DelegateTask",
+        json!({ "prompt": script, "executor": "shell" }),
+    );
+    answer["taskId"].as_str().unwrap().to_owned()
+}
+
+fn wait(client: &mut PythonClient, id: &str) -> Value {
+    wait_for("the task's end", || {
+        let task = client.call("WaitTask", json!({ "taskId": id }));
+        (task["status"] != "queued" && task["status"] != "running").then_some(task)
+    })
+}
+
+#[test]
+fn a_client_is_told_what_there_is_and_when_to_use_it() {
+    let host = host();
+    let client = PythonClient::connect(&host);
+    let mut names: Vec<&str> = client.hello["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    let mut expected = TOOLS;
+    names.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    assert!(
+        client.hello["instructions"]
+            .as_str()
+            .unwrap()
+            .contains("DelegateTask")
+    );
+}
+
+#[test]
+fn a_task_goes_its_way_through_the_tools() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let id = delegate(
+        &mut client,
+        "echo one; echo two >&2; echo three; test -e ready",
+    );
+    assert_eq!(wait(&mut client, &id)["status"], "failed");
+
+    let status = client.call("TaskStatus", json!({ "taskId": id }));
+    for field in [
+        "taskId",
+        "status",
+        "prompt",
+        "startTime",
+        "endTime",
+        "duration",
+        "exitCode",
+        "workingDirectory",
+    ] {
+        assert!(!status[field].is_null(), "{field} in {status:#}");
+    }
+    assert_eq!(
+        (&status["exitCode"], &status["workingDirectory"]),
+        (&1.into(), &host.work().to_str().unwrap().into())
+    );
+
+    let logs = client.call("TaskLogs", json!({ "taskId": id, "tail": 1 }));
+    let output = logs["output"].to_string();
+    assert!(
+        output.contains("three") && !output.contains("one"),
+        "{logs:#}"
+    );
+    assert!(logs["errors"].to_string().contains("two"), "{logs:#}");
+
+    fs::write(host.work().join("ready"), "").unwrap();
+    let retried = client.call("RetryTask", json!({ "taskId": id }));
+    assert_eq!(
+        (&retried["newTaskId"], &retried["retryCount"]),
+        (&id.as_str().into(), &1.into()),
+        "{retried:#}"
+    );
+    assert_eq!(wait(&mut client, &id)["status"], "completed");
+
+    let list = client.call("ListTasks", json!({}));
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 1, "{list:#}");
+}
+
+#[test]
+fn a_running_task_is_cancelled() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let id = delegate(&mut client, "exec sleep 600");
+    let pid = host.live(&id);
+    client.call(
+        "CancelTask",
+        json!({ "taskId": id, "reason": "no longer wanted" }),
+    );
+    assert_eq!(wait(&mut client, &id)["status"], "cancelled");
+    assert!(!alive(pid));
+}
+
+#[test]
+fn refusals_are_answers() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let mut check = |tool: &str, arguments: Value, says: &str| {
+        let complaint = client.fail(tool, arguments);
+        assert!(
+            complaint.contains(says),
+            "{complaint:?} does not say {says:?}"
+        );
+    };
+    check(
+        "TaskStatus",
+        json!({ "taskId": "task_00000000000000000000000000" }),
+        "task_00000000000000000000000000",
+    );
+    check(
+        "DelegateTask",
+        json!({ "prompt": "true", "executor": "nonesuch" }),
+        "nonesuch",
+    );
+    check(
+        "DelegateTask",
+        json!({ "prompt": "", "executor": "shell" }),
+        "empty",
+    );
+    check(
+        "DelegateTask",
+        json!({ "prompt": "true", "executor": "shell", "workingDirectory": "/no/such/place" }),
+        "/no/such/place",
+    );
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn what_only_the_user_may_allow_is_refused() {
+    let host = TestHost::builder()
+        .config("[mcp]\nexecutors = [\"claude\"]\n")
+        .build();
+    let mut client = PythonClient::connect(&host);
+    let complaint = client.fail(
+        "DelegateTask",
+        json!({ "prompt": "true", "executor": "shell" }),
+    );
+    assert!(complaint.contains("mcp.executors"), "{complaint}");
+}
+
+#[test]
+fn a_long_prompt_arrives_whole() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    // A mebibyte, and then something that only a whole prompt does.
+    let id = delegate(
+        &mut client,
+        &format!(": {}\necho the end", "x".repeat(1 << 20)),
+    );
+    wait(&mut client, &id);
+    assert_eq!(host.status(&id)["output"], "the end\n");
+}
+
+#[test]
+fn a_client_does_not_notice_that_the_host_restarts() {
+    let host = host();
+    let mut client = PythonClient::connect(&host);
+    let id = delegate(&mut client, "until test -e go; do sleep 0.02; done");
+    host.live(&id);
+    for _ in 0..3 {
+        host.kill_host();
+        assert_eq!(
+            client.call("TaskStatus", json!({ "taskId": id }))["status"],
+            "running"
+        );
+    }
+    host.kill_host();
+    let second = delegate(&mut client, "echo once >> count");
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(wait(&mut client, &id)["status"], "completed");
+    assert_eq!(wait(&mut client, &second)["status"], "completed");
+    assert_eq!(
+        fs::read_to_string(host.work().join("count")).unwrap(),
+        "once\n"
+    );
+}
+
+#[test]
+fn several_clients_and_calls_share_one_host() {
+    let host = host();
+    let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
+    let id = delegate(&mut clients[0], "until test -e go; do sleep 0.02; done");
+    // A call that waits holds up no other, neither on its own connection nor elsewhere.
+    let answers = clients[1].call_at_once(&[
+        ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
+        ("TaskStatus", json!({ "taskId": id })),
+        (
+            "DelegateTask",
+            json!({ "prompt": "true", "executor": "shell" }),
+        ),
+        ("ListTasks", json!({})),
+    ]);
+    assert!(
+        answers.iter().all(|answer| answer["success"] == true),
+        "{answers:#?}"
+    );
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(wait(&mut clients[0], &id)["status"], "completed");
+    let hosts = host
+        .processes()
+        .into_iter()
+        .filter(|found| found.command.contains(" serve"))
+        .count();
+    assert_eq!(hosts, 1);
+}
+
+#[test]
+fn the_inspector_lists_and_calls() {
+    let host = host();
+    let list = inspector(&host, &["--method", "tools/list"]).ok().json();
+    assert_eq!(list["tools"].as_array().unwrap().len(), TOOLS.len());
+    assert!(
+        list["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|tool| tool["outputSchema"].is_object()),
+        "{list:#}"
+    );
+
+    let call = |tool: &str, arguments: &[&str]| {
+        let words = ["--method", "tools/call", "--tool-name", tool].into_iter();
+        let arguments: Vec<&str> = words
+            .chain(
+                arguments
+                    .iter()
+                    .flat_map(|argument| ["--tool-arg", argument]),
+            )
+            .collect();
+        inspector(&host, &arguments)
+    };
+    let delegated = call("DelegateTask", &["prompt=echo inspected", "executor=shell"])
+        .ok()
+        .json();
+    let id = delegated["structuredContent"]["taskId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    host.finished(&id);
+    let logs = call("TaskLogs", &[&format!("taskId={id}")]).ok().json();
+    assert!(
+        logs["structuredContent"]["output"]
+            .to_string()
+            .contains("inspected"),
+        "{logs:#}"
+    );
+    // It checks each answer against the schema that the tool gave for it: errors too.
+    let refused = call("TaskStatus", &["taskId=task_00000000000000000000000000"]);
+    let shown = format!("{refused}");
+    assert!(
+        shown.contains("task_00000000000000000000000000") && !shown.contains("must have"),
+        "{shown}"
+    );
+}
