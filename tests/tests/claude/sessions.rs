@@ -63,6 +63,11 @@ fn a_retry_begins_afresh_where_the_session_is_gone() {
     world.reach("for ever");
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
+    // Whether the agent had written its session down by then is a matter of moments.
+    let sessions = world.host.home().join(".claude/projects");
+    if sessions.exists() {
+        std::fs::remove_dir_all(sessions).expect("the sessions can be removed");
+    }
 
     world.host.run(["retry", &id]).check();
     let task = world.host.finished(&id);
