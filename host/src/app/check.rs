@@ -190,7 +190,7 @@ pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), Ap
     }
     let forbidden = |message: String, setting: &str| {
         AppError::new(ErrorKind::Forbidden, message).hint(format!(
-            "a person can allow it in the configuration file: [mcp] {setting}"
+            "a person can allow it: mcp.{setting} in the configuration file"
         ))
     };
     if !ceiling.executors.contains(&request.executor) {

@@ -53,7 +53,7 @@ impl Host {
         let spec = std::sync::Arc::from(spec.as_bytes());
         let domain = Request {
             summary: summary(request.spec.get()),
-            cwd: request.working_directory.to_string_lossy().into_owned(),
+            cwd: plain(&request.working_directory),
             class: class_of(manifest),
             parent: parent.map(|attempt| attempt.task),
             depth: 0,
@@ -127,6 +127,12 @@ impl Host {
             .hint(format!("`claudine plugin inspect {name}` says more"))),
         }
     }
+}
+
+/// A path without a slash at its end and without `.` in it; `..` stays, since what it leads to may hang on a link.
+fn plain(path: &std::path::Path) -> String {
+    let path: std::path::PathBuf = path.components().collect();
+    path.to_string_lossy().into_owned()
 }
 
 fn cannot_keep(error: std::io::Error) -> AppError {

@@ -1,6 +1,6 @@
 //! A function for each tool: from what it takes to what it answers.
 
-use std::{ops::RangeInclusive, path::Path, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde_json::{Map, Value, value::RawValue};
 
@@ -46,12 +46,10 @@ impl Server {
             spec,
             name: asked.name,
             priority: asked.priority.map_or_else(Default::default, Into::into),
-            working_directory: self.origins.directory.join(
-                asked
-                    .working_directory
-                    .as_deref()
-                    .map_or(Path::new(""), Path::new),
-            ),
+            working_directory: match &asked.working_directory {
+                Some(directory) => self.origins.directory.join(directory),
+                None => self.origins.directory.clone(),
+            },
             timeout_ms: asked.timeout,
             idle_timeout_ms: asked.idle_timeout,
             max_output_bytes: asked.max_output_buffer,

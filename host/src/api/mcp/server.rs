@@ -5,8 +5,9 @@ use std::sync::{Arc, LazyLock};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, JsonObject,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+        JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        Tool,
     },
     service::RequestContext,
 };
@@ -106,9 +107,9 @@ impl ServerHandler for Server {
         };
         Ok(match called {
             Ok(answer) => CallToolResult::structured(answer),
+            // As text alone: clients hold structured content to the schema of the tool's answer, an error's as well.
             Err(error) => {
-                let failed = Failed::from(error);
-                CallToolResult::structured_error(serde_json::to_value(failed).unwrap_or_default())
+                CallToolResult::error(vec![ContentBlock::text(Failed::from(error).to_json())])
             }
         }
         .into())
