@@ -35,7 +35,9 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output>
 /// Which of two futures was ready first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {
+    /// What the first future gave.
     First(A),
+    /// What the second one gave.
     Second(B),
 }
 

@@ -19,6 +19,7 @@ pub trait Executor: Default + 'static {
     /// with its place instead of being ignored.
     type Spec: DeserializeOwned;
 
+    /// What the plugin says of itself: the same as in its manifest.
     fn describe() -> Description;
 
     /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it is not what refuses a task.
@@ -70,13 +71,16 @@ pub trait Executor: Default + 'static {
 /// What the plugin says of itself. It has to agree with the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
+    /// The name tasks choose it by.
     pub name: String,
+    /// As in `Cargo.toml`, which `env!("CARGO_PKG_VERSION")` gives.
     pub version: String,
     /// One line for lists.
     pub summary: String,
 }
 
 impl Description {
+    /// Name, version and one line of summary.
     pub fn new(
         name: impl Into<String>,
         version: impl Into<String>,

@@ -106,6 +106,7 @@ impl fmt::Display for Class {
 /// [`Outcome`](crate::Outcome) with a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// What the host decides by.
     pub class: Class,
     /// One sentence for a person, without a trailing full stop. No secret may stand in it.
     pub message: String,
@@ -118,6 +119,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// One that the same call will meet again.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -193,6 +195,7 @@ pub struct Issue {
 }
 
 impl Issue {
+    /// A JSON Pointer and a sentence.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),

@@ -54,6 +54,8 @@
 //! There is one thread, so a loop that never awaits holds the instance; the host ends it by a trap when its budget is used up.
 //! Memory is limited to 64 MiB. Futures of this crate may be dropped at any await: nothing is lost by it.
 
+#![warn(missing_docs)]
+
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;

@@ -7,10 +7,15 @@ use crate::bindings::claudine::plugin::log as wit;
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Every step.
     Trace,
+    /// What helps to find a fault in the plugin.
     Debug,
+    /// What somebody who looks after the host may want to know.
     Info,
+    /// What is not as it should be, and was dealt with.
     Warn,
+    /// What went wrong.
     Error,
 }
 

@@ -31,10 +31,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The work was done.
     pub fn success(summary: impl Into<String>) -> Self {
         Self::new(None, summary.into())
     }
 
+    /// The work came to an end that is no success.
     pub fn failed(cause: Class, summary: impl Into<String>) -> Self {
         Self::new(Some(cause), summary.into())
     }

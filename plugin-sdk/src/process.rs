@@ -67,11 +67,17 @@ impl fmt::Debug for Child {
 /// A signal that an executor may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// The terminal is gone.
     Hup,
+    /// As by Ctrl-C: the polite end for agents.
     Int,
+    /// The end that cannot be refused.
     Kill,
+    /// The polite end for commands.
     Term,
+    /// Whatever the program takes it for.
     Usr1,
+    /// Whatever the program takes it for.
     Usr2,
 }
 
@@ -91,6 +97,7 @@ impl Signal {
 /// What a [`probe`] found.
 #[derive(Clone, Debug)]
 pub struct Probe {
+    /// How the command ended.
     pub status: ExitStatus,
     /// At most 64 KiB.
     pub stdout: Vec<u8>,

@@ -11,7 +11,9 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
+    /// Somebody does not want it any more.
     Cancelled,
+    /// One of its time limits has passed.
     TimedOut,
     /// A reason that is younger than this crate.
     Other,
@@ -20,6 +22,7 @@ pub enum StopReason {
 /// The wish that an attempt should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
+    /// Why.
     pub reason: StopReason,
     /// How long the instance has before it is dropped.
     pub grace: Duration,

@@ -16,6 +16,7 @@ pub struct Task<S> {
     pub workspace: String,
     /// Those variables of the task's environment that the manifest names under `reads-env`. Children get the whole of it.
     pub env: Attributes,
+    /// What the task was labelled with when it was submitted.
     pub labels: Attributes,
     /// The attempt before this one, of a task that is tried again.
     pub previous: Option<Previous>,
@@ -24,6 +25,7 @@ pub struct Task<S> {
 /// How the attempt before this one ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
+    /// Its number.
     pub number: u32,
     /// `failed`, `timed_out`, `cancelled`, `lost`.
     pub outcome: String,
@@ -62,16 +64,19 @@ impl<S> Task<S> {
 pub struct Attributes(types::Attrs);
 
 impl Attributes {
+    /// From pairs of a name and a value.
     pub fn new(pairs: Vec<(String, String)>) -> Self {
         Self(pairs)
     }
 
+    /// The value of the first pair of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
     }
 
+    /// All pairs.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()

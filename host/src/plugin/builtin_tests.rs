@@ -205,6 +205,23 @@ async fn misbehaviour_has_a_reason() {
 }
 
 #[tokio::test]
+async fn a_panic_leaves_its_text_in_the_log() {
+    let host = Arc::new(Recorder::default());
+    let end = mock(
+        r#"{"steps": [{"panic": "what a pity"}]}"#,
+        Start::Fresh,
+        &host,
+    )
+    .await;
+    assert!(matches!(end, Err(GuestEnd::Crashed { .. })), "{end:?}");
+    let lines = host.lines();
+    assert!(
+        lines.iter().any(|(_, line)| line.contains("what a pity")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_stop_is_answered_or_enforced() {
     let stop = async |script: &str, grace: Duration| {
         let house = house();

@@ -26,8 +26,6 @@ mod port;
 mod probe;
 mod run;
 #[cfg(test)]
-mod sdk_tests;
-#[cfg(test)]
 mod tests;
 mod v0_1;
 mod visible;

@@ -23,11 +23,13 @@ impl Command {
         })
     }
 
+    /// Adds an argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.0.args.push(arg.into());
         self
     }
 
+    /// Adds arguments.
     pub fn args<I>(mut self, args: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,

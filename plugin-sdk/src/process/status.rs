@@ -10,7 +10,9 @@ use crate::bindings::claudine::plugin::{process, types};
 pub struct ExitStatus {
     /// A missing code is never to be read as 0.
     pub code: Option<i32>,
+    /// The number of the signal that ended it.
     pub signal: Option<i32>,
+    /// What it used.
     pub usage: Usage,
 }
 
@@ -59,6 +61,7 @@ fn signal_name(number: i32) -> Option<&'static str> {
 /// What a child used, as the kernel counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// From its start to its end.
     pub wall: Duration,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub cpu: Option<Duration>,
