@@ -23,7 +23,7 @@ use crate::supervise::sys::wait;
 
 /// How long a supervisor may take to get ready, and to answer a hello.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// One that lives but cannot be talked to for so long is given up.
+/// After so long without an answer it is an error, though not the end: its children live.
 const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -147,17 +147,21 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
     }
 }
 
-/// Connects again and again until it works, the supervisor is dead, or it does not want this host. (It may be about to end by
-/// itself, and a connection to it then breaks before its lock is free.)
+/// Connects until it works, the supervisor is dead, or it does not want this host; for a minute at most. (It may be about to end
+/// by itself, and a connection to it then breaks before its lock is free.)
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;
     loop {
         match connect(&dir, epoch).await {
-            Err(NotJoined::Fault(SuperviseError::Connection { source, .. }))
-                if clock::monotonic() < give_up =>
+            Err(NotJoined::Fault(error))
+                if clock::monotonic() < give_up
+                    && !matches!(
+                        error,
+                        SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. }
+                    ) =>
             {
-                tracing::debug!(error = %source, dir = %dir.display(), "the supervisor cannot be reached yet");
+                tracing::debug!(%error, "the supervisor cannot be reached yet");
             }
             other => return other,
         }

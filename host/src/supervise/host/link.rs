@@ -28,6 +28,8 @@ pub(super) struct Link {
     last_seq: u64,
     pub(super) told: Told,
     pub(super) quitting: bool,
+    /// Whether it was ever connected to, so that it may have received something.
+    pub(super) was_joined: bool,
 }
 
 struct Wire {
@@ -47,6 +49,7 @@ impl Link {
             last_seq: 0,
             told,
             quitting: false,
+            was_joined: false,
         }
     }
 
@@ -81,6 +84,7 @@ impl Link {
             states,
             ..
         } = joined;
+        self.was_joined = true;
         self.wire = Some(Wire {
             stream,
             incoming,
@@ -105,6 +109,7 @@ impl Link {
         for numbered in &self.unconfirmed {
             encode(numbered, &mut unsent);
         }
+        self.was_joined = true;
         self.wire = Some(Wire {
             stream: joined.stream,
             incoming: joined.incoming,

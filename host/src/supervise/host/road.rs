@@ -255,6 +255,7 @@ impl Road {
             Command::Signal { child, .. } => (child.attempt().clone(), false),
             Command::Start(_) | Command::Ack { .. } | Command::Quit => return,
         };
+        let is_signal = matches!(command, Command::Signal { .. });
         match self.links.iter_mut().find(|link| link.told.knows(&attempt)) {
             Some(link) => {
                 if wants_end {
@@ -263,7 +264,7 @@ impl Road {
                 link.give(command);
             }
             // No supervisor has it, so nothing of it is alive.
-            None if wants_end => self.news.push_back(Report::Ended {
+            None if !is_signal => self.news.push_back(Report::Ended {
                 attempt,
                 swept: 0,
                 alive: 0,
@@ -305,24 +306,16 @@ impl Road {
         };
         if broken {
             link.cut();
-            let (number, dir, epoch) = (link.number, link.dir.clone(), self.settings.epoch);
-            self.jobs
-                .spawn(async move { Done::Joined(number, join::rejoin(dir, epoch).await) });
+            let number = link.number;
+            self.rejoin(number);
         }
     }
 
     fn done(&mut self, done: Done) {
         match done {
             Done::Joined(number, Ok(joined)) => self.joined(number, joined),
-            Done::Joined(number, Err(NotJoined::Dead)) => {
-                let Some(link) = self.links.iter().find(|link| link.number == number) else {
-                    return;
-                };
-                let dir = link.dir.clone();
-                self.jobs
-                    .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
-            }
-            Done::Joined(number, Err(NotJoined::Fault(error))) => self.give_up(number, &error),
+            Done::Joined(number, Err(NotJoined::Dead)) => self.died(number),
+            Done::Joined(number, Err(NotJoined::Fault(error))) => self.not_joined(number, error),
             Done::Recovered(number, recovered) => self.recovered(number, recovered),
             Done::Failed(message) => {
                 tracing::error!(message, "a job of the supervisors' road failed");
@@ -337,9 +330,42 @@ impl Road {
         self.news.extend(link.joined(joined));
     }
 
-    /// The supervisor cannot be had, and it is not known to be dead.
-    fn give_up(&mut self, number: u32, error: &SuperviseError) {
-        tracing::error!(error = %chain(error), "a supervisor is given up");
+    fn not_joined(&mut self, number: u32, error: SuperviseError) {
+        tracing::error!(error = %chain(&error), "a supervisor cannot be reached");
+        let link = self.links.iter().find(|link| link.number == number);
+        match error {
+            // Its attempts are another host's. This one is stopped by its store.
+            SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. } => {}
+            _ if link.is_some_and(|link| link.was_joined) => self.rejoin(number),
+            _ => self.not_launched(number, &error),
+        }
+    }
+
+    fn rejoin(&mut self, number: u32) {
+        let Some(link) = self.links.iter().find(|link| link.number == number) else {
+            return;
+        };
+        let (dir, epoch) = (link.dir.clone(), self.settings.epoch);
+        self.jobs
+            .spawn(async move { Done::Joined(number, join::rejoin(dir, epoch).await) });
+    }
+
+    fn died(&mut self, number: u32) {
+        let Some(link) = self.links.iter().find(|link| link.number == number) else {
+            return;
+        };
+        let dir = link.dir.clone();
+        if link.was_joined {
+            self.jobs
+                .spawn_blocking(move || Done::Recovered(number, recover::recover(&dir)));
+        } else {
+            let message = "it died before it could be talked to".to_owned();
+            self.not_launched(number, &SuperviseError::NotReady { dir, message });
+        }
+    }
+
+    /// Nothing of what was asked of it has begun.
+    fn not_launched(&mut self, number: u32, error: &SuperviseError) {
         let Some(index) = self.links.iter().position(|link| link.number == number) else {
             return;
         };
@@ -348,20 +374,19 @@ impl Road {
             self.current = None;
         }
         let (attempts, children) = link.told.unfinished();
-        for child in children {
-            let class = NotStartedClass::Supervisor;
-            self.news.push_back(Report::NotStarted {
-                child,
-                class,
-                message: chain(error),
-            });
-        }
-        self.news
-            .extend(attempts.into_iter().map(|attempt| Report::Ended {
-                attempt,
-                swept: 0,
-                alive: 0,
-            }));
+        let not_started = children.into_iter().map(|child| Report::NotStarted {
+            child,
+            class: NotStartedClass::Supervisor,
+            message: chain(error),
+        });
+        self.news.extend(not_started);
+        let over = attempts.into_iter();
+        self.news.extend(over.map(|attempt| Report::Ended {
+            attempt,
+            swept: 0,
+            alive: 0,
+        }));
+        self.bury(number, link.dir, HashSet::new());
     }
 
     fn recovered(&mut self, number: u32, recovered: io::Result<Recovered>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::{AttemptState, ChildState, ChildView, EndedState};
-use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, StopWhy};
+use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StopWhy};
 
 /// Times are those of the monotonic clock.
 pub(super) type At = Duration;
@@ -56,13 +56,20 @@ pub(super) enum Phase {
         next: At,
     },
     /// No leader runs, but something else does, or holds a pipe open, or the log is held back.
-    Draining {
-        since: At,
-        kill_at: Option<At>,
-        look_at: At,
-    },
+    Draining(Drain),
     /// Nothing is alive and the output is drained.
     Quiet,
+}
+
+/// How far the end of what was left behind is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Drain {
+    pub(super) since: At,
+    pub(super) look_at: At,
+    /// The next signal, where something is left.
+    pub(super) next: Option<(At, Signal)>,
+    pub(super) after_stop: bool,
+    pub(super) killing_since: Option<At>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,11 +188,9 @@ impl Attempt {
                 due.extend(idle.map(|idle| self.last_output + idle));
             }
             Phase::Stopping { next, .. } => due.push(*next),
-            Phase::Draining {
-                kill_at, look_at, ..
-            } => {
-                due.extend(*kill_at);
-                due.push(*look_at);
+            Phase::Draining(drain) => {
+                due.extend(drain.next.map(|(at, _)| at));
+                due.push(drain.look_at);
             }
             Phase::Quiet => {}
         }

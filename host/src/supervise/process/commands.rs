@@ -1,15 +1,13 @@
 //! What a host can ask for. Every command may come twice, or for an attempt that is not known; the answer says how things are.
 
-use std::io;
-
 use super::Supervisor;
-use super::attempt::{AttemptNo, State};
+use super::attempt::{AttemptNo, Phase, State};
+use super::stop::signal_group;
 use crate::supervise::protocol::{Command, Message};
-use crate::supervise::sys::signals;
 use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
 
 impl Supervisor {
-    pub(super) fn carry_out(&mut self, command: Command) -> io::Result<()> {
+    pub(super) fn carry_out(&mut self, command: Command) {
         match command {
             Command::Start(start) => self.start(&start),
             Command::Signal { child, signal } => self.signal(&child, signal),
@@ -19,62 +17,39 @@ impl Supervisor {
                 ladder,
             } => self.asked_to_stop(&attempt, why, ladder),
             Command::Finish { attempt } => self.finish(&attempt),
-            Command::Ack { attempt } => {
-                self.acknowledge(&attempt);
-                Ok(())
-            }
-            Command::Quit => {
-                self.quitting = true;
-                Ok(())
-            }
+            Command::Ack { attempt } => self.acknowledge(&attempt),
+            Command::Quit => self.quitting = true,
         }
     }
 
-    fn signal(&mut self, child: &ChildId, signal: Signal) -> io::Result<()> {
-        let attempt = self
-            .by_key
-            .get(child.attempt())
-            .and_then(|no| self.attempts.get(no));
-        match attempt
-            .and_then(|attempt| attempt.children.get(&child.index()))
-            .map(|child| &child.state)
-        {
-            Some(State::Running { pid, .. }) => signals::signal_group(*pid, signal),
-            _ => Ok(()),
+    fn signal(&mut self, child: &ChildId, signal: Signal) {
+        let no = self.by_key.get(child.attempt());
+        let attempt = no.and_then(|no| self.attempts.get(no));
+        let child = attempt.and_then(|attempt| attempt.children.get(&child.index()));
+        if let Some(State::Running { pid, .. }) = child.map(|child| &child.state) {
+            signal_group(*pid, signal);
         }
     }
 
-    fn asked_to_stop(
-        &mut self,
-        attempt: &AttemptKey,
-        why: StopWhy,
-        ladder: Vec<Rung>,
-    ) -> io::Result<()> {
-        if let Some(no) = self.by_key.get(attempt) {
-            return self.stop(*no, why, ladder);
+    fn asked_to_stop(&mut self, attempt: &AttemptKey, why: StopWhy, ladder: Vec<Rung>) {
+        match self.by_key.get(attempt) {
+            Some(no) => self.stop(*no, why, ladder),
+            None => self.tell_unknown(attempt),
         }
-        self.tell_unknown(attempt);
-        Ok(())
     }
 
-    fn finish(&mut self, attempt: &AttemptKey) -> io::Result<()> {
-        let Some(no) = self.by_key.get(attempt).copied() else {
+    fn finish(&mut self, attempt: &AttemptKey) {
+        let no = self.by_key.get(attempt).copied();
+        let Some((no, state)) = no.and_then(|no| Some((no, self.attempts.get_mut(&no)?))) else {
             self.tell_unknown(attempt);
-            return Ok(());
-        };
-        let Some(state) = self.attempts.get_mut(&no) else {
-            return Ok(());
+            return;
         };
         state.finished = true;
         if state.is_quiet() {
             self.tell_ended(no);
-            return Ok(());
-        }
-        let ladder = state.ladder.clone();
-        if state.runs() && state.stop_reason().is_none() {
-            self.stop(no, StopWhy::Finished, ladder)
-        } else {
-            Ok(())
+        } else if state.phase == Phase::Open {
+            let ladder = state.ladder.clone();
+            self.stop(no, StopWhy::Finished, ladder);
         }
     }
 

@@ -123,34 +123,34 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn hear(&mut self, no: ConnectionNo, flags: EventFlags) -> io::Result<()> {
+    pub(super) fn hear(&mut self, no: ConnectionNo, flags: EventFlags) {
         if let Some(index) = self
             .greeting
             .iter()
             .position(|connection| connection.no == no)
         {
             let connection = self.greeting.swap_remove(index);
-            return self.greet(connection);
+            self.greet(connection);
+            return;
         }
         let Some(host) = self.host.as_mut().filter(|host| host.no == no) else {
-            return Ok(());
+            return;
         };
         if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            return Ok(());
+            return;
         }
         let over = host.receive().err();
         // What it said before it went counts.
-        self.obey()?;
+        self.obey();
         if let Some(over) = over {
             self.part(over);
         }
-        Ok(())
     }
 
     /// Reads a hello, and makes the connection the host's if it is the newest.
-    fn greet(&mut self, mut connection: Connection) -> io::Result<()> {
+    fn greet(&mut self, mut connection: Connection) {
         if connection.receive().is_err() {
-            return Ok(());
+            return;
         }
         let hello: Hello = match connection
             .incoming
@@ -160,18 +160,18 @@ impl Supervisor {
             Ok(Some(hello)) => hello,
             Ok(None) => {
                 self.greeting.push(connection);
-                return Ok(());
+                return;
             }
             Err(error) => {
                 eprintln!("a connection did not begin with a hello: {error}");
-                return Ok(());
+                return;
             }
         };
         if hello.epoch < self.epoch {
             connection.push(&Message::Fenced { epoch: self.epoch });
             // Whether it still gets that or not, it is not obeyed.
             connection.send().ok();
-            return Ok(());
+            return;
         }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
@@ -182,7 +182,7 @@ impl Supervisor {
         }
         self.welcome(&mut connection);
         self.host = Some(connection);
-        self.obey()
+        self.obey();
     }
 
     fn welcome(&mut self, connection: &mut Connection) {
@@ -208,10 +208,10 @@ impl Supervisor {
     }
 
     /// Carries out what has arrived, in order.
-    fn obey(&mut self) -> io::Result<()> {
+    fn obey(&mut self) {
         loop {
             let Some(host) = &mut self.host else {
-                return Ok(());
+                return;
             };
             let numbered: Numbered = match host.incoming.next_frame() {
                 Ok(None) => break,
@@ -224,21 +224,20 @@ impl Supervisor {
                 },
                 Err(error) => {
                     self.part(Over::Fault(error.to_string()));
-                    return Ok(());
+                    return;
                 }
             };
             if numbered.seq <= self.received {
                 continue;
             }
             self.received = numbered.seq;
-            self.carry_out(numbered.command)?;
+            self.carry_out(numbered.command);
         }
         if self.received - self.confirmed >= CONFIRM_EVERY {
             self.confirmed = self.received;
             let seq = self.received;
             self.tell(&Message::Received { seq });
         }
-        Ok(())
     }
 
     /// Tells the host, if there is one. If not, it will learn it from the state it is welcomed with.

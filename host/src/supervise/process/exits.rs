@@ -3,9 +3,6 @@
 //! A leader keeps its pid (it is not reaped) for as long as anything of its attempt may have to be signalled by its group. For a
 //! child that leaves nothing behind that is no time at all, and one message says everything.
 
-use std::io;
-use std::time::Duration;
-
 use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Phase, State};
 use crate::clock;
@@ -13,51 +10,41 @@ use crate::supervise::log::Channel;
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait::{self, Ended, Of};
-use crate::supervise::words::{Exit, Signal, Usage};
-
-/// How long what was left behind has between TERM and KILL, after a normal end and after a stop.
-const GRACE: Duration = Duration::from_secs(5);
-const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
-/// How long a pipe is read after everything that we know of has ended. Only a process outside our tree can still hold it.
-const PIPE_GRACE: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What has not ended so long after the first KILL is reported alive: it waits in the kernel, or is not ours to signal.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+use crate::supervise::words::{ChildId, Exit, Usage};
 
 impl Supervisor {
-    pub(super) fn children_ended(&mut self) -> io::Result<()> {
-        while let Some(ended) = wait::peek(Of::Any)? {
-            if !self.child_ended(ended)? {
+    pub(super) fn children_ended(&mut self) {
+        while let Some(ended) = wait::peek(Of::Any) {
+            if !self.child_ended(ended) {
                 // A leader that is kept comes up first every time, so everybody is asked by name.
-                for pid in self.strays.own_children()? {
-                    if let Some(ended) = wait::peek(Of::Pid(pid))? {
-                        self.child_ended(ended)?;
+                for pid in self.strays.own_children() {
+                    if let Some(ended) = wait::peek(Of::Pid(pid)) {
+                        self.child_ended(ended);
                     }
                 }
                 break;
             }
         }
         for no in self.draining.clone() {
-            self.settle_and_tell(no)?;
+            self.settle_and_tell(no);
         }
-        Ok(())
     }
 
     /// `false` where this was known, and the child stays as it is.
-    fn child_ended(&mut self, ended: Ended) -> io::Result<bool> {
+    fn child_ended(&mut self, ended: Ended) -> bool {
         let Some((no, index)) = self.leaders.get(&ended.pid).copied() else {
             self.orphan_ended(ended);
-            return Ok(true);
+            return true;
         };
         let child = self
             .attempts
             .get(&no)
             .and_then(|attempt| attempt.children.get(&index));
         if child.is_none_or(|child| !matches!(child.state, State::Running { .. })) {
-            return Ok(false);
+            return false;
         }
-        self.leader_ended(no, index, ended)?;
-        Ok(!self.leaders.contains_key(&ended.pid))
+        self.leader_ended(no, index, ended);
+        !self.leaders.contains_key(&ended.pid)
     }
 
     fn orphan_ended(&mut self, ended: Ended) {
@@ -75,17 +62,17 @@ impl Supervisor {
         self.strays.forget(ended.pid);
     }
 
-    fn leader_ended(&mut self, no: AttemptNo, index: u16, ended: Ended) -> io::Result<()> {
+    fn leader_ended(&mut self, no: AttemptNo, index: u16, ended: Ended) {
         self.drain_child(no, index);
-        let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
+        let attempt = self.attempts.get_mut(&no);
+        let Some((child, exit)) =
+            attempt.and_then(|attempt| attempt.note_exit(index, ended, clock::monotonic()))
+        else {
+            return;
         };
-        let Some((child, exit)) = attempt.note_exit(index, ended, clock::monotonic()) else {
-            return Ok(());
-        };
-        let quiet = self.settle(no)?;
+        let quiet = self.settle(no);
         if !quiet {
-            self.reap_early(no, ended.pid)?;
+            self.reap_early(no, ended.pid);
         }
         self.report(&Message::Exited {
             child,
@@ -94,19 +81,14 @@ impl Supervisor {
         });
         self.forget_acknowledged(no);
         self.rearm(no);
-        Ok(())
     }
 
     /// Where other children of the attempt still run, a leader whose group is empty need not be kept.
-    fn reap_early(&mut self, no: AttemptNo, pid: u32) -> io::Result<()> {
-        if !self.attempts.get(&no).is_some_and(Attempt::runs) {
-            return Ok(());
-        }
-        self.look()?;
-        if !self.strays.any_in_group_or_session(pid) {
+    fn reap_early(&mut self, no: AttemptNo, pid: u32) {
+        let others_run = self.attempts.get(&no).is_some_and(Attempt::runs);
+        if others_run && self.look() && !self.strays.any_in_group_or_session(pid) {
             self.reap_leader(pid);
         }
-        Ok(())
     }
 
     fn reap_leader(&mut self, pid: u32) {
@@ -123,13 +105,12 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn settle_and_tell(&mut self, no: AttemptNo) -> io::Result<()> {
-        if self.settle(no)? {
+    pub(super) fn settle_and_tell(&mut self, no: AttemptNo) {
+        if self.settle(no) {
             self.tell_ended(no);
             self.forget_acknowledged(no);
         }
         self.rearm(no);
-        Ok(())
     }
 
     pub(super) fn tell_ended(&mut self, no: AttemptNo) {
@@ -147,29 +128,26 @@ impl Supervisor {
 
     /// Whether the attempt has just become quiet: no leader runs, nothing is left, and the output is in the log. If it has not,
     /// whatever is in the way is being dealt with afterwards.
-    pub(super) fn settle(&mut self, no: AttemptNo) -> io::Result<bool> {
-        if self
-            .attempts
-            .get(&no)
-            .is_none_or(|attempt| attempt.runs() || attempt.is_quiet())
-        {
-            return Ok(false);
+    pub(super) fn settle(&mut self, no: AttemptNo) -> bool {
+        let attempt = self.attempts.get(&no);
+        if attempt.is_none_or(|attempt| attempt.runs() || attempt.is_quiet()) {
+            return false;
         }
         let now = clock::monotonic();
-        self.look()?;
-        let left = self.strays_of(no);
-        if left.is_empty() {
+        let looked = self.look();
+        let something_left = !self.strays_of(no).is_empty();
+        if looked && !something_left {
             self.close_forsaken_pipes(no, now);
         }
         let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(false);
+            return false;
         };
-        if left.is_empty() && attempt.held.is_none() && !attempt.has_open_pipe() {
+        if looked && !something_left && attempt.held.is_none() && !attempt.has_open_pipe() {
             self.become_quiet(no);
-            return Ok(true);
+            return true;
         }
-        self.drain(no, now, !left.is_empty())?;
-        Ok(false)
+        self.drain(no, now, something_left);
+        false
     }
 
     fn become_quiet(&mut self, no: AttemptNo) {
@@ -184,104 +162,10 @@ impl Supervisor {
             self.reap_leader(pid);
         }
     }
-
-    /// Begins, or goes on, to end what was left behind.
-    fn drain(&mut self, no: AttemptNo, now: At, something_left: bool) -> io::Result<()> {
-        let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
-        };
-        if let Phase::Draining {
-            kill_at: Some(_), ..
-        } = attempt.phase
-        {
-            return Ok(());
-        }
-        let stop = match &attempt.phase {
-            // The ladder was climbed to its end, so politeness is over.
-            Phase::Stopping { ladder, rung, .. } => {
-                Some((*rung > ladder.len()).then_some(Signal::Kill))
-            }
-            _ => None,
-        };
-        let (signal, grace) = match stop {
-            Some(Some(signal)) => (signal, LOOK_EVERY),
-            Some(None) => (Signal::Term, GRACE_AFTER_STOP),
-            None => (Signal::Term, GRACE),
-        };
-        let since = match attempt.phase {
-            Phase::Draining { since, .. } => since,
-            _ => now,
-        };
-        let kill_at = something_left.then_some(now + grace);
-        attempt.phase = Phase::Draining {
-            since,
-            kill_at,
-            look_at: now + LOOK_EVERY,
-        };
-        self.draining.insert(no);
-        if something_left {
-            self.signal_everything(no, signal)
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(super) fn go_on_draining(&mut self, no: AttemptNo, now: At) -> io::Result<()> {
-        let Some(Attempt {
-            phase:
-                Phase::Draining {
-                    since,
-                    kill_at,
-                    look_at,
-                },
-            ..
-        }) = self.attempts.get_mut(&no)
-        else {
-            return Ok(());
-        };
-        let since = *since;
-        let kill = kill_at.is_some_and(|at| at <= now);
-        if kill {
-            *kill_at = Some(now + LOOK_EVERY);
-        }
-        if *look_at <= now {
-            *look_at = now + LOOK_EVERY;
-        }
-        if kill {
-            self.signal_everything(no, Signal::Kill)?;
-        }
-        if now >= since + GRACE + GIVE_UP_AFTER {
-            let abandoned = self.strays.abandon(&self.strays_of(no));
-            if let Some(attempt) = self.attempts.get_mut(&no) {
-                attempt.alive = abandoned;
-            }
-        }
-        self.settle_and_tell(no)
-    }
-
-    fn close_forsaken_pipes(&mut self, no: AttemptNo, now: At) {
-        let Some(attempt) = self.attempts.get_mut(&no) else {
-            return;
-        };
-        let Phase::Draining { since, .. } = attempt.phase else {
-            return;
-        };
-        if now < since + PIPE_GRACE || attempt.held.is_some() {
-            return;
-        }
-        for child in attempt.children.values_mut() {
-            child.pipes = [None, None];
-        }
-    }
 }
 
 impl Attempt {
-    fn note_exit(
-        &mut self,
-        index: u16,
-        ended: Ended,
-        now: At,
-    ) -> Option<(crate::supervise::words::ChildId, Exit)> {
+    fn note_exit(&mut self, index: u16, ended: Ended, now: At) -> Option<(ChildId, Exit)> {
         let stopped = self.stop_reason();
         let (stdout_bytes, stderr_bytes) = (
             self.log.bytes(index, Channel::Stdout),

@@ -11,7 +11,7 @@
 //! | `connection`, `commands` | hosts: who is connected, what it asks for |
 //! | `start`, `command`, `environment` | starting a child |
 //! | `output` | pipes to log |
-//! | `exits`, `strays` | children that ended, and what they left behind |
+//! | `exits`, `strays`, `drain` | children that ended, and what they left behind |
 //! | `stop` | signals, deadlines |
 //! | `sample` | peak memory |
 //! | `journal` | what survives this process |
@@ -20,6 +20,7 @@ mod attempt;
 mod command;
 mod commands;
 mod connection;
+mod drain;
 mod environment;
 mod exits;
 pub(super) mod journal;
@@ -52,7 +53,7 @@ use super::launch;
 use super::log::{Channel, HEADER_BYTES};
 use super::protocol::{Identity, Message};
 use super::sys::files::{self, FileLimits, SocketPath};
-use super::sys::procfs;
+use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
 use super::words::{AttemptKey, StopWhy};
 use crate::clock;
@@ -63,7 +64,7 @@ pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
 
 /// How long it stays when nobody is connected and nothing is left to do: long enough for a host that restarts.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(3);
 /// One read of a pipe. It stays in the second-level cache on its way to the file.
 const READ_BYTES: usize = 256 << 10;
 const EVENTS_AT_ONCE: usize = 256;
@@ -146,6 +147,8 @@ struct Supervisor {
     environments: Environments,
     journal: Journal,
     sampler: Sampler,
+    /// All processes, and when they were listed.
+    processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
 
     /// The host that is obeyed.
@@ -221,6 +224,7 @@ impl Supervisor {
             environments: Environments::default(),
             journal,
             sampler: Sampler::default(),
+            processes: (None, Vec::new()),
             buffer: vec![0; HEADER_BYTES + READ_BYTES],
             host: None,
             greeting: Vec::new(),
@@ -252,7 +256,7 @@ impl Supervisor {
             for event in &events {
                 self.dispatch(Token::unpack(event.data), event.flags)?;
             }
-            self.run_timers()?;
+            self.run_timers();
             // In this order: what the host is told is in the journal already.
             self.journal.flush();
             self.compact_journal();
@@ -268,20 +272,20 @@ impl Supervisor {
                 let arrived = self.arrivals.take()?;
                 if arrived.terminate {
                     self.terminated = true;
-                    self.stop_all(StopWhy::Shutdown)?;
+                    self.stop_all(StopWhy::Shutdown);
                 }
                 if arrived.child {
-                    self.children_ended()?;
+                    self.children_ended();
                 }
             }
             Token::Listener => self.accept(),
-            Token::Connection(no) => self.hear(no, flags)?,
-            Token::Pipe(attempt, child, channel) => self.pump(attempt, child, channel)?,
+            Token::Connection(no) => self.hear(no, flags),
+            Token::Pipe(attempt, child, channel) => self.pump(attempt, child, channel),
         }
         Ok(())
     }
 
-    fn run_timers(&mut self) -> io::Result<()> {
+    fn run_timers(&mut self) {
         let now = clock::monotonic();
         // Each attempt once, so that one which cannot get on does not keep the others waiting.
         let due: Vec<AttemptNo> = self
@@ -292,13 +296,13 @@ impl Supervisor {
             .collect();
         for no in due {
             self.tell_late_starts(no, now);
-            self.retry_log(no, now)?;
-            self.check_deadlines(no, now)?;
-            self.go_on_stopping(no, now)?;
-            self.go_on_draining(no, now)?;
+            self.retry_log(no, now);
+            self.check_deadlines(no, now);
+            self.go_on_stopping(no, now);
+            self.go_on_draining(no, now);
             self.rearm(no);
         }
-        self.sample(now)
+        self.sample(now);
     }
 
     /// Keeps the list of timers true after an attempt has changed.

@@ -3,7 +3,6 @@
 //! Each ready pipe gets a bounded turn, so one flood does not starve the others, nor the exits and commands. When the log cannot be
 //! written the attempt is held: its pipes are not read, so its processes block as soon as these are full, and nothing is lost.
 
-use std::io;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventFlags};
@@ -38,10 +37,10 @@ enum Turn {
 }
 
 impl Supervisor {
-    pub(super) fn pump(&mut self, no: AttemptNo, child: u16, channel: Channel) -> io::Result<()> {
-        match self.take_turn(no, child, channel) {
-            Turn::Closed if self.draining.contains(&no) => self.settle_and_tell(no),
-            _ => Ok(()),
+    pub(super) fn pump(&mut self, no: AttemptNo, child: u16, channel: Channel) {
+        let turn = self.take_turn(no, child, channel);
+        if turn == Turn::Closed && self.draining.contains(&no) {
+            self.settle_and_tell(no);
         }
     }
 
@@ -135,25 +134,28 @@ impl Supervisor {
         self.rearm(no);
     }
 
-    pub(super) fn retry_log(&mut self, no: AttemptNo, now: At) -> io::Result<()> {
+    pub(super) fn retry_log(&mut self, no: AttemptNo, now: At) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
+            return;
         };
         let Some(hold) = attempt.held.as_mut().filter(|hold| hold.retry_at <= now) else {
-            return Ok(());
+            return;
         };
         if attempt.log.retry().is_err() {
             hold.retry_at = now + RETRY_LOG_EVERY;
-            return Ok(());
+            return;
         }
         attempt.held = None;
         attempt.last_output = now;
         let key = attempt.key.clone();
         for (index, child) in &attempt.children {
             for (pipe, channel) in child.pipes.iter().zip(BOTH) {
-                if let Some(pipe) = pipe {
-                    let token = Token::Pipe(no, *index, channel);
-                    epoll::add(&self.epoll, &pipe.descriptor, token.pack(), EventFlags::IN)?;
+                let Some(pipe) = pipe else { continue };
+                let token = Token::Pipe(no, *index, channel).pack();
+                if let Err(error) = epoll::add(&self.epoll, &pipe.descriptor, token, EventFlags::IN)
+                {
+                    // It is taken out by the end of the attempt at the latest.
+                    eprintln!("cannot listen to a pipe of {key}: {error}");
                 }
             }
         }
@@ -162,9 +164,7 @@ impl Supervisor {
             message: None,
         });
         if self.draining.contains(&no) {
-            self.settle_and_tell(no)
-        } else {
-            Ok(())
+            self.settle_and_tell(no);
         }
     }
 }

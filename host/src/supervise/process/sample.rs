@@ -4,7 +4,6 @@
 //! is older than that, and less often where a look takes long, so that it never costs more than a fiftieth of a core.
 
 use std::collections::HashMap;
-use std::io;
 use std::time::Duration;
 
 use super::Supervisor;
@@ -32,9 +31,9 @@ impl Sampler {
 }
 
 impl Supervisor {
-    pub(super) fn sample(&mut self, now: At) -> io::Result<()> {
+    pub(super) fn sample(&mut self, now: At) {
         if self.sampler.next.is_none_or(|next| next > now) {
-            return Ok(());
+            return;
         }
         let running = || {
             self.attempts
@@ -44,15 +43,17 @@ impl Supervisor {
         };
         if running().next().is_none() {
             self.sampler.next = None;
-            return Ok(());
+            return;
         }
         let mut cost = Duration::ZERO;
         if running().any(|child| child.started_at + EVERY <= now) {
-            self.add_up(&procfs::all()?);
+            match procfs::all() {
+                Ok(processes) => self.add_up(&processes),
+                Err(error) => eprintln!("cannot list processes: {error}"),
+            }
             cost = clock::monotonic().saturating_sub(now);
         }
         self.sampler.next = Some(now + EVERY.max(cost * LONGEST_SHARE));
-        Ok(())
     }
 
     fn add_up(&mut self, processes: &[Stat]) {

@@ -31,32 +31,27 @@ struct Spawned {
 }
 
 impl Supervisor {
-    pub(super) fn start(&mut self, start: &StartChild) -> io::Result<()> {
+    pub(super) fn start(&mut self, start: &StartChild) {
         let now = clock::monotonic();
         let no = self.attempt_for(start, now);
         let index = start.child.index();
         let Some(attempt) = self.attempts.get(&no) else {
-            return Ok(());
+            return;
         };
         if attempt.children.contains_key(&index) {
-            self.tell_again(no, index);
-            return Ok(());
+            return self.tell_again(no, index);
         }
-        let over = attempt.finished || attempt.stop_reason().is_some() || self.terminated;
-        let spawned = if over {
+        let spawned = if attempt.finished || self.terminated {
             Err(Refusal::new(
                 NotStartedClass::Stopped,
                 "the attempt was being ended already",
             ))
         } else {
-            self.spawn(start)
+            self.spawn(no, start)
         };
         match spawned {
             Ok(spawned) => self.took_off(no, start, spawned, now),
-            Err(refusal) => {
-                self.refused(no, start, refusal, now);
-                Ok(())
-            }
+            Err(refusal) => self.refused(no, start, refusal, now),
         }
     }
 
@@ -103,7 +98,7 @@ impl Supervisor {
         self.tell(&message);
     }
 
-    fn spawn(&mut self, start: &StartChild) -> Result<Spawned, Refusal> {
+    fn spawn(&mut self, no: AttemptNo, start: &StartChild) -> Result<Spawned, Refusal> {
         let env = self.environments.build(start)?;
         let mut argv = CStrings::default();
         for argument in &start.argv {
@@ -128,7 +123,9 @@ impl Supervisor {
             })?),
         };
         let stdin = input.as_ref().unwrap_or(&self.null).as_fd();
-        let ([out_read, out_write], [err_read, err_write]) = (pipe()?, pipe()?);
+        let index = start.child.index();
+        let [out_read, out_write] = self.output_pipe(Token::Pipe(no, index, Channel::Stdout))?;
+        let [err_read, err_write] = self.output_pipe(Token::Pipe(no, index, Channel::Stderr))?;
         let spawn = Spawn {
             path: &path,
             argv: &argv,
@@ -137,15 +134,12 @@ impl Supervisor {
             stdio: [stdin, out_write.as_fd(), err_write.as_fd()],
             defaults: Defaults::Pipe,
         };
-        let no_room = |error: io::Error| Refusal::new(NotStartedClass::Resource, error.to_string());
         let before = procfs::ticks_since_boot();
-        let pid = self
-            .limits
-            .for_child(|| spawn.run())
-            .map_err(no_room)?
-            .map_err(|error| {
-                command::explain(&error, &path, &start.cwd, argv.bytes() + env.bytes())
-            })?;
+        let explain = |error| {
+            let bytes = argv.bytes() + env.bytes();
+            command::explain(&error, &path, &start.cwd, bytes)
+        };
+        let pid = self.limits.for_child(|| spawn.run()).map_err(explain)?;
         let start_time = if before == procfs::ticks_since_boot() {
             before
         } else {
@@ -159,22 +153,13 @@ impl Supervisor {
         })
     }
 
-    fn took_off(
-        &mut self,
-        no: AttemptNo,
-        start: &StartChild,
-        spawned: Spawned,
-        now: At,
-    ) -> io::Result<()> {
+    fn took_off(&mut self, no: AttemptNo, start: &StartChild, spawned: Spawned, now: At) {
         let Spawned {
             pid,
             start_time,
             pipes,
         } = spawned;
         let index = start.child.index();
-        for (pipe, channel) in pipes.iter().zip([Channel::Stdout, Channel::Stderr]) {
-            self.watch(pipe, Token::Pipe(no, index, channel), EventFlags::IN)?;
-        }
         self.leaders.insert(pid, (no, index));
         self.draining.remove(&no);
         self.journal.note(&Message::Started {
@@ -184,7 +169,7 @@ impl Supervisor {
         });
         self.sampler.begin(now);
         let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
+            return;
         };
         let child = Child {
             id: start.child.clone(),
@@ -205,7 +190,20 @@ impl Supervisor {
         attempt.idle_timeout = start.idle_timeout;
         attempt.last_output = now;
         self.rearm(no);
-        Ok(())
+    }
+
+    /// A pipe that is listened to. Its reading end does not block; the child's end does, as programs expect.
+    fn output_pipe(&self, token: Token) -> Result<[OwnedFd; 2], Refusal> {
+        let open = || {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&read, true)?;
+            self.watch(&read, token, EventFlags::IN)?;
+            Ok([read, write])
+        };
+        open().map_err(|error: io::Error| {
+            let message = format!("no pipe for the child's output: {error}");
+            Refusal::new(NotStartedClass::Resource, message)
+        })
     }
 
     fn refused(&mut self, no: AttemptNo, start: &StartChild, refusal: Refusal, now: At) {
@@ -255,19 +253,4 @@ impl Supervisor {
             self.tell(&message);
         }
     }
-}
-
-/// A pipe whose reading end does not block; the child's end does, as programs expect.
-fn pipe() -> Result<[OwnedFd; 2], Refusal> {
-    let open = || {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&read, true)?;
-        Ok([read, write])
-    };
-    open().map_err(|error: rustix::io::Errno| {
-        Refusal::new(
-            NotStartedClass::Resource,
-            format!("no pipe for the child's output: {error}"),
-        )
-    })
 }

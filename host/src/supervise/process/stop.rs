@@ -1,39 +1,30 @@
 //! Ending an attempt: the ladder of polite signals, then KILL; and the deadlines that begin it with no host there.
 
-use std::io;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::attempt::{At, AttemptNo, Phase};
+use super::attempt::{At, Attempt, AttemptNo, Phase};
 use crate::clock;
-use crate::supervise::sys::{procfs, signals};
+use crate::supervise::sys::procfs::{self, Stat};
+use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
 /// KILL is repeated so often while a leader does not die: it can fork faster than one look, or wait in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
-/// What a leftover still gets when a stop arrives while it is being ended.
-const REST_OF_GRACE: Duration = Duration::from_secs(1);
+/// How long a list of all processes serves.
+const FRESH_FOR: Duration = Duration::from_millis(20);
 
 impl Supervisor {
-    /// Begins a stop. One that is under way keeps its reason and starts over with the new ladder.
-    pub(super) fn stop(
-        &mut self,
-        no: AttemptNo,
-        why: StopWhy,
-        ladder: Vec<Rung>,
-    ) -> io::Result<()> {
+    /// Begins a stop. One that is under way keeps its reason and starts over with the new ladder. Nothing is started any more.
+    pub(super) fn stop(&mut self, no: AttemptNo, why: StopWhy, ladder: Vec<Rung>) {
         let now = clock::monotonic();
         let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
+            return;
         };
+        attempt.finished = true;
         match &mut attempt.phase {
-            Phase::Quiet => {
-                self.tell_ended(no);
-                return Ok(());
-            }
-            Phase::Draining { kill_at, .. } => {
-                *kill_at = kill_at.map(|at| at.min(now + REST_OF_GRACE));
-            }
+            Phase::Quiet => return self.tell_ended(no),
+            Phase::Draining(_) => self.hurry(no, now),
             Phase::Stopping {
                 ladder: old,
                 rung,
@@ -49,93 +40,86 @@ impl Supervisor {
                 }
             }
         }
-        self.go_on_stopping(no, now)?;
+        self.go_on_stopping(no, now);
         self.rearm(no);
-        Ok(())
     }
 
-    pub(super) fn stop_all(&mut self, why: StopWhy) -> io::Result<()> {
-        let live = self
+    pub(super) fn stop_all(&mut self, why: StopWhy) {
+        let open = |attempt: &&Attempt| attempt.phase == Phase::Open;
+        let open: Vec<_> = self
             .attempts
             .iter()
-            .filter(|(_, attempt)| attempt.runs() && attempt.stop_reason().is_none());
-        let live: Vec<_> = live
+            .filter(|(_, attempt)| open(attempt))
+            .collect();
+        let open: Vec<_> = open
+            .into_iter()
             .map(|(no, attempt)| (*no, attempt.ladder.clone()))
             .collect();
-        for (no, ladder) in live {
-            self.stop(no, why, ladder)?;
+        for (no, ladder) in open {
+            self.stop(no, why, ladder);
         }
-        Ok(())
     }
 
-    pub(super) fn check_deadlines(&mut self, no: AttemptNo, now: At) -> io::Result<()> {
-        let Some(attempt) = self.attempts.get(&no) else {
-            return Ok(());
+    pub(super) fn check_deadlines(&mut self, no: AttemptNo, now: At) {
+        let attempt = self.attempts.get(&no);
+        let Some(attempt) = attempt.filter(|attempt| attempt.phase == Phase::Open) else {
+            return;
         };
-        if attempt.phase != Phase::Open {
-            return Ok(());
-        }
         let silent_since = attempt.last_output;
-        let idle = attempt
-            .idle_timeout
-            .is_some_and(|idle| silent_since + idle <= now)
-            && attempt.held.is_none();
-        let why = match attempt.deadline {
-            Some(deadline) if deadline <= now => StopWhy::TimedOut,
-            _ if idle => StopWhy::Idle,
-            _ => return Ok(()),
+        let too_silent = |idle| silent_since + idle <= now && attempt.held.is_none();
+        let why = match (attempt.deadline, attempt.idle_timeout) {
+            (Some(deadline), _) if deadline <= now => StopWhy::TimedOut,
+            (_, Some(idle)) if too_silent(idle) => StopWhy::Idle,
+            _ => return,
         };
         let ladder = attempt.ladder.clone();
-        self.stop(no, why, ladder)
+        self.stop(no, why, ladder);
     }
 
     /// The next rung, if its time has come.
-    pub(super) fn go_on_stopping(&mut self, no: AttemptNo, now: At) -> io::Result<()> {
+    pub(super) fn go_on_stopping(&mut self, no: AttemptNo, now: At) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
-            return Ok(());
+            return;
         };
         let groups = attempt.groups();
         let Phase::Stopping {
             ladder, rung, next, ..
         } = &mut attempt.phase
         else {
-            return Ok(());
+            return;
         };
         if *next > now {
-            return Ok(());
+            return;
         }
         let step = ladder.get(*rung).copied();
         *rung = (*rung + 1).min(ladder.len() + 1);
         *next = now + step.map_or(KILL_EVERY, |step| step.wait);
         match step {
-            Some(step) => {
-                for group in groups {
-                    signal_group(group, step.signal);
-                }
-                Ok(())
-            }
+            Some(step) => groups
+                .into_iter()
+                .for_each(|group| signal_group(group, step.signal)),
             None => self.signal_everything(no, Signal::Kill),
         }
     }
 
     /// Signals the attempt's groups and whatever else descends from its leaders and from what they left behind.
-    pub(super) fn signal_everything(&mut self, no: AttemptNo, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal_everything(&mut self, no: AttemptNo, signal: Signal) {
         let Some(attempt) = self.attempts.get(&no) else {
-            return Ok(());
+            return;
         };
         let groups = attempt.groups();
         let mut roots = attempt.running_leaders();
         let strays = self.strays_of(no);
         roots.extend(strays.iter().map(|stray| stray.pid));
         // Looked up before anything is signalled, while it still hangs together.
-        let below = procfs::below(&procfs::all()?, &roots);
+        let below = procfs::below(self.processes(), &roots);
         for group in &groups {
             signal_group(*group, signal);
         }
-        for process in below
+        let elsewhere = below
             .iter()
-            .filter(|process| !groups.contains(&process.group))
-        {
+            .filter(|process| !groups.contains(&process.group));
+        for process in elsewhere {
             if let Err(error) = signals::signal_process(process.pid, process.start_time, signal) {
                 eprintln!("cannot signal process {}: {error}", process.pid);
             }
@@ -145,12 +129,26 @@ impl Supervisor {
                 .swept
                 .extend(strays.iter().map(|stray| (stray.pid, stray.start_time)));
         }
-        Ok(())
+    }
+
+    /// The processes of the machine, as they were at most a moment ago: a thousand attempts that are killed at once do not each read
+    /// them all. One that is missing is found as a stray when its parent has died.
+    fn processes(&mut self) -> &[Stat] {
+        let now = clock::monotonic();
+        let (read_at, processes) = &mut self.processes;
+        if read_at.is_none_or(|at| at + FRESH_FOR <= now) {
+            *processes = procfs::all().unwrap_or_else(|error| {
+                eprintln!("cannot list processes: {error}");
+                Vec::new()
+            });
+            *read_at = Some(now);
+        }
+        processes
     }
 }
 
 /// A group that cannot be signalled belongs to another user by now; what is said of it at the end is that it is alive.
-fn signal_group(leader: u32, signal: Signal) {
+pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
         eprintln!("cannot signal the group of {leader}: {error}");
     }

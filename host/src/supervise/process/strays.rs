@@ -39,8 +39,17 @@ impl Strays {
         })
     }
 
-    pub(super) fn own_children(&mut self) -> io::Result<Vec<u32>> {
-        self.children.read()
+    /// Nothing where it cannot be told.
+    pub(super) fn own_children(&mut self) -> Vec<u32> {
+        self.list().unwrap_or_default()
+    }
+
+    fn list(&mut self) -> Option<Vec<u32>> {
+        let list = self.children.read();
+        if let Err(error) = &list {
+            eprintln!("cannot list the children of this process: {error}");
+        }
+        list.ok()
     }
 
     pub(super) fn forget(&mut self, pid: u32) {
@@ -72,9 +81,12 @@ impl Strays {
 }
 
 impl Supervisor {
-    /// Brings the list of strays up to date. Where there are none, this is one read.
-    pub(super) fn look(&mut self) -> io::Result<()> {
-        let children = self.strays.own_children()?;
+    /// Brings the list of strays up to date. Where there are none, this is one read. `false` where it could not be done, so that
+    /// nothing follows from a stray that is not in the list.
+    pub(super) fn look(&mut self) -> bool {
+        let Some(children) = self.strays.list() else {
+            return false;
+        };
         for pid in children {
             if self.leaders.contains_key(&pid) {
                 continue;
@@ -93,7 +105,7 @@ impl Supervisor {
                 None => self.strays.forget(pid),
             }
         }
-        Ok(())
+        true
     }
 
     fn place(&mut self, stat: Stat) {

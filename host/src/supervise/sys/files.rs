@@ -85,13 +85,19 @@ impl FileLimits {
     }
 
     /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but in the child.
-    pub(in crate::supervise) fn for_child<T>(&self, start: impl FnOnce() -> T) -> io::Result<T> {
+    pub(in crate::supervise) fn for_child<T>(
+        &self,
+        start: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         if self.children.current == self.ours.current {
-            return Ok(start());
+            return start();
         }
         rustix::process::setrlimit(Resource::Nofile, self.children)?;
         let result = start();
-        rustix::process::setrlimit(Resource::Nofile, self.ours)?;
-        Ok(result)
+        if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
+            // The child is there; the next one may find no descriptor left, and says so.
+            eprintln!("cannot raise the limit on open files again: {error}");
+        }
+        result
     }
 }

@@ -79,13 +79,8 @@ pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        if let Some(stat) = name
-            .to_str()
-            .and_then(|name| name.parse().ok())
-            .and_then(stat)
-        {
-            found.push(stat);
-        }
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        found.extend(pid.and_then(stat));
     }
     Ok(found)
 }

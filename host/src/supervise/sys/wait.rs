@@ -31,7 +31,7 @@ pub(in crate::supervise) struct Ended {
     unsafe_code,
     reason = "rustix's waitid tells neither the pid nor the usage; glibc's has no usage either"
 )]
-pub(in crate::supervise) fn peek(of: Of) -> io::Result<Option<Ended>> {
+pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let (kind, id) = match of {
         Of::Any => (libc::P_ALL, 0),
         Of::Pid(pid) => (libc::P_PID, pid),
@@ -53,17 +53,16 @@ pub(in crate::supervise) fn peek(of: Of) -> io::Result<Option<Ended>> {
     };
     if result != 0 {
         let error = io::Error::last_os_error();
-        // To have no children at all is an answer, not a fault.
-        return if error.raw_os_error() == Some(libc::ECHILD) {
-            Ok(None)
-        } else {
-            Err(error)
-        };
+        // To have no children at all, or not this one, is an answer and no fault.
+        if error.raw_os_error() != Some(libc::ECHILD) {
+            eprintln!("cannot look at children: {error}");
+        }
+        return None;
     }
     // SAFETY: waitid fills the fields of the SIGCHLD variant.
     let (pid, value) = unsafe { (info.si_pid(), info.si_status()) };
     if pid == 0 {
-        return Ok(None);
+        return None;
     }
     let status = if info.si_code == libc::CLD_EXITED {
         Status::Code(value)
@@ -74,11 +73,11 @@ pub(in crate::supervise) fn peek(of: Of) -> io::Result<Option<Ended>> {
         cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
         peak_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
     };
-    Ok(Some(Ended {
+    Some(Ended {
         pid: pid.cast_unsigned(),
         status,
         counted,
-    }))
+    })
 }
 
 /// Reaps a child that ended; does nothing where it has not, or is no child of ours.

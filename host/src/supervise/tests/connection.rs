@@ -258,3 +258,88 @@ async fn an_executable_that_is_no_supervisor_is_an_answer() {
         "{report:?}"
     );
 }
+
+#[tokio::test]
+async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
+    let lab = Lab::new().await;
+    let copy = lab.dir.path().join("older");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let dir = lab.leave().await;
+    let host = Host::open_with(dir.path(), 2, &copy).await;
+    let mut lab = Lab { dir, host };
+    lab.host
+        .supervisors
+        .start(lab.command("old.1", &["sleep", "1000"]))
+        .unwrap();
+    lab.host.started(&ChildId::new(key("old.1"), 0)).await;
+    let old = lab.supervisor_pid();
+    // It needs the file no more than it needs a host.
+    std::fs::remove_file(&copy).unwrap();
+
+    let mut lab = lab.restart_host(3).await;
+    assert!(matches!(
+        lab.host.found[0].children[0].state,
+        FoundState::Running { .. }
+    ));
+    lab.run(lab.command("new.1", &["true"])).await;
+    let live = pids(&lab.dir.path().join("supervisors"));
+    assert!(live.len() == 2 && live[0] == old, "{live:?}");
+
+    lab.host
+        .supervisors
+        .stop(key("old.1"), StopWhy::Cancelled, Vec::new())
+        .unwrap();
+    lab.host.exit(&ChildId::new(key("old.1"), 0)).await;
+    assert!(is_alive(old), "its outcome is not acknowledged yet");
+    lab.host.supervisors.ack(key("old.1")).unwrap();
+    tokio::task::spawn_blocking(move || wait_gone(old))
+        .await
+        .unwrap();
+    lab.run(lab.command("new.2", &["true"])).await;
+    assert_eq!(pids(&lab.dir.path().join("supervisors")), live[1..]);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_nobody_needs_ends_by_itself() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("t.1", &["true"])).await;
+    let pid = lab.supervisor_pid();
+    lab.host.supervisors.ack(key("t.1")).unwrap();
+    let dir = lab.leave().await;
+    tokio::task::spawn_blocking(move || wait_gone(pid))
+        .await
+        .unwrap();
+    let host = Host::open(dir.path(), 2).await;
+    assert_eq!(host.found, []);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("supervisors"))
+            .unwrap()
+            .count(),
+        0
+    );
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
+    let mut lab = Lab::new().await;
+    lab.host
+        .supervisors
+        .start(lab.script(
+            "t.1",
+            "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
+        ))
+        .unwrap();
+    lab.lines("t.1", 1).await;
+    let stat = procfs::stat(lab.supervisor_pid()).unwrap();
+    assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());
+    let (exit, _) = lab.host.exit(&ChildId::new(key("t.1"), 0)).await;
+    assert_eq!(
+        (exit.status, exit.stopped),
+        (Status::Code(3), Some(StopWhy::Shutdown))
+    );
+    tokio::task::spawn_blocking(move || wait_gone(stat.pid))
+        .await
+        .unwrap();
+    assert_eq!(lab.text("t.1"), "up\nbye\n");
+}

@@ -71,8 +71,12 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) async fn open(dir: &Path, epoch: u64) -> Self {
+        Self::open_with(dir, epoch, &std::env::current_exe().unwrap()).await
+    }
+
+    pub(super) async fn open_with(dir: &Path, epoch: u64, executable: &Path) -> Self {
         let program = Program {
-            path: std::env::current_exe().unwrap(),
+            path: executable.to_owned(),
             args: vec![OsString::from("__supervise")],
         };
         let environment = std::env::vars_os().collect();
@@ -292,7 +296,7 @@ impl Drop for Place {
             let Ok(identity) = serde_json::from_slice::<protocol::Identity>(&text) else {
                 continue;
             };
-            for process in procfs::all().unwrap_or_default() {
+            for process in procfs::all().unwrap() {
                 if process.parent == identity.pid || process.pid == identity.pid {
                     sys::signals::kill_pinned(process.pid, process.start_time).ok();
                 }

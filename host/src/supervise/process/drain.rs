@@ -1,0 +1,141 @@
+//! The time between the end of the last leader and the end of the attempt: what was left behind is ended, and the output is read
+//! to its end.
+
+use std::time::Duration;
+
+use super::Supervisor;
+use super::attempt::{At, Attempt, AttemptNo, Drain, Phase};
+use crate::supervise::words::Signal;
+
+/// What is on its way to an end by itself (`tee` behind a shell that has just exited) is left alone so long.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How long what was left behind has between TERM and KILL, after a normal end and after a stop.
+const GRACE: Duration = Duration::from_secs(5);
+const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
+/// How long a pipe is read after everything that we know of has ended. Only a process outside our tree can still hold it.
+const PIPE_GRACE: Duration = Duration::from_secs(1);
+/// Exits and ends of output come by themselves; this is for what does not.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What has not ended so long after the first KILL is reported alive: it waits in the kernel, or is not ours to signal.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+impl Supervisor {
+    /// Begins to end what was left behind, or goes on with it.
+    pub(super) fn drain(&mut self, no: AttemptNo, now: At, something_left: bool) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        if !matches!(attempt.phase, Phase::Draining(_)) {
+            let (after_stop, killing_since) = match &attempt.phase {
+                // The ladder was climbed to its end, so politeness is over.
+                Phase::Stopping { ladder, rung, .. } => {
+                    (true, (*rung > ladder.len()).then_some(now))
+                }
+                _ => (false, None),
+            };
+            let look_at = now + LOOK_EVERY;
+            let since = now;
+            attempt.phase = Phase::Draining(Drain {
+                since,
+                look_at,
+                next: None,
+                after_stop,
+                killing_since,
+            });
+            self.draining.insert(no);
+        }
+        let Phase::Draining(drain) = &mut attempt.phase else {
+            return;
+        };
+        if something_left && drain.next.is_none() {
+            drain.next = Some(match (drain.killing_since, drain.after_stop) {
+                (Some(_), _) => (now, Signal::Kill),
+                (None, true) => (now, Signal::Term),
+                (None, false) => (now + MOMENT, Signal::Term),
+            });
+            self.sweep(no, now);
+        }
+    }
+
+    /// A stop that arrives now leaves less time.
+    pub(super) fn hurry(&mut self, no: AttemptNo, now: At) {
+        if let Some(Phase::Draining(drain)) =
+            self.attempts.get_mut(&no).map(|attempt| &mut attempt.phase)
+        {
+            drain.after_stop = true;
+            drain.next = drain.next.map(|(at, signal)| match signal {
+                Signal::Kill => (at.min(now + GRACE_AFTER_STOP), signal),
+                polite => (now, polite),
+            });
+        }
+        self.sweep(no, now);
+    }
+
+    pub(super) fn go_on_draining(&mut self, no: AttemptNo, now: At) {
+        let Some(Phase::Draining(drain)) =
+            self.attempts.get_mut(&no).map(|attempt| &mut attempt.phase)
+        else {
+            return;
+        };
+        if drain.look_at <= now {
+            drain.look_at = now + LOOK_EVERY;
+        }
+        if drain
+            .killing_since
+            .is_some_and(|since| since + GIVE_UP_AFTER <= now)
+        {
+            self.give_up(no);
+        }
+        self.sweep(no, now);
+        self.settle_and_tell(no);
+    }
+
+    /// The next signal, if its time has come.
+    fn sweep(&mut self, no: AttemptNo, now: At) {
+        let Some(Phase::Draining(drain)) =
+            self.attempts.get_mut(&no).map(|attempt| &mut attempt.phase)
+        else {
+            return;
+        };
+        let Some((_, signal)) = drain.next.filter(|(at, _)| *at <= now) else {
+            return;
+        };
+        let wait = match signal {
+            Signal::Kill => {
+                drain.killing_since.get_or_insert(now);
+                LOOK_EVERY
+            }
+            _ if drain.after_stop => GRACE_AFTER_STOP,
+            _ => GRACE,
+        };
+        drain.next = Some((now + wait, Signal::Kill));
+        self.signal_everything(no, signal);
+    }
+
+    fn give_up(&mut self, no: AttemptNo) {
+        let abandoned = self.strays.abandon(&self.strays_of(no));
+        if let Some(attempt) = self.attempts.get_mut(&no) {
+            attempt.alive = abandoned;
+        }
+    }
+
+    pub(super) fn close_forsaken_pipes(&mut self, no: AttemptNo, now: At) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        let Attempt {
+            phase: Phase::Draining(drain),
+            held: None,
+            children,
+            ..
+        } = attempt
+        else {
+            return;
+        };
+        if drain.since + PIPE_GRACE <= now {
+            for child in children.values_mut() {
+                child.pipes = [None, None];
+            }
+        }
+    }
+}
