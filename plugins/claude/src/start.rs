@@ -1,8 +1,8 @@
 //! How an attempt begins: in a session of its own, or in one that is there already.
 //!
-//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the prompt: Claude Code writes both
-//! the session and the prompt when it has the first answer, and before that there is no session to be found, so that the
-//! attempt falls back to a fresh one. Other failures begin afresh, because their conversation has led to them.
+//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the prompt: Claude Code writes session
+//! and prompt together, some 20 ms after its first request, and before that there is no session to be found, so that the attempt falls back
+//! to a fresh one. Other failures begin afresh, because their conversation has led to them.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;

@@ -12,6 +12,7 @@
 
 mod endings;
 mod failures;
+mod machine;
 mod refusals;
 mod restarts;
 mod results;

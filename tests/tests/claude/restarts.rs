@@ -100,3 +100,47 @@ fn killed_while_a_tool_runs() {
     std::fs::write(world.host.work().join("gate"), "through").unwrap();
     succeeded(&world.host.finished(&id), "the answer");
 }
+
+/// The first child found no session and the second one is under way: both are there for the instance that takes over.
+#[test]
+fn killed_within_the_second_try() {
+    let script = Script::default()
+        .then(Rule::new(Answer::silent("for ever")).times(1))
+        .then(Rule::new(Answer::steps([
+            Step::Text("the ".to_owned()),
+            Step::Pause("half".to_owned()),
+            Step::Text("answer".to_owned()),
+        ])));
+    let world = World::new(script);
+    let id = world.delegate(&["do it"]);
+    world.reach("for ever");
+    process::kill_9(world.host.live(&id));
+    world.host.finished(&id);
+    world.forget_sessions();
+    world.host.run(["retry", &id]).check();
+    world.reach("half");
+    world.host.kill_host();
+    world.host.up();
+    world.api.release("half");
+    let task = world.host.finished(&id);
+    succeeded(&task, "the answer");
+    let why = task["outputs"]["fresh_session_reason"].as_str();
+    assert!(
+        why.is_some_and(|why| why.starts_with("No conversation found")),
+        "{task:#}"
+    );
+}
+
+#[test]
+fn a_cancel_reaches_an_agent_that_was_taken_back() {
+    let script = Script::always(Answer::bash("echo $$ > pid; exec tail -f /dev/null"));
+    let world = World::new(script);
+    let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
+    let command: u32 = world.line_of("pid").parse().expect("a pid");
+    let agent = world.host.live(&id);
+    world.host.kill_host();
+    world.host.up();
+    world.host.run(["cancel", &id]).check();
+    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
+    assert!(!process::alive(agent) && !process::alive(command));
+}

@@ -3,7 +3,7 @@
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
 
-use crate::world::{World, attempt, succeeded};
+use crate::world::{Login, World, attempt, succeeded};
 
 #[test]
 fn the_result_its_cost_and_its_session_are_stored() {
@@ -110,4 +110,19 @@ fn options_reach_the_agent() {
     );
     assert!(request.body.to_string().contains("speak like a pirate"));
     assert_eq!(attempt(&task, 0, "model"), "claude-haiku-4-5");
+}
+
+#[test]
+fn many_at_once_share_an_account() {
+    let script = (0..8).fold(Script::default(), |script, number| {
+        let prompt = format!("question {number}.");
+        script.then(Rule::new(Answer::text(&format!("answer {number}"))).containing(&prompt))
+    });
+    let world = World::with(script, Login::ApiKey, |host| host.slots(8));
+    let ids: Vec<String> = (0..8)
+        .map(|number| world.delegate(&[&format!("question {number}.")]))
+        .collect();
+    for (number, id) in ids.iter().enumerate() {
+        succeeded(&world.host.finished(id), &format!("answer {number}"));
+    }
 }

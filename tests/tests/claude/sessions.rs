@@ -69,6 +69,7 @@ fn a_retry_begins_afresh_where_the_session_is_gone() {
         std::fs::remove_dir_all(sessions).expect("the sessions can be removed");
     }
 
+    world.forget_sessions();
     world.host.run(["retry", &id]).check();
     let task = world.host.finished(&id);
     succeeded(&task, "finished");
@@ -87,6 +88,36 @@ fn a_retry_begins_afresh_where_the_session_is_gone() {
     assert!(why.starts_with("No conversation found"), "{why}");
     let last = world.api.message_requests().pop().unwrap().messages();
     assert!(last.contains("the original prompt"), "{last}");
+}
+
+#[test]
+fn a_retry_goes_on_where_the_agent_was_killed() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash("echo ran >> runs"))
+                .at_turn(0)
+                .times(1),
+        )
+        .then(Rule::new(Answer::silent("for ever")).times(1))
+        .then(Rule::new(Answer::text("finished")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
+    world.reach("for ever");
+    process::kill_9(world.host.live(&id));
+    ended(&world.host.finished(&id), "failed", "signal");
+
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "finished");
+    assert_eq!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let last = world.api.message_requests().pop().unwrap().messages();
+    assert!(
+        last.contains("the original prompt") && last.contains("echo ran"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -119,4 +150,76 @@ fn a_session_that_a_task_names_must_be_there() {
         "{message}"
     );
     assert!(world.api.message_requests().is_empty());
+}
+
+#[test]
+fn a_lost_attempt_left_its_session() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash("echo ran >> runs"))
+                .at_turn(0)
+                .times(1),
+        )
+        .then(Rule::new(Answer::silent("for ever")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
+    world.reach("for ever");
+    let agent = world.host.live(&id);
+    world.host.kill_host();
+    world.host.kill_supervisors();
+    world.host.up();
+    let task = world.host.finished(&id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    assert!(
+        !process::alive(agent),
+        "the agent of a lost attempt is alive"
+    );
+
+    world
+        .api
+        .set_script(Script::always(Answer::text("finished")));
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "finished");
+    assert_eq!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let last = world.api.message_requests().pop().unwrap().messages();
+    assert!(
+        last.contains("the original prompt") && last.contains("echo ran"),
+        "{last}"
+    );
+}
+
+#[test]
+fn what_was_cancelled_begins_afresh() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash("echo ran >> runs"))
+                .at_turn(0)
+                .times(1),
+        )
+        .then(Rule::new(Answer::silent("for ever")));
+    let world = World::new(script);
+    let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
+    world.reach("for ever");
+    world.host.run(["cancel", &id]).check();
+    assert_eq!(world.host.finished(&id)["outcome"], "cancelled");
+
+    world
+        .api
+        .set_script(Script::always(Answer::text("finished")));
+    world.host.run(["retry", &id]).check();
+    let task = world.host.finished(&id);
+    succeeded(&task, "finished");
+    assert_ne!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let last = world.api.message_requests().pop().unwrap().messages();
+    assert!(
+        last.contains("the original prompt") && !last.contains("echo ran"),
+        "{last}"
+    );
 }

@@ -90,6 +90,16 @@ impl World {
         );
     }
 
+    /// Takes away every conversation that Claude Code has kept, as its own cleaning up does after a month.
+    pub(crate) fn forget_sessions(&self) {
+        match fs::remove_dir_all(self.host.home().join(".claude/projects")) {
+            Ok(()) => {}
+            // It writes one a moment after its first request, and may have been killed before.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("the sessions cannot be removed: {error}"),
+        }
+    }
+
     /// Waits until a file of the task's directory has a line; that line.
     #[track_caller]
     pub(crate) fn line_of(&self, name: &str) -> String {
