@@ -215,7 +215,7 @@ async fn serve(
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),
         store,
-        plugins,
+        plugins: plugins.clone(),
         environments,
         settings,
         layout: layout.clone(),
@@ -232,6 +232,7 @@ async fn serve(
     let listener = listen(layout)?;
     let serving = tokio::spawn(api::rest::serve(listener, host.clone(), shutdown));
     let retention = tokio::spawn(retention.run());
+    let warming = tokio::spawn(async move { plugins.warm().await });
     let info = host.info();
     write_host_file(layout, &info)?;
     ready(&info);
@@ -239,6 +240,7 @@ async fn serve(
     let mode = until_down(&host).await?;
     tracing::info!(?mode, "the host goes down");
     retention.abort();
+    warming.abort();
     engine.stop().await;
     report_end("the engine", engine_task.await);
     shut.send_replace(true);

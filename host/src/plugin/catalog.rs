@@ -235,6 +235,26 @@ impl Catalog {
         list
     }
 
+    /// Sets up the engine and loads what is built in, so that the first task waits for neither. Nothing depends on it: what it has not
+    /// done yet is done when it is needed, and what is wrong is told then.
+    pub(crate) async fn warm(&self) {
+        let shared = Arc::clone(&self.shared);
+        let started = tokio::task::spawn_blocking(move || shared.wasm().map(drop)).await;
+        if !matches!(started, Ok(Ok(()))) {
+            return;
+        }
+        for entry in self.entries.values() {
+            if let Entry::Usable(Origin::BuiltIn, executor) = entry
+                && let Err(error) = executor.loaded().await
+            {
+                tracing::warn!(
+                    "the built-in plugin {} cannot be used: {error}",
+                    executor.manifest().name
+                );
+            }
+        }
+    }
+
     /// The names of the executors that can be asked for.
     pub(crate) fn executor_names(&self) -> Vec<&str> {
         let usable = self

@@ -5,7 +5,9 @@
 //! on it, a small machine's page tables) instances are mapped on demand.
 
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+};
 
 use super::epoch::Ticker;
 use super::error::PluginError;
@@ -18,9 +20,9 @@ pub(crate) const INSTANCES: u32 = 10_000;
 /// A component of `wit-component` has three core instances and two tables; only the first has a memory.
 const CORE_PER_COMPONENT: u32 = 3;
 const TABLES_PER_COMPONENT: u32 = 2;
-/// Of a slot that is not in use, so that the next instance of the same component finds its pages mapped.
-const KEPT_BYTES: usize = 64 << 10;
-const VMCONTEXT_BYTES: usize = 256 << 10;
+/// Of a slot that is not in use, so that the next instance of the same component finds its pages mapped. All that a guest of
+/// ordinary size has: only the pages that it wrote to are looked at.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// How instances get their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,11 +138,13 @@ fn pool() -> PoolingAllocationConfig {
         .total_gc_heaps(0)
         .max_memory_size(MEMORY_BYTES)
         .table_elements(TABLE_ELEMENTS)
-        .max_component_instance_size(VMCONTEXT_BYTES)
-        .max_core_instance_size(VMCONTEXT_BYTES)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
-        .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
-        .linear_memory_keep_resident(KEPT_BYTES)
-        .table_keep_resident(KEPT_BYTES);
+        .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
+    // Without a way to ask the kernel which pages were written to, all of them would have to be: then it is cheaper to give them up.
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(KEPT_BYTES)
+            .table_keep_resident(KEPT_BYTES);
+    }
     pool
 }
