@@ -115,7 +115,7 @@ async fn allocation(
     live: usize,
 ) -> Result<(), String> {
     let before = clock::monotonic();
-    let resident = resident_bytes()?;
+    let resident = own_bytes()?;
     let catalog = open(dir, start)?;
     show(
         &format!(
@@ -127,7 +127,7 @@ async fn allocation(
     );
     show(
         &format!("{kind}: engine resident"),
-        (resident_bytes()? - resident) / 1e6,
+        (own_bytes()? - resident) / 1e6,
         "MB",
     );
     for (name, spec) in [("shell", r#"{"argv": ["true"]}"#), ("mock", "{}")] {
@@ -165,7 +165,7 @@ async fn allocation(
 
 /// Instances that wait, all at once.
 async fn many(mock: &Arc<Executor>, kind: &str, live: usize) -> Result<(), String> {
-    let resident = resident_bytes()?;
+    let resident = own_bytes()?;
     let before = clock::monotonic();
     let host = Arc::new(Host::default());
     let attempts: Vec<_> = (0..live)
@@ -194,7 +194,7 @@ async fn many(mock: &Arc<Executor>, kind: &str, live: usize) -> Result<(), Strin
     );
     show(
         &format!("{kind}: {started} live instances, memory of each"),
-        (resident_bytes()? - resident) / f64_of(started) / 1024.0,
+        (own_bytes()? - resident) / f64_of(started) / 1024.0,
         "KiB",
     );
     for attempt in &attempts {
@@ -286,14 +286,14 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         .map_err(|end| end.to_string())
 }
 
-fn resident_bytes() -> Result<f64, String> {
-    let text = fs::read_to_string("/proc/self/statm").map_err(|error| error.to_string())?;
-    let pages: u32 = text
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .ok_or("statm has another form")?;
-    Ok(f64::from(pages) * 4096.0)
+/// What belongs to this process alone: pages of a component's image that no instance wrote to are shared by all.
+fn own_bytes() -> Result<f64, String> {
+    let text = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u32>().ok());
+    Ok(f64::from(kib.ok_or("RssAnon has another form")?) * 1024.0)
 }
 
 /// Children that print a hundred megabytes without a process.
