@@ -13,6 +13,7 @@ mod damage;
 mod down;
 mod logs;
 mod mcp;
+mod mcp_lines;
 mod nested;
 mod run;
 mod start;

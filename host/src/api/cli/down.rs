@@ -55,7 +55,7 @@ impl Down {
         };
         client.down(mode).await?;
         if host.running > 0 && mode != DownMode::Leave {
-            output::say(&format!("waiting for {} running", tasks(host.running)));
+            output::say(&format!("waiting for {} to end", tasks(host.running)));
         }
         if let Some(process) = process? {
             wait_for(&process).map_err(|error| cannot_wait(host.pid, error))?;
@@ -63,7 +63,7 @@ impl Down {
         if session.json {
             output::json(&serde_json::json!({"was_running": true, "pid": host.pid}))?;
         } else if host.running > 0 && mode == DownMode::Leave {
-            output::say(&format!("host ended; {} running on", tasks(host.running)));
+            output::say(&format!("host ended; {} left running", tasks(host.running)));
         } else {
             output::say("host ended");
         }

@@ -158,3 +158,34 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 pub(in crate::api) use exit::tests::task;
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::Cli;
+
+    /// Every command's help, as `--help` prints it.
+    fn help_of_all(command: &mut Command, path: &str, into: &mut String) {
+        into.push_str(&format!(
+            "==== {path} --help\n{}\n",
+            command.render_long_help()
+        ));
+        for sub in command
+            .get_subcommands_mut()
+            .filter(|sub| sub.get_name() != "help")
+        {
+            let path = format!("{path} {}", sub.get_name());
+            help_of_all(sub, &path, into);
+        }
+    }
+
+    #[test]
+    fn the_help_is_published() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut help = String::new();
+        help_of_all(&mut command, "claudine", &mut help);
+        insta::assert_snapshot!("help", help);
+    }
+}

@@ -69,16 +69,15 @@ pub(super) enum Colour {
 /// Text of tasks for lists and status: what could move a cursor, change a title or turn the reading direction is shown, not done. Raw
 /// output (`logs`, `--wait`) is not touched: a task's colours are its own.
 pub(super) fn harmless(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let shown: Box<dyn Iterator<Item = char>> = match c {
-                '\n' | '\r' | '\t' => Box::new(std::iter::once(' ')),
-                c if c.is_control() || is_direction(c) => Box::new(c.escape_unicode()),
-                c => Box::new(std::iter::once(c)),
-            };
-            shown
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if c.is_control() || is_direction(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// The same for text of several lines.

@@ -79,9 +79,14 @@ async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result
     let waiter = session::enclosing_attempt();
     let moving = screen.borrow().spinner.is_shown();
     let interval = if moving { LOOK_INTERVAL } else { LONGEST_WAIT };
-    let end = client.wait_done(task, waiter.as_deref(), interval, |task| {
-        screen.borrow_mut().spinner.state(task);
-    });
+    let end = async {
+        let each = |task: &TaskView| screen.borrow_mut().spinner.state(task);
+        Ok::<_, Failure>(
+            client
+                .wait_done(task, waiter.as_deref(), interval, each)
+                .await?,
+        )
+    };
     let output = async {
         if session.json {
             Ok(())
@@ -89,24 +94,24 @@ async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result
             show(client, task, screen).await
         }
     };
+    // Output that nobody reads any more ends the waiting as well.
+    let both = async { tokio::try_join!(end, output) };
     let ticking = async {
         loop {
             clock::sleep(TICK).await;
             screen.borrow_mut().tick();
         }
     };
-    let both = async { tokio::join!(end, output) };
-    let (task, output) = if moving {
+    let ended = if moving {
         tokio::select! {
-            both = both => both,
+            ended = both => ended,
             () = ticking => return Ok(Watched::Detached),
         }
     } else {
         both.await
     };
     screen.borrow_mut().spinner.clear();
-    let task = task?;
-    output?;
+    let (task, ()) = ended?;
     Ok(Watched::Done(Box::new(task)))
 }
 
