@@ -19,7 +19,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("builtin.rs");
     fs::write(out, table)?;
+    fixed_address();
     Ok(())
+}
+
+/// Links the released binary to a fixed address where that can be done.
+///
+/// Most commands live for a millisecond or two, and the fifty thousand relocations of a position-independent binary of this size (each
+/// table of methods has some) would be half of it.
+fn fixed_address() {
+    let target = |name: &str| env::var(name).unwrap_or_default();
+    let released = target("PROFILE") == "release";
+    if released
+        && target("CARGO_CFG_TARGET_OS") == "linux"
+        && target("CARGO_CFG_TARGET_ENV") == "gnu"
+    {
+        println!("cargo::rustc-link-arg-bins=-no-pie");
+    }
 }
 
 /// A Rust expression: an array of `Builtin`, by name.

@@ -11,7 +11,7 @@ fn hello() -> Value {
 /// All that is said to this input, which ends right behind its last line.
 #[track_caller]
 fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
-    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let input: String = lines.iter().map(|line| line.to_string() + "\n").collect();
     let ran = host.run_with(["mcp"], input.as_bytes()).ok();
     ran.text()
         .lines()

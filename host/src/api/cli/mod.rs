@@ -167,10 +167,8 @@ mod tests {
 
     /// Every command's help, as `--help` prints it.
     fn help_of_all(command: &mut Command, path: &str, into: &mut String) {
-        into.push_str(&format!(
-            "==== {path} --help\n{}\n",
-            command.render_long_help()
-        ));
+        let help = command.render_long_help().to_string();
+        into.extend(["==== ", path, " --help\n", &help, "\n"]);
         for sub in command
             .get_subcommands_mut()
             .filter(|sub| sub.get_name() != "help")
