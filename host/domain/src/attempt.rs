@@ -50,6 +50,8 @@ pub struct Leader {
 pub struct Usage {
     pub wall_ms: u64,
     pub cpu_ms: Option<u64>,
+    /// The largest resident set seen: of one process as the kernel counted it, or of all of them as they were sampled twice a second.
+    /// None where every process was too small (a few MiB) and too short for that.
     pub peak_rss_bytes: Option<u64>,
 }
 

@@ -73,6 +73,7 @@ pub(crate) struct AttemptView {
 pub(crate) struct UsageView {
     pub(crate) wall_ms: u64,
     pub(crate) cpu_ms: Option<u64>,
+    /// Null where nothing ran that was larger than a few MiB or longer than half a second.
     pub(crate) peak_rss_bytes: Option<u64>,
 }
 

@@ -117,7 +117,7 @@ fn usage(state: &State, wall_ms: u64) -> Usage {
         |sum, one| Usage {
             wall_ms: sum.wall_ms,
             cpu_ms: Some(sum.cpu_ms.unwrap_or(0).saturating_add(one.cpu_ms)),
-            peak_rss_bytes: sum.peak_rss_bytes.max(Some(one.peak_rss_bytes)),
+            peak_rss_bytes: sum.peak_rss_bytes.max(one.peak_rss_bytes),
         },
     )
 }

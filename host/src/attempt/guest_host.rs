@@ -244,7 +244,7 @@ impl GuestHost {
                 let usage = Usage {
                     wall: Duration::from_millis(exit.usage.wall_ms),
                     cpu: Some(Duration::from_millis(exit.usage.cpu_ms)),
-                    peak_rss_bytes: Some(exit.usage.peak_rss_bytes),
+                    peak_rss_bytes: exit.usage.peak_rss_bytes,
                 };
                 Ok(ChildExit {
                     code,

@@ -201,9 +201,12 @@ pub(crate) struct Usage {
     pub(crate) wall_ms: u64,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub(crate) cpu_ms: u64,
-    /// The larger of the leader's own maximum, counted by the kernel, and the largest sum over the attempt's processes, sampled
-    /// twice a second: a peak of the whole tree that is shorter than that can be missed.
-    pub(crate) peak_rss_bytes: u64,
+    /// The larger of two: the kernel's maximum for one process (the leader, or a descendant that was waited for), where that is more
+    /// than the supervisor's own, which the kernel counts as the child's until it has executed its program; and the largest sum over
+    /// the attempt's processes, sampled twice a second: a peak of the whole tree that is shorter than that can be missed. A child
+    /// that was too small for the one and too short for the other has none. On the wire that is 0, as every version reads it.
+    #[serde(with = "zero_is_none")]
+    pub(crate) peak_rss_bytes: Option<u64>,
 }
 
 /// The end of a child's leader.
@@ -294,6 +297,23 @@ mod millis {
     }
 }
 
+mod zero_is_none {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(
+        clippy::ref_option,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference to the field"
+    )]
+    pub(super) fn serialize<S: Serializer>(number: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(number.unwrap_or(0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        Ok(Some(u64::deserialize(from)?).filter(|number| *number > 0))
+    }
+}
+
 mod millis_option {
     use std::time::Duration;
 
@@ -344,6 +364,20 @@ mod tests {
         check("task_0.1", None);
         check("task_0.1/", None);
         check("task_0.1/-1", None);
+    }
+
+    #[test]
+    fn an_unknown_peak_travels_as_zero() {
+        let check = |peak_rss_bytes: Option<u64>, text: &str| {
+            let usage = Usage {
+                peak_rss_bytes,
+                ..Usage::default()
+            };
+            assert_eq!(serde_json::to_string(&usage).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Usage>(text).unwrap(), usage);
+        };
+        check(None, r#"{"wall_ms":0,"cpu_ms":0,"peak_rss_bytes":0}"#);
+        check(Some(7), r#"{"wall_ms":0,"cpu_ms":0,"peak_rss_bytes":7}"#);
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn a_task_is_shown_with_every_field() {
         "--label",
         "team=red",
         "--script",
-        "echo hello; exit 3",
+        "echo hello; dd if=/dev/zero of=/dev/null bs=64M count=1 status=none; exit 3",
     ]);
     let task = host.finished(&id);
     let object = task.as_object().unwrap();
@@ -82,7 +82,7 @@ fn a_task_is_shown_with_every_field() {
     assert!(
         task["usage"]["peak_rss_bytes"]
             .as_u64()
-            .is_some_and(|bytes| bytes > 0),
+            .is_some_and(|bytes| bytes > 64 << 20),
         "{task:#}"
     );
 }

@@ -32,7 +32,7 @@ pub(super) struct Attempt {
     /// The host has all it needs; to be forgotten at the end.
     pub(super) acknowledged: bool,
     /// The largest sum of resident memory that was sampled.
-    pub(super) peak_rss_bytes: u64,
+    pub(super) peak_rss_bytes: Option<u64>,
     /// Of orphaned descendants that were reaped here.
     pub(super) orphan_cpu_us: u64,
     /// Processes left behind that were signalled.
@@ -127,7 +127,7 @@ impl Attempt {
             held: None,
             finished: false,
             acknowledged: false,
-            peak_rss_bytes: 0,
+            peak_rss_bytes: None,
             orphan_cpu_us: 0,
             swept: HashSet::new(),
             alive: 0,

@@ -64,9 +64,17 @@ impl Supervisor {
 
     fn leader_ended(&mut self, no: AttemptNo, index: u16, ended: Ended) {
         self.drain_child(no, index);
-        let attempt = self.attempts.get_mut(&no);
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        let started_at = attempt.children.get(&index).map(|child| child.started_at);
+        let counted = ended.counted.peak_rss_bytes;
+        let peak_rss_bytes = started_at.and_then(|at| {
+            self.own_peak
+                .childs_own(counted, at, procfs::own_peak_rss_bytes)
+        });
         let Some((child, exit)) =
-            attempt.and_then(|attempt| attempt.note_exit(index, ended, clock::monotonic()))
+            attempt.note_exit(index, ended, peak_rss_bytes, clock::monotonic())
         else {
             return;
         };
@@ -165,7 +173,13 @@ impl Supervisor {
 }
 
 impl Attempt {
-    fn note_exit(&mut self, index: u16, ended: Ended, now: At) -> Option<(ChildId, Exit)> {
+    fn note_exit(
+        &mut self,
+        index: u16,
+        ended: Ended,
+        peak_rss_bytes: Option<u64>,
+        now: At,
+    ) -> Option<(ChildId, Exit)> {
         let stopped = self.stop_reason();
         let (stdout_bytes, stderr_bytes) = (
             self.log.bytes(index, Channel::Stdout),
@@ -179,7 +193,7 @@ impl Attempt {
             wall_ms: u64::try_from(now.saturating_sub(child.started_at).as_millis())
                 .unwrap_or(u64::MAX),
             cpu_ms: (ended.counted.cpu_us + self.orphan_cpu_us) / 1000,
-            peak_rss_bytes: ended.counted.peak_rss_bytes.max(self.peak_rss_bytes),
+            peak_rss_bytes: peak_rss_bytes.max(self.peak_rss_bytes),
         };
         let exit = Exit {
             pid,

@@ -47,7 +47,7 @@ use self::attempt::{At, Attempt, AttemptNo};
 use self::connection::{Connection, ConnectionNo};
 use self::environment::Environments;
 use self::journal::Journal;
-use self::sample::Sampler;
+use self::sample::{OwnPeak, Sampler};
 use self::strays::Strays;
 use super::launch;
 use super::log::{Channel, HEADER_BYTES};
@@ -147,6 +147,7 @@ struct Supervisor {
     environments: Environments,
     journal: Journal,
     sampler: Sampler,
+    own_peak: OwnPeak,
     /// All processes, and when they were listed.
     processes: (Option<At>, Vec<Stat>),
     buffer: Vec<u8>,
@@ -224,6 +225,7 @@ impl Supervisor {
             environments: Environments::default(),
             journal,
             sampler: Sampler::default(),
+            own_peak: OwnPeak::default(),
             processes: (None, Vec::new()),
             buffer: vec![0; HEADER_BYTES + READ_BYTES],
             host: None,

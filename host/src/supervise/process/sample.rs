@@ -2,6 +2,9 @@
 //!
 //! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half second while anything runs that
 //! is older than that, and less often where a look takes long, so that it never costs more than a fiftieth of a core.
+//!
+//! Its maximum for a child begins with what this process has had: the child lives in our memory until it executes its program. So only
+//! what is more than that is the child's own ([`OwnPeak`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +16,35 @@ use crate::supervise::sys::procfs::{self, Stat};
 
 const EVERY: Duration = Duration::from_millis(500);
 const LONGEST_SHARE: u32 = 50;
+
+/// The kernel counts pages on each processor by itself, so two readings of one peak differ by some hundred KiB.
+const INEXACT_BYTES: u64 = 1 << 20;
+
+/// The most memory that this process has had, as it was last read.
+#[derive(Debug, Default)]
+pub(super) struct OwnPeak {
+    bytes: u64,
+    read_at: Option<At>,
+}
+
+impl OwnPeak {
+    /// What the kernel counted for a child that was started at that time, if it is the child's own. It costs nothing for one as small
+    /// as those before it, and one reading for all others that were started before it.
+    pub(super) fn childs_own(
+        &mut self,
+        counted: u64,
+        started_at: At,
+        read: impl FnOnce() -> Option<u64>,
+    ) -> Option<u64> {
+        let known = self.bytes.saturating_add(INEXACT_BYTES);
+        if counted > known && self.read_at.is_none_or(|at| at <= started_at) {
+            let now = clock::monotonic();
+            self.bytes = self.bytes.max(read()?);
+            self.read_at = Some(now);
+        }
+        (counted > self.bytes.saturating_add(INEXACT_BYTES)).then_some(counted)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
@@ -70,7 +102,7 @@ impl Supervisor {
         }
         for (no, bytes) in sums {
             if let Some(attempt) = self.attempts.get_mut(&no) {
-                attempt.peak_rss_bytes = attempt.peak_rss_bytes.max(bytes);
+                attempt.peak_rss_bytes = attempt.peak_rss_bytes.max(Some(bytes));
             }
         }
     }
@@ -88,5 +120,34 @@ impl Supervisor {
             at = parents.get(&at).copied().filter(|parent| *parent > 1)?;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_this_process_own_is_not_the_childs() {
+        const MIB: u64 = 1 << 20;
+        let mut peak = OwnPeak::default();
+        let mut check = |counted: u64, started_at: At, own: Option<u64>, expected: Option<u64>| {
+            let read = || own;
+            assert_eq!(
+                peak.childs_own(counted, started_at, read),
+                expected,
+                "{counted}"
+            );
+        };
+        let before = Duration::ZERO;
+        check(9 * MIB, before, None, None);
+        check(9 * MIB, before, Some(9 * MIB), None);
+        check(9 * MIB + 4096, before, None, None);
+        check(40 * MIB, before, None, Some(40 * MIB));
+        // This process has grown since the reading, and so have children that were started afterwards.
+        let later = clock::monotonic();
+        check(20 * MIB, later, Some(20 * MIB), None);
+        check(20 * MIB, later, None, None);
+        check(40 * MIB, later, None, Some(40 * MIB));
     }
 }

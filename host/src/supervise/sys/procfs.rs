@@ -74,6 +74,16 @@ pub(in crate::supervise) fn ticks_since_boot() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * per_second + nanoseconds * per_second / 1_000_000_000
 }
 
+/// The most memory that this process has had resident.
+pub(in crate::supervise) fn own_peak_rss_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// Every process there is. Some may have gone by the time the list is read.
 pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
@@ -217,6 +227,7 @@ mod tests {
     #[test]
     fn this_process_is_found() {
         let own = stat(std::process::id()).unwrap();
+        assert!(own_peak_rss_bytes().unwrap() > 1 << 20);
         assert!(own.start_time > 0 && own.rss_pages > 0 && !own.zombie);
         assert!(
             all()
