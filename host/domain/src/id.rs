@@ -19,6 +19,10 @@ impl TaskId {
         Self((u128::from(created_ms) << 80) | (random & ((1 << 80) - 1)))
     }
 
+    fn made_ms(self) -> u64 {
+        u64::try_from(self.0 >> 80).unwrap_or(u64::MAX)
+    }
+
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
@@ -70,6 +74,34 @@ impl fmt::Display for TaskId {
 impl fmt::Debug for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// By how much the wall clock may be set back before ids follow it: until then they go on from the last one.
+const BACK_MS: u64 = 60_000;
+
+/// Makes the ids of one process, each greater than the last, so that who came first also sorts first.
+///
+/// Within a millisecond, and while the clock is a little behind where it was, the upper 16 of the random bits count up (into the time,
+/// should they overflow) and the lower 64 are random still: ids stay hard to guess, and differ early in their text.
+#[derive(Debug, Default)]
+pub struct IdSequence {
+    last: Option<TaskId>,
+}
+
+impl IdSequence {
+    /// The next id, from the time and fresh random bits.
+    pub fn next(&mut self, now_ms: u64, random: u128) -> TaskId {
+        let fresh = TaskId::new(now_ms, random);
+        let behind_ms = |last: TaskId| last.made_ms().checked_sub(fresh.made_ms());
+        let id = match self.last {
+            Some(last) if behind_ms(last).is_some_and(|behind| behind <= BACK_MS) => {
+                TaskId((((last.0 >> 64) + 1) << 64) | (random & u128::from(u64::MAX)))
+            }
+            _ => fresh,
+        };
+        self.last = Some(id);
+        id
     }
 }
 
@@ -146,3 +178,48 @@ macro_rules! serde_as_text {
     )+};
 }
 serde_as_text!(TaskId, AttemptId);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The clock stands still, goes on, or is set back a little.
+        #[test]
+        fn ids_sort_in_the_order_they_were_made(
+            moments in proptest::collection::vec((0..3_000u64, any::<u128>()), 2..200),
+        ) {
+            let mut ids = IdSequence::default();
+            let made: Vec<TaskId> = moments
+                .iter()
+                .map(|(ms, random)| ids.next(1_760_000_000_000 + ms, *random))
+                .collect();
+            prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
+            let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
+            // They run ahead of the clock only where more than 2^16 fall on one millisecond, or one begins near its end.
+            prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
+        }
+
+        /// What is left to chance is: 64 bits of each.
+        #[test]
+        fn an_id_that_follows_another_at_once_is_not_to_be_guessed(first: u128, second: u128) {
+            let mut ids = IdSequence::default();
+            ids.next(5, first);
+            prop_assert_eq!(ids.next(5, second).0 & u128::from(u64::MAX), second & u128::from(u64::MAX));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_far_back_is_followed() {
+        let check = |back_ms: u64, expected_ms: u64| {
+            let mut ids = IdSequence::default();
+            ids.next(1_000_000, 0);
+            assert_eq!(ids.next(1_000_000 - back_ms, 0).made_ms(), expected_ms);
+        };
+        check(0, 1_000_000);
+        check(60_000, 1_000_000);
+        check(60_001, 939_999);
+    }
+}

@@ -1,6 +1,6 @@
 //! A task is taken on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use claudine_domain::{
     id::{AccountKey, AttemptId, TaskId},
@@ -47,7 +47,6 @@ impl Host {
             .map_err(cannot_keep)?;
         let spec = spec.get();
         validate(&executor, spec, &kept.variables).await?;
-        let id = TaskId::new(clock::wall().0, random::bits_128());
         let manifest = executor.manifest();
         let (account, serial_start) = account_of(manifest, &kept.variables);
         let spec = std::sync::Arc::from(spec.as_bytes());
@@ -82,7 +81,7 @@ impl Host {
             group: request.group,
         };
         let submission = Submission {
-            id,
+            id: self.new_id(),
             request: domain,
             spec,
         };
@@ -100,6 +99,11 @@ impl Host {
                 format!("a submission was answered {other:?}"),
             )),
         }
+    }
+
+    fn new_id(&self) -> TaskId {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next(clock::wall().0, random::bits_128())
     }
 
     fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {

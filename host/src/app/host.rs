@@ -1,8 +1,11 @@
 //! What all use cases share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use claudine_domain::{id::TaskId, time::Timestamp};
+use claudine_domain::{
+    id::{IdSequence, TaskId},
+    time::Timestamp,
+};
 use tokio::sync::watch as watched;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +26,8 @@ use crate::{
 /// One host: everything a use case may need.
 pub(crate) struct Host {
     pub(super) engine: Engine,
+    /// Where the ids of new tasks come from.
+    pub(super) ids: Mutex<IdSequence>,
     pub(super) store: Arc<dyn Store>,
     pub(super) plugins: Arc<Catalog>,
     pub(super) environments: Arc<Environments>,
@@ -68,6 +73,7 @@ impl Host {
         let reading = TaskTracker::new();
         Self {
             engine,
+            ids: Mutex::default(),
             store,
             plugins,
             environments,
