@@ -60,7 +60,12 @@ impl Bench {
         let id = TaskId::new(self.now.wall.0, self.made.into());
         let request = request(self.made, lane);
         let spec = self.spec.clone();
-        let submission = Box::new(Submission { id, request, spec });
+        let submission = Box::new(Submission {
+            id,
+            request,
+            parent: None,
+            spec,
+        });
         self.board.step(self.now, Input::Submit(submission))?;
         Ok(())
     }
@@ -118,7 +123,8 @@ fn request(number: u64, lane: u64) -> Request {
         cwd: "/srv/project".to_owned(),
         summary: "true".to_owned(),
         parent: None,
-        depth: 0,
+        above_parent: Vec::new(),
+        attached_above: 0,
         detached: false,
         timeout: Some(Duration::from_hours(1)),
         idle_timeout: None,

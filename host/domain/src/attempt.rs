@@ -89,6 +89,9 @@ pub struct Attempt {
     /// The monotonic clock at the start, and the boot it belongs to: deadlines are counted from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
+    /// Its first sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +107,7 @@ impl Attempt {
             assigned_at,
             started_at: None,
             started_monotonic: None,
+            live_at: None,
             leader: None,
             session: None,
             ended: None,

@@ -29,7 +29,7 @@ pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// How many ancestors a task may have.
-    pub depth: u32,
+    pub depth: usize,
     /// How many unfinished descendants a task may have.
     pub open_descendants: usize,
     /// How many tasks may be unfinished at once.
@@ -145,10 +145,13 @@ pub struct Board {
     /// Attempts that hold a process or will: starting, live, stopping, finishing.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
+    /// Attempts that keep others of their key from starting: until their first sign of life, or else until they have ended.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
-    /// Attempts that wait for their own descendants, and how many waits each has under way. Not stored: the waits end with the host.
+    /// The running attempt of these tasks waits for its own descendants, and has so many waits under way. Not stored: the waits end with the
+    /// host.
     pub(crate) suspended: BTreeMap<TaskId, u32>,
-    pub(crate) children: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// Unfinished descendants of each task, whether that task or those between have ended or not.
+    pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
     /// From when the start timeout counts. Not stored: signs of life that were given while no host listened are told to the next one late.
     pub(crate) start_clocks: BTreeMap<TaskId, MonotonicMs>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
@@ -192,7 +195,7 @@ impl Board {
             stopping: BTreeSet::new(),
             starting: BTreeMap::new(),
             suspended: BTreeMap::new(),
-            children: BTreeMap::new(),
+            descendants: BTreeMap::new(),
             start_clocks: BTreeMap::new(),
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -396,8 +399,8 @@ impl Board {
 
     fn index(&mut self, task: &Arc<Task>) {
         let id = task.id;
-        if let Some(parent) = task.request.parent {
-            self.children.entry(parent).or_default().insert(id);
+        for ancestor in task.request.ancestors() {
+            self.descendants.entry(ancestor).or_default().insert(id);
         }
         match &task.state {
             State::Waiting { until, .. } => {
@@ -421,7 +424,11 @@ impl Board {
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
-                if let (Phase::Starting, Some(key)) = (phase, &task.request.serial_start) {
+                let lives = *phase == Phase::Live
+                    || task
+                        .last_attempt()
+                        .is_some_and(|last| last.live_at.is_some());
+                if let (false, Some(key)) = (lives, &task.request.serial_start) {
                     self.starting.entry(key.clone()).or_default().insert(id);
                 }
                 self.clocks
@@ -436,8 +443,8 @@ impl Board {
 
     fn unindex(&mut self, task: &Arc<Task>) {
         let id = task.id;
-        if let Some(parent) = task.request.parent {
-            remove_from(&mut self.children, &parent, &id);
+        for ancestor in task.request.ancestors() {
+            remove_from(&mut self.descendants, &ancestor, &id);
         }
         match &task.state {
             State::Waiting { until, .. } => {

@@ -64,9 +64,12 @@ pub struct Request {
     /// The task from whose attempt this one was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
-    /// 0 without a parent.
-    #[serde(default)]
-    pub depth: u32,
+    /// The parent's ancestors, the nearest first. Kept here because the tasks between may have ended, and be gone, long before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above_parent: Vec<TaskId>,
+    /// How many of those take this task along when they are cancelled: as far up as no task between was detached.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attached_above: usize,
     /// A detached task is not cancelled with its parent.
     #[serde(default)]
     pub detached: bool,
@@ -87,6 +90,46 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Idempotency>,
     pub ladder: Vec<Rung>,
+}
+
+impl Request {
+    /// All that it descends from, the parent first.
+    pub fn ancestors(&self) -> impl Iterator<Item = TaskId> {
+        self.parent
+            .into_iter()
+            .chain(self.above_parent.iter().copied())
+    }
+
+    /// 0 without a parent.
+    pub fn depth(&self) -> usize {
+        self.ancestors().count()
+    }
+
+    /// Those of the ancestors that take it along when they are cancelled.
+    pub fn attached_to(&self) -> impl Iterator<Item = TaskId> {
+        let attached = if self.detached {
+            0
+        } else {
+            1 + self.attached_above
+        };
+        self.ancestors().take(attached)
+    }
+
+    /// Hangs it under its parent, whether that has ended meanwhile or not.
+    pub(crate) fn place_under(&mut self, parent: Option<&Task>) {
+        self.parent = parent.map(|parent| parent.id);
+        self.above_parent =
+            parent.map_or_else(Vec::new, |parent| parent.request.ancestors().collect());
+        self.attached_above = parent.map_or(0, |parent| parent.request.attached_to().count());
+    }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Why a task waits for a time.

@@ -23,8 +23,6 @@ use crate::{
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
 /// Reasons are shown in lists and stored with the task.
 const REASON_MAX_CHARS: usize = 1000;
-/// How many generations up a waiter is looked for.
-const GENERATIONS: u32 = 16;
 
 impl Host {
     pub(crate) async fn cancel(
@@ -129,34 +127,25 @@ impl Host {
         let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
             return Ok(None);
         };
-        if !self.descends(waited, waiter.task).await? {
+        let task = self.read(move |store| store.task(waited)).await?;
+        let descends = task.is_some_and(|task| {
+            let mut ancestors = task.request.ancestors();
+            ancestors.any(|ancestor| ancestor == waiter.task)
+        });
+        if !descends {
             return Ok(None);
         }
         match self
             .engine
-            .command(Input::WaitBegins { task: waiter.task })
+            .command(Input::WaitBegins { attempt: waiter })
             .await?
         {
             Answer::Noted => Ok(Some(Suspended {
                 engine: self.engine.clone(),
-                task: waiter.task,
+                attempt: waiter,
             })),
             _ => Ok(None),
         }
-    }
-
-    async fn descends(&self, mut id: TaskId, ancestor: TaskId) -> Result<bool, AppError> {
-        for _ in 0..GENERATIONS {
-            let Some(task) = self.read(move |store| store.task(id)).await? else {
-                return Ok(false);
-            };
-            match task.request.parent {
-                Some(parent) if parent == ancestor => return Ok(true),
-                Some(parent) => id = parent,
-                None => return Ok(false),
-            }
-        }
-        Ok(false)
     }
 
     /// Asks the host to go down. Returns when it is on its way: with `Drain` and `Kill` that is when the last attempt has ended.
@@ -217,11 +206,13 @@ fn already_done(task: &claudine_domain::task::Task) -> AppError {
 /// While it lives, the attempt's slot counts as free.
 struct Suspended {
     engine: Engine,
-    task: TaskId,
+    attempt: AttemptId,
 }
 
 impl Drop for Suspended {
     fn drop(&mut self) {
-        self.engine.tell(Input::WaitEnds { task: self.task });
+        self.engine.tell(Input::WaitEnds {
+            attempt: self.attempt,
+        });
     }
 }

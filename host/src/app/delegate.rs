@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 use claudine_domain::{
     id::{AccountKey, AttemptId, TaskId},
     step::{Answer, Input, Submission},
-    task::{Class, Idempotency, Request, Rung},
+    task::{Class, Idempotency, Request, Rung, Task},
 };
 use serde::Deserialize;
 
@@ -32,11 +32,7 @@ impl Host {
         check(&request)?;
         ceiling(&request, &self.settings.mcp)?;
         let executor = self.executor(&request.executor)?;
-        let parent = request
-            .environment
-            .base
-            .get(ATTEMPT)
-            .and_then(|marker| marker.parse::<AttemptId>().ok());
+        let parent = self.parent(&request).await?;
         let digest = idempotency(&request);
         let Delegate {
             environment, spec, ..
@@ -54,8 +50,9 @@ impl Host {
             summary: summary(request.spec.get()),
             cwd: plain(&request.working_directory),
             class: class_of(manifest),
-            parent: parent.map(|attempt| attempt.task),
-            depth: 0,
+            parent: None,
+            above_parent: Vec::new(),
+            attached_above: 0,
             detached: request.detached,
             timeout: request
                 .timeout_ms
@@ -83,6 +80,7 @@ impl Host {
         let submission = Submission {
             id: self.new_id(),
             request: domain,
+            parent,
             spec,
         };
         match self
@@ -98,6 +96,15 @@ impl Host {
                 ErrorKind::Internal,
                 format!("a submission was answered {other:?}"),
             )),
+        }
+    }
+
+    /// The task from within which this is asked. A marker of a task that is not here means nothing: it is of another host, or made up.
+    async fn parent(&self, request: &Delegate) -> Result<Option<Task>, AppError> {
+        let marker = request.environment.base.get(ATTEMPT);
+        match marker.and_then(|marker| marker.parse::<AttemptId>().ok()) {
+            Some(attempt) => self.read(move |store| store.task(attempt.task)).await,
+            None => Ok(None),
         }
     }
 

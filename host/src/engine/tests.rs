@@ -108,6 +108,7 @@ impl Fixture {
         let submission = Submission {
             id: id(number),
             request: request(),
+            parent: None,
             spec: Arc::from(*b"{}"),
         };
         self.engine
@@ -161,7 +162,8 @@ fn request() -> Request {
         cwd: "/".to_owned(),
         summary: String::new(),
         parent: None,
-        depth: 0,
+        above_parent: Vec::new(),
+        attached_above: 0,
         detached: false,
         timeout: None,
         idle_timeout: None,

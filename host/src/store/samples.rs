@@ -40,7 +40,8 @@ pub(crate) fn ready(number: u64) -> Task {
             cwd: "/home/someone/project".to_owned(),
             summary: format!("make {number}"),
             parent: None,
-            depth: 0,
+            above_parent: Vec::new(),
+            attached_above: 0,
             detached: false,
             timeout: None,
             idle_timeout: None,
@@ -75,7 +76,6 @@ pub(super) fn named(number: u64, name: &str) -> Task {
 pub(super) fn child(number: u64, parent: u64) -> Task {
     asked(ready(number), |request| {
         request.parent = Some(id(parent));
-        request.depth = 1;
     })
 }
 

@@ -49,6 +49,24 @@ fn cancelling_a_parent_cancels_its_children_but_not_the_detached() {
 }
 
 #[test]
+fn a_cancel_reaches_past_what_has_ended_and_across_a_restart() {
+    let host = TestHost::new();
+    let claudine = claudine();
+    let id = host.script(&format!(
+        "{claudine} run --wait --script \"{claudine} run --name below -- sleep 600\"; touch ended; exec sleep 600"
+    ));
+    wait_for("the task between to end", || {
+        host.work().join("ended").exists().then_some(())
+    });
+    let below = host.live("below");
+    host.run(["down"]).check();
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    assert_eq!(host.finished("below")["outcome"], "cancelled");
+    assert!(!alive(below));
+}
+
+#[test]
 fn nesting_has_a_floor() {
     let host = TestHost::new();
     // Each level runs the same script again, until it is refused.

@@ -72,10 +72,7 @@ impl Board {
             && let Some(parked) = self.accounts.get(account)
         {
             // A task of the account that is ready has waited until the limit was to end; were it parked still, it would be waiting.
-            let probing = parked.probe.is_some_and(|probe| {
-                self.running.contains(&probe.task) && self.attempt_id(probe.task) == Some(probe)
-            });
-            if probing {
+            if parked.probe.is_some_and(|probe| self.runs(probe)) {
                 return Err(Refusal::Probing {
                     account: account.0.clone(),
                 });

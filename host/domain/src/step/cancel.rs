@@ -24,37 +24,34 @@ impl Board {
         }
         let already = self.stopping.contains(&task);
         self.cancel_one(now, task, reason.clone());
-        for child in self.attached_descendants(task) {
-            self.cancel_one(now, child, Some(with_parent(task, reason.as_deref())));
+        for descendant in self.attached_descendants(task) {
+            let why = with_parent(task, reason.as_deref());
+            self.cancel_one(now, descendant, Some(why));
         }
         Ok(Answer::Cancelling { task, already })
     }
 
     /// Unfinished descendants, without those that were detached and what is below them.
     fn attached_descendants(&self, task: TaskId) -> Vec<TaskId> {
-        let mut found = Vec::new();
-        let mut open = vec![task];
-        while let Some(id) = open.pop() {
-            let children = self.children.get(&id).into_iter().flatten();
-            let attached = children.filter(|child| {
-                self.tasks
-                    .get(child)
-                    .is_some_and(|task| !task.request.detached)
-            });
-            for child in attached {
-                found.push(*child);
-                open.push(*child);
-            }
-        }
-        found
+        let attached = |id: &TaskId| {
+            let found = self.tasks.get(id);
+            found.is_some_and(|found| found.request.attached_to().any(|above| above == task))
+        };
+        let all = self.descendants.get(&task).into_iter().flatten();
+        all.copied().filter(attached).collect()
     }
 
-    /// A parent that is being cancelled may submit more while it is asked to stop: that is cancelled with the rest.
-    pub(super) fn cancel_with_parent(&mut self, now: Now, child: TaskId, parent: TaskId) {
-        let phase = self.tasks.get(&parent).and_then(|parent| parent.phase());
-        if let Some(Phase::Stopping(StopWhy::Cancelled { reason })) = phase {
-            let why = with_parent(parent, reason.as_deref());
-            self.cancel_one(now, child, Some(why));
+    /// What is being cancelled may submit more while it is asked to stop: that is cancelled with the rest.
+    pub(super) fn cancel_with_ancestors(&mut self, now: Now, id: TaskId) {
+        let Some(task) = self.tasks.get(&id).cloned() else {
+            return;
+        };
+        for ancestor in task.request.attached_to() {
+            let phase = self.tasks.get(&ancestor).and_then(|task| task.phase());
+            if let Some(Phase::Stopping(StopWhy::Cancelled { reason })) = phase {
+                let why = with_parent(ancestor, reason.as_deref());
+                return self.cancel_one(now, id, Some(why));
+            }
         }
     }
 

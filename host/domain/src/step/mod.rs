@@ -39,13 +39,13 @@ pub enum Input {
     },
     Reading(Reading),
     SetSlots(Slots),
-    /// A wait for descendants begins (or ends) inside an attempt of this task. While at least one is under way the attempt's slot counts
-    /// as free; afterwards it has it back at once, so that for a while more may run than there are slots.
+    /// A wait for descendants begins (or ends) inside this attempt. While at least one is under way the attempt's slot counts as free;
+    /// afterwards it has it back at once, so that for a while more may run than there are slots.
     WaitBegins {
-        task: TaskId,
+        attempt: AttemptId,
     },
     WaitEnds {
-        task: TaskId,
+        attempt: AttemptId,
     },
     /// What is left of an attempt that an earlier host started, or this one before a commit failed. Each task that a loaded board has as
     /// running, assigned ones included, gets this before the first admission and the first command: until then nobody knows whether an
@@ -64,6 +64,9 @@ pub enum Input {
 pub struct Submission {
     pub id: TaskId,
     pub request: Request,
+    /// The task from whose attempt it is submitted, as the store has it: on the board it may not be any more. It alone decides what the
+    /// request has for a parent and for ancestors.
+    pub parent: Option<Task>,
     /// What the executor is asked to do, JSON; stored, never read here.
     pub spec: Arc<[u8]>,
 }
@@ -160,7 +163,7 @@ pub enum Refused {
     #[error("idempotency key `{key}` was used for {task} with a different request")]
     IdempotencyConflict { key: String, task: TaskId },
     #[error("a task at depth {depth} would be nested deeper than {limit}")]
-    TooDeep { depth: u32, limit: u32 },
+    TooDeep { depth: usize, limit: usize },
     #[error("task {ancestor} has {limit} unfinished descendants, which is the limit")]
     TooManyDescendants { ancestor: TaskId, limit: usize },
     #[error("{limit} tasks are unfinished, which is the limit")]
@@ -183,8 +186,8 @@ impl Board {
                 self.capacity.limits.slots = slots;
                 Ok(Answer::Noted)
             }
-            Input::WaitBegins { task } => Ok(self.wait_begins(task)),
-            Input::WaitEnds { task } => Ok(self.wait_ends(task)),
+            Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),
+            Input::WaitEnds { attempt } => Ok(self.wait_ends(attempt)),
             Input::Recovered { task, found } => Ok(self.recover(now, task, found)),
             Input::Drain => {
                 self.drain = true;
@@ -197,22 +200,30 @@ impl Board {
         }
     }
 
-    fn wait_begins(&mut self, task: TaskId) -> Answer {
-        if !self.running.contains(&task) {
+    fn wait_begins(&mut self, attempt: AttemptId) -> Answer {
+        if !self.runs(attempt) {
             return Answer::Stale;
         }
-        *self.suspended.entry(task).or_default() += 1;
+        *self.suspended.entry(attempt.task).or_default() += 1;
         Answer::Noted
     }
 
-    fn wait_ends(&mut self, task: TaskId) -> Answer {
-        let Some(waits) = self.suspended.get_mut(&task) else {
+    fn wait_ends(&mut self, attempt: AttemptId) -> Answer {
+        if !self.runs(attempt) {
+            return Answer::Stale;
+        }
+        let Some(waits) = self.suspended.get_mut(&attempt.task) else {
             return Answer::Stale;
         };
         *waits -= 1;
         if *waits == 0 {
-            self.suspended.remove(&task);
+            self.suspended.remove(&attempt.task);
         }
         Answer::Noted
+    }
+
+    /// Whether this very attempt holds a process, or will.
+    fn runs(&self, attempt: AttemptId) -> bool {
+        self.running.contains(&attempt.task) && self.attempt_id(attempt.task) == Some(attempt)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
-    task::{State, WaitingFor},
+    task::{State, Task, WaitingFor},
     time::Now,
 };
 
@@ -91,10 +91,7 @@ impl Board {
                 attempt.leader = leader;
             }
             if is_live {
-                task.state = State::Running {
-                    phase: Phase::Live,
-                    since: now.wall,
-                };
+                comes_alive(task, now);
             }
         });
         self.record(
@@ -109,12 +106,7 @@ impl Board {
 
     fn alive(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Starting) {
-            self.change(id, |task| {
-                task.state = State::Running {
-                    phase: Phase::Live,
-                    since: now.wall,
-                }
-            });
+            self.change(id, |task| comes_alive(task, now));
         }
     }
 
@@ -297,6 +289,16 @@ impl Board {
     fn probes(&self, account: &AccountKey, attempt: AttemptId) -> bool {
         let parked = self.accounts.get(account);
         parked.is_some_and(|parked| parked.probe == Some(attempt))
+    }
+}
+
+fn comes_alive(task: &mut Task, now: Now) {
+    task.state = State::Running {
+        phase: Phase::Live,
+        since: now.wall,
+    };
+    if let Some(attempt) = task.attempts.last_mut() {
+        attempt.live_at = Some(now.wall);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A task is accepted or refused.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Answer, Refused, Submission};
 use crate::{
@@ -17,6 +17,7 @@ impl Board {
         let Submission {
             id,
             mut request,
+            parent,
             spec,
         } = submission;
         if let Some(first) = self.already_submitted(now, &request)? {
@@ -26,7 +27,8 @@ impl Board {
             });
         }
         self.room_for_one_more()?;
-        self.place_under_parent(&mut request)?;
+        request.place_under(parent.as_ref());
+        self.within_bounds(&request)?;
         if let Some(idempotency) = &request.idempotency {
             let remembered = Remembered {
                 task: id,
@@ -35,7 +37,6 @@ impl Board {
             };
             self.remember(idempotency.key.clone(), remembered);
         }
-        let parent = request.parent.filter(|_| !request.detached);
         let state = self.queued_state(&request, now.wall, now);
         self.insert(Task {
             id,
@@ -46,9 +47,7 @@ impl Board {
         });
         self.pending.documents.push((DocumentKey::Spec(id), spec));
         self.record(id, now, Fact::Submitted);
-        if let Some(parent) = parent {
-            self.cancel_with_parent(now, id, parent);
-        }
+        self.cancel_with_ancestors(now, id);
         Ok(Answer::Accepted {
             task: id,
             existing: false,
@@ -95,54 +94,23 @@ impl Board {
         }
     }
 
-    /// A parent that is not unfinished any more is none: what it left behind is nobody's child.
-    fn place_under_parent(&self, request: &mut Request) -> Result<(), Refused> {
-        let Some(parent) = request.parent.and_then(|parent| self.tasks.get(&parent)) else {
-            request.parent = None;
-            request.depth = 0;
-            return Ok(());
-        };
-        request.depth = parent.request.depth + 1;
-        if request.depth > self.bounds.depth {
-            return Err(Refused::TooDeep {
-                depth: request.depth,
-                limit: self.bounds.depth,
-            });
+    /// Both bounds count through what has ended between: else a chain in which each task ends after it has submitted the next had none.
+    fn within_bounds(&self, request: &Request) -> Result<(), Refused> {
+        let (depth, limit) = (request.depth(), self.bounds.depth);
+        if depth > limit {
+            return Err(Refused::TooDeep { depth, limit });
         }
-        let ancestor = self.topmost_ancestor(parent.id);
-        if self.open_descendants(ancestor) >= self.bounds.open_descendants {
-            return Err(Refused::TooManyDescendants {
-                ancestor,
-                limit: self.bounds.open_descendants,
-            });
-        }
-        Ok(())
-    }
-
-    fn topmost_ancestor(&self, mut id: TaskId) -> TaskId {
-        while let Some(parent) = self.tasks.get(&id).and_then(|task| task.request.parent) {
-            if !self.tasks.contains_key(&parent) {
-                break;
+        let limit = self.bounds.open_descendants;
+        match request.ancestors().last() {
+            Some(ancestor) if self.open_descendants(ancestor) >= limit => {
+                Err(Refused::TooManyDescendants { ancestor, limit })
             }
-            id = parent;
+            _ => Ok(()),
         }
-        id
     }
 
-    /// Counts no further than the limit asks for.
     fn open_descendants(&self, ancestor: TaskId) -> usize {
-        let mut open = vec![ancestor];
-        let mut found = 0;
-        while let Some(id) = open.pop() {
-            for child in self.children.get(&id).into_iter().flatten() {
-                found += 1;
-                open.push(*child);
-            }
-            if found >= self.bounds.open_descendants {
-                break;
-            }
-        }
-        found
+        self.descendants.get(&ancestor).map_or(0, BTreeSet::len)
     }
 
     /// The state of a task that could run as far as it alone is concerned, and could since then.

@@ -7,7 +7,7 @@ use crate::{
     board::{Bounds, Lane},
     capacity::{Limits, Reading, Refusal, Slots},
     id::TaskId,
-    step::{Answer, Input, Report},
+    step::{Answer, Found, Input, Report},
     task::{Class, Priority, Request},
     time::MonotonicMs,
 };
@@ -170,8 +170,44 @@ fn one_key_starts_one_at_a_time_until_its_first_sign_of_life() {
     assert_eq!(starts(&desk.turn()), [second]);
     desk.report(second, super::failure(crate::outcome::ReasonClass::Spawn));
     assert_eq!(starts(&desk.turn()), [third]);
+    // Until its process is gone, it may still be at what only one may do at a time.
     desk.cancel(third).unwrap();
+    desk.report(third, Report::Alive);
+    assert_eq!(starts(&desk.turn()), []);
+    desk.report(third, success());
     assert_eq!(starts(&desk.turn()), [same_key_in_another_lane]);
+}
+
+/// Brings an attempt to a phase, and looks whether another of its key may start.
+#[test]
+fn a_key_is_held_to_the_first_sign_of_life_or_to_the_end() {
+    let check = |reports: &[Report], cancelled: bool, held: bool| {
+        let mut desk = Desk::new(9);
+        let [first, second] = [(); 2].map(|()| desk.submit(serial("a")));
+        desk.turn();
+        for report in reports {
+            desk.report(first, report.clone());
+        }
+        if cancelled {
+            desk.cancel(first).unwrap();
+        }
+        desk.settle();
+        // Another host sees it as the first one did.
+        desk.reload();
+        desk.recovered(first, Found::Known);
+        let expected: &[_] = if held { &[] } else { &[second] };
+        assert_eq!(starts(&desk.turn()), expected, "{reports:?} {cancelled}");
+        desk.report(first, success());
+        desk.turn();
+        assert_eq!(desk.word(second), "starting");
+    };
+    check(&[], false, true);
+    check(&[], true, true);
+    check(&[super::started(1)], true, true);
+    check(&[Report::Finishing], false, true);
+    check(&[Report::Alive], false, false);
+    check(&[Report::Alive], true, false);
+    check(&[Report::Alive, Report::Finishing], false, false);
 }
 
 #[test]
@@ -194,16 +230,14 @@ fn a_parent_that_waits_gives_its_slot_to_its_children() {
     desk.turn();
     let children = [(); 2].map(|()| desk.submit(|request| request.parent = Some(parent)));
     assert_eq!(starts(&desk.turn()), []);
+    let attempt = desk.attempt(parent);
     for _ in 0..2 {
-        assert_eq!(
-            desk.step(Input::WaitBegins { task: parent }),
-            Ok(Answer::Noted)
-        );
+        assert_eq!(desk.step(Input::WaitBegins { attempt }), Ok(Answer::Noted));
     }
     assert_eq!(starts(&desk.turn()), [children[0]]);
-    desk.step(Input::WaitEnds { task: parent }).unwrap();
+    desk.step(Input::WaitEnds { attempt }).unwrap();
     assert_eq!(desk.board.slots_in_use(), 1, "one of two waits goes on");
-    desk.step(Input::WaitEnds { task: parent }).unwrap();
+    desk.step(Input::WaitEnds { attempt }).unwrap();
     // It goes on at once, and for as long there are more than slots.
     assert_eq!(desk.board.slots_in_use(), 2);
     desk.report(children[0], success());
@@ -215,22 +249,33 @@ fn a_parent_that_waits_gives_its_slot_to_its_children() {
 #[test]
 fn a_wait_ends_with_its_attempt() {
     let (mut desk, parent) = Desk::in_phase("live");
-    let wait = Input::WaitBegins { task: parent };
-    desk.step(wait.clone()).unwrap();
+    let attempt = desk.attempt(parent);
+    let [begins, ends] = [Input::WaitBegins { attempt }, Input::WaitEnds { attempt }];
+    desk.step(begins.clone()).unwrap();
     desk.report(parent, super::failure(crate::outcome::ReasonClass::Exit));
     assert_eq!(
         (desk.board.running_count(), desk.board.slots_in_use()),
         (0, 0)
     );
-    for stale in [wait.clone(), Input::WaitEnds { task: parent }] {
+    for stale in [begins.clone(), ends.clone()] {
         assert_eq!(desk.step(stale), Ok(Answer::Stale));
     }
     desk.settle();
     let copy = desk.task(parent);
     desk.retry(&copy).unwrap();
-    assert_eq!(desk.step(wait), Ok(Answer::Stale), "it has no slot to give");
+    assert_eq!(
+        desk.step(begins.clone()),
+        Ok(Answer::Stale),
+        "it has no slot to give"
+    );
     desk.turn();
+    // Another attempt of the same task runs: it is not the one that waits.
+    assert_eq!(desk.step(begins), Ok(Answer::Stale));
     assert_eq!(desk.board.slots_in_use(), 1);
+    let attempt = desk.attempt(parent);
+    desk.step(Input::WaitBegins { attempt }).unwrap();
+    assert_eq!(desk.step(ends), Ok(Answer::Stale));
+    assert_eq!(desk.board.slots_in_use(), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
     batch::Action,
     id::TaskId,
     outcome::ReasonClass,
-    step::{Answer, Cause, Ending, Input, Refused, Report},
+    step::{Answer, Cause, Ending, Found, Input, Refused, Report},
     task::State,
 };
 
@@ -151,6 +151,51 @@ fn attached_descendants_are_cancelled_with_their_parent() {
         reason.unwrap().message,
         format!("with its parent {top}: enough")
     );
+}
+
+/// top ─ (child) ─ grandchild ─ (below) ─ deepest: those in brackets have ended before `top` is cancelled.
+#[test]
+fn a_cancel_goes_through_what_has_ended() {
+    let check = |detached: Option<usize>, restarted: bool, expected: [&str; 3]| {
+        let mut desk = Desk::new(9);
+        let mut line = vec![desk.submit(|_| {})];
+        for number in 1..5 {
+            let parent = line.last().copied();
+            line.push(desk.submit(|request| {
+                request.parent = parent;
+                request.detached = detached == Some(number);
+            }));
+        }
+        desk.turn();
+        for ended in [line[1], line[3]] {
+            desk.report(ended, success());
+        }
+        desk.settle();
+        if restarted {
+            // What has ended is on no board again.
+            desk.reload();
+            for task in [line[0], line[2], line[4]] {
+                desk.recovered(task, Found::Known);
+            }
+        }
+        for task in [line[0], line[2], line[4]] {
+            desk.report(task, Report::Alive);
+        }
+        desk.cancel(line[0]).unwrap();
+        assert_eq!(
+            desk.words(&[line[0], line[2], line[4]]),
+            expected,
+            "{detached:?} {restarted}"
+        );
+    };
+    let stopping = "stopping:cancelled";
+    for restarted in [false, true] {
+        check(None, restarted, [stopping; 3]);
+        check(Some(1), restarted, [stopping, "live", "live"]);
+        check(Some(2), restarted, [stopping, "live", "live"]);
+        check(Some(3), restarted, [stopping, stopping, "live"]);
+        check(Some(4), restarted, [stopping, stopping, "live"]);
+    }
 }
 
 #[test]

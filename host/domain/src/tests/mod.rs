@@ -18,7 +18,7 @@ mod retrying;
 mod submitting;
 mod world;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     attempt::{Leader, Phase, StopWhy, Usage},
@@ -46,7 +46,8 @@ fn request() -> Request {
         cwd: "/".to_owned(),
         summary: "true".to_owned(),
         parent: None,
-        depth: 0,
+        above_parent: Vec::new(),
+        attached_above: 0,
         detached: false,
         timeout: None,
         idle_timeout: None,
@@ -147,8 +148,13 @@ impl Desk {
         edit(&mut request);
         self.made += 1;
         let id = TaskId::new(self.now.wall.0, self.made.into());
-        let spec: Arc<[u8]> = b"{}".as_slice().into();
-        self.step(Input::Submit(Box::new(Submission { id, request, spec })))
+        let submission = Submission {
+            id,
+            parent: request.parent.and_then(|parent| self.find(parent)),
+            request,
+            spec: b"{}".as_slice().into(),
+        };
+        self.step(Input::Submit(Box::new(submission)))
     }
 
     fn submit(&mut self, edit: impl FnOnce(&mut Request)) -> TaskId {
@@ -237,12 +243,15 @@ impl Desk {
     }
 
     fn task(&self, id: TaskId) -> Task {
+        self.find(id).unwrap()
+    }
+
+    fn find(&self, id: TaskId) -> Option<Task> {
         let on_board = self.board.task(id).map(|task| Task::clone(task));
         let finished = self.board.pending.finished.get(&id);
         on_board
             .or_else(|| finished.map(|task| Task::clone(task)))
             .or_else(|| self.stored.get(&id).cloned())
-            .unwrap()
     }
 
     fn attempt(&self, id: TaskId) -> AttemptId {

@@ -6,7 +6,7 @@ use super::{Desk, agent, fixed, limited, success};
 use crate::{
     board::{Board, Bounds, Remembered, Stored},
     id::TaskId,
-    step::{Answer, Refused},
+    step::{Answer, Found, Refused},
     task::{Idempotency, Request},
     time::Timestamp,
 };
@@ -105,31 +105,40 @@ fn a_refused_submission_leaves_its_key_free() {
 #[test]
 fn children_are_nested_to_the_bound_and_no_deeper() {
     let mut desk = Desk::new(9);
-    let mut parent = desk.submit(|request| request.depth = 77);
+    let mut parent = desk.submit(|request| request.above_parent = vec![TaskId::new(7, 7)]);
     assert_eq!(
-        desk.task(parent).request.depth,
+        desk.task(parent).request.depth(),
         0,
         "the submitter does not choose the depth"
     );
+    desk.turn();
     for depth in 1..=5 {
-        parent = desk.submit(|request| request.parent = Some(parent));
-        assert_eq!(desk.task(parent).request.depth, depth);
+        let child = desk.submit(|request| request.parent = Some(parent));
+        assert_eq!(desk.task(child).request.depth(), depth);
+        // What has ended between counts.
+        desk.report(parent, success());
+        desk.turn();
+        parent = child;
     }
     let refused = desk.try_submit(|request| request.parent = Some(parent));
     assert_eq!(refused, Err(Refused::TooDeep { depth: 6, limit: 5 }));
 }
 
 #[test]
-fn a_parent_that_is_over_is_none() {
-    let mut desk = Desk::new(1);
-    let parent = desk.submit(|_| {});
+fn a_parent_that_is_over_is_still_the_parent_and_one_that_never_was_is_none() {
+    let mut desk = Desk::new(2);
+    let top = desk.submit(|_| {});
+    let parent = desk.submit(|request| request.parent = Some(top));
     desk.turn();
     desk.report(parent, success());
-    for parent in [parent, TaskId::new(1, 1)] {
+    desk.settle();
+    let mut check = |parent: TaskId, expected: &[TaskId]| {
         let child = desk.submit(|request| request.parent = Some(parent));
-        let task = desk.task(child);
-        assert_eq!((task.request.parent, task.request.depth), (None, 0));
-    }
+        let ancestors: Vec<TaskId> = desk.task(child).request.ancestors().collect();
+        assert_eq!(ancestors, expected);
+    };
+    check(parent, &[parent, top]);
+    check(TaskId::new(1, 1), &[]);
 }
 
 #[test]
@@ -159,8 +168,24 @@ fn open_descendants_are_bounded_for_the_topmost_ancestor() {
     // An unrelated task is not concerned, and one that ends makes room.
     desk.submit(|_| {});
     desk.turn();
-    desk.report(grandchild, success());
+    desk.report(child, success());
     desk.submit(|request| request.parent = Some(top));
+    // Those below one that has ended are descendants still, for another host too.
+    desk.settle();
+    desk.reload();
+    for parent in [top, child, grandchild] {
+        assert_eq!(
+            desk.try_submit(|request| request.parent = Some(parent)),
+            refused
+        );
+    }
+    desk.recovered(top, Found::Known);
+    desk.report(top, success());
+    assert_eq!(
+        desk.try_submit(|request| request.parent = Some(grandchild)),
+        refused,
+        "the topmost one has ended, and its descendants have not"
+    );
 }
 
 #[test]
@@ -219,4 +244,23 @@ fn what_a_cancelled_parent_submits_while_it_stops_is_cancelled_too() {
     check("stopping:cancelled", false, "cancelled:cancelled");
     check("stopping:cancelled", true, "ready");
     check("stopping:start_timeout", false, "ready");
+}
+
+#[test]
+fn what_is_submitted_below_a_cancelled_ancestor_is_cancelled_through_what_has_ended() {
+    let check = |detached: bool, expected: &str| {
+        let mut desk = Desk::new(3);
+        let top = desk.submit(|_| {});
+        let child = desk.submit(|request| {
+            request.parent = Some(top);
+            request.detached = detached;
+        });
+        desk.turn();
+        desk.report(child, success());
+        desk.cancel(top).unwrap();
+        let grandchild = desk.submit(|request| request.parent = Some(child));
+        assert_eq!(desk.word(grandchild), expected);
+    };
+    check(false, "cancelled:cancelled");
+    check(true, "ready");
 }

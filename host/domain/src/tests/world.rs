@@ -121,6 +121,8 @@ pub(super) struct World {
     /// Finished rows as readers may still hold them, old ones too.
     copies: Vec<Task>,
     made: u32,
+    /// Who was submitted from where, and whether detached.
+    lineage: BTreeMap<TaskId, (TaskId, bool)>,
     pub(super) transcript: String,
 }
 
@@ -154,6 +156,7 @@ impl World {
             told: Vec::new(),
             copies: Vec::new(),
             made: 0,
+            lineage: BTreeMap::new(),
             transcript: String::new(),
         }
     }
@@ -166,6 +169,7 @@ impl World {
                 if let Some(task) = pick(&ids, number) {
                     let (task, reason) = (*task, None);
                     self.step(Input::Cancel { task, reason }).unwrap();
+                    self.check_cancelled(task);
                 }
             }
             Happening::Retry(number) => {
@@ -189,8 +193,10 @@ impl World {
                 self.now.monotonic = self.now.monotonic.after(time);
             }
             Happening::WallJumps(to) => self.now.wall = Timestamp(to),
-            Happening::WaitBegins(number) => self.wait(number, |task| Input::WaitBegins { task }),
-            Happening::WaitEnds(number) => self.wait(number, |task| Input::WaitEnds { task }),
+            Happening::WaitBegins(number) => {
+                self.wait(number, |attempt| Input::WaitBegins { attempt });
+            }
+            Happening::WaitEnds(number) => self.wait(number, |attempt| Input::WaitEnds { attempt }),
             Happening::Slots(slots) => {
                 self.step(Input::SetSlots(Slots::Fixed(slots))).unwrap();
             }
@@ -214,7 +220,8 @@ impl World {
         for _ in 0..4 * self.made + 20 {
             let waiting: Vec<TaskId> = self.board.suspended.keys().copied().collect();
             for task in waiting {
-                self.step(Input::WaitEnds { task }).unwrap();
+                let attempt = self.board.attempt_id(task).unwrap();
+                self.step(Input::WaitEnds { attempt }).unwrap();
             }
             self.happen(Happening::Turn);
             self.happen(Happening::Commit);
@@ -266,12 +273,16 @@ impl World {
     fn submit(&mut self, wish: &Wish) {
         self.made += 1;
         let id = TaskId::new(self.now.wall.0, self.made.into());
-        let running: Vec<TaskId> = self.board.running.iter().copied().collect();
-        let parent = wish.parent.and_then(|number| pick(&running, number));
+        // A process may submit on behalf of an attempt that is over already.
+        let begun: Vec<AttemptId> = self.received.iter().copied().collect();
+        let parent = wish.parent.and_then(|number| pick(&begun, number));
+        let parent = parent.map(|attempt| self.disk.tasks[&attempt.task].clone());
+        if let Some(parent) = &parent {
+            self.lineage.insert(id, (parent.id, wish.detached));
+        }
         let minutes = |limited: bool, minutes| limited.then(|| Duration::from_mins(minutes));
         let mut request = Request {
             priority: wish.priority,
-            parent: parent.copied(),
             detached: wish.detached,
             start_timeout: minutes(wish.start_timeout, 2),
             timeout: minutes(wish.timeout, 30),
@@ -290,9 +301,13 @@ impl World {
                 request.serial_start = Some(account.to_owned());
             }
         }
-        let spec: Arc<[u8]> = b"{}".as_slice().into();
-        let submission = Box::new(Submission { id, request, spec });
-        match self.step(Input::Submit(submission)) {
+        let submission = Submission {
+            id,
+            request,
+            parent,
+            spec: b"{}".as_slice().into(),
+        };
+        match self.step(Input::Submit(Box::new(submission))) {
             Ok(Answer::Accepted { task, existing }) => {
                 assert_eq!(existing, task != id);
                 let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
@@ -303,10 +318,37 @@ impl World {
         }
     }
 
-    fn wait(&mut self, number: usize, input: impl FnOnce(TaskId) -> Input) {
-        let running: Vec<TaskId> = self.board.running.iter().copied().collect();
-        if let Some(task) = pick(&running, number) {
-            self.step(input(*task)).unwrap();
+    /// In an attempt that runs, or in one that is over and does not know it yet.
+    fn wait(&mut self, number: usize, input: impl FnOnce(AttemptId) -> Input) {
+        let begun: Vec<AttemptId> = self.received.iter().copied().collect();
+        let Some(attempt) = pick(&begun, number).copied() else {
+            return;
+        };
+        let before = self.board.suspended.clone();
+        let answer = self.step(input(attempt)).unwrap();
+        let runs = self.board.running.contains(&attempt.task)
+            && self.board.attempt_id(attempt.task) == Some(attempt);
+        if !runs {
+            assert_eq!(answer, Answer::Stale);
+        }
+        if answer == Answer::Stale {
+            assert_eq!(self.board.suspended, before, "{attempt} is not its own");
+        }
+    }
+
+    /// By what the world remembers of who submitted whom, the board's own account left aside.
+    fn check_cancelled(&self, cancelled: TaskId) {
+        for task in self.board.unfinished() {
+            let mut below = task.id;
+            while let Some((parent, false)) = self.lineage.get(&below).copied() {
+                if parent == cancelled {
+                    assert!(
+                        self.board.stopping.contains(&task.id),
+                        "{cancelled} was cancelled, and not what descends from it: {task:?}"
+                    );
+                }
+                below = parent;
+            }
         }
     }
 
@@ -635,6 +677,7 @@ impl World {
                 .all(|task| board.running.contains(task))
         );
         assert!(board.starting.values().all(|starting| starting.len() == 1));
+        self.check_serial_starts();
         let starting = |task: &TaskId| board.tasks[task].phase() == Some(&Phase::Starting);
         assert!(board.start_clocks.keys().all(starting));
         for task in board.unfinished() {
@@ -656,6 +699,21 @@ impl World {
         }
     }
 
+    /// Of those that share a key, no more than one has a process that has given no sign of life.
+    fn check_serial_starts(&self) {
+        let mut silent = BTreeMap::new();
+        for (attempt, process) in &self.processes {
+            let request = &self.disk.tasks[&attempt.task].request;
+            if let Some(key) = &request.serial_start
+                && !process.alive
+                && process.ended.is_none()
+            {
+                let first = silent.insert(key, attempt);
+                assert_eq!(first, None, "beside {attempt}");
+            }
+        }
+    }
+
     fn loaded(&self) -> Board {
         let board = &self.board;
         let stored = Stored {
@@ -674,7 +732,7 @@ struct Indexes {
     running: BTreeSet<TaskId>,
     stopping: BTreeSet<TaskId>,
     starting: BTreeMap<String, BTreeSet<TaskId>>,
-    children: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
     hard_clocks: Vec<(MonotonicMs, TaskId)>,
     waiting: BTreeSet<(Timestamp, TaskId)>,
     settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
@@ -698,7 +756,7 @@ impl Indexes {
             running: board.running.clone(),
             stopping: board.stopping.clone(),
             starting: board.starting.clone(),
-            children: board.children.clone(),
+            descendants: board.descendants.clone(),
             hard_clocks: board.clocks.iter().filter_map(hard).collect(),
             waiting: board.waiting.clone(),
             settling: capacity.settling,
