@@ -3,16 +3,16 @@
 //! Debian packages are installed with `apt-get` where this runs as root or `sudo` needs no password. Everything else goes to a cache directory of the user's, outside the checkout.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
     checkout,
-    program::{command, output, run, succeeds},
+    program::{self, command, output, succeeds},
 };
 
 /// The versions the tests were written against.
@@ -139,6 +139,11 @@ fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> 
     install()?;
     fs::write(&done, "")?;
     Ok(())
+}
+
+/// Runs an installer. What it prints is talk: the answer of `cargo xtask setup` on standard output is for a shell to read.
+fn run(installer: &mut Command) -> Result<()> {
+    program::run(installer.stdout(Stdio::from(io::stderr())))
 }
 
 /// Installs Debian packages.
