@@ -75,6 +75,12 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     }
 }
 
+/// A time as [`rfc3339`] writes it, or with another offset. None before 1970.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok().map(Timestamp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +92,17 @@ mod tests {
             rfc3339(Timestamp(1_795_359_093_042)),
             "2026-11-22T14:51:33.042Z"
         );
+    }
+
+    #[test]
+    fn times_are_read_with_any_offset_and_not_without() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(parse_rfc3339(text), expected.map(Timestamp), "{text}");
+        };
+        check("2026-11-22T14:51:33.042Z", Some(1_795_359_093_042));
+        check("2026-11-22T15:51:33.042+01:00", Some(1_795_359_093_042));
+        check("2026-11-22T14:51:33", None);
+        check("1969-12-31T23:59:59Z", None);
+        check("yesterday", None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE};
+use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE, wait_for};
 
 /// Bytes that are no text, escapes, and no line end at the end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
@@ -44,6 +44,46 @@ fn a_stream_or_a_tail_can_be_picked() {
         "out 1\nout 2\nout 3\n",
     );
     check(&["--stream", "stderr", "--tail", "2"], "err 2\nerr 3\n");
+}
+
+#[test]
+fn a_time_an_offset_or_an_attempt_can_be_picked() {
+    let host = TestHost::new();
+    let id = host.script(
+        "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.02; done; echo after; touch again",
+    );
+    wait_for("the first line to be read", || {
+        let log = host.run(["logs", &id]).ok();
+        (log.text() == "before").then_some(())
+    });
+    let mut date = host.other("date");
+    date.args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]);
+    let between = command::run(date, b"", PATIENCE).ok().text();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+    let check = |arguments: &[&str], expected: &str| {
+        let ran = host.run(["logs", &id].iter().chain(arguments)).ok();
+        assert_eq!(ran.text(), expected, "{arguments:?}");
+    };
+    check(&["--since", &between], "after");
+    check(&["--since", "1h"], "before\nafter");
+    check(&["--since", "2999-01-01T00:00:00Z"], "");
+    check(&["--offset", "7"], "after");
+    host.run(["retry", &id]).check();
+    host.finished(&id);
+    check(&[], "second time");
+    check(&["--attempt", "1"], "before\nafter");
+    check(&["--attempt", "1", "--since", &between], "after");
+    check(
+        &["--attempt", "1", "--offset", "3", "--stream", "stdout"],
+        "ore\nafter",
+    );
+    let check_refused = |arguments: &[&str], why: &str| {
+        let ran = host.run(["logs", &id].iter().chain(arguments)).code(2);
+        assert!(ran.complaint().contains(why), "{}", ran.complaint());
+    };
+    check_refused(&["--since", "soon"], "`soon` is no time");
+    check_refused(&["--since", "1h", "--tail", "1"], "cannot be used with");
 }
 
 #[test]

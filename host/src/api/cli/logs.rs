@@ -6,8 +6,9 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use claudine_domain::time::Timestamp;
 
-use super::{exit::Failure, output, session::Session, watch};
+use super::{exit::Failure, output, parse, session::Session, watch};
 use crate::{
     api::client::Followed,
     app::{LogChannel, LogQuery},
@@ -22,6 +23,7 @@ use crate::{
 Examples:
   claudine logs -f nightly
   claudine logs --tail 20 --stream stderr task_01kb2m8r
+  claudine logs --since 10m -f nightly
   claudine logs nightly 2>/dev/null | less -R")]
 pub(super) struct Logs {
     /// Its id, the beginning of one that no other has, or its name.
@@ -42,6 +44,9 @@ pub(super) struct Logs {
     /// Only what comes after so many bytes.
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     offset: Option<u64>,
+    /// Only what came at or after this time: `10m` for ten minutes ago, or a time such as `2026-11-22T14:51:33Z`.
+    #[arg(long, value_name = "TIME", value_parser = parse::moment, conflicts_with_all = ["tail", "offset"])]
+    since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -61,7 +66,7 @@ impl Logs {
             attempt: self.attempt,
             tail: self.tail,
             offset: self.offset,
-            since_ms: None,
+            since_ms: self.since.map(|time| time.0),
             follow: self.follow,
         };
         let mut follower = session.client().follow(&self.task, query);

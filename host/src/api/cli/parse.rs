@@ -2,9 +2,12 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use claudine_domain::task::Priority;
+use claudine_domain::{
+    task::Priority,
+    time::{Timestamp, millis},
+};
 
-use crate::config;
+use crate::{clock, config};
 
 /// What a task may be given as a time limit. The host checks the same.
 const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
@@ -25,6 +28,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
     if let Ok(seconds) = rest.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
+    }
+    if rest.is_empty() {
+        return Err(wrong());
     }
     let mut seconds = 0.0;
     while !rest.is_empty() {
@@ -60,6 +66,23 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
             "`{text}` is out of range; it must be from 1s to 30d"
         ))
     }
+}
+
+/// A moment in the past: an RFC 3339 time, or how long ago it was.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    moment_before(clock::wall(), text)
+}
+
+fn moment_before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
+    if let Some(time) = clock::parse_rfc3339(text.trim()) {
+        return Ok(time);
+    }
+    let ago = duration(text).map_err(|_| {
+        format!(
+            "`{text}` is no time: expected how long ago, such as `90s` or `10m`, or a time such as `2026-11-22T14:51:33Z`"
+        )
+    })?;
+    Ok(Timestamp(now.0.saturating_sub(millis(ago))))
 }
 
 /// A number of bytes: `10485760`, `10M`, `1G`.
@@ -138,10 +161,31 @@ mod tests {
         for wrong in [
             "-5", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1 h",
         ] {
-            if !wrong.is_empty() {
-                check(wrong, None);
-            }
+            check(wrong, None);
         }
+    }
+
+    #[test]
+    fn moments() {
+        let check = |text: &str, expected: Option<u64>| {
+            let now = Timestamp(1_000_000);
+            assert_eq!(
+                moment_before(now, text).ok(),
+                expected.map(Timestamp),
+                "{text:?}"
+            );
+        };
+        check("10m", Some(400_000));
+        check("1.5", Some(998_500));
+        check("0", Some(1_000_000));
+        // Before there was time.
+        check("365d", Some(0));
+        check("1970-01-01T00:00:07.5Z", Some(7_500));
+        check("1970-01-01T01:00:00+01:00", Some(0));
+        check("1970-01-01T00:00:07", None);
+        check("-10m", None);
+        check("", None);
+        check("yesterday", None);
     }
 
     #[test]
