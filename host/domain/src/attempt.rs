@@ -92,6 +92,9 @@ pub struct Attempt {
     /// Its first sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<Timestamp>,
+    /// What its executor last said it is doing; nothing once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +111,7 @@ impl Attempt {
             started_at: None,
             started_monotonic: None,
             live_at: None,
+            doing: None,
             leader: None,
             session: None,
             ended: None,

@@ -44,12 +44,13 @@ impl Host {
         let spec = spec.get();
         validate(&executor, spec, &kept.variables).await?;
         let manifest = executor.manifest();
+        let class = class_of(manifest);
         let (account, serial_start) = account_of(manifest, &kept.variables);
         let spec = std::sync::Arc::from(spec.as_bytes());
         let domain = Request {
             summary: summary(request.spec.get()),
             cwd: plain(&request.working_directory),
-            class: class_of(manifest),
+            class,
             parent: None,
             above_parent: Vec::new(),
             attached_above: 0,
@@ -90,6 +91,7 @@ impl Host {
         {
             Answer::Accepted { task, existing } => Ok(Delegated {
                 id: task.to_string(),
+                class,
                 existing,
             }),
             other => Err(AppError::new(

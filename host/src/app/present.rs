@@ -41,6 +41,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         executor: request.executor.clone(),
         state: task.state.as_str().to_owned(),
         phase: task.phase().and_then(phase_word).map(str::to_owned),
+        doing: last.and_then(|attempt| attempt.doing.clone()),
         status: status_word(&task.state).to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: reason.or(waiting_reason).map(reason_view),

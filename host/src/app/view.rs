@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use claudine_domain::task::Class;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub(crate) struct TaskView {
     pub(crate) state: String,
     /// While it runs: `starting`, `live`, `stopping`, `finishing`.
     pub(crate) phase: Option<String>,
+    /// What it is doing at the moment, in its executor's words, where that tells.
+    #[serde(default)]
+    pub(crate) doing: Option<String>,
     /// The original's five words: `queued`, `running`, `completed`, `failed`, `cancelled`.
     pub(crate) status: String,
     pub(crate) outcome: Option<String>,
@@ -87,8 +91,15 @@ pub(crate) struct TaskList {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Delegated {
     pub(crate) id: String,
+    #[serde(default = "command")]
+    pub(crate) class: Class,
     /// The same request was submitted before under this idempotency key: this is its task.
     pub(crate) existing: bool,
+}
+
+/// What an older host, which does not tell, is taken to mean.
+fn command() -> Class {
+    Class::Command
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -25,6 +25,8 @@ use crate::{
 
 /// Children that one attempt may start.
 const CHILDREN_MAX: usize = 1000;
+/// How much of what an attempt says it is doing is kept.
+const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
     task: Arc<Task>,
@@ -292,6 +294,26 @@ fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
         .write_all(bytes)
 }
 
+/// A `phase` as the contract has it.
+#[derive(Deserialize)]
+struct Phase {
+    text: String,
+}
+
+/// What is shown beside a task while it runs: one line, and short, for it is kept with the task.
+fn one_line(text: &str) -> String {
+    let shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line: String = shown
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(DOING_CHARS)
+        .collect();
+    if shown.chars().nth(DOING_CHARS).is_some() {
+        line.push('…');
+    }
+    line
+}
+
 impl AttemptHost for GuestHost {
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>> {
         Box::pin(self.start(spec))
@@ -364,6 +386,18 @@ impl AttemptHost for GuestHost {
                     }
                 }
             }
+            "phase" => {
+                self.tell(Report::Progress {
+                    kind: kind.to_owned(),
+                    data: data.to_owned(),
+                });
+                match serde_json::from_str::<Phase>(data) {
+                    Ok(Phase { text }) => self.tell(Report::Doing(one_line(&text))),
+                    Err(error) => {
+                        tracing::warn!(attempt = %self.live.id, %error, "a phase that makes no sense");
+                    }
+                }
+            }
             "account_works" => self.tell(Report::AccountWorks),
             _ => self.tell(Report::Progress {
                 kind: kind.to_owned(),
@@ -399,5 +433,24 @@ impl AttemptHost for GuestHost {
             LogLevel::Warn => tracing::warn!(%attempt, executor, "{message}"),
             LogLevel::Error => tracing::error!(%attempt, executor, "{message}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_done_is_one_short_line() {
+        let check = |text: &str, expected: &str| assert_eq!(one_line(text), expected, "{text:?}");
+        check("Bash: npm test", "Bash: npm test");
+        check(
+            "  two\n lines\twith\u{1b}[31m colour ",
+            "two lines with[31m colour",
+        );
+        check("", "");
+        let long = "x".repeat(DOING_CHARS);
+        check(&long, &long);
+        check(&format!("{long}y"), &format!("{long}…"));
     }
 }

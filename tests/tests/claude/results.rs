@@ -1,6 +1,12 @@
 //! What a run that went well leaves.
 
-use claudine_tests::messages_api::{Answer, Rule, Script};
+use std::{fs, io::Read, process::Stdio};
+
+use claudine_tests::{
+    harness::binary,
+    messages_api::{Answer, Rule, Script},
+    wait_for,
+};
 use serde_json::json;
 
 use crate::world::{Login, World, attempt, succeeded};
@@ -32,7 +38,96 @@ fn the_result_its_cost_and_its_session_are_stored() {
 fn waiting_for_it_shows_the_answer() {
     let world = World::new(Script::always(Answer::text("the answer")));
     let ran = world.host.run(["delegate", "--wait", "what is it?"]).ok();
-    assert!(ran.text().contains("the answer"), "{ran}");
+    assert_eq!(ran.stdout, b"the answer\n", "the result and nothing else");
+    assert_eq!(ran.stderr, b"", "in a pipe there is nobody to talk to");
+    let task = world.host.json(["delegate", "--wait", "what is it?"]);
+    assert_eq!(task["output"], "the answer", "{task:#}");
+}
+
+#[test]
+fn waiting_for_one_that_fails_says_why() {
+    let world = World::new(Script::always(Answer::bash("git init denied")));
+    let ran = world
+        .host
+        .run(["delegate", "--wait", "--max-turns", "1", "try"])
+        .code(1);
+    assert_eq!(ran.stdout, b"", "its events are for `logs`");
+    ran.says(&["failed: "]);
+}
+
+#[test]
+fn waiting_for_it_says_what_it_was_denied() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("git init denied")).at_turn(0))
+        .then(Rule::new(Answer::text("as far as I could")));
+    let ran = World::new(script)
+        .host
+        .run(["delegate", "--wait", "try"])
+        .ok();
+    assert_eq!(ran.stdout, b"as far as I could\n");
+    assert_eq!(ran.complaint(), "denied: Bash: git init denied\n");
+}
+
+#[test]
+fn what_it_is_doing_is_shown_while_it_does_it() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash(
+                "touch there; until test -e go; do sleep 0.02; done",
+            ))
+            .at_turn(0),
+        )
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
+    let doing = wait_for("the tool to be told of", || {
+        let task = world.host.status(&id);
+        Some(task["doing"].as_str()?.to_owned())
+    });
+    assert!(doing.starts_with("Bash: touch there; until"), "{doing}");
+    // It is as true for the next host.
+    world.host.kill_host();
+    assert_eq!(world.host.status(&id)["doing"], doing.as_str());
+    fs::write(world.host.work().join("go"), "").unwrap();
+    let task = world.host.finished(&id);
+    succeeded(&task, "done");
+    assert_eq!(task["doing"], serde_json::Value::Null);
+}
+
+#[test]
+fn on_a_terminal_waiting_shows_what_it_is_doing_and_then_its_result() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
+        .then(Rule::new(Answer::text("all\nis well")));
+    let world = World::new(script);
+    let waiting = format!(
+        "'{}' delegate --wait --allowed-tools Bash 'wait for it'",
+        binary().display()
+    );
+    // `script` gives the command a terminal.
+    let mut terminal = world
+        .host
+        .other("script")
+        .args(["--quiet", "--return", "--command", &waiting, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of util-linux");
+    let mut output = terminal.stdout.take().expect("a pipe");
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("Bash: until test -e go") {
+        let mut more = [0; 1024];
+        let count = output.read(&mut more).expect("a pipe");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&more[..count]);
+    }
+    assert!(String::from_utf8_lossy(&shown).contains("running"));
+    fs::write(world.host.work().join("go"), "").unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("a pipe");
+    assert!(terminal.wait().expect("a child").success());
+    assert!(rest.ends_with("\r\u{1b}[Kall\r\nis well\r\n"), "{rest:?}");
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub enum Report {
     /// The first sign of life.
     Alive,
     Session(Session),
+    /// What it is doing at the moment, for whoever watches; the next one takes its place.
+    Doing(String),
     /// The account's service answered, so no usage limit is in force.
     AccountWorks,
     Progress {

@@ -37,6 +37,11 @@ impl Board {
                     attempt.session = Some(session);
                 }
             }),
+            Report::Doing(text) => self.change(id, |task| {
+                if let Some(attempt) = task.attempts.last_mut() {
+                    attempt.doing = Some(text);
+                }
+            }),
             Report::AccountWorks => self.account_works(attempt),
             Report::Progress { kind, data } => {
                 self.record(
@@ -183,6 +188,7 @@ impl Board {
         self.change(attempt.task, |task| {
             if let Some(last) = task.attempts.last_mut() {
                 last.ended = Some(ended);
+                last.doing = None;
             }
         });
         if let Some(outputs) = &ending.outputs {

@@ -51,6 +51,7 @@ fn any_sign() -> impl Strategy<Value = Sign> {
         3 => Just(Sign::Alive),
         1 => Just(Sign::Finishing),
         1 => Just(Sign::AccountWorks),
+        1 => Just(Sign::Doing),
         1 => Just(Sign::Progress),
     ]
 }

@@ -11,7 +11,7 @@ use std::{
 use super::{BOOT, ending, fixed, never_received, request, started};
 use crate::{
     account::Parked,
-    attempt::{Phase, StopWhy},
+    attempt::{Attempt, Phase, StopWhy},
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Clock, Remembered, Stored},
     capacity::{Refusal, Slots},
@@ -77,6 +77,7 @@ pub(super) enum Sign {
     Alive,
     Finishing,
     AccountWorks,
+    Doing,
     Progress,
 }
 
@@ -368,6 +369,7 @@ impl World {
             }
             Sign::Finishing => Report::Finishing,
             Sign::AccountWorks => Report::AccountWorks,
+            Sign::Doing => Report::Doing("something".to_owned()),
             Sign::Progress => Report::Progress {
                 kind: "k".to_owned(),
                 data: String::new(),
@@ -683,6 +685,8 @@ impl World {
         for task in board.unfinished() {
             assert!(!task.is_done());
             let ended = task.last_attempt().map(|last| last.ended.is_some());
+            let idle = |attempt: &Attempt| attempt.ended.is_none() || attempt.doing.is_none();
+            assert!(task.attempts.iter().all(idle), "it does nothing any more");
             assert_eq!(
                 task.phase().is_some(),
                 ended == Some(false),

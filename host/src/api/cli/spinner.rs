@@ -1,4 +1,4 @@
-//! The line at the foot of the terminal while a task runs: its state and how long it has been at it.
+//! The line at the foot of the terminal while a task runs: its state, how long it has been at it, and what it says it is doing.
 
 use std::{
     io::{self, Write},
@@ -16,6 +16,7 @@ pub(super) struct Spinner {
     drawn: bool,
     frame: usize,
     state: String,
+    doing: Option<String>,
     since: Duration,
 }
 
@@ -26,6 +27,7 @@ impl Spinner {
             drawn: false,
             frame: 0,
             state: "submitted".to_owned(),
+            doing: None,
             since: clock::monotonic(),
         }
     }
@@ -36,6 +38,7 @@ impl Spinner {
 
     pub(super) fn state(&mut self, task: &TaskView) {
         self.state = terminal::harmless(&text::state(task));
+        self.doing = task.doing.as_deref().map(terminal::harmless);
     }
 
     pub(super) fn draw(&mut self) {
@@ -44,10 +47,14 @@ impl Spinner {
         }
         self.frame = (self.frame + 1) % FRAMES.len();
         let elapsed = text::span(clock::monotonic().saturating_sub(self.since));
-        put(&format!(
-            "\r\x1b[K{} {} {elapsed}",
-            FRAMES[self.frame], self.state
-        ));
+        let line = line(
+            FRAMES[self.frame],
+            &self.state,
+            &elapsed,
+            self.doing.as_deref(),
+            terminal::stderr_columns(),
+        );
+        put(&format!("\r\x1b[K{line}"));
         self.drawn = true;
     }
 
@@ -59,6 +66,15 @@ impl Spinner {
     }
 }
 
+/// It never fills the last column: what wraps cannot be wiped away again.
+fn line(frame: &str, state: &str, elapsed: &str, doing: Option<&str>, columns: usize) -> String {
+    let doing = doing.map_or_else(String::new, |doing| format!("  {doing}"));
+    terminal::fit(
+        &format!("{frame} {state} {elapsed}{doing}"),
+        columns.saturating_sub(1),
+    )
+}
+
 /// A decoration that cannot be drawn is not worth an error.
 fn put(text: &str) {
     let mut stderr = io::stderr().lock();
@@ -67,4 +83,20 @@ fn put(text: &str) {
             .write_all(text.as_bytes())
             .and_then(|()| stderr.flush()),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn the_line_fits_the_terminal() {
+        let check = |doing: Option<&str>, columns: usize, expected: &str| {
+            assert_eq!(line("⠋", "running", "12s", doing, columns), expected);
+        };
+        check(None, 80, "⠋ running 12s");
+        check(Some("Bash: npm test"), 80, "⠋ running 12s  Bash: npm test");
+        check(Some("Bash: npm test"), 24, "⠋ running 12s  Bash: n…");
+        check(Some("Bash: npm test"), 0, "…");
+    }
 }

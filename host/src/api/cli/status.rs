@@ -44,6 +44,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
     lines.add("Task", &task.id);
     lines.add_some("Name", task.name.as_deref());
     lines.add_raw("State", &state(task, look, now));
+    lines.add_some("Doing", task.doing.as_deref());
     lines.add_some(
         "Reason",
         task.reason
@@ -161,7 +162,7 @@ fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) ->
 }
 
 /// What an agent wanted to do and was not allowed to: often the reason why a success is none.
-fn denied(task: &TaskView) -> Option<String> {
+pub(super) fn denied(task: &TaskView) -> Option<String> {
     let denials = task.outputs.as_ref()?.get("denials")?.as_array()?;
     let tools: Vec<String> = denials.iter().map(denial).collect();
     (!tools.is_empty()).then(|| tools.join("; "))
@@ -239,6 +240,7 @@ mod tests {
     fn a_running_task_is_described() {
         let task = task(serde_json::json!({
             "state": "running", "phase": "live", "outcome": null, "started_at": "2026-11-22T14:51:34.042Z", "summary": "sleep 60",
+            "doing": "Bash: sleep 60",
             "attempts": [{"number": 1, "pid": 17, "started_at": null, "finished_at": null, "outcome": null, "reason": null,
                 "exit_code": null, "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null}],
         }));

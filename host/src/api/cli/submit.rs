@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use claudine_domain::task::Priority;
+use claudine_domain::task::{Class, Priority};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
@@ -54,7 +54,8 @@ pub(super) struct TaskOptions {
     /// Submitted from within a task: do not cancel this one when that one is cancelled.
     #[arg(long)]
     detach: bool,
-    /// Stay, show its output as it comes, and end with its exit code. Ctrl-C detaches and prints the id; twice, it cancels the task.
+    /// Stay to its end, and end with its exit code. Of a command the output is shown as it comes; of an agent, on a terminal, what it is
+    /// doing, and its result at the end. Ctrl-C detaches and prints the id; twice, it cancels the task.
     #[arg(long)]
     wait: bool,
 }
@@ -142,10 +143,12 @@ pub(super) async fn submit(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    match watch::watch(session, &taken.id).await? {
+    match watch::watch(session, &taken).await? {
         Watched::Done(task) => {
             if session.json {
                 output::json(&task)?;
+            } else if taken.class == Class::Agent {
+                watch::show_result(&task)?;
             }
             watch::say_how_it_ended(&task);
             Ok(exit::of_task(&task).into())

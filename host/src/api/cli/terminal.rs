@@ -46,6 +46,14 @@ impl Look {
     }
 }
 
+/// How wide the terminal on standard error is.
+pub(super) fn stderr_columns() -> usize {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        _ => DEFAULT_COLUMNS,
+    }
+}
+
 /// Standard error is a terminal that can move its cursor.
 pub(super) fn stderr_can_move() -> bool {
     io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")

@@ -1,11 +1,15 @@
 //! Staying with a task: its output as it comes, its state while it says nothing, and what Ctrl-C means.
+//!
+//! What an agent's program writes is for its executor to read. Of such a task the executor's own word on what it is doing is shown, and
+//! its result at the end; nothing here knows what any agent prints, and `logs` has every byte of it.
 
 use std::{
     cell::RefCell,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     time::Duration,
 };
 
+use claudine_domain::task::Class;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -13,14 +17,14 @@ use super::{
     output,
     session::{self, Session},
     spinner::Spinner,
-    terminal, text,
+    status, terminal, text,
 };
 use crate::{
     api::{
         client::{Client, ClientError, Followed},
         rest::LONGEST_WAIT,
     },
-    app::{AppError, ErrorKind, LogChannel, LogQuery, TaskView},
+    app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView},
     clock,
 };
 
@@ -38,10 +42,12 @@ pub(super) enum Watched {
 }
 
 /// Stays with a task to its end. With `--json` its output is not shown: the answer is the task.
-pub(super) async fn watch(session: &Session, task: &str) -> Result<Watched, Failure> {
+pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched, Failure> {
     let mut interrupts = interrupts()?;
     let screen = RefCell::new(Screen::new());
-    let staying = stay(session, task, &screen);
+    let shows_output = !session.json && task.class == Class::Command;
+    let task = task.id.as_str();
+    let staying = stay(session, task, shows_output, &screen);
     tokio::pin!(staying);
     tokio::select! {
         done = &mut staying => return done,
@@ -74,7 +80,12 @@ fn interrupts() -> Result<Signal, Failure> {
 }
 
 /// The task's output and its end, whichever way they come; the end is the last.
-async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result<Watched, Failure> {
+async fn stay(
+    session: &Session,
+    task: &str,
+    shows_output: bool,
+    screen: &RefCell<Screen>,
+) -> Result<Watched, Failure> {
     let client = session.client();
     let waiter = session::enclosing_attempt();
     let moving = screen.borrow().spinner.is_shown();
@@ -88,10 +99,10 @@ async fn stay(session: &Session, task: &str, screen: &RefCell<Screen>) -> Result
         )
     };
     let output = async {
-        if session.json {
-            Ok(())
-        } else {
+        if shows_output {
             show(client, task, screen).await
+        } else {
+            Ok(())
         }
     };
     // Output that nobody reads any more ends the waiting as well.
@@ -185,9 +196,56 @@ impl Screen {
     }
 }
 
-/// One line on standard error about a task that did not succeed, or was denied something.
+/// What an agent answered: its result, to standard output.
+pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
+    let Some(result) = result(task) else {
+        return Ok(());
+    };
+    if io::stdout().is_terminal() {
+        return output::line(&terminal::harmless_lines(result));
+    }
+    let end = if result.ends_with('\n') { "" } else { "\n" };
+    output::text(&format!("{result}{end}"))
+}
+
+/// The text that an executor gives as its result. Without one, the output of what succeeded; what a failed agent has written is for `logs`.
+fn result(task: &TaskView) -> Option<&str> {
+    let outputs = task.outputs.as_ref();
+    let given = outputs.and_then(|outputs| outputs.get("result")?.as_str());
+    let succeeded = task.outcome.as_deref() == Some("succeeded");
+    given
+        .or_else(|| task.output.as_deref().filter(|_| succeeded))
+        .filter(|text| !text.is_empty())
+}
+
+/// On standard error: that a task did not succeed, and what it was denied.
 pub(super) fn say_how_it_ended(task: &TaskView) {
     if task.outcome.as_deref() != Some("succeeded") {
         output::say(&text::ended(task));
+    }
+    if let Some(denied) = status::denied(task) {
+        output::say(&format!("denied: {}", terminal::harmless(&denied)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cli::exit::tests::task;
+
+    #[test]
+    fn the_result_of_an_agent_is_what_its_executor_says() {
+        let check = |json: serde_json::Value, expected: Option<&str>| {
+            assert_eq!(result(&task(json)), expected);
+        };
+        let json = |outcome: &str, outputs: serde_json::Value| serde_json::json!({"outcome": outcome, "output": "bytes", "outputs": outputs});
+        let given = serde_json::json!({"result": "done", "num_turns": 3});
+        check(json("succeeded", given.clone()), Some("done"));
+        check(json("failed", given), Some("done"));
+        let other = serde_json::json!({"result": {"no": "text"}});
+        check(json("succeeded", other.clone()), Some("bytes"));
+        check(json("cancelled", other), None);
+        check(json("failed", serde_json::Value::Null), None);
+        check(json("succeeded", serde_json::json!({"result": ""})), None);
     }
 }

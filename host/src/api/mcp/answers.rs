@@ -67,6 +67,9 @@ pub(super) struct Task {
     pub(super) priority: String,
     /// blocked, waiting, ready, held, running or done.
     pub(super) state: String,
+    /// What it is doing at the moment, where its executor tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) doing: Option<String>,
     /// Once it is done: succeeded, failed, timed_out, cancelled, skipped, upstream_failed or lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<String>,
@@ -99,6 +102,7 @@ impl From<TaskView> for Task {
             name: task.name,
             priority: task.priority,
             state: task.state,
+            doing: task.doing,
             outcome: task.outcome,
             reason: task.reason.map(|reason| reason.message),
             output: task.output,
