@@ -22,7 +22,7 @@ const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 #[command(after_help = "\
 Examples:
   claudine delegate --allowed-tools 'Bash(cargo test:*),Edit' 'Make the tests pass'
-  id=$(claudine delegate 'Review the last commit') && claudine wait \"$id\" && claudine logs \"$id\"
+  claudine delegate --wait 'Review the last commit' > review.md
   git diff | claudine delegate -
   claudine delegate --executor shell 'make -j2 && make install'")]
 pub(super) struct Delegate {
