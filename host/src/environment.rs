@@ -4,11 +4,11 @@
 //! before the task that refers to it is committed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,19 @@ pub(crate) struct Environments {
     rules: EnvRules,
     /// Digests that are known to be on disk.
     kept: Mutex<BTreeSet<String>>,
+    /// The last few that were handed out or read, newest last: tasks that follow one another mostly have the same.
+    recent: Mutex<VecDeque<Recent>>,
 }
+
+type Variables = Arc<BTreeMap<String, String>>;
+type Recent = (String, Variables);
+
+const RECENT: usize = 8;
 
 /// An environment as its task will have it.
 pub(crate) struct Kept {
     pub(crate) digest: String,
-    pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) variables: Variables,
 }
 
 impl Environments {
@@ -46,11 +53,12 @@ impl Environments {
             layout,
             rules,
             kept: Mutex::new(BTreeSet::new()),
+            recent: Mutex::default(),
         }
     }
 
     /// Drops what tasks do not get and keeps the rest on disk.
-    pub(crate) fn keep(&self, environment: Environment) -> io::Result<Kept> {
+    pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
         let mut variables: BTreeMap<String, String> = environment
             .base
             .into_iter()
@@ -61,21 +69,49 @@ impl Environments {
         let digest = digest::hex(&bytes);
         // Noted first: from here on it is not pruned. It is written again where an earlier writing failed.
         let written =
-            !self.lock().insert(digest.clone()) && self.layout.environment(&digest).exists();
+            !lock(&self.kept).insert(digest.clone()) && self.layout.environment(&digest).exists();
         if !written {
-            self.write(&digest, &bytes)?;
+            let (this, digest) = (Arc::clone(self), digest.clone());
+            // It waits for the disk.
+            let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));
+            write
+                .await
+                .unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
         }
+        let variables = Arc::new(variables);
+        self.remember(&digest, &variables);
         Ok(Kept { digest, variables })
     }
 
-    pub(crate) fn read(&self, digest: &str) -> io::Result<BTreeMap<String, String>> {
-        fs::read(self.layout.environment(digest)).map(|bytes| decode(&bytes))
+    /// The environment, if it is one of the last few; without a look at the disk.
+    pub(crate) fn recent(&self, digest: &str) -> Option<Variables> {
+        let recent = lock(&self.recent);
+        let found = recent.iter().find(|(known, _)| known == digest);
+        found.map(|(_, variables)| variables.clone())
+    }
+
+    pub(crate) fn read(&self, digest: &str) -> io::Result<Variables> {
+        if let Some(variables) = self.recent(digest) {
+            return Ok(variables);
+        }
+        let variables = Arc::new(decode(&fs::read(self.layout.environment(digest))?));
+        self.remember(digest, &variables);
+        Ok(variables)
+    }
+
+    fn remember(&self, digest: &str, variables: &Variables) {
+        let mut recent = lock(&self.recent);
+        recent.retain(|(known, _)| known != digest);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((digest.to_owned(), variables.clone()));
     }
 
     /// Removes environments that no stored task names. One that this host has handed out stays until the next host: its task may not be
     /// stored yet.
     pub(crate) fn prune(&self, in_use: &[String]) {
-        let kept = self.lock();
+        let kept = lock(&self.kept);
         let files = fs::read_dir(self.layout.environments())
             .into_iter()
             .flatten()
@@ -90,11 +126,6 @@ impl Environments {
                 tracing::warn!(%error, "an old environment stays behind");
             }
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        // The set is only a memory of what is on disk: a panic elsewhere cannot have left it half changed.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, digest: &str, bytes: &[u8]) -> io::Result<()> {
@@ -120,6 +151,11 @@ impl Environments {
         }
         fs::File::open(self.layout.environments())?.sync_all()
     }
+}
+
+/// What is behind these locks is only a memory of what is on disk: a panic elsewhere cannot have left it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `NAME=VALUE`, each ended by a NUL byte, as `/proc/PID/environ` has it.
@@ -154,17 +190,15 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn one_environment_makes_one_private_file() {
+    #[tokio::test]
+    async fn one_environment_makes_one_private_file() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
-        let environments = Environments::new(
-            layout.clone(),
-            EnvRules {
-                exclude: vec!["SECRET".to_owned(), "GIVEN".to_owned()],
-            },
-        );
+        let rules = EnvRules {
+            exclude: vec!["SECRET".to_owned(), "GIVEN".to_owned()],
+        };
+        let environments = Arc::new(Environments::new(layout.clone(), rules));
         let asked = || Environment {
             base: pairs(&[
                 ("A", "1=2"),
@@ -174,12 +208,14 @@ mod tests {
             ]),
             set: pairs(&[("GIVEN", "by name")]),
         };
-        let first = environments.keep(asked()).unwrap();
-        let second = environments.keep(asked()).unwrap();
+        let first = environments.keep(asked()).await.unwrap();
+        let second = environments.keep(asked()).await.unwrap();
         assert_eq!(first.digest, second.digest);
         let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
-        assert_eq!(first.variables, expected);
-        assert_eq!(environments.read(&first.digest).unwrap(), expected);
+        assert_eq!(*first.variables, expected);
+        assert_eq!(*environments.recent(&first.digest).unwrap(), expected);
+        lock(&environments.recent).clear();
+        assert_eq!(*environments.read(&first.digest).unwrap(), expected);
         let files: Vec<_> = fs::read_dir(layout.environments())
             .unwrap()
             .map(|entry| entry.unwrap())

@@ -112,7 +112,7 @@ mod tests {
 
     const OLD: Timestamp = Timestamp(1_000);
 
-    fn keep(retention: &Retention, value: &str) -> String {
+    async fn keep(retention: &Retention, value: &str) -> String {
         let base = BTreeMap::from([("A".to_owned(), value.to_owned())]);
         retention
             .environments
@@ -120,6 +120,7 @@ mod tests {
                 base,
                 set: BTreeMap::new(),
             })
+            .await
             .unwrap()
             .digest
     }
@@ -134,8 +135,8 @@ mod tests {
         path
     }
 
-    #[test]
-    fn what_finished_long_ago_goes_with_its_log_and_its_environment() {
+    #[tokio::test]
+    async fn what_finished_long_ago_goes_with_its_log_and_its_environment() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();
@@ -149,7 +150,7 @@ mod tests {
             environments: environments(),
         };
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
-        let (old_env, new_env) = (keep(&retention, "old"), keep(&retention, "new"));
+        let (old_env, new_env) = (keep(&retention, "old").await, keep(&retention, "new").await);
         let task = |id: TaskId, env: &str, state: State| {
             let mut task = crate::store::sample_task(1);
             task.id = id;

@@ -294,6 +294,20 @@ impl Board {
             && pending.events.is_empty())
     }
 
+    /// Whether something waits for the batch that is being filled, `durable` being the last one that is on disk: an attempt to be started,
+    /// taken up or stopped, a guest at a checkpoint, or slots that would soon find nobody chosen ahead.
+    pub fn is_commit_urgent(&self, durable: BatchNumber) -> bool {
+        let waits = |effect: &Effect| {
+            effect.after == self.pending.number && !matches!(effect.action, Action::Release(_))
+        };
+        self.pending.effects.iter().any(waits) || self.runs_out_of_chosen(durable)
+    }
+
+    /// The tasks whose end is in the batch that is being filled.
+    pub fn finished_in_pending(&self) -> impl Iterator<Item = TaskId> {
+        self.pending.finished.keys().copied()
+    }
+
     /// Closes the batch: what it writes, and what is to be done once it, and so every earlier one, is durable.
     pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
         let next = Pending {

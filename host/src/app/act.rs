@@ -6,7 +6,6 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     step::{Answer, Input, Refused},
 };
-use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     error::{AppError, ErrorKind},
@@ -90,28 +89,14 @@ impl Host {
         waiter: Option<&str>,
     ) -> Result<TaskView, AppError> {
         let id = self.resolve(reference).await?;
-        let mut finished = self.engine.finished();
-        // Subscribed first: what finishes between the look and the wait is not missed.
+        let finished = self.engine.finish_of(id);
+        // Asked for first: what finishes between the look and the wait is not missed.
         if self.task(id, reference).await?.is_done() {
             return self.status(reference).await;
         }
         let _suspended = self.suspend(id, waiter).await?;
-        let done = async {
-            loop {
-                match finished.recv().await {
-                    Ok(ids) if ids.contains(&id) => return Ok(()),
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => {
-                        if self.task(id, reference).await?.is_done() {
-                            return Ok(());
-                        }
-                    }
-                    Err(RecvError::Closed) => return Err(AppError::from(EngineError::Down)),
-                }
-            }
-        };
-        if let Some(Err(error)) = clock::within(limit.min(WAIT_MAX), done).await {
-            Err(error)
+        if let Some(Err(_)) = clock::within(limit.min(WAIT_MAX), finished).await {
+            Err(AppError::from(EngineError::Down))
         } else {
             let task = self.task(id, reference).await?;
             self.full_view(&task).await

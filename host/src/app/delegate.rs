@@ -40,6 +40,7 @@ impl Host {
         let kept = self
             .environments
             .keep(environment.clone())
+            .await
             .map_err(cannot_keep)?;
         let spec = spec.get();
         validate(&executor, spec, &kept.variables).await?;

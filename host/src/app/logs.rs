@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use claudine_domain::id::{AttemptId, TaskId};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::{
     error::{AppError, ErrorKind},
@@ -145,7 +145,6 @@ impl Host {
         begin: Option<Begin>,
     ) -> Result<(), Stop> {
         let path = self.layout.log(attempt);
-        let mut finished = self.engine.finished();
         let grown = reading.follow.then(|| self.watch.subscribe(&path));
         let mut reader = LogReader::new(&path);
         if let Some(channel) = reading.channel {
@@ -157,6 +156,7 @@ impl Host {
         reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
             // Asked before the reading: what an attempt wrote before it ended is read after.
+            let finished = self.engine.finish_of(attempt.task);
             let over = !reading.follow || self.has_ended(attempt).await?;
             while let Some(piece) = reader.next_piece().map_err(|error| unreadable(&error))? {
                 reading.send(shown(piece)).await?;
@@ -166,7 +166,7 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                () = this_one(&mut finished, attempt.task) => {}
+                _ = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
             }
@@ -292,15 +292,6 @@ fn shown(piece: Piece) -> LogPiece {
             }
         }
         Piece::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
-    }
-}
-
-/// Returns when this task is done, or when there were too many others to know.
-async fn this_one(finished: &mut broadcast::Receiver<Arc<[TaskId]>>, task: TaskId) {
-    while let Ok(ids) = finished.recv().await {
-        if ids.contains(&task) {
-            break;
-        }
     }
 }
 

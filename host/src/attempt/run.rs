@@ -61,6 +61,15 @@ pub(crate) struct RunnerParts {
     pub(crate) known: BTreeMap<AttemptId, Known>,
 }
 
+/// What is kept of a task beside its row.
+struct Documents {
+    spec: Arc<[u8]>,
+    variables: Arc<BTreeMap<String, String>>,
+    /// Of the attempt before this one.
+    outputs: Option<Vec<u8>>,
+    checkpoint: Option<Vec<u8>>,
+}
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Maps whose entries are replaced whole: a panic elsewhere cannot have left one half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,44 +155,46 @@ impl Runner {
         executor: &crate::plugin::Executor,
         resumed: bool,
     ) -> Result<(GuestTask, Option<Vec<u8>>), GuestEnd> {
-        let Launch { attempt, task } = launch;
-        let (attempt, previous) = (*attempt, previous(task, *attempt));
-        let (store, environments) = (self.store.clone(), self.environments.clone());
-        let digest = task.request.env_digest.clone();
-        let wants_env = !executor.manifest().reads_env.is_empty();
-        let read = move || -> Result<_, String> {
-            let document = |key| store.document(key).map_err(|error| error.to_string());
-            let spec = document(DocumentKey::Spec(attempt.task))?
-                .ok_or("its request is not in the store")?;
-            let outputs = match &previous {
-                Some((id, _)) => document(DocumentKey::Outputs(*id))?,
-                None => None,
-            };
-            let checkpoint = if resumed {
-                document(DocumentKey::Checkpoint(attempt))?
-            } else {
-                None
-            };
-            let variables = if wants_env {
-                environments
-                    .read(&digest)
-                    .map_err(|error| format!("its environment cannot be read: {error}"))?
-            } else {
-                BTreeMap::new()
-            };
-            Ok((spec, previous, outputs, checkpoint, variables))
+        let Launch {
+            attempt,
+            task,
+            spec,
+        } = launch;
+        let previous = previous(task, *attempt);
+        let request = &task.request;
+        let variables = if executor.manifest().reads_env.is_empty() {
+            Some(Arc::default())
+        } else {
+            self.environments.recent(&request.env_digest)
         };
-        let (spec, previous, outputs, checkpoint, variables) =
-            match tokio::task::spawn_blocking(read).await {
-                Ok(Ok(read)) => read,
-                Ok(Err(message)) => return Err(unavailable(message)),
-                Err(panic) => return Err(unavailable(panic.to_string())),
-            };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let at_hand = match (spec, variables) {
+            (Some(spec), Some(variables)) if !resumed && previous.is_none() => Some(Documents {
+                spec: spec.clone(),
+                variables,
+                outputs: None,
+                checkpoint: None,
+            }),
+            _ => None,
+        };
+        let documents = if let Some(documents) = at_hand {
+            documents
+        } else {
+            let previous = previous.as_ref().map(|(id, _)| *id);
+            self.read_documents(*attempt, &request.env_digest, previous, resumed)
+                .await
+                .map_err(unavailable)?
+        };
+        let Documents {
+            spec,
+            variables,
+            outputs,
+            checkpoint,
+        } = documents;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let guest = GuestTask {
             id: attempt.task.to_string(),
             attempt: attempt.number,
-            spec: text(spec),
+            spec: text(&spec),
             workspace: task.request.cwd.clone(),
             env: visible(executor.manifest(), &variables),
             labels: task
@@ -193,11 +204,49 @@ impl Runner {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             previous: previous.map(|(_, previous)| PreviousAttempt {
-                outputs: outputs.map_or_else(|| "{}".to_owned(), text),
+                outputs: outputs.map_or_else(|| "{}".to_owned(), |bytes| text(&bytes)),
                 ..previous
             }),
         };
         Ok((guest, checkpoint))
+    }
+
+    /// Reads what is not at hand, on a thread that may block.
+    async fn read_documents(
+        &self,
+        attempt: AttemptId,
+        env_digest: &str,
+        previous: Option<AttemptId>,
+        resumed: bool,
+    ) -> Result<Documents, String> {
+        let (store, environments) = (self.store.clone(), self.environments.clone());
+        let env_digest = env_digest.to_owned();
+        let read = move || -> Result<_, String> {
+            let document = |key| store.document(key).map_err(|error| error.to_string());
+            let spec = document(DocumentKey::Spec(attempt.task))?
+                .ok_or("its request is not in the store")?;
+            let outputs = match previous {
+                Some(previous) => document(DocumentKey::Outputs(previous))?,
+                None => None,
+            };
+            let checkpoint = if resumed {
+                document(DocumentKey::Checkpoint(attempt))?
+            } else {
+                None
+            };
+            let variables = environments
+                .read(&env_digest)
+                .map_err(|error| format!("its environment cannot be read: {error}"))?;
+            Ok(Documents {
+                spec: spec.into(),
+                variables,
+                outputs,
+                checkpoint,
+            })
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
     /// Waits until nothing of the attempt is alive, then tells its end.

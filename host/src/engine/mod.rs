@@ -1,11 +1,13 @@
 //! The asynchronous shell around the domain: one owner of all unfinished work and the only writer of the store.
 //!
 //! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
-//! commit, no timer). Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
+//! commit). What somebody waits for is committed at once; the rest a moment later, together. Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
 
 mod commit;
+mod finishes;
 mod owner;
 mod port;
+mod recent;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -18,9 +20,10 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     step::{Answer, Input, Refused, Report},
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::{
+    finishes::Finish,
     port::{Attempts, Launch},
     snapshot::Snapshot,
 };
@@ -28,8 +31,6 @@ use crate::store::{Epoch, Store, StoreError};
 
 /// Bounds the memory of waiting inputs; whoever finds it full waits.
 const INBOX: usize = 4096;
-/// Batches of finished tasks that a slow waiter may lag behind; after that it looks into the store.
-const FINISHED: usize = 1024;
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,7 +61,7 @@ pub(super) enum Message {
 pub(crate) struct Engine {
     inbox: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    finished: broadcast::Sender<Arc<[TaskId]>>,
+    finishes: finishes::Finishes,
 }
 
 /// Where reports of attempts go.
@@ -128,14 +129,14 @@ pub(crate) fn start(
     inbox: Inbox,
     attempts: Arc<dyn Attempts>,
 ) -> Result<(Engine, tokio::task::JoinHandle<()>), StartError> {
-    let (finished, _) = broadcast::channel(FINISHED);
+    let finishes = finishes::Finishes::default();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
     let engine = Engine {
         inbox: inbox.sender,
         snapshot,
-        finished: finished.clone(),
+        finishes: finishes.clone(),
     };
-    let owner = owner::Owner::new(parts, attempts, publish, finished)?;
+    let owner = owner::Owner::new(parts, attempts, publish, finishes)?;
     let task = tokio::spawn(owner.run(inbox.receiver));
     Ok((engine, task))
 }
@@ -162,9 +163,9 @@ impl Engine {
         self.snapshot.borrow().clone()
     }
 
-    /// Ids of tasks as they finish, after it is durable.
-    pub(crate) fn finished(&self) -> broadcast::Receiver<Arc<[TaskId]>> {
-        self.finished.subscribe()
+    /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has finished already only after asking.
+    pub(crate) fn finish_of(&self, task: TaskId) -> Finish {
+        self.finishes.wait_for(task)
     }
 
     /// Returns when nothing runs any more and everything is written; with `Input::Drain` before it, that is the end of the last attempt.

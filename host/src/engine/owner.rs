@@ -15,11 +15,13 @@ use claudine_domain::{
     task::State,
     time::Now,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Attempts, EngineError, Launch, Message, Parts, Snapshot, StartError,
     commit::{Committer, Done, remember_since},
+    finishes::Finishes,
+    recent::Recent,
 };
 use crate::{ballast::Ballast, clock, sample::Sampler, store::StoreError};
 
@@ -29,6 +31,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a failed commit the next try waits so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
+/// kept by the supervisor until it is durable, so a crash loses nothing of it; each commit saved is a fifth of a short task's cost.
+const LINGER: Duration = Duration::from_millis(3);
 /// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
 const ROUND: usize = 1024;
 
@@ -50,10 +55,13 @@ pub(super) struct Owner {
     sampler: Sampler,
     ballast: Ballast,
     publish: watch::Sender<Arc<Snapshot>>,
-    finished: broadcast::Sender<Arc<[TaskId]>>,
+    finishes: Finishes,
+    recent: Recent,
     /// The number of the last batch that is on disk.
     durable: BatchNumber,
     in_flight: Option<InFlight>,
+    /// When the batch that is being filled is committed at the latest; `None` while it is empty.
+    due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
     idle: Vec<oneshot::Sender<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
@@ -71,7 +79,7 @@ impl Owner {
         parts: Parts,
         attempts: Arc<dyn Attempts>,
         publish: watch::Sender<Arc<Snapshot>>,
-        finished: broadcast::Sender<Arc<[TaskId]>>,
+        finishes: Finishes,
     ) -> Result<Self, StartError> {
         let Parts {
             store,
@@ -94,9 +102,11 @@ impl Owner {
             sampler,
             ballast,
             publish,
-            finished,
+            finishes,
+            recent: Recent::default(),
             durable,
             in_flight: None,
+            due: None,
             awaiting: VecDeque::new(),
             idle: Vec::new(),
             next_sample: None,
@@ -193,7 +203,7 @@ impl Owner {
         }
         let released = self.board.take_released(self.durable);
         self.perform(released);
-        if self.in_flight.is_none() && self.board.has_pending() {
+        if self.in_flight.is_none() && self.is_batch_due() {
             self.seal();
         }
         self.answer();
@@ -210,6 +220,27 @@ impl Owner {
         }
     }
 
+    /// Whether the batch that is being filled is to be committed: at once where somebody waits for it, else when it has lingered.
+    fn is_batch_due(&mut self) -> bool {
+        if !self.board.has_pending() {
+            self.due = None;
+            return false;
+        }
+        let now = clock::monotonic();
+        let due = *self.due.get_or_insert(now + LINGER);
+        due <= now
+            || self.stopping
+            || !self.idle.is_empty()
+            || self
+                .awaiting
+                .back()
+                .is_some_and(|last| last.after == self.board.pending_batch())
+            || self.board.is_commit_urgent(self.durable)
+            || self
+                .finishes
+                .any_waited_for(self.board.finished_in_pending())
+    }
+
     fn board_tick(&mut self, now: Now) {
         let (monotonic, wall) = self.board.next_tick();
         let due = monotonic.is_some_and(|at| at <= now.monotonic)
@@ -220,6 +251,7 @@ impl Owner {
     }
 
     fn seal(&mut self) {
+        self.due = None;
         let (batch, effects) = self.board.seal();
         let finished = batch
             .tasks
@@ -250,11 +282,9 @@ impl Owner {
                 self.durable = number;
                 if let Some(in_flight) = self.in_flight.take() {
                     debug_assert_eq!(in_flight.batch.number, number);
+                    self.recent.note(&in_flight.batch);
                     self.perform(in_flight.effects);
-                    if !in_flight.finished.is_empty() {
-                        // Without a waiter there is nobody to be told.
-                        drop(self.finished.send(in_flight.finished.into()));
-                    }
+                    self.finishes.tell(&in_flight.finished);
                 }
                 Ok(())
             }
@@ -276,7 +306,7 @@ impl Owner {
 
     /// That batch and every later one are dropped with their effects, their callers get the error, and the board is loaded again.
     async fn reload(&mut self, error: StoreError) -> Result<(), ()> {
-        self.in_flight = None;
+        (self.in_flight, self.due) = (None, None);
         let answer = match &error {
             StoreError::Full { .. } => EngineError::StoreFull(error.to_string()),
             error => EngineError::Store(error.to_string()),
@@ -360,7 +390,7 @@ impl Owner {
         boot.is_some_and(|boot| *boot != clock::boot_id())
     }
 
-    fn perform(&self, effects: Vec<Effect>) {
+    fn perform(&mut self, effects: Vec<Effect>) {
         for Effect { action, .. } in effects {
             match action {
                 Action::Start(attempt) => {
@@ -377,7 +407,7 @@ impl Owner {
     }
 
     /// An attempt that was stopped between its decision and here has left the board, or waits under another number: nothing is started.
-    fn launch(&self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
+    fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
                 go(
@@ -385,6 +415,7 @@ impl Owner {
                     Launch {
                         attempt,
                         task: task.clone(),
+                        spec: self.recent.take(attempt.task),
                     },
                 );
             }
@@ -435,10 +466,15 @@ impl Owner {
         let monotonic = monotonic.into_iter().chain(self.next_sample).min();
         let by_monotonic =
             monotonic.map(|at| Duration::from_millis(at.0.saturating_sub(now.monotonic.0)));
+        let by_batch = match (&self.in_flight, self.due) {
+            (None, Some(due)) => Some(due.saturating_sub(clock::monotonic())),
+            _ => None,
+        };
         let by_wall = wall.map(|at| Duration::from_millis(at.0.saturating_sub(now.wall.0)));
         by_monotonic
             .into_iter()
             .chain(by_wall)
+            .chain(by_batch)
             .min()
             .unwrap_or(Duration::from_hours(1))
             .min(if wall.is_some() {
@@ -446,5 +482,11 @@ impl Owner {
             } else {
                 Duration::from_hours(1)
             })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.finishes.close();
     }
 }

@@ -9,6 +9,8 @@ use claudine_domain::{attempt::StopWhy, id::AttemptId, task::Task};
 pub(crate) struct Launch {
     pub(crate) attempt: AttemptId,
     pub(crate) task: Arc<Task>,
+    /// What is asked of the executor, where it is at hand; else it is in the store.
+    pub(crate) spec: Option<Arc<[u8]>>,
 }
 
 /// None of these blocks, and none fails: what goes wrong is reported as the attempt's end.

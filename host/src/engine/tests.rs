@@ -214,11 +214,11 @@ async fn an_answer_means_that_it_is_in_the_store() {
 #[tokio::test]
 async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
     let mut fixture = begin(Arc::default(), 1);
-    let mut finished = fixture.engine.finished();
+    let finished = fixture.engine.finish_of(id(1));
     fixture.submit(1).await.unwrap();
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     fixture.end(attempt(1)).await;
-    assert_eq!(*finished.recv().await.unwrap(), [id(1)]);
+    finished.await.unwrap();
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 

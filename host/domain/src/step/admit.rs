@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// How many are chosen ahead while the number of slots is not fixed.
-const AHEAD_AUTO: usize = 4;
+const AHEAD_AUTO: usize = 8;
+/// How many are chosen ahead for each slot: enough that the choice need not be on disk at once.
+const AHEAD_PER_SLOT: usize = 8;
 /// The most that are chosen ahead: enough that a burst of exits finds its successors on disk.
 const AHEAD_MAX: usize = 128;
 
@@ -146,20 +148,44 @@ impl Board {
 
     /// Commands only: an agent's start takes so long that a commit before it does not show.
     fn assign_ahead(&mut self, now: Now) {
-        let ahead = match self.capacity.limits.slots {
-            Slots::Auto => AHEAD_AUTO,
-            Slots::Fixed(slots) => (slots as usize).saturating_mul(2).clamp(2, AHEAD_MAX),
-        };
-        let plain = Lane {
-            class: Class::Command,
-            serial_start: None,
-            account: None,
-        };
+        let ahead = self.ahead();
+        let plain = plain_lane();
         while let Some(line) = self.lanes.get(&plain)
             && line.assigned.len() < ahead
             && let Some((_, id)) = line.ready.first().copied()
         {
             self.assign(now, id);
         }
+    }
+
+    fn ahead(&self) -> usize {
+        match self.capacity.limits.slots {
+            Slots::Auto => AHEAD_AUTO,
+            Slots::Fixed(slots) => (slots as usize)
+                .saturating_mul(AHEAD_PER_SLOT)
+                .clamp(AHEAD_PER_SLOT, AHEAD_MAX),
+        }
+    }
+
+    /// Whether less than half of those who are to be chosen ahead are on disk or on the way there, and some wait to be written.
+    pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
+        let Some(line) = self.lanes.get(&plain_lane()) else {
+            return false;
+        };
+        let on_disk = line
+            .assigned
+            .values()
+            .filter(|batch| **batch <= durable)
+            .count();
+        on_disk < line.assigned.len() && on_disk * 2 < self.ahead()
+    }
+}
+
+/// The lane of whoever waits for nothing but a slot.
+fn plain_lane() -> Lane {
+    Lane {
+        class: Class::Command,
+        serial_start: None,
+        account: None,
     }
 }

@@ -82,3 +82,27 @@ fn a_row_that_the_store_still_holds_is_not_changed_under_it() {
     assert_eq!(*before, *batch.tasks[0]);
     assert!(!batch.tasks[0].is_done());
 }
+
+#[test]
+fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
+    let mut desk = Desk::new(1);
+    let tasks: Vec<_> = (0..30).map(|_| desk.submit(|_| {})).collect();
+    desk.board.admit(desk.now);
+    assert!(desk.board.is_commit_urgent(0), "the first is to be started");
+    desk.board.seal();
+    // Its end waits for nobody, as long as enough of those that follow are on disk.
+    let mut urgent = Vec::new();
+    for task in &tasks[..6] {
+        desk.report(*task, success());
+        desk.board.admit(desk.now);
+        assert_eq!(starts(&actions(desk.board.take_released(1))).len(), 1);
+        urgent.push(desk.board.is_commit_urgent(1));
+    }
+    assert_eq!(urgent, [false, false, false, false, true, true]);
+    assert_eq!(desk.board.finished_in_pending().count(), 6);
+    desk.board.seal();
+    assert!(!desk.board.is_commit_urgent(2));
+    let running = tasks[6];
+    desk.cancel(running).unwrap();
+    assert!(desk.board.is_commit_urgent(2), "it is to be stopped");
+}

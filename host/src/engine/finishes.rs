@@ -1,0 +1,135 @@
+//! Who waits for which task to finish.
+//!
+//! Kept by task, so that an end wakes those who wait for it and nobody else, and so that the engine knows whether somebody does.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use claudine_domain::id::TaskId;
+use tokio::sync::oneshot;
+
+/// Resolves once the task's end is durable; with an error where the engine has ended. Whoever drops it waits no longer.
+pub(crate) struct Finish {
+    told: oneshot::Receiver<()>,
+    task: TaskId,
+    finishes: Finishes,
+}
+
+impl Future for Finish {
+    type Output = Result<(), oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.told).poll(context)
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.told.close();
+        let mut waiting = self.finishes.lock();
+        if let Entry::Occupied(mut waiters) = waiting.by_task.entry(self.task) {
+            waiters.get_mut().retain(|waiter| !waiter.is_closed());
+            if waiters.get().is_empty() {
+                waiters.remove();
+            }
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Finishes(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    by_task: BTreeMap<TaskId, Vec<oneshot::Sender<()>>>,
+    closed: bool,
+}
+
+impl Finishes {
+    pub(super) fn wait_for(&self, task: TaskId) -> Finish {
+        let (sender, told) = oneshot::channel();
+        let mut waiting = self.lock();
+        if !waiting.closed {
+            waiting.by_task.entry(task).or_default().push(sender);
+        }
+        Finish {
+            told,
+            task,
+            finishes: self.clone(),
+        }
+    }
+
+    /// Whether somebody waits for one of these.
+    pub(super) fn any_waited_for(&self, mut tasks: impl Iterator<Item = TaskId>) -> bool {
+        let waiting = self.lock();
+        !waiting.by_task.is_empty() && tasks.any(|task| waiting.by_task.contains_key(&task))
+    }
+
+    pub(super) fn tell(&self, finished: &[TaskId]) {
+        let mut waiting = self.lock();
+        for task in finished {
+            for waiter in waiting.by_task.remove(task).into_iter().flatten() {
+                // Whoever waited may have gone away meanwhile.
+                let _gone = waiter.send(());
+            }
+        }
+    }
+
+    /// Nobody will be told any more.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.by_task.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn task(number: u128) -> TaskId {
+        TaskId::new(0, number)
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_and_nobody_else() {
+        let finishes = Finishes::default();
+        let (first, mut second) = (finishes.wait_for(task(1)), finishes.wait_for(task(2)));
+        assert!(finishes.any_waited_for([task(3), task(1)].into_iter()));
+        finishes.tell(&[task(1), task(3)]);
+        first.await.unwrap();
+        assert!(second.told.try_recv().is_err());
+        assert!(!finishes.any_waited_for([task(1)].into_iter()));
+    }
+
+    #[test]
+    fn who_gave_up_leaves_nothing_behind() {
+        let finishes = Finishes::default();
+        let stays = finishes.wait_for(task(1));
+        drop(finishes.wait_for(task(1)));
+        drop(finishes.wait_for(task(2)));
+        assert_eq!(finishes.lock().by_task[&task(1)].len(), 1);
+        drop(stays);
+        assert!(finishes.lock().by_task.is_empty());
+        assert!(!finishes.any_waited_for([task(1)].into_iter()));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_engine_ends_all_waiting() {
+        let finishes = Finishes::default();
+        let before = finishes.wait_for(task(1));
+        finishes.close();
+        assert!(before.await.is_err());
+        assert!(finishes.wait_for(task(1)).await.is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! What tasks that were submitted a moment ago were asked, so that a start shortly after needs no look into the store.
+//!
+//! Only a help: what is not here is read from the store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use claudine_domain::{
+    batch::{Batch, DocumentKey},
+    id::TaskId,
+};
+
+/// Kept in all; what comes when it is full is not kept.
+const BYTES: usize = 4 << 20;
+/// A larger request is read again without anybody noticing.
+const LARGEST_BYTES: usize = 16 << 10;
+
+#[derive(Default)]
+pub(super) struct Recent {
+    specs: BTreeMap<TaskId, Arc<[u8]>>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Notes what a durable batch brought, and forgets what it finished.
+    pub(super) fn note(&mut self, batch: &Batch) {
+        for (key, bytes) in &batch.documents {
+            if let DocumentKey::Spec(task) = key
+                && bytes.len() <= LARGEST_BYTES
+                && self.bytes + bytes.len() <= BYTES
+                && self.specs.insert(*task, bytes.clone()).is_none()
+            {
+                self.bytes += bytes.len();
+            }
+        }
+        for task in batch.tasks.iter().filter(|task| task.is_done()) {
+            self.take(task.id);
+        }
+    }
+
+    pub(super) fn take(&mut self, task: TaskId) -> Option<Arc<[u8]>> {
+        let spec = self.specs.remove(&task)?;
+        self.bytes -= spec.len();
+        Some(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(tasks: std::ops::Range<u128>, bytes: usize) -> Batch {
+        let spec: Arc<[u8]> = vec![0; bytes].into();
+        let documents = tasks.map(|task| (DocumentKey::Spec(TaskId::new(0, task)), spec.clone()));
+        Batch {
+            documents: documents.collect(),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn it_keeps_small_ones_up_to_its_limit() {
+        let mut recent = Recent::default();
+        recent.note(&batch(0..1, LARGEST_BYTES + 1));
+        assert!(recent.take(TaskId::new(0, 0)).is_none());
+        let room = BYTES / LARGEST_BYTES;
+        recent.note(&batch(0..room as u128 + 5, LARGEST_BYTES));
+        assert_eq!(recent.specs.len(), room);
+        assert!(recent.take(TaskId::new(0, 0)).is_some());
+        assert!(recent.take(TaskId::new(0, 0)).is_none());
+        recent.note(&batch(100_000..100_001, LARGEST_BYTES));
+        assert_eq!(recent.specs.len(), room);
+        assert_eq!(recent.bytes, BYTES);
+    }
+}
