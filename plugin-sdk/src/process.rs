@@ -3,6 +3,7 @@
 //! Needs the permission `process` in the manifest.
 
 mod command;
+mod input;
 mod lines;
 mod output;
 mod status;
@@ -14,6 +15,7 @@ use crate::Failure;
 use crate::bindings::claudine::plugin::process as wit;
 
 pub use command::Command;
+pub use input::{Input, InputClosed};
 pub use lines::{Line, Lines};
 pub use output::Output;
 pub use status::{ExitStatus, Usage};

@@ -28,7 +28,10 @@ pub(super) fn ending(
     match result {
         Ok(outcome) => Ending {
             cause: cause(&outcome.cause),
-            message: outcome.summary,
+            message: match cause(&outcome.cause) {
+                Cause::Success => outcome.summary,
+                Cause::Class(_) => with_broken_input(outcome.summary, state),
+            },
             exit_code: outcome.code,
             signal: outcome.signal,
             usage,
@@ -59,7 +62,7 @@ pub(super) fn ending(
             let (exit_code, signal) = exit.map_or((None, None), |exit| status(exit.status));
             Ending {
                 cause: Cause::Class(class),
-                message,
+                message: with_broken_input(message, state),
                 exit_code,
                 signal,
                 usage,
@@ -70,6 +73,17 @@ pub(super) fn ending(
                 never_received: false,
             }
         }
+    }
+}
+
+/// The executor knows that a child was killed, but not why.
+fn with_broken_input(message: String, state: &State) -> String {
+    let broke_off =
+        |child: &ChildState| matches!(child, ChildState::Exited(exit) if exit.input_broke_off);
+    if state.children.iter().any(broke_off) {
+        format!("{message}: its input broke off before the end, so it was killed")
+    } else {
+        message
     }
 }
 

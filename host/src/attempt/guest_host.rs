@@ -4,9 +4,11 @@ use std::{io, sync::Arc, time::Duration};
 
 use claudine_domain::{attempt::Session, step::Report, task::Task};
 use serde::Deserialize;
+use tokio_util::task::TaskTracker;
 
 use super::{
     ending::status,
+    input,
     live::{ChildState, Live},
     output::{ChildOutput, channel},
     run::Runner,
@@ -17,8 +19,8 @@ use crate::{
     engine::ReportSender,
     layout::Layout,
     plugin::{
-        AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, LogLevel,
-        Manifest, OutputReader, Signal, SpawnSpec, Stdin, Usage,
+        AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
+        LogLevel, Manifest, OutputReader, Signal, SpawnSpec, Stdin, Usage,
     },
     supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
 };
@@ -34,6 +36,7 @@ pub(super) struct GuestHost {
     supervisors: Supervisors,
     layout: Layout,
     reports: ReportSender,
+    tasks: TaskTracker,
     /// An executor that tells its first sign of life itself has a start timeout; for the others a child that runs is one.
     tells_alive: bool,
 }
@@ -51,6 +54,7 @@ impl GuestHost {
             supervisors: runner.supervisors.clone(),
             layout: runner.layout.clone(),
             reports: runner.reports.clone(),
+            tasks: runner.tasks.clone(),
             tells_alive: manifest.start_timeout.is_some(),
         }
     }
@@ -85,8 +89,8 @@ impl GuestHost {
         }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let child = self.live.child(index);
-        let stdin = match self.input(index, spec.stdin).await {
-            Ok(stdin) => stdin,
+        let (stdin, stream) = match self.input(index, spec.stdin).await {
+            Ok(input) => input,
             Err(failure) => {
                 return Err(self.give_up(usize::from(index), &failure.code, failure.message));
             }
@@ -118,6 +122,14 @@ impl GuestHost {
                 "the supervisor died while the child was started",
             )),
             ChildState::Sent | ChildState::Running(_) | ChildState::Exited(_) => {
+                if let Some(stream) = stream {
+                    self.tasks.spawn(input::feed(
+                        self.live.clone(),
+                        self.supervisors.clone(),
+                        child.clone(),
+                        stream,
+                    ));
+                }
                 let leader = self.live.look(super::live::State::leader);
                 self.reports
                     .send(self.live.id, Report::Started { leader })
@@ -150,9 +162,15 @@ impl GuestHost {
     }
 
     /// Bytes are in a file before the child starts: nobody can feed it half of them.
-    async fn input(&self, index: u16, stdin: Stdin) -> Result<supervise::Stdin, Failure> {
+    /// What is streamed to it comes back, to be fed when it runs.
+    async fn input(
+        &self,
+        index: u16,
+        stdin: Stdin,
+    ) -> Result<(supervise::Stdin, Option<InputStream>), Failure> {
         let bytes = match stdin {
-            Stdin::Empty => return Ok(supervise::Stdin::Empty),
+            Stdin::Empty => return Ok((supervise::Stdin::Empty, None)),
+            Stdin::Stream(stream) => return Ok((supervise::Stdin::Stream, Some(stream))),
             Stdin::Bytes(bytes) => bytes,
         };
         let path = self.layout.stdin_file(self.live.id, index);
@@ -161,7 +179,7 @@ impl GuestHost {
         self.live
             .change(|state| state.input_files = state.input_files.max(index + 1));
         match written.map_err(io::Error::other).flatten() {
-            Ok(()) => Ok(supervise::Stdin::File(path)),
+            Ok(()) => Ok((supervise::Stdin::File(path), None)),
             Err(error) => Err(Failure::new(
                 "resource",
                 format!("the child's input cannot be written: {error}"),

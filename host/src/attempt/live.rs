@@ -187,6 +187,7 @@ mod tests {
             status: Status::Code(0),
             usage: Usage::default(),
             stopped: None,
+            input_broke_off: false,
             stdout_bytes: 0,
             stderr_bytes: 0,
         })

@@ -5,6 +5,7 @@
 
 mod ending;
 mod guest_host;
+mod input;
 mod live;
 mod output;
 mod route;

@@ -47,7 +47,7 @@ pub(crate) struct Runner {
     released: tokio::sync::Notify,
     /// For the trait's methods, which have no `Arc` of their own.
     this: std::sync::Weak<Runner>,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
 }
 
 /// What a runner is made of.

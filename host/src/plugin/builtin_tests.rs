@@ -17,7 +17,7 @@ use super::engine::Wasm;
 use super::error::{Crash, GuestEnd};
 use super::fixtures::{Recorder, task};
 use super::load::Compiler;
-use super::port::{GuestOutcome, GuestTask, Start, StopRequest};
+use super::port::{GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest};
 
 /// A catalog of the components in this binary.
 struct House {
@@ -266,4 +266,87 @@ async fn output_reaches_the_guest_whole() {
     let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"read": "stdout"}]}"#;
     let outcome = mock(script, Start::Fresh, &host).await.unwrap();
     assert_eq!(outcome.outputs, r#"{"read_bytes":3000000}"#);
+}
+
+/// Runs a script beside what becomes of the stream with which it feeds its child.
+async fn feeding<T>(
+    script: &str,
+    fed: impl AsyncFnOnce(InputStream) -> T,
+) -> (Result<GuestOutcome, GuestEnd>, T) {
+    let host = Arc::new(Recorder::default());
+    let stream = async {
+        host.streamed.notified().await;
+        let stream = host.streams.lock().unwrap().pop().unwrap();
+        fed(stream).await
+    };
+    tokio::join!(mock(script, Start::Fresh, &host), stream)
+}
+
+#[tokio::test]
+async fn a_stream_ends_as_the_guest_ends_it() {
+    let check = async |bytes: u64, piece_bytes: u64, then: &str, expected: InputPiece| {
+        let script = format!(
+            r#"{{"steps": [{{"feed": {{"argv": ["cat"], "bytes": {bytes}, "piece_bytes": {piece_bytes}, "then": "{then}"}}}}]}}"#
+        );
+        let (_, (read, end)) = feeding(&script, async |mut stream| {
+            let mut read = Vec::new();
+            loop {
+                match stream.next().await {
+                    InputPiece::Bytes(bytes) => read.extend(bytes),
+                    end => return (read, end),
+                }
+            }
+        })
+        .await;
+        let written = (0..bytes).map(|at| u8::try_from(at % 251).unwrap());
+        assert!(read.into_iter().eq(written), "{script}");
+        assert_eq!(end, expected, "{script}");
+    };
+    check(0, 1, "finish", InputPiece::End).await;
+    check(3_000_000, 65536, "finish", InputPiece::End).await;
+    check(3_000_000, 1_000_000, "finish", InputPiece::End).await;
+    check(1000, 1, "finish", InputPiece::End).await;
+    check(300_000, 65536, "trap", InputPiece::BrokenOff).await;
+    // The SDK kills a child whose input it cannot end.
+    check(300_000, 65536, "drop", InputPiece::BrokenOff).await;
+    check(300_000, 65536, "keep", InputPiece::BrokenOff).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_the_guest_back_and_does_not_hang_it() {
+    let script = r#"{"steps": [{"feed": {"argv": ["cat"], "bytes": 50000000}}]}"#;
+    let (outcome, waiting) = feeding(script, async |stream| {
+        while stream.waiting() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // Whatever it could do without a reader it has done by now.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        stream.waiting()
+    })
+    .await;
+    assert_eq!(waiting, 2);
+    let outputs: serde_json::Value = serde_json::from_str(&outcome.unwrap().outputs).unwrap();
+    assert!(
+        outputs["fed_bytes"].as_u64().unwrap() <= 3 * 65536,
+        "{outputs}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_is_broken_off_where_the_whole_attempt_is_dropped() {
+    let script = r#"{"steps": [{"feed": {"argv": ["cat"], "bytes": 50000000}}]}"#;
+    let host = Arc::new(Recorder::default());
+    let mut stream = tokio::select! {
+        end = mock(script, Start::Fresh, &host) => panic!("nobody reads: {end:?}"),
+        () = host.streamed.notified() => host.streams.lock().unwrap().pop().unwrap(),
+    };
+    let end = loop {
+        match stream.next().await {
+            InputPiece::Bytes(_) => {}
+            end => break end,
+        }
+    };
+    assert_eq!(end, InputPiece::BrokenOff);
 }

@@ -10,8 +10,8 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use super::port::{
-    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Failure, GuestTask, LogLevel,
-    OutputReader, Signal, SpawnSpec, Stdin, Usage,
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Failure, GuestTask, InputStream,
+    LogLevel, OutputReader, Signal, SpawnSpec, Stdin, Usage,
 };
 
 /// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from 65536 on.
@@ -222,6 +222,9 @@ pub(crate) struct Recorder {
     pub(crate) reports: Mutex<Vec<(String, String)>>,
     pub(crate) states: Mutex<Vec<Vec<u8>>>,
     pub(crate) told: Notify,
+    /// What children were to be fed with.
+    pub(crate) streams: Mutex<Vec<InputStream>>,
+    pub(crate) streamed: Notify,
 }
 
 impl Recorder {
@@ -243,7 +246,14 @@ impl Recorder {
 impl AttemptHost for Recorder {
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>> {
         Box::pin(async move {
-            assert!(matches!(spec.stdin, Stdin::Empty));
+            match spec.stdin {
+                Stdin::Empty => {}
+                Stdin::Bytes(_) => unreachable!("no test looks at them"),
+                Stdin::Stream(stream) => {
+                    self.streams.lock().unwrap().push(stream);
+                    self.streamed.notify_one();
+                }
+            }
             let mut spawned = self.spawned.lock().unwrap();
             spawned.push(spec.command);
             Ok(ChildRef::new(format!("task_01.1/{}", spawned.len() - 1)))

@@ -1,6 +1,7 @@
 //! What one instance carries with it: the data of its Store.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
@@ -46,6 +47,8 @@ pub(crate) struct Guest {
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
     /// The state last stored, which a resume in this process is given.
     pub(crate) checkpoint: Option<Vec<u8>>,
+    /// Set when the instance has ended in whatever way: a stream that it has not ended itself until then is broken off.
+    pub(crate) lost: Arc<AtomicBool>,
     wasi: Option<WasiCtx>,
 }
 
@@ -63,6 +66,7 @@ impl Guest {
             progress_meter: Meter::per_second(PROGRESS_REPORTS),
             returned: None,
             checkpoint: None,
+            lost: Arc::default(),
             wasi: None,
         }
     }

@@ -6,9 +6,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The bytes of one channel of a child, in order, ending when the child has ended and all was read. An error in it ends the
@@ -80,6 +83,46 @@ pub(crate) enum EnvRemove {
 pub(crate) enum Stdin {
     Empty,
     Bytes(Vec<u8>),
+    Stream(InputStream),
+}
+
+/// What a guest streams to a child. To drop it tells the guest that nothing reads any more.
+#[derive(Debug)]
+pub(crate) struct InputStream {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    ended: Arc<AtomicBool>,
+}
+
+/// The next of an [`InputStream`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum InputPiece {
+    Bytes(Vec<u8>),
+    /// The guest has written all of it.
+    End,
+    /// The instance was lost before.
+    BrokenOff,
+}
+
+impl InputStream {
+    /// `ended` is set before the sender goes, if the input is complete then.
+    pub(crate) fn new(pieces: mpsc::Receiver<Vec<u8>>, ended: Arc<AtomicBool>) -> InputStream {
+        InputStream { pieces, ended }
+    }
+
+    /// How many pieces wait to be read.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The same again and again after the last.
+    pub(crate) async fn next(&mut self) -> InputPiece {
+        match self.pieces.recv().await {
+            Some(bytes) => InputPiece::Bytes(bytes),
+            None if self.ended.load(Ordering::Acquire) => InputPiece::End,
+            None => InputPiece::BrokenOff,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

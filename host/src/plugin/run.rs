@@ -7,6 +7,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 use wasmtime::Store;
@@ -57,6 +58,15 @@ impl Stop {
         }
         self.request = None;
         std::future::pending().await
+    }
+}
+
+/// Tells what the Store drops that the guest did not.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -111,6 +121,8 @@ impl Attempt<'_> {
         let mut store = self
             .wasm
             .store(Guest::new(Arc::clone(self.identity), purpose, RUN_CPU));
+        // Goes before the Store, also where this future is dropped half-way.
+        let _lost = SetOnDrop(Arc::clone(&store.data().lost));
         let (tell, told) = oneshot::channel();
         let result = {
             let mut call = pin!(self.wasm.ticker.drive(self.call(&mut store, start, told)));

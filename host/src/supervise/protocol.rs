@@ -5,7 +5,11 @@
 //! which number they were received, so a host that lost its connection sends exactly the rest again. Reports carry no numbers: the
 //! `attempt` frames after `welcome` hold the whole truth, and the host works out what it has not heard yet.
 //!
-//! Both sides ignore fields they do not know. A frame of an unknown kind is reported to stderr and skipped.
+//! A hello that names a child opens no such conversation: it asks for the pipe that the child reads, which comes with the answer. From
+//! then on the connection stands for the host that feeds the child, and carries one word more, `end`.
+//!
+//! Both sides ignore fields they do not know. A frame of an unknown kind is reported to stderr and skipped. What an older supervisor
+//! would have to do and does not know, it is not asked for: `welcome` says what it can beyond the first of this version.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +24,17 @@ pub(super) struct Hello {
     pub(super) protocol: u32,
     /// The host's fencing number. The newest connection of the highest epoch wins.
     pub(super) epoch: u64,
+    /// Only where this connection is to feed a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) feed: Option<ChildId>,
+}
+
+/// What the host says on a connection that feeds a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FeedWord {
+    /// The input is complete.
+    End,
 }
 
 /// Any later frame of the host.
@@ -61,6 +76,10 @@ pub(super) enum Message {
     Welcome(Welcome),
     Attempt(AttemptState),
     Ready,
+    /// The answer to a hello that names a child: the writing end of its input comes with it.
+    InputOpen,
+    /// The same, where nothing reads any more.
+    InputClosed,
     /// A newer host is there; the connection is closed after this.
     Fenced {
         epoch: u64,
@@ -106,6 +125,9 @@ pub(super) struct Welcome {
     pub(super) protocol: u32,
     pub(super) identity: Identity,
     pub(super) received: u64,
+    /// Whether children can be fed by a stream.
+    #[serde(default)]
+    pub(super) feeds: bool,
 }
 
 /// Which process it is, so that a pid is never taken for another's: pids return, the pair of pid and start time within a boot does not.

@@ -141,6 +141,8 @@ pub(crate) enum Stdin {
     Empty,
     /// A file that is complete before the start.
     File(PathBuf),
+    /// A pipe that the host writes into: see [`super::Supervisors::feed`]. A supervisor that does not know this is not asked for it.
+    Stream,
 }
 
 /// Everything the supervisor needs to start a child and to look after it with no host there.
@@ -219,6 +221,9 @@ pub(crate) struct Exit {
     pub(crate) usage: Usage,
     /// Set where a stop had begun before the child ended.
     pub(crate) stopped: Option<StopWhy>,
+    /// It was killed because its input broke off.
+    #[serde(default)]
+    pub(crate) input_broke_off: bool,
     pub(crate) stdout_bytes: u64,
     pub(crate) stderr_bytes: u64,
 }

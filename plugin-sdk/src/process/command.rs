@@ -1,6 +1,8 @@
 //! What is to be started.
 
+use super::input::Input;
 use crate::bindings::claudine::plugin::process as wit;
+use crate::bindings::wit_stream;
 use crate::{Child, Failure};
 
 /// A child to be started. It gets the task's environment and working directory, and nothing on standard input, unless told otherwise.
@@ -81,6 +83,32 @@ impl Command {
             .await
             .map(Child::new)
             .map_err(Failure::from)
+    }
+
+    /// Starts it with a standard input that is written while it runs, in place of what was set before. For input that is made on the
+    /// way, or too large to be held: [`stdin_bytes`](Command::stdin_bytes) survives the loss of the instance, a stream does not.
+    ///
+    /// ```no_run
+    /// # use claudine_plugin_sdk::{Command, Failure, Outcome};
+    /// # async fn example(parts: Vec<Vec<u8>>) -> Result<Outcome, Failure> {
+    /// let (child, mut input) = Command::new("sha256sum").spawn_with_input().await?;
+    /// for part in parts {
+    ///     if input.write_all(part).await.is_err() {
+    ///         break; // It reads no more; its exit status says why.
+    ///     }
+    /// }
+    /// input.finish();
+    /// Ok(child.wait().await?.into())
+    /// # }
+    /// ```
+    ///
+    /// It fails as [`spawn`](Command::spawn) does.
+    pub async fn spawn_with_input(mut self) -> Result<(Child, Input), Failure> {
+        let (writer, reader) = wit_stream::new::<u8>();
+        self.0.stdin = wit::Input::Stream(reader);
+        let child = self.spawn().await?;
+        let input = Input::new(child.clone(), writer);
+        Ok((child, input))
     }
 }
 

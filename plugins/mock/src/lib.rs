@@ -16,7 +16,7 @@ use claudine_plugin_sdk::{
     Attributes, Child, Class, Command, Ctx, Description, Executor, ExitStatus, Failure, Issue,
     Outcome, Task, info, parse,
 };
-use script::{Checkpoint, Script, Step};
+use script::{Checkpoint, Counts, Feed, Script, Step, Then};
 
 #[derive(Default)]
 struct Mock;
@@ -74,7 +74,7 @@ struct Attempt {
     /// How many of the children the steps so far have used.
     used: usize,
     last_status: Option<ExitStatus>,
-    read_bytes: u64,
+    counts: Counts,
 }
 
 impl Attempt {
@@ -88,7 +88,7 @@ impl Attempt {
             children: ctx.children(),
             used,
             last_status: None,
-            read_bytes: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -101,7 +101,7 @@ impl Attempt {
         }
         self.task
             .spec
-            .end(&self.task, self.last_status, self.read_bytes)
+            .end(&self.task, self.last_status, self.counts)
     }
 
     /// Breaks off where a stop was asked for.
@@ -122,6 +122,7 @@ impl Attempt {
                 .await?;
             }
             Step::Spawn(spawn) => self.child(spawn.command(), spawn.wait).await?,
+            Step::Feed(feed) => self.feed(&feed).await?,
             Step::Read(channel) => self.read(channel).await?,
             Step::Progress(progress) => self.ctx.emit(&progress.kind, &progress.data),
             Step::Alive(true) => self.ctx.alive(),
@@ -178,6 +179,42 @@ impl Attempt {
         Ok(())
     }
 
+    /// The next child, fed by this instance. One that an earlier run of this step had started is only waited for.
+    async fn feed(&mut self, feed: &Feed) -> Result<(), Failure> {
+        if self.children.get(self.used).is_some() {
+            return self.child(feed.command(), true).await;
+        }
+        let (child, mut input) = feed.command().spawn_with_input().await?;
+        self.children.push(child.clone());
+        self.used += 1;
+        while self.counts.fed < feed.bytes {
+            let length = feed.piece_bytes.clamp(1, feed.bytes - self.counts.fed);
+            let piece: Vec<u8> = (self.counts.fed..self.counts.fed + length)
+                .map(|at| u8::try_from(at % 251).unwrap_or_default())
+                .collect();
+            if input.write_all(piece).await.is_err() {
+                info!("the child reads no more after {} bytes", self.counts.fed);
+                break;
+            }
+            self.counts.fed += length;
+        }
+        let kept = match feed.then {
+            Then::Finish => {
+                input.finish();
+                None
+            }
+            Then::Drop => {
+                drop(input);
+                None
+            }
+            Then::Keep => Some(input),
+            Then::Trap => misbehave::trap(),
+        };
+        self.last_status = Some(child.wait().await?);
+        drop(kept);
+        Ok(())
+    }
+
     /// Reads what the child used last has printed, to its end.
     async fn read(&mut self, channel: script::Channel) -> Result<(), Failure> {
         let Some(child) = self
@@ -195,7 +232,7 @@ impl Attempt {
             script::Channel::Stderr => child.stderr(0),
         };
         while let Some(bytes) = output.read().await {
-            self.read_bytes += bytes.len() as u64;
+            self.counts.read += bytes.len() as u64;
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Stdout(String),
     Stderr(String),
     Spawn(Spawn),
+    /// Starts a child and streams its input; the output `fed_bytes` counts what was taken of it.
+    Feed(Feed),
     /// Reads what the child before has printed, through the guest; the output `read_bytes` counts it.
     Read(Channel),
     Progress(Progress),
@@ -66,6 +68,43 @@ pub(crate) struct Spawn {
     pub(crate) wait: bool,
     #[serde(default)]
     stdin: Option<String>,
+}
+
+/// Byte `n` of the input is `n % 251`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Feed {
+    pub(crate) argv: Vec<String>,
+    pub(crate) bytes: u64,
+    #[serde(default = "usual_piece_bytes")]
+    pub(crate) piece_bytes: u64,
+    #[serde(default)]
+    pub(crate) then: Then,
+}
+
+fn usual_piece_bytes() -> u64 {
+    64 << 10
+}
+
+/// What follows when all of it was written. Except for `trap`, the child is waited for in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Then {
+    /// The input ends.
+    #[default]
+    Finish,
+    /// It is let go of.
+    Drop,
+    /// It stays open.
+    Keep,
+    Trap,
+}
+
+/// Bytes that went through the guest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) read: u64,
+    pub(crate) fed: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -115,17 +154,29 @@ impl Checkpoint {
 
 impl Step {
     fn starts_a_child(&self) -> bool {
-        matches!(self, Self::Stdout(_) | Self::Stderr(_) | Self::Spawn(_))
+        matches!(
+            self,
+            Self::Stdout(_) | Self::Stderr(_) | Self::Spawn(_) | Self::Feed(_)
+        )
+    }
+}
+
+fn command(argv: &[String]) -> Command {
+    let (program, args) = argv
+        .split_first()
+        .map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
+    Command::new(program).args(args)
+}
+
+impl Feed {
+    pub(crate) fn command(&self) -> Command {
+        command(&self.argv)
     }
 }
 
 impl Spawn {
     pub(crate) fn command(&self) -> Command {
-        let (program, args) = self
-            .argv
-            .split_first()
-            .map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
-        let command = Command::new(program).args(args);
+        let command = command(&self.argv);
         match &self.stdin {
             Some(text) => command.stdin_bytes(text.as_str()),
             None => command,
@@ -141,9 +192,14 @@ impl Script {
             .map(|message| Issue::new("/refuse", message))
             .collect();
         for (index, step) in self.steps.iter().enumerate() {
-            if matches!(step, Step::Spawn(spawn) if spawn.argv.is_empty()) {
+            let (name, argv) = match step {
+                Step::Spawn(spawn) => ("spawn", &spawn.argv),
+                Step::Feed(feed) => ("feed", &feed.argv),
+                _ => continue,
+            };
+            if argv.is_empty() {
                 issues.push(Issue::new(
-                    format!("/steps/{index}/spawn/argv"),
+                    format!("/steps/{index}/{name}/argv"),
                     "empty: the first element is the command",
                 ));
             }
@@ -165,7 +221,7 @@ impl Script {
         &self,
         task: &Task<Self>,
         last_status: Option<ExitStatus>,
-        read_bytes: u64,
+        counts: Counts,
     ) -> Result<Outcome, Failure> {
         let scripted = self
             .succeed_from_attempt
@@ -178,8 +234,10 @@ impl Script {
             (None, Some(status)) => status.into(),
             _ => Outcome::success("did what the script says"),
         };
-        if read_bytes > 0 {
-            outcome = outcome.output("read_bytes", read_bytes);
+        for (name, count) in [("read_bytes", counts.read), ("fed_bytes", counts.fed)] {
+            if count > 0 {
+                outcome = outcome.output(name, count);
+            }
         }
         if self.report {
             outcome = outcome.output("task", report(task));
@@ -266,7 +324,7 @@ mod tests {
         expected: Result<Option<Class>, Class>,
     ) {
         let task = task(attempt, script);
-        let end = task.spec.end(&task, last, 0);
+        let end = task.spec.end(&task, last, Counts::default());
         let end = end
             .map(|outcome| outcome.cause)
             .map_err(|failure| failure.class);
@@ -308,7 +366,10 @@ mod tests {
             1,
             r#"{"report": true, "outcome": {"cause": "exit", "code": 7, "summary": "no", "outputs": {"a": [1]}, "metrics": [["x_ms", 2.5]]}}"#,
         );
-        let outcome = task.spec.end(&task, None, 9).unwrap();
+        let outcome = task
+            .spec
+            .end(&task, None, Counts { read: 9, fed: 0 })
+            .unwrap();
         assert_eq!((outcome.code, outcome.summary.as_str()), (Some(7), "no"));
         assert_eq!(outcome.metrics, [("x_ms".to_owned(), 2.5)]);
         assert_eq!(

@@ -5,6 +5,7 @@
 
 mod clock;
 mod config;
+mod input;
 mod log;
 mod process;
 mod progress;

@@ -11,6 +11,7 @@ use wasmtime::component::{
     Access, Accessor, Destination, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
 };
 
+use super::input::InputConsumer;
 use crate::plugin::guest::{Guest, Purpose};
 use crate::plugin::port::{self, AttemptHost, ChildRef, EnvRemove, OutputReader, SpawnSpec, Stdin};
 use crate::plugin::probe;
@@ -177,15 +178,20 @@ fn prepare(
 ) -> wasmtime::Result<Prepared> {
     let host = match admit(access.get(), &spec) {
         Ok(host) => host,
-        Err(failure) => return Ok(Err(failure)),
+        Err(failure) => {
+            if let Input::Stream(mut stream) = spec.stdin {
+                stream.close(&mut access)?;
+            }
+            return Ok(Err(failure));
+        }
     };
     let stdin = match spec.stdin {
         Input::Empty => Stdin::Empty,
         Input::Bytes(bytes) => Stdin::Bytes(bytes),
-        Input::Stream(mut stream) => {
-            stream.close(&mut access)?;
-            let message = "this host feeds a child from bytes, not from a stream";
-            return Ok(Err(port::Failure::new("invalid", message)));
+        Input::Stream(stream) => {
+            let (consumer, input) = InputConsumer::new(Arc::clone(&access.get().lost));
+            stream.pipe(&mut access, consumer)?;
+            Stdin::Stream(input)
         }
     };
     let env_remove = if spec.env_remove.iter().any(|name| name == "*") {

@@ -22,7 +22,7 @@ use crate::supervise::sys::files::SocketPath;
 use crate::supervise::sys::wait;
 
 /// How long a supervisor may take to get ready, and to answer a hello.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// After so long without an answer it is an error, though not the end: its children live.
 const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -202,6 +202,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
         &Hello {
             protocol: PROTOCOL,
             epoch,
+            feed: None,
         },
         &mut hello,
     )

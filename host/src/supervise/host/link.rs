@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) quitting: bool,
     /// Whether it was ever connected to, so that it may have received something.
     pub(super) was_joined: bool,
+    /// Whether it can feed children by a stream. One that was not connected to yet is of this build.
+    pub(super) feeds: bool,
 }
 
 struct Wire {
@@ -50,6 +52,7 @@ impl Link {
             told,
             quitting: false,
             was_joined: false,
+            feeds: true,
         }
     }
 
@@ -82,9 +85,10 @@ impl Link {
             stream,
             incoming,
             states,
-            ..
+            welcome,
         } = joined;
         self.was_joined = true;
+        self.feeds = welcome.feeds;
         self.wire = Some(Wire {
             stream,
             incoming,
@@ -99,6 +103,7 @@ impl Link {
     /// Goes on after a reconnection: what the supervisor has not had is sent again, and what the engine has not heard is returned.
     pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
         self.confirmed(joined.welcome.received);
+        self.feeds = joined.welcome.feeds;
         let on_the_way = self
             .unconfirmed
             .iter()

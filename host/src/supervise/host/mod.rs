@@ -7,6 +7,7 @@
 //! A supervisor that another executable started is kept until the last of its attempts is acknowledged; new work goes to one of the
 //! current executable, which is started with the first child.
 
+mod feed;
 mod join;
 mod link;
 mod recover;
@@ -15,9 +16,10 @@ mod told;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::SuperviseError;
@@ -28,6 +30,7 @@ use super::words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, StopWhy,
 };
 
+pub(super) use feed::Feed;
 pub(crate) use join::pids;
 pub(crate) use road::open;
 
@@ -35,6 +38,17 @@ pub(crate) use road::open;
 const COMMANDS: usize = 4096;
 /// Reports that may wait for the engine; when they do, the sockets are not read, and the supervisors keep the rest.
 const REPORTS: usize = 4096;
+
+/// Inputs that are asked for at once. A supervisor lets only a few connections wait for their hello, and an answer takes a moment.
+const CLAIMS: usize = 4;
+
+/// What the road is asked.
+#[derive(Debug)]
+enum Order {
+    Command(Command),
+    /// The directory of the supervisor that has the attempt.
+    WhereIs(AttemptKey, oneshot::Sender<PathBuf>),
+}
 
 /// What is needed to find and to start supervisors.
 #[derive(Debug, Clone)]
@@ -96,14 +110,31 @@ pub(crate) enum FoundState {
 /// The handle to all supervisors. Its verbs only queue; what comes of them is a [`Report`].
 #[derive(Debug, Clone)]
 pub(crate) struct Supervisors {
-    commands: mpsc::Sender<Command>,
+    orders: mpsc::Sender<Order>,
     watch: LogWatch,
+    epoch: u64,
+    claims: Arc<Semaphore>,
 }
 
 impl Supervisors {
     /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known starts nothing.
     pub(crate) fn start(&self, start: StartChild) -> Result<(), SuperviseError> {
         self.send(Command::Start(Box::new(start)))
+    }
+
+    /// The input of a child that was started with [`Stdin::Stream`](super::Stdin::Stream) and is running; `None` where nothing reads
+    /// it any more. Until this is called the child waits; if this host ends before, the child is killed.
+    pub(crate) async fn feed(&self, child: ChildId) -> Result<Option<Feed>, SuperviseError> {
+        let _turn = self.claims.acquire().await;
+        let (reply, dir) = oneshot::channel();
+        let order = Order::WhereIs(child.attempt().clone(), reply);
+        let sent = self.orders.send(order).await;
+        sent.map_err(|_| SuperviseError::Closed)?;
+        match dir.await {
+            Ok(dir) => feed::claim(&dir, self.epoch, child).await,
+            // No supervisor has it.
+            Err(_) => Ok(None),
+        }
     }
 
     /// To the child's process group; nothing happens where it has ended.
@@ -146,8 +177,8 @@ impl Supervisors {
     }
 
     fn send(&self, command: Command) -> Result<(), SuperviseError> {
-        self.commands
-            .try_send(command)
+        self.orders
+            .try_send(Order::Command(command))
             .map_err(|error| match error {
                 TrySendError::Full(_) => SuperviseError::Busy,
                 TrySendError::Closed(_) => SuperviseError::Closed,

@@ -8,22 +8,23 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::join::{self, Joined, NotJoined};
 use super::link::Link;
 use super::recover::{self, Recovered};
-use super::{COMMANDS, Found, FoundState, Opened, REPORTS, Settings, Supervisors};
+use super::{CLAIMS, COMMANDS, Found, FoundState, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{Command, Message};
-use crate::supervise::words::{AttemptKey, NotStartedClass, Report, StartChild};
+use crate::supervise::words::{AttemptKey, NotStartedClass, Report, StartChild, Stdin};
 
 /// How long what is queued may take to be sent at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -34,7 +35,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         path: PathBuf::from("/proc/self/exe"),
         source,
     })?;
-    let (commands, orders) = mpsc::channel(COMMANDS);
+    let epoch = settings.epoch;
+    let (to_road, orders) = mpsc::channel(COMMANDS);
     let (to_engine, reports) = mpsc::channel(REPORTS);
     let mut road = Road {
         settings,
@@ -55,7 +57,12 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
     let watch = LogWatch::open();
     let handle = tokio::spawn(drive(road, watch.clone()));
     Ok(Opened {
-        supervisors: Supervisors { commands, watch },
+        supervisors: Supervisors {
+            orders: to_road,
+            watch,
+            epoch,
+            claims: Arc::new(Semaphore::new(CLAIMS)),
+        },
         found,
         reports,
         road: handle,
@@ -74,7 +81,7 @@ async fn drive(mut road: Road, watch: LogWatch) {
 
 struct Road {
     settings: Settings,
-    orders: mpsc::Receiver<Command>,
+    orders: mpsc::Receiver<Order>,
     to_engine: mpsc::Sender<Report>,
     links: Vec<Link>,
     /// The one for new work.
@@ -93,7 +100,7 @@ struct Grave {
 
 /// What happened next.
 enum Next {
-    Order(Option<Command>),
+    Order(Option<Order>),
     /// The link at this index has something to read, or is broken.
     Heard(usize, io::Result<()>),
     Done(Done),
@@ -116,7 +123,14 @@ impl Road {
                 }
             }
             match poll_fn(|context| self.poll(context)).await {
-                Next::Order(Some(command)) => self.order(command),
+                Next::Order(Some(Order::Command(command))) => self.order(command),
+                Next::Order(Some(Order::WhereIs(attempt, reply))) => {
+                    let link = self.links.iter().find(|link| link.told.knows(&attempt));
+                    if let Some(link) = link {
+                        // Whoever asked may have given up since.
+                        reply.send(link.dir.clone()).ok();
+                    }
+                }
                 Next::Order(None) => return self.say_last_words().await,
                 Next::Heard(index, heard) => self.heard(index, heard),
                 Next::Done(done) => self.done(done),
@@ -224,6 +238,16 @@ impl Road {
             Some(index) => &mut self.links[index],
             None => self.current_link(),
         };
+        if start.stdin == Stdin::Stream && !link.feeds {
+            let message = "the attempt's supervisor is of an earlier version, which cannot feed a child by a stream";
+            let class = NotStartedClass::Invalid;
+            self.news.push_back(Report::NotStarted {
+                child: start.child,
+                class,
+                message: message.to_owned(),
+            });
+            return;
+        }
         link.told.starting(&start.child);
         link.give(Command::Start(Box::new(start)));
     }

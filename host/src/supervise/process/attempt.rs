@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::input::Input;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::{AttemptState, ChildState, ChildView, EndedState};
 use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StopWhy};
@@ -86,6 +87,9 @@ pub(super) struct Child {
     /// When the host is told of the start, unless the child has ended by then.
     pub(super) tell_start_at: Option<At>,
     pub(super) pipes: [Option<Pipe>; 2],
+    pub(super) input: Input,
+    /// It was killed because its input broke off.
+    pub(super) input_broke_off: bool,
 }
 
 #[derive(Debug)]

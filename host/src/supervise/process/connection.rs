@@ -3,15 +3,18 @@
 //! One host is obeyed at a time: the newest connection of the highest epoch. A host that has been replaced is told so and cut off;
 //! it must not write to the store any more either, and the epoch is what tells it.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::epoll::{self, EventFlags};
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Supervisor, Token};
-use crate::supervise::frame::{self, Incoming};
+use crate::supervise::frame::{self, FrameError, Incoming};
 use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
 /// Connections that may wait before their hello; the oldest goes when there are more.
@@ -22,12 +25,12 @@ const MOST_UNSENT_BYTES: usize = 64 << 20;
 const CONFIRM_EVERY: u64 = 64;
 
 /// Numbers connections; never given twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionNo(pub(super) u32);
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    no: ConnectionNo,
+    pub(super) no: ConnectionNo,
     stream: UnixStream,
     incoming: Incoming,
     unsent: Vec<u8>,
@@ -36,21 +39,22 @@ pub(super) struct Connection {
 }
 
 /// Why a connection is over.
-enum Over {
+#[derive(Debug)]
+pub(super) enum Over {
     /// The other side closed it.
     Closed,
     Fault(String),
 }
 
 impl Connection {
-    fn push(&mut self, message: &impl Serialize) {
+    pub(super) fn push(&mut self, message: &impl Serialize) {
         if let Err(error) = frame::encode(message, &mut self.unsent) {
             // Nothing that is sent can be that long; the host would learn of it after a reconnection.
             eprintln!("a message was not sent: {error}");
         }
     }
 
-    fn receive(&mut self) -> Result<(), Over> {
+    pub(super) fn receive(&mut self) -> Result<(), Over> {
         let mut buffer = [0; 16 << 10];
         loop {
             match rustix::io::read(&self.stream, &mut buffer) {
@@ -68,7 +72,7 @@ impl Connection {
         }
     }
 
-    fn send(&mut self) -> Result<(), Over> {
+    pub(super) fn send(&mut self) -> Result<(), Over> {
         let mut done = 0;
         while done < self.unsent.len() {
             match rustix::net::send(&self.stream, &self.unsent[done..], SendFlags::NOSIGNAL) {
@@ -83,6 +87,34 @@ impl Connection {
             return Err(Over::Fault("the host does not read".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// The next whole frame of what was received.
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let frame = self.incoming.next_frame()?;
+        frame.map(frame::decode).transpose()
+    }
+
+    /// Sends a message together with a descriptor, which stays open here. Nothing may wait to be sent.
+    pub(super) fn hand_over(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame::encode(message, &mut bytes).map_err(io::Error::other)?;
+        let descriptors = [descriptor.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("no space for a descriptor"));
+        }
+        let slices = [IoSlice::new(&bytes)];
+        let sent = rustix::net::sendmsg(&self.stream, &slices, &mut control, SendFlags::NOSIGNAL)?;
+        // The buffer of a new connection has room for more than that.
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
     }
 }
 
@@ -133,6 +165,9 @@ impl Supervisor {
             self.greet(connection);
             return;
         }
+        if self.hear_feeder(no) {
+            return;
+        }
         let Some(host) = self.host.as_mut().filter(|host| host.no == no) else {
             return;
         };
@@ -152,11 +187,7 @@ impl Supervisor {
         if connection.receive().is_err() {
             return;
         }
-        let hello: Hello = match connection
-            .incoming
-            .next_frame()
-            .and_then(|frame| frame.map(frame::decode).transpose())
-        {
+        let hello: Hello = match connection.next() {
             Ok(Some(hello)) => hello,
             Ok(None) => {
                 self.greeting.push(connection);
@@ -173,12 +204,16 @@ impl Supervisor {
             connection.send().ok();
             return;
         }
+        if let Some(child) = hello.feed {
+            return self.claim_input(connection, &child);
+        }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
             old.send().ok();
         }
         if hello.epoch > self.epoch {
             (self.epoch, self.received, self.confirmed) = (hello.epoch, 0, 0);
+            self.break_off_all();
         }
         self.welcome(&mut connection);
         self.host = Some(connection);
@@ -191,6 +226,7 @@ impl Supervisor {
             protocol: PROTOCOL,
             identity,
             received: self.received,
+            feeds: true,
         }));
         self.confirmed = self.received;
         for attempt in self.attempts.values() {
@@ -281,6 +317,7 @@ impl Supervisor {
     /// Lets the host's connection go; closing it takes it out of epoll.
     fn part(&mut self, over: Over) {
         self.host = None;
+        self.break_off_unclaimed();
         if let Over::Fault(message) = over {
             eprintln!("the host's connection is cut: {message}");
         }

@@ -10,7 +10,7 @@ use crate::supervise::log::Channel;
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait::{self, Ended, Of};
-use crate::supervise::words::{ChildId, Exit, Usage};
+use crate::supervise::words::{ChildId, Exit, Status, Usage};
 
 impl Supervisor {
     pub(super) fn children_ended(&mut self) {
@@ -64,6 +64,7 @@ impl Supervisor {
 
     fn leader_ended(&mut self, no: AttemptNo, index: u16, ended: Ended) {
         self.drain_child(no, index);
+        self.settle_input(no, index);
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
@@ -201,6 +202,8 @@ impl Attempt {
             status: ended.status,
             usage,
             stopped,
+            // One that ended by itself in the same moment was not killed.
+            input_broke_off: child.input_broke_off && matches!(ended.status, Status::Signal(_)),
             stdout_bytes,
             stderr_bytes,
         };

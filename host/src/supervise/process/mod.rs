@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `connection`, `commands` | hosts: who is connected, what it asks for |
 //! | `start`, `command`, `environment` | starting a child |
+//! | `input` | children that are fed by a host |
 //! | `output` | pipes to log |
 //! | `exits`, `strays`, `drain` | children that ended, and what they left behind |
 //! | `stop` | signals, deadlines |
@@ -23,6 +24,7 @@ mod connection;
 mod drain;
 mod environment;
 mod exits;
+mod input;
 pub(super) mod journal;
 mod output;
 mod sample;
@@ -157,6 +159,8 @@ struct Supervisor {
     /// Those that have not said hello yet.
     greeting: Vec<Connection>,
     next_connection: u32,
+    /// The connections that feed a child.
+    feeders: HashMap<ConnectionNo, (AttemptNo, u16)>,
     epoch: u64,
     received: u64,
     confirmed: u64,
@@ -231,6 +235,7 @@ impl Supervisor {
             host: None,
             greeting: Vec::new(),
             next_connection: 0,
+            feeders: HashMap::new(),
             epoch: 0,
             received: 0,
             confirmed: 0,

@@ -12,6 +12,7 @@ use rustix::pipe::PipeFlags;
 
 use super::attempt::{At, Attempt, AttemptNo, Child, Phase, Pipe, State};
 use super::command::{self, Refusal};
+use super::input::Input;
 use super::{Supervisor, Token, environment};
 use crate::clock;
 use crate::supervise::log::{Channel, LogWriter};
@@ -28,6 +29,7 @@ struct Spawned {
     pid: u32,
     start_time: u64,
     pipes: [OwnedFd; 2],
+    input: Input,
 }
 
 impl Supervisor {
@@ -115,14 +117,8 @@ impl Supervisor {
                 "the working directory holds a NUL byte",
             )
         })?;
-        let input = match &start.stdin {
-            Stdin::Empty => None,
-            Stdin::File(file) => Some(File::open(file).map_err(|error| {
-                let message = format!("the input cannot be read from {}: {error}", file.display());
-                Refusal::new(NotStartedClass::Input, message)
-            })?),
-        };
-        let stdin = input.as_ref().unwrap_or(&self.null).as_fd();
+        let (stdin, input) = open_input(&start.stdin)?;
+        let stdin = stdin.as_ref().map_or(self.null.as_fd(), AsFd::as_fd);
         let index = start.child.index();
         let [out_read, out_write] = self.output_pipe(Token::Pipe(no, index, Channel::Stdout))?;
         let [err_read, err_write] = self.output_pipe(Token::Pipe(no, index, Channel::Stderr))?;
@@ -150,6 +146,7 @@ impl Supervisor {
             pid,
             start_time,
             pipes: [out_read, err_read],
+            input,
         })
     }
 
@@ -158,6 +155,7 @@ impl Supervisor {
             pid,
             start_time,
             pipes,
+            input,
         } = spawned;
         let index = start.child.index();
         self.leaders.insert(pid, (no, index));
@@ -182,6 +180,8 @@ impl Supervisor {
                     grown: false,
                 })
             }),
+            input,
+            input_broke_off: false,
         };
         attempt.children.insert(index, child);
         attempt.phase = Phase::Open;
@@ -220,6 +220,8 @@ impl Supervisor {
                 started_at: now,
                 tell_start_at: None,
                 pipes: [None, None],
+                input: Input::Settled,
+                input_broke_off: false,
             };
             attempt.children.insert(start.child.index(), child);
         }
@@ -252,5 +254,26 @@ impl Supervisor {
         for message in started {
             self.tell(&message);
         }
+    }
+}
+
+/// What the child reads, and what is kept of it here.
+fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
+    match stdin {
+        Stdin::Empty => Ok((None, Input::Settled)),
+        Stdin::File(file) => match File::open(file) {
+            Ok(open) => Ok((Some(open.into()), Input::Settled)),
+            Err(error) => {
+                let message = format!("the input cannot be read from {}: {error}", file.display());
+                Err(Refusal::new(NotStartedClass::Input, message))
+            }
+        },
+        Stdin::Stream => match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
+            Ok((read, pipe)) => Ok((Some(read), Input::Open { pipe, feeder: None })),
+            Err(error) => {
+                let message = format!("no pipe for the child's input: {error}");
+                Err(Refusal::new(NotStartedClass::Resource, message))
+            }
+        },
     }
 }

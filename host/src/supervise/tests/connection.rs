@@ -24,6 +24,7 @@ impl Bare {
             &Hello {
                 protocol: PROTOCOL,
                 epoch,
+                feed: None,
             },
             &mut hello,
         )

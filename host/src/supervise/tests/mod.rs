@@ -12,6 +12,8 @@
 
 mod connection;
 mod disk;
+mod impostor;
+mod input;
 mod leftovers;
 mod output;
 mod recovery;
@@ -27,6 +29,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::impostor::Impostor;
 use super::log::{Channel, LogReader, Piece};
 use super::sys::procfs;
 use super::*;

@@ -1,0 +1,123 @@
+//! Feeding a child: its supervisor hands over the writing end of the pipe that the child reads.
+//!
+//! The connection over which that is asked for stays open for as long as the child is fed. To close it without a word is to break
+//! the input off, and so is to die: the supervisor then kills the child.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+
+use super::join;
+use crate::clock;
+use crate::supervise::SuperviseError;
+use crate::supervise::frame::{self, FrameError, Incoming};
+use crate::supervise::process::SOCKET_FILE;
+use crate::supervise::protocol::{FeedWord, Hello, Message, PROTOCOL};
+use crate::supervise::sys::files::SocketPath;
+use crate::supervise::words::ChildId;
+
+/// More than an answer has.
+const ANSWER_BYTES: usize = 4096;
+
+/// The input of a child that runs. To drop it is to break the input off, and the child is killed.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pipe: pipe::Sender,
+    wire: UnixStream,
+}
+
+impl Feed {
+    /// Returns when the pipe has taken all of it. [`io::ErrorKind::BrokenPipe`]: the child reads no more.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.pipe.write_all(bytes).await
+    }
+
+    /// The end of the input.
+    pub(crate) async fn end(self) -> io::Result<()> {
+        let Self { pipe, mut wire } = self;
+        // First: the supervisor's is then the last one, and the child sees the end when that is closed.
+        drop(pipe);
+        let mut word = Vec::new();
+        frame::encode(&FeedWord::End, &mut word).map_err(invalid)?;
+        wire.write_all(&word).await
+    }
+}
+
+/// Asks for the input of a child; `None` where nothing reads it any more.
+pub(super) async fn claim(
+    dir: &Path,
+    epoch: u64,
+    child: ChildId,
+) -> Result<Option<Feed>, SuperviseError> {
+    let claimed = tokio::select! {
+        claimed = ask(dir, epoch, child) => claimed,
+        () = clock::sleep(join::PATIENCE) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    claimed.map_err(|source| SuperviseError::Connection {
+        dir: dir.to_owned(),
+        source,
+    })
+}
+
+async fn ask(dir: &Path, epoch: u64, child: ChildId) -> io::Result<Option<Feed>> {
+    let path = SocketPath::new(dir, SOCKET_FILE)?;
+    let mut wire = UnixStream::connect(path.as_path()).await?;
+    let hello = Hello {
+        protocol: PROTOCOL,
+        epoch,
+        feed: Some(child),
+    };
+    let mut bytes = Vec::new();
+    frame::encode(&hello, &mut bytes).map_err(invalid)?;
+    wire.write_all(&bytes).await?;
+    match answer(&wire).await? {
+        (Message::InputOpen, Some(pipe)) => {
+            let pipe = pipe::Sender::from_owned_fd(pipe)?;
+            Ok(Some(Feed { pipe, wire }))
+        }
+        (Message::InputClosed | Message::Fenced { .. }, _) => Ok(None),
+        (other, _) => Err(io::Error::other(format!("answered by {other:?}"))),
+    }
+}
+
+/// One frame, and the descriptor that came with it.
+async fn answer(wire: &UnixStream) -> io::Result<(Message, Option<OwnedFd>)> {
+    let mut incoming = Incoming::default();
+    let mut descriptor = None;
+    loop {
+        if let Some(frame) = incoming.next_frame().map_err(invalid)? {
+            return Ok((frame::decode(frame).map_err(invalid)?, descriptor));
+        }
+        let mut buffer = [0; ANSWER_BYTES];
+        let (length, with_it) = wire
+            .async_io(Interest::READABLE, || receive(wire, &mut buffer))
+            .await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        incoming.extend(&buffer[..length]);
+        descriptor = descriptor.or(with_it);
+    }
+}
+
+fn receive(wire: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let received = rustix::net::recvmsg(wire, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok((received.bytes, descriptor))
+}
+
+fn invalid(error: FrameError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

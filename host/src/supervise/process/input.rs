@@ -1,0 +1,174 @@
+//! Children that a host feeds while they run.
+//!
+//! Such a child reads a pipe. The host asks for the writing end over a connection of its own, one for each child, and writes into it
+//! by itself: the bytes never pass through this process, and a child that is slow holds its host back by the pipe alone.
+//!
+//! This process keeps a writing end too, so that the death of the host does not look like the end of the input. The input ends when
+//! the host says so on that connection. A connection that closes without that word has broken off: the child is killed, and since
+//! its pipe stays open until then, it cannot take half of an input for the whole. What nobody can prevent is that host and
+//! supervisor are killed in one moment; the next host then ends what is left.
+
+use std::os::fd::OwnedFd;
+
+use super::Supervisor;
+use super::attempt::{AttemptNo, Child, State};
+use super::connection::{Connection, ConnectionNo};
+use super::stop::signal_group;
+use crate::supervise::protocol::{FeedWord, Message};
+use crate::supervise::words::{ChildId, Signal};
+
+/// What becomes of a child's standard input from here.
+#[derive(Debug, Default)]
+pub(super) enum Input {
+    /// Nothing: it was not to be fed, or it has all it will get.
+    #[default]
+    Settled,
+    /// `feeder` is there once the host has asked for the pipe.
+    Open {
+        pipe: OwnedFd,
+        feeder: Option<Box<Connection>>,
+    },
+    /// The pipe is kept, so that the child does not see an end.
+    BrokenOff { _pipe: OwnedFd },
+}
+
+impl Supervisor {
+    /// A host wants to feed this child.
+    pub(super) fn claim_input(&mut self, mut connection: Connection, child: &ChildId) {
+        let place = self.by_key.get(child.attempt()).copied();
+        let place = place.map(|no| (no, child.index()));
+        let fed = place.and_then(|(no, index)| self.child_mut(no, index));
+        let Some((
+            place,
+            Child {
+                state: State::Running { .. },
+                input:
+                    Input::Open {
+                        pipe,
+                        feeder: feeder @ None,
+                    },
+                ..
+            },
+        )) = place.zip(fed)
+        else {
+            // It has ended in the meantime, or was never to be fed. If that is not heard either, nothing is lost.
+            connection.push(&Message::InputClosed);
+            connection.send().ok();
+            return;
+        };
+        let no = connection.no;
+        let handed_over = connection.hand_over(&Message::InputOpen, pipe);
+        *feeder = Some(Box::new(connection));
+        self.feeders.insert(no, place);
+        match handed_over {
+            // What it said right behind its hello.
+            Ok(()) => {
+                self.hear_feeder(no);
+            }
+            Err(error) => {
+                eprintln!("the input of {child} cannot be handed over: {error}");
+                self.break_off(place.0, place.1);
+            }
+        }
+    }
+
+    /// `false` where this is no connection that feeds a child.
+    pub(super) fn hear_feeder(&mut self, connection: ConnectionNo) -> bool {
+        let Some((no, index)) = self.feeders.get(&connection).copied() else {
+            return false;
+        };
+        let Some(child) = self.child_mut(no, index) else {
+            return true;
+        };
+        let Input::Open {
+            feeder: Some(feeder),
+            ..
+        } = &mut child.input
+        else {
+            return true;
+        };
+        let over = feeder.receive().is_err();
+        match feeder.next::<FeedWord>() {
+            Ok(Some(FeedWord::End)) => self.settle_input(no, index),
+            Ok(None) if !over => {}
+            Ok(None) => self.break_off(no, index),
+            Err(error) => {
+                eprintln!("a word on the input of a child was not understood: {error}");
+                self.break_off(no, index);
+            }
+        }
+        true
+    }
+
+    /// Lets go of the child's input: it has ended, or the child has.
+    pub(super) fn settle_input(&mut self, no: AttemptNo, index: u16) {
+        let Some(child) = self.child_mut(no, index) else {
+            return;
+        };
+        if let Input::Open {
+            feeder: Some(feeder),
+            ..
+        } = std::mem::take(&mut child.input)
+        {
+            self.feeders.remove(&feeder.no);
+        }
+    }
+
+    /// A child that is being stopped is left to its stop, which is politer; its input stays as it is.
+    fn break_off(&mut self, no: AttemptNo, index: u16) {
+        let stopping = self
+            .attempts
+            .get(&no)
+            .is_some_and(|attempt| attempt.stop_reason().is_some());
+        let Some(child) = self.child_mut(no, index) else {
+            return;
+        };
+        let Input::Open { pipe, feeder } = std::mem::take(&mut child.input) else {
+            return;
+        };
+        child.input = Input::BrokenOff { _pipe: pipe };
+        if let State::Running { pid, .. } = child.state
+            && !stopping
+        {
+            child.input_broke_off = true;
+            signal_group(pid, Signal::Kill);
+        }
+        if let Some(feeder) = feeder {
+            self.feeders.remove(&feeder.no);
+        }
+    }
+
+    /// The host has gone, and with it whoever was to ask for these.
+    pub(super) fn break_off_unclaimed(&mut self) {
+        self.break_off_where(Option::is_none);
+    }
+
+    /// Another host is there, and whoever feeds is none any more.
+    pub(super) fn break_off_all(&mut self) {
+        self.break_off_where(|_| true);
+    }
+
+    fn break_off_where(&mut self, which: impl Fn(&Option<Box<Connection>>) -> bool) {
+        let is_one =
+            |child: &Child| matches!(&child.input, Input::Open { feeder, .. } if which(feeder));
+        let places: Vec<(AttemptNo, u16)> = self
+            .attempts
+            .iter()
+            .flat_map(|(no, attempt)| {
+                attempt
+                    .children
+                    .iter()
+                    .map(|(index, child)| (*no, *index, child))
+            })
+            .filter(|(_, _, child)| is_one(child))
+            .map(|(no, index, _)| (no, index))
+            .collect();
+        for (no, index) in places {
+            self.break_off(no, index);
+        }
+    }
+
+    fn child_mut(&mut self, no: AttemptNo, index: u16) -> Option<&mut Child> {
+        self.attempts.get_mut(&no)?.children.get_mut(&index)
+    }
+}

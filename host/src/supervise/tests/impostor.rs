@@ -1,0 +1,48 @@
+//! A supervisor that says what a test wants: words of another version, or at a moment that the real one seldom finds.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use rustix::fs::FlockOperation;
+use serde_json::{Value, json};
+
+use super::process;
+use crate::supervise::frame::{self, Incoming};
+
+pub(super) struct Impostor(JoinHandle<usize>);
+
+impl Impostor {
+    /// Welcomes the host as the first of this protocol's versions did and goes on with `words`, all in one piece. Then it listens.
+    pub(super) fn begin(data_dir: &Path, words: Vec<Value>) -> Self {
+        let dir = data_dir.join("supervisors/1");
+        std::fs::create_dir_all(&dir).unwrap();
+        let lock = std::fs::File::create(dir.join(process::LOCK_FILE)).unwrap();
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let listener = UnixListener::bind(dir.join(process::SOCKET_FILE)).unwrap();
+        let identity =
+            json!({"pid": std::process::id(), "start_time": 1, "boot_id": "b", "build": "older"});
+        let welcome = json!({"welcome": {"protocol": 1, "identity": identity, "received": 0}});
+        let mut bytes = Vec::new();
+        for word in std::iter::once(&welcome).chain(&words) {
+            frame::encode(word, &mut bytes).unwrap();
+        }
+        Self(std::thread::spawn(move || {
+            let _lock = lock;
+            let (mut host, _) = listener.accept().unwrap();
+            host.write_all(&bytes).unwrap();
+            let mut heard = Vec::new();
+            host.read_to_end(&mut heard).unwrap();
+            let mut incoming = Incoming::default();
+            incoming.extend(&heard);
+            let frames = std::iter::from_fn(|| incoming.next_frame().unwrap().map(<[u8]>::len));
+            frames.count()
+        }))
+    }
+
+    /// How many frames the host had said when it went.
+    pub(super) fn heard(self) -> usize {
+        self.0.join().unwrap()
+    }
+}

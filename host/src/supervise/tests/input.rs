@@ -1,0 +1,215 @@
+//! Children that are fed while they run: nothing lost, and no half of an input taken for the whole.
+
+use std::io::ErrorKind;
+
+use serde_json::json;
+
+use super::*;
+
+impl Lab {
+    fn fed(&self, attempt: &str, script: &str) -> StartChild {
+        StartChild {
+            stdin: Stdin::Stream,
+            ..self.script(attempt, script)
+        }
+    }
+
+    /// Starts it and opens its input.
+    async fn feed(&mut self, start: StartChild) -> (ChildId, host::Feed) {
+        let child = start.child.clone();
+        self.host.supervisors.start(start).unwrap();
+        self.host.started(&child).await;
+        let feed = self.host.supervisors.feed(child.clone()).await.unwrap();
+        (child, feed.expect("it reads"))
+    }
+}
+
+/// Says how much it has read, then waits for more; notes an end that it sees.
+const READER: &str = "head -c 5; echo; cat > rest; echo end > end-seen";
+
+fn was_killed_for_it(exit: &Exit) -> bool {
+    exit.status == Status::Signal(9) && exit.input_broke_off
+}
+
+#[tokio::test]
+async fn what_is_written_arrives_and_then_the_end() {
+    let mut lab = Lab::new().await;
+    let (child, mut feed) = lab.feed(lab.fed("t.1", "cat; echo end")).await;
+    let piece: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    for _ in 0..10 {
+        feed.write_all(&piece).await.unwrap();
+    }
+    feed.end().await.unwrap();
+    let (exit, ended) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.input_broke_off, ended),
+        (Status::Code(0), false, true)
+    );
+    let mut expected = piece.repeat(10);
+    expected.extend(b"end\n");
+    assert!(lab.output("t.1", Channel::Stdout) == expected);
+    assert!(lab.host.supervisors.feed(child).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_input_that_breaks_off_is_not_taken_for_an_end() {
+    let mut lab = Lab::new().await;
+    let (child, mut feed) = lab.feed(lab.fed("t.1", READER)).await;
+    feed.write_all(b"12345678").await.unwrap();
+    assert_eq!(lab.lines("t.1", 1).await, ["12345"]);
+    drop(feed);
+    let (exit, _) = lab.host.exit(&child).await;
+    assert!(was_killed_for_it(&exit), "{exit:?}");
+    assert!(!lab.dir.path().join("end-seen").exists());
+}
+
+#[tokio::test]
+async fn a_child_that_ends_early_or_reads_no_more_is_told_of() {
+    let mut lab = Lab::new().await;
+    let (child, mut feed) = lab.feed(lab.fed("t.1", "head -c 5; exit 3")).await;
+    let piece = vec![0; 1 << 20];
+    let error = feed.write_all(&piece).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    drop(feed);
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.input_broke_off),
+        (Status::Code(3), false)
+    );
+
+    let script = "exec < /dev/null; echo closed; until test -e go; do sleep 0.02; done; exit 4";
+    let (child, mut feed) = lab.feed(lab.fed("t.2", script)).await;
+    lab.lines("t.2", 1).await;
+    let error = feed.write_all(&piece).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    feed.end().await.unwrap();
+    std::fs::write(lab.dir.path().join("go"), "").unwrap();
+    assert_eq!(lab.host.exit(&child).await.0.status, Status::Code(4));
+}
+
+#[tokio::test]
+async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
+    let mut lab = Lab::new().await;
+    let (_, mut feed) = lab.feed(lab.fed("fed.1", READER)).await;
+    feed.write_all(b"12345678").await.unwrap();
+    lab.lines("fed.1", 1).await;
+    let start = lab.fed("unclaimed.1", "echo up; cat; touch end-seen");
+    let child = start.child.clone();
+    lab.host.supervisors.start(start).unwrap();
+    let pids = [marked("fed.1"), vec![lab.host.started(&child).await.0]].concat();
+
+    // Not a word of it, as when a process is killed.
+    drop(feed);
+    let dir = lab.leave().await;
+    for pid in pids {
+        tokio::task::spawn_blocking(move || wait_gone(pid))
+            .await
+            .unwrap();
+    }
+    let host = Host::open(dir.path(), 2).await;
+    assert_eq!(host.found.len(), 2);
+    for found in &host.found {
+        assert!(
+            matches!(&found.children[0].state, FoundState::Exited(exit) if was_killed_for_it(exit)),
+            "{found:?}"
+        );
+    }
+    assert!(!dir.path().join("end-seen").exists());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn another_host_ends_what_the_one_before_it_feeds() {
+    let mut lab = Lab::new().await;
+    let (child, feed) = lab.feed(lab.fed("t.1", READER)).await;
+    // The feed of the old host is there still when the new one has come.
+    let mut lab = lab.restart_host(2).await;
+    let exit = match &lab.host.found[0].children[0].state {
+        FoundState::Exited(exit) => exit.clone(),
+        _ => lab.host.exit(&child).await.0,
+    };
+    assert!(was_killed_for_it(&exit), "{exit:?}");
+    drop(feed);
+}
+
+#[tokio::test]
+async fn a_child_that_is_being_stopped_keeps_its_grace() {
+    let mut lab = Lab::new().await;
+    let script = "trap 'echo stopping; until test -e go; do sleep 0.02; done; exit 7' TERM; echo up; sleep 1000 & wait";
+    let mut start = lab.fed("t.1", script);
+    start.ladder[0].wait = PATIENCE;
+    let ladder = start.ladder.clone();
+    let (child, feed) = lab.feed(start).await;
+    lab.lines("t.1", 1).await;
+    lab.host
+        .supervisors
+        .stop(key("t.1"), StopWhy::Cancelled, ladder)
+        .unwrap();
+    lab.lines("t.1", 2).await;
+    drop(feed);
+    std::fs::write(lab.dir.path().join("go"), "").unwrap();
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.stopped, exit.input_broke_off),
+        (Status::Code(7), Some(StopWhy::Cancelled), false)
+    );
+}
+
+#[tokio::test]
+async fn many_are_fed_at_once() {
+    const CHILDREN: usize = 40;
+    let mut lab = Lab::new().await;
+    for number in 0..CHILDREN {
+        let start = lab.fed(&format!("t.{number}"), "cat; exit 5");
+        lab.host.supervisors.start(start).unwrap();
+    }
+    let mut feeding = tokio::task::JoinSet::new();
+    let mut over = 0;
+    while over < CHILDREN {
+        match lab.host.next().await {
+            Report::Started { child, .. } => {
+                let supervisors = lab.host.supervisors.clone();
+                feeding.spawn(async move {
+                    let text = format!("for {}\n", name_of(child.attempt()));
+                    let mut feed = supervisors.feed(child).await.unwrap().unwrap();
+                    feed.write_all(text.as_bytes()).await.unwrap();
+                    feed.end().await.unwrap();
+                });
+            }
+            Report::Exited { exit, .. } => {
+                assert_eq!(exit.status, Status::Code(5));
+                over += 1;
+            }
+            // Of one whose shell ended before its `cat` was gone.
+            Report::Ended { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    feeding.join_all().await;
+    for number in 0..CHILDREN {
+        let name = format!("t.{number}");
+        assert_eq!(lab.text(&name), format!("for {name}\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_of_an_earlier_version_is_not_asked_for_it() {
+    let lab = Lab::new().await;
+    let start = lab.fed("old.1", "cat");
+    let dir = lab.leave().await;
+    let attempt = json!({"attempt": start.child.attempt(), "children": [], "stopping": null, "finished": false, "ended": null,
+        "held": null});
+    let old = Impostor::begin(
+        dir.path(),
+        vec![json!({"attempt": attempt}), json!("ready")],
+    );
+    let mut host = Host::open(dir.path(), 2).await;
+    host.supervisors.start(start).unwrap();
+    let report = host.next().await;
+    assert!(
+        matches!(&report, Report::NotStarted { class: NotStartedClass::Invalid, message, .. } if message.contains("earlier version")),
+        "{report:?}"
+    );
+    host.close().await;
+    assert_eq!(old.heard(), 1, "the hello, and nothing after it");
+}
