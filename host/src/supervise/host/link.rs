@@ -38,6 +38,8 @@ struct Wire {
     stream: UnixStream,
     incoming: Incoming,
     unsent: Vec<u8>,
+    /// Words may have come in one piece with the greetings, and nothing else need ever follow them.
+    is_new: bool,
 }
 
 impl Link {
@@ -93,6 +95,7 @@ impl Link {
             stream,
             incoming,
             unsent: Vec::new(),
+            is_new: true,
         });
         states
             .into_iter()
@@ -119,6 +122,7 @@ impl Link {
             stream: joined.stream,
             incoming: joined.incoming,
             unsent,
+            is_new: true,
         });
         news
     }
@@ -179,6 +183,9 @@ impl Wire {
                 },
                 Err(error) => return Poll::Ready(Err(error)),
             }
+        }
+        if std::mem::take(&mut self.is_new) {
+            return Poll::Ready(Ok(()));
         }
         let mut buffer = [0; 16 << 10];
         loop {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use serde_json::json;
+
 use super::*;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{Hello, Message, PROTOCOL};
@@ -186,6 +188,28 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
         .unwrap();
     let (exit, _) = lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
     assert_eq!(exit.pid, pid);
+}
+
+#[tokio::test]
+async fn what_comes_in_one_piece_with_the_greetings_is_heard() {
+    let lab = Lab::new().await;
+    let dir = lab.leave().await;
+    let child = ChildId::new(key("t.1"), 0);
+    let state = json!({"attempt": child.attempt(), "children": [{"child": child, "state": {"running": {"pid": 1, "start_time": 1}}}],
+        "stopping": null, "finished": false, "ended": null, "held": null});
+    let exit = json!({"pid": 1, "start_time": 1, "status": {"code": 7}, "usage": {"wall_ms": 1, "cpu_ms": 1, "peak_rss_bytes": 1},
+        "stopped": null, "stdout_bytes": 0, "stderr_bytes": 0});
+    let words = vec![
+        json!({"attempt": state}),
+        json!("ready"),
+        json!({"exited": {"child": child, "exit": exit, "ended": true}}),
+    ];
+    let impostor = Impostor::begin(dir.path(), words);
+    let mut host = Host::open(dir.path(), 2).await;
+    let (exit, ended) = host.exit(&child).await;
+    assert_eq!((exit.status, ended), (Status::Code(7), true));
+    host.close().await;
+    impostor.heard();
 }
 
 #[tokio::test]
