@@ -44,11 +44,30 @@ impl Supervisor {
         }
     }
 
-    /// Takes all that is in the pipes of a child whose leader has ended. What others write into them later comes by its own events.
+    /// Takes all that is in the pipes of a child whose leader has ended. What others write into them later comes by its own events:
+    /// one that was left behind may write faster than this reads, and would keep everything else waiting.
     pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
         for channel in BOTH {
-            while self.take_turn(no, child, channel) == Turn::More {}
+            let until = self.taken(no, child, channel) + self.waiting(no, child, channel);
+            while self.take_turn(no, child, channel) == Turn::More
+                && self.taken(no, child, channel) <= until
+            {}
         }
+    }
+
+    /// How much of a child's output is in the log, the gap of a cap included.
+    fn taken(&self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
+        let attempt = self.attempts.get(&no);
+        attempt.map_or(0, |attempt| attempt.log.bytes(child, channel))
+    }
+
+    /// How much is in a pipe at this moment. Where that cannot be told, one turn has to do.
+    fn waiting(&mut self, no: AttemptNo, child: u16, channel: Channel) -> u64 {
+        let attempt = self.attempts.get_mut(&no);
+        let child = attempt.and_then(|attempt| attempt.children.get_mut(&child));
+        let pipe = child.and_then(|child| child.pipe(channel).as_ref());
+        pipe.and_then(|pipe| rustix::io::ioctl_fionread(&pipe.descriptor).ok())
+            .unwrap_or(0)
     }
 
     fn take_turn(&mut self, no: AttemptNo, index: u16, channel: Channel) -> Turn {

@@ -141,3 +141,20 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
         .filter(|process| process.parent == supervisor && process.zombie);
     assert_eq!(zombies.count(), 0);
 }
+
+#[tokio::test]
+async fn a_leftover_that_floods_its_output_keeps_nobody_waiting() {
+    let mut lab = Lab::new().await;
+    let script = "for n in 1 2 3 4; do (trap '' TERM; exec cat /dev/zero) & done; exit 3";
+    let mut start = lab.script("flood.1", script);
+    start.cap_bytes = 1 << 20;
+    let child = start.child.clone();
+    lab.host.supervisors.start(start).unwrap();
+    // The end of the leader is told while they go on.
+    let (exit, ended) = lab.host.exit(&child).await;
+    assert_eq!((exit.status, ended), (Status::Code(3), false));
+    assert!(exit.usage.wall_ms < 4000, "{:?}", exit.usage);
+    let (exit, _) = lab.run(lab.command("other.1", &["true"])).await;
+    assert_eq!(exit.status, Status::Code(0));
+    lab.host.ended(&key("flood.1")).await;
+}
