@@ -221,6 +221,10 @@ async fn serve(
         layout: layout.clone(),
         started_at,
         supervisor_pids: Box::new(move || supervise::pids(&supervisors)),
+        held_back: Box::new({
+            let runner = runner.clone();
+            move |attempt| runner.held_back(attempt)
+        }),
         watch: opened.supervisors.log_watch().clone(),
     }));
     if clock::within(WRITING_OFF, runner.written_off())

@@ -14,7 +14,8 @@ use crate::{clock::rfc3339, engine::Snapshot};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-pub(super) fn why(task: &Task, snapshot: &Snapshot) -> Why {
+/// `held_back`: why the output of its attempt cannot be written.
+pub(super) fn why(task: &Task, snapshot: &Snapshot, held_back: Option<String>) -> Why {
     let (since, reasons) = match &task.state {
         State::Done {
             at,
@@ -46,7 +47,14 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot) -> Why {
             phase: Phase::Assigned,
             since,
         } => (*since, queued(task, snapshot)),
-        State::Running { phase, since } => (*since, vec![running(phase)]),
+        State::Running { phase, since } => {
+            let held = held_back
+                .map(|why| format!("it is held back until its output can be written: {why}"));
+            (
+                *since,
+                std::iter::once(running(phase)).chain(held).collect(),
+            )
+        }
     };
     Why {
         id: task.id.to_string(),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
-    id::{IdSequence, TaskId},
+    id::{AttemptId, IdSequence, TaskId},
     time::Timestamp,
 };
 use tokio::sync::watch as watched;
@@ -35,6 +35,7 @@ pub(crate) struct Host {
     pub(super) layout: Layout,
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
+    pub(super) held_back: HeldBack,
     /// Tells followers that a log has grown.
     pub(super) watch: LogWatch,
     /// Readers of logs; they end with their clients.
@@ -42,6 +43,9 @@ pub(crate) struct Host {
     /// Set once somebody has asked the host to go down; `serve` waits for it.
     pub(super) down: watched::Sender<Option<DownMode>>,
 }
+
+/// Why an attempt's output cannot be written at the moment.
+pub(crate) type HeldBack = Box<dyn Fn(AttemptId) -> Option<String> + Send + Sync>;
 
 /// What a host is made of.
 pub(crate) struct HostParts {
@@ -53,6 +57,7 @@ pub(crate) struct HostParts {
     pub(crate) layout: Layout,
     pub(crate) started_at: Timestamp,
     pub(crate) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
+    pub(crate) held_back: HeldBack,
     pub(crate) watch: LogWatch,
 }
 
@@ -67,6 +72,7 @@ impl Host {
             layout,
             started_at,
             supervisor_pids,
+            held_back,
             watch,
         } = parts;
         let (down, _) = watched::channel(None);
@@ -81,6 +87,7 @@ impl Host {
             layout,
             started_at,
             supervisor_pids,
+            held_back,
             watch,
             reading,
             down,

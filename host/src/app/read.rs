@@ -129,7 +129,12 @@ impl Host {
     pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
         let id = self.resolve(reference).await?;
         let task = self.task(id, reference).await?;
-        Ok(explain::why(&task, &self.engine.snapshot()))
+        let attempt = task.last_attempt().map(|last| AttemptId {
+            task: id,
+            number: last.number,
+        });
+        let held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        Ok(explain::why(&task, &self.engine.snapshot(), held_back))
     }
 
     pub(crate) fn info(&self) -> HostInfo {

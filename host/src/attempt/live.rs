@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) checkpoints_sent: u64,
     /// Something that was told found no room; it is told again before the end.
     pub(super) untold: bool,
+    /// Why its output cannot be written, for as long as that holds it back.
+    pub(super) held: Option<String>,
     /// How many children read from a file, which goes when the attempt is released.
     pub(super) input_files: u16,
 }

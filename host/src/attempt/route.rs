@@ -16,6 +16,7 @@ use crate::supervise::{self, AttemptKey, ChildId, FoundState, Report};
 pub(crate) struct Known {
     children: Vec<ChildState>,
     ended: bool,
+    held: Option<String>,
 }
 
 impl From<Known> for State {
@@ -25,6 +26,7 @@ impl From<Known> for State {
         Self {
             children: known.children,
             ended,
+            held: known.held,
             ..Self::default()
         }
     }
@@ -76,11 +78,18 @@ impl Known {
         Self {
             children,
             ended: found.ended,
+            held: found.held,
         }
     }
 }
 
 impl Runner {
+    /// Why the attempt's output cannot be written at the moment.
+    pub(crate) fn held_back(&self, attempt: AttemptId) -> Option<String> {
+        let live = lock(&self.live).get(&attempt).cloned();
+        live.and_then(|live| live.look(|state| state.held.clone()))
+    }
+
     /// Hands reports on until there are no more.
     pub(crate) async fn route(&self, mut reports: mpsc::Receiver<Report>) {
         while let Some(report) = reports.recv().await {
@@ -126,11 +135,12 @@ impl Runner {
                 self.with(&attempt, |state| state.ended = true);
             }
             Report::Held { attempt, message } => {
-                if let Some(message) = message {
+                if let Some(message) = &message {
                     tracing::warn!(%attempt, message, "its output is held back");
                 } else {
                     tracing::info!(%attempt, "its output goes on");
                 }
+                self.with(&attempt, |state| state.held = message);
             }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
         }
@@ -181,12 +191,51 @@ impl Runner {
             let mut state = State {
                 children: std::mem::take(&mut known.children),
                 ended: known.ended,
+                held: known.held.take(),
                 ..State::default()
             };
             change(&mut state);
-            (known.children, known.ended) = (state.children, state.ended);
+            (known.children, known.ended, known.held) = (state.children, state.ended, state.held);
         } else {
             tracing::debug!(%attempt, "a report on an attempt that is over");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn what_a_host_finds_is_what_it_goes_on_with() {
+        let attempt = "task_00000000000000000000000000.1";
+        let child = |index| ChildId::new(AttemptKey::new(attempt), index);
+        let found = supervise::Found {
+            attempt: AttemptKey::new(attempt),
+            children: vec![supervise::FoundChild {
+                child: child(1),
+                state: FoundState::Running {
+                    pid: 7,
+                    start_time: 1,
+                },
+            }],
+            stopping: None,
+            ended: false,
+            held: Some("No space left on device".to_owned()),
+        };
+        let mut known = Known::of(vec![found]);
+        let state = State::from(known.remove(&attempt.parse().unwrap()).unwrap());
+        assert_eq!(state.held.as_deref(), Some("No space left on device"));
+        let leader = Leader {
+            pid: 7,
+            start_time: 1,
+        };
+        assert_eq!(
+            state.children,
+            [ChildState::Lost, ChildState::Running(leader)]
+        );
+        assert!(!state.is_over());
     }
 }

@@ -45,6 +45,8 @@ pub(crate) use words::{
 };
 
 #[cfg(test)]
+pub(crate) use host::FoundChild;
+#[cfg(test)]
 use host::Opened;
 #[cfg(test)]
 pub(crate) use words::Usage;

@@ -115,6 +115,10 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         "running",
         "it is held back, not failed"
     );
+    wait_for("`why` to say so", || {
+        let why = host.text(["why", &writer]);
+        (why.contains("held back") && why.contains("No space left")).then_some(())
+    });
 
     disk.empty();
     let task = host.finished(&writer);
