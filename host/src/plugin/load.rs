@@ -22,6 +22,8 @@ use crate::{clock, digest};
 
 /// The child ends itself by its own limit on processor time; this is for one that does not even run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
+/// What stays free beside compiled code: twice the ballast of the host.
+const ROOM_BYTES: u64 = 16 << 20;
 /// Digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
 /// What the compiler may use side by side: each of its threads reserves address space, which is limited.
@@ -273,7 +275,15 @@ fn make_private_dir(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
+/// A file that only its owner reads. On a disk that is about full it is not written: what the host needs to go on comes first.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(path);
+    // Where the room cannot be told, trying it tells.
+    let room = rustix::fs::statvfs(dir)
+        .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if room < ROOM_BYTES + bytes.len() as u64 {
+        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    }
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)

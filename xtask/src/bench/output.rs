@@ -21,6 +21,9 @@ use crate::{program, trial::Trial};
 
 const BYTES: u64 = 283_000_000;
 const MANY_BYTES: u64 = 10_000_000_000;
+/// Writes 283 MB.
+const SEQ: &[&str] = &["seq", "1", "32680000"];
+const CAT: &[&str] = &["cat", "big"];
 
 /// A5: output that is captured, against output that is redirected.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
@@ -29,38 +32,41 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let work = trial.work();
     write_lines(&work.join("big"), 1_000_000)?;
     // Whatever is done once is done before memory is looked at.
-    captured(&trial, BYTES)?;
+    captured(&trial, CAT, BYTES)?;
     write_lines(&work.join("big"), BYTES)?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
     let before = pids
         .iter()
         .map(|pid| rss_kib(*pid))
         .collect::<Result<Vec<f64>>>()?;
-    let (ours, theirs) = side_by_side(
-        bench.rounds,
-        || captured(&trial, BYTES),
-        || redirected(&work),
-    )?;
-    table.ratio(
-        "283 MB through `cat`",
-        ours,
-        "cat > file",
-        theirs,
-        "ms",
-        Target::AtMost(1.0),
-    );
+    let rows = [
+        ("283 MB from `seq`", SEQ, "seq > file", Target::AtMost(1.0)),
+        // Where its output is a file, `cat` has the kernel copy it and writes nothing: not the same work.
+        ("283 MB through `cat`", CAT, "cat > file", Target::None),
+    ];
+    for (name, argv, redirect, target) in rows {
+        let (ours, theirs) = side_by_side(
+            bench.rounds,
+            || captured(&trial, argv, BYTES),
+            || redirected(&work, argv),
+        )?;
+        table.ratio(name, ours, redirect, theirs, "ms", target);
+    }
     growth(table, &pids, &before)?;
     if bench.full {
         write_lines(&work.join("big"), MANY_BYTES)?;
-        let (ours, theirs) =
-            side_by_side(1, || captured(&trial, MANY_BYTES), || redirected(&work))?;
+        let (ours, theirs) = side_by_side(
+            1,
+            || captured(&trial, CAT, MANY_BYTES),
+            || redirected(&work, CAT),
+        )?;
         table.ratio(
             "10 GB through `cat`",
             ours,
             "cat > file",
             theirs,
             "ms",
-            Target::AtMost(1.0),
+            Target::None,
         );
         growth(table, &pids, &before)?;
     } else {
@@ -94,9 +100,9 @@ fn write_lines(path: &Path, bytes: u64) -> Result<()> {
 }
 
 /// Milliseconds from the submission to the end.
-fn captured(trial: &Trial, bytes: u64) -> Result<f64> {
+fn captured(trial: &Trial, argv: &[&str], bytes: u64) -> Result<f64> {
     let mut connection = trial.connect()?;
-    let request = load::request(trial, "shell", &json!({ "argv": ["cat", "big"] }));
+    let request = load::request(trial, "shell", &json!({ "argv": argv }));
     let mut request: Value = serde_json::from_str(&request)?;
     request["max_output_bytes"] = json!(bytes * 2);
     let begin = Instant::now();
@@ -107,17 +113,18 @@ fn captured(trial: &Trial, bytes: u64) -> Result<f64> {
     Ok(took)
 }
 
-fn redirected(work: &Path) -> Result<f64> {
+fn redirected(work: &Path, argv: &[&str]) -> Result<f64> {
     let copy = work.join("copy");
     let begin = Instant::now();
-    let mut cat = program::command("cat", ["big"]);
-    let status = cat
+    let (program, arguments) = argv.split_first().context("no command")?;
+    let mut writer = program::command(program, arguments);
+    let status = writer
         .current_dir(work)
         .stdout(Stdio::from(File::create(&copy)?))
         .status()
-        .context("cannot run cat")?;
+        .with_context(|| format!("cannot run {program}"))?;
     let took = begin.elapsed().as_secs_f64() * 1e3;
-    ensure!(status.success(), "cat failed");
+    ensure!(status.success(), "{program} failed");
     fs::remove_file(copy)?;
     Ok(took)
 }

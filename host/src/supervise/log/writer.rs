@@ -14,6 +14,10 @@ use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, wh
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
 const SMALLEST_SEGMENT: u64 = 4 << 10;
+/// A log is written as long as so much is free: twice the ballast of the host.
+const ROOM_BYTES: u64 = 16 << 20;
+/// How often it is looked for.
+const LOOK_EVERY_BYTES: u64 = 1 << 20;
 
 /// The log cannot be written at the moment; the text is the system's reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,7 @@ impl LogWriter {
                 file: None,
                 segment: 0,
                 position: 0,
+                room_until: 0,
                 waiting: VecDeque::new(),
                 fault: String::new(),
             },
@@ -160,6 +165,8 @@ struct Files {
     /// Which segment `position` is in.
     segment: u32,
     position: u64,
+    /// Up to this position there was room when it was looked for.
+    room_until: u64,
     waiting: VecDeque<Step>,
     /// Why the first of those waits.
     fault: String,
@@ -213,6 +220,15 @@ impl Files {
         }
     }
 
+    /// Output leaves room for others: the last of a disk, and what the host gives up when it is full, is for ends and cancels to be written.
+    fn has_room(&self) -> bool {
+        let dir = self.base.parent().unwrap_or(&self.base);
+        // Where that cannot be told, trying it tells.
+        rustix::fs::statvfs(dir).map_or(true, |disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES
+        })
+    }
+
     fn remove(&mut self, segment: u32) {
         match std::fs::remove_file(segment_path(&self.base, segment)) {
             // Where its creation still waits it holds nothing that a reader could have seen.
@@ -246,7 +262,7 @@ impl Files {
             Ok(file) => {
                 self.file = Some(file);
                 self.segment = segment;
-                self.position = 0;
+                (self.position, self.room_until) = (0, 0);
                 true
             }
             Err(error) => {
@@ -261,6 +277,13 @@ impl Files {
         let mut done = 0;
         while done < bytes.len() {
             let position = self.position;
+            if position >= self.room_until {
+                if !self.has_room() {
+                    self.fault = io::Error::from(rustix::io::Errno::NOSPC).to_string();
+                    break;
+                }
+                self.room_until = position + LOOK_EVERY_BYTES;
+            }
             match self
                 .current()
                 .and_then(|file| file.write_at(&bytes[done..], position))
@@ -276,6 +299,7 @@ impl Files {
                 }
                 Err(error) => {
                     self.fault = error.to_string();
+                    self.room_until = position;
                     break;
                 }
             }

@@ -11,7 +11,7 @@ impl Small {
     fn mount(at: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
             .arg(&at)
             .status();
         if status.is_ok_and(|status| status.success()) {
@@ -35,7 +35,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
         return;
     };
     let ballast = small.0.join("ballast");
-    std::fs::write(&ballast, vec![0; 6 << 20]).unwrap();
+    std::fs::write(&ballast, vec![0; 62 << 20]).unwrap();
     let mut start = lab.script("t.1", "seq 1 700000; echo fault >&2; exit 6");
     start.idle_timeout = Some(Duration::from_millis(600));
     lab.host.supervisors.start(start.clone()).unwrap();
