@@ -28,11 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Most commands live for a millisecond or two, and the fifty thousand relocations of a position-independent binary of this size (each
 /// table of methods has some) would be half of it.
 fn fixed_address() {
-    let target = |name: &str| env::var(name).unwrap_or_default();
-    let released = target("PROFILE") == "release";
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    let released = variable("PROFILE") == "release";
     if released
-        && target("CARGO_CFG_TARGET_OS") == "linux"
-        && target("CARGO_CFG_TARGET_ENV") == "gnu"
+        && variable("CARGO_CFG_TARGET_OS") == "linux"
+        && variable("CARGO_CFG_TARGET_ENV") == "gnu"
     {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }

@@ -166,7 +166,8 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                _ = finished => {}
+                // Where the engine has ended nobody is told any more; the reader's connection ends with the host.
+                Ok(()) = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
             }

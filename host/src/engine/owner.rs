@@ -32,7 +32,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a failed commit the next try waits so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
-/// kept by the supervisor until it is durable, so a crash loses nothing of it; each commit saved is a fifth of a short task's cost.
+/// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit.
 const LINGER: Duration = Duration::from_millis(3);
 /// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
 const ROUND: usize = 1024;

@@ -106,8 +106,14 @@ fn a_retry_goes_on_where_the_agent_was_killed() {
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
 
-    world.host.run(["retry", &id]).check();
-    let task = world.host.finished(&id);
+    retried_in_its_session(&world, &id);
+}
+
+/// The second attempt goes on where the first one was: the agent sees what it was asked and what it did.
+#[track_caller]
+fn retried_in_its_session(world: &World, id: &str) {
+    world.host.run(["retry", id]).check();
+    let task = world.host.finished(id);
     succeeded(&task, "finished");
     assert_eq!(
         attempt(&task, 0, "session_id"),
@@ -178,18 +184,7 @@ fn a_lost_attempt_left_its_session() {
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
-    world.host.run(["retry", &id]).check();
-    let task = world.host.finished(&id);
-    succeeded(&task, "finished");
-    assert_eq!(
-        attempt(&task, 0, "session_id"),
-        attempt(&task, 1, "session_id")
-    );
-    let last = world.api.message_requests().pop().unwrap().messages();
-    assert!(
-        last.contains("the original prompt") && last.contains("echo ran"),
-        "{last}"
-    );
+    retried_in_its_session(&world, &id);
 }
 
 #[test]

@@ -72,23 +72,13 @@ fn stopped(why: &StopWhy) -> Conclusion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        attempt::{Leader, Usage},
-        time::Timestamp,
-    };
+    use crate::{attempt::Leader, time::Timestamp};
 
     fn ending(cause: Cause, stopped: Option<StopWhy>, never_received: bool) -> Ending {
         Ending {
-            cause,
-            message: "m".to_owned(),
-            exit_code: None,
-            signal: None,
-            usage: Usage::default(),
-            cost_micro_usd: None,
-            outputs: None,
-            retry_after: None,
             stopped,
             never_received,
+            ..crate::tests::ending(cause)
         }
     }
 

@@ -68,7 +68,7 @@ fn fixed(slots: u32) -> Limits {
     }
 }
 
-fn ending(cause: Cause) -> Ending {
+pub(crate) fn ending(cause: Cause) -> Ending {
     Ending {
         cause,
         message: "m".to_owned(),

@@ -209,6 +209,7 @@ impl Supervisor {
         }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
+            // It is replaced, whether it hears of it or not.
             old.send().ok();
         }
         if hello.epoch > self.epoch {

@@ -24,6 +24,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
+        // What stays mounted goes with the machine; a failing test is told of by its own message.
         Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }

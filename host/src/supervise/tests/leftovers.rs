@@ -103,12 +103,7 @@ async fn a_child_may_close_its_output_and_go_on() {
 async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     let mut lab = Lab::new().await;
     let script = "for i in $(seq 200); do (sh -c : & ) ; done; echo done; read line < fifo";
-    rustix::fs::mkfifoat(
-        rustix::fs::CWD,
-        lab.dir.path().join("fifo"),
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-    )
-    .unwrap();
+    lab.fifo("fifo");
     lab.host
         .supervisors
         .start(lab.script("t.1", script))

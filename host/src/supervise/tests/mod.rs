@@ -169,6 +169,12 @@ impl Host {
 }
 
 impl Lab {
+    /// A pipe by this name in the directory where scripts run.
+    fn fifo(&self, name: &str) {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, self.dir.path().join(name), mode).unwrap();
+    }
+
     pub(super) async fn new() -> Self {
         let dir = Place(TempDir::new().unwrap());
         let host = Host::open(dir.path(), 1).await;
@@ -301,6 +307,7 @@ impl Drop for Place {
             };
             for process in procfs::all().unwrap() {
                 if process.parent == identity.pid || process.pid == identity.pid {
+                    // One that has ended meanwhile is what is wanted.
                     sys::signals::kill_pinned(process.pid, process.start_time).ok();
                 }
             }

@@ -103,12 +103,7 @@ async fn past_the_cap_head_and_newest_part_are_kept() {
 async fn output_is_read_the_same_while_it_runs_and_after() {
     let lab = Lab::new().await;
     let script = "for i in 1 2 3; do echo line $i; done; read wait < fifo; echo last";
-    rustix::fs::mkfifoat(
-        rustix::fs::CWD,
-        lab.dir.path().join("fifo"),
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-    )
-    .unwrap();
+    lab.fifo("fifo");
     lab.host
         .supervisors
         .start(lab.script("t.1", script))
