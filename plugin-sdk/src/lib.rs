@@ -56,6 +56,13 @@
 
 #![warn(missing_docs)]
 
+/// The standard library's allocator in a version that begins with the memory that the linker left for it. Then an ordinary instance
+/// never grows its memory, and the host need not change what of it may be touched: on a machine with several cores that costs
+/// more than all else of making an instance.
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;

@@ -9,7 +9,8 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, ErrorKind},
-    host::{Host, unknown},
+    host::Host,
+    reader::unknown,
     request::{DownMode, TaskRef},
     view::{Cancelled, Retried, TaskView},
 };
@@ -52,7 +53,7 @@ impl Host {
             )),
             // The board has unfinished tasks only: what is not there is done, or has never been.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
-                let task = self.task(id, reference).await?;
+                let task = self.task(reference).await?;
                 Err(already_done(&task))
             }
             Err(error) => Err(error.into()),
@@ -60,8 +61,7 @@ impl Host {
     }
 
     pub(crate) async fn retry(&self, reference: &TaskRef) -> Result<Retried, AppError> {
-        let id = self.resolve(reference).await?;
-        let task = self.task(id, reference).await?;
+        let task = self.task(reference).await?;
         match self
             .engine
             .command(Input::Retry {
@@ -91,15 +91,14 @@ impl Host {
         let id = self.resolve(reference).await?;
         let finished = self.engine.finish_of(id);
         // Asked for first: what finishes between the look and the wait is not missed.
-        if self.task(id, reference).await?.is_done() {
+        if self.task(reference).await?.is_done() {
             return self.status(reference).await;
         }
         let _suspended = self.suspend(id, waiter).await?;
         if let Some(Err(_)) = clock::within(limit.min(WAIT_MAX), finished).await {
             Err(AppError::from(EngineError::Down))
         } else {
-            let task = self.task(id, reference).await?;
-            self.full_view(&task).await
+            self.status(reference).await
         }
     }
 
@@ -112,7 +111,7 @@ impl Host {
         let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
             return Ok(None);
         };
-        let task = self.read(move |store| store.task(waited)).await?;
+        let task = self.read(move |reader| Ok(reader.store.task(waited)?)).await?;
         let descends = task.is_some_and(|task| {
             let mut ancestors = task.request.ancestors();
             ancestors.any(|ancestor| ancestor == waiter.task)
@@ -171,7 +170,7 @@ impl Host {
             ..Filter::default()
         };
         let page = self
-            .read(move |store| store.list(&filter, usize::MAX / 2))
+            .read(move |reader| Ok(reader.store.list(&filter, usize::MAX / 2)?))
             .await?;
         Ok(page.tasks.iter().map(|task| task.id).collect())
     }

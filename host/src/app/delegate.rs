@@ -106,7 +106,7 @@ impl Host {
     async fn parent(&self, request: &Delegate) -> Result<Option<Task>, AppError> {
         let marker = request.environment.base.get(ATTEMPT);
         match marker.and_then(|marker| marker.parse::<AttemptId>().ok()) {
-            Some(attempt) => self.read(move |store| store.task(attempt.task)).await,
+            Some(attempt) => self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await,
             None => Ok(None),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
     id::{AttemptId, IdSequence, TaskId},
+    task::Task,
     time::Timestamp,
 };
 use tokio::sync::watch as watched;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     error::{AppError, ErrorKind},
+    reader::Reader,
     request::{DownMode, TaskRef},
 };
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     environment::Environments,
     layout::Layout,
     plugin::Catalog,
-    store::{Resolved, Store, StoreError},
+    store::{Store, StoreError},
     supervise::log::LogWatch,
 };
 
@@ -28,11 +30,10 @@ pub(crate) struct Host {
     pub(super) engine: Engine,
     /// Where the ids of new tasks come from.
     pub(super) ids: Mutex<IdSequence>,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) reader: Arc<Reader>,
     pub(super) plugins: Arc<Catalog>,
     pub(super) environments: Arc<Environments>,
     pub(super) settings: Settings,
-    pub(super) layout: Layout,
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(super) held_back: HeldBack,
@@ -80,11 +81,10 @@ impl Host {
         Self {
             engine,
             ids: Mutex::default(),
-            store,
+            reader: Arc::new(Reader { store, layout }),
             plugins,
             environments,
             settings,
-            layout,
             started_at,
             supervisor_pids,
             held_back,
@@ -94,60 +94,41 @@ impl Host {
         }
     }
 
-    /// Reads the store on a thread that may block.
+    /// Reads on a thread that may block.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, AppError>
     where
         T: Send + 'static,
-        F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Reader) -> Result<T, AppError> + Send + 'static,
     {
-        let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || read(&*store)).await {
-            Ok(result) => result.map_err(AppError::from),
-            Err(panic) => Err(AppError::new(
-                ErrorKind::Internal,
-                format!("a read of the store failed: {panic}"),
-            )),
-        }
+        let reader = Arc::clone(&self.reader);
+        tokio::task::spawn_blocking(move || read(&reader))
+            .await
+            .unwrap_or_else(|panic| {
+                Err(AppError::new(
+                    ErrorKind::Internal,
+                    format!("a read failed: {panic}"),
+                ))
+            })
     }
 
-    /// The task a person means.
+    /// The id of the task a person means; one that is written in full need not be there.
     pub(super) async fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         if let Ok(id) = reference.0.parse() {
             return Ok(id);
         }
-        let text = reference.0.clone();
-        match self.read(move |store| store.resolve(&text)).await? {
-            Resolved::Found(id) => Ok(id),
-            Resolved::NotFound => Err(unknown(&reference.0)),
-            Resolved::Ambiguous(ids) => {
-                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-                let message = format!("`{}` is the beginning of several ids", short(&reference.0));
-                Err(AppError::new(ErrorKind::Ambiguous, message)
-                    .hint(format!("one of: {}", ids.join(" "))))
-            }
-        }
+        let reference = reference.clone();
+        self.read(move |reader| reader.resolve(&reference)).await
+    }
+
+    pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
+        let reference = reference.clone();
+        self.read(move |reader| reader.task(&reference)).await
     }
 
     /// When somebody asks the host to go down, and how.
     pub(crate) fn going_down(&self) -> watched::Receiver<Option<DownMode>> {
         self.down.subscribe()
     }
-}
-
-pub(super) fn unknown(reference: &str) -> AppError {
-    AppError::new(
-        ErrorKind::NotFound,
-        format!("no task is called `{}` or has such an id", short(reference)),
-    )
-    .hint("`claudine list` shows the tasks there are")
-}
-
-fn short(text: &str) -> String {
-    let mut short: String = text.chars().take(80).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }
 
 impl From<StoreError> for AppError {

@@ -1,8 +1,11 @@
 //! The output of attempts, read from its files.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
-use claudine_domain::id::{AttemptId, TaskId};
+use claudine_domain::{
+    id::{AttemptId, TaskId},
+    task::Task,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -78,8 +81,8 @@ impl Host {
                 ));
             }
         };
-        let task = self.resolve(reference).await?;
-        let number = self.attempt_of(task, reference, &query).await?;
+        let found = self.task(reference).await?;
+        let (task, number) = (found.id, attempt_of(&found, &query)?);
         let (sender, receiver) = mpsc::channel(AHEAD);
         let reading = Reading {
             task,
@@ -96,26 +99,6 @@ impl Host {
             }
         });
         Ok(receiver)
-    }
-
-    /// Which attempt is meant: the given one, else the last that began. One more than there are can be followed: it is waited for.
-    async fn attempt_of(
-        &self,
-        id: TaskId,
-        reference: &TaskRef,
-        query: &LogQuery,
-    ) -> Result<u32, AppError> {
-        let task = self.task(id, reference).await?;
-        let last = task.attempts.last().map_or(0, |attempt| attempt.number);
-        let furthest = if query.follow { last + 1 } else { last.max(1) };
-        match query.attempt {
-            None => Ok(last.max(1)),
-            Some(number) if (1..=furthest).contains(&number) => Ok(number),
-            Some(number) => Err(AppError::new(
-                ErrorKind::NotFound,
-                format!("task {id} has no attempt {number}; its last is {last}"),
-            )),
-        }
     }
 
     /// One attempt, or, where the task is followed, one after the other until it is done.
@@ -144,7 +127,7 @@ impl Host {
         attempt: AttemptId,
         begin: Option<Begin>,
     ) -> Result<(), Stop> {
-        let path = self.layout.log(attempt);
+        let path = self.reader.layout.log(attempt);
         let grown = reading.follow.then(|| self.watch.subscribe(&path));
         let mut reader = LogReader::new(&path);
         if let Some(channel) = reading.channel {
@@ -175,7 +158,7 @@ impl Host {
     }
 
     async fn has_ended(&self, attempt: AttemptId) -> Result<bool, AppError> {
-        let Some(task) = self.read(move |store| store.task(attempt.task)).await? else {
+        let Some(task) = self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await? else {
             return Ok(true);
         };
         let this = task
@@ -187,7 +170,7 @@ impl Host {
 
     /// Whether the task is done and has no later attempt.
     async fn is_last(&self, attempt: AttemptId) -> Result<bool, AppError> {
-        let Some(task) = self.read(move |store| store.task(attempt.task)).await? else {
+        let Some(task) = self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await? else {
             return Ok(true);
         };
         Ok(task.is_done()
@@ -203,12 +186,17 @@ impl Host {
         reference: &TaskRef,
         tail: u64,
     ) -> Result<LogLines, AppError> {
-        let id = self.resolve(reference).await?;
-        let number = self.attempt_of(id, reference, &LogQuery::default()).await?;
-        let path = self.layout.log(AttemptId { task: id, number });
-        blocking(move || {
-            let (stdout, stdout_lines) = last_lines(&path, Channel::Stdout, tail)?;
-            let (stderr, stderr_lines) = last_lines(&path, Channel::Stderr, tail)?;
+        let reference = reference.clone();
+        self.read(move |reader| {
+            let task = reader.task(&reference)?;
+            let id = task.id;
+            let number = attempt_of(&task, &LogQuery::default())?;
+            let lines = |channel| {
+                let log = reader.log(AttemptId { task: id, number });
+                last_lines(log.channel(channel), tail).map_err(|error| unreadable(&error))
+            };
+            let (stdout, stdout_lines) = lines(Channel::Stdout)?;
+            let (stderr, stderr_lines) = lines(Channel::Stderr)?;
             Ok(LogLines {
                 id: id.to_string(),
                 stdout,
@@ -219,40 +207,26 @@ impl Host {
         })
         .await
     }
-
-    /// The end of what an attempt wrote to stdout, as text; and whether there is more before it.
-    pub(super) async fn last_stdout(
-        &self,
-        attempt: AttemptId,
-        most: u64,
-    ) -> Result<(String, bool), AppError> {
-        let path = self.layout.log(attempt);
-        blocking(move || {
-            let tail = LogReader::new(&path)
-                .channel(Channel::Stdout)
-                .tail(usize::try_from(most).unwrap_or(usize::MAX))?;
-            Ok((
-                String::from_utf8_lossy(&tail.bytes).into_owned(),
-                tail.truncated,
-            ))
-        })
-        .await
-    }
 }
 
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, AppError> {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(result) => result.map_err(|error| unreadable(&error)),
-        Err(panic) => Err(AppError::new(
-            ErrorKind::Internal,
-            format!("reading a log failed: {panic}"),
+/// Which attempt is meant: the given one, else the last that began. One more than there are can be followed: it is waited for.
+fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
+    let last = task.attempts.last().map_or(0, |attempt| attempt.number);
+    let furthest = if query.follow { last + 1 } else { last.max(1) };
+    match query.attempt {
+        None => Ok(last.max(1)),
+        Some(number) if (1..=furthest).contains(&number) => Ok(number),
+        Some(number) => Err(AppError::new(
+            ErrorKind::NotFound,
+            format!(
+                "task {} has no attempt {number}; its last is {last}",
+                task.id
+            ),
         )),
     }
 }
 
-fn unreadable(error: &std::io::Error) -> AppError {
+pub(super) fn unreadable(error: &std::io::Error) -> AppError {
     AppError::new(
         ErrorKind::Internal,
         format!("the output cannot be read: {error}"),
@@ -297,8 +271,7 @@ fn shown(piece: Piece) -> LogPiece {
 }
 
 /// Lines of one stream, and how many they are. A line that is longer than this is worth is cut at its beginning.
-fn last_lines(path: &Path, channel: Channel, tail: u64) -> std::io::Result<(String, u64)> {
-    let mut reader = LogReader::new(path).channel(channel);
+fn last_lines(mut reader: LogReader, tail: u64) -> std::io::Result<(String, u64)> {
     reader.begin(Begin::LastLines(tail))?;
     let mut bytes = VecDeque::new();
     while let Some(piece) = reader.next_piece()? {

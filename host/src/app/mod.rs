@@ -13,6 +13,7 @@ mod logs;
 mod plugins;
 mod present;
 mod read;
+mod reader;
 mod request;
 mod view;
 

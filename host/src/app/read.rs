@@ -1,16 +1,11 @@
 //! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
 
-use claudine_domain::{
-    batch::DocumentKey,
-    capacity::Slots,
-    id::{AttemptId, TaskId},
-    task::Task,
-};
+use claudine_domain::capacity::Slots;
 
 use super::{
     error::{AppError, ErrorKind},
     explain,
-    host::{Host, unknown},
+    host::Host,
     present::task_view,
     request::{ListFilter, TaskRef},
     view::{HostInfo, TaskList, TaskView, Why},
@@ -19,8 +14,6 @@ use crate::{clock::rfc3339, store::Filter};
 
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
-/// What is shown of a command's output as the output of its task.
-const OUTPUT_BYTES: u64 = 64 << 10;
 
 impl Host {
     pub(crate) async fn list(&self, filter: ListFilter) -> Result<TaskList, AppError> {
@@ -56,7 +49,7 @@ impl Host {
             before: filter.before,
         };
         let page = self
-            .read(move |store| store.list(&wanted, limit as usize))
+            .read(move |reader| Ok(reader.store.list(&wanted, limit as usize)?))
             .await?;
         Ok(TaskList {
             tasks: page.tasks.iter().map(task_view).collect(),
@@ -65,75 +58,14 @@ impl Host {
     }
 
     pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
-        let id = self.resolve(reference).await?;
-        let task = self.task(id, reference).await?;
-        self.full_view(&task).await
-    }
-
-    pub(super) async fn task(&self, id: TaskId, reference: &TaskRef) -> Result<Task, AppError> {
-        self.read(move |store| store.task(id))
-            .await?
-            .ok_or_else(|| unknown(&reference.0))
-    }
-
-    /// A task with what was asked, what was answered, and its output.
-    pub(super) async fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
-        let mut view = task_view(task);
-        let id = task.id;
-        // Not of an attempt that has not begun, nor of one that is under way.
-        let ended = task
-            .attempts
-            .iter()
-            .rev()
-            .find(|attempt| attempt.ended.is_some());
-        let attempt = ended.map(|attempt| AttemptId {
-            task: id,
-            number: attempt.number,
-        });
-        let (spec, outputs) = self
-            .read(move |store| {
-                let spec = store.document(DocumentKey::Spec(id))?;
-                let outputs = match attempt {
-                    Some(attempt) => store.document(DocumentKey::Outputs(attempt))?,
-                    None => None,
-                };
-                Ok((spec, outputs))
-            })
-            .await?;
-        view.spec = spec.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        view.outputs = outputs.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let result = view
-            .outputs
-            .as_ref()
-            .and_then(|outputs| outputs.get("result"))
-            .and_then(|text| text.as_str());
-        if let Some(result) = result {
-            view.output = Some(result.to_owned());
-        } else if let Some(last) = task
-            .attempts
-            .iter()
-            .rev()
-            .find(|attempt| attempt.started_at.is_some())
-        {
-            let attempt = AttemptId {
-                task: id,
-                number: last.number,
-            };
-            let (text, truncated) = self.last_stdout(attempt, OUTPUT_BYTES).await?;
-            view.output = Some(text);
-            view.output_truncated = truncated;
-        }
-        Ok(view)
+        let reference = reference.clone();
+        self.read(move |reader| reader.full_view(&reader.task(&reference)?))
+            .await
     }
 
     pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
-        let id = self.resolve(reference).await?;
-        let task = self.task(id, reference).await?;
-        let attempt = task.last_attempt().map(|last| AttemptId {
-            task: id,
-            number: last.number,
-        });
-        let held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        let task = self.task(reference).await?;
+        let held_back = task.last_attempt_id().and_then(|attempt| (self.held_back)(attempt));
         Ok(explain::why(&task, &self.engine.snapshot(), held_back))
     }
 
@@ -157,9 +89,9 @@ impl Host {
         HostInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            url: format!("unix:{}", self.layout.socket().display()),
+            url: format!("unix:{}", self.reader.layout.socket().display()),
             mcp_url: None,
-            data_dir: self.layout.root().display().to_string(),
+            data_dir: self.reader.layout.root().display().to_string(),
             started_at: rfc3339(self.started_at),
             slots: match snapshot.limits.slots {
                 Slots::Auto => "auto".to_owned(),

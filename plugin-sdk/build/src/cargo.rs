@@ -67,7 +67,7 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
         .stdout(Stdio::piped())
         // Flags that somebody has set for this machine's processor mean nothing to WebAssembly, or break it.
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", remap(cargo_home()));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(cargo_home()));
     if request.release {
         cargo.args(["--profile", "plugin"]);
         for setting in PROFILE {
@@ -78,11 +78,17 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
     cargo
 }
 
+/// Memory that an instance has from the beginning, in bytes, and the SDK's allocator begins with. Pages that are not written to cost nothing.
+const INITIAL_HEAP: u32 = 512 << 10;
+
 /// Panic messages name source files. Those of dependencies are told from cargo's directory and not from this machine's root, so that
 /// the component is the same wherever it is built.
-fn remap(cargo_home: Option<PathBuf>) -> OsString {
-    let mut flags = OsString::new();
+fn flags(cargo_home: Option<PathBuf>) -> OsString {
+    // What separates flags in this variable.
+    const NEXT: &str = "\x1f";
+    let mut flags = OsString::from(format!("-Clink-arg=--initial-heap={INITIAL_HEAP}"));
     if let Some(home) = cargo_home {
+        flags.push(NEXT);
         flags.push("--remap-path-prefix=");
         flags.push(home);
         flags.push("=/cargo");
@@ -200,9 +206,9 @@ mod tests {
     #[test]
     fn this_machines_paths_stay_out_of_the_component() {
         assert_eq!(
-            remap(Some("/home/a b/.cargo".into())),
-            "--remap-path-prefix=/home/a b/.cargo=/cargo"
+            flags(Some("/home/a b/.cargo".into())),
+            "-Clink-arg=--initial-heap=524288\x1f--remap-path-prefix=/home/a b/.cargo=/cargo"
         );
-        assert_eq!(remap(None), "");
+        assert_eq!(flags(None), "-Clink-arg=--initial-heap=524288");
     }
 }
