@@ -83,6 +83,19 @@ impl Environments {
         Ok(Kept { digest, variables })
     }
 
+    /// An environment with some variables more, or others.
+    pub(crate) async fn with(
+        self: &Arc<Self>,
+        kept: &Kept,
+        set: &BTreeMap<String, String>,
+    ) -> io::Result<Kept> {
+        self.keep(Environment {
+            base: BTreeMap::clone(&kept.variables),
+            set: set.clone(),
+        })
+        .await
+    }
+
     /// The environment, if it is one of the last few; without a look at the disk.
     pub(crate) fn recent(&self, digest: &str) -> Option<Variables> {
         let recent = lock(&self.recent);

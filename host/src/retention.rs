@@ -164,10 +164,18 @@ mod tests {
             at: OLD,
             outcome: Outcome::Succeeded,
             reason: None,
+            culprit: None,
         };
         let tasks = vec![
             task(old, &old_env, done),
-            task(new, &new_env, State::Ready { since: OLD }),
+            task(
+                new,
+                &new_env,
+                State::Ready {
+                    since: OLD,
+                    clock: None,
+                },
+            ),
         ];
         store
             .commit(

@@ -16,7 +16,7 @@ use claudine_domain::{
     board::{Board, Bounds, Stored},
     capacity::{Limits, Slots},
     id::{AccountKey, AttemptId, TaskId},
-    step::{Cause, Ending, Input, Report, Submission},
+    step::{Cause, Ending, Input, Report, Submission, Submit},
     task::{Class, Priority, Request},
     time::{MonotonicMs, Now, Timestamp},
 };
@@ -60,13 +60,19 @@ impl Bench {
         let id = TaskId::new(self.now.wall.0, self.made.into());
         let request = request(self.made, lane);
         let spec = self.spec.clone();
-        let submission = Box::new(Submission {
+        let submission = Submission {
             id,
             request,
+            dependencies: Vec::new(),
+            held: false,
             parent: None,
             spec,
-        });
-        self.board.step(self.now, Input::Submit(submission))?;
+        };
+        let submit = Submit {
+            tasks: vec![submission],
+            ..Submit::default()
+        };
+        self.board.step(self.now, Input::Submit(submit))?;
         Ok(())
     }
 
@@ -123,6 +129,9 @@ fn request(number: u64, lane: u64) -> Request {
         cwd: "/srv/project".to_owned(),
         summary: "true".to_owned(),
         parent: None,
+        start_at: None,
+        queue_timeout: None,
+        retries: None,
         above_parent: Vec::new(),
         attached_above: 0,
         detached: false,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::{
     account::Parked,
     attempt::StopWhy,
+    dependency::Dependency,
     event::Event,
+    group::Group,
     id::{AccountKey, AttemptId, TaskId},
     task::Task,
 };
@@ -30,6 +32,10 @@ pub struct Batch {
     pub number: BatchNumber,
     /// The tasks that changed, each once, as they stand at the end of the batch.
     pub tasks: Vec<Arc<Task>>,
+    /// What new tasks depend on. It never changes afterwards.
+    pub dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
+    /// Groups as somebody set them.
+    pub groups: Vec<(String, Group)>,
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
     /// Accounts at a usage limit, `None` where the limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
@@ -39,6 +45,7 @@ pub struct Batch {
 impl Batch {
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+            && self.groups.is_empty()
             && self.documents.is_empty()
             && self.accounts.is_empty()
             && self.events.is_empty()

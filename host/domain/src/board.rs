@@ -14,7 +14,9 @@ use crate::{
     attempt::{Phase, StopWhy},
     batch::{Action, Batch, BatchNumber, DocumentKey, Effect},
     capacity::{Capacity, Limits, Refusal},
+    dependency::Dependency,
     event::{Event, Fact},
+    group::Group,
     id::{AccountKey, AttemptId, TaskId},
     task::{Class, Priority, State, Task},
     time::{MonotonicMs, Now, Timestamp, millis},
@@ -34,6 +36,8 @@ pub struct Bounds {
     pub open_descendants: usize,
     /// How many tasks may be unfinished at once.
     pub unfinished: usize,
+    /// How many others a task may depend on.
+    pub dependencies: usize,
 }
 
 impl Default for Bounds {
@@ -42,6 +46,7 @@ impl Default for Bounds {
             depth: 5,
             open_descendants: 200,
             unfinished: 1_000_000,
+            dependencies: 100_000,
         }
     }
 }
@@ -52,6 +57,9 @@ pub struct Lane {
     pub class: Class,
     pub serial_start: Option<String>,
     pub account: Option<AccountKey>,
+    pub group: Option<String>,
+    /// Its tasks are not chosen ahead of a free slot: for them it counts when exactly they stopped being ready.
+    pub has_queue_timeout: bool,
 }
 
 impl Lane {
@@ -61,6 +69,8 @@ impl Lane {
             class: request.class,
             serial_start: request.serial_start.clone(),
             account: request.account.clone(),
+            group: request.group.clone(),
+            has_queue_timeout: request.queue_timeout.is_some(),
         }
     }
 }
@@ -118,6 +128,7 @@ pub struct Remembered {
 pub struct Stored {
     pub unfinished: Vec<Task>,
     pub accounts: Vec<(AccountKey, Parked)>,
+    pub groups: Vec<(String, Group)>,
     pub remembered: Vec<(String, Remembered)>,
     /// The number of the last batch.
     pub last_batch: BatchNumber,
@@ -129,6 +140,8 @@ pub(crate) struct Pending {
     pub(crate) number: BatchNumber,
     pub(crate) changed: BTreeSet<TaskId>,
     pub(crate) finished: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
+    pub(crate) groups: BTreeSet<String>,
     pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
     pub(crate) accounts: BTreeSet<AccountKey>,
     pub(crate) events: Vec<Event>,
@@ -152,6 +165,13 @@ pub struct Board {
     pub(crate) suspended: BTreeMap<TaskId, u32>,
     /// Unfinished descendants of each task, whether that task or those between have ended or not.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// Who depends on a task, whether it has ended or not; only those that are unfinished themselves.
+    pub(crate) dependants: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
+    pub(crate) blocked_at: BTreeMap<TaskId, usize>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    /// The running tasks of each group.
+    pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
     /// From when the start timeout counts. Not stored: signs of life that were given while no host listened are told to the next one late.
     pub(crate) start_clocks: BTreeMap<TaskId, MonotonicMs>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
@@ -170,15 +190,18 @@ pub struct Board {
 /// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by their supervisor too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Clock {
+    Queue,
     Start,
     Hard,
 }
 
 impl Clock {
-    pub(crate) fn why(self) -> StopWhy {
+    /// Why an attempt is stopped when it runs out; nothing is to be stopped of a task that is still in the queue.
+    pub(crate) fn stops(self) -> Option<StopWhy> {
         match self {
-            Self::Start => StopWhy::StartTimeout,
-            Self::Hard => StopWhy::Timeout,
+            Self::Queue => None,
+            Self::Start => Some(StopWhy::StartTimeout),
+            Self::Hard => Some(StopWhy::Timeout),
         }
     }
 }
@@ -196,6 +219,10 @@ impl Board {
             starting: BTreeMap::new(),
             suspended: BTreeMap::new(),
             descendants: BTreeMap::new(),
+            dependants: BTreeMap::new(),
+            blocked_at: BTreeMap::new(),
+            groups: stored.groups.into_iter().collect(),
+            in_group: BTreeMap::new(),
             start_clocks: BTreeMap::new(),
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -214,7 +241,12 @@ impl Board {
         for task in stored.unfinished {
             let task = Arc::new(task);
             board.index(&task);
+            board.index_dependencies(&task);
             board.tasks.insert(task.id, task);
+        }
+        let ids: Vec<TaskId> = board.tasks.keys().copied().collect();
+        for id in ids {
+            board.look_for_blocker(id, 0);
         }
         for (key, remembered) in stored.remembered {
             board.remember(key, remembered);
@@ -256,6 +288,18 @@ impl Board {
         &self.refusals
     }
 
+    pub fn groups(&self) -> &BTreeMap<String, Group> {
+        &self.groups
+    }
+
+    /// How many attempts of a group hold a place in it: those that run, less those that wait for their own descendants.
+    pub fn running_in_group(&self, group: &str) -> usize {
+        let running = self.in_group.get(group).into_iter().flatten();
+        running
+            .filter(|id| !self.suspended.contains_key(id))
+            .count()
+    }
+
     pub fn parked(&self) -> &BTreeMap<AccountKey, Parked> {
         &self.accounts
     }
@@ -289,6 +333,7 @@ impl Board {
         let pending = &self.pending;
         !(pending.changed.is_empty()
             && pending.finished.is_empty()
+            && pending.groups.is_empty()
             && pending.documents.is_empty()
             && pending.accounts.is_empty()
             && pending.events.is_empty())
@@ -322,6 +367,15 @@ impl Board {
         let batch = Batch {
             number: pending.number,
             tasks: unfinished.chain(pending.finished.into_values()).collect(),
+            dependencies: pending.dependencies,
+            groups: pending
+                .groups
+                .into_iter()
+                .map(|name| {
+                    let group = self.groups.get(&name).copied().unwrap_or_default();
+                    (name, group)
+                })
+                .collect(),
             documents: pending.documents,
             accounts: pending
                 .accounts
@@ -359,18 +413,21 @@ impl Board {
             if let Some(ended_again) = self.retried.get_mut(&id) {
                 *ended_again = Some(task.clone());
             }
+            self.unindex_dependencies(&task);
             self.pending.changed.remove(&id);
             self.pending.finished.insert(id, task);
         } else {
             self.index(&task);
             self.tasks.insert(id, task);
             self.pending.changed.insert(id);
+            self.look_for_blocker(id, 0);
         }
     }
 
     pub(crate) fn insert(&mut self, task: Task) {
         let task = Arc::new(task);
         self.index(&task);
+        self.index_dependencies(&task);
         self.pending.changed.insert(task.id);
         self.pending.finished.remove(&task.id);
         self.tasks.insert(task.id, task);
@@ -417,12 +474,14 @@ impl Board {
             self.descendants.entry(ancestor).or_default().insert(id);
         }
         match &task.state {
+            State::Blocked { .. } | State::Held { .. } | State::Done { .. } => {}
             State::Waiting { until, .. } => {
                 self.waiting.insert((*until, id));
             }
-            State::Ready { since } => {
+            State::Ready { since, .. } => {
                 let line = self.lanes.entry(Lane::of(task)).or_default();
                 line.ready.insert(rank(task, *since));
+                self.clocks.extend(self.queue_deadline(task));
             }
             State::Running {
                 phase: Phase::Assigned,
@@ -445,13 +504,15 @@ impl Board {
                 if let (false, Some(key)) = (lives, &task.request.serial_start) {
                     self.starting.entry(key.clone()).or_default().insert(id);
                 }
+                if let Some(group) = &task.request.group {
+                    self.in_group.entry(group.clone()).or_default().insert(id);
+                }
                 self.clocks
                     .extend(self.deadlines(task, phase).into_iter().flatten());
                 if let Some(start) = self.started_on_this_boot(task) {
                     self.capacity.note_start(id, task.request.class, start);
                 }
             }
-            State::Done { .. } => {}
         }
     }
 
@@ -461,14 +522,21 @@ impl Board {
             remove_from(&mut self.descendants, &ancestor, &id);
         }
         match &task.state {
+            State::Blocked { .. } => {
+                self.blocked_at.remove(&id);
+            }
+            State::Held { .. } | State::Done { .. } => {}
             State::Waiting { until, .. } => {
                 self.waiting.remove(&(*until, id));
             }
-            State::Ready { since }
+            State::Ready { since, .. }
             | State::Running {
                 phase: Phase::Assigned,
                 since,
             } => {
+                if let Some(deadline) = self.queue_deadline(task) {
+                    self.clocks.remove(&deadline);
+                }
                 let lane = Lane::of(task);
                 if let Some(line) = self.lanes.get_mut(&lane) {
                     let rank = rank(task, *since);
@@ -485,12 +553,63 @@ impl Board {
                 if let Some(key) = &task.request.serial_start {
                     remove_from(&mut self.starting, key, &id);
                 }
+                if let Some(group) = &task.request.group {
+                    remove_from(&mut self.in_group, group, &id);
+                }
                 for deadline in self.deadlines(task, phase).into_iter().flatten() {
                     self.clocks.remove(&deadline);
                 }
                 self.capacity.note_end(id);
             }
-            State::Done { .. } => {}
+        }
+    }
+
+    /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand entries are not to be made anew each time
+    /// that changes.
+    fn index_dependencies(&mut self, task: &Task) {
+        for dependency in task.dependencies.iter() {
+            let dependants = self.dependants.entry(dependency.task).or_default();
+            dependants.insert(task.id);
+        }
+    }
+
+    fn unindex_dependencies(&mut self, task: &Task) {
+        self.blocked_at.remove(&task.id);
+        for dependency in task.dependencies.iter() {
+            remove_from(&mut self.dependants, &dependency.task, &task.id);
+        }
+    }
+
+    /// When the time is over that a ready task may wait for its start. One that got ready on another boot has it all again: see
+    /// [`Board::restart_queue_clocks`].
+    fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
+        let State::Ready {
+            clock: Some((from, boot)),
+            ..
+        } = &task.state
+        else {
+            return None;
+        };
+        let limit = task.request.queue_timeout?;
+        (*boot == self.boot_id).then(|| (from.after(limit), task.id, Clock::Queue))
+    }
+
+    /// Counts the queue timeouts of tasks that were made ready before the machine was started anew from here.
+    pub fn restart_queue_clocks(&mut self, now: Now) {
+        let of_another_boot = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, boot)), .. } if *boot != self.boot_id);
+        let ids: Vec<TaskId> = self
+            .tasks
+            .values()
+            .filter(|task| of_another_boot(task))
+            .map(|task| task.id)
+            .collect();
+        for id in ids {
+            let fresh = Some((now.monotonic, self.boot_id.clone()));
+            self.change(id, |task| {
+                if let State::Ready { clock, .. } = &mut task.state {
+                    *clock = fresh;
+                }
+            });
         }
     }
 

@@ -119,6 +119,15 @@ pub enum Refusal {
         free_bytes: u64,
         reserve_bytes: u64,
     },
+    /// The group has as many running as it may.
+    Group {
+        group: String,
+        running: usize,
+        most: u32,
+    },
+    GroupPaused {
+        group: String,
+    },
     /// Another attempt with the same configuration directory is just starting.
     SerialStart {
         key: String,

@@ -41,11 +41,23 @@ pub enum Fact {
         outcome: Outcome,
         reason: Option<Reason>,
     },
-    /// A finished task gets a new attempt.
+    /// A finished task gets a new attempt, or gets the one it never had.
     Retried,
+    /// Another attempt follows a failed one by itself.
+    RetryScheduled {
+        until: Timestamp,
+    },
+    /// What it depends on has ended as it has to.
+    Unblocked,
+    /// What it depends on runs again.
+    Blocked,
+    Held,
+    Released,
     Done {
         outcome: Outcome,
         reason: Option<Reason>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        culprit: Option<TaskId>,
     },
 }
 

@@ -87,6 +87,15 @@ impl ReasonClass {
             .map_or(Self::Plugin, |(class, _)| class)
     }
 
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().map(|(class, _)| class)
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        let found = Self::ALL.into_iter().find(|(_, name)| *name == word);
+        found.map(|(class, _)| class)
+    }
+
     pub fn as_str(self) -> &'static str {
         Self::ALL
             .into_iter()

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attempt::{Attempt, Phase},
+    dependency::{Condition, Dependency, End},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason},
-    time::Timestamp,
+    retry_policy::RetryPolicy,
+    time::{MonotonicMs, Timestamp},
 };
 
 /// P0 goes first.
@@ -73,6 +75,14 @@ pub struct Request {
     /// A detached task is not cancelled with its parent.
     #[serde(default)]
     pub detached: bool,
+    /// It is not started before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
+    /// How long it may be ready without being started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetryPolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,18 +148,33 @@ fn is_zero(count: &usize) -> bool {
 pub enum WaitingFor {
     /// Its account is at a usage limit.
     Account(AccountKey),
+    /// It is not to be started before.
+    StartTime,
+    /// The delay before it is tried again.
+    Retry,
 }
 
 /// Where a task stands. What belongs to a state lives in it, so that an impossible combination cannot be written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum State {
+    /// Something it depends on has not ended.
+    Blocked {
+        since: Timestamp,
+    },
     Waiting {
         until: Timestamp,
         why: WaitingFor,
     },
+    /// Somebody holds it, until it is released.
+    Held {
+        since: Timestamp,
+    },
     Ready {
         since: Timestamp,
+        /// From when its queue timeout counts: the monotonic clock, and the boot it belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clock: Option<(MonotonicMs, Arc<str>)>,
     },
     Running {
         phase: Phase,
@@ -159,6 +184,9 @@ pub enum State {
         at: Timestamp,
         outcome: Outcome,
         reason: Option<Reason>,
+        /// For one that could not run any more: the task whose end that follows from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        culprit: Option<TaskId>,
     },
 }
 
@@ -166,7 +194,9 @@ impl State {
     /// The word shown to people; an assigned attempt has not begun, so its task is still `ready`.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Blocked { .. } => "blocked",
             Self::Waiting { .. } => "waiting",
+            Self::Held { .. } => "held",
             Self::Ready { .. }
             | Self::Running {
                 phase: Phase::Assigned,
@@ -185,13 +215,50 @@ pub struct Task {
     pub request: Arc<Request>,
     pub created_at: Timestamp,
     pub state: State,
+    /// What it waits for, sorted. Kept beside the row: it never changes, and may be a hundred thousand.
+    #[serde(skip, default = "no_dependencies")]
+    pub dependencies: Arc<[Dependency]>,
+    /// It was started, so what it depends on does not matter any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_begun: bool,
+    /// The next attempt is not started before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+}
+
+fn no_dependencies() -> Arc<[Dependency]> {
+    Arc::default()
 }
 
 impl Task {
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done { .. })
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        match self.state {
+            State::Done {
+                outcome, culprit, ..
+            } => Some(End { outcome, culprit }),
+            _ => None,
+        }
+    }
+
+    /// Whether it still depends on others: it was never started, nor chosen to be.
+    pub(crate) fn is_waiting_for_others(&self) -> bool {
+        let queued = !matches!(self.state, State::Running { .. } | State::Done { .. });
+        queued && !self.has_begun
+    }
+
+    /// The condition under which it waits for that task.
+    pub(crate) fn condition_on(&self, upstream: TaskId) -> Option<Condition> {
+        let found = self
+            .dependencies
+            .binary_search_by_key(&upstream, |dependency| dependency.task);
+        found.ok().map(|index| self.dependencies[index].condition)
     }
 
     pub fn phase(&self) -> Option<&Phase> {

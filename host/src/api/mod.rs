@@ -7,8 +7,10 @@
 pub(crate) mod cli;
 mod client;
 mod mcp;
+mod member;
 pub(crate) mod rest;
 mod status;
+mod words;
 
 use std::{
     ffi::OsString,

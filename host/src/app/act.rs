@@ -12,7 +12,7 @@ use super::{
     host::Host,
     reader::unknown,
     request::{DownMode, TaskRef},
-    view::{Cancelled, Retried, TaskView},
+    view::{Cancelled, TaskView},
 };
 use crate::{
     clock,
@@ -60,26 +60,6 @@ impl Host {
         }
     }
 
-    pub(crate) async fn retry(&self, reference: &TaskRef) -> Result<Retried, AppError> {
-        let task = self.task(reference).await?;
-        match self
-            .engine
-            .command(Input::Retry {
-                task: Box::new(task),
-            })
-            .await?
-        {
-            Answer::Retrying { task, attempt } => Ok(Retried {
-                id: task.to_string(),
-                attempt,
-            }),
-            other => Err(AppError::new(
-                ErrorKind::Internal,
-                format!("a retry was answered {other:?}"),
-            )),
-        }
-    }
-
     /// Returns when the task is done, or with the task as it stands when `limit` (at most 50 s) has passed. A wait from inside an attempt for
     /// one of its own descendants gives its slot free meanwhile.
     pub(crate) async fn wait(
@@ -111,7 +91,9 @@ impl Host {
         let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
             return Ok(None);
         };
-        let task = self.read(move |reader| Ok(reader.store.task(waited)?)).await?;
+        let task = self
+            .read(move |reader| Ok(reader.store.task(waited)?))
+            .await?;
         let descends = task.is_some_and(|task| {
             let mut ancestors = task.request.ancestors();
             ancestors.any(|ancestor| ancestor == waiter.task)

@@ -2,11 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
+use claudine_domain::{board::Bounds, time::Timestamp};
+
 use super::{
     error::{AppError, ErrorKind},
-    request::{Delegate, Origin},
+    request::{NewTask, Origin},
 };
-use crate::config::McpCeiling;
+use crate::{
+    clock::{self, rfc3339},
+    config::McpCeiling,
+    environment::Environment,
+};
 
 pub(crate) const NAME_MAX_CHARS: usize = 256;
 pub(crate) const LABELS_MAX: usize = 64;
@@ -17,6 +23,9 @@ pub(crate) const SPEC_MAX_BYTES: usize = 16 << 20;
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
 pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
+/// The furthest that a start may be put off.
+pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
+pub(crate) const RETRIES_MAX: u32 = 1000;
 
 /// The permission modes of an agent, from the one that may do least to the one that may do all.
 const PERMISSION_MODES: [&str; 7] = [
@@ -33,7 +42,7 @@ fn invalid(message: impl Into<String>) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
 }
 
-pub(super) fn check(request: &Delegate) -> Result<(), AppError> {
+pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
     if let Some(name) = &request.name {
         text("the name", name, NAME_MAX_CHARS)?;
     }
@@ -51,6 +60,16 @@ pub(super) fn check(request: &Delegate) -> Result<(), AppError> {
     }
     timeout("timeout", request.timeout_ms)?;
     timeout("idle timeout", request.idle_timeout_ms)?;
+    timeout("start timeout", request.start_timeout_ms)?;
+    timeout("queue timeout", request.queue_timeout_ms)?;
+    start_time(request)?;
+    retries(request)?;
+    let (count, limit) = (request.dependencies.len(), Bounds::default().dependencies);
+    if count > limit {
+        return Err(invalid(format!(
+            "it depends on {count} others; {limit} is the limit"
+        )));
+    }
     if let Some(bytes) = request.max_output_bytes
         && bytes < OUTPUT_MIN_BYTES
     {
@@ -65,8 +84,46 @@ pub(super) fn check(request: &Delegate) -> Result<(), AppError> {
         ))
         .hint("put large content into a file and name the file"));
     }
-    variables(request)?;
+    each_variable(request.env.iter())?;
     working_directory(&request.working_directory)
+}
+
+fn start_time(request: &NewTask) -> Result<(), AppError> {
+    if let Some(ms) = request.after_ms
+        && Duration::from_millis(ms) > START_MAX
+    {
+        return Err(invalid(format!(
+            "the start may be delayed by at most a year, not {ms} ms"
+        )));
+    }
+    let Some(at) = request.start_at_ms else {
+        return Ok(());
+    };
+    let now = clock::wall();
+    let shown = rfc3339(Timestamp(at));
+    if Timestamp(at) < now {
+        return Err(invalid(format!("the start time {shown} is in the past")));
+    }
+    if Timestamp(at) > now.after(START_MAX) {
+        return Err(invalid(format!(
+            "the start time {shown} is more than a year away"
+        )));
+    }
+    Ok(())
+}
+
+fn retries(request: &NewTask) -> Result<(), AppError> {
+    match &request.retries {
+        Some(retries) if retries.limit > RETRIES_MAX => Err(invalid(format!(
+            "at most {RETRIES_MAX} retries may be asked for, not {}",
+            retries.limit
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn group_name(name: &str) -> Result<(), AppError> {
+    text("the group", name, NAME_MAX_CHARS)
 }
 
 /// A short text for people: not empty, bounded, without control characters that would move a cursor.
@@ -85,7 +142,7 @@ fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     }
 }
 
-fn labels(request: &Delegate) -> Result<(), AppError> {
+fn labels(request: &NewTask) -> Result<(), AppError> {
     if request.labels.len() > LABELS_MAX {
         return Err(invalid(format!(
             "{} labels were given; {LABELS_MAX} is the limit",
@@ -116,13 +173,14 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
     Ok(())
 }
 
-fn variables(request: &Delegate) -> Result<(), AppError> {
-    for (name, value) in request
-        .environment
-        .base
-        .iter()
-        .chain(&request.environment.set)
-    {
+pub(super) fn variables(environment: &Environment) -> Result<(), AppError> {
+    each_variable(environment.base.iter().chain(&environment.set))
+}
+
+fn each_variable<'a>(
+    variables: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), AppError> {
+    for (name, value) in variables {
         if name.is_empty() || name.contains(['=', '\0']) {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid(format!(
@@ -184,8 +242,12 @@ struct Mode {
 }
 
 /// What an MCP client may ask for has a ceiling that only the command line or the configuration sets.
-pub(super) fn ceiling(request: &Delegate, ceiling: &McpCeiling) -> Result<(), AppError> {
-    if request.origin != Origin::Mcp {
+pub(super) fn ceiling(
+    request: &NewTask,
+    origin: Origin,
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    if origin != Origin::Mcp {
         return Ok(());
     }
     let forbidden = |message: String, setting: &str| {
@@ -225,10 +287,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn request(change: impl FnOnce(&mut serde_json::Value)) -> Delegate {
+    fn request(change: impl FnOnce(&mut serde_json::Value)) -> NewTask {
         let mut value = serde_json::json!({
             "executor": "shell", "spec": {"script": "true"}, "working_directory": "/",
-            "environment": {"base": {}},
         });
         change(&mut value);
         serde_json::from_value(value).unwrap()
@@ -275,34 +336,33 @@ mod tests {
             Some("the working directory /etc/passwd is not a directory"),
         );
         check_message(
-            |v| v["environment"]["set"] = serde_json::json!({"A": "b\u{0}c"}),
+            |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
     }
 
     #[test]
     fn mcp_clients_have_a_ceiling() {
-        let check = |executor: &str, mode: Option<&str>, origin: &str, allowed: bool| {
+        let check = |executor: &str, mode: Option<&str>, origin: Origin, allowed: bool| {
             let request = request(|v| {
                 v["executor"] = executor.into();
-                v["origin"] = origin.into();
                 if let Some(mode) = mode {
                     v["spec"]["permission_mode"] = mode.into();
                 }
             });
             assert_eq!(
-                ceiling(&request, &McpCeiling::default()).is_ok(),
+                ceiling(&request, origin, &McpCeiling::default()).is_ok(),
                 allowed,
-                "{executor} {mode:?} {origin}"
+                "{executor} {mode:?} {origin:?}"
             );
         };
-        check("claude", None, "mcp", true);
-        check("claude", Some("acceptEdits"), "mcp", true);
-        check("claude", Some("plan"), "mcp", true);
-        check("claude", Some("bypassPermissions"), "mcp", false);
-        check("claude", Some("unheard-of"), "mcp", false);
-        check("docker", None, "mcp", false);
-        check("claude", Some("bypassPermissions"), "cli", true);
-        check("docker", None, "cli", true);
+        check("claude", None, Origin::Mcp, true);
+        check("claude", Some("acceptEdits"), Origin::Mcp, true);
+        check("claude", Some("plan"), Origin::Mcp, true);
+        check("claude", Some("bypassPermissions"), Origin::Mcp, false);
+        check("claude", Some("unheard-of"), Origin::Mcp, false);
+        check("docker", None, Origin::Mcp, false);
+        check("claude", Some("bypassPermissions"), Origin::Cli, true);
+        check("docker", None, Origin::Cli, true);
     }
 }

@@ -4,6 +4,7 @@ use claudine_domain::{
     attempt::{Phase, StopWhy},
     board::Lane,
     capacity::Refusal,
+    dependency::Condition,
     task::{State, Task, WaitingFor},
     time::Timestamp,
 };
@@ -14,35 +15,74 @@ use crate::{clock::rfc3339, engine::Snapshot};
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// `held_back`: why the output of its attempt cannot be written.
-pub(super) fn why(task: &Task, snapshot: &Snapshot, held_back: Option<String>) -> Why {
+/// What stands in a task's way outside of it.
+#[derive(Default)]
+pub(super) struct InTheWay {
+    /// Why the output of its attempt cannot be written.
+    pub(super) held_back: Option<String>,
+    /// What it waits for, as far as that has not ended: some of it, and how much more there is.
+    pub(super) upstream: Vec<(Condition, Task)>,
+    pub(super) more_upstream: usize,
+    /// The task whose end its own follows from.
+    pub(super) culprit: Option<Task>,
+}
+
+pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why {
+    let InTheWay {
+        held_back,
+        upstream,
+        more_upstream,
+        culprit,
+    } = in_the_way;
+    let last_end = || {
+        let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+        ended.map_or(task.created_at, |ended| ended.at)
+    };
     let (since, reasons) = match &task.state {
         State::Done {
             at,
             outcome,
             reason,
+            culprit: _,
         } => {
             let detail = reason.as_ref().map_or(String::new(), |reason| {
                 format!(": {} ({})", reason.message, reason.class.as_str())
             });
-            (
-                *at,
-                vec![format!("it is done: {}{detail}", outcome.as_str())],
-            )
+            let done = format!("it is done: {}{detail}", outcome.as_str());
+            let culprit = culprit.map(|culprit| {
+                let ended = culprit.end().map_or("runs again", |end| end.outcome.as_str());
+                format!(
+                    "it could not run because of {}, which is {ended}; `claudine retry {}` runs that one again and revives this one",
+                    called(&culprit),
+                    culprit.id
+                )
+            });
+            (*at, std::iter::once(done).chain(culprit).collect())
         }
-        State::Waiting {
-            until,
-            why: WaitingFor::Account(_),
-        } => (
-            task.last_attempt()
-                .and_then(|attempt| attempt.ended.as_ref())
-                .map_or(task.created_at, |ended| ended.at),
+        State::Blocked { since } => (*since, blocked(&upstream, more_upstream)),
+        State::Held { since } => (
+            *since,
             vec![format!(
-                "its account is at a usage limit until {}",
-                rfc3339(*until)
+                "somebody holds it; `claudine release {}` lets it go",
+                task.id
             )],
         ),
-        State::Ready { since }
+        State::Waiting { until, why } => {
+            let until = rfc3339(*until);
+            let (since, reason) = match why {
+                WaitingFor::Account(_) => (
+                    last_end(),
+                    format!("its account is at a usage limit until {until}"),
+                ),
+                WaitingFor::StartTime => (
+                    task.created_at,
+                    format!("it is not to start before {until}"),
+                ),
+                WaitingFor::Retry => (last_end(), retried(task, &until)),
+            };
+            (since, vec![reason])
+        }
+        State::Ready { since, .. }
         | State::Running {
             phase: Phase::Assigned,
             since,
@@ -62,6 +102,44 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, held_back: Option<String>) -
         since: since_text(since),
         reasons,
     }
+}
+
+/// A task as a person knows it.
+fn called(task: &Task) -> String {
+    match &task.request.name {
+        Some(name) => format!("{name} ({})", task.id),
+        None => task.id.to_string(),
+    }
+}
+
+fn blocked(upstream: &[(Condition, Task)], more: usize) -> Vec<String> {
+    let mut reasons: Vec<String> = upstream
+        .iter()
+        .map(|(condition, task)| {
+            let end = match condition {
+                Condition::Succeeded => "to succeed",
+                Condition::Completed => "to run to an end",
+                Condition::Any => "to end, however it does",
+            };
+            format!(
+                "it waits for {} {end}, which is {}",
+                called(task),
+                task.state.as_str()
+            )
+        })
+        .collect();
+    if more > 0 {
+        reasons.push(format!("and for {more} more"));
+    }
+    reasons
+}
+
+fn retried(task: &Task, until: &str) -> String {
+    let last = task.last_attempt();
+    let reason = last.and_then(|last| last.ended.as_ref()?.reason.as_ref());
+    let number = last.map_or(0, |last| last.number);
+    let detail = reason.map_or(String::new(), |reason| format!(" ({})", reason.message));
+    format!("attempt {number} failed{detail}; it is tried again at {until}")
 }
 
 fn since_text(since: Timestamp) -> String {
@@ -133,6 +211,12 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             *free_bytes as f64 / GIB,
             *reserve_bytes as f64 / GIB
         ),
+        Refusal::Group { group, running, most } => {
+            format!("its group `{group}` has {running} running and may have {most}")
+        }
+        Refusal::GroupPaused { group } => {
+            format!("its group `{group}` is paused; `claudine group resume {group}` lets it go on")
+        }
         Refusal::SerialStart { .. } => {
             "another attempt with the same configuration directory is just starting; they start one at a time".to_owned()
         }

@@ -156,11 +156,17 @@ impl From<EngineError> for AppError {
             EngineError::Refused(refused) => match refused {
                 Refused::AlreadyDone { .. }
                 | Refused::NotDone { .. }
+                | Refused::NotQueued { .. }
+                | Refused::NotHeld { .. }
+                | Refused::UpstreamStands { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::Unknown { .. } => ErrorKind::NotFound,
                 Refused::TooDeep { .. }
                 | Refused::TooManyDescendants { .. }
-                | Refused::QueueFull { .. } => ErrorKind::Limit,
+                | Refused::QueueFull { .. }
+                | Refused::TooManyDependencies { .. } => ErrorKind::Limit,
+                Refused::Cycle { .. } | Refused::TwoConditions { .. } => ErrorKind::Invalid,
+                Refused::Moved { .. } => ErrorKind::Unavailable,
             },
             EngineError::StoreFull(_) => ErrorKind::StoreFull,
             EngineError::Store(_) | EngineError::Down => ErrorKind::Unavailable,

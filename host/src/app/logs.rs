@@ -158,7 +158,10 @@ impl Host {
     }
 
     async fn has_ended(&self, attempt: AttemptId) -> Result<bool, AppError> {
-        let Some(task) = self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await? else {
+        let Some(task) = self
+            .read(move |reader| Ok(reader.store.task(attempt.task)?))
+            .await?
+        else {
             return Ok(true);
         };
         let this = task
@@ -170,7 +173,10 @@ impl Host {
 
     /// Whether the task is done and has no later attempt.
     async fn is_last(&self, attempt: AttemptId) -> Result<bool, AppError> {
-        let Some(task) = self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await? else {
+        let Some(task) = self
+            .read(move |reader| Ok(reader.store.task(attempt.task)?))
+            .await?
+        else {
             return Ok(true);
         };
         Ok(task.is_done()

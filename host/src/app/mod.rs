@@ -5,25 +5,32 @@
 
 mod act;
 mod check;
-mod delegate;
 mod error;
 mod explain;
+mod hold;
 mod host;
 mod logs;
 mod plugins;
+mod prepare;
 mod present;
 mod read;
 mod reader;
 mod request;
+mod retry;
+mod submit;
 mod view;
 
 pub(crate) use self::{
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     logs::LogStream,
-    request::{Delegate, DownMode, Environment, ListFilter, LogQuery, Origin, TaskRef},
+    request::{
+        DependencyRef, DownMode, Environment, GroupChange, ListFilter, LogQuery, NewTask, Origin,
+        Retries, RetryOptions, Submit, TaskRef,
+    },
     view::{
-        AttemptView, Cancelled, Delegated, HostInfo, LogChannel, LogLines, LogPiece,
-        PermissionView, PluginDetail, PluginView, Retried, TaskList, TaskView, Why,
+        AttemptView, Cancelled, Changed, Delegated, GroupView, HostInfo, LogChannel, LogLines,
+        LogPiece, PermissionView, PluginDetail, PluginView, Retried, Submitted, TaskList, TaskView,
+        Why,
     },
 };

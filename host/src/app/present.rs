@@ -2,11 +2,12 @@
 
 use claudine_domain::{
     attempt::{Attempt, Phase, Usage},
+    dependency::Dependency,
     outcome::{Outcome, Reason},
     task::{Priority, State, Task, WaitingFor},
 };
 
-use super::view::{AttemptView, ReasonView, TaskView, UsageView};
+use super::view::{AttemptView, DependencyView, ReasonView, TaskView, UsageView};
 use crate::clock::rfc3339;
 
 const MICRO: f64 = 1_000_000.0;
@@ -21,16 +22,18 @@ pub(super) fn task_view(task: &Task) -> TaskView {
             at,
             outcome,
             reason,
+            culprit: _,
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
+    let culprit = task.end().and_then(|end| end.culprit);
     let until = match &task.state {
         State::Waiting { until, .. } => Some(rfc3339(*until)),
         _ => None,
     };
     let waiting_reason = match &task.state {
         State::Waiting {
-            why: WaitingFor::Account(_),
+            why: WaitingFor::Account(_) | WaitingFor::Retry,
             ..
         } => ended.and_then(|ended| ended.reason.as_ref()),
         _ => None,
@@ -45,11 +48,11 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         status: status_word(&task.state).to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: reason.or(waiting_reason).map(reason_view),
-        culprit: None,
+        culprit: culprit.map(|culprit| culprit.to_string()),
         until,
-        held_by: None,
+        held_by: matches!(task.state, State::Held { .. }).then(|| "person".to_owned()),
         parent: request.parent.map(|parent| parent.to_string()),
-        dependencies: Vec::new(),
+        dependencies: task.dependencies.iter().map(dependency_view).collect(),
         group: request.group.clone(),
         priority: priority_word(request.priority).to_owned(),
         labels: request.labels.clone(),
@@ -111,6 +114,13 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
     }
 }
 
+fn dependency_view(dependency: &Dependency) -> DependencyView {
+    DependencyView {
+        task: dependency.task.to_string(),
+        condition: dependency.condition,
+    }
+}
+
 fn reason_view(reason: &Reason) -> ReasonView {
     ReasonView {
         class: reason.class.as_str().to_owned(),
@@ -148,7 +158,9 @@ fn phase_word(phase: &Phase) -> Option<&'static str> {
 /// The original's five words.
 fn status_word(state: &State) -> &'static str {
     match state {
-        State::Waiting { .. }
+        State::Blocked { .. }
+        | State::Waiting { .. }
+        | State::Held { .. }
         | State::Ready { .. }
         | State::Running {
             phase: Phase::Assigned,

@@ -1,12 +1,17 @@
 //! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
 
-use claudine_domain::capacity::Slots;
+use claudine_domain::{
+    capacity::Slots,
+    dependency::Dependency,
+    task::{State, Task},
+};
 
 use super::{
     error::{AppError, ErrorKind},
-    explain,
+    explain::{self, InTheWay},
     host::Host,
     present::task_view,
+    reader::Reader,
     request::{ListFilter, TaskRef},
     view::{HostInfo, TaskList, TaskView, Why},
 };
@@ -14,6 +19,8 @@ use crate::{clock::rfc3339, store::Filter};
 
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
+/// How many of the tasks that one waits for `why` names.
+const UPSTREAM_SHOWN: usize = 10;
 
 impl Host {
     pub(crate) async fn list(&self, filter: ListFilter) -> Result<TaskList, AppError> {
@@ -64,9 +71,13 @@ impl Host {
     }
 
     pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
-        let task = self.task(reference).await?;
-        let held_back = task.last_attempt_id().and_then(|attempt| (self.held_back)(attempt));
-        Ok(explain::why(&task, &self.engine.snapshot(), held_back))
+        let reference = reference.clone();
+        let (task, mut in_the_way) = self
+            .read(move |reader| in_the_way(reader, &reference))
+            .await?;
+        let attempt = task.last_attempt_id();
+        in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        Ok(explain::why(&task, &self.engine.snapshot(), in_the_way))
     }
 
     pub(crate) fn info(&self) -> HostInfo {
@@ -104,4 +115,27 @@ impl Host {
             warnings,
         }
     }
+}
+
+/// What other tasks have to do with where a task stands.
+fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
+    let task = reader.task(reference)?;
+    let mut in_the_way = InTheWay::default();
+    if let Some(culprit) = task.end().and_then(|end| end.culprit) {
+        in_the_way.culprit = reader.store.task(culprit)?;
+    }
+    if !matches!(task.state, State::Blocked { .. }) {
+        return Ok((task, in_the_way));
+    }
+    let upstreams = task.dependencies.iter().map(|it| it.task).collect();
+    let ends = reader.store.ends(&upstreams)?;
+    let unfinished = |it: &&Dependency| ends.get(&it.task).is_some_and(Option::is_none);
+    let open: Vec<&Dependency> = task.dependencies.iter().filter(unfinished).collect();
+    for dependency in open.iter().take(UPSTREAM_SHOWN) {
+        if let Some(upstream) = reader.store.task(dependency.task)? {
+            in_the_way.upstream.push((dependency.condition, upstream));
+        }
+    }
+    in_the_way.more_upstream = open.len().saturating_sub(UPSTREAM_SHOWN);
+    Ok((task, in_the_way))
 }

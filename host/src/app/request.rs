@@ -2,44 +2,162 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use claudine_domain::{id::TaskId, task::Priority};
-use serde::{Deserialize, Serialize};
+use claudine_domain::{dependency::Condition, id::TaskId, task::Priority};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 
 pub(crate) use crate::environment::Environment;
 
-/// A task to be taken on. Everything but the executor's document has a default.
+/// Tasks to be taken on, all or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Delegate {
+pub(crate) struct Submit {
+    pub(crate) environment: Environment,
+    /// Who asks: decides which ceilings apply.
+    #[serde(default)]
+    pub(crate) origin: Origin,
+    pub(crate) tasks: Vec<NewTask>,
+}
+
+/// A task to be taken on. Everything but executor, document and directory has a default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTask {
     pub(crate) executor: String,
     /// The document for the executor, as its schema has it: `{"prompt": …}`, `{"argv": […]}`, …
     pub(crate) spec: Box<RawValue>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) priority: Priority,
     /// Absolute. Clients make it so before they ask: the host has no directory of its own to be relative to.
     pub(crate) working_directory: PathBuf,
-    #[serde(default)]
+    /// Variables beside those of the request's environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idle_timeout_ms: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start_timeout_ms: Option<u64>,
+    /// How long it may be ready without being started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) queue_timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_output_bytes: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency_key: Option<String>,
     /// A detached task is not cancelled with the task it was submitted from.
     #[serde(default)]
     pub(crate) detached: bool,
-    pub(crate) environment: Environment,
-    /// Who asks: decides which ceilings apply.
+    /// What it waits for. A name means a task of the same request, else the one that the name finds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dependencies: Vec<DependencyRef>,
+    /// It is held until somebody releases it.
     #[serde(default)]
-    pub(crate) origin: Origin,
+    pub(crate) hold: bool,
+    /// It is not started before so long from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) after_ms: Option<u64>,
+    /// It is not started before this time, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start_at_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retries: Option<Retries>,
+}
+
+/// A task that is waited for, and how it has to end. A name alone means that it has to succeed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct DependencyRef {
+    pub(crate) task: TaskRef,
+    pub(crate) condition: Condition,
+}
+
+impl<'de> Deserialize<'de> for DependencyRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            #[serde(alias = "taskId")]
+            task: TaskRef,
+            #[serde(default = "succeeded")]
+            condition: Condition,
+        }
+        fn succeeded() -> Condition {
+            Condition::Succeeded
+        }
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = DependencyRef;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a task, or {task, condition}")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, task: &str) -> Result<DependencyRef, E> {
+                Ok(DependencyRef {
+                    task: TaskRef(task.to_owned()),
+                    condition: Condition::Succeeded,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DependencyRef, A::Error> {
+                let whole = Whole::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(DependencyRef {
+                    task: whole.task,
+                    condition: whole.condition,
+                })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Another attempt after one that failed. Delays grow by the factor and are drawn evenly from nothing to the grown delay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retries {
+    /// How many attempts may follow the first.
+    pub(crate) limit: u32,
+    /// The classes of failures that are retried; all that can be but `lost` where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) on: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) initial_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) factor: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_ms: Option<u64>,
+}
+
+/// How a finished task runs again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryOptions {
+    /// Also what had run after it, and not only what could not.
+    #[serde(default)]
+    pub(crate) downstream: bool,
+}
+
+/// What of a group is to be different; what is not given stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GroupChange {
+    /// How many of its tasks may run at once, at least 1; `unlimited` takes the limit away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<u32>,
+    #[serde(default)]
+    pub(crate) unlimited: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paused: Option<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -60,7 +178,7 @@ pub(crate) struct TaskRef(pub(crate) String);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListFilter {
-    /// `waiting`, `ready`, `running`, `done`, or an outcome.
+    /// `blocked`, `waiting`, `held`, `ready`, `running`, `done`, or an outcome.
     #[serde(default)]
     pub(crate) state: Option<String>,
     #[serde(default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claudine_domain::task::Class;
+use claudine_domain::{dependency::Condition, task::Class};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(crate) struct TaskView {
     pub(crate) until: Option<String>,
     pub(crate) held_by: Option<String>,
     pub(crate) parent: Option<String>,
-    pub(crate) dependencies: Vec<serde_json::Value>,
+    pub(crate) dependencies: Vec<DependencyView>,
     pub(crate) group: Option<String>,
     pub(crate) priority: String,
     pub(crate) labels: BTreeMap<String, String>,
@@ -49,6 +49,12 @@ pub(crate) struct TaskView {
     /// What the executor answered beside its text. Only in the answer to a single task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DependencyView {
+    pub(crate) task: String,
+    pub(crate) condition: Condition,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +94,12 @@ pub(crate) struct TaskList {
     pub(crate) next: Option<String>,
 }
 
+/// The tasks of a request, in its order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Submitted {
+    pub(crate) tasks: Vec<Delegated>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Delegated {
     pub(crate) id: String,
@@ -109,10 +121,29 @@ pub(crate) struct Cancelled {
     pub(crate) already: bool,
 }
 
+/// How many tasks were held or released.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    pub(crate) tasks: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GroupView {
+    pub(crate) name: String,
+    /// How many of it may run at once; null without a limit.
+    pub(crate) limit: Option<u32>,
+    pub(crate) paused: bool,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Retried {
     pub(crate) id: String,
     pub(crate) attempt: u32,
+    /// How many others run after it again.
+    #[serde(default)]
+    pub(crate) downstream: usize,
 }
 
 /// One of a task's two streams.

@@ -180,7 +180,7 @@ impl Owner {
 
     /// New work is not taken on a full disk, nor on the way down.
     fn refuse(&self, input: &Input) -> Option<EngineError> {
-        if !matches!(input, Input::Submit(_) | Input::Retry { .. }) {
+        if !matches!(input, Input::Submit(_) | Input::Retry(_)) {
             return None;
         }
         if self.stopping || self.board.is_draining() {
@@ -365,6 +365,7 @@ impl Owner {
             .filter(|task| matches!(task.state, State::Running { .. }));
         let begun: BTreeSet<AttemptId> =
             running.filter_map(|task| task.last_attempt_id()).collect();
+        self.board.restart_queue_clocks(now);
         self.attempts.begun(&begun);
         for attempt in begun {
             let found = if self.attempts.knows(attempt) {

@@ -1,9 +1,12 @@
 //! What the engine knows beyond the store: the machine, the slots, why the last ones were not started. For `why`, `info` and `doctor`.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use claudine_domain::{
     account::Parked,
     board::{Board, Lane},
     capacity::{Limits, Refusal},
+    group::Group,
     id::AccountKey,
 };
 
@@ -14,6 +17,8 @@ pub(crate) struct Snapshot {
     pub(crate) queued: usize,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
     pub(crate) parked: Vec<(AccountKey, Parked)>,
+    /// Groups that somebody has set.
+    pub(crate) groups: Arc<BTreeMap<String, Group>>,
     pub(crate) draining: bool,
     /// The disk is full: nothing new is accepted until there is space again.
     pub(crate) store_full: bool,
@@ -35,6 +40,7 @@ impl Snapshot {
                 .iter()
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
+            groups: Arc::new(board.groups().clone()),
             draining: board.is_draining(),
             store_full,
         }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use claudine_domain::{
     capacity::Slots,
     outcome::Outcome,
-    step::{Cause, Ending, Submission},
+    step::{Accepted, Cause, Ending, Submission, Submit},
     task::{Class, Priority, Request, State},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -108,12 +108,16 @@ impl Fixture {
         let submission = Submission {
             id: id(number),
             request: request(),
+            dependencies: Vec::new(),
+            held: false,
             parent: None,
             spec: Arc::from(*b"{}"),
         };
-        self.engine
-            .command(Input::Submit(Box::new(submission)))
-            .await
+        let submit = Submit {
+            tasks: vec![submission],
+            ..Submit::default()
+        };
+        self.engine.command(Input::Submit(submit)).await
     }
 
     async fn told(&mut self) -> Told {
@@ -165,6 +169,9 @@ fn request() -> Request {
         above_parent: Vec::new(),
         attached_above: 0,
         detached: false,
+        start_at: None,
+        queue_timeout: None,
+        retries: None,
         timeout: None,
         idle_timeout: None,
         start_timeout: None,
@@ -198,10 +205,10 @@ async fn an_answer_means_that_it_is_in_the_store() {
     let answer = fixture.submit(1).await.unwrap();
     assert_eq!(
         answer,
-        Answer::Accepted {
+        Answer::Accepted(vec![Accepted {
             task: id(1),
             existing: false
-        }
+        }])
     );
     assert!(fixture.store.task(id(1)).unwrap().is_some());
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));

@@ -13,10 +13,12 @@ use claudine_domain::{
     account::Parked,
     attempt::Phase,
     batch::{Batch, BatchNumber, DocumentKey},
+    dependency::{Condition, Dependency, End},
     event::Fact,
+    group::Group,
     id::{AccountKey, AttemptId, TaskId},
     outcome::Outcome,
-    task::{Idempotency, Task},
+    task::{Idempotency, State, Task},
     time::Timestamp,
 };
 use proptest::prelude::*;
@@ -576,6 +578,118 @@ fn what_is_old_and_finished_is_pruned() {
         assert_eq!(
             store.events_after(0, 100).unwrap(),
             [(9, event(9, Fact::Submitted))]
+        );
+    });
+}
+
+/// A batch of tasks with what they depend on.
+fn depending(tasks: impl IntoIterator<Item = Task>) -> Batch {
+    let batch = of_tasks(tasks);
+    let edges = batch.tasks.iter();
+    Batch {
+        dependencies: edges
+            .map(|task| (task.id, task.dependencies.clone()))
+            .collect(),
+        ..batch
+    }
+}
+
+fn after(mut task: Task, upstream: &[(u64, Condition)]) -> Task {
+    let edges = upstream.iter();
+    task.dependencies = edges
+        .map(|(number, condition)| Dependency {
+            task: id(*number),
+            condition: *condition,
+        })
+        .collect();
+    task
+}
+
+#[test]
+fn what_depends_on_what_is_found_both_ways_and_outlives_changes() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let both = [(1, Condition::Succeeded), (2, Condition::Any)];
+        let third = after(ready(3), &both);
+        let fourth = after(ready(4), &[(2, Condition::Completed)]);
+        leader.commit(depending([
+            ready(1),
+            ready(2),
+            third.clone(),
+            fourth.clone(),
+        ]));
+        assert_eq!(store.task(id(3)).unwrap(), Some(third.clone()));
+        assert_eq!(store.dependants(id(1)).unwrap(), [id(3)]);
+        assert_eq!(store.dependants(id(2)).unwrap(), [id(3), id(4)]);
+        assert_eq!(store.dependants(id(4)).unwrap(), []);
+        // A row that changes is written without them.
+        leader.put([running(third.clone(), Phase::Live)]);
+        let found = store.task(id(3)).unwrap().unwrap();
+        assert_eq!(found.dependencies, third.dependencies);
+        let loaded = store.load(at(0)).unwrap().unfinished;
+        let edges: Vec<_> = loaded.iter().map(|task| task.dependencies.len()).collect();
+        assert_eq!(edges, [0, 0, 2, 1]);
+        let page = store.list(&Filter::default(), 1).unwrap();
+        assert_eq!(page.tasks, [fourth]);
+    });
+}
+
+#[test]
+fn ends_are_told_of_what_is_there() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let mut spoilt = done(ready(3), Outcome::UpstreamFailed);
+        if let State::Done { culprit, .. } = &mut spoilt.state {
+            *culprit = Some(id(2));
+        }
+        let failed = done(running(ready(2), Phase::Live), Outcome::Failed);
+        leader.put([ready(1), failed, spoilt.clone()]);
+        let end = |outcome, culprit| Some(End { outcome, culprit });
+        let asked = (1..=4).map(id).collect();
+        let expected = BTreeMap::from([
+            (id(1), None),
+            (id(2), end(Outcome::Failed, None)),
+            (id(3), end(Outcome::UpstreamFailed, Some(id(2)))),
+        ]);
+        assert_eq!(store.ends(&asked).unwrap(), expected);
+        assert_eq!(store.spoilt_by(id(2)).unwrap(), [spoilt]);
+        // Revived, it is not the other's any more.
+        leader.put([ready(3)]);
+        assert_eq!(store.spoilt_by(id(2)).unwrap(), []);
+    });
+}
+
+#[test]
+fn what_an_unfinished_task_depends_on_is_not_pruned() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let needed = done(ready(1), Outcome::Succeeded);
+        let waiting = after(ready(2), &[(1, Condition::Succeeded)]);
+        leader.commit(depending([needed, waiting.clone()]));
+        assert_eq!(leader.prune(at(1_000), 10), []);
+        leader.put([done(waiting, Outcome::Succeeded)]);
+        assert_eq!(leader.prune(at(1_000), 10), [id(1), id(2)]);
+        assert_eq!(store.dependants(id(1)).unwrap(), []);
+    });
+}
+
+#[test]
+fn groups_are_kept_as_they_were_set_last() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let set = |limit, paused| Batch {
+            groups: vec![("gpu".to_owned(), Group { limit, paused })],
+            ..Batch::default()
+        };
+        leader.commit(set(Some(1), false));
+        leader.commit(set(None, true));
+        let expected = Group {
+            limit: None,
+            paused: true,
+        };
+        assert_eq!(
+            store.load(at(0)).unwrap().groups,
+            [("gpu".to_owned(), expected)]
         );
     });
 }

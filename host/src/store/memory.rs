@@ -6,14 +6,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use claudine_domain::{
     account::Parked,
     batch::{Batch, BatchNumber, DocumentKey},
     board::{Remembered, Stored},
+    dependency::{Dependency, End},
     event::Event,
+    group::Group,
     id::{AccountKey, TaskId},
     task::{State, Task},
     time::Timestamp,
@@ -35,6 +37,8 @@ struct Content {
     tasks: BTreeMap<TaskId, Task>,
     documents: BTreeMap<DocumentKey, Vec<u8>>,
     accounts: BTreeMap<AccountKey, Parked>,
+    groups: BTreeMap<String, Group>,
+    dependencies: BTreeMap<TaskId, Arc<[Dependency]>>,
     events: BTreeMap<Sequence, Event>,
     failures_to_come: u32,
 }
@@ -70,9 +74,16 @@ impl Content {
 
     fn apply(&mut self, batch: &Batch) {
         self.last_batch = batch.number;
+        self.dependencies.extend(batch.dependencies.iter().cloned());
         for task in &batch.tasks {
-            self.tasks.insert(task.id, Task::clone(task));
+            let dependencies = self.dependencies.get(&task.id).cloned();
+            let task = Task {
+                dependencies: dependencies.unwrap_or_default(),
+                ..Task::clone(task)
+            };
+            self.tasks.insert(task.id, task);
         }
+        self.groups.extend(batch.groups.iter().cloned());
         for (key, bytes) in &batch.documents {
             self.documents.insert(*key, bytes.to_vec());
         }
@@ -118,15 +129,19 @@ impl Content {
         let State::Done { at, .. } = task.state else {
             return false;
         };
-        let is_parent = || {
+        let is_needed = || {
             let mut unfinished = self.tasks.values().filter(|other| !other.is_done());
-            unfinished.any(|other| other.request.parent == Some(task.id))
+            unfinished.any(|other| {
+                other.request.parent == Some(task.id)
+                    || other.dependencies.iter().any(|it| it.task == task.id)
+            })
         };
-        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_parent()
+        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_needed()
     }
 
     fn remove(&mut self, id: TaskId) {
         self.tasks.remove(&id);
+        self.dependencies.remove(&id);
         self.documents.retain(|key, _| task_of(*key) != id);
     }
 
@@ -182,6 +197,7 @@ impl Store for MemoryStore {
         Ok(Stored {
             unfinished: unfinished.cloned().collect(),
             accounts: content.accounts.clone().into_iter().collect(),
+            groups: content.groups.clone().into_iter().collect(),
             remembered: content.remembered(remember_since),
             last_batch: content.last_batch,
         })
@@ -245,6 +261,25 @@ impl Store for MemoryStore {
         };
         let all = Status::all().map(count);
         Ok(all.filter(|(_, count)| *count > 0).collect())
+    }
+
+    fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError> {
+        let content = self.content();
+        let found = ids.iter().filter_map(|id| content.tasks.get(id));
+        Ok(found.map(|task| (task.id, task.end())).collect())
+    }
+
+    fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        let content = self.content();
+        let depends = |task: &&Task| task.dependencies.iter().any(|it| it.task == id);
+        let found = content.tasks.values().filter(depends);
+        Ok(found.map(|task| task.id).collect())
+    }
+
+    fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError> {
+        let content = self.content();
+        let spoilt = |task: &&Task| task.end().is_some_and(|end| end.culprit == Some(culprit));
+        Ok(content.tasks.values().filter(spoilt).cloned().collect())
     }
 
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {

@@ -20,12 +20,16 @@ mod samples;
 #[cfg(test)]
 pub(crate) use samples::ready as sample_task;
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use claudine_domain::{
     attempt::Phase,
     batch::{Batch, DocumentKey},
     board::Stored,
+    dependency::End,
     event::Event,
     id::TaskId,
     outcome::Outcome,
@@ -77,6 +81,15 @@ pub(crate) trait Store: Send + Sync + 'static {
     )]
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError>;
 
+    /// How these tasks have ended; `None` for one that has not. What is not there is left out.
+    fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError>;
+
+    /// Who depends on a task, finished or not.
+    fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
+
+    /// What could not run because of how a task ended.
+    fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError>;
+
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Events after `sequence`, oldest first.
@@ -94,7 +107,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
     /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their
-    /// documents. An unfinished task stays, and so does whoever is the parent of one. Events of before that time go whosever they are, the
+    /// documents. An unfinished task stays, and so does its parent, and what it depends on. Events of before that time go whosever they are, the
     /// oldest first and at most [`EVENTS_A_TASK`] for each of `limit`. The limit bounds how long commits have to wait; there may be more to
     /// remove as long as `limit` tasks come back.
     fn prune(
@@ -137,7 +150,9 @@ impl Page {
 /// Where a task stands, without what belongs to it: what lists are filtered by and counts are grouped by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Status {
+    Blocked,
     Waiting,
+    Held,
     /// Also an attempt that is assigned but has not begun, as everywhere a person sees a state.
     Ready,
     Running,
@@ -158,7 +173,13 @@ const OUTCOMES: [Outcome; 7] = [
 impl Status {
     /// Every status, in the order in which counts are given.
     fn all() -> impl Iterator<Item = Self> {
-        let unfinished = [Self::Waiting, Self::Ready, Self::Running];
+        let unfinished = [
+            Self::Blocked,
+            Self::Waiting,
+            Self::Held,
+            Self::Ready,
+            Self::Running,
+        ];
         unfinished
             .into_iter()
             .chain(OUTCOMES.into_iter().map(Self::Done))
@@ -166,7 +187,9 @@ impl Status {
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Blocked => "blocked",
             Self::Waiting => "waiting",
+            Self::Held => "held",
             Self::Ready => "ready",
             Self::Running => "running",
             Self::Done(outcome) => outcome.as_str(),
@@ -176,7 +199,9 @@ impl Status {
     pub(crate) fn of(task: &Task) -> Self {
         match &task.state {
             State::Done { outcome, .. } => Self::Done(*outcome),
+            State::Blocked { .. } => Self::Blocked,
             State::Waiting { .. } => Self::Waiting,
+            State::Held { .. } => Self::Held,
             State::Ready { .. }
             | State::Running {
                 phase: Phase::Assigned,

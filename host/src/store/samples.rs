@@ -40,6 +40,9 @@ pub(crate) fn ready(number: u64) -> Task {
             cwd: "/home/someone/project".to_owned(),
             summary: format!("make {number}"),
             parent: None,
+            start_at: None,
+            queue_timeout: None,
+            retries: None,
             above_parent: Vec::new(),
             attached_above: 0,
             detached: false,
@@ -57,7 +60,13 @@ pub(crate) fn ready(number: u64) -> Task {
             }],
         }),
         created_at: at(number),
-        state: State::Ready { since: at(number) },
+        state: State::Ready {
+            since: at(number),
+            clock: None,
+        },
+        dependencies: Arc::default(),
+        has_begun: false,
+        retry_at: None,
         attempts: Vec::new(),
     }
 }
@@ -121,12 +130,14 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
                 peak_rss_bytes: None,
             },
             cost_micro_usd: Some(12_345),
+            never_began: false,
         });
     }
     task.state = State::Done {
         at,
         outcome,
         reason,
+        culprit: None,
     };
     task
 }
@@ -207,6 +218,8 @@ pub(super) fn batch() -> Batch {
             (DocumentKey::Outputs(finished), b"{}"[..].into()),
             (DocumentKey::Checkpoint(finished), [0, 255, 128][..].into()),
         ],
+        dependencies: Vec::new(),
+        groups: Vec::new(),
         accounts: vec![(account.clone(), Some(parked))],
         events: facts(account)
             .into_iter()
@@ -254,7 +267,11 @@ fn facts(account: AccountKey) -> Vec<Fact> {
             outcome,
             reason: reason.clone(),
         },
-        Fact::Done { outcome, reason },
+        Fact::Done {
+            outcome,
+            reason,
+            culprit: None,
+        },
         Fact::Retried,
     ]
 }

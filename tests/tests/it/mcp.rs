@@ -10,8 +10,9 @@ use claudine_tests::{
 };
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 8] = [
     "DelegateTask",
+    "SubmitGraph",
     "TaskStatus",
     "TaskLogs",
     "CancelTask",

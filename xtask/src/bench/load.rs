@@ -10,7 +10,8 @@ use crate::{http::Connection, trial::Trial};
 /// A request for a task; the same environment for all.
 pub(crate) fn request(trial: &Trial, executor: &str, spec: &Value) -> String {
     let environment = json!({ "base": { "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": trial.root(), "LANG": "C.UTF-8" } });
-    json!({ "executor": executor, "spec": spec, "working_directory": trial.work(), "environment": environment }).to_string()
+    let task = json!({ "executor": executor, "spec": spec, "working_directory": trial.work() });
+    json!({ "environment": environment, "tasks": [task] }).to_string()
 }
 
 pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<String> {
@@ -19,7 +20,10 @@ pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<Strin
         status == 200 || status == 201,
         "a task was refused: {answer}"
     );
-    Ok(answer["id"].as_str().context("an id")?.to_owned())
+    Ok(answer["tasks"][0]["id"]
+        .as_str()
+        .context("an id")?
+        .to_owned())
 }
 
 /// Submits the same request `count` times over `callers` connections at once; the ids.

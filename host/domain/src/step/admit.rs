@@ -80,7 +80,31 @@ impl Board {
                 });
             }
         }
+        if let Some(group) = &lane.group {
+            self.group_has_room(group)?;
+        }
         self.capacity.admit(lane.class, self.slots_in_use())
+    }
+
+    fn group_has_room(&self, name: &str) -> Result<(), Refusal> {
+        let group = self.groups.get(name).copied().unwrap_or_default();
+        if group.paused {
+            return Err(Refusal::GroupPaused {
+                group: name.to_owned(),
+            });
+        }
+        let Some(limit) = group.limit else {
+            return Ok(());
+        };
+        let running = self.running_in_group(name);
+        if running >= limit as usize {
+            return Err(Refusal::Group {
+                group: name.to_owned(),
+                running,
+                most: limit,
+            });
+        }
+        Ok(())
     }
 
     fn start(&mut self, now: Now, id: TaskId) {
@@ -118,7 +142,7 @@ impl Board {
 
     fn assign(&mut self, now: Now, id: TaskId) {
         self.change(id, |task| {
-            let State::Ready { since } = task.state else {
+            let State::Ready { since, .. } = task.state else {
                 return;
             };
             let number = task.last_attempt().map_or(1, |last| last.number + 1);
@@ -187,5 +211,7 @@ fn plain_lane() -> Lane {
         class: Class::Command,
         serial_start: None,
         account: None,
+        group: None,
+        has_queue_timeout: false,
     }
 }

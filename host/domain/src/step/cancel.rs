@@ -5,6 +5,7 @@ use crate::{
     attempt::{Phase, StopWhy},
     batch::Action,
     board::Board,
+    dependency::End,
     event::Fact,
     id::TaskId,
     outcome::{Outcome, Reason, ReasonClass},
@@ -75,7 +76,10 @@ impl Board {
                 });
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
-            State::Waiting { .. } | State::Ready { .. } => {
+            State::Blocked { .. }
+            | State::Waiting { .. }
+            | State::Held { .. }
+            | State::Ready { .. } => {
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
             // It stops already, for whatever reason, or is over: asking again changes nothing.
@@ -116,14 +120,33 @@ impl Board {
         outcome: Outcome,
         reason: Option<Reason>,
     ) {
+        let end = End {
+            outcome,
+            culprit: None,
+        };
+        self.write_end(now, id, end, reason);
+        self.tell_dependants(now, id, end);
+    }
+
+    pub(super) fn write_end(&mut self, now: Now, id: TaskId, end: End, reason: Option<Reason>) {
+        let End { outcome, culprit } = end;
         self.change(id, |task| {
             task.state = State::Done {
                 at: now.wall,
                 outcome,
                 reason: reason.clone(),
+                culprit,
             };
         });
-        self.record(id, now, Fact::Done { outcome, reason });
+        self.record(
+            id,
+            now,
+            Fact::Done {
+                outcome,
+                reason,
+                culprit,
+            },
+        );
     }
 }
 

@@ -3,18 +3,23 @@
 mod admit;
 mod cancel;
 mod conclude;
+mod cycle;
+mod hold;
+mod place;
 mod recover;
 mod report;
 mod retry;
 mod submit;
 mod tick;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     attempt::{Leader, Session, StopWhy, Usage},
     board::Board,
     capacity::{Reading, Slots},
+    dependency::{Dependency, End},
+    group::NewLimit,
     id::{AttemptId, TaskId},
     outcome::{Outcome, ReasonClass},
     task::{Request, Task},
@@ -24,14 +29,26 @@ use crate::{
 /// Something that happened, or that somebody asks for.
 #[derive(Clone, Debug)]
 pub enum Input {
-    Submit(Box<Submission>),
+    /// Tasks that are taken or refused together.
+    Submit(Submit),
     Cancel {
         task: TaskId,
         reason: Option<String>,
     },
     /// A finished task, as the store has it, is to run again.
-    Retry {
-        task: Box<Task>,
+    Retry(Box<Retry>),
+    /// Queued tasks are not to be started until they are released.
+    Hold {
+        tasks: Vec<TaskId>,
+    },
+    Release {
+        tasks: Vec<TaskId>,
+    },
+    /// A pause that is not given stays as it is.
+    SetGroup {
+        name: String,
+        limit: NewLimit,
+        paused: Option<bool>,
     },
     Report {
         attempt: AttemptId,
@@ -60,10 +77,33 @@ pub enum Input {
     Tick,
 }
 
+/// How tasks that the board does not hold have ended, as the store has it.
+pub type Ends = BTreeMap<TaskId, End>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Submit {
+    pub tasks: Vec<Submission>,
+    /// Of what they depend on: all that had ended when it was looked up.
+    pub ended: Ends,
+}
+
+#[derive(Clone, Debug)]
+pub struct Retry {
+    pub task: Task,
+    /// What is to run after it again: those that could not run because of it, and, where that was asked for, those that had run.
+    pub downstream: Vec<Task>,
+    /// Of what those depend on: all that had ended when it was looked up.
+    pub ended: Ends,
+}
+
 #[derive(Clone, Debug)]
 pub struct Submission {
     pub id: TaskId,
     pub request: Request,
+    /// In any order. Members of one submission may depend on each other.
+    pub dependencies: Vec<Dependency>,
+    /// It is held until somebody releases it.
+    pub held: bool,
     /// The task from whose attempt it is submitted, as the store has it: on the board it may not be any more. It alone decides what the
     /// request has for a parent and for ancestors.
     pub parent: Option<Task>,
@@ -135,10 +175,8 @@ pub enum Found {
 /// What a command is answered, once its batch is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    Accepted {
-        task: TaskId,
-        existing: bool,
-    },
+    /// In the order of the submission.
+    Accepted(Vec<Accepted>),
     Cancelling {
         task: TaskId,
         already: bool,
@@ -146,11 +184,22 @@ pub enum Answer {
     Retrying {
         task: TaskId,
         attempt: u32,
+        /// How many others run after it again.
+        downstream: usize,
     },
+    /// How many tasks changed.
+    Changed(usize),
     /// For inputs that nobody waits for.
     Noted,
     /// A report of an attempt that is over, or an end of something that never began: dropped.
     Stale,
+}
+
+/// A task that was taken, or, under an idempotency key, the one that was taken first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    pub task: TaskId,
+    pub existing: bool,
 }
 
 /// Why a command is not carried out.
@@ -168,17 +217,52 @@ pub enum Refused {
     TooDeep { depth: usize, limit: usize },
     #[error("task {ancestor} has {limit} unfinished descendants, which is the limit")]
     TooManyDescendants { ancestor: TaskId, limit: usize },
-    #[error("{limit} tasks are unfinished, which is the limit")]
+    #[error("{limit} tasks may be unfinished at once")]
     QueueFull { limit: usize },
+    #[error("task {task} depends on {count} others; {limit} is the limit")]
+    TooManyDependencies {
+        task: TaskId,
+        count: usize,
+        limit: usize,
+    },
+    #[error("task {task} depends on {upstream} under two conditions")]
+    TwoConditions { task: TaskId, upstream: TaskId },
+    /// From the first to itself, each depending on the next.
+    #[error("the dependencies go in a circle: {}", path_text(.path))]
+    Cycle { path: Vec<TaskId> },
+    /// What was looked up beforehand is not so any more: look again.
+    #[error("task {task} has changed meanwhile")]
+    Moved { task: TaskId },
+    #[error("task {task} cannot run as long as {culprit} stands as it is: retry that one")]
+    UpstreamStands { task: TaskId, culprit: TaskId },
+    #[error("task {task} is {state} and cannot be held")]
+    NotQueued { task: TaskId, state: &'static str },
+    #[error("task {task} is {state}, not held")]
+    NotHeld { task: TaskId, state: &'static str },
+}
+
+fn path_text(path: &[TaskId]) -> String {
+    let ids: Vec<String> = path.iter().map(ToString::to_string).collect();
+    ids.join(" → ")
 }
 
 impl Board {
     /// Takes one input. Whatever it decides stands in the batch that [`Board::seal`] closes.
     pub fn step(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input {
-            Input::Submit(submission) => self.submit(now, *submission),
+            Input::Submit(submit) => self.submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),
-            Input::Retry { task } => self.retry(now, *task),
+            Input::Retry(retry) => self.retry(now, *retry),
+            Input::Hold { tasks } => self.hold(now, &tasks),
+            Input::Release { tasks } => self.release(now, &tasks),
+            Input::SetGroup {
+                name,
+                limit,
+                paused,
+            } => {
+                self.set_group(name, limit, paused);
+                Ok(Answer::Noted)
+            }
             Input::Report { attempt, report } => Ok(self.report(now, attempt, report)),
             Input::Reading(reading) => {
                 self.capacity.observe(reading);

@@ -53,6 +53,8 @@ impl Board {
         let boot = self.boot_id.clone();
         self.start_clocks.insert(id, now.monotonic);
         self.change(id, |task| {
+            task.has_begun = true;
+            task.retry_at = None;
             task.state = State::Running {
                 phase: Phase::Starting,
                 since: now.wall,

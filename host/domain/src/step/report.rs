@@ -1,5 +1,7 @@
 //! What a running attempt tells.
 
+use std::time::Duration;
+
 use super::{
     Answer, Ending, Report,
     conclude::{Conclusion, conclude},
@@ -12,7 +14,7 @@ use crate::{
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
-    task::{State, Task, WaitingFor},
+    task::{State, Task},
     time::Now,
 };
 
@@ -150,6 +152,7 @@ impl Board {
                 let reason = Reason::new(ReasonClass::Lost, "its start was never received");
                 let ended = Ended {
                     reason: Some(reason),
+                    never_began: true,
                     ..ended_facts(&ending, now)
                 };
                 self.close_attempt(attempt, ended, &ending);
@@ -177,11 +180,38 @@ impl Board {
                                 reason: reason.clone(),
                             },
                         );
-                        self.finish(now, id, outcome, reason);
+                        match self.delay_before_retry(attempt, outcome, reason.as_ref()) {
+                            Some(delay) => self.try_again(now, id, delay),
+                            None => self.finish(now, id, outcome, reason),
+                        }
                     }
                 }
             }
         }
+    }
+
+    fn delay_before_retry(
+        &self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        reason: Option<&Reason>,
+    ) -> Option<Duration> {
+        let task = self.tasks.get(&attempt.task)?;
+        let policy = task.request.retries.as_ref()?;
+        policy.delay_after(
+            attempt,
+            &task.attempts,
+            outcome,
+            reason.map(|reason| reason.class),
+        )
+    }
+
+    /// A failed attempt is followed by another by itself.
+    fn try_again(&mut self, now: Now, id: TaskId, delay: Duration) {
+        let until = now.wall.after(delay);
+        self.change(id, |task| task.retry_at = Some(until));
+        self.place(now, id, until);
+        self.record(id, now, Fact::RetryScheduled { until });
     }
 
     fn close_attempt(&mut self, attempt: AttemptId, ended: Ended, ending: &Ending) {
@@ -204,7 +234,7 @@ impl Board {
             return;
         };
         // Its account may have been parked while it was starting.
-        let state = self.queued_state(&task.request, task.created_at, now);
+        let state = self.state_of(task, task.created_at, now);
         self.change(id, |task| {
             if task.last_attempt().is_some_and(|last| last.ended.is_none()) {
                 task.attempts.pop();
@@ -238,11 +268,8 @@ impl Board {
                 if task.phase() == Some(&Phase::Assigned) {
                     task.attempts.pop();
                 }
-                task.state = State::Waiting {
-                    until,
-                    why: WaitingFor::Account(account.clone()),
-                };
             });
+            self.place(now, id, now.wall);
             self.record(
                 id,
                 now,
@@ -317,5 +344,6 @@ fn ended_facts(ending: &Ending, now: Now) -> Ended {
         signal: ending.signal,
         usage: ending.usage,
         cost_micro_usd: ending.cost_micro_usd,
+        never_began: false,
     }
 }

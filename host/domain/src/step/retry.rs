@@ -1,35 +1,126 @@
-//! A finished task runs again: the only way out of a terminal state.
+//! A finished task runs again, and what depends on it after it: the only way out of a terminal state.
 
-use super::{Answer, Refused};
-use crate::{board::Board, event::Fact, task::Task, time::Now};
+use std::collections::BTreeSet;
+
+use super::{Answer, Ends, Refused, Retry};
+use crate::{
+    board::Board,
+    event::Fact,
+    id::TaskId,
+    task::{State, Task},
+    time::Now,
+};
 
 /// How many retried tasks are remembered with their newest end. It has to outlast only the way of a copy from the store to the board.
 const REMEMBERED: usize = 1024;
 
 impl Board {
-    pub(super) fn retry(&mut self, now: Now, copy: Task) -> Result<Answer, Refused> {
-        let id = copy.id;
-        // The store's copy may be older than the board: two retries of one task at once make one attempt.
-        if let Some(unfinished) = self.tasks.get(&id) {
+    pub(super) fn retry(&mut self, now: Now, retry: Retry) -> Result<Answer, Refused> {
+        let Retry {
+            task: copy,
+            downstream,
+            ended,
+        } = retry;
+        let mut task = self.newest(copy)?;
+        let id = task.id;
+        self.room_for(1 + downstream.len())?;
+        if !task.has_begun
+            && let Some(culprit) = self.in_the_way(&task, &ended)?
+        {
+            return Err(Refused::UpstreamStands { task: id, culprit });
+        }
+        self.all_known(id, &downstream, &ended)?;
+        task.retry_at = None;
+        task.state = self.state_of(&task, now.wall, now);
+        let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
+        self.take_again(now, task);
+        let downstream = self.revive(now, downstream, &ended);
+        Ok(Answer::Retrying {
+            task: id,
+            attempt,
+            downstream,
+        })
+    }
+
+    /// The newest end of a task that was read from the store a moment ago. It may have been retried, and have ended again, since: to start from
+    /// an older end would write over an attempt and give out its number twice.
+    fn newest(&self, copy: Task) -> Result<Task, Refused> {
+        if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));
         }
-        // It may even have been retried and have ended again since: then that end is the one to start from, or its attempt would be
-        // written over and its number given out twice.
-        let ended_again = self.retried.get(&id).cloned().flatten();
-        let mut task = ended_again.map_or(copy, |ended| Task::clone(&ended));
-        if !task.is_done() {
-            return Err(not_done(&task));
+        let ended_again = self.retried.get(&copy.id).cloned().flatten();
+        let task = ended_again.map_or(copy, |ended| Task::clone(&ended));
+        if task.is_done() {
+            Ok(task)
+        } else {
+            Err(not_done(&task))
         }
-        self.room_for_one_more()?;
-        task.state = self.queued_state(&task.request, now.wall, now);
-        let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
+    }
+
+    /// Whose end keeps a task from running.
+    fn in_the_way(&self, task: &Task, ended: &Ends) -> Result<Option<TaskId>, Refused> {
+        for dependency in task.dependencies.iter() {
+            let upstream = dependency.task;
+            if self.tasks.contains_key(&upstream) {
+                continue;
+            }
+            let end = self
+                .end_of(upstream, ended)
+                .ok_or(Refused::Moved { task: upstream })?;
+            if !dependency.condition.is_met_by(end.outcome) {
+                return Ok(Some(end.culprit.unwrap_or(upstream)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of all that is waited for it has to be known how it ended, if it has.
+    fn all_known(&self, id: TaskId, downstream: &[Task], ended: &Ends) -> Result<(), Refused> {
+        let again: BTreeSet<TaskId> = downstream.iter().map(|task| task.id).chain([id]).collect();
+        let known = |task: &TaskId| {
+            again.contains(task)
+                || self.tasks.contains_key(task)
+                || self.end_of(*task, ended).is_some()
+        };
+        let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
+        match edges.map(|edge| edge.task).find(|task| !known(task)) {
+            Some(task) => Err(Refused::Moved { task }),
+            None => Ok(()),
+        }
+    }
+
+    fn take_again(&mut self, now: Now, task: Task) {
+        let id = task.id;
         self.insert(task);
+        self.look_for_blocker(id, 0);
         self.record(id, now, Fact::Retried);
         self.retried.insert(id, None);
         if self.retried.len() > REMEMBERED {
             self.retried.pop_first();
         }
-        Ok(Answer::Retrying { task: id, attempt })
+        self.block_dependants(now, id);
+    }
+
+    /// Puts back what is to run after a task that runs again. What cannot, since something else is in its way, ends again at once.
+    fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
+        let mut revived = Vec::new();
+        for copy in downstream {
+            let Ok(mut task) = self.newest(copy) else {
+                // It runs again already.
+                continue;
+            };
+            let id = task.id;
+            task.has_begun = false;
+            task.retry_at = None;
+            task.state = State::Blocked { since: now.wall };
+            self.take_again(now, task);
+            revived.push(id);
+        }
+        for id in &revived {
+            self.begin_waiting(now, *id, ended);
+        }
+        revived.retain(|id| self.tasks.contains_key(id));
+        revived.len()
     }
 }
 

@@ -1,34 +1,71 @@
-//! A task is accepted or refused.
+//! Tasks are accepted or refused, those of one submission together.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Answer, Refused, Submission};
+use super::{Accepted, Answer, Ends, Refused, Submission, Submit, cycle};
 use crate::{
     batch::DocumentKey,
     board::{Board, IDEMPOTENCY_WINDOW, Remembered},
+    dependency::End,
     event::Fact,
     id::TaskId,
-    task::{Request, State, Task, WaitingFor},
-    time::{Now, Timestamp},
+    task::{Request, State, Task},
+    time::Now,
 };
 
 impl Board {
-    pub(super) fn submit(&mut self, now: Now, submission: Submission) -> Result<Answer, Refused> {
+    /// Everything is looked at before anything is changed.
+    pub(super) fn submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
+        self.forget_old_keys(now);
+        let Submit { tasks, ended } = submit;
+        let mut accepted = Vec::with_capacity(tasks.len());
+        let mut fresh = Vec::with_capacity(tasks.len());
+        let mut keys = BTreeMap::new();
+        for mut submission in tasks {
+            if let Some(idempotency) = &submission.request.idempotency
+                && let Some(task) = keys.insert(idempotency.key.clone(), submission.id)
+            {
+                let key = idempotency.key.clone();
+                return Err(Refused::IdempotencyConflict { key, task });
+            }
+            let existing = self.already_submitted(&submission.request)?;
+            accepted.push(Accepted {
+                task: existing.unwrap_or(submission.id),
+                existing: existing.is_some(),
+            });
+            if existing.is_none() {
+                let parent = submission.parent.as_ref();
+                submission.request.place_under(parent);
+                fresh.push(submission);
+            }
+        }
+        self.room_for(fresh.len())?;
+        self.within_bounds(&fresh)?;
+        self.depends_well(&mut fresh, &ended)?;
+        let ids: Vec<TaskId> = fresh.iter().map(|task| task.id).collect();
+        for submission in fresh {
+            self.take(now, submission);
+        }
+        // Only now: a member may depend on one that comes after it.
+        for id in ids {
+            self.begin_waiting(now, id, &ended);
+            self.cancel_with_ancestors(now, id);
+        }
+        Ok(Answer::Accepted(accepted))
+    }
+
+    fn take(&mut self, now: Now, submission: Submission) {
         let Submission {
             id,
-            mut request,
-            parent,
+            request,
+            dependencies,
+            held,
+            parent: _,
             spec,
         } = submission;
-        if let Some(first) = self.already_submitted(now, &request)? {
-            return Ok(Answer::Accepted {
-                task: first,
-                existing: true,
-            });
-        }
-        self.room_for_one_more()?;
-        request.place_under(parent.as_ref());
-        self.within_bounds(&request)?;
         if let Some(idempotency) = &request.idempotency {
             let remembered = Remembered {
                 task: id,
@@ -37,37 +74,70 @@ impl Board {
             };
             self.remember(idempotency.key.clone(), remembered);
         }
-        let state = self.queued_state(&request, now.wall, now);
-        self.insert(Task {
+        let dependencies: Arc<[_]> = dependencies.into();
+        if !dependencies.is_empty() {
+            self.pending.dependencies.push((id, dependencies.clone()));
+        }
+        let since = now.wall;
+        let mut task = Task {
             id,
             request: Arc::new(request),
-            created_at: now.wall,
-            state,
+            created_at: since,
+            state: State::Blocked { since },
+            dependencies,
+            has_begun: false,
+            retry_at: None,
             attempts: Vec::new(),
-        });
+        };
+        if held {
+            task.state = State::Held { since };
+        } else if task.dependencies.is_empty() {
+            task.state = self.state_of(&task, since, now);
+        }
+        self.insert(task);
         self.pending.documents.push((DocumentKey::Spec(id), spec));
         self.record(id, now, Fact::Submitted);
-        self.cancel_with_ancestors(now, id);
-        Ok(Answer::Accepted {
-            task: id,
-            existing: false,
-        })
     }
 
-    pub(super) fn room_for_one_more(&self) -> Result<(), Refused> {
+    /// A task that has just come to the board gets its place. What it depends on may have ended so that it cannot run.
+    pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
+        let Some(task) = self.tasks.get(&id) else {
+            // It could not run, for what another one of the submission came to.
+            return;
+        };
+        let spoilt = task.dependencies.iter().find_map(|dependency| {
+            let end = self.end_of(dependency.task, ended)?;
+            let is_met = dependency.condition.is_met_by(end.outcome);
+            (!is_met).then(|| end.culprit.unwrap_or(dependency.task))
+        });
+        if let Some(culprit) = spoilt {
+            let end = self.end_for(now, id, culprit);
+            self.tell_dependants(now, id, end);
+        } else if matches!(task.state, State::Blocked { .. }) {
+            self.place(now, id, now.wall);
+        }
+    }
+
+    /// How a task ended that the board does not hold. What the board knows is newer than what was read.
+    pub(super) fn end_of(&self, id: TaskId, ended: &Ends) -> Option<End> {
+        if self.tasks.contains_key(&id) {
+            return None;
+        }
+        let pending = self.pending.finished.get(&id);
+        let retried = || self.retried.get(&id)?.as_ref();
+        let known = pending.or_else(retried).and_then(|task| task.end());
+        known.or_else(|| ended.get(&id).copied())
+    }
+
+    pub(super) fn room_for(&self, more: usize) -> Result<(), Refused> {
         let limit = self.bounds.unfinished;
-        if self.tasks.len() >= limit {
+        if self.tasks.len() + more > limit {
             return Err(Refused::QueueFull { limit });
         }
         Ok(())
     }
 
-    fn already_submitted(
-        &mut self,
-        now: Now,
-        request: &Request,
-    ) -> Result<Option<TaskId>, Refused> {
-        self.forget_old_keys(now);
+    fn already_submitted(&self, request: &Request) -> Result<Option<TaskId>, Refused> {
         let Some(idempotency) = &request.idempotency else {
             return Ok(None);
         };
@@ -95,36 +165,68 @@ impl Board {
     }
 
     /// Both bounds count through what has ended between: else a chain in which each task ends after it has submitted the next had none.
-    fn within_bounds(&self, request: &Request) -> Result<(), Refused> {
-        let (depth, limit) = (request.depth(), self.bounds.depth);
-        if depth > limit {
-            return Err(Refused::TooDeep { depth, limit });
-        }
-        let limit = self.bounds.open_descendants;
-        match request.ancestors().last() {
-            Some(ancestor) if self.open_descendants(ancestor) >= limit => {
-                Err(Refused::TooManyDescendants { ancestor, limit })
+    fn within_bounds(&self, tasks: &[Submission]) -> Result<(), Refused> {
+        let mut more: BTreeMap<TaskId, usize> = BTreeMap::new();
+        for Submission { request, .. } in tasks {
+            let (depth, limit) = (request.depth(), self.bounds.depth);
+            if depth > limit {
+                return Err(Refused::TooDeep { depth, limit });
             }
-            _ => Ok(()),
+            let Some(ancestor) = request.ancestors().last() else {
+                continue;
+            };
+            let more = more.entry(ancestor).or_default();
+            *more += 1;
+            let limit = self.bounds.open_descendants;
+            if self.open_descendants(ancestor) + *more > limit {
+                return Err(Refused::TooManyDescendants { ancestor, limit });
+            }
         }
+        Ok(())
     }
 
     fn open_descendants(&self, ancestor: TaskId) -> usize {
         self.descendants.get(&ancestor).map_or(0, BTreeSet::len)
     }
 
-    /// The state of a task that could run as far as it alone is concerned, and could since then.
-    pub(super) fn queued_state(&self, request: &Request, since: Timestamp, now: Now) -> State {
-        let parked = request
-            .account
-            .as_ref()
-            .and_then(|account| Some((account, self.accounts.get(account)?)));
-        match parked {
-            Some((account, parked)) if parked.until > now.wall => State::Waiting {
-                until: parked.until,
-                why: WaitingFor::Account(account.clone()),
-            },
-            _ => State::Ready { since },
+    /// Sorts the dependencies and looks whether they can be kept.
+    fn depends_well(&self, tasks: &mut [Submission], ended: &Ends) -> Result<(), Refused> {
+        let members: BTreeSet<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let mut any = false;
+        for Submission {
+            id, dependencies, ..
+        } in &mut *tasks
+        {
+            any |= !dependencies.is_empty();
+            dependencies.sort_unstable();
+            dependencies.dedup();
+            let (count, limit) = (dependencies.len(), self.bounds.dependencies);
+            if count > limit {
+                return Err(Refused::TooManyDependencies {
+                    task: *id,
+                    count,
+                    limit,
+                });
+            }
+            if let Some(pair) = dependencies.windows(2).find(|it| it[0].task == it[1].task) {
+                return Err(Refused::TwoConditions {
+                    task: *id,
+                    upstream: pair[0].task,
+                });
+            }
+            let known = |task| {
+                members.contains(&task)
+                    || self.tasks.contains_key(&task)
+                    || self.end_of(task, ended).is_some()
+            };
+            let unknown = dependencies.iter().find(|it| !known(it.task));
+            if let Some(unknown) = unknown {
+                return Err(Refused::Moved { task: unknown.task });
+            }
+        }
+        match cycle::find(tasks).filter(|_| any) {
+            Some(path) => Err(Refused::Cycle { path }),
+            None => Ok(()),
         }
     }
 }

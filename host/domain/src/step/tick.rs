@@ -1,6 +1,13 @@
 //! Time has passed: deadlines of running attempts, tasks that waited for a time.
 
-use crate::{board::Board, event::Fact, id::TaskId, task::State, time::Now};
+use crate::{
+    board::Board,
+    event::Fact,
+    id::TaskId,
+    outcome::{Outcome, Reason, ReasonClass},
+    task::{State, WaitingFor},
+    time::Now,
+};
 
 impl Board {
     pub(super) fn tick(&mut self, now: Now) {
@@ -9,8 +16,14 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping takes the attempt's clocks out of the index, so each turn shortens it.
-            self.stop(now, id, clock.why());
+            // Stopping takes the attempt's clocks out of the index, and so does its end: each turn shortens it.
+            if let Some(why) = clock.stops() {
+                self.stop(now, id, why);
+            } else {
+                let message = "was ready for longer than its queue timeout";
+                let reason = Reason::new(ReasonClass::Timeout, message);
+                self.finish(now, id, Outcome::TimedOut, Some(reason));
+            }
         }
         while let Some((until, id)) = self.waiting.first().copied() {
             if until > now.wall {
@@ -20,13 +33,20 @@ impl Board {
         }
     }
 
-    /// A task that waited for a time keeps its place in the line: it counts from its creation.
+    /// A task that waited for its account keeps its place in the line by its creation; one that waited for its own time has it from then.
     fn wake(&mut self, now: Now, id: TaskId) {
-        self.change(id, |task| {
-            task.state = State::Ready {
-                since: task.created_at,
-            };
-        });
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let since = match &task.state {
+            State::Waiting {
+                why: WaitingFor::Account(_),
+                ..
+            } => task.created_at,
+            State::Waiting { until, .. } => *until,
+            _ => return,
+        };
+        self.place(now, id, since);
         self.record(id, now, Fact::BackToReady);
     }
 }

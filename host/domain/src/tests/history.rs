@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{End, Happening, Kind, Sign, Wish, World};
-use crate::task::Priority;
+use crate::{dependency::Condition, group::Group, task::Priority};
 
 fn any_wish() -> impl Strategy<Value = Wish> {
     let kind = prop_oneof![
@@ -23,9 +23,10 @@ fn any_wish() -> impl Strategy<Value = Wish> {
         any::<bool>(),
         any::<bool>(),
         proptest::option::weighted(0.2, 0..3u8),
+        any_delay(),
     )
         .prop_map(
-            |(priority, kind, parent, detached, start_timeout, timeout, key)| Wish {
+            |(priority, kind, parent, detached, start_timeout, timeout, key, delay)| Wish {
                 priority,
                 kind,
                 parent,
@@ -33,6 +34,41 @@ fn any_wish() -> impl Strategy<Value = Wish> {
                 start_timeout,
                 timeout,
                 key,
+                ..delay
+            },
+        )
+}
+
+/// A wish of which all that matters is what keeps it from running at once.
+fn any_delay() -> impl Strategy<Value = Wish> {
+    let condition = prop_oneof![
+        Just(Condition::Succeeded),
+        Just(Condition::Completed),
+        Just(Condition::Any)
+    ];
+    (
+        proptest::collection::vec((0..64usize, condition), 0..4),
+        proptest::bool::weighted(0.1),
+        proptest::option::weighted(0.3, 0..2u8),
+        proptest::option::weighted(0.3, 0..3u32),
+        proptest::option::weighted(0.1, 0..7200u64),
+        proptest::bool::weighted(0.1),
+    )
+        .prop_map(
+            |(dependencies, held, group, retries, start_in, queue_timeout)| Wish {
+                priority: Priority::P1,
+                kind: Kind::Plain,
+                parent: None,
+                detached: false,
+                start_timeout: false,
+                timeout: false,
+                key: None,
+                dependencies,
+                held,
+                group,
+                retries,
+                start_in: start_in.map(Duration::from_secs),
+                queue_timeout,
             },
         )
 }
@@ -59,9 +95,14 @@ fn any_sign() -> impl Strategy<Value = Sign> {
 fn any_happening() -> impl Strategy<Value = Happening> {
     let number = 0..64usize;
     prop_oneof![
-        10 => any_wish().prop_map(Happening::Submit),
+        8 => any_wish().prop_map(|wish| Happening::Submit(vec![wish])),
+        2 => proptest::collection::vec(any_wish(), 0..6).prop_map(Happening::Submit),
         3 => number.clone().prop_map(Happening::Cancel),
-        3 => number.clone().prop_map(Happening::Retry),
+        3 => (number.clone(), any::<bool>()).prop_map(|(number, all)| Happening::Retry(number, all)),
+        1 => number.clone().prop_map(Happening::Hold),
+        1 => number.clone().prop_map(Happening::Release),
+        1 => (0..2u8, proptest::option::of(0..3u32), any::<bool>())
+            .prop_map(|(name, limit, paused)| Happening::Group(name, Group { limit, paused })),
         5 => (number.clone(), any_sign()).prop_map(|(number, sign)| Happening::Sign(number, sign)),
         6 => (number.clone(), any_end()).prop_map(|(number, end)| Happening::End(number, end)),
         14 => number.clone().prop_map(Happening::Deliver),

@@ -11,7 +11,10 @@ mod admission;
 mod batches;
 mod cancelling;
 mod clocks;
+mod depending;
+mod groups;
 mod history;
+mod holding;
 mod recovery;
 mod reports;
 mod retrying;
@@ -28,7 +31,7 @@ use crate::{
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
-    step::{Answer, Cause, Ending, Found, Input, Refused, Report, Submission},
+    step::{Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission, Submit},
     task::{Class, Priority, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp},
 };
@@ -46,6 +49,9 @@ fn request() -> Request {
         cwd: "/".to_owned(),
         summary: "true".to_owned(),
         parent: None,
+        start_at: None,
+        queue_timeout: None,
+        retries: None,
         above_parent: Vec::new(),
         attached_above: 0,
         detached: false,
@@ -58,6 +64,17 @@ fn request() -> Request {
         serial_start: None,
         idempotency: None,
         ladder: Vec::new(),
+    }
+}
+
+fn submission(id: TaskId, request: Request) -> Submission {
+    Submission {
+        id,
+        request,
+        dependencies: Vec::new(),
+        held: false,
+        parent: None,
+        spec: b"{}".as_slice().into(),
     }
 }
 
@@ -148,21 +165,30 @@ impl Desk {
         edit(&mut request);
         self.made += 1;
         let id = TaskId::new(self.now.wall.0, self.made.into());
+        let parent = request.parent.and_then(|parent| self.find(parent));
         let submission = Submission {
-            id,
-            parent: request.parent.and_then(|parent| self.find(parent)),
-            request,
-            spec: b"{}".as_slice().into(),
+            parent,
+            ..submission(id, request)
         };
-        self.step(Input::Submit(Box::new(submission)))
+        self.submit_all(vec![submission])
+    }
+
+    /// With the ends of all finished tasks looked up, as whoever asks for it does.
+    fn submit_all(&mut self, tasks: Vec<Submission>) -> Result<Answer, Refused> {
+        let ended = self.ends();
+        self.step(Input::Submit(Submit { tasks, ended }))
+    }
+
+    fn ends(&self) -> Ends {
+        let stored = self.stored.values();
+        stored
+            .filter_map(|task| Some((task.id, task.end()?)))
+            .collect()
     }
 
     fn submit(&mut self, edit: impl FnOnce(&mut Request)) -> TaskId {
         match self.try_submit(edit) {
-            Ok(Answer::Accepted {
-                task,
-                existing: false,
-            }) => task,
+            Ok(Answer::Accepted(accepted)) if !accepted[0].existing => accepted[0].task,
             other => panic!("not accepted: {other:?}"),
         }
     }
@@ -172,8 +198,16 @@ impl Desk {
     }
 
     fn retry(&mut self, copy: &Task) -> Result<Answer, Refused> {
-        let task = Box::new(copy.clone());
-        self.step(Input::Retry { task })
+        self.retry_with(copy, Vec::new())
+    }
+
+    fn retry_with(&mut self, copy: &Task, downstream: Vec<Task>) -> Result<Answer, Refused> {
+        let retry = Retry {
+            task: copy.clone(),
+            downstream,
+            ended: self.ends(),
+        };
+        self.step(Input::Retry(Box::new(retry)))
     }
 
     fn report(&mut self, task: TaskId, report: Report) -> Answer {
@@ -235,6 +269,7 @@ impl Desk {
                 .iter()
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
+            groups: self.board.groups().clone().into_iter().collect(),
             remembered: Vec::new(),
             last_batch: self.board.pending_batch() - 1,
         };
@@ -261,14 +296,13 @@ impl Desk {
     /// The state in a word or two: `ready`, `live`, `stopping:cancelled`, `failed:exit`.
     fn word(&self, id: TaskId) -> String {
         match self.task(id).state {
-            State::Waiting { .. } => "waiting".to_owned(),
-            State::Ready { .. } => "ready".to_owned(),
             State::Running { phase, .. } => phase_word(&phase).to_owned(),
             State::Done {
                 outcome, reason, ..
             } => reason.map_or(outcome.as_str().to_owned(), |reason| {
                 format!("{}:{}", outcome.as_str(), reason.class.as_str())
             }),
+            queued => queued.as_str().to_owned(),
         }
     }
 

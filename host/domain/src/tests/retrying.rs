@@ -34,7 +34,8 @@ fn a_finished_task_gets_the_next_attempt() {
         answer,
         Ok(Answer::Retrying {
             task: copy.id,
-            attempt: 2
+            attempt: 2,
+            downstream: 0
         })
     );
     assert_eq!(desk.word(copy.id), "ready");
@@ -102,7 +103,8 @@ fn a_copy_older_than_another_retry_does_not_write_over_it() {
         desk.retry(&copy),
         Ok(Answer::Retrying {
             task: copy.id,
-            attempt: 3
+            attempt: 3,
+            downstream: 0
         })
     );
     run(&mut desk, attempt(3), success());

@@ -21,10 +21,8 @@ fn keyed(key: &str, payload: &str) -> impl FnOnce(&mut Request) {
 
 fn answer(desk: &mut Desk, key: &str, payload: &str) -> &'static str {
     match desk.try_submit(keyed(key, payload)) {
-        Ok(Answer::Accepted { existing: true, .. }) => "existing",
-        Ok(Answer::Accepted {
-            existing: false, ..
-        }) => "new",
+        Ok(Answer::Accepted(accepted)) if accepted[0].existing => "existing",
+        Ok(Answer::Accepted(_)) => "new",
         Err(Refused::IdempotencyConflict { .. }) => "conflict",
         other => panic!("{other:?}"),
     }

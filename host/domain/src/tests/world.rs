@@ -8,17 +8,23 @@ use std::{
     time::Duration,
 };
 
-use super::{BOOT, ending, fixed, never_received, request, started};
+use super::{BOOT, ending, fixed, never_received, request, started, submission};
 use crate::{
     account::Parked,
     attempt::{Attempt, Phase, StopWhy},
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Clock, Remembered, Stored},
     capacity::{Refusal, Slots},
+    dependency::{Condition, Dependency},
     event::Fact,
+    group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
     outcome::ReasonClass,
-    step::{Answer, Cause, Ending, Found, Input, Refused, Report, Submission},
+    retry_policy::{Backoff, RetryPolicy},
+    step::{
+        Accepted, Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission,
+        Submit,
+    },
     task::{Class, Idempotency, Priority, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp},
 };
@@ -26,9 +32,14 @@ use crate::{
 /// Something that happens. Numbers pick among what there is at that moment.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
-    Submit(Wish),
+    /// Together, or none of them.
+    Submit(Vec<Wish>),
     Cancel(usize),
-    Retry(usize),
+    /// With all that had run after it, or only with what could not.
+    Retry(usize, bool),
+    Hold(usize),
+    Release(usize),
+    Group(u8, Group),
     /// A running process shows something.
     Sign(usize, Sign),
     End(usize, End),
@@ -63,6 +74,13 @@ pub(super) struct Wish {
     pub(super) start_timeout: bool,
     pub(super) timeout: bool,
     pub(super) key: Option<u8>,
+    /// Among those that were submitted before it, the earlier members of its own submission included.
+    pub(super) dependencies: Vec<(usize, Condition)>,
+    pub(super) held: bool,
+    pub(super) group: Option<u8>,
+    pub(super) retries: Option<u32>,
+    pub(super) start_in: Option<Duration>,
+    pub(super) queue_timeout: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +118,7 @@ struct Process {
 struct Disk {
     tasks: BTreeMap<TaskId, Task>,
     accounts: BTreeMap<AccountKey, Parked>,
+    groups: BTreeMap<String, Group>,
     last_batch: BatchNumber,
 }
 
@@ -164,7 +183,7 @@ impl World {
 
     pub(super) fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Submit(wish) => self.submit(&wish),
+            Happening::Submit(wishes) => self.submit(&wishes),
             Happening::Cancel(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
                 if let Some(task) = pick(&ids, number) {
@@ -173,13 +192,43 @@ impl World {
                     self.check_cancelled(task);
                 }
             }
-            Happening::Retry(number) => {
-                if let Some(copy) = pick(&self.copies, number).cloned() {
-                    // Refused where it is unfinished again.
-                    drop(self.step(Input::Retry {
-                        task: Box::new(copy),
-                    }));
+            Happening::Retry(number, all) => {
+                if let Some(task) = pick(&self.copies, number).cloned() {
+                    let retry = Retry {
+                        downstream: self.downstream(task.id, all),
+                        task,
+                        ended: self.ends(),
+                    };
+                    // Refused where it is unfinished again, or where something is in its way.
+                    drop(self.step(Input::Retry(Box::new(retry))));
                 }
+            }
+            Happening::Hold(number) => {
+                let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
+                if let Some(task) = pick(&ids, number) {
+                    // Refused where it runs.
+                    drop(self.step(Input::Hold { tasks: vec![*task] }));
+                }
+            }
+            Happening::Release(number) => {
+                let held = |task: &&Arc<Task>| matches!(task.state, State::Held { .. });
+                let ids: Vec<TaskId> = self
+                    .board
+                    .unfinished()
+                    .filter(held)
+                    .map(|task| task.id)
+                    .collect();
+                if let Some(task) = pick(&ids, number) {
+                    self.step(Input::Release { tasks: vec![*task] }).unwrap();
+                }
+            }
+            Happening::Group(name, group) => {
+                self.step(Input::SetGroup {
+                    name: name.to_string(),
+                    limit: group.limit.map_or(NewLimit::Unlimited, NewLimit::Most),
+                    paused: Some(group.paused),
+                })
+                .unwrap();
             }
             Happening::Sign(number, sign) => self.sign(number, sign),
             Happening::End(number, end) => self.end(number, end),
@@ -218,7 +267,11 @@ impl World {
     pub(super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(2));
-        for _ in 0..4 * self.made + 20 {
+        for name in 0..2 {
+            self.happen(Happening::Group(name, Group::default()));
+        }
+        for _ in 0..10 * self.made + 20 {
+            self.happen(Happening::Release(0));
             let waiting: Vec<TaskId> = self.board.suspended.keys().copied().collect();
             for task in waiting {
                 let attempt = self.board.attempt_id(task).unwrap();
@@ -271,9 +324,77 @@ impl World {
         answer
     }
 
-    fn submit(&mut self, wish: &Wish) {
+    /// What could not run because of a task, or all that depends on it; as the disk has it.
+    fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
+        let mut reached = BTreeSet::from([of]);
+        let mut found = Vec::new();
+        // Ids are in the order in which tasks were made, and a task depends on earlier ones only.
+        for task in self.disk.tasks.values().filter(|task| task.is_done()) {
+            let below = task
+                .dependencies
+                .iter()
+                .any(|it| reached.contains(&it.task));
+            let spoilt = task.end().unwrap().culprit == Some(of);
+            if (all && below) || spoilt {
+                reached.insert(task.id);
+                found.push(task.clone());
+            }
+        }
+        found
+    }
+
+    fn ends(&self) -> Ends {
+        let tasks = self.disk.tasks.values();
+        tasks
+            .filter_map(|task| Some((task.id, task.end()?)))
+            .collect()
+    }
+
+    fn submit(&mut self, wishes: &[Wish]) {
+        let mut tasks: Vec<Submission> = Vec::new();
+        for wish in wishes {
+            let submission = self.submission(wish, &tasks);
+            tasks.push(submission);
+        }
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let ended = self.ends();
+        match self.step(Input::Submit(Submit { tasks, ended })) {
+            Ok(Answer::Accepted(accepted)) => {
+                let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
+                for (Accepted { task, existing }, id) in accepted.into_iter().zip(ids) {
+                    assert_eq!(existing, task != id);
+                    self.awaiting.push((after, task));
+                }
+            }
+            Err(
+                Refused::TooDeep { .. }
+                | Refused::TooManyDescendants { .. }
+                | Refused::Moved { .. }
+                | Refused::TwoConditions { .. }
+                | Refused::IdempotencyConflict { .. },
+            ) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn submission(&mut self, wish: &Wish, earlier: &[Submission]) -> Submission {
         self.made += 1;
         let id = TaskId::new(self.now.wall.0, self.made.into());
+        // What was answered already, and what is on its way to the disk.
+        let known: Vec<TaskId> = self
+            .disk
+            .tasks
+            .keys()
+            .copied()
+            .chain(earlier.iter().map(|task| task.id))
+            .collect();
+        let dependencies = wish.dependencies.iter().filter_map(|(number, condition)| {
+            Some(Dependency {
+                task: *pick(&known, *number)?,
+                condition: *condition,
+            })
+        });
+        let dependencies = dependencies.collect();
         // A process may submit on behalf of an attempt that is over already.
         let begun: Vec<AttemptId> = self.received.iter().copied().collect();
         let parent = wish.parent.and_then(|number| pick(&begun, number));
@@ -287,6 +408,14 @@ impl World {
             detached: wish.detached,
             start_timeout: minutes(wish.start_timeout, 2),
             timeout: minutes(wish.timeout, 30),
+            queue_timeout: minutes(wish.queue_timeout, 45),
+            start_at: wish.start_in.map(|delay| self.now.wall.after(delay)),
+            group: wish.group.map(|group| group.to_string()),
+            retries: wish.retries.map(|limit| RetryPolicy {
+                limit,
+                backoff: Backoff::default(),
+                on: Vec::new(),
+            }),
             idempotency: wish.key.map(|key| Idempotency {
                 key: key.to_string(),
                 payload_digest: String::new(),
@@ -302,20 +431,11 @@ impl World {
                 request.serial_start = Some(account.to_owned());
             }
         }
-        let submission = Submission {
-            id,
-            request,
+        Submission {
+            dependencies,
+            held: wish.held,
             parent,
-            spec: b"{}".as_slice().into(),
-        };
-        match self.step(Input::Submit(Box::new(submission))) {
-            Ok(Answer::Accepted { task, existing }) => {
-                assert_eq!(existing, task != id);
-                let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
-                self.awaiting.push((after, task));
-            }
-            Err(Refused::TooDeep { .. } | Refused::TooManyDescendants { .. }) => {}
-            other => panic!("{other:?}"),
+            ..submission(id, request)
         }
     }
 
@@ -453,6 +573,16 @@ impl World {
             let refusal = self.board.refusals.get(lane);
             let true_reason = match refusal {
                 Some(Refusal::Slots { .. }) => in_use >= slots as usize,
+                Some(Refusal::Group {
+                    group,
+                    running,
+                    most,
+                }) => {
+                    self.board.running_in_group(group) == *running
+                        && self.board.groups[group].limit == Some(*most)
+                        && *running >= *most as usize
+                }
+                Some(Refusal::GroupPaused { group }) => self.board.groups[group].paused,
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
                 Some(Refusal::Probing { account }) => {
                     let parked = &self.board.accounts[&AccountKey(account.clone())];
@@ -505,6 +635,10 @@ impl World {
                 self.copies.push(Task::clone(task));
             }
         }
+        for (id, dependencies) in &batch.dependencies {
+            assert_eq!(self.disk.tasks[id].dependencies, *dependencies);
+        }
+        self.disk.groups.extend(batch.groups.iter().cloned());
         for (account, parked) in &batch.accounts {
             match parked {
                 Some(parked) => self.disk.accounts.insert(account.clone(), parked.clone()),
@@ -547,6 +681,7 @@ impl World {
                 .cloned()
                 .collect(),
             accounts: self.disk.accounts.clone().into_iter().collect(),
+            groups: self.disk.groups.clone().into_iter().collect(),
             remembered: tasks.filter_map(remembered).collect(),
             last_batch: self.disk.last_batch,
         };
@@ -680,6 +815,7 @@ impl World {
         );
         assert!(board.starting.values().all(|starting| starting.len() == 1));
         self.check_serial_starts();
+        self.check_dependencies();
         let starting = |task: &TaskId| board.tasks[task].phase() == Some(&Phase::Starting);
         assert!(board.start_clocks.keys().all(starting));
         for task in board.unfinished() {
@@ -718,11 +854,41 @@ impl World {
         }
     }
 
+    /// A task is blocked as long as something it depends on is unfinished, and whatever has ended of that allows it to run.
+    fn check_dependencies(&self) {
+        let in_flight = self.in_flight.iter().flat_map(|(batch, _)| &batch.tasks);
+        let mut ends = self.ends();
+        ends.extend(in_flight.filter_map(|task| Some((task.id, task.end()?))));
+        let finished = self.board.pending.finished.values();
+        ends.extend(finished.filter_map(|task| Some((task.id, task.end()?))));
+        for task in self.board.unfinished() {
+            if !task.is_waiting_for_others() {
+                continue;
+            }
+            let unfinished = |it: &&Dependency| self.board.tasks.contains_key(&it.task);
+            let (open, ended): (Vec<&Dependency>, Vec<&Dependency>) =
+                task.dependencies.iter().partition(unfinished);
+            for dependency in ended {
+                let end = ends[&dependency.task];
+                assert!(
+                    dependency.condition.is_met_by(end.outcome),
+                    "{task:?} waits in vain for {dependency:?}: {end:?}"
+                );
+            }
+            match task.state {
+                State::Held { .. } => {}
+                State::Blocked { .. } => assert!(!open.is_empty(), "{task:?} waits for nothing"),
+                _ => assert!(open.is_empty(), "{task:?} does not wait for {open:?}"),
+            }
+        }
+    }
+
     fn loaded(&self) -> Board {
         let board = &self.board;
         let stored = Stored {
             unfinished: board.unfinished().map(|task| Task::clone(task)).collect(),
             accounts: board.accounts.clone().into_iter().collect(),
+            groups: board.groups.clone().into_iter().collect(),
             ..Stored::default()
         };
         Board::new(stored, board.capacity.limits, board.bounds, BOOT.into())
@@ -737,6 +903,9 @@ struct Indexes {
     stopping: BTreeSet<TaskId>,
     starting: BTreeMap<String, BTreeSet<TaskId>>,
     descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    dependants: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    blocked_at: BTreeMap<TaskId, usize>,
+    in_group: BTreeMap<String, BTreeSet<TaskId>>,
     hard_clocks: Vec<(MonotonicMs, TaskId)>,
     waiting: BTreeSet<(Timestamp, TaskId)>,
     settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
@@ -751,7 +920,7 @@ impl Indexes {
             .map(|(lane, line)| (lane, &line.ready, line.assigned.keys().collect::<Vec<_>>()))
             .collect();
         let hard = |(at, task, clock): &(MonotonicMs, TaskId, Clock)| {
-            (*clock == Clock::Hard).then_some((*at, *task))
+            (*clock != Clock::Start).then_some((*at, *task))
         };
         let mut capacity = board.capacity.clone();
         capacity.settle(now);
@@ -761,6 +930,9 @@ impl Indexes {
             stopping: board.stopping.clone(),
             starting: board.starting.clone(),
             descendants: board.descendants.clone(),
+            dependants: board.dependants.clone(),
+            blocked_at: board.blocked_at.clone(),
+            in_group: board.in_group.clone(),
             hard_clocks: board.clocks.iter().filter_map(hard).collect(),
             waiting: board.waiting.clone(),
             settling: capacity.settling,

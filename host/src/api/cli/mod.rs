@@ -12,6 +12,8 @@ mod doctor;
 mod down;
 mod environment;
 mod exit;
+mod group;
+mod hold;
 mod list;
 mod logs;
 mod mcp;
@@ -25,6 +27,7 @@ mod session;
 mod spinner;
 mod status;
 mod submit;
+mod submit_file;
 mod terminal;
 mod text;
 mod up;
@@ -100,12 +103,16 @@ enum Verb {
 enum Asking {
     Delegate(delegate::Delegate),
     Run(run::Run),
+    Submit(submit_file::Submit),
     List(list::List),
     Status(status::Status),
     Logs(logs::Logs),
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Hold(hold::Hold),
+    Release(hold::Release),
+    Group(group::Group),
     Why(why::Why),
     Up(up::Up),
     Down(down::Down),
@@ -142,12 +149,16 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
         match verb {
             Asking::Delegate(verb) => verb.run(session).await,
             Asking::Run(verb) => verb.run(session).await,
+            Asking::Submit(verb) => verb.run(session).await,
             Asking::List(verb) => verb.run(session).await,
             Asking::Status(verb) => verb.run(session).await,
             Asking::Logs(verb) => verb.run(session).await,
             Asking::Wait(verb) => verb.run(session).await,
             Asking::Cancel(verb) => verb.run(session).await,
             Asking::Retry(verb) => verb.run(session).await,
+            Asking::Hold(verb) => verb.run(session).await,
+            Asking::Release(verb) => verb.run(session).await,
+            Asking::Group(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
             Asking::Up(verb) => verb.run(session).await,
             Asking::Down(verb) => verb.run(session).await,

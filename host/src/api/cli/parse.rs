@@ -1,58 +1,14 @@
-//! Values of options: durations, sizes, pairs, priorities.
+//! Values of options, beside those that files and agents use too: limits, moments, pairs, tools.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use claudine_domain::{
-    task::Priority,
-    time::{Timestamp, millis},
-};
+use claudine_domain::time::{Timestamp, millis};
 
-use crate::{clock, config};
+pub(super) use crate::api::words::{Backoff, backoff, duration, priority, size, time};
+use crate::clock;
 
 /// What a task may be given as a time limit. The host checks the same.
 const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
-const DURATION_HELP: &str =
-    "expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
-
-const UNITS: [(&str, f64); 5] = [
-    ("ms", 0.001),
-    ("s", 1.0),
-    ("m", 60.0),
-    ("h", 3_600.0),
-    ("d", 86_400.0),
-];
-
-/// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: {DURATION_HELP}");
-    let mut rest = text.trim();
-    if let Ok(seconds) = rest.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
-    }
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(end);
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let (_, factor) = UNITS
-            .into_iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(wrong)?;
-        seconds += number * factor;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
-}
-
 /// A duration a task may have as a limit.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
     if text.trim_start().starts_with('-') {
@@ -85,28 +41,11 @@ fn moment_before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp(now.0.saturating_sub(millis(ago))))
 }
 
-/// A number of bytes: `10485760`, `10M`, `1G`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    config::parse_bytes("", "", text).map_err(|_| {
-        format!("`{text}` is no size: expected a number of bytes such as `10485760`, `10M` or `1G`")
-    })
-}
-
 /// `NAME=VALUE`, for variables and labels.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
-    }
-}
-
-/// `P0`, `P1`, `P2`.
-pub(super) fn priority(text: &str) -> Result<Priority, String> {
-    match text.to_ascii_uppercase().as_str() {
-        "P0" => Ok(Priority::P0),
-        "P1" => Ok(Priority::P1),
-        "P2" => Ok(Priority::P2),
-        _ => Err(format!("`{text}` is no priority; it must be P0, P1 or P2")),
     }
 }
 
@@ -140,30 +79,6 @@ pub(super) fn tools(texts: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        let check = |text: &str, expected: Option<u64>| {
-            assert_eq!(
-                duration(text).ok(),
-                expected.map(Duration::from_millis),
-                "{text:?}"
-            );
-        };
-        check("90", Some(90_000));
-        check("90s", Some(90_000));
-        check("10m", Some(600_000));
-        check("1h30m", Some(5_400_000));
-        check("1.5h", Some(5_400_000));
-        check("2d", Some(172_800_000));
-        check("250ms", Some(250));
-        check("0.5", Some(500));
-        for wrong in [
-            "-5", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1 h",
-        ] {
-            check(wrong, None);
-        }
-    }
 
     #[test]
     fn moments() {

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use claudine_domain::task::{Class, Priority};
+use claudine_domain::{
+    dependency::Condition,
+    task::{Class, Priority},
+    time::Timestamp,
+};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::{
     api::status,
-    app::{AppError, Delegate, ErrorKind, Origin},
+    app::{AppError, DependencyRef, ErrorKind, NewTask, Origin, Retries, Submit, TaskRef},
 };
 
 /// How a task is run, whatever runs it.
@@ -51,6 +55,48 @@ pub(super) struct TaskOptions {
     /// Keep at most so much of its output, such as `10M`; of more, the first and the newest half [default: 1G].
     #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     max_output: Option<u64>,
+    /// Wait until these tasks have run to an end, a good one or not. Ids, beginnings of ids, or names.
+    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    depends_on: Vec<String>,
+    /// Wait until these tasks have succeeded. If one of them does not, this one ends as `upstream_failed`.
+    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    depends_on_success: Vec<String>,
+    /// Wait until these tasks have ended, however they do.
+    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    depends_on_any: Vec<String>,
+    /// The group whose limit counts for it: see `claudine group`.
+    #[arg(short, long, value_name = "NAME", help_heading = "When it starts")]
+    group: Option<String>,
+    /// Start it no sooner than so long from now.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", help_heading = "When it starts")]
+    after: Option<Duration>,
+    /// Start it no sooner than at this time, such as `2026-11-23T06:00:00Z`.
+    #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "When it starts")]
+    at: Option<Timestamp>,
+    /// Hold it until `claudine release`.
+    #[arg(long, help_heading = "When it starts")]
+    hold: bool,
+    /// Give it up when it has been ready for so long without a free place to run.
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, help_heading = "When it starts")]
+    queue_timeout: Option<Duration>,
+    /// End it when it has given no sign of life so long after its start [default: 2m for claude, no limit for commands].
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    start_timeout: Option<Duration>,
+    /// Try it again up to so often when it fails.
+    #[arg(long, value_name = "N", help_heading = "Retries")]
+    retries: Option<u32>,
+    /// What is tried again: exit, signal, timeout, spawn, plugin, network, resource, no_result, max_turns, rate_limit, lost [default: all but lost].
+    #[arg(
+        long,
+        value_name = "CLASS",
+        value_delimiter = ',',
+        requires = "retries",
+        help_heading = "Retries"
+    )]
+    retry_on: Vec<String>,
+    /// How long to wait before: `FIRST[xFACTOR][..LONGEST]`. The wait is drawn evenly from nothing to the grown delay [default: 1sx2..5m].
+    #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", help_heading = "Retries")]
+    backoff: Option<parse::Backoff>,
     /// Submitted from within a task: do not cancel this one when that one is cancelled.
     #[arg(long)]
     detach: bool,
@@ -160,7 +206,7 @@ pub(super) async fn submit(
     }
 }
 
-fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Delegate, Failure> {
+fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submit, Failure> {
     let spec = RawValue::from_string(spec.to_string()).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
@@ -172,25 +218,57 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Deleg
     environment.set = distinct("--env", options.env)?;
     let millis =
         |limit: Option<Duration>| limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
-    Ok(Delegate {
+    let dependencies = [
+        (Condition::Completed, options.depends_on),
+        (Condition::Succeeded, options.depends_on_success),
+        (Condition::Any, options.depends_on_any),
+    ];
+    let retries = options.retries.map(|limit| Retries {
+        limit,
+        on: options.retry_on,
+        initial_ms: options.backoff.map(|backoff| backoff.initial_ms),
+        factor: options.backoff.and_then(|backoff| backoff.factor),
+        max_ms: options.backoff.and_then(|backoff| backoff.max_ms),
+    });
+    let task = NewTask {
         executor,
         spec,
         name: options.name,
         priority: options.priority,
         working_directory,
+        env: BTreeMap::new(),
         timeout_ms: millis(options.timeout),
         idle_timeout_ms: millis(options.idle_timeout),
+        start_timeout_ms: millis(options.start_timeout),
+        queue_timeout_ms: millis(options.queue_timeout),
         max_output_bytes: options.max_output,
         labels: distinct("--label", options.label)?,
-        group: None,
+        group: options.group,
         idempotency_key: options.idempotency_key,
         detached: options.detach,
+        dependencies: dependencies
+            .into_iter()
+            .flat_map(|(condition, tasks)| {
+                let dependency = move |task| DependencyRef {
+                    task: TaskRef(task),
+                    condition,
+                };
+                tasks.into_iter().map(dependency)
+            })
+            .collect(),
+        hold: options.hold,
+        after_ms: millis(options.after),
+        start_at_ms: options.at.map(|at| at.0),
+        retries,
+    };
+    Ok(Submit {
         environment,
         origin: Origin::Cli,
+        tasks: vec![task],
     })
 }
 
-fn distinct(
+pub(super) fn distinct(
     option: &str,
     pairs: Vec<(String, String)>,
 ) -> Result<BTreeMap<String, String>, Failure> {
@@ -205,7 +283,7 @@ fn distinct(
 }
 
 /// Absolute and there: the host has no directory of its own to be relative to.
-fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+pub(super) fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let shown = given.clone().unwrap_or_else(|| ".".into());
     let refuse =
         |what: String| Failure::Usage(format!("the working directory {} {what}", shown.display()));

@@ -21,6 +21,11 @@ pub(super) fn plugin(name: &str) -> Result<String, ClientError> {
     named("/v1/plugins/", "plugin", name, "")
 }
 
+/// `/v1/groups/{name}`
+pub(super) fn group(name: &str) -> Result<String, ClientError> {
+    named("/v1/groups/", "group", name, "")
+}
+
 fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, ClientError> {
     let refuse = |kind, message| Err(ClientError::Refused(AppError::new(kind, message)));
     if name.is_empty() {

@@ -4,21 +4,65 @@ use std::time::Duration;
 
 use super::{Ask, Client, ClientError, address};
 use crate::{
-    api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, WaitQuery},
+    api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
     app::{
-        Cancelled, Delegate, Delegated, DownMode, HostInfo, ListFilter, LogLines, PluginDetail,
-        PluginView, Retried, TaskList, TaskView, Why,
+        AppError, Cancelled, Changed, Delegated, DownMode, ErrorKind, GroupChange, GroupView,
+        HostInfo, ListFilter, LogLines, PluginDetail, PluginView, Retried, RetryOptions, Submit,
+        Submitted, TaskList, TaskView, Why,
     },
 };
 
 impl Client {
-    /// With an idempotency key it is sent again where the host was lost: it cannot be taken on twice.
+    /// Where each has an idempotency key it is sent again if the host was lost: nothing can be taken on twice.
+    pub(in crate::api) async fn submit(&self, request: &Submit) -> Result<Submitted, ClientError> {
+        let again = request
+            .tasks
+            .iter()
+            .all(|task| task.idempotency_key.is_some());
+        self.ask(Ask::post("/v1/tasks".to_owned(), request)?.repeatable_if(again))
+            .await
+    }
+
+    /// A request of one task.
     pub(in crate::api) async fn delegate(
         &self,
-        request: &Delegate,
+        request: &Submit,
     ) -> Result<Delegated, ClientError> {
-        let again = request.idempotency_key.is_some();
-        self.ask(Ask::post("/v1/tasks".to_owned(), request)?.repeatable_if(again))
+        let mut submitted = self.submit(request).await?;
+        submitted.tasks.pop().ok_or_else(|| {
+            ClientError::Refused(AppError::new(ErrorKind::Internal, "the host took nothing"))
+        })
+    }
+
+    pub(in crate::api) async fn hold(
+        &self,
+        task: &str,
+        graph: bool,
+    ) -> Result<Changed, ClientError> {
+        let path = address::task(task, "/hold")?;
+        self.ask(Ask::post(path, &HoldBody { graph })?.repeatable_if(true))
+            .await
+    }
+
+    pub(in crate::api) async fn release(
+        &self,
+        task: &str,
+        graph: bool,
+    ) -> Result<Changed, ClientError> {
+        let path = address::task(task, "/release")?;
+        self.ask(Ask::post(path, &HoldBody { graph })?).await
+    }
+
+    pub(in crate::api) async fn groups(&self) -> Result<Vec<GroupView>, ClientError> {
+        self.ask(Ask::get("/v1/groups".to_owned())).await
+    }
+
+    pub(in crate::api) async fn set_group(
+        &self,
+        name: &str,
+        change: &GroupChange,
+    ) -> Result<GroupView, ClientError> {
+        self.ask(Ask::post(address::group(name)?, change)?.repeatable_if(true))
             .await
     }
 
@@ -86,12 +130,13 @@ impl Client {
         .await
     }
 
-    pub(in crate::api) async fn retry(&self, task: &str) -> Result<Retried, ClientError> {
-        self.ask(Ask::post(
-            address::task(task, "/retry")?,
-            &serde_json::json!({}),
-        )?)
-        .await
+    pub(in crate::api) async fn retry(
+        &self,
+        task: &str,
+        options: RetryOptions,
+    ) -> Result<Retried, ClientError> {
+        self.ask(Ask::post(address::task(task, "/retry")?, &options)?)
+            .await
     }
 
     pub(in crate::api) async fn log_lines(

@@ -14,6 +14,14 @@ pub(super) struct Delegated {
     pub(super) message: String,
 }
 
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Submitted {
+    pub(super) success: bool,
+    /// In the order of the tasks.
+    pub(super) task_ids: Vec<String>,
+}
+
 /// One task, or, where none was named, several.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]

@@ -5,14 +5,17 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    answers::{self, Delegated, LineCount, Logs, One, Several, Status, Task, Waited},
+    answers::{self, Delegated, LineCount, Logs, One, Several, Status, Submitted, Task, Waited},
     parameters::{
-        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, RetryTask, TAIL_LINES,
-        TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
+        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, RetryTask, SubmitGraph,
+        TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
     },
     server::Server,
 };
-use crate::app::{AppError, Delegate, ErrorKind, ListFilter, Origin};
+use crate::{
+    api::member::Member,
+    app::{AppError, ErrorKind, ListFilter, NewTask, Origin, Retries, RetryOptions, Submit},
+};
 
 const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
@@ -34,12 +37,54 @@ impl Server {
         })
     }
 
-    fn request(&self, asked: DelegateTask) -> Result<Delegate, AppError> {
+    pub(super) async fn submit_graph(&self, asked: SubmitGraph) -> Result<Submitted, AppError> {
+        let mut tasks = Vec::with_capacity(asked.tasks.len());
+        for (index, member) in asked.tasks.into_iter().enumerate() {
+            let parsed =
+                serde_json::from_value::<Member>(Value::Object(member)).map_err(|error| {
+                    AppError::new(ErrorKind::Invalid, format!("task {}: {error}", index + 1))
+                })?;
+            let mut task = parsed
+                .into_task(&self.origins.directory)
+                .map_err(|mut error| {
+                    error.message = format!("task {}: {}", index + 1, error.message);
+                    error
+                })?;
+            // With keys of their own the request can be sent again when the host is lost in the middle of it.
+            if task.idempotency_key.is_none() {
+                task.idempotency_key = Some(one_time_key()?);
+            }
+            tasks.push(task);
+        }
+        let taken = self
+            .client
+            .submit(&Submit {
+                environment: self.origins.environment.clone(),
+                origin: Origin::Mcp,
+                tasks,
+            })
+            .await?;
+        Ok(Submitted {
+            success: true,
+            task_ids: taken.tasks.into_iter().map(|task| task.id).collect(),
+        })
+    }
+
+    fn request(&self, asked: DelegateTask) -> Result<Submit, AppError> {
         within("timeout", asked.timeout, &TIMEOUT_MS)?;
         within("idleTimeout", asked.idle_timeout, &TIMEOUT_MS)?;
         within("maxOutputBuffer", asked.max_output_buffer, &OUTPUT_BYTES)?;
         let spec = spec(&asked)?;
-        Ok(Delegate {
+        let both = asked.dependencies.into_iter().chain(asked.depends_on);
+        let dependencies = both
+            .flatten()
+            .map(|dependency| {
+                serde_json::from_value(dependency).map_err(|error| {
+                    AppError::new(ErrorKind::Invalid, format!("dependencies: {error}"))
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let task = NewTask {
             executor: asked
                 .executor
                 .unwrap_or_else(|| DEFAULT_EXECUTOR.to_owned()),
@@ -50,16 +95,33 @@ impl Server {
                 Some(directory) => self.origins.directory.join(directory),
                 None => self.origins.directory.clone(),
             },
+            env: std::collections::BTreeMap::new(),
             timeout_ms: asked.timeout,
             idle_timeout_ms: asked.idle_timeout,
+            start_timeout_ms: None,
+            queue_timeout_ms: None,
             max_output_bytes: asked.max_output_buffer,
             labels: asked.labels.unwrap_or_default(),
-            group: None,
+            group: asked.group,
+            dependencies,
+            hold: false,
+            after_ms: asked.after,
+            start_at_ms: None,
+            retries: asked.retries.map(|limit| Retries {
+                limit,
+                on: Vec::new(),
+                initial_ms: None,
+                factor: None,
+                max_ms: None,
+            }),
             // With a key of its own the request can be sent again when the host is lost in the middle of it.
             idempotency_key: Some(asked.idempotency_key.map_or_else(one_time_key, Ok)?),
             detached: asked.detach.unwrap_or_default(),
+        };
+        Ok(Submit {
             environment: self.origins.environment.clone(),
             origin: Origin::Mcp,
+            tasks: vec![task],
         })
     }
 
@@ -114,7 +176,10 @@ impl Server {
     }
 
     pub(super) async fn retry_task(&self, asked: RetryTask) -> Result<answers::Retried, AppError> {
-        let retried = self.client.retry(&asked.task_id).await?;
+        let retried = self
+            .client
+            .retry(&asked.task_id, RetryOptions::default())
+            .await?;
         Ok(answers::Retried {
             success: true,
             message: format!(

@@ -54,6 +54,25 @@ pub(super) struct DelegateTask {
     pub(super) resume_session: Option<String>,
     /// Submitted from within a task: not cancelled with that one.
     pub(super) detach: Option<bool>,
+    /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the condition `succeeded`, `completed` (it ran to an end, good or not) or `any`.
+    pub(super) dependencies: Option<Vec<serde_json::Value>>,
+    /// The same as `dependencies`.
+    pub(super) depends_on: Option<Vec<serde_json::Value>>,
+    /// The group whose limit counts for it.
+    pub(super) group: Option<String>,
+    /// Start it no sooner than so many milliseconds from now.
+    pub(super) after: Option<u64>,
+    /// Try it again up to so often when it fails.
+    #[schemars(range(max = 1000))]
+    pub(super) retries: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SubmitGraph {
+    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `labels`, `model`, `permissionMode`, `allowedTools`.
+    #[schemars(length(min = 1, max = 1000))]
+    pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]

@@ -36,6 +36,7 @@ impl Server {
     async fn call(&self, name: &str, arguments: JsonObject) -> Result<Value, AppError> {
         match name {
             tools::DELEGATE => answer(self.delegate_task(parse(arguments)?).await),
+            tools::SUBMIT => answer(self.submit_graph(parse(arguments)?).await),
             tools::STATUS => answer(self.task_status(parse(arguments)?).await),
             tools::LOGS => answer(self.task_logs(parse(arguments)?).await),
             tools::CANCEL => answer(self.cancel_task(parse(arguments)?).await),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{answers, parameters};
 
 pub(super) const DELEGATE: &str = "DelegateTask";
+pub(super) const SUBMIT: &str = "SubmitGraph";
 pub(super) const STATUS: &str = "TaskStatus";
 pub(super) const LOGS: &str = "TaskLogs";
 pub(super) const CANCEL: &str = "CancelTask";
@@ -17,7 +18,8 @@ pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
 
 /// In the order they are listed in.
-pub(in crate::api) const NAMES: [&str; 7] = [DELEGATE, STATUS, LOGS, CANCEL, RETRY, LIST, WAIT];
+pub(in crate::api) const NAMES: [&str; 8] =
+    [DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, LIST, WAIT];
 
 pub(super) const INSTRUCTIONS: &str = "\
 Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
@@ -25,7 +27,8 @@ Claudine runs tasks in the background: prompts for further Claude Code agents, a
 Delegate when work is independent of what you do next, would take long, or can go on beside other work: a test suite, a review, a \
 migration of one module among several. Do short things yourself. Give each task a prompt that is complete in itself, since the agent sees \
 nothing of this conversation: the goal, the files, what counts as done, what not to touch. Tasks that write to the same files belong in \
-one task or in different directories.
+one task or in different directories. What has to come after something else gets `dependencies`; SubmitGraph takes a whole plan at once. A task \
+whose dependency fails ends as upstream_failed and does not run.
 
 DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
 `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
@@ -37,6 +40,14 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<parameters::DelegateTask, answers::Delegated>(
             DELEGATE,
             "Hands a task to a background agent (Claude Code), or, with executor `shell`, runs a script. Returns its id at once.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .open_world(true),
+        ),
+        tool::<parameters::SubmitGraph, answers::Submitted>(
+            SUBMIT,
+            "Hands over several tasks that wait for each other, all or none. Returns their ids at once.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)

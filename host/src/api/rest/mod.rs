@@ -6,7 +6,7 @@
 //!
 //! | method and path | answer |
 //! |---|---|
-//! | `POST /v1/tasks` | takes a task on |
+//! | `POST /v1/tasks` | takes tasks on, all or none |
 //! | `GET /v1/tasks?state=&name=&executor=&label=&parent=&before=&limit=` | a page of tasks, newest first |
 //! | `GET /v1/tasks/{ref}` | a task |
 //! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or as it is at the limit (50 s at most) |
@@ -14,13 +14,16 @@
 //! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=` | its output in [frames](frame) |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
 //! | `POST /v1/tasks/{ref}/cancel` | stops it |
-//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt |
+//! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives what could not run because of it |
+//! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
+//! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
 //! | `GET /v1/host` | the host |
 //! | `POST /v1/host/down` | ends the host |
 
 mod answer;
 pub(crate) mod frame;
+mod groups;
 mod host;
 mod listen;
 mod logs;
@@ -41,12 +44,14 @@ pub(super) use host::DownBody;
 pub(crate) use listen::{VERSION_HEADER, serve};
 pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
-pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
+pub(super) use tasks::{CancelBody, HoldBody, LONGEST_WAIT, WaitQuery};
 
 use crate::app::Host;
 
 /// A prompt may have 10 MB and is escaped on the way.
 const BODY_LIMIT_BYTES: usize = 16 << 20;
+/// Of a whole graph: a hundred thousand tasks with a million edges have some 100 MB.
+pub(super) const GRAPH_LIMIT_BYTES: usize = 256 << 20;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -68,12 +73,21 @@ impl GoingDown {
 
 fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
     Router::new()
-        .route("/v1/tasks", post(tasks::delegate).get(tasks::list))
+        .route(
+            "/v1/tasks",
+            post(tasks::submit)
+                .layer(DefaultBodyLimit::max(GRAPH_LIMIT_BYTES))
+                .get(tasks::list),
+        )
         .route("/v1/tasks/{task}", get(tasks::status))
         .route("/v1/tasks/{task}/wait", get(tasks::wait))
         .route("/v1/tasks/{task}/why", get(tasks::why))
         .route("/v1/tasks/{task}/cancel", post(tasks::cancel))
         .route("/v1/tasks/{task}/retry", post(tasks::retry))
+        .route("/v1/tasks/{task}/hold", post(tasks::hold))
+        .route("/v1/tasks/{task}/release", post(tasks::release))
+        .route("/v1/groups", get(groups::list))
+        .route("/v1/groups/{name}", post(groups::set))
         .route("/v1/tasks/{task}/logs", get(logs::stream))
         .route("/v1/tasks/{task}/lines", get(logs::lines))
         .route("/v1/plugins", get(plugins::list))

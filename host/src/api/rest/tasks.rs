@@ -13,8 +13,8 @@ use super::{
     answer::{Answer, Answered, Asked, Body, Refusal, ok},
 };
 use crate::app::{
-    AppError, Cancelled, Delegate, Delegated, ErrorKind, ListFilter, Retried, TaskList, TaskRef,
-    TaskView, Why,
+    AppError, Cancelled, Changed, ErrorKind, ListFilter, Retried, RetryOptions, Submit, Submitted,
+    TaskList, TaskRef, TaskView, Why,
 };
 
 /// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
@@ -38,17 +38,17 @@ pub(crate) struct CancelBody {
     pub(crate) reason: Option<String>,
 }
 
-pub(super) async fn delegate(
+pub(super) async fn submit(
     State(shared): State<Shared>,
-    Body(request): Body<Delegate>,
-) -> Answered<Delegated> {
-    let delegated = shared.host.delegate(request).await?;
-    let status = if delegated.existing {
+    Body(request): Body<Submit>,
+) -> Answered<Submitted> {
+    let submitted = shared.host.submit(request).await?;
+    let status = if submitted.tasks.iter().all(|task| task.existing) {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    Ok(Answer(status, delegated))
+    Ok(Answer(status, submitted))
 }
 
 pub(super) async fn list(
@@ -97,8 +97,34 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(shared): State<Shared>,
     Path(task): Path<String>,
+    Body(options): Body<RetryOptions>,
 ) -> Answered<Retried> {
-    ok(shared.host.retry(&TaskRef(task)).await?)
+    ok(shared.host.retry(&TaskRef(task), options).await?)
+}
+
+/// Whom a hold or a release is for.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HoldBody {
+    /// Also every task that hangs together with it.
+    #[serde(default)]
+    pub(crate) graph: bool,
+}
+
+pub(super) async fn hold(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Body(body): Body<HoldBody>,
+) -> Answered<Changed> {
+    ok(shared.host.hold(&TaskRef(task), body.graph).await?)
+}
+
+pub(super) async fn release(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Body(body): Body<HoldBody>,
+) -> Answered<Changed> {
+    ok(shared.host.release(&TaskRef(task), body.graph).await?)
 }
 
 pub(super) fn going_down() -> AppError {

@@ -26,6 +26,8 @@ pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Res
     let transaction = begin(writer)?;
     let last_event = count(&transaction, epoch, batch)?;
     write_tasks(&transaction, batch)?;
+    write_dependencies(&transaction, batch)?;
+    write_groups(&transaction, batch)?;
     write_documents(&transaction, &batch.documents)?;
     write_accounts(&transaction, &batch.accounts)?;
     write_events(&transaction, last_event, &batch.events)?;
@@ -92,10 +94,11 @@ fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
 fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
     let mut write = transaction.prepare_cached(
         "INSERT INTO task
-            (id, status, created_at, finished_at, executor, name, parent, idempotency_key, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            (id, status, created_at, finished_at, executor, name, parent, idempotency_key, body, culprit)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (id) DO UPDATE SET
-            status = excluded.status, finished_at = excluded.finished_at, body = excluded.body",
+            status = excluded.status, finished_at = excluded.finished_at, body = excluded.body,
+            culprit = excluded.culprit",
     )?;
     for task in &batch.tasks {
         let request = &task.request;
@@ -112,7 +115,32 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
                 .as_ref()
                 .map(|idempotency| &idempotency.key),
             row::encode("task", &**task)?,
+            row::culprit(task),
         ])?;
+    }
+    Ok(())
+}
+
+fn write_dependencies(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
+    let mut write = transaction
+        .prepare_cached("INSERT INTO dependency (task, upstream, condition) VALUES (?1, ?2, ?3)")?;
+    for (task, dependencies) in &batch.dependencies {
+        for dependency in dependencies.iter() {
+            write.execute(params![
+                task.to_bytes(),
+                dependency.task.to_bytes(),
+                row::condition_code(dependency.condition),
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_groups(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
+    for (name, group) in &batch.groups {
+        transaction
+            .prepare_cached("REPLACE INTO task_group (name, body) VALUES (?1, ?2)")?
+            .execute(params![name, row::encode("group", group)?])?;
     }
     Ok(())
 }

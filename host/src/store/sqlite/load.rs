@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use claudine_domain::{
     board::{Remembered, Stored},
+    group::Group,
     id::{AccountKey, TaskId},
     task::Task,
     time::Timestamp,
 };
 use rusqlite::Connection;
 
-use super::{fault::Fault, row};
+use super::{fault::Fault, query, row};
 
 /// Reads within one transaction, so that the parts are of one moment.
 pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<Stored, Fault> {
@@ -20,6 +21,7 @@ pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<S
     let stored = Stored {
         unfinished: unfinished(&moment)?,
         accounts: accounts(&moment)?,
+        groups: groups(&moment)?,
         remembered: remembered(&moment, remember_since)?,
         last_batch: last_batch.unsigned_abs(),
     };
@@ -35,7 +37,37 @@ fn unfinished(reader: &Connection) -> Result<Vec<Task>, Fault> {
         tasks.push(row::decode("task", found, 0)?);
     }
     tasks.sort_unstable_by_key(|task: &Task| task.id);
+    attach_dependencies(reader, &mut tasks)?;
     Ok(tasks)
+}
+
+/// Both come sorted by task, so they are walked side by side.
+fn attach_dependencies(reader: &Connection, tasks: &mut [Task]) -> Result<(), Fault> {
+    let mut query = reader.prepare(
+        "SELECT task, upstream, condition FROM dependency
+         WHERE task IN (SELECT id FROM task WHERE status < ?1) ORDER BY task, upstream",
+    )?;
+    let mut rows = query.query([row::FIRST_OUTCOME])?;
+    let mut next = rows.next()?.map(query::edge).transpose()?;
+    for task in tasks {
+        let mut dependencies = Vec::new();
+        while let Some((_, dependency)) = next.filter(|(id, _)| *id == task.id) {
+            dependencies.push(dependency);
+            next = rows.next()?.map(query::edge).transpose()?;
+        }
+        task.dependencies = dependencies.into();
+    }
+    Ok(())
+}
+
+fn groups(reader: &Connection) -> Result<Vec<(String, Group)>, Fault> {
+    let mut query = reader.prepare("SELECT name, body FROM task_group ORDER BY name")?;
+    let mut rows = query.query([])?;
+    let mut groups = Vec::new();
+    while let Some(found) = rows.next()? {
+        groups.push((found.get(0)?, row::decode("group", found, 1)?));
+    }
+    Ok(groups)
 }
 
 fn accounts(

@@ -22,6 +22,7 @@ mod row;
 mod schema;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -29,6 +30,7 @@ use std::{
 use claudine_domain::{
     batch::{Batch, DocumentKey},
     board::Stored,
+    dependency::End,
     event::Event,
     id::TaskId,
     task::Task,
@@ -127,6 +129,18 @@ impl Store for SqliteStore {
 
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
         self.read(query::counts)
+    }
+
+    fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError> {
+        self.read(|reader| query::ends(reader, ids))
+    }
+
+    fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|reader| query::dependants(reader, id))
+    }
+
+    fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError> {
+        self.read(|reader| query::spoilt_by(reader, culprit))
     }
 
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {

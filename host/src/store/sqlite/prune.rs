@@ -24,6 +24,7 @@ pub(super) fn finished(
         for sql in [
             "DELETE FROM task WHERE id = ?1",
             "DELETE FROM document WHERE task = ?1",
+            "DELETE FROM dependency WHERE task = ?1",
         ] {
             transaction.prepare_cached(sql)?.execute([id])?;
         }
@@ -46,6 +47,9 @@ fn find(
         "SELECT body FROM task
          WHERE id < ?1 AND finished_at < ?2
            AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?3)
+           AND NOT EXISTS (
+               SELECT 1 FROM dependency JOIN task AS waiting ON waiting.id = dependency.task
+               WHERE dependency.upstream = task.id AND waiting.status < ?3)
          ORDER BY id LIMIT ?4",
     )?;
     let began_before = TaskId::new(older_than.0, 0).to_bytes();

@@ -1,6 +1,14 @@
 //! What is read while the host runs.
 
-use claudine_domain::{batch::DocumentKey, event::Event, id::TaskId, task::Task};
+use std::collections::{BTreeMap, BTreeSet};
+
+use claudine_domain::{
+    batch::DocumentKey,
+    dependency::{Dependency, End},
+    event::Event,
+    id::TaskId,
+    task::Task,
+};
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{
@@ -15,8 +23,73 @@ use super::{
 pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Fault> {
     let mut query = reader.prepare_cached("SELECT body FROM task WHERE id = ?1")?;
     let mut rows = query.query([id.to_bytes()])?;
-    let found = rows.next()?;
-    found.map(|found| row::decode("task", found, 0)).transpose()
+    let Some(found) = rows.next()? else {
+        return Ok(None);
+    };
+    whole(reader, found).map(Some)
+}
+
+/// A row's task with what it depends on.
+fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
+    let mut task: Task = row::decode("task", row, 0)?;
+    let mut query = reader.prepare_cached(
+        "SELECT task, upstream, condition FROM dependency WHERE task = ?1 ORDER BY upstream",
+    )?;
+    let mut rows = query.query([task.id.to_bytes()])?;
+    let mut dependencies = Vec::new();
+    while let Some(found) = rows.next()? {
+        dependencies.push(edge(found)?.1);
+    }
+    task.dependencies = dependencies.into();
+    Ok(task)
+}
+
+/// A row of the columns `task`, `upstream`, `condition`.
+pub(super) fn edge(row: &rusqlite::Row<'_>) -> Result<(TaskId, Dependency), Fault> {
+    let dependency = Dependency {
+        task: TaskId::from_bytes(row.get(1)?),
+        condition: row::condition(row.get(2)?)?,
+    };
+    Ok((TaskId::from_bytes(row.get(0)?), dependency))
+}
+
+pub(super) fn dependants(reader: &Connection, id: TaskId) -> Result<Vec<TaskId>, Fault> {
+    let mut query =
+        reader.prepare_cached("SELECT task FROM dependency WHERE upstream = ?1 ORDER BY task")?;
+    let found = query.query_map([id.to_bytes()], |row| row.get(0).map(TaskId::from_bytes))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn spoilt_by(reader: &Connection, culprit: TaskId) -> Result<Vec<Task>, Fault> {
+    let mut query =
+        reader.prepare_cached("SELECT body FROM task WHERE culprit = ?1 ORDER BY id")?;
+    let mut rows = query.query([culprit.to_bytes()])?;
+    let mut tasks = Vec::new();
+    while let Some(found) = rows.next()? {
+        tasks.push(whole(reader, found)?);
+    }
+    Ok(tasks)
+}
+
+pub(super) fn ends(
+    reader: &Connection,
+    ids: &BTreeSet<TaskId>,
+) -> Result<BTreeMap<TaskId, Option<End>>, Fault> {
+    let mut query = reader.prepare_cached("SELECT status, body FROM task WHERE id = ?1")?;
+    let mut ends = BTreeMap::new();
+    for id in ids {
+        let mut rows = query.query([id.to_bytes()])?;
+        let Some(found) = rows.next()? else {
+            continue;
+        };
+        let end = if found.get::<_, i64>(0)? < row::FIRST_OUTCOME {
+            None
+        } else {
+            row::decode::<Task>("task", found, 1)?.end()
+        };
+        ends.insert(*id, end);
+    }
+    Ok(ends)
 }
 
 pub(super) fn resolve(reader: &Connection, reference: &str) -> Result<Resolved, Fault> {
@@ -63,7 +136,7 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
     let mut tasks = Vec::new();
     while let Some(found) = rows.next()? {
-        tasks.push(row::decode("task", found, 0)?);
+        tasks.push(whole(reader, found)?);
     }
     Ok(Page::cut(tasks, limit))
 }

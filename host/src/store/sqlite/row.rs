@@ -2,6 +2,7 @@
 
 use claudine_domain::{
     batch::DocumentKey,
+    dependency::Condition,
     id::TaskId,
     outcome::Outcome,
     task::{State, Task},
@@ -21,6 +22,8 @@ pub(super) fn code(status: Status) -> i64 {
         Status::Waiting => 0,
         Status::Ready => 1,
         Status::Running => 2,
+        Status::Blocked => 3,
+        Status::Held => 4,
         Status::Done(Outcome::Succeeded) => FIRST_OUTCOME,
         Status::Done(Outcome::Failed) => 11,
         Status::Done(Outcome::TimedOut) => 12,
@@ -29,6 +32,28 @@ pub(super) fn code(status: Status) -> i64 {
         Status::Done(Outcome::UpstreamFailed) => 15,
         Status::Done(Outcome::Lost) => 16,
     }
+}
+
+/// The number of a condition in the `condition` column. Numbers are never given another meaning.
+pub(super) fn condition_code(condition: Condition) -> i64 {
+    match condition {
+        Condition::Succeeded => 0,
+        Condition::Completed => 1,
+        Condition::Any => 2,
+    }
+}
+
+/// A condition's number read back.
+pub(super) fn condition(code: i64) -> Result<Condition, Fault> {
+    [Condition::Succeeded, Condition::Completed, Condition::Any]
+        .into_iter()
+        .find(|condition| condition_code(*condition) == code)
+        .ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, code).into())
+}
+
+pub(super) fn culprit(task: &Task) -> Option<[u8; 16]> {
+    let end = task.end()?;
+    end.culprit.map(TaskId::to_bytes)
 }
 
 pub(super) fn finished_at(task: &Task) -> Option<i64> {

@@ -1,167 +1,35 @@
-//! A task is taken on.
+//! From what was asked of a task to what the board takes: what its executor's manifest adds, and what lists show of it.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{collections::BTreeMap, time::Duration};
 
 use claudine_domain::{
-    id::{AccountKey, AttemptId, TaskId},
-    step::{Answer, Input, Submission},
-    task::{Class, Idempotency, Request, Rung, Task},
+    id::AccountKey,
+    outcome::ReasonClass,
+    retry_policy::{Backoff, RetryPolicy, may_be_retried},
+    task::{Class, Idempotency, Rung},
 };
 use serde::Deserialize;
 
 use super::{
-    check::{ceiling, check},
     error::{AppError, ErrorKind},
-    host::Host,
-    request::Delegate,
-    view::Delegated,
+    request::{NewTask, Retries},
 };
 use crate::{
-    clock,
-    config::ATTEMPT,
     digest,
-    plugin::{Executor, Manifest, ManifestClass, PluginError, visible},
-    random,
+    plugin::{Executor, Manifest, ManifestClass, visible},
 };
 
 /// How much of a prompt or command line lists show.
 const SUMMARY_CHARS: usize = 120;
-impl Host {
-    /// Takes a task on; returns once it is on disk.
-    pub(crate) async fn delegate(&self, request: Delegate) -> Result<Delegated, AppError> {
-        check(&request)?;
-        ceiling(&request, &self.settings.mcp)?;
-        let executor = self.executor(&request.executor)?;
-        let parent = self.parent(&request).await?;
-        let digest = idempotency(&request);
-        let Delegate {
-            environment, spec, ..
-        } = &request;
-        let kept = self
-            .environments
-            .keep(environment.clone())
-            .await
-            .map_err(cannot_keep)?;
-        let spec = spec.get();
-        validate(&executor, spec, &kept.variables).await?;
-        let manifest = executor.manifest();
-        let class = class_of(manifest);
-        let (account, serial_start) = account_of(manifest, &kept.variables);
-        let spec = std::sync::Arc::from(spec.as_bytes());
-        let domain = Request {
-            summary: summary(request.spec.get()),
-            cwd: plain(&request.working_directory),
-            class,
-            parent: None,
-            above_parent: Vec::new(),
-            attached_above: 0,
-            detached: request.detached,
-            timeout: request
-                .timeout_ms
-                .map(std::time::Duration::from_millis)
-                .or(self.settings.task_timeout),
-            idle_timeout: request
-                .idle_timeout_ms
-                .map(std::time::Duration::from_millis)
-                .or(manifest.idle_timeout),
-            start_timeout: manifest.start_timeout,
-            max_output_bytes: request
-                .max_output_bytes
-                .unwrap_or(self.settings.max_output_bytes),
-            env_digest: kept.digest,
-            account,
-            serial_start,
-            idempotency: digest,
-            ladder: ladder_of(manifest),
-            name: request.name,
-            executor: request.executor,
-            priority: request.priority,
-            labels: request.labels,
-            group: request.group,
-        };
-        let submission = Submission {
-            id: self.new_id(),
-            request: domain,
-            parent,
-            spec,
-        };
-        match self
-            .engine
-            .command(Input::Submit(Box::new(submission)))
-            .await?
-        {
-            Answer::Accepted { task, existing } => Ok(Delegated {
-                id: task.to_string(),
-                class,
-                existing,
-            }),
-            other => Err(AppError::new(
-                ErrorKind::Internal,
-                format!("a submission was answered {other:?}"),
-            )),
-        }
-    }
-
-    /// The task from within which this is asked. A marker of a task that is not here means nothing: it is of another host, or made up.
-    async fn parent(&self, request: &Delegate) -> Result<Option<Task>, AppError> {
-        let marker = request.environment.base.get(ATTEMPT);
-        match marker.and_then(|marker| marker.parse::<AttemptId>().ok()) {
-            Some(attempt) => self.read(move |reader| Ok(reader.store.task(attempt.task)?)).await,
-            None => Ok(None),
-        }
-    }
-
-    fn new_id(&self) -> TaskId {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.next(clock::wall().0, random::bits_128())
-    }
-
-    fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
-        match self.plugins.executor(name) {
-            Ok(executor) => Ok(executor.clone()),
-            Err(PluginError::Unknown { .. }) => {
-                let names = self.plugins.executor_names();
-                let shown: String = name.chars().take(80).collect();
-                let error = AppError::new(
-                    ErrorKind::NotFound,
-                    format!("there is no executor `{shown}`"),
-                );
-                Err(if names.is_empty() {
-                    error.hint(
-                        "this binary was built without plugins: build it with `cargo xtask build`",
-                    )
-                } else {
-                    error.hint(format!("there are: {}", names.join(", ")))
-                })
-            }
-            Err(error) => Err(AppError::new(
-                ErrorKind::Unavailable,
-                format!("executor `{name}` cannot be used: {error}"),
-            )
-            .hint(format!("`claudine plugin inspect {name}` says more"))),
-        }
-    }
-}
 
 /// A path without a slash at its end and without `.` in it; `..` stays, since what it leads to may hang on a link.
-fn plain(path: &std::path::Path) -> String {
+pub(super) fn plain(path: &std::path::Path) -> String {
     let path: std::path::PathBuf = path.components().collect();
     path.to_string_lossy().into_owned()
 }
 
-fn cannot_keep(error: std::io::Error) -> AppError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::StorageFull => ErrorKind::StoreFull,
-        _ => ErrorKind::Unavailable,
-    };
-    AppError::new(
-        kind,
-        format!("the task's environment cannot be kept: {error}"),
-    )
-}
-
 /// Asks the executor whether it would take the document.
-async fn validate(
+pub(super) async fn validate(
     executor: &Executor,
     spec: &str,
     variables: &BTreeMap<String, String>,
@@ -192,14 +60,14 @@ async fn validate(
     Err(AppError::new(ErrorKind::Invalid, text.join("; ")))
 }
 
-fn class_of(manifest: &Manifest) -> Class {
+pub(super) fn class_of(manifest: &Manifest) -> Class {
     match manifest.class {
         ManifestClass::Agent => Class::Agent,
         ManifestClass::Command => Class::Command,
     }
 }
 
-fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
+pub(super) fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
     let rungs = manifest.stop.iter();
     rungs
         .map(|rung| Rung {
@@ -209,8 +77,51 @@ fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
         .collect()
 }
 
+/// The policy of what was asked; what is not given is as in [`Backoff`].
+pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
+    let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
+    let usual = Backoff::default();
+    let millis = |given: Option<u64>, usual| given.map_or(usual, Duration::from_millis);
+    let backoff = Backoff {
+        initial: millis(asked.initial_ms, usual.initial),
+        factor: asked.factor.unwrap_or(usual.factor),
+        max: millis(asked.max_ms, usual.max),
+    };
+    if backoff.factor == 0 {
+        return Err(invalid(
+            "the factor of the backoff must be at least 1".to_owned(),
+        ));
+    }
+    if backoff.initial > backoff.max {
+        return Err(invalid(format!(
+            "the first delay of the backoff ({} ms) is longer than the longest ({} ms)",
+            backoff.initial.as_millis(),
+            backoff.max.as_millis()
+        )));
+    }
+    let mut on = Vec::new();
+    for word in &asked.on {
+        let class = ReasonClass::parse(word).filter(|class| may_be_retried(*class));
+        on.push(class.ok_or_else(|| {
+            let known: Vec<&str> = ReasonClass::all()
+                .filter(|class| may_be_retried(*class))
+                .map(ReasonClass::as_str)
+                .collect();
+            invalid(format!(
+                "`{word}` is no class of failures that can be retried"
+            ))
+            .hint(format!("there are {}", known.join(", ")))
+        })?);
+    }
+    Ok(RetryPolicy {
+        limit: asked.limit,
+        backoff,
+        on,
+    })
+}
+
 /// The account of a task, and the key under which starts of its configuration directory are one at a time.
-fn account_of(
+pub(super) fn account_of(
     manifest: &Manifest,
     variables: &BTreeMap<String, String>,
 ) -> (Option<AccountKey>, Option<String>) {
@@ -250,7 +161,7 @@ fn account_of(
 }
 
 /// Under one key the same request answers with the first task; what is compared is what the person asked, not the environment around it.
-fn idempotency(request: &Delegate) -> Option<Idempotency> {
+pub(super) fn idempotency(request: &NewTask) -> Option<Idempotency> {
     let key = request.idempotency_key.clone()?;
     let labels: Vec<String> = request
         .labels
@@ -271,7 +182,7 @@ fn idempotency(request: &Delegate) -> Option<Idempotency> {
 }
 
 /// The first line of what was asked, short and without control characters.
-fn summary(spec: &str) -> String {
+pub(super) fn summary(spec: &str) -> String {
     #[derive(Deserialize)]
     struct Known {
         prompt: Option<String>,

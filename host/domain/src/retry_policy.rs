@@ -1,0 +1,120 @@
+//! When a failed attempt is followed by another, and after what delay.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attempt::Attempt,
+    id::AttemptId,
+    outcome::{Outcome, ReasonClass},
+};
+
+/// Retries after failures of some classes. Without one there are none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// How many attempts may follow the first.
+    pub limit: u32,
+    #[serde(default)]
+    pub backoff: Backoff,
+    /// The classes that are retried. Empty: all that may be, but `lost`, of which nobody knows how much it had done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<ReasonClass>,
+}
+
+/// Delays that grow by a factor from one retry to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backoff {
+    pub initial: Duration,
+    pub factor: u32,
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            factor: 2,
+            max: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Another attempt would end the same way, or is not ours to make.
+pub fn may_be_retried(class: ReasonClass) -> bool {
+    !matches!(
+        class,
+        ReasonClass::Auth
+            | ReasonClass::Invalid
+            | ReasonClass::Budget
+            | ReasonClass::Permission
+            | ReasonClass::Cancelled
+    )
+}
+
+impl RetryPolicy {
+    /// The delay before the next attempt, if the one that ended like this is to be followed by one. `attempts` are all that there were.
+    pub(crate) fn delay_after(
+        &self,
+        id: AttemptId,
+        attempts: &[Attempt],
+        outcome: Outcome,
+        class: Option<ReasonClass>,
+    ) -> Option<Duration> {
+        let class = class?;
+        let failed = matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Lost);
+        let used = attempts.iter().filter(|attempt| counts(attempt)).count();
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        if !failed || !self.covers(class) || used > self.limit {
+            return None;
+        }
+        Some(self.backoff.delay(used.saturating_sub(1), id))
+    }
+
+    fn covers(&self, class: ReasonClass) -> bool {
+        may_be_retried(class)
+            && if self.on.is_empty() {
+                class != ReasonClass::Lost
+            } else {
+                self.on.contains(&class)
+            }
+    }
+}
+
+/// Whether an attempt uses up one of those that are allowed: not one that met a usage limit, nor one that never began.
+fn counts(attempt: &Attempt) -> bool {
+    let Some(ended) = &attempt.ended else {
+        return false;
+    };
+    let limited = ended
+        .reason
+        .as_ref()
+        .is_some_and(|reason| reason.class == ReasonClass::RateLimit);
+    !limited && !ended.never_began
+}
+
+impl Backoff {
+    /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): anything from nothing to the grown delay.
+    /// What falls where is decided by the attempt's id, so that the domain needs no randomness: ids hold 80 random bits.
+    fn delay(self, retries_before: u32, id: AttemptId) -> Duration {
+        let grown = self
+            .initial
+            .saturating_mul(self.factor.saturating_pow(retries_before))
+            .min(self.max);
+        let nanos = u64::try_from(grown.as_nanos()).unwrap_or(u64::MAX);
+        let share = (u128::from(spread(id)) * u128::from(nanos)) >> 64;
+        Duration::from_nanos(u64::try_from(share).unwrap_or(nanos))
+    }
+}
+
+/// 64 evenly spread bits of an attempt's id: the finisher of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+/// generators", OOPSLA 2014).
+fn spread(id: AttemptId) -> u64 {
+    let bits = u128::from_be_bytes(id.task.to_bytes());
+    #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
+    let folded = bits as u64 ^ (bits >> 64) as u64;
+    let mut z = folded.wrapping_add(u64::from(id.number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,55 @@
+//! Circles among tasks that are submitted together. There are no others: a task cannot depend on one that comes later.
+
+use std::collections::BTreeMap;
+
+use super::Submission;
+use crate::id::TaskId;
+
+/// A circle, from a task to itself, each depending on the next, if there is one.
+///
+/// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962): what depends on nothing that is left is taken away, again and
+/// again. What stays has at least one dependency that stays, so following those leads into a circle.
+pub(super) fn find(tasks: &[Submission]) -> Option<Vec<TaskId>> {
+    let place: BTreeMap<TaskId, usize> = tasks
+        .iter()
+        .enumerate()
+        .map(|(index, task)| (task.id, index))
+        .collect();
+    let upstream = |index: usize| {
+        let dependencies = tasks[index].dependencies.iter();
+        dependencies.filter_map(|dependency| place.get(&dependency.task).copied())
+    };
+    let mut dependants = vec![Vec::new(); tasks.len()];
+    let mut waits_for = vec![0usize; tasks.len()];
+    for (index, count) in waits_for.iter_mut().enumerate() {
+        for other in upstream(index) {
+            dependants[other].push(index);
+            *count += 1;
+        }
+    }
+    let mut free: Vec<usize> = (0..tasks.len()).filter(|at| waits_for[*at] == 0).collect();
+    let mut left = tasks.len();
+    while let Some(index) = free.pop() {
+        left -= 1;
+        for &dependant in &dependants[index] {
+            waits_for[dependant] -= 1;
+            if waits_for[dependant] == 0 {
+                free.push(dependant);
+            }
+        }
+    }
+    if left == 0 {
+        return None;
+    }
+    let is_left = |index: &usize| waits_for[*index] > 0;
+    let mut path = vec![(0..tasks.len()).find(is_left)?];
+    let mut seen = BTreeMap::from([(path[0], 0)]);
+    loop {
+        let next = upstream(*path.last()?).find(is_left)?;
+        if let Some(start) = seen.insert(next, path.len()) {
+            let circle = path[start..].iter().chain([&next]);
+            return Some(circle.map(|index| tasks[*index].id).collect());
+        }
+        path.push(next);
+    }
+}

@@ -1,0 +1,150 @@
+//! Where an unfinished task stands as far as the facts go: what it depends on, its times, its account.
+
+use crate::{
+    board::Board,
+    dependency::End,
+    event::Fact,
+    id::TaskId,
+    task::{Request, State, Task, WaitingFor},
+    time::{Now, Timestamp},
+};
+
+impl Board {
+    /// The state of a task that nobody holds and that does not run. `since` is from when it counts in the line.
+    pub(super) fn state_of(&self, task: &Task, since: Timestamp, now: Now) -> State {
+        if !task.has_begun && self.blocker(task, 0).is_some() {
+            return State::Blocked { since: now.wall };
+        }
+        let request = &task.request;
+        let times = [
+            request.start_at.map(|at| (at, WaitingFor::StartTime)),
+            task.retry_at.map(|at| (at, WaitingFor::Retry)),
+            self.parked_until(request),
+        ];
+        let latest = times.into_iter().flatten().max_by_key(|(until, _)| *until);
+        match latest {
+            Some((until, why)) if until > now.wall => State::Waiting { until, why },
+            _ => self.ready(request, since, now),
+        }
+    }
+
+    pub(super) fn ready(&self, request: &Request, since: Timestamp, now: Now) -> State {
+        let clock = request
+            .queue_timeout
+            .map(|_| (now.monotonic, self.boot_id.clone()));
+        State::Ready { since, clock }
+    }
+
+    fn parked_until(&self, request: &Request) -> Option<(Timestamp, WaitingFor)> {
+        let account = request.account.as_ref()?;
+        let parked = self.accounts.get(account)?;
+        Some((parked.until, WaitingFor::Account(account.clone())))
+    }
+
+    /// The first of its dependencies, from a place on, that has not ended.
+    fn blocker(&self, task: &Task, from: usize) -> Option<usize> {
+        let rest = task.dependencies.iter().skip(from);
+        let found = rest
+            .enumerate()
+            .find(|(_, dependency)| self.tasks.contains_key(&dependency.task));
+        found.map(|(index, _)| from + index)
+    }
+
+    /// Notes what a blocked task waits for, looking from a place on. Whether there is anything.
+    pub(crate) fn look_for_blocker(&mut self, id: TaskId, from: usize) -> bool {
+        let Some(task) = self.tasks.get(&id) else {
+            return false;
+        };
+        if !matches!(task.state, State::Blocked { .. }) {
+            return false;
+        }
+        match self.blocker(task, from) {
+            Some(place) => {
+                self.blocked_at.insert(id, place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts a task that is not held where the facts have it now.
+    pub(super) fn place(&mut self, now: Now, id: TaskId, since: Timestamp) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let state = self.state_of(task, since, now);
+        self.change(id, |task| task.state = state);
+    }
+
+    /// Tells those that depend on a task that it has ended, and so on down the graph. Each is looked at for itself, so that the cost is
+    /// that of the edges below what ended, and not of the graph.
+    pub(super) fn tell_dependants(&mut self, now: Now, ended: TaskId, end: End) {
+        let mut ends = vec![(ended, end)];
+        while let Some((upstream, end)) = ends.pop() {
+            let Some(dependants) = self.dependants.get(&upstream) else {
+                continue;
+            };
+            let dependants: Vec<TaskId> = dependants.iter().copied().collect();
+            for id in dependants {
+                ends.extend(self.upstream_ended(now, id, upstream, end));
+            }
+        }
+    }
+
+    /// What the end of an upstream means for one task; its own end, where it cannot run any more.
+    fn upstream_ended(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        upstream: TaskId,
+        end: End,
+    ) -> Option<(TaskId, End)> {
+        let task = self.tasks.get(&id)?;
+        if !task.is_waiting_for_others() {
+            return None;
+        }
+        if !task.condition_on(upstream)?.is_met_by(end.outcome) {
+            let culprit = end.culprit.unwrap_or(upstream);
+            return Some((id, self.end_for(now, id, culprit)));
+        }
+        let place = *self.blocked_at.get(&id)?;
+        let waits_for_it = task.dependencies.get(place).map(|it| it.task) == Some(upstream);
+        if waits_for_it && !self.look_for_blocker(id, place + 1) {
+            self.place(now, id, now.wall);
+            self.record(id, now, Fact::Unblocked);
+        }
+        None
+    }
+
+    /// Ends a task that cannot run any more for another's end.
+    pub(super) fn end_for(&mut self, now: Now, id: TaskId, culprit: TaskId) -> End {
+        let end = End {
+            outcome: crate::outcome::Outcome::UpstreamFailed,
+            culprit: Some(culprit),
+        };
+        self.write_end(now, id, end, None);
+        end
+    }
+
+    /// A task runs again: whoever depends on it and has not begun waits for it again.
+    pub(super) fn block_dependants(&mut self, now: Now, upstream: TaskId) {
+        let dependants = self.dependants.get(&upstream).cloned().unwrap_or_default();
+        for id in dependants {
+            let Some(task) = self.tasks.get(&id) else {
+                continue;
+            };
+            match task.state {
+                _ if !task.is_waiting_for_others() => {}
+                // Where it stands is computed when it is released.
+                State::Held { .. } => {}
+                State::Blocked { .. } => {
+                    self.look_for_blocker(id, 0);
+                }
+                _ => {
+                    self.place(now, id, now.wall);
+                    self.record(id, now, Fact::Blocked);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What waits for others: conditions, ends that travel down the graph, circles.
+
+use super::{Desk, failure, request, starts, submission, success};
+use crate::{
+    board::Bounds,
+    dependency::{Condition, Dependency},
+    id::TaskId,
+    outcome::{Outcome, ReasonClass},
+    step::{Answer, Refused, Submission},
+    task::State,
+};
+
+fn on(task: TaskId, condition: Condition) -> Dependency {
+    Dependency { task, condition }
+}
+
+impl Desk {
+    fn member(&mut self, dependencies: Vec<Dependency>) -> Submission {
+        self.made += 1;
+        let id = TaskId::new(self.now.wall.0, self.made.into());
+        Submission {
+            dependencies,
+            ..submission(id, request())
+        }
+    }
+
+    fn after(&mut self, dependencies: &[Dependency]) -> TaskId {
+        let member = self.member(dependencies.to_vec());
+        let id = member.id;
+        self.submit_all(vec![member]).unwrap();
+        id
+    }
+
+    fn culprit(&self, id: TaskId) -> Option<TaskId> {
+        match self.task(id).state {
+            State::Done { culprit, .. } => culprit,
+            _ => None,
+        }
+    }
+
+    /// Runs what is next to its end.
+    fn run(&mut self, id: TaskId, fails: bool) {
+        assert_eq!(starts(&self.turn()), [id]);
+        let report = if fails {
+            failure(ReasonClass::Exit)
+        } else {
+            success()
+        };
+        self.report(id, report);
+        self.settle();
+    }
+}
+
+/// The table of `Dependencies` in the design, row by row.
+#[test]
+fn each_condition_is_met_by_the_outcomes_of_its_row() {
+    let outcomes = [
+        Outcome::Succeeded,
+        Outcome::Failed,
+        Outcome::TimedOut,
+        Outcome::Lost,
+        Outcome::Cancelled,
+        Outcome::Skipped,
+        Outcome::UpstreamFailed,
+    ];
+    let check = |condition: Condition, expected: [bool; 7]| {
+        let met = outcomes.map(|outcome| condition.is_met_by(outcome));
+        assert_eq!(met, expected, "{condition:?}");
+    };
+    let (o, x) = (true, false);
+    check(Condition::Succeeded, [o, x, x, x, x, x, x]);
+    check(Condition::Completed, [o, o, o, o, x, x, x]);
+    check(Condition::Any, [o, o, o, o, o, o, o]);
+}
+
+#[test]
+fn a_task_waits_for_all_it_depends_on() {
+    let mut desk = Desk::new(1);
+    let [a, b] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let c = desk.after(&[on(a, Condition::Succeeded), on(b, Condition::Completed)]);
+    assert_eq!(desk.word(c), "blocked");
+    desk.run(a, false);
+    assert_eq!(desk.word(c), "blocked");
+    desk.run(b, true);
+    assert_eq!(desk.word(c), "ready");
+    desk.run(c, false);
+}
+
+#[test]
+fn a_dependency_that_has_already_ended_counts_at_once() {
+    let mut desk = Desk::new(1);
+    let [good, bad] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    desk.run(good, false);
+    desk.run(bad, true);
+    let check = |desk: &mut Desk, task, condition, expected| {
+        let id = desk.after(&[on(task, condition)]);
+        assert_eq!(desk.word(id), expected, "{condition:?}");
+    };
+    check(&mut desk, good, Condition::Succeeded, "ready");
+    check(&mut desk, bad, Condition::Any, "ready");
+    check(&mut desk, bad, Condition::Completed, "ready");
+    check(&mut desk, bad, Condition::Succeeded, "upstream_failed");
+}
+
+#[test]
+fn the_end_of_one_that_others_need_goes_down_the_graph_in_one_transaction() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Succeeded)]);
+    let c = desk.after(&[on(b, Condition::Succeeded)]);
+    let cleanup = desk.after(&[on(c, Condition::Any)]);
+    desk.turn();
+    desk.report(a, failure(ReasonClass::Exit));
+    let (batch, _) = desk.board.seal();
+    desk.keep(&batch);
+    let mut written: Vec<TaskId> = batch.tasks.iter().map(|task| task.id).collect();
+    written.sort_unstable();
+    assert_eq!(written, [a, b, c, cleanup]);
+    assert_eq!(
+        desk.words(&[a, b, c, cleanup]),
+        ["failed:exit", "upstream_failed", "upstream_failed", "ready"]
+    );
+    assert_eq!([b, c].map(|id| desk.culprit(id)), [Some(a), Some(a)]);
+}
+
+#[test]
+fn what_is_cancelled_spoils_what_needs_it_which_is_never_called_cancelled() {
+    let mut desk = Desk::new(0);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Completed)]);
+    desk.cancel(a).unwrap();
+    assert_eq!(
+        desk.words(&[a, b]),
+        ["cancelled:cancelled", "upstream_failed"]
+    );
+    assert_eq!(desk.culprit(b), Some(a));
+}
+
+#[test]
+fn retrying_the_culprit_revives_what_never_started() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Succeeded)]);
+    let c = desk.after(&[on(b, Condition::Succeeded)]);
+    desk.run(a, true);
+    let downstream = vec![desk.task(b), desk.task(c)];
+    let copy = desk.task(a);
+    assert_eq!(
+        desk.retry_with(&copy, downstream),
+        Ok(Answer::Retrying {
+            task: a,
+            attempt: 2,
+            downstream: 2
+        })
+    );
+    assert_eq!(desk.words(&[a, b, c]), ["ready", "blocked", "blocked"]);
+    for id in [a, b, c] {
+        desk.run(id, false);
+    }
+}
+
+#[test]
+fn what_cannot_run_for_another_reason_is_not_revived() {
+    let mut desk = Desk::new(1);
+    let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
+    desk.run(a, true);
+    desk.run(other, true);
+    let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
+    desk.retry_with(&copy, downstream).unwrap();
+    assert_eq!(desk.words(&[a, b]), ["ready", "upstream_failed"]);
+    assert_eq!(desk.culprit(b), Some(other));
+}
+
+#[test]
+fn downstream_also_reruns_what_had_run() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Succeeded)]);
+    desk.run(a, false);
+    desk.run(b, false);
+    let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
+    desk.retry_with(&copy, downstream).unwrap();
+    assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
+    desk.run(a, false);
+    desk.run(b, false);
+    assert_eq!(desk.task(b).attempts.len(), 2);
+}
+
+#[test]
+fn one_that_cannot_run_is_not_retried_before_its_culprit() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Succeeded)]);
+    desk.run(a, true);
+    let copy = desk.task(b);
+    assert_eq!(
+        desk.retry(&copy),
+        Err(Refused::UpstreamStands {
+            task: b,
+            culprit: a
+        })
+    );
+}
+
+#[test]
+fn what_runs_again_is_waited_for_again_by_who_has_not_begun() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    desk.run(a, false);
+    desk.board.capacity.limits.slots = crate::capacity::Slots::Fixed(0);
+    let b = desk.after(&[on(a, Condition::Succeeded)]);
+    assert_eq!(desk.word(b), "ready");
+    let copy = desk.task(a);
+    desk.retry(&copy).unwrap();
+    assert_eq!(desk.word(b), "blocked");
+}
+
+#[test]
+fn a_circle_is_refused_with_its_path_and_nothing_is_taken() {
+    let mut desk = Desk::new(1);
+    let mut members: Vec<Submission> = (0..4).map(|_| desk.member(Vec::new())).collect();
+    let ids: Vec<TaskId> = members.iter().map(|member| member.id).collect();
+    for (index, upstream) in [(1, 2), (2, 3), (3, 1), (0, 1)] {
+        members[index].dependencies = vec![on(ids[upstream], Condition::Any)];
+    }
+    assert_eq!(
+        desk.submit_all(members),
+        Err(Refused::Cycle {
+            path: vec![ids[1], ids[2], ids[3], ids[1]]
+        })
+    );
+    assert_eq!(desk.board.unfinished().count(), 0);
+    assert!(!desk.board.has_pending());
+}
+
+#[test]
+fn an_edge_to_itself_is_a_circle() {
+    let mut desk = Desk::new(1);
+    let mut member = desk.member(Vec::new());
+    let id = member.id;
+    member.dependencies = vec![on(id, Condition::Succeeded)];
+    assert_eq!(
+        desk.submit_all(vec![member]),
+        Err(Refused::Cycle { path: vec![id, id] })
+    );
+}
+
+#[test]
+fn a_member_may_depend_on_one_that_comes_after_it() {
+    let mut desk = Desk::new(1);
+    let mut first = desk.member(Vec::new());
+    let second = desk.member(Vec::new());
+    first.dependencies = vec![on(second.id, Condition::Succeeded)];
+    let ids = [first.id, second.id];
+    desk.submit_all(vec![first, second]).unwrap();
+    assert_eq!(desk.words(&ids), ["blocked", "ready"]);
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused() {
+    let bounds = Bounds {
+        dependencies: 2,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(super::fixed(1), bounds);
+    let ids = [(); 3].map(|()| desk.submit(|_| {}));
+    let all = ids.map(|id| on(id, Condition::Any)).to_vec();
+    let member = desk.member(all);
+    let (task, unknown) = (member.id, TaskId::new(9, 9));
+    assert_eq!(
+        desk.submit_all(vec![member]),
+        Err(Refused::TooManyDependencies {
+            task,
+            count: 3,
+            limit: 2
+        })
+    );
+    let member = desk.member(vec![on(unknown, Condition::Any)]);
+    assert_eq!(
+        desk.submit_all(vec![member]),
+        Err(Refused::Moved { task: unknown })
+    );
+    let member = desk.member(vec![
+        on(ids[0], Condition::Any),
+        on(ids[0], Condition::Completed),
+    ]);
+    let task = member.id;
+    assert_eq!(
+        desk.submit_all(vec![member]),
+        Err(Refused::TwoConditions {
+            task,
+            upstream: ids[0]
+        })
+    );
+    // Said twice the same way it counts once.
+    let twice = desk.after(&[on(ids[0], Condition::Any), on(ids[0], Condition::Any)]);
+    assert_eq!(desk.task(twice).dependencies.len(), 1);
+}
+
+/// Ten thousand that wait for one, and one that waits for all of them: each end costs its own dependants and no more.
+#[test]
+fn a_wide_graph_costs_as_much_as_its_edges() {
+    const WIDTH: usize = 10_000;
+    let mut desk = Desk::new(u32::MAX);
+    let first = desk.member(Vec::new());
+    let root = first.id;
+    let middle: Vec<Submission> = (0..WIDTH)
+        .map(|_| desk.member(vec![on(root, Condition::Succeeded)]))
+        .collect();
+    let ids: Vec<TaskId> = middle.iter().map(|task| task.id).collect();
+    let last = desk.member(ids.iter().map(|id| on(*id, Condition::Succeeded)).collect());
+    let end = last.id;
+    let all = std::iter::once(first).chain(middle).chain([last]).collect();
+    desk.submit_all(all).unwrap();
+    desk.run(root, false);
+    let begun = starts(&desk.turn());
+    assert_eq!(begun.len(), WIDTH);
+    for id in &ids {
+        assert_eq!(desk.word(end), "blocked");
+        desk.report(*id, success());
+    }
+    assert_eq!(desk.word(end), "ready");
+}

@@ -1,0 +1,263 @@
+//! What somebody holds, and what waits for its time.
+
+use std::time::Duration;
+
+use super::{Desk, failure, request, starts, submission, success};
+use crate::{
+    attempt::Attempt,
+    id::{AttemptId, TaskId},
+    outcome::{Outcome, ReasonClass},
+    retry_policy::{Backoff, RetryPolicy},
+    step::{Answer, Input, Refused, Submission},
+    time::Timestamp,
+};
+
+impl Desk {
+    fn hold(&mut self, task: TaskId) -> Result<Answer, Refused> {
+        self.step(Input::Hold { tasks: vec![task] })
+    }
+
+    fn release(&mut self, task: TaskId) -> Result<Answer, Refused> {
+        self.step(Input::Release { tasks: vec![task] })
+    }
+}
+
+#[test]
+fn what_is_held_does_not_start_until_it_is_released() {
+    for phase in ["ready", "assigned", "waiting"] {
+        let (mut desk, id) = Desk::in_phase(phase);
+        desk.board.capacity.limits.slots = crate::capacity::Slots::Fixed(1);
+        assert_eq!(desk.hold(id), Ok(Answer::Changed(1)), "{phase}");
+        assert_eq!(desk.hold(id), Ok(Answer::Changed(0)), "{phase}");
+        assert_eq!(starts(&desk.turn()), [], "{phase}");
+        assert_eq!(desk.word(id), "held", "{phase}");
+        // It returns to what the facts say.
+        desk.release(id).unwrap();
+        let expected = if phase == "waiting" {
+            "waiting"
+        } else {
+            "ready"
+        };
+        assert_eq!(desk.word(id), expected, "{phase}");
+    }
+}
+
+#[test]
+fn what_runs_is_not_held_and_what_is_not_held_not_released() {
+    let (mut desk, id) = Desk::in_phase("live");
+    let state = "running";
+    assert_eq!(desk.hold(id), Err(Refused::NotQueued { task: id, state }));
+    assert_eq!(desk.release(id), Err(Refused::NotHeld { task: id, state }));
+    let nobody = TaskId::new(1, 1);
+    assert_eq!(desk.hold(nobody), Err(Refused::Unknown { task: nobody }));
+}
+
+#[test]
+fn a_task_may_be_held_from_the_start() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    let held = Submission {
+        held: true,
+        ..submission(id, request())
+    };
+    desk.submit_all(vec![held]).unwrap();
+    assert_eq!(starts(&desk.turn()), []);
+    desk.release(id).unwrap();
+    assert_eq!(starts(&desk.turn()), [id]);
+}
+
+#[test]
+fn a_start_time_is_waited_for() {
+    let mut desk = Desk::new(1);
+    let at = desk.now.wall.after(Duration::from_mins(10));
+    let id = desk.submit(|request| request.start_at = Some(at));
+    assert_eq!(desk.word(id), "waiting");
+    assert_eq!(starts(&desk.turn()), []);
+    desk.pass(Duration::from_mins(10));
+    assert_eq!(starts(&desk.turn()), [id]);
+}
+
+#[test]
+fn a_start_time_in_the_past_is_now() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.start_at = Some(Timestamp(5)));
+    assert_eq!(starts(&desk.turn()), [id]);
+}
+
+#[test]
+fn the_queue_timeout_counts_the_time_in_which_it_was_ready_alone() {
+    let mut desk = Desk::new(1);
+    let minutes = Duration::from_mins;
+    let running = desk.submit(|_| {});
+    desk.turn();
+    let later = desk.now.wall.after(minutes(30));
+    let id = desk.submit(|request| {
+        request.queue_timeout = Some(minutes(5));
+        request.start_at = Some(later);
+    });
+    desk.pass(minutes(30));
+    assert_eq!(desk.word(id), "ready");
+    desk.pass(minutes(4));
+    assert_eq!(desk.word(id), "ready");
+    desk.settle();
+    desk.reload();
+    desk.pass(minutes(1));
+    assert_eq!(desk.word(id), "timed_out:timeout");
+    assert_eq!(desk.word(running), "starting");
+}
+
+#[test]
+fn a_queue_timeout_begins_anew_on_another_boot() {
+    let mut desk = Desk::new(0);
+    let id = desk.submit(|request| request.queue_timeout = Some(Duration::from_mins(5)));
+    desk.pass(Duration::from_mins(4));
+    desk.settle();
+    desk.reload_on("boot-2");
+    desk.board.restart_queue_clocks(desk.now);
+    desk.pass(Duration::from_mins(4));
+    assert_eq!(desk.word(id), "ready");
+    desk.pass(Duration::from_mins(1));
+    assert_eq!(desk.word(id), "timed_out:timeout");
+}
+
+fn retries(limit: u32, on: &[ReasonClass]) -> RetryPolicy {
+    RetryPolicy {
+        limit,
+        backoff: Backoff::default(),
+        on: on.to_vec(),
+    }
+}
+
+#[test]
+fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.retries = Some(retries(2, &[])));
+    for expected in ["waiting", "waiting", "failed:exit"] {
+        desk.pass(Duration::from_mins(5));
+        assert_eq!(starts(&desk.turn()), [id]);
+        desk.report(id, failure(ReasonClass::Exit));
+        desk.settle();
+        // A delay of nothing at all is possible, if not likely.
+        assert_eq!(desk.word(id), expected);
+    }
+    assert_eq!(desk.task(id).attempts.len(), 3);
+}
+
+#[test]
+fn a_cancel_is_not_undone_by_a_pending_retry() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.retries = Some(retries(2, &[])));
+    desk.turn();
+    desk.report(id, failure(ReasonClass::Exit));
+    desk.settle();
+    desk.cancel(id).unwrap();
+    desk.pass(Duration::from_hours(1));
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(desk.word(id), "cancelled:cancelled");
+}
+
+#[test]
+fn classes_decide_what_is_retried() {
+    use ReasonClass::{Auth, Budget, Exit, Invalid, Lost, Network, Permission, Timeout};
+    let check = |class, on: &[ReasonClass], expected: bool| {
+        let mut desk = Desk::new(1);
+        let id = desk.submit(|request| request.retries = Some(retries(1, on)));
+        desk.turn();
+        desk.report(id, failure(class));
+        desk.settle();
+        assert_eq!(!desk.task(id).is_done(), expected, "{class:?} {on:?}");
+    };
+    check(Exit, &[], true);
+    check(Network, &[], true);
+    check(Timeout, &[], true);
+    check(Lost, &[], false);
+    check(Lost, &[Lost], true);
+    check(Exit, &[Network], false);
+    check(Network, &[Network], true);
+    for never in [Auth, Invalid, Budget, Permission] {
+        check(never, &[never], false);
+    }
+}
+
+#[test]
+fn a_usage_limit_uses_up_no_retry() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| {
+        super::agent(request);
+        request.retries = Some(retries(1, &[]));
+    });
+    desk.turn();
+    desk.report(id, super::limited(None));
+    desk.settle();
+    desk.pass(Duration::from_hours(1));
+    desk.turn();
+    desk.report(id, failure(ReasonClass::Network));
+    desk.settle();
+    assert_eq!(desk.word(id), "waiting");
+}
+
+#[test]
+fn a_retry_that_succeeds_ends_the_task() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.retries = Some(retries(1, &[])));
+    desk.turn();
+    desk.report(id, failure(ReasonClass::Exit));
+    desk.settle();
+    desk.pass(Duration::from_mins(5));
+    desk.turn();
+    desk.report(id, success());
+    assert_eq!(desk.word(id), "succeeded");
+}
+
+/// Over many attempts the delays fill the range from nothing to the grown delay, and never pass it or the longest.
+#[test]
+fn delays_grow_with_full_jitter() {
+    let policy = RetryPolicy {
+        limit: u32::MAX,
+        backoff: Backoff {
+            initial: Duration::from_secs(1),
+            factor: 3,
+            max: Duration::from_secs(20),
+        },
+        on: Vec::new(),
+    };
+    let ended = |number| {
+        let mut attempt = Attempt::new(number, Timestamp(0));
+        attempt.ended = Some(crate::attempt::Ended {
+            at: Timestamp(0),
+            outcome: Outcome::Failed,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            usage: crate::attempt::Usage::default(),
+            cost_micro_usd: None,
+            never_began: false,
+        });
+        attempt
+    };
+    for (failures, grown) in [(1, 1), (2, 3), (3, 9), (4, 20), (40, 20)] {
+        let attempts: Vec<Attempt> = (1..=failures).map(ended).collect();
+        let delays: Vec<Duration> = (0..1000)
+            .map(|bits| {
+                let task = TaskId::new(1, bits);
+                let id = AttemptId {
+                    task,
+                    number: failures,
+                };
+                let class = Some(ReasonClass::Exit);
+                policy
+                    .delay_after(id, &attempts, Outcome::Failed, class)
+                    .unwrap()
+            })
+            .collect();
+        let grown = Duration::from_secs(grown);
+        let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+        assert!(*most <= grown && *most > grown.mul_f64(0.99), "{most:?}");
+        assert!(*least < grown.mul_f64(0.01), "{least:?}");
+        let mean = delays.iter().sum::<Duration>() / 1000;
+        assert!(
+            mean > grown.mul_f64(0.45) && mean < grown.mul_f64(0.55),
+            "{mean:?}"
+        );
+    }
+}

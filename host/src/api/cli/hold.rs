@@ -1,0 +1,64 @@
+//! `claudine hold` and `claudine release`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{exit::Failure, output, session::Session};
+use crate::app::Changed;
+
+/// Keep a task from being started until `claudine release`.
+///
+/// A task that runs already cannot be held. A dependency that ends so that the task cannot run ends it also while it is held.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine hold deploy
+  claudine hold --graph build")]
+pub(super) struct Hold {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Also every queued task that hangs together with it by dependencies.
+    #[arg(long)]
+    graph: bool,
+}
+
+/// Let a task go that was held.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine release deploy
+  claudine release --graph build")]
+pub(super) struct Release {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Also every held task that hangs together with it by dependencies.
+    #[arg(long)]
+    graph: bool,
+}
+
+impl Hold {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let changed = session.client().hold(&self.task, self.graph).await?;
+        show(session, "held", &changed)
+    }
+}
+
+impl Release {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let changed = session.client().release(&self.task, self.graph).await?;
+        show(session, "released", &changed)
+    }
+}
+
+fn show(session: &Session, what: &str, changed: &Changed) -> Result<ExitCode, Failure> {
+    if session.json {
+        output::json(changed)?;
+    } else {
+        let tasks = if changed.tasks == 1 { "task" } else { "tasks" };
+        output::say(&format!("{what} {} {tasks}", changed.tasks));
+    }
+    Ok(ExitCode::SUCCESS)
+}

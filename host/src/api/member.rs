@@ -1,0 +1,352 @@
+//! A task of a graph as people and agents write it: a command, a script or a prompt, and what it waits for.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use claudine_domain::{
+    task::Priority,
+    time::{Timestamp, millis},
+};
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::{Map, Value, value::RawValue};
+
+use super::words;
+use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Member {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    executor: Option<String>,
+    #[serde(default)]
+    argv: Option<Vec<String>>,
+    #[serde(default)]
+    script: Option<String>,
+    #[serde(default)]
+    shell: Option<String>,
+    #[serde(default)]
+    prompt: Option<String>,
+    #[serde(default)]
+    spec: Option<Map<String, Value>>,
+    #[serde(
+        default,
+        alias = "depends_on",
+        alias = "dependsOn",
+        alias = "depends-on"
+    )]
+    dependencies: Vec<DependencyRef>,
+    #[serde(default)]
+    group: Option<String>,
+    #[serde(default, deserialize_with = "priority")]
+    priority: Priority,
+    #[serde(default, alias = "workingDirectory", alias = "cwd")]
+    working_directory: Option<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "duration")]
+    timeout: Option<Duration>,
+    #[serde(default, alias = "idleTimeout", deserialize_with = "duration")]
+    idle_timeout: Option<Duration>,
+    #[serde(default, alias = "startTimeout", deserialize_with = "duration")]
+    start_timeout: Option<Duration>,
+    #[serde(default, alias = "queueTimeout", deserialize_with = "duration")]
+    queue_timeout: Option<Duration>,
+    #[serde(default)]
+    retries: Option<u32>,
+    #[serde(default, alias = "retryOn")]
+    retry_on: Vec<String>,
+    #[serde(default, deserialize_with = "backoff")]
+    backoff: Option<words::Backoff>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default, alias = "maxOutput", deserialize_with = "size")]
+    max_output: Option<u64>,
+    #[serde(default)]
+    hold: bool,
+    #[serde(default, deserialize_with = "duration")]
+    after: Option<Duration>,
+    #[serde(default, deserialize_with = "time")]
+    at: Option<Timestamp>,
+    #[serde(default)]
+    detach: bool,
+    #[serde(default, alias = "idempotencyKey")]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default, alias = "permissionMode")]
+    permission_mode: Option<String>,
+    #[serde(default, alias = "allowedTools")]
+    allowed_tools: Option<Vec<String>>,
+    #[serde(default, alias = "appendSystemPrompt")]
+    append_system_prompt: Option<String>,
+    #[serde(default, alias = "maxTurns")]
+    max_turns: Option<u32>,
+    #[serde(default, alias = "maxBudgetUsd")]
+    max_budget_usd: Option<f64>,
+    #[serde(default, alias = "failOnDenied")]
+    fail_on_denied: Option<bool>,
+    #[serde(default, alias = "resumeSession")]
+    resume_session: Option<String>,
+}
+
+impl Member {
+    /// The request for it. Its directory is relative to the given one.
+    pub(super) fn into_task(mut self, directory: &Path) -> Result<NewTask, AppError> {
+        let spec = self.document()?;
+        let spec = RawValue::from_string(Value::Object(spec).to_string()).map_err(|error| {
+            AppError::new(
+                ErrorKind::Internal,
+                format!("the request cannot be written: {error}"),
+            )
+        })?;
+        let ms = |limit: Option<Duration>| limit.map(millis);
+        if self.retries.is_none() && (!self.retry_on.is_empty() || self.backoff.is_some()) {
+            return Err(invalid("`retry_on` and `backoff` need `retries`"));
+        }
+        let (on, backoff) = (self.retry_on, self.backoff);
+        Ok(NewTask {
+            executor: self.executor.unwrap_or_else(|| "claude".to_owned()),
+            spec,
+            name: self.name,
+            priority: self.priority,
+            working_directory: self
+                .working_directory
+                .map_or_else(|| directory.to_owned(), |own| directory.join(own)),
+            env: self.env,
+            timeout_ms: ms(self.timeout),
+            idle_timeout_ms: ms(self.idle_timeout),
+            start_timeout_ms: ms(self.start_timeout),
+            queue_timeout_ms: ms(self.queue_timeout),
+            max_output_bytes: self.max_output,
+            labels: self.labels,
+            group: self.group,
+            idempotency_key: self.idempotency_key,
+            detached: self.detach,
+            dependencies: self.dependencies,
+            hold: self.hold,
+            after_ms: ms(self.after),
+            start_at_ms: self.at.map(|at| at.0),
+            retries: self.retries.map(|limit| Retries {
+                limit,
+                on,
+                initial_ms: backoff.map(|backoff| backoff.initial_ms),
+                factor: backoff.and_then(|backoff| backoff.factor),
+                max_ms: backoff.and_then(|backoff| backoff.max_ms),
+            }),
+        })
+    }
+
+    /// The document for its executor, which follows from what there is to do unless it is named.
+    fn document(&mut self) -> Result<Map<String, Value>, AppError> {
+        let work = [
+            ("argv", self.argv.take().map(Value::from)),
+            ("script", self.script.take().map(Value::from)),
+            ("prompt", self.prompt.take().map(Value::from)),
+        ];
+        let mut work = work
+            .into_iter()
+            .filter_map(|(field, value)| Some((field, value?)));
+        let mut spec = match (work.next(), work.next(), self.spec.take()) {
+            (None, None, Some(spec)) => spec,
+            (Some((field, value)), None, None) => {
+                self.executor.get_or_insert_with(|| {
+                    let default = if field == "prompt" { "claude" } else { "shell" };
+                    default.to_owned()
+                });
+                // What the prompt of a shell is, is its script: the same as on the command line.
+                let is_script = field == "prompt" && self.executor.as_deref() == Some("shell");
+                let field = if is_script { "script" } else { field };
+                Map::from_iter([(field.to_owned(), value)])
+            }
+            _ => {
+                return Err(invalid(
+                    "a task has one of `argv`, `script`, `prompt` and `spec`",
+                ));
+            }
+        };
+        let options = [
+            ("shell", self.shell.take().map(Value::from)),
+            ("model", self.model.take().map(Value::from)),
+            (
+                "permission_mode",
+                self.permission_mode.take().map(Value::from),
+            ),
+            ("allowed_tools", self.allowed_tools.take().map(Value::from)),
+            (
+                "append_system_prompt",
+                self.append_system_prompt.take().map(Value::from),
+            ),
+            ("max_turns", self.max_turns.map(Value::from)),
+            ("max_budget_usd", self.max_budget_usd.map(Value::from)),
+            ("fail_on_denied", self.fail_on_denied.map(Value::from)),
+            (
+                "resume_session",
+                self.resume_session.take().map(Value::from),
+            ),
+        ];
+        for (name, value) in options {
+            if let Some(value) = value {
+                spec.insert(name.to_owned(), value);
+            }
+        }
+        Ok(spec)
+    }
+}
+
+fn invalid(message: &str) -> AppError {
+    AppError::new(ErrorKind::Invalid, message)
+}
+
+/// A text, or a number, which is written out: `90` is `"90"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
+    Whole(u64),
+    Number(f64),
+}
+
+fn parsed<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    let text = match Word::deserialize(deserializer)? {
+        Word::Text(text) => text,
+        Word::Whole(number) => number.to_string(),
+        Word::Number(number) => number.to_string(),
+    };
+    parse(&text).map_err(D::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parsed(deserializer, words::duration).map(Some)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    parsed(deserializer, words::size).map(Some)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    parsed(deserializer, words::time).map(Some)
+}
+
+fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<words::Backoff>, D::Error> {
+    parsed(deserializer, words::backoff).map(Some)
+}
+
+fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
+    parsed(deserializer, words::priority)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn task(json: Value) -> Result<NewTask, String> {
+        let member: Member = serde_json::from_value(json).map_err(|error| error.to_string())?;
+        member
+            .into_task(Path::new("/work"))
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn what_there_is_to_do_decides_who_does_it() {
+        let check = |json: Value, executor: &str, spec: &str| {
+            let task = task(json).unwrap();
+            assert_eq!((task.executor.as_str(), task.spec.get()), (executor, spec));
+        };
+        check(
+            serde_json::json!({"argv": ["make", "-j2"]}),
+            "shell",
+            r#"{"argv":["make","-j2"]}"#,
+        );
+        check(
+            serde_json::json!({"script": "make", "shell": "bash"}),
+            "shell",
+            r#"{"script":"make","shell":"bash"}"#,
+        );
+        check(
+            serde_json::json!({"prompt": "do it", "model": "opus"}),
+            "claude",
+            r#"{"model":"opus","prompt":"do it"}"#,
+        );
+        check(
+            serde_json::json!({"prompt": "make", "executor": "shell"}),
+            "shell",
+            r#"{"script":"make"}"#,
+        );
+        check(
+            serde_json::json!({"spec": {"steps": []}, "executor": "mock"}),
+            "mock",
+            r#"{"steps":[]}"#,
+        );
+    }
+
+    #[test]
+    fn times_are_written_as_on_the_command_line() {
+        let task = task(serde_json::json!({
+            "argv": ["true"], "timeout": "1h30m", "queue_timeout": 90, "after": "10m", "priority": "p0", "max_output": "1M",
+            "retries": 3, "backoff": "2sx3..1m", "working_directory": "sub",
+            "dependencies": ["a", {"task": "b", "condition": "any"}, {"taskId": "c"}],
+        }))
+        .unwrap();
+        assert_eq!(task.timeout_ms, Some(5_400_000));
+        assert_eq!(task.queue_timeout_ms, Some(90_000));
+        assert_eq!(task.after_ms, Some(600_000));
+        assert_eq!(task.max_output_bytes, Some(1 << 20));
+        assert_eq!(task.priority, Priority::P0);
+        assert_eq!(task.working_directory, Path::new("/work/sub"));
+        let retries = task.retries.unwrap();
+        assert_eq!(
+            (
+                retries.limit,
+                retries.initial_ms,
+                retries.factor,
+                retries.max_ms
+            ),
+            (3, Some(2_000), Some(3), Some(60_000))
+        );
+        let edges: Vec<_> = task
+            .dependencies
+            .iter()
+            .map(|edge| (edge.task.0.as_str(), edge.condition.as_str()))
+            .collect();
+        assert_eq!(
+            edges,
+            [("a", "succeeded"), ("b", "any"), ("c", "succeeded")]
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let check = |json: Value, expected: &str| {
+            let error = task(json).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        let one = "a task has one of `argv`, `script`, `prompt` and `spec`";
+        check(serde_json::json!({}), one);
+        check(serde_json::json!({"argv": ["a"], "prompt": "b"}), one);
+        check(
+            serde_json::json!({"argv": ["a"], "dependencies": [{"task": "b", "condition": "sometimes"}]}),
+            "unknown variant `sometimes`, expected one of `succeeded`, `completed`, `any`",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "retries": -1}),
+            "invalid value: integer `-1`, expected u32",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "colour": "red"}),
+            "unknown field `colour`",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "timeout": "soon"}),
+            "`soon` is no duration",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "backoff": "1s"}),
+            "`retry_on` and `backoff` need `retries`",
+        );
+    }
+}

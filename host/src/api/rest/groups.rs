@@ -1,0 +1,21 @@
+//! `/v1/groups`: named lines with a limit.
+
+use axum::extract::{Path, State};
+
+use super::{
+    Shared,
+    answer::{Answered, Body, ok},
+};
+use crate::app::{GroupChange, GroupView};
+
+pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<GroupView>> {
+    ok(shared.host.groups().await?)
+}
+
+pub(super) async fn set(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Body(change): Body<GroupChange>,
+) -> Answered<GroupView> {
+    ok(shared.host.set_group(&name, change).await?)
+}

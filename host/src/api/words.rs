@@ -1,0 +1,153 @@
+//! Words for values, the same on the command line, in files and over MCP: durations, sizes, times, priorities, backoffs.
+
+use std::time::Duration;
+
+use claudine_domain::{
+    task::Priority,
+    time::{Timestamp, millis},
+};
+
+use crate::{clock, config};
+
+const DURATION_HELP: &str =
+    "expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
+
+const UNITS: [(&str, f64); 5] = [
+    ("ms", 0.001),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3_600.0),
+    ("d", 86_400.0),
+];
+
+/// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
+pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration: {DURATION_HELP}");
+    let mut rest = text.trim();
+    if let Ok(seconds) = rest.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
+    }
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(end);
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let end = after
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let (_, factor) = UNITS
+            .into_iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(wrong)?;
+        seconds += number * factor;
+        rest = after;
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// A number of bytes: `10485760`, `10M`, `1G`.
+pub(in crate::api) fn size(text: &str) -> Result<u64, String> {
+    config::parse_bytes("", "", text).map_err(|_| {
+        format!("`{text}` is no size: expected a number of bytes such as `10485760`, `10M` or `1G`")
+    })
+}
+
+/// `P0`, `P1`, `P2`.
+pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "P0" => Ok(Priority::P0),
+        "P1" => Ok(Priority::P1),
+        "P2" => Ok(Priority::P2),
+        _ => Err(format!("`{text}` is no priority; it must be P0, P1 or P2")),
+    }
+}
+
+/// A moment, as RFC 3339 has it.
+pub(in crate::api) fn time(text: &str) -> Result<Timestamp, String> {
+    clock::parse_rfc3339(text.trim())
+        .ok_or_else(|| format!("`{text}` is no time: expected one such as `2026-11-22T14:51:33Z`"))
+}
+
+/// Delays before retries, in milliseconds; what is not given is the host's to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::api) struct Backoff {
+    pub(in crate::api) initial_ms: u64,
+    pub(in crate::api) factor: Option<u32>,
+    pub(in crate::api) max_ms: Option<u64>,
+}
+
+/// `FIRST[xFACTOR][..LONGEST]`: `1s`, `500msx3`, `1sx2..5m`.
+pub(in crate::api) fn backoff(text: &str) -> Result<Backoff, String> {
+    let (rest, longest) = match text.split_once("..") {
+        Some((rest, longest)) => (rest, Some(longest)),
+        None => (text, None),
+    };
+    let (first, factor) = match rest.split_once('x') {
+        Some((first, factor)) => (first, Some(factor)),
+        None => (rest, None),
+    };
+    let factor = factor.map(|factor| {
+        let number = factor
+            .trim()
+            .parse::<u32>()
+            .ok()
+            .filter(|number| *number > 0);
+        number.ok_or_else(|| format!("`{factor}` is no factor: expected a whole number from 1"))
+    });
+    Ok(Backoff {
+        initial_ms: millis(duration(first)?),
+        factor: factor.transpose()?,
+        max_ms: longest.map(duration).transpose()?.map(millis),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(
+                duration(text).ok(),
+                expected.map(Duration::from_millis),
+                "{text:?}"
+            );
+        };
+        check("90", Some(90_000));
+        check("90s", Some(90_000));
+        check("10m", Some(600_000));
+        check("1h30m", Some(5_400_000));
+        check("1.5h", Some(5_400_000));
+        check("2d", Some(172_800_000));
+        check("250ms", Some(250));
+        check("0.5", Some(500));
+        for wrong in [
+            "-5", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1 h",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn backoffs() {
+        let check = |text: &str, expected: Option<(u64, Option<u32>, Option<u64>)>| {
+            let found = backoff(text).ok();
+            let found = found.map(|it| (it.initial_ms, it.factor, it.max_ms));
+            assert_eq!(found, expected, "{text:?}");
+        };
+        check("1s", Some((1_000, None, None)));
+        check("500msx3", Some((500, Some(3), None)));
+        check("1sx2..5m", Some((1_000, Some(2), Some(300_000))));
+        check("1s..5m", Some((1_000, None, Some(300_000))));
+        for wrong in ["", "x2", "1sx0", "1sx1.5", "1s..", "-1s", "1sx2..never"] {
+            check(wrong, None);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a person stops and lets go: tasks, what hangs together with them, and groups.
+
+use std::collections::BTreeSet;
+
+use claudine_domain::{
+    group::NewLimit,
+    id::TaskId,
+    step::{Answer, Input},
+    task::State,
+};
+
+use super::{
+    check::group_name,
+    error::{AppError, ErrorKind},
+    host::Host,
+    reader::Reader,
+    request::{GroupChange, TaskRef},
+    view::{Changed, GroupView},
+};
+use crate::store::{Filter, Status, StatusFilter};
+
+impl Host {
+    /// Keeps a task from being started; with `graph` also every queued one that hangs together with it.
+    pub(crate) async fn hold(&self, reference: &TaskRef, graph: bool) -> Result<Changed, AppError> {
+        let queued = |state: &State| {
+            !matches!(
+                state,
+                State::Running { .. } | State::Done { .. } | State::Held { .. }
+            )
+        };
+        let tasks = self.meant(reference, graph, queued).await?;
+        self.change(Input::Hold { tasks }).await
+    }
+
+    pub(crate) async fn release(
+        &self,
+        reference: &TaskRef,
+        graph: bool,
+    ) -> Result<Changed, AppError> {
+        let held = |state: &State| matches!(state, State::Held { .. });
+        let tasks = self.meant(reference, graph, held).await?;
+        self.change(Input::Release { tasks }).await
+    }
+
+    /// The task itself, or those that hang together with it and that it can be done to.
+    async fn meant(
+        &self,
+        reference: &TaskRef,
+        graph: bool,
+        can: fn(&State) -> bool,
+    ) -> Result<Vec<TaskId>, AppError> {
+        let reference = reference.clone();
+        self.read(move |reader| {
+            let task = reader.task(&reference)?;
+            if !graph {
+                return Ok(vec![task.id]);
+            }
+            let mut tasks = Vec::new();
+            for id in connected(reader, task.id)? {
+                if reader.store.task(id)?.is_some_and(|task| can(&task.state)) {
+                    tasks.push(id);
+                }
+            }
+            Ok(tasks)
+        })
+        .await
+    }
+
+    async fn change(&self, input: Input) -> Result<Changed, AppError> {
+        match self.engine.command(input).await? {
+            Answer::Changed(tasks) => Ok(Changed { tasks }),
+            other => Err(AppError::new(
+                ErrorKind::Internal,
+                format!("a hold or a release was answered {other:?}"),
+            )),
+        }
+    }
+
+    pub(crate) async fn set_group(
+        &self,
+        name: &str,
+        change: GroupChange,
+    ) -> Result<GroupView, AppError> {
+        let invalid = |message: &str| Err(AppError::new(ErrorKind::Invalid, message));
+        group_name(name)?;
+        let limit = match (change.limit, change.unlimited) {
+            (Some(0), _) => {
+                return invalid("a group's limit is at least 1; to start nothing of it, pause it");
+            }
+            (Some(_), true) => return invalid("a limit and no limit exclude each other"),
+            (Some(limit), false) => NewLimit::Most(limit),
+            (None, true) => NewLimit::Unlimited,
+            (None, false) => NewLimit::Unchanged,
+        };
+        let input = Input::SetGroup {
+            name: name.to_owned(),
+            limit,
+            paused: change.paused,
+        };
+        self.engine.command(input).await?;
+        let groups = self.groups().await?;
+        let found = groups.into_iter().find(|group| group.name == name);
+        found.ok_or_else(|| AppError::new(ErrorKind::Internal, "the group is not there"))
+    }
+
+    /// Every group that was set, or has unfinished tasks.
+    pub(crate) async fn groups(&self) -> Result<Vec<GroupView>, AppError> {
+        let snapshot = self.engine.snapshot();
+        let mut groups: std::collections::BTreeMap<String, GroupView> = snapshot
+            .groups
+            .iter()
+            .map(|(name, group)| {
+                let view = GroupView {
+                    name: name.clone(),
+                    limit: group.limit,
+                    paused: group.paused,
+                    running: 0,
+                    queued: 0,
+                };
+                (name.clone(), view)
+            })
+            .collect();
+        let counts = self
+            .read(|reader| {
+                let mut counts = Vec::new();
+                for status in [
+                    Status::Blocked,
+                    Status::Waiting,
+                    Status::Held,
+                    Status::Ready,
+                    Status::Running,
+                ] {
+                    let filter = Filter {
+                        status: Some(StatusFilter::Is(status)),
+                        ..Filter::default()
+                    };
+                    let page = reader.store.list(&filter, usize::MAX / 2)?;
+                    let in_groups = page.tasks.into_iter();
+                    counts.extend(in_groups.filter_map(|task| {
+                        Some((task.request.group.clone()?, status == Status::Running))
+                    }));
+                }
+                Ok(counts)
+            })
+            .await?;
+        for (name, runs) in counts {
+            let view = groups.entry(name.clone()).or_insert_with(|| GroupView {
+                name,
+                limit: None,
+                paused: false,
+                running: 0,
+                queued: 0,
+            });
+            if runs {
+                view.running += 1;
+            } else {
+                view.queued += 1;
+            }
+        }
+        Ok(groups.into_values().collect())
+    }
+}
+
+/// A task, what it depends on, who depends on it, and so on, as far as tasks are unfinished.
+fn connected(reader: &Reader, from: TaskId) -> Result<BTreeSet<TaskId>, AppError> {
+    let mut found = BTreeSet::from([from]);
+    let mut next = vec![from];
+    while let Some(id) = next.pop() {
+        let Some(task) = reader.store.task(id)? else {
+            continue;
+        };
+        if task.is_done() && id != from {
+            continue;
+        }
+        let upstream = task.dependencies.iter().map(|dependency| dependency.task);
+        for other in upstream.chain(reader.store.dependants(id)?) {
+            if found.insert(other) {
+                next.push(other);
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,114 @@
+//! A finished task runs again, and what is below it after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use claudine_domain::{
+    id::TaskId,
+    step::{Answer, Input, Refused, Retry},
+    task::Task,
+};
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    reader::Reader,
+    request::{RetryOptions, TaskRef},
+    view::Retried,
+};
+use crate::engine::EngineError;
+
+/// How often what is below a task is looked up anew because it changed in between.
+const TRIES: usize = 5;
+/// How many tasks run again together.
+const DOWNSTREAM_MAX: usize = 100_000;
+
+impl Host {
+    pub(crate) async fn retry(
+        &self,
+        reference: &TaskRef,
+        options: RetryOptions,
+    ) -> Result<Retried, AppError> {
+        for _ in 0..TRIES {
+            let reference = reference.clone();
+            let retry = self
+                .read(move |reader| looked_up(reader, &reference, options))
+                .await?;
+            match self.engine.command(Input::Retry(Box::new(retry))).await {
+                Ok(Answer::Retrying {
+                    task,
+                    attempt,
+                    downstream,
+                }) => {
+                    return Ok(Retried {
+                        id: task.to_string(),
+                        attempt,
+                        downstream,
+                    });
+                }
+                Ok(other) => {
+                    return Err(AppError::new(
+                        ErrorKind::Internal,
+                        format!("a retry was answered {other:?}"),
+                    ));
+                }
+                Err(EngineError::Refused(Refused::Moved { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppError::new(
+            ErrorKind::Unavailable,
+            "what is below it changes faster than it can be looked up; try again",
+        ))
+    }
+}
+
+fn looked_up(
+    reader: &Reader,
+    reference: &TaskRef,
+    options: RetryOptions,
+) -> Result<Retry, AppError> {
+    let task = reader.task(reference)?;
+    let downstream = if options.downstream {
+        all_below(reader, task.id)?
+    } else {
+        reader.store.spoilt_by(task.id)?
+    };
+    let upstreams: BTreeSet<TaskId> = std::iter::once(&task)
+        .chain(&downstream)
+        .flat_map(|task| task.dependencies.iter().map(|dependency| dependency.task))
+        .collect();
+    let ends = reader.store.ends(&upstreams)?;
+    let ended = ends.into_iter().filter_map(|(id, end)| Some((id, end?)));
+    Ok(Retry {
+        ended: ended.collect(),
+        task,
+        downstream,
+    })
+}
+
+/// Everything that depends on a task and is done, and what depends on that, and so on.
+fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
+    let mut found: BTreeMap<TaskId, Task> = BTreeMap::new();
+    let mut next = vec![id];
+    while let Some(id) = next.pop() {
+        for dependant in reader.store.dependants(id)? {
+            if found.contains_key(&dependant) {
+                continue;
+            }
+            let Some(task) = reader.store.task(dependant)? else {
+                continue;
+            };
+            if task.is_done() {
+                found.insert(dependant, task);
+                next.push(dependant);
+            }
+        }
+        if found.len() > DOWNSTREAM_MAX {
+            return Err(AppError::new(
+                ErrorKind::Limit,
+                format!("more than {DOWNSTREAM_MAX} tasks are below it"),
+            ));
+        }
+    }
+    Ok(found.into_values().collect())
+}

@@ -1,0 +1,354 @@
+//! Tasks are taken on, all of a request or none.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use claudine_domain::{
+    dependency::Dependency,
+    id::{AttemptId, TaskId},
+    step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
+    task::{Request, Task},
+    time::Timestamp,
+};
+
+use super::{
+    check::{ceiling, check, variables},
+    error::{AppError, ErrorKind},
+    host::Host,
+    prepare::{account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate},
+    reader::{Reader, unknown},
+    request::{DependencyRef, NewTask, Submit},
+    view::{Delegated, Submitted},
+};
+use crate::{
+    clock,
+    config::ATTEMPT,
+    engine::EngineError,
+    environment::Kept,
+    plugin::{Executor, PluginError},
+    random,
+};
+
+/// Tasks in one request.
+pub(crate) const TASKS_MAX: usize = 100_000;
+/// How often a request is looked up anew because what it depends on changed in between.
+const TRIES: usize = 5;
+
+impl Host {
+    /// Takes tasks on; returns once they are on disk.
+    pub(crate) async fn submit(&self, submit: Submit) -> Result<Submitted, AppError> {
+        let Submit {
+            environment,
+            origin,
+            tasks,
+        } = submit;
+        if tasks.is_empty() || tasks.len() > TASKS_MAX {
+            return Err(AppError::new(
+                ErrorKind::Invalid,
+                format!("a request has 1 to {TASKS_MAX} tasks, not {}", tasks.len()),
+            ));
+        }
+        variables(&environment)?;
+        let parent = self.parent(environment.base.get(ATTEMPT)).await?;
+        let kept = self
+            .environments
+            .keep(environment)
+            .await
+            .map_err(cannot_keep)?;
+        let several = tasks.len() > 1;
+        let mut prepared = Vec::with_capacity(tasks.len());
+        for (index, task) in tasks.into_iter().enumerate() {
+            let name = task.name.clone();
+            let one = async {
+                check(&task)?;
+                ceiling(&task, origin, &self.settings.mcp)?;
+                if task.env.is_empty() {
+                    return self.prepare(task, &kept).await;
+                }
+                let own = self.environments.with(&kept, &task.env).await;
+                self.prepare(task, &own.map_err(cannot_keep)?).await
+            };
+            let one = one.await.map_err(|error| {
+                if several {
+                    of_member(error, index, name.as_deref())
+                } else {
+                    error
+                }
+            })?;
+            prepared.push(one);
+        }
+        let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
+        let accepted = self.take_on(prepared, parent).await?;
+        let tasks = accepted.into_iter().zip(classes);
+        Ok(Submitted {
+            tasks: tasks
+                .map(|(accepted, class)| Delegated {
+                    id: accepted.task.to_string(),
+                    class,
+                    existing: accepted.existing,
+                })
+                .collect(),
+        })
+    }
+
+    /// What its executor's manifest adds to what was asked, and whether it takes it.
+    async fn prepare(&self, task: NewTask, kept: &Kept) -> Result<Prepared, AppError> {
+        let executor = self.executor(&task.executor)?;
+        let idempotency = idempotency(&task);
+        let spec = task.spec.get();
+        validate(&executor, spec, &kept.variables).await?;
+        let manifest = executor.manifest();
+        let (account, serial_start) = account_of(manifest, &kept.variables);
+        let millis = |given: Option<u64>| given.map(Duration::from_millis);
+        let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
+        let request = Request {
+            summary: summary(spec),
+            cwd: plain(&task.working_directory),
+            class: class_of(manifest),
+            parent: None,
+            above_parent: Vec::new(),
+            attached_above: 0,
+            detached: task.detached,
+            start_at: after.max(task.start_at_ms.map(Timestamp)),
+            queue_timeout: millis(task.queue_timeout_ms),
+            retries: task.retries.as_ref().map(retries).transpose()?,
+            timeout: millis(task.timeout_ms).or(self.settings.task_timeout),
+            idle_timeout: millis(task.idle_timeout_ms).or(manifest.idle_timeout),
+            start_timeout: millis(task.start_timeout_ms).or(manifest.start_timeout),
+            max_output_bytes: task
+                .max_output_bytes
+                .unwrap_or(self.settings.max_output_bytes),
+            env_digest: kept.digest.clone(),
+            account,
+            serial_start,
+            idempotency,
+            ladder: ladder_of(manifest),
+            name: task.name,
+            executor: task.executor,
+            priority: task.priority,
+            labels: task.labels,
+            group: task.group,
+        };
+        Ok(Prepared {
+            request,
+            spec: spec.as_bytes().into(),
+            dependencies: task.dependencies,
+            held: task.hold,
+        })
+    }
+
+    async fn take_on(
+        &self,
+        prepared: Vec<Prepared>,
+        parent: Option<Task>,
+    ) -> Result<Vec<Accepted>, AppError> {
+        let graph = Arc::new(Graph {
+            ids: prepared.iter().map(|_| self.new_id()).collect(),
+            members: prepared,
+            parent,
+        });
+        for _ in 0..TRIES {
+            let together = if graph.has_edges() {
+                let graph = graph.clone();
+                self.read(move |reader| graph.looked_up(reader)).await?
+            } else {
+                graph.with(vec![Vec::new(); graph.ids.len()], Ends::new())
+            };
+            match self.engine.command(Input::Submit(together)).await {
+                Ok(Answer::Accepted(accepted)) => return Ok(accepted),
+                Ok(other) => {
+                    return Err(AppError::new(
+                        ErrorKind::Internal,
+                        format!("a submission was answered {other:?}"),
+                    ));
+                }
+                Err(EngineError::Refused(Refused::Moved { .. })) => {}
+                Err(EngineError::Refused(refused)) => return Err(graph.told(&refused)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppError::new(
+            ErrorKind::Unavailable,
+            "what it depends on changes faster than it can be looked up; try again",
+        ))
+    }
+
+    /// The task from within which this is asked. A marker of a task that is not here means nothing: it is of another host, or made up.
+    async fn parent(&self, marker: Option<&String>) -> Result<Option<Task>, AppError> {
+        match marker.and_then(|marker| marker.parse::<AttemptId>().ok()) {
+            Some(attempt) => {
+                self.read(move |reader| Ok(reader.store.task(attempt.task)?))
+                    .await
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn new_id(&self) -> TaskId {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next(clock::wall().0, random::bits_128())
+    }
+
+    fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
+        match self.plugins.executor(name) {
+            Ok(executor) => Ok(executor.clone()),
+            Err(PluginError::Unknown { .. }) => {
+                let names = self.plugins.executor_names();
+                let shown: String = name.chars().take(80).collect();
+                let error = AppError::new(
+                    ErrorKind::NotFound,
+                    format!("there is no executor `{shown}`"),
+                );
+                Err(if names.is_empty() {
+                    error.hint(
+                        "this binary was built without plugins: build it with `cargo xtask build`",
+                    )
+                } else {
+                    error.hint(format!("there are: {}", names.join(", ")))
+                })
+            }
+            Err(error) => Err(AppError::new(
+                ErrorKind::Unavailable,
+                format!("executor `{name}` cannot be used: {error}"),
+            )
+            .hint(format!("`claudine plugin inspect {name}` says more"))),
+        }
+    }
+}
+
+/// A task that its executor would take.
+struct Prepared {
+    request: Request,
+    spec: Arc<[u8]>,
+    dependencies: Vec<DependencyRef>,
+    held: bool,
+}
+
+/// All tasks of a request, with the ids they will have.
+struct Graph {
+    ids: Vec<TaskId>,
+    members: Vec<Prepared>,
+    parent: Option<Task>,
+}
+
+impl Graph {
+    fn has_edges(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| !member.dependencies.is_empty())
+    }
+
+    /// What the engine is asked, with every name of what is depended on looked up.
+    fn looked_up(&self, reader: &Reader) -> Result<Together, AppError> {
+        let names = self.names()?;
+        // A name outside of the request is looked up once, however many depend on it.
+        let mut outside: HashMap<&str, TaskId> = HashMap::new();
+        let mut edges = Vec::with_capacity(self.members.len());
+        for (index, member) in self.members.iter().enumerate() {
+            let mut own = Vec::with_capacity(member.dependencies.len());
+            for DependencyRef { task, condition } in &member.dependencies {
+                let known = names
+                    .get(task.0.as_str())
+                    .or_else(|| outside.get(task.0.as_str()));
+                let id = if let Some(id) = known {
+                    *id
+                } else {
+                    let found = reader.resolve(task);
+                    let id = found.map_err(|error| self.of_member(index, error))?;
+                    outside.insert(&task.0, id);
+                    id
+                };
+                own.push(Dependency {
+                    task: id,
+                    condition: *condition,
+                });
+            }
+            edges.push(own);
+        }
+        let outside: BTreeSet<TaskId> = outside.into_values().collect();
+        let found = reader.store.ends(&outside)?;
+        if let Some(missing) = outside.iter().find(|id| !found.contains_key(id)) {
+            return Err(unknown(&missing.to_string()));
+        }
+        let ended = found.into_iter().filter_map(|(id, end)| Some((id, end?)));
+        Ok(self.with(edges, ended.collect()))
+    }
+
+    fn with(&self, edges: Vec<Vec<Dependency>>, ended: Ends) -> Together {
+        let members = self.ids.iter().zip(&self.members).zip(edges);
+        Together {
+            tasks: members
+                .map(|((id, member), dependencies)| Submission {
+                    id: *id,
+                    request: member.request.clone(),
+                    dependencies,
+                    held: member.held,
+                    parent: self.parent.clone(),
+                    spec: member.spec.clone(),
+                })
+                .collect(),
+            ended,
+        }
+    }
+
+    /// Members by name. Where there is one alone, its name is for others to find it by.
+    fn names(&self) -> Result<HashMap<&str, TaskId>, AppError> {
+        let mut names = HashMap::new();
+        if self.members.len() == 1 {
+            return Ok(names);
+        }
+        for (id, member) in self.ids.iter().zip(&self.members) {
+            if let Some(name) = &member.request.name
+                && names.insert(name.as_str(), *id).is_some()
+            {
+                return Err(AppError::new(
+                    ErrorKind::Invalid,
+                    format!("two tasks of the request are called `{name}`"),
+                ));
+            }
+        }
+        Ok(names)
+    }
+
+    fn of_member(&self, index: usize, error: AppError) -> AppError {
+        match self.members.get(index) {
+            Some(member) if self.members.len() > 1 => {
+                of_member(error, index, member.request.name.as_deref())
+            }
+            _ => error,
+        }
+    }
+
+    /// A refusal in the words of whoever asked: their tasks have names, and no ids yet.
+    fn told(&self, refused: &Refused) -> AppError {
+        let mut message = refused.to_string();
+        for (id, member) in self.ids.iter().zip(&self.members) {
+            if let Some(name) = &member.request.name {
+                message = message.replace(&id.to_string(), name);
+            }
+        }
+        let mut error = AppError::from(EngineError::Refused(refused.clone()));
+        error.message = message;
+        error
+    }
+}
+
+fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError {
+    let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
+    error.message = format!("task {}{named}: {}", index + 1, error.message);
+    error
+}
+
+fn cannot_keep(error: std::io::Error) -> AppError {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull => ErrorKind::StoreFull,
+        _ => ErrorKind::Unavailable,
+    };
+    AppError::new(
+        kind,
+        format!("the task's environment cannot be kept: {error}"),
+    )
+}

@@ -1,0 +1,390 @@
+//! Tasks that wait: for each other, for a group, for a person, for a time.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use claudine_tests::{TestHost, mcp::PythonClient, process::kill_9, wait_for};
+use serde_json::{Value, json};
+
+const PIPELINE: &str = r#"
+- {name: test,   script: 'test -e broken && exit 3 || echo tested'}
+- {name: deploy, script: 'echo deployed >> deployed', dependencies: [test]}
+- {name: smoke,  script: 'echo smoke', depends-on: [deploy]}
+- {name: notify, script: 'echo told', dependencies: [{task: smoke, condition: any}]}
+"#;
+
+/// Submits a graph; the ids by name.
+fn submit(host: &TestHost, yaml: &str) -> BTreeMap<String, String> {
+    let ids = host.run_with(["submit", "-"], yaml.as_bytes()).ok().text();
+    let ids = ids.lines().map(|id| (name(host, id), id.to_owned()));
+    ids.collect()
+}
+
+fn name(host: &TestHost, id: &str) -> String {
+    host.status(id)["name"].as_str().unwrap().to_owned()
+}
+
+fn outcomes(host: &TestHost, ids: &BTreeMap<String, String>) -> Vec<String> {
+    let outcome = |id| {
+        let outcome = host.finished(id)["outcome"].clone();
+        outcome.as_str().unwrap().to_owned()
+    };
+    ids.iter()
+        .map(|(name, id)| format!("{name} {}", outcome(id)))
+        .collect()
+}
+
+fn why(host: &TestHost, task: &str) -> String {
+    host.json(["why", task])["reasons"].to_string()
+}
+
+#[test]
+fn a_failure_goes_down_the_graph_and_a_retry_revives_it() {
+    let host = TestHost::new();
+    fs::write(host.work().join("broken"), "").unwrap();
+    let ids = submit(&host, PIPELINE);
+    assert_eq!(
+        outcomes(&host, &ids),
+        [
+            "deploy upstream_failed",
+            "notify succeeded",
+            "smoke upstream_failed",
+            "test failed"
+        ]
+    );
+    let smoke = host.status("smoke");
+    assert_eq!(smoke["culprit"], ids["test"].as_str());
+    assert_eq!(smoke["status"], "failed");
+    assert!(why(&host, "smoke").contains("it could not run because of test ("));
+    assert!(!host.work().join("deployed").exists());
+
+    fs::remove_file(host.work().join("broken")).unwrap();
+    let retried = host.json(["retry", "test"]);
+    assert_eq!(retried["downstream"], 2);
+    let again = outcomes(&host, &ids);
+    assert!(
+        again.iter().all(|line| line.ends_with("succeeded")),
+        "{again:?}"
+    );
+    // What had run stays as it was, unless that is asked for.
+    assert_eq!(
+        host.status("notify")["attempts"].as_array().unwrap().len(),
+        1
+    );
+    host.run(["retry", "--downstream", "deploy"]).check();
+    outcomes(&host, &ids);
+    let deployed = fs::read_to_string(host.work().join("deployed")).unwrap();
+    assert_eq!(deployed.lines().count(), 2);
+    assert_eq!(
+        host.status("notify")["attempts"].as_array().unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn the_options_of_delegate_and_run_name_what_is_waited_for() {
+    let host = TestHost::new();
+    let failed = host.script("exit 1");
+    host.finished(&failed);
+    let check = |option: &str, expected: &str| {
+        let id = host.text(["run", option, &failed, "--", "true"]);
+        assert_eq!(host.finished(&id)["outcome"], expected, "{option}");
+    };
+    check("--depends-on", "succeeded");
+    check("--depends-on-any", "succeeded");
+    check("--depends-on-success", "upstream_failed");
+    let first = host.text(["run", "--name", "first", "--hold", "--", "true"]);
+    let both = host.text([
+        "delegate",
+        "--executor",
+        "shell",
+        "echo after",
+        "--depends-on",
+        &first,
+        &failed,
+    ]);
+    let edges = host.status(&both)["dependencies"].clone();
+    let tasks: Vec<&str> = edges
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edge| edge["task"].as_str().unwrap())
+        .collect();
+    assert_eq!(tasks, [failed.as_str(), first.as_str()]);
+    assert_eq!(edges[0]["condition"], "completed");
+    assert!(why(&host, &both).contains("it waits for first ("));
+    host.run(["release", "first"]).check();
+    assert_eq!(host.finished(&both)["outcome"], "succeeded");
+}
+
+#[test]
+fn what_waits_goes_on_by_itself_after_a_kill_of_the_host() {
+    let host = TestHost::new();
+    let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.02; done'}\n");
+    for number in 1..20 {
+        let before = number - 1;
+        writeln!(
+            chain,
+            "- {{name: t{number}, script: 'echo {number} >> order', dependencies: [t{before}]}}"
+        )
+        .unwrap();
+    }
+    let ids = submit(&host, &chain);
+    host.live(&ids["t0"]);
+    let before = host.text(["list", "--json"]);
+    kill_9(host.host_pid().unwrap());
+    let after = host.text(["list", "--json"]);
+    let states = |text: &str| -> Vec<(String, String, Value)> {
+        let list: Value = serde_json::from_str(text).unwrap();
+        let tasks = list["tasks"].as_array().unwrap().clone();
+        let shown = |task: &Value| {
+            let word = |field: &str| task[field].as_str().unwrap().to_owned();
+            (word("id"), word("state"), task["dependencies"].clone())
+        };
+        tasks.iter().map(shown).collect()
+    };
+    assert_eq!(states(&before), states(&after));
+    fs::write(host.work().join("go"), "").unwrap();
+    // The chain goes on while hosts die.
+    for _ in 0..3 {
+        host.run(["list"]).check();
+        if let Some(pid) = host.host_pid() {
+            kill_9(pid);
+        }
+    }
+    assert_eq!(host.finished(&ids["t19"])["outcome"], "succeeded");
+    let order = fs::read_to_string(host.work().join("order")).unwrap();
+    let expected: Vec<String> = (1..20).map(|number| number.to_string()).collect();
+    assert_eq!(order.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_group_has_a_limit_that_changes_while_it_runs() {
+    let host = TestHost::builder().slots(8).build();
+    host.run(["group", "set", "g", "--limit", "1"]).check();
+    let sleeper = ["run", "-g", "g", "--", "sleep", "600"];
+    let [first, second, third] = [(); 3].map(|()| host.text(sleeper));
+    host.live(&first);
+    assert!(why(&host, &second).contains("its group `g` has 1 running and may have 1"));
+    host.run(["group", "set", "g", "--limit", "2"]).check();
+    host.live(&second);
+    host.run(["group", "pause", "g"]).check();
+    host.run(["group", "set", "g", "--no-limit"]).check();
+    assert!(why(&host, &third).contains("its group `g` is paused"));
+    let groups = host.json(["group", "list"]);
+    assert_eq!(
+        groups,
+        json!([{"name": "g", "limit": null, "paused": true, "running": 2, "queued": 1}])
+    );
+    host.run(["group", "resume", "g"]).check();
+    host.live(&third);
+    for id in [first, second, third] {
+        host.run(["cancel", &id]).check();
+    }
+}
+
+#[test]
+fn a_graph_is_held_and_released() {
+    let host = TestHost::new();
+    let ids = submit(
+        &host,
+        "- {name: a, script: 'true', hold: true}\n- {name: b, script: 'true', dependencies: [a]}\n- {name: c, script: 'true', dependencies: [b]}\n",
+    );
+    assert_eq!(host.status("a")["state"], "held");
+    assert_eq!(host.status("a")["held_by"], "person");
+    assert!(why(&host, "a").contains("somebody holds it"));
+    let held = host.json(["hold", "--graph", "b"]);
+    assert_eq!(held["tasks"], 2);
+    assert_eq!(host.status("c")["state"], "held");
+    let released = host.json(["release", "--graph", "c"]);
+    assert_eq!(released["tasks"], 3);
+    let outcomes = outcomes(&host, &ids);
+    assert_eq!(outcomes, ["a succeeded", "b succeeded", "c succeeded"]);
+}
+
+#[test]
+fn a_start_may_be_put_off_and_a_wait_for_a_slot_be_given_up() {
+    let host = TestHost::builder().slots(1).build();
+    let later = host.text(["run", "--after", "1h", "--", "true"]);
+    let task = host.status(&later);
+    assert_eq!(task["state"], "waiting");
+    assert!(task["until"].as_str().is_some());
+    assert!(why(&host, &later).contains("it is not to start before"));
+    let soon = host.text(["run", "--after", "300ms", "--", "true"]);
+    assert_eq!(host.finished(&soon)["outcome"], "succeeded");
+    let running = host.text(["run", "--", "sleep", "600"]);
+    host.live(&running);
+    let impatient = host.text(["run", "--queue-timeout", "1s", "--", "true"]);
+    let task = host.finished(&impatient);
+    assert_eq!(task["outcome"], "timed_out");
+    assert_eq!(
+        task["reason"]["message"],
+        "was ready for longer than its queue timeout"
+    );
+    assert_eq!(task["attempts"], json!([]));
+    host.run(["cancel", &running]).check();
+}
+
+#[test]
+fn failures_are_tried_again_as_often_as_was_asked() {
+    let host = TestHost::new();
+    let flaky = "echo x >> tries; test $(wc -l < tries) -ge 3";
+    let id = host.text([
+        "run",
+        "--retries",
+        "4",
+        "--backoff",
+        "20ms",
+        "--script",
+        flaky,
+    ]);
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded");
+    let attempts = task["attempts"].as_array().unwrap();
+    let outcomes: Vec<&str> = attempts
+        .iter()
+        .map(|attempt| attempt["outcome"].as_str().unwrap())
+        .collect();
+    assert_eq!(outcomes, ["failed", "failed", "succeeded"]);
+    let slow = host.text([
+        "run",
+        "--retries",
+        "1",
+        "--backoff",
+        "20dx1..29d",
+        "--",
+        "false",
+    ]);
+    wait_for("the retry to be put off", || {
+        (host.status(&slow)["state"] == "waiting").then_some(())
+    });
+    assert!(why(&host, &slow).contains("attempt 1 failed (exited with code 1); it is tried again"));
+    // A pending retry does not undo a cancel.
+    host.run(["cancel", &slow]).check();
+    assert_eq!(host.finished(&slow)["outcome"], "cancelled");
+}
+
+#[test]
+fn a_graph_comes_over_mcp_too() {
+    let host = TestHost::builder()
+        .config("[mcp]\nexecutors = [\"shell\"]\n")
+        .build();
+    let mut client = PythonClient::connect(&host);
+    let tasks = json!([
+        {"name": "one", "script": "echo 1 >> order"},
+        {"name": "two", "argv": ["sh", "-c", "echo 2 >> order"], "dependsOn": ["one"]},
+    ]);
+    let answer = client.call("SubmitGraph", json!({ "tasks": tasks }));
+    let ids: Vec<&str> = answer["taskIds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_str().unwrap())
+        .collect();
+    let answer = client.call(
+        "DelegateTask",
+        json!({"executor": "shell", "prompt": "echo 3 >> order", "dependencies": [{"taskId": ids[1], "condition": "completed"}]}),
+    );
+    let third = answer["taskId"].as_str().unwrap();
+    assert_eq!(host.finished(third)["outcome"], "succeeded");
+    let order = fs::read_to_string(host.work().join("order")).unwrap();
+    assert_eq!(order, "1\n2\n3\n");
+}
+
+/// Each is refused with a message that says what is wrong, and nothing of it is taken.
+#[test]
+fn graphs_that_make_no_sense_are_refused_whole() {
+    let host = TestHost::new();
+    let check = |graph: &str, expected: &str| {
+        let ran = host.run_with(["submit", "-"], graph.as_bytes()).code(2);
+        assert!(ran.complaint().contains(expected), "{}", ran.complaint());
+    };
+    check(
+        r#"[{"name":"a","argv":["true"],"dependencies":["c"]},{"name":"b","argv":["true"],"dependencies":["a"]},{"name":"c","argv":["true"],"dependencies":["b"]}]"#,
+        "the dependencies go in a circle: a → c → b → a",
+    );
+    check(
+        r#"[{"name":"a","argv":["true"],"dependencies":["a"]},{"argv":["true"]}]"#,
+        "the dependencies go in a circle: a → a",
+    );
+    check(
+        r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
+        "two tasks of the request are called `a`",
+    );
+    check(
+        r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
+        "unknown variant `sometimes`, expected one of `succeeded`, `completed`, `any`",
+    );
+    check(
+        r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
+        "task 2 (`x`): the timeout must be from 1 ms to 30 days, not 0 ms",
+    );
+    check("- {argv: [true", "the tasks make no sense");
+    check("", "there is no task in it");
+    let many: Vec<String> = (0..100_001)
+        .map(|number| format!("task_{number:026}"))
+        .collect();
+    let edges = json!([{"argv": ["true"], "dependencies": many}]);
+    let ran = host.run_with(["submit", "-"], edges.to_string().as_bytes());
+    assert!(ran.code(2).complaint().contains("100000"), "the limit is named");
+    let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
+    let ran = host.run_with(["submit", "-"], missing.as_bytes());
+    assert!(
+        ran.complaint().contains("no task is called `nobody`"),
+        "{}",
+        ran.complaint()
+    );
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_refused_before_it_is_sent() {
+    let host = TestHost::new();
+    let path = host.work().join("large.json");
+    // Sparse: it has the size and takes no room.
+    fs::File::create(&path).unwrap().set_len(500 << 20).unwrap();
+    let ran = host.run(["submit", path.to_str().unwrap()]).code(2);
+    assert!(
+        ran.complaint().contains("is larger than 256 MiB"),
+        "{}",
+        ran.complaint()
+    );
+}
+
+#[test]
+fn values_that_cannot_be_are_refused() {
+    let host = TestHost::new();
+    let check = |arguments: &[&str], expected: &str| {
+        let ran = host.run(arguments).code(2);
+        assert!(ran.complaint().contains(expected), "{}", ran.complaint());
+    };
+    check(
+        &["run", "--at", "2001-01-01T00:00:00Z", "--", "true"],
+        "the start time 2001-01-01T00:00:00Z is in the past",
+    );
+    check(
+        &["group", "set", "g", "--limit", "0"],
+        "a group's limit is at least 1; to start nothing of it, pause it",
+    );
+    check(&["group", "set", "g", "--limit=-1"], "-1");
+    check(&["run", "--retries=-1", "--", "true"], "-1");
+    check(
+        &["run", "--retries", "1", "--retry-on", "auth", "--", "true"],
+        "`auth` is no class of failures that can be retried",
+    );
+    check(
+        &[
+            "run",
+            "--retries",
+            "1",
+            "--backoff",
+            "5mx2..1s",
+            "--",
+            "true",
+        ],
+        "is longer than the longest",
+    );
+    check(
+        &["run", "--queue-timeout", "0", "--", "true"],
+        "`0` is out of range",
+    );
+}
