@@ -3,6 +3,8 @@
 //! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none can disagree with it; a board that is
 //! loaded from the store is the same as one that grew.
 
+mod index;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -468,179 +470,6 @@ impl Board {
         self.remembered.insert(key, remembered);
     }
 
-    fn index(&mut self, task: &Arc<Task>) {
-        let id = task.id;
-        for ancestor in task.request.ancestors() {
-            self.descendants.entry(ancestor).or_default().insert(id);
-        }
-        match &task.state {
-            State::Blocked { .. } | State::Held { .. } | State::Done { .. } => {}
-            State::Waiting { until, .. } => {
-                self.waiting.insert((*until, id));
-            }
-            State::Ready { since, .. } => {
-                let line = self.lanes.entry(Lane::of(task)).or_default();
-                line.ready.insert(rank(task, *since));
-                self.clocks.extend(self.queue_deadline(task));
-            }
-            State::Running {
-                phase: Phase::Assigned,
-                since,
-            } => {
-                // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
-                let batch = self.pending.number;
-                let line = self.lanes.entry(Lane::of(task)).or_default();
-                line.assigned.insert(rank(task, *since), batch);
-            }
-            State::Running { phase, .. } => {
-                self.running.insert(id);
-                if matches!(phase, Phase::Stopping(_)) {
-                    self.stopping.insert(id);
-                }
-                let lives = *phase == Phase::Live
-                    || task
-                        .last_attempt()
-                        .is_some_and(|last| last.live_at.is_some());
-                if let (false, Some(key)) = (lives, &task.request.serial_start) {
-                    self.starting.entry(key.clone()).or_default().insert(id);
-                }
-                if let Some(group) = &task.request.group {
-                    self.in_group.entry(group.clone()).or_default().insert(id);
-                }
-                self.clocks
-                    .extend(self.deadlines(task, phase).into_iter().flatten());
-                if let Some(start) = self.started_on_this_boot(task) {
-                    self.capacity.note_start(id, task.request.class, start);
-                }
-            }
-        }
-    }
-
-    fn unindex(&mut self, task: &Arc<Task>) {
-        let id = task.id;
-        for ancestor in task.request.ancestors() {
-            remove_from(&mut self.descendants, &ancestor, &id);
-        }
-        match &task.state {
-            State::Blocked { .. } => {
-                self.blocked_at.remove(&id);
-            }
-            State::Held { .. } | State::Done { .. } => {}
-            State::Waiting { until, .. } => {
-                self.waiting.remove(&(*until, id));
-            }
-            State::Ready { since, .. }
-            | State::Running {
-                phase: Phase::Assigned,
-                since,
-            } => {
-                if let Some(deadline) = self.queue_deadline(task) {
-                    self.clocks.remove(&deadline);
-                }
-                let lane = Lane::of(task);
-                if let Some(line) = self.lanes.get_mut(&lane) {
-                    let rank = rank(task, *since);
-                    line.ready.remove(&rank);
-                    line.assigned.remove(&rank);
-                    if line.is_empty() {
-                        self.lanes.remove(&lane);
-                    }
-                }
-            }
-            State::Running { phase, .. } => {
-                self.running.remove(&id);
-                self.stopping.remove(&id);
-                if let Some(key) = &task.request.serial_start {
-                    remove_from(&mut self.starting, key, &id);
-                }
-                if let Some(group) = &task.request.group {
-                    remove_from(&mut self.in_group, group, &id);
-                }
-                for deadline in self.deadlines(task, phase).into_iter().flatten() {
-                    self.clocks.remove(&deadline);
-                }
-                self.capacity.note_end(id);
-            }
-        }
-    }
-
-    /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand entries are not to be made anew each time
-    /// that changes.
-    fn index_dependencies(&mut self, task: &Task) {
-        for dependency in task.dependencies.iter() {
-            let dependants = self.dependants.entry(dependency.task).or_default();
-            dependants.insert(task.id);
-        }
-    }
-
-    fn unindex_dependencies(&mut self, task: &Task) {
-        self.blocked_at.remove(&task.id);
-        for dependency in task.dependencies.iter() {
-            remove_from(&mut self.dependants, &dependency.task, &task.id);
-        }
-    }
-
-    /// When the time is over that a ready task may wait for its start. One that got ready on another boot has it all again: see
-    /// [`Board::restart_queue_clocks`].
-    fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
-        let State::Ready {
-            clock: Some((from, boot)),
-            ..
-        } = &task.state
-        else {
-            return None;
-        };
-        let limit = task.request.queue_timeout?;
-        (*boot == self.boot_id).then(|| (from.after(limit), task.id, Clock::Queue))
-    }
-
-    /// Counts the queue timeouts of tasks that were made ready before the machine was started anew from here.
-    pub fn restart_queue_clocks(&mut self, now: Now) {
-        let of_another_boot = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, boot)), .. } if *boot != self.boot_id);
-        let ids: Vec<TaskId> = self
-            .tasks
-            .values()
-            .filter(|task| of_another_boot(task))
-            .map(|task| task.id)
-            .collect();
-        for id in ids {
-            let fresh = Some((now.monotonic, self.boot_id.clone()));
-            self.change(id, |task| {
-                if let State::Ready { clock, .. } = &mut task.state {
-                    *clock = fresh;
-                }
-            });
-        }
-    }
-
-    /// The host's clocks for an attempt in this phase. A start on another boot has no deadline any more: what it started is gone.
-    fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
-        let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
-            Some((from?.after(limit?), task.id, clock))
-        };
-        let hard = deadline(
-            self.started_on_this_boot(task),
-            task.request.timeout,
-            Clock::Hard,
-        );
-        match phase {
-            Phase::Starting => {
-                let from = self.start_clocks.get(&task.id).copied();
-                [
-                    deadline(from, task.request.start_timeout, Clock::Start),
-                    hard,
-                ]
-            }
-            Phase::Live => [None, hard],
-            Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => [None, None],
-        }
-    }
-
-    fn started_on_this_boot(&self, task: &Task) -> Option<MonotonicMs> {
-        let (start, boot) = task.last_attempt()?.started_monotonic.as_ref()?;
-        (*boot == self.boot_id).then_some(*start)
-    }
-
     /// Counts the start timeout of an attempt from here: it begins, or another host listens to it only now.
     pub(crate) fn restart_start_clock(&mut self, id: TaskId, now: Now) {
         let Some(task) = self.tasks.get(&id).cloned() else {
@@ -653,14 +482,5 @@ impl Board {
 
     pub(crate) fn attempt_id(&self, id: TaskId) -> Option<AttemptId> {
         self.tasks.get(&id).and_then(|task| task.last_attempt_id())
-    }
-}
-
-fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(set) = map.get_mut(key) {
-        set.remove(value);
-        if set.is_empty() {
-            map.remove(key);
-        }
     }
 }

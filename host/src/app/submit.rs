@@ -150,6 +150,8 @@ impl Host {
             members: prepared,
             parent,
         });
+        // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
+        graph.names()?;
         for _ in 0..TRIES {
             let together = if graph.has_edges() {
                 let graph = graph.clone();

@@ -325,7 +325,10 @@ fn graphs_that_make_no_sense_are_refused_whole() {
         .collect();
     let edges = json!([{"argv": ["true"], "dependencies": many}]);
     let ran = host.run_with(["submit", "-"], edges.to_string().as_bytes());
-    assert!(ran.code(2).complaint().contains("100000"), "the limit is named");
+    assert!(
+        ran.code(2).complaint().contains("100000"),
+        "the limit is named"
+    );
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
     let ran = host.run_with(["submit", "-"], missing.as_bytes());
     assert!(
@@ -359,7 +362,7 @@ fn values_that_cannot_be_are_refused() {
     };
     check(
         &["run", "--at", "2001-01-01T00:00:00Z", "--", "true"],
-        "the start time 2001-01-01T00:00:00Z is in the past",
+        "the start time 2001-01-01T00:00:00.000Z is in the past",
     );
     check(
         &["group", "set", "g", "--limit", "0"],
