@@ -17,11 +17,21 @@ pub(crate) fn now() -> Now {
 
 /// Wall time. A clock set before 1970 reads as 1970.
 pub(crate) fn wall() -> Timestamp {
-    Timestamp(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, millis),
-    )
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = since.map_or(0, millis);
+    #[cfg(test)]
+    let wall = wall.saturating_add_signed(JUMPED_MS.load(std::sync::atomic::Ordering::Relaxed));
+    Timestamp(wall)
+}
+
+/// By how much tests have made wall time jump, in milliseconds.
+#[cfg(test)]
+static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+
+/// Makes wall time jump, for this process alone, as it does when somebody sets the clock. Nothing is told of it.
+#[cfg(test)]
+pub(crate) fn jump_wall(by_ms: i64) {
+    JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// Wall time in microseconds since 1970, for what needs the order of close events.

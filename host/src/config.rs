@@ -345,7 +345,8 @@ fn parse_number(
         .map_err(|_| wrong(source, name, value, expected))
 }
 
-fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
+/// `auto`, or a number.
+pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
     let expected = "`auto` or a number from 1 to 10000";
     if value == "auto" {
         return Ok(Slots::Auto);

@@ -199,7 +199,7 @@ async fn serve(
             epoch,
             limits: settings.limits,
             bounds: Bounds::default(),
-            sampler: Sampler::new(layout.root()).map_err(ServeError::Machine)?,
+            machine: Box::new(Sampler::new(layout.root()).map_err(ServeError::Machine)?),
             ballast: Ballast::open(layout.ballast(), disk_free_bytes(layout.root())),
         },
         inbox,

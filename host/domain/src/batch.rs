@@ -9,6 +9,7 @@ use crate::{
     event::Event,
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
+    profile::{Profile, ProfileKey},
     task::Task,
 };
 
@@ -39,6 +40,8 @@ pub struct Batch {
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
     /// Accounts at a usage limit, `None` where the limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
+    /// What ends of attempts have taught, `None` where a class was forgotten.
+    pub profiles: Vec<(ProfileKey, Option<Profile>)>,
     pub events: Vec<Event>,
 }
 
@@ -48,6 +51,7 @@ impl Batch {
             && self.groups.is_empty()
             && self.documents.is_empty()
             && self.accounts.is_empty()
+            && self.profiles.is_empty()
             && self.events.is_empty()
     }
 }

@@ -20,6 +20,8 @@ use crate::{
     event::{Event, Fact},
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
+    profile::{Profile, ProfileKey, Profiles, deciding},
+    refusals::PastRefusals,
     task::{Class, Priority, State, Task},
     time::{MonotonicMs, Now, Timestamp, millis},
 };
@@ -56,7 +58,8 @@ impl Default for Bounds {
 /// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the others of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Lane {
-    pub class: Class,
+    /// What an attempt is expected to need goes by this.
+    pub profile: ProfileKey,
     pub serial_start: Option<String>,
     pub account: Option<AccountKey>,
     pub group: Option<String>,
@@ -65,15 +68,25 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn of(task: &Task) -> Self {
+    /// The lane that a task stands in while those classes are trusted.
+    pub fn of(task: &Task, trusted: &BTreeSet<ProfileKey>) -> Self {
         let request = &task.request;
         Self {
-            class: request.class,
+            profile: deciding(trusted, ProfileKey::of(request)),
             serial_start: request.serial_start.clone(),
             account: request.account.clone(),
             group: request.group.clone(),
             has_queue_timeout: request.queue_timeout.is_some(),
         }
+    }
+
+    /// Whether its tasks wait for nothing but a slot.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.profile.class == Class::Command
+            && self.serial_start.is_none()
+            && self.account.is_none()
+            && self.group.is_none()
+            && !self.has_queue_timeout
     }
 }
 
@@ -132,6 +145,7 @@ pub struct Stored {
     pub accounts: Vec<(AccountKey, Parked)>,
     pub groups: Vec<(String, Group)>,
     pub remembered: Vec<(String, Remembered)>,
+    pub profiles: Vec<(ProfileKey, Profile)>,
     /// The number of the last batch.
     pub last_batch: BatchNumber,
 }
@@ -146,6 +160,7 @@ pub(crate) struct Pending {
     pub(crate) groups: BTreeSet<String>,
     pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
     pub(crate) accounts: BTreeSet<AccountKey>,
+    pub(crate) profiles: BTreeSet<ProfileKey>,
     pub(crate) events: Vec<Event>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -185,6 +200,7 @@ pub struct Board {
     pub(crate) retried: BTreeMap<TaskId, Option<Arc<Task>>>,
     pub(crate) capacity: Capacity,
     pub(crate) refusals: BTreeMap<Lane, Refusal>,
+    pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
     pub(crate) pending: Pending,
 }
@@ -232,8 +248,9 @@ impl Board {
             remembered: BTreeMap::new(),
             remembered_by_age: BTreeSet::new(),
             retried: BTreeMap::new(),
-            capacity: Capacity::new(limits),
+            capacity: Capacity::new(limits, Profiles::new(stored.profiles)),
             refusals: BTreeMap::new(),
+            past_refusals: PastRefusals::default(),
             drain: false,
             pending: Pending {
                 number: stored.last_batch,
@@ -302,6 +319,10 @@ impl Board {
             .count()
     }
 
+    pub fn past_refusals(&self) -> &PastRefusals {
+        &self.past_refusals
+    }
+
     pub fn parked(&self) -> &BTreeMap<AccountKey, Parked> {
         &self.accounts
     }
@@ -338,6 +359,7 @@ impl Board {
             && pending.groups.is_empty()
             && pending.documents.is_empty()
             && pending.accounts.is_empty()
+            && pending.profiles.is_empty()
             && pending.events.is_empty())
     }
 
@@ -383,6 +405,11 @@ impl Board {
                 .accounts
                 .into_iter()
                 .map(|key| (key.clone(), self.accounts.get(&key).cloned()))
+                .collect(),
+            profiles: pending
+                .profiles
+                .into_iter()
+                .map(|key| (key.clone(), self.capacity.profiles.get(&key).cloned()))
                 .collect(),
             events: pending.events,
         };

@@ -2,16 +2,14 @@
 //!
 //! Nothing is measured here; readings come in, and what has just been started counts by its predicted need until readings can show it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::TaskId,
-    task::Class,
+    profile::{Need, ProfileKey, Profiles},
+    started::Started,
     time::{MonotonicMs, Now},
 };
 
@@ -21,7 +19,11 @@ pub const SETTLING: Duration = Duration::from_secs(10);
 /// Memory stalls of this many per cent over ten seconds stop admission before the kernel kills.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
-const MIB: u64 = 1 << 20;
+/// How many attempts of whose class nothing is known may settle at once while little runs; on a larger machine one for each core.
+pub const RAMP: usize = 8;
+
+/// Nobody wants to know of how much more there is room for.
+const ROOM_MOST: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,28 +69,6 @@ pub struct Reading {
     pub memory_stall_percent: Option<f64>,
 }
 
-/// What an attempt is predicted to need.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Need {
-    pub cores: f64,
-    pub memory_bytes: u64,
-}
-
-impl Class {
-    pub fn need(self) -> Need {
-        match self {
-            Self::Agent => Need {
-                cores: 0.15,
-                memory_bytes: 450 * MIB,
-            },
-            Self::Command => Need {
-                cores: 0.05,
-                memory_bytes: 8 * MIB,
-            },
-        }
-    }
-}
-
 /// Why nothing more is started for now.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "limit")]
@@ -103,6 +83,7 @@ pub enum Refusal {
         allowed: f64,
     },
     Memory {
+        /// Neither in use nor promised to what runs.
         free_bytes: u64,
         needed_bytes: u64,
         reserve_bytes: u64,
@@ -114,6 +95,10 @@ pub enum Refusal {
     },
     MemoryStall {
         percent: f64,
+    },
+    /// So many of whose class nothing was learned yet have just started, and may still need more than they show.
+    Ramp {
+        settling: usize,
     },
     Disk {
         free_bytes: u64,
@@ -146,22 +131,20 @@ impl Refusal {
     }
 }
 
-/// The machine as last read, and what was started since.
+/// The machine as last read, what runs on it, and what that is known to need.
 #[derive(Clone, Debug, Default)]
 pub struct Capacity {
     pub limits: Limits,
+    pub(crate) profiles: Profiles,
+    pub(crate) started: Started,
     reading: Option<Reading>,
-    /// Attempts that started a short while ago and still run: what ended gave back what it had.
-    pub(crate) settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
-    /// The latest time that was looked at: what had settled by then is not counted again.
-    settled_at: MonotonicMs,
-    settling_by_age: BTreeMap<Class, BTreeSet<(MonotonicMs, TaskId)>>,
 }
 
 impl Capacity {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, profiles: Profiles) -> Self {
         Self {
             limits,
+            profiles,
             ..Self::default()
         }
     }
@@ -170,64 +153,49 @@ impl Capacity {
         self.reading.as_ref()
     }
 
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
     pub fn observe(&mut self, reading: Reading) {
         self.reading = Some(reading);
     }
 
-    /// An attempt of this task has started at that time.
-    pub fn note_start(&mut self, task: TaskId, class: Class, start: MonotonicMs) {
-        self.note_end(task);
-        if start.after(SETTLING) <= self.settled_at {
-            return;
-        }
-        self.settling.insert(task, (start, class));
-        self.settling_by_age
-            .entry(class)
-            .or_default()
-            .insert((start, task));
-    }
-
-    /// It has ended, and needs nothing any more.
-    pub fn note_end(&mut self, task: TaskId) {
-        if let Some((start, class)) = self.settling.remove(&task)
-            && let Some(starts) = self.settling_by_age.get_mut(&class)
-        {
-            starts.remove(&(start, task));
-        }
-    }
-
     /// Forgets what has settled by now.
     pub fn settle(&mut self, now: Now) {
-        self.settled_at = self.settled_at.max(now.monotonic);
-        while let Some((start, task)) = self.oldest_settling() {
-            if start.after(SETTLING) > now.monotonic {
-                return;
-            }
-            self.note_end(task);
-        }
-    }
-
-    fn oldest_settling(&self) -> Option<(MonotonicMs, TaskId)> {
-        let classes = self.settling_by_age.values();
-        classes.filter_map(|starts| starts.first()).min().copied()
-    }
-
-    /// What the settling attempts of each class need together.
-    fn settling_needs(&self) -> impl Iterator<Item = (u32, Need)> {
-        self.settling_by_age.iter().map(|(class, starts)| {
-            let count = u32::try_from(starts.len()).unwrap_or(u32::MAX);
-            (count, class.need())
-        })
+        self.started.settle(now);
     }
 
     /// When the next attempt has settled, so that admission is worth another look.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
-        self.oldest_settling()
-            .map(|(start, _)| start.after(SETTLING))
+        self.started.next_settled()
+    }
+
+    /// How many of this class run.
+    pub fn running(&self, class: &ProfileKey) -> u32 {
+        let mut classes = self.started.running_of();
+        classes
+            .find(|(of, _)| *of == class)
+            .map_or(0, |(_, count)| count)
+    }
+
+    /// How many more of this class would start at this moment, one upon the other, and what then stands against the next.
+    pub fn room(&self, class: &ProfileKey, running: usize) -> (usize, Option<Refusal>) {
+        let mut imagined = self.clone();
+        for more in 0..ROOM_MOST {
+            if let Err(refusal) = imagined.admit(class, running + more) {
+                return (more, Some(refusal));
+            }
+            // No task has an id of that time.
+            let task = TaskId::new(u64::MAX, more as u128);
+            let start = Some(imagined.started.settled_at());
+            imagined.started.note_start(task, class.clone(), start);
+        }
+        (ROOM_MOST, None)
     }
 
     /// Whether one more attempt of this class may start, `running` being those that hold a slot.
-    pub fn admit(&self, class: Class, running: usize) -> Result<(), Refusal> {
+    pub fn admit(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
         if let Slots::Fixed(slots) = self.limits.slots
             && running >= slots as usize
         {
@@ -239,7 +207,7 @@ impl Capacity {
                 Slots::Fixed(_) => Ok(()),
             };
         };
-        let need = class.need();
+        let need = self.profiles.need(class);
         let reserve_bytes = self.limits.disk_reserve_bytes;
         if reading.disk_free_bytes < reserve_bytes {
             return Err(Refusal::Disk {
@@ -259,7 +227,10 @@ impl Capacity {
         }
         self.admit_memory(reading, need)?;
         match self.limits.slots {
-            Slots::Auto => self.admit_cpu(reading, need),
+            Slots::Auto => {
+                self.admit_unknown(reading, class, running)?;
+                self.admit_cpu(reading, need)
+            }
             Slots::Fixed(_) => Ok(()),
         }
     }
@@ -270,11 +241,7 @@ impl Capacity {
         {
             return Err(Refusal::MemoryStall { percent });
         }
-        let settling: u64 = self
-            .settling_needs()
-            .map(|(count, need)| u64::from(count) * need.memory_bytes)
-            .sum();
-        let free_bytes = reading.memory_free_bytes.saturating_sub(settling);
+        let free_bytes = self.unpromised_bytes(reading);
         let reserve_bytes = self.limits.memory_reserve_bytes;
         if free_bytes < reserve_bytes.saturating_add(need.memory_bytes) {
             return Err(Refusal::Memory {
@@ -286,6 +253,55 @@ impl Capacity {
         Ok(())
     }
 
+    /// Memory that is free now and stays free when all that runs has come to its peak. What settles counts on top of the reading, which
+    /// cannot show it yet; a peak may come long after that, so those that were learned are also held against the whole of the memory, as
+    /// schedulers that go by requests do. A guess is not: it would keep a machine empty for as long as nothing better is known.
+    fn unpromised_bytes(&self, reading: &Reading) -> u64 {
+        let settling: u64 = self
+            .settling_needs()
+            .map(|(count, need)| u64::from(count) * need.memory_bytes)
+            .sum();
+        let running = self.started.running_of();
+        let promised: u64 = running
+            .filter_map(|(class, count)| {
+                let need = self.profiles.learned(class)?;
+                Some(u64::from(count) * need.memory_bytes)
+            })
+            .sum();
+        let by_reading = reading.memory_free_bytes.saturating_sub(settling);
+        by_reading.min(reading.memory_total_bytes.saturating_sub(promised))
+    }
+
+    /// What the settling attempts of each class need together.
+    fn settling_needs(&self) -> impl Iterator<Item = (u32, Need)> {
+        self.started
+            .settling_of()
+            .map(|(class, count)| (count, self.profiles.need(class)))
+    }
+
+    /// Of those that may need anything, no more settle at once than have settled already: a burst doubles from one window to the next, and
+    /// each part of it shows what the ones before it took. What ends in the meantime makes room at once, and teaches.
+    fn admit_unknown(
+        &self,
+        reading: &Reading,
+        class: &ProfileKey,
+        running: usize,
+    ) -> Result<(), Refusal> {
+        if self.profiles.learned(class).is_some() {
+            return Ok(());
+        }
+        let unknown = self.started.settling_of();
+        let settling: usize = unknown
+            .filter(|(class, _)| self.profiles.learned(class).is_none())
+            .map(|(_, count)| count as usize)
+            .sum();
+        let settled = running.saturating_sub(settling);
+        if settling >= RAMP.max(whole_cores(reading)).max(settled) {
+            return Err(Refusal::Ramp { settling });
+        }
+        Ok(())
+    }
+
     fn admit_cpu(&self, reading: &Reading, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()
@@ -293,10 +309,12 @@ impl Capacity {
             .sum();
         let in_use = reading.cores_in_use + settling;
         let allowed = reading.cores * self.limits.cpu_percent / 100.0;
-        if in_use + need.cores > allowed {
+        // Who would use more than is allowed fits on a machine that does nothing else: there it is only slower.
+        let needed = need.cores.min(allowed);
+        if in_use + needed > allowed {
             return Err(Refusal::Cpu {
                 in_use,
-                needed: need.cores,
+                needed,
                 allowed,
             });
         }
@@ -304,118 +322,13 @@ impl Capacity {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    fn reading() -> Reading {
-        Reading {
-            at: MonotonicMs(0),
-            cores: 2.0,
-            cores_in_use: 0.2,
-            memory_total_bytes: 8 * GIB,
-            memory_free_bytes: 4 * GIB,
-            disk_free_bytes: 50 * GIB,
-            memory_stall_percent: None,
-        }
-    }
-
-    fn check(
-        slots: Slots,
-        reading: Option<Reading>,
-        class: Class,
-        running: usize,
-        expected: Result<(), &str>,
-    ) {
-        let mut capacity = Capacity::new(Limits {
-            slots,
-            ..Limits::default()
-        });
-        if let Some(reading) = reading {
-            capacity.observe(reading);
-        }
-        let found = capacity
-            .admit(class, running)
-            .map_err(|refusal| format!("{refusal:?}"));
-        match (&found, expected) {
-            (Ok(()), Ok(())) => {}
-            (Err(refusal), Err(word)) if refusal.starts_with(word) => {}
-            _ => assert_eq!(format!("{found:?}"), format!("{expected:?}")),
-        }
-    }
-
-    #[test]
-    fn admission_table() {
-        let busy = Reading {
-            cores_in_use: 1.58,
-            ..reading()
-        };
-        let tight = Reading {
-            memory_free_bytes: GIB + 400 * MIB,
-            ..reading()
-        };
-        let stalled = Reading {
-            memory_stall_percent: Some(25.0),
-            ..reading()
-        };
-        let full = Reading {
-            disk_free_bytes: GIB - 1,
-            ..reading()
-        };
-        let tiny = Reading {
-            memory_total_bytes: 256 * MIB,
-            memory_free_bytes: 200 * MIB,
-            ..reading()
-        };
-        check(Slots::Auto, None, Class::Command, 0, Err("NoReading"));
-        check(Slots::Fixed(2), None, Class::Command, 1, Ok(()));
-        check(
-            Slots::Fixed(2),
-            Some(reading()),
-            Class::Command,
-            2,
-            Err("Slots"),
-        );
-        check(Slots::Auto, Some(reading()), Class::Agent, 5, Ok(()));
-        check(Slots::Auto, Some(busy), Class::Command, 1, Err("Cpu"));
-        check(Slots::Fixed(9), Some(busy), Class::Command, 1, Ok(()));
-        check(Slots::Auto, Some(busy), Class::Agent, 0, Ok(()));
-        check(Slots::Auto, Some(tight), Class::Agent, 1, Err("Memory"));
-        check(Slots::Fixed(9), Some(tight), Class::Agent, 1, Err("Memory"));
-        check(Slots::Auto, Some(tight), Class::Command, 1, Ok(()));
-        check(
-            Slots::Auto,
-            Some(stalled),
-            Class::Command,
-            1,
-            Err("MemoryStall"),
-        );
-        check(Slots::Auto, Some(full), Class::Command, 0, Err("Disk"));
-        check(Slots::Auto, Some(tiny), Class::Agent, 0, Err("NeverFits"));
-    }
-
-    #[test]
-    fn a_burst_is_not_admitted_on_one_reading() {
-        let mut capacity = Capacity::default();
-        capacity.observe(reading());
-        let mut started = 0;
-        while capacity.admit(Class::Agent, started).is_ok() {
-            started += 1;
-            let task = TaskId::new(0, started as u128);
-            capacity.note_start(task, Class::Agent, MonotonicMs(0));
-        }
-        // 4 GiB free less 1 GiB kept back is room for six agents of 450 MiB.
-        assert_eq!(started, 6);
-        // One that ended gives back what it was predicted to need; one that settled is in the readings.
-        capacity.note_end(TaskId::new(0, 1));
-        assert_eq!(capacity.admit(Class::Agent, started - 1), Ok(()));
-        let later = Now {
-            monotonic: MonotonicMs(10_000),
-            ..Now::default()
-        };
-        capacity.settle(later);
-        assert_eq!(capacity.admit(Class::Agent, started), Ok(()));
-    }
+fn whole_cores(reading: &Reading) -> usize {
+    // What is negative or no number counts as none.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float to integer cast saturates"
+    )]
+    let cores = reading.cores as usize;
+    cores
 }

@@ -174,7 +174,7 @@ fn queued(task: &Task, snapshot: &Snapshot) -> Vec<String> {
     if snapshot.draining {
         return vec!["the host is going down and starts nothing new".to_owned()];
     }
-    let lane = Lane::of(task);
+    let lane = Lane::of(task, &snapshot.trusted);
     let refusal = snapshot
         .refusals
         .iter()
@@ -193,7 +193,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "CPU: {in_use:.2} cores are in use or about to be, {needed:.2} more would pass the {allowed:.2} that are allowed"
         ),
         Refusal::Memory { free_bytes, needed_bytes, reserve_bytes } => format!(
-            "memory: {:.2} GiB are free, {:.0} MiB would be needed and {:.2} GiB are kept back",
+            "memory: {:.2} GiB are free and not promised to what runs, {:.0} MiB would be needed and {:.2} GiB are kept back",
             *free_bytes as f64 / GIB,
             *needed_bytes as f64 / MIB,
             *reserve_bytes as f64 / GIB
@@ -202,6 +202,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "memory: it is expected to need {:.2} GiB and the machine has {:.2} GiB, so it can never start here",
             *needed_bytes as f64 / GIB,
             *total_bytes as f64 / GIB
+        ),
+        Refusal::Ramp { settling } => format!(
+            "{settling} attempts of which nothing is known yet have just started; the next start when it shows what these need, or when one ends"
         ),
         Refusal::MemoryStall { percent } => {
             format!("memory pressure: {percent:.0} % of the last ten seconds were spent waiting for memory")

@@ -4,6 +4,7 @@
 //! as of the last commit.
 
 mod act;
+mod capacity;
 mod check;
 mod error;
 mod explain;
@@ -21,6 +22,7 @@ mod submit;
 mod view;
 
 pub(crate) use self::{
+    capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     logs::LogStream,

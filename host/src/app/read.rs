@@ -1,12 +1,12 @@
 //! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
 
 use claudine_domain::{
-    capacity::Slots,
     dependency::Dependency,
     task::{State, Task},
 };
 
 use super::{
+    capacity::slots_text,
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -104,10 +104,7 @@ impl Host {
             mcp_url: None,
             data_dir: self.reader.layout.root().display().to_string(),
             started_at: rfc3339(self.started_at),
-            slots: match snapshot.limits.slots {
-                Slots::Auto => "auto".to_owned(),
-                Slots::Fixed(slots) => slots.to_string(),
-            },
+            slots: slots_text(snapshot.limits.slots),
             running: snapshot.running,
             queued: snapshot.queued,
             draining: snapshot.draining,

@@ -3,6 +3,7 @@
 //! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
 //! commit). What somebody waits for is committed at once; the rest a moment later, together. Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
 
+mod capacity;
 mod commit;
 mod finishes;
 mod owner;
@@ -23,8 +24,9 @@ use claudine_domain::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::{
+    capacity::CapacityNow,
     finishes::Finish,
-    port::{Attempts, Launch},
+    port::{Attempts, Launch, Machine},
     snapshot::Snapshot,
 };
 use crate::store::{Epoch, Store, StoreError};
@@ -51,6 +53,8 @@ pub(super) enum Message {
         reply: oneshot::Sender<Result<Answer, EngineError>>,
     },
     Tell(Input),
+    /// Answers with what admission goes by, after another look at the machine.
+    Capacity(oneshot::Sender<CapacityNow>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(oneshot::Sender<()>),
     Stop,
@@ -102,7 +106,7 @@ pub(crate) struct Parts {
     pub(crate) epoch: Epoch,
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
-    pub(crate) sampler: crate::sample::Sampler,
+    pub(crate) machine: Box<dyn Machine>,
     pub(crate) ballast: crate::ballast::Ballast,
 }
 
@@ -161,6 +165,16 @@ impl Engine {
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// What admission goes by at this moment.
+    pub(crate) async fn capacity(&self) -> Result<CapacityNow, EngineError> {
+        let (reply, capacity) = oneshot::channel();
+        self.inbox
+            .send(Message::Capacity(reply))
+            .await
+            .map_err(|_| EngineError::Down)?;
+        capacity.await.map_err(|_| EngineError::Down)
     }
 
     /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has finished already only after asking.

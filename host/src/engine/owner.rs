@@ -18,12 +18,12 @@ use claudine_domain::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Attempts, EngineError, Launch, Message, Parts, Snapshot, StartError,
+    Attempts, CapacityNow, EngineError, Launch, Machine, Message, Parts, Snapshot, StartError,
     commit::{Committer, Done, remember_since},
     finishes::Finishes,
     recent::Recent,
 };
-use crate::{ballast::Ballast, clock, sample::Sampler, store::StoreError};
+use crate::{ballast::Ballast, clock, store::StoreError};
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(super) struct Owner {
     bounds: Bounds,
     attempts: Arc<dyn Attempts>,
     committer: Committer,
-    sampler: Sampler,
+    machine: Box<dyn Machine>,
     ballast: Ballast,
     publish: watch::Sender<Arc<Snapshot>>,
     finishes: Finishes,
@@ -86,7 +86,7 @@ impl Owner {
             epoch,
             limits,
             bounds,
-            sampler,
+            machine,
             ballast,
         } = parts;
         let stored = store.load(remember_since())?;
@@ -99,7 +99,7 @@ impl Owner {
             bounds,
             attempts,
             committer,
-            sampler,
+            machine,
             ballast,
             publish,
             finishes,
@@ -156,6 +156,10 @@ impl Owner {
     fn take(&mut self, now: Now, message: Message) {
         match message {
             Message::Command { input, reply } => {
+                if let Input::SetSlots(slots) = &input {
+                    // A board that is loaded again after a failed commit has them too.
+                    self.limits.slots = *slots;
+                }
                 let answer = self.refuse(&input).map_or_else(
                     || self.board.step(now, input).map_err(EngineError::from),
                     Err,
@@ -171,6 +175,12 @@ impl Owner {
             Message::Tell(input) => {
                 if let Err(refused) = self.board.step(now, input) {
                     tracing::warn!(%refused, "an input nobody waits for was refused");
+                }
+            }
+            Message::Capacity(reply) => {
+                self.read_machine(now);
+                if reply.send(CapacityNow::of(&self.board)).is_err() {
+                    tracing::debug!("nobody waits for the capacity any more");
                 }
             }
             Message::Idle(reply) => self.idle.push(reply),
@@ -438,7 +448,7 @@ impl Owner {
     }
 
     fn read_machine(&mut self, now: Now) {
-        let reading = self.sampler.read();
+        let reading = self.machine.read();
         self.ballast.restore_if_room(reading.disk_free_bytes);
         if let Err(refused) = self.board.step(now, Input::Reading(reading)) {
             tracing::error!(%refused, "a reading was refused");

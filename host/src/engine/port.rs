@@ -1,8 +1,9 @@
-//! What the engine needs of whoever runs attempts. It only ever tells; answers come back as reports in its inbox.
+//! What the engine needs of others: of whoever runs attempts, whom it only ever tells (answers come back as reports in its inbox), and of
+//! whoever reads the machine.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use claudine_domain::{attempt::StopWhy, id::AttemptId, task::Task};
+use claudine_domain::{attempt::StopWhy, capacity::Reading, id::AttemptId, task::Task};
 
 /// An attempt to be started or taken up again, as the board has it.
 #[derive(Clone, Debug)]
@@ -26,4 +27,9 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn begun(&self, attempts: &BTreeSet<AttemptId>);
     /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.
     fn knows(&self, attempt: AttemptId) -> bool;
+}
+
+/// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between two inputs.
+pub(crate) trait Machine: Send + 'static {
+    fn read(&mut self) -> Reading;
 }

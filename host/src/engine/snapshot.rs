@@ -8,6 +8,7 @@ use claudine_domain::{
     capacity::{Limits, Refusal},
     group::Group,
     id::AccountKey,
+    profile::Trusted,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Snapshot {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
+    /// Which classes have lanes of their own.
+    pub(crate) trusted: Trusted,
     pub(crate) parked: Vec<(AccountKey, Parked)>,
     /// Groups that somebody has set.
     pub(crate) groups: Arc<BTreeMap<String, Group>>,
@@ -41,6 +44,7 @@ impl Snapshot {
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
             groups: Arc::new(board.groups().clone()),
+            trusted: board.capacity().profiles().trusted().clone(),
             draining: board.is_draining(),
             store_full,
         }

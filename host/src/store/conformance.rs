@@ -18,6 +18,7 @@ use claudine_domain::{
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
     outcome::Outcome,
+    profile::{Profile, ProfileKey},
     task::{Idempotency, State, Task},
     time::Timestamp,
 };
@@ -26,7 +27,9 @@ use proptest::prelude::*;
 use super::{
     Epoch, Filter, Pruned, Resolved, Status, StatusFilter, Store, StoreError,
     memory::MemoryStore,
-    samples::{asked, at, batch, child, done, event, id, named, ready, running, tasks},
+    samples::{
+        asked, at, batch, child, done, event, id, named, profile, profiles, ready, running, tasks,
+    },
     sqlite::SqliteStore,
 };
 
@@ -271,6 +274,43 @@ fn a_commit_that_fails_leaves_nothing() {
                 .len(),
             1 << 20
         );
+    });
+}
+
+#[test]
+fn what_was_learned_is_replaced_and_forgotten_with_its_batch() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let teach = |profiles| Batch {
+            profiles,
+            ..Batch::default()
+        };
+        leader.commit(teach(profiles()));
+        let [executor, class] = [0, 1].map(|place| profiles().swap_remove(place).0);
+        let learned = || store.load(Timestamp(0)).unwrap().profiles;
+        let kept = |profiles: Vec<(ProfileKey, Option<Profile>)>| {
+            let mut kept: Vec<_> = profiles
+                .into_iter()
+                .filter_map(|(key, profile)| Some((key, profile?)))
+                .collect();
+            kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+            kept
+        };
+        assert_eq!(learned(), kept(profiles()));
+        let again = profile(71, &[(1, 2)]);
+        leader.commit(teach(vec![
+            (executor.clone(), Some(again.clone())),
+            (class.clone(), None),
+        ]));
+        assert_eq!(learned(), [(executor.clone(), again)]);
+        store.set_full(true);
+        let refused = leader.try_commit(Batch {
+            documents: vec![(DocumentKey::Spec(id(50)), vec![7; 1 << 20].into())],
+            ..teach(vec![(executor, None), (class, None)])
+        });
+        assert!(refused.is_err());
+        assert_eq!(learned().len(), 1, "what the failed batch forgot");
+        store.set_full(false);
     });
 }
 
@@ -804,19 +844,28 @@ fn random_batch() -> impl Strategy<Value = Batch> {
         let parked = until.map(|until| Parked::from_limit(at(until), None, None));
         (AccountKey(key), parked)
     });
+    let learned = (0usize..2, prop::option::of(0u64..9)).prop_map(|(place, attempts)| {
+        let (key, _) = profiles().swap_remove(place);
+        (
+            key,
+            attempts.map(|attempts| profile(attempts, &[(1, attempts)])),
+        )
+    });
     let event = number.prop_map(|number| event(number, Fact::Submitted));
     (
         prop::collection::vec(random_task(), 0..6),
         prop::collection::vec(document, 0..4),
         prop::collection::vec(account, 0..2),
         prop::collection::vec(event, 0..4),
+        prop::collection::vec(learned, 0..2),
     )
-        .prop_map(|(tasks, documents, accounts, events)| {
+        .prop_map(|(tasks, documents, accounts, events, profiles)| {
             let one_each: BTreeMap<_, _> = tasks.into_iter().map(|task| (task.id, task)).collect();
             Batch {
                 documents,
                 accounts,
                 events,
+                profiles,
                 ..of_tasks(one_each.into_values())
             }
         })

@@ -17,6 +17,7 @@ use claudine_domain::{
     event::Event,
     group::Group,
     id::{AccountKey, TaskId},
+    profile::{Profile, ProfileKey},
     task::{State, Task},
     time::Timestamp,
 };
@@ -39,6 +40,7 @@ struct Content {
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
     dependencies: BTreeMap<TaskId, Arc<[Dependency]>>,
+    profiles: BTreeMap<ProfileKey, Profile>,
     events: BTreeMap<Sequence, Event>,
     failures_to_come: u32,
 }
@@ -91,6 +93,12 @@ impl Content {
             match parked {
                 Some(parked) => self.accounts.insert(key.clone(), parked.clone()),
                 None => self.accounts.remove(key),
+            };
+        }
+        for (key, profile) in &batch.profiles {
+            match profile {
+                Some(profile) => self.profiles.insert(key.clone(), profile.clone()),
+                None => self.profiles.remove(key),
             };
         }
         for event in &batch.events {
@@ -199,6 +207,7 @@ impl Store for MemoryStore {
             accounts: content.accounts.clone().into_iter().collect(),
             groups: content.groups.clone().into_iter().collect(),
             remembered: content.remembered(remember_since),
+            profiles: content.profiles.clone().into_iter().collect(),
             last_batch: content.last_batch,
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! What [`batch`] gives is frozen: the stored database of schema 1 was made of it. A later state gets a function of its own.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use claudine_domain::{
@@ -11,6 +13,7 @@ use claudine_domain::{
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
+    profile::{Profile, ProfileKey},
     task::{Class, Idempotency, Priority, Request, Rung, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
 };
@@ -221,11 +224,43 @@ pub(super) fn batch() -> Batch {
         dependencies: Vec::new(),
         groups: Vec::new(),
         accounts: vec![(account.clone(), Some(parked))],
+        profiles: Vec::new(),
         events: facts(account)
             .into_iter()
             .map(|fact| event(20, fact))
             .collect(),
     }
+}
+
+/// What schema 3 has besides: two profiles.
+pub(super) fn profiles() -> Vec<(ProfileKey, Option<Profile>)> {
+    let executor = ProfileKey {
+        executor: "claude".to_owned(),
+        class: Class::Agent,
+        labels: BTreeMap::new(),
+    };
+    let labels = [("a \"b\"".to_owned(), "größe\\\n".to_owned())];
+    let class = ProfileKey {
+        labels: BTreeMap::from(labels),
+        ..executor.clone()
+    };
+    vec![
+        (
+            executor,
+            Some(profile(70, &[(150, 450 << 20), (0, 4 << 20)])),
+        ),
+        (class, Some(profile(1, &[(u32::MAX, u64::MAX)]))),
+    ]
+}
+
+/// One whose attempts had in use so many thousandths of a core and bytes.
+pub(super) fn profile(attempts: u64, samples: &[(u32, u64)]) -> Profile {
+    let body = serde_json::json!({
+        "attempts": attempts,
+        "taught_at": at(attempts).0,
+        "samples": samples,
+    });
+    serde_json::from_value(body).expect("the shape is that of a profile")
 }
 
 pub(super) fn event(number: u64, fact: Fact) -> Event {

@@ -10,6 +10,7 @@ use super::{Board, Clock, Lane, rank};
 use crate::{
     attempt::Phase,
     id::TaskId,
+    profile::ProfileKey,
     task::{State, Task},
     time::{MonotonicMs, Now},
 };
@@ -26,7 +27,7 @@ impl Board {
                 self.waiting.insert((*until, id));
             }
             State::Ready { since, .. } => {
-                let line = self.lanes.entry(Lane::of(task)).or_default();
+                let line = self.lanes.entry(self.lane(task)).or_default();
                 line.ready.insert(rank(task, *since));
                 self.clocks.extend(self.queue_deadline(task));
             }
@@ -36,7 +37,7 @@ impl Board {
             } => {
                 // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
                 let batch = self.pending.number;
-                let line = self.lanes.entry(Lane::of(task)).or_default();
+                let line = self.lanes.entry(self.lane(task)).or_default();
                 line.assigned.insert(rank(task, *since), batch);
             }
             State::Running { phase, .. } => {
@@ -56,9 +57,9 @@ impl Board {
                 }
                 self.clocks
                     .extend(self.deadlines(task, phase).into_iter().flatten());
-                if let Some(start) = self.started_on_this_boot(task) {
-                    self.capacity.note_start(id, task.request.class, start);
-                }
+                let start = self.started_on_this_boot(task);
+                let class = ProfileKey::of(&task.request);
+                self.capacity.started.note_start(id, class, start);
             }
         }
     }
@@ -84,7 +85,7 @@ impl Board {
                 if let Some(deadline) = self.queue_deadline(task) {
                     self.clocks.remove(&deadline);
                 }
-                let lane = Lane::of(task);
+                let lane = self.lane(task);
                 if let Some(line) = self.lanes.get_mut(&lane) {
                     let rank = rank(task, *since);
                     line.ready.remove(&rank);
@@ -106,7 +107,7 @@ impl Board {
                 for deadline in self.deadlines(task, phase).into_iter().flatten() {
                     self.clocks.remove(&deadline);
                 }
-                self.capacity.note_end(id);
+                self.capacity.started.note_end(id);
             }
         }
     }
@@ -181,6 +182,11 @@ impl Board {
             Phase::Live => [None, hard],
             Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => [None, None],
         }
+    }
+
+    /// Where it stands as long as it waits for a slot.
+    pub(crate) fn lane(&self, task: &Task) -> Lane {
+        Lane::of(task, self.capacity.profiles.trusted())
     }
 
     fn started_on_this_boot(&self, task: &Task) -> Option<MonotonicMs> {

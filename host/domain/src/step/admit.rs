@@ -8,7 +8,7 @@ use crate::{
     board::{Board, Lane, Line, PRIORITY_AGING, Rank, rank},
     capacity::{Refusal, Slots},
     id::TaskId,
-    task::{Class, State, Task},
+    task::{State, Task},
     time::{Now, Timestamp},
 };
 
@@ -43,6 +43,7 @@ impl Board {
                     if self.must_be_let_pass(rank, &lane, &refusal, now) {
                         held_back = Some(refusal.clone());
                     }
+                    self.past_refusals.note(&lane, &refusal, now.wall);
                     self.refusals.insert(lane, refusal);
                 }
             }
@@ -57,7 +58,7 @@ impl Board {
         let same_class = |id| {
             self.tasks
                 .get(id)
-                .is_some_and(|task| task.request.class == lane.class)
+                .is_some_and(|task| self.lane(task).profile == lane.profile)
         };
         refusal.ends_as_others_end()
             && Timestamp(effective_since).after(PRIORITY_AGING) <= now.wall
@@ -83,7 +84,7 @@ impl Board {
         if let Some(group) = &lane.group {
             self.group_has_room(group)?;
         }
-        self.capacity.admit(lane.class, self.slots_in_use())
+        self.capacity.admit(&lane.profile, self.slots_in_use())
     }
 
     fn group_has_room(&self, name: &str) -> Result<(), Refusal> {
@@ -136,7 +137,7 @@ impl Board {
         else {
             return None;
         };
-        let line = self.lanes.get(&Lane::of(task))?;
+        let line = self.lanes.get(&self.lane(task))?;
         line.assigned.get(&rank(task, *since)).copied()
     }
 
@@ -173,11 +174,14 @@ impl Board {
     /// Commands only: an agent's start takes so long that a commit before it does not show.
     fn assign_ahead(&mut self, now: Now) {
         let ahead = self.ahead();
-        let plain = plain_lane();
-        while let Some(line) = self.lanes.get(&plain)
-            && line.assigned.len() < ahead
-            && let Some((_, id)) = line.ready.first().copied()
-        {
+        let lanes = self.lanes.iter().filter(|(lane, _)| lane.is_plain());
+        let chosen: Vec<TaskId> = lanes
+            .flat_map(|(_, line)| {
+                let more = ahead.saturating_sub(line.assigned.len());
+                line.ready.iter().take(more).map(|(_, id)| *id)
+            })
+            .collect();
+        for id in chosen {
             self.assign(now, id);
         }
     }
@@ -191,27 +195,15 @@ impl Board {
         }
     }
 
-    /// Whether less than half of those who are to be chosen ahead are on disk or on the way there, and some wait to be written.
+    /// Whether in some lane less than half of those who are to be chosen ahead are on disk or on the way there, and some wait to be written.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
-        let Some(line) = self.lanes.get(&plain_lane()) else {
-            return false;
+        let ahead = self.ahead();
+        let runs_out = |line: &Line| {
+            let batches = line.assigned.values();
+            let on_disk = batches.filter(|batch| **batch <= durable).count();
+            on_disk < line.assigned.len() && on_disk * 2 < ahead
         };
-        let on_disk = line
-            .assigned
-            .values()
-            .filter(|batch| **batch <= durable)
-            .count();
-        on_disk < line.assigned.len() && on_disk * 2 < self.ahead()
-    }
-}
-
-/// The lane of whoever waits for nothing but a slot.
-fn plain_lane() -> Lane {
-    Lane {
-        class: Class::Command,
-        serial_start: None,
-        account: None,
-        group: None,
-        has_queue_timeout: false,
+        let mut lanes = self.lanes.iter();
+        lanes.any(|(lane, line)| lane.is_plain() && runs_out(line))
     }
 }

@@ -5,6 +5,7 @@ mod cancel;
 mod conclude;
 mod cycle;
 mod hold;
+mod learn;
 mod place;
 mod recover;
 mod report;
@@ -56,6 +57,10 @@ pub enum Input {
     },
     Reading(Reading),
     SetSlots(Slots),
+    /// What was learned of an executor's attempts is not to be gone by any more.
+    ForgetProfiles {
+        executor: String,
+    },
     /// A wait for descendants begins (or ends) inside this attempt. While at least one is under way the attempt's slot counts as free;
     /// afterwards it has it back at once, so that for a while more may run than there are slots.
     WaitBegins {
@@ -189,6 +194,8 @@ pub enum Answer {
     },
     /// How many tasks changed.
     Changed(usize),
+    /// So many profiles were removed.
+    Forgotten(usize),
     /// For inputs that nobody waits for.
     Noted,
     /// A report of an attempt that is over, or an end of something that never began: dropped.
@@ -272,6 +279,7 @@ impl Board {
                 self.capacity.limits.slots = slots;
                 Ok(Answer::Noted)
             }
+            Input::ForgetProfiles { executor } => Ok(self.forget_profiles(&executor)),
             Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),
             Input::WaitEnds { attempt } => Ok(self.wait_ends(attempt)),
             Input::Recovered { task, found } => Ok(self.recover(now, task, found)),

@@ -168,6 +168,7 @@ impl Board {
                     ..ended_facts(&ending, now)
                 };
                 self.close_attempt(attempt, ended, &ending);
+                self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
                 match account {
                     Some(account) if limited => self.park(now, id, account, &ending),
                     _ => {

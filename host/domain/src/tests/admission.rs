@@ -216,7 +216,7 @@ fn a_refused_lane_does_not_hold_up_the_others() {
     let plain = desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), [plain]);
     let lanes: Vec<&Lane> = desk.board.refusals().keys().collect();
-    assert_eq!(lanes, [&Lane::of(&desk.task(held))]);
+    assert_eq!(lanes, [&desk.board.lane(&desk.task(held))]);
     desk.report(first, Report::Alive);
     assert_eq!(starts(&desk.turn()), [held]);
 }

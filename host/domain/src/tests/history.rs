@@ -24,9 +24,10 @@ fn any_wish() -> impl Strategy<Value = Wish> {
         any::<bool>(),
         proptest::option::weighted(0.2, 0..3u8),
         any_delay(),
+        proptest::option::weighted(0.4, 0..2u8),
     )
         .prop_map(
-            |(priority, kind, parent, detached, start_timeout, timeout, key, delay)| Wish {
+            |(priority, kind, parent, detached, start_timeout, timeout, key, delay, label)| Wish {
                 priority,
                 kind,
                 parent,
@@ -34,6 +35,7 @@ fn any_wish() -> impl Strategy<Value = Wish> {
                 start_timeout,
                 timeout,
                 key,
+                label,
                 ..delay
             },
         )
@@ -63,6 +65,7 @@ fn any_delay() -> impl Strategy<Value = Wish> {
                 start_timeout: false,
                 timeout: false,
                 key: None,
+                label: None,
                 dependencies,
                 held,
                 group,

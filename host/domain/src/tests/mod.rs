@@ -10,11 +10,14 @@ mod accounts;
 mod admission;
 mod batches;
 mod cancelling;
+mod capacity;
 mod clocks;
 mod depending;
 mod groups;
 mod history;
 mod holding;
+mod learning;
+mod machine;
 mod recovery;
 mod reports;
 mod retrying;
@@ -271,6 +274,13 @@ impl Desk {
                 .collect(),
             groups: self.board.groups().clone().into_iter().collect(),
             remembered: Vec::new(),
+            profiles: self
+                .board
+                .capacity()
+                .profiles()
+                .iter()
+                .map(|(key, profile)| (key.clone(), profile.clone()))
+                .collect(),
             last_batch: self.board.pending_batch() - 1,
         };
         let limits = self.board.capacity().limits;

@@ -11,7 +11,7 @@ use std::{
 use super::{BOOT, ending, fixed, never_received, request, started, submission};
 use crate::{
     account::Parked,
-    attempt::{Attempt, Phase, StopWhy},
+    attempt::{Attempt, Phase, StopWhy, Usage},
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Clock, Remembered, Stored},
     capacity::{Refusal, Slots},
@@ -20,6 +20,7 @@ use crate::{
     group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
     outcome::ReasonClass,
+    profile::{Profile, ProfileKey},
     retry_policy::{Backoff, RetryPolicy},
     step::{
         Accepted, Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission,
@@ -81,6 +82,7 @@ pub(super) struct Wish {
     pub(super) retries: Option<u32>,
     pub(super) start_in: Option<Duration>,
     pub(super) queue_timeout: bool,
+    pub(super) label: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +121,7 @@ struct Disk {
     tasks: BTreeMap<TaskId, Task>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
+    profiles: BTreeMap<ProfileKey, Profile>,
     last_batch: BatchNumber,
 }
 
@@ -416,6 +419,11 @@ impl World {
                 backoff: Backoff::default(),
                 on: Vec::new(),
             }),
+            labels: wish
+                .label
+                .map(|label| ("label".to_owned(), label.to_string()))
+                .into_iter()
+                .collect(),
             idempotency: wish.key.map(|key| Idempotency {
                 key: key.to_string(),
                 payload_digest: String::new(),
@@ -504,7 +512,14 @@ impl World {
             return;
         };
         let ending = match end {
-            End::Success => ending(Cause::Success),
+            End::Success => Ending {
+                usage: Usage {
+                    wall_ms: 2_000,
+                    cpu_ms: Some(100 * u64::from(attempt.number)),
+                    peak_rss_bytes: Some(1 << 20),
+                },
+                ..ending(Cause::Success)
+            },
             End::Exit => ending(Cause::Class(ReasonClass::Exit)),
             End::Limit(retry_after) => Ending {
                 retry_after,
@@ -645,6 +660,12 @@ impl World {
                 None => self.disk.accounts.remove(account),
             };
         }
+        for (key, profile) in &batch.profiles {
+            match profile {
+                Some(profile) => self.disk.profiles.insert(key.clone(), profile.clone()),
+                None => self.disk.profiles.remove(key),
+            };
+        }
     }
 
     fn crash(&mut self, committed: bool) {
@@ -683,6 +704,7 @@ impl World {
             accounts: self.disk.accounts.clone().into_iter().collect(),
             groups: self.disk.groups.clone().into_iter().collect(),
             remembered: tasks.filter_map(remembered).collect(),
+            profiles: self.disk.profiles.clone().into_iter().collect(),
             last_batch: self.disk.last_batch,
         };
         let limits = self.board.capacity.limits;
@@ -836,6 +858,7 @@ impl World {
                 "the board is what is on disk"
             );
             assert_eq!(self.disk.accounts, board.accounts);
+            assert!(self.disk.profiles.iter().eq(board.capacity.profiles.iter()));
         }
     }
 
@@ -889,10 +912,19 @@ impl World {
             unfinished: board.unfinished().map(|task| Task::clone(task)).collect(),
             accounts: board.accounts.clone().into_iter().collect(),
             groups: board.groups.clone().into_iter().collect(),
+            profiles: owned(board.capacity.profiles.iter()),
             ..Stored::default()
         };
         Board::new(stored, board.capacity.limits, board.bounds, BOOT.into())
     }
+}
+
+fn owned<'a>(
+    profiles: impl Iterator<Item = (&'a ProfileKey, &'a Profile)>,
+) -> Vec<(ProfileKey, Profile)> {
+    profiles
+        .map(|(key, profile)| (key.clone(), profile.clone()))
+        .collect()
 }
 
 /// What is derived from the tasks.
@@ -908,7 +940,8 @@ struct Indexes {
     in_group: BTreeMap<String, BTreeSet<TaskId>>,
     hard_clocks: Vec<(MonotonicMs, TaskId)>,
     waiting: BTreeSet<(Timestamp, TaskId)>,
-    settling: BTreeMap<TaskId, (MonotonicMs, Class)>,
+    settling: BTreeMap<TaskId, MonotonicMs>,
+    started: String,
 }
 
 impl Indexes {
@@ -935,7 +968,12 @@ impl Indexes {
             in_group: board.in_group.clone(),
             hard_clocks: board.clocks.iter().filter_map(hard).collect(),
             waiting: board.waiting.clone(),
-            settling: capacity.settling,
+            settling: capacity.started.settling().clone(),
+            started: format!(
+                "{:?} {:?}",
+                capacity.started.running_of().collect::<Vec<_>>(),
+                capacity.started.settling_of().collect::<Vec<_>>()
+            ),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod cancel;
+mod capacity;
 mod completions;
 mod config;
 mod delegate;
@@ -24,6 +25,7 @@ mod retry;
 mod run;
 mod serve;
 mod session;
+mod slots;
 mod spinner;
 mod status;
 mod submit;
@@ -114,6 +116,8 @@ enum Asking {
     Release(hold::Release),
     Group(group::Group),
     Why(why::Why),
+    Capacity(capacity::Capacity),
+    Slots(slots::Slots),
     Up(up::Up),
     Down(down::Down),
     Doctor(doctor::Doctor),
@@ -160,6 +164,8 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Release(verb) => verb.run(session).await,
             Asking::Group(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
+            Asking::Capacity(verb) => verb.run(session).await,
+            Asking::Slots(verb) => verb.run(session).await,
             Asking::Up(verb) => verb.run(session).await,
             Asking::Down(verb) => verb.run(session).await,
             Asking::Doctor(verb) => verb.run(session).await,

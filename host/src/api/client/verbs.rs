@@ -6,9 +6,9 @@ use super::{Ask, Client, ClientError, address};
 use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
     app::{
-        AppError, Cancelled, Changed, Delegated, DownMode, ErrorKind, GroupChange, GroupView,
-        HostInfo, ListFilter, LogLines, PluginDetail, PluginView, Retried, RetryOptions, Submit,
-        Submitted, TaskList, TaskView, Why,
+        AppError, Cancelled, CapacityView, Changed, Delegated, DownMode, ErrorKind, ForgetProfiles,
+        GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail, PluginView, Retried,
+        RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
     },
 };
 
@@ -166,6 +166,28 @@ impl Client {
 
     pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
         self.ask(Ask::get(address::plugin(name)?)).await
+    }
+
+    pub(in crate::api) async fn capacity(&self) -> Result<CapacityView, ClientError> {
+        self.ask(Ask::get("/v1/capacity".to_owned())).await
+    }
+
+    pub(in crate::api) async fn set_slots(
+        &self,
+        slots: String,
+    ) -> Result<CapacityView, ClientError> {
+        let asked = SetSlots { slots };
+        self.ask(Ask::post("/v1/capacity/slots".to_owned(), &asked)?.repeatable_if(true))
+            .await
+    }
+
+    pub(in crate::api) async fn forget_profiles(
+        &self,
+        executor: String,
+    ) -> Result<CapacityView, ClientError> {
+        let asked = ForgetProfiles { executor };
+        self.ask(Ask::post("/v1/capacity/forget".to_owned(), &asked)?)
+            .await
     }
 
     pub(in crate::api) async fn info(&self) -> Result<HostInfo, ClientError> {

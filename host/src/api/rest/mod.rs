@@ -18,10 +18,14 @@
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
+//! | `GET /v1/capacity` | how much room there is, what was learned, what was held back |
+//! | `POST /v1/capacity/slots` | sets how many run at once, until the host ends |
+//! | `POST /v1/capacity/forget` | forgets what was learned of an executor |
 //! | `GET /v1/host` | the host |
 //! | `POST /v1/host/down` | ends the host |
 
 mod answer;
+mod capacity;
 pub(crate) mod frame;
 mod groups;
 mod host;
@@ -92,6 +96,9 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/tasks/{task}/lines", get(logs::lines))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/{name}", get(plugins::inspect))
+        .route("/v1/capacity", get(capacity::show))
+        .route("/v1/capacity/slots", post(capacity::set_slots))
+        .route("/v1/capacity/forget", post(capacity::forget))
         .route("/v1/host", get(host::info))
         .route("/v1/host/down", post(host::down))
         .fallback(answer::no_such_path)

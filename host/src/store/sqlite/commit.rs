@@ -5,6 +5,7 @@ use claudine_domain::{
     batch::{Batch, BatchNumber, DocumentKey},
     event::Event,
     id::{AccountKey, TaskId},
+    profile::{Profile, ProfileKey},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -30,6 +31,7 @@ pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Res
     write_groups(&transaction, batch)?;
     write_documents(&transaction, &batch.documents)?;
     write_accounts(&transaction, &batch.accounts)?;
+    write_profiles(&transaction, &batch.profiles)?;
     write_events(&transaction, last_event, &batch.events)?;
     Ok(transaction.commit()?)
 }
@@ -171,6 +173,24 @@ fn write_accounts(
             None => transaction
                 .prepare_cached("DELETE FROM account WHERE key = ?1")?
                 .execute([&key.0])?,
+        };
+    }
+    Ok(())
+}
+
+fn write_profiles(
+    transaction: &Transaction<'_>,
+    profiles: &[(ProfileKey, Option<Profile>)],
+) -> Result<(), Fault> {
+    for (key, profile) in profiles {
+        let key = row::encode("profile key", key)?;
+        match profile {
+            Some(profile) => transaction
+                .prepare_cached("REPLACE INTO profile (key, body) VALUES (?1, ?2)")?
+                .execute(params![key, row::encode("profile", profile)?])?,
+            None => transaction
+                .prepare_cached("DELETE FROM profile WHERE key = ?1")?
+                .execute([key])?,
         };
     }
     Ok(())

@@ -20,7 +20,7 @@ use super::{
         Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
-        samples::{batch, id},
+        samples::{batch, id, profiles},
     },
     SqliteStore, schema,
 };
@@ -30,9 +30,14 @@ fn file(version: usize) -> PathBuf {
     fixtures.join(format!("v{version}.db"))
 }
 
-fn put_samples(store: &dyn Store) {
+/// Puts in what there was at the time of that schema.
+fn put_samples(store: &dyn Store, version: usize) {
+    let mut batch = batch();
+    if version >= 3 {
+        batch.profiles = profiles();
+    }
     let epoch = store.lead().unwrap();
-    store.commit(epoch, &batch()).unwrap();
+    store.commit(epoch, &batch).unwrap();
 }
 
 #[test]
@@ -41,7 +46,7 @@ fn the_present_schema_has_a_file() {
     if path.exists() {
         return;
     }
-    put_samples(&SqliteStore::open(&path).unwrap());
+    put_samples(&SqliteStore::open(&path).unwrap(), schema::KNOWN);
     panic!("{} was written: check it in", path.display());
 }
 
@@ -53,7 +58,7 @@ fn every_past_schema_opens() {
         fs::copy(file(version), &path).unwrap();
         let store = SqliteStore::open(&path).unwrap();
         let expected = MemoryStore::new();
-        put_samples(&expected);
+        put_samples(&expected, version);
         assert_eq!(
             everything(&store),
             everything(&expected),
@@ -67,7 +72,10 @@ fn every_past_schema_opens() {
         assert_eq!(epoch.0, 2);
         let mut next = batch();
         next.number = 8;
+        next.profiles = profiles();
         store.commit(epoch, &next).unwrap();
         assert_eq!(store.events_after(9, 1).unwrap()[0].0, 10);
+        let learned = store.load(Timestamp(0)).unwrap().profiles;
+        assert_eq!(learned.len(), profiles().len());
     }
 }

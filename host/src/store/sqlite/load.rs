@@ -6,6 +6,7 @@ use claudine_domain::{
     board::{Remembered, Stored},
     group::Group,
     id::{AccountKey, TaskId},
+    profile::{Profile, ProfileKey},
     task::Task,
     time::Timestamp,
 };
@@ -23,6 +24,7 @@ pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<S
         accounts: accounts(&moment)?,
         groups: groups(&moment)?,
         remembered: remembered(&moment, remember_since)?,
+        profiles: profiles(&moment)?,
         last_batch: last_batch.unsigned_abs(),
     };
     moment.finish()?;
@@ -81,6 +83,18 @@ fn accounts(
         accounts.push((AccountKey(found.get(0)?), parked));
     }
     Ok(accounts)
+}
+
+fn profiles(reader: &Connection) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
+    let mut query = reader.prepare("SELECT key, body FROM profile")?;
+    let mut rows = query.query([])?;
+    let mut profiles = Vec::new();
+    while let Some(found) = rows.next()? {
+        let key = row::decode("profile key", found, 0)?;
+        profiles.push((key, row::decode("profile", found, 1)?));
+    }
+    profiles.sort_unstable_by(|(one, _): &(ProfileKey, Profile), (other, _)| one.cmp(other));
+    Ok(profiles)
 }
 
 /// A key may have been used again once it was forgotten: it stands for the later task.

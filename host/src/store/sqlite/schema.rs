@@ -7,7 +7,11 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::Fault;
 
-const STEPS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("1.sql"),
+    include_str!("2.sql"),
+    include_str!("3.sql"),
+];
 
 /// "Clau".
 const APPLICATION_ID: i32 = 0x436c_6175;

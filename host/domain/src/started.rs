@@ -1,0 +1,113 @@
+//! What runs, by class, and what of it started so short a while ago that no reading can show what it will need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    capacity::SETTLING,
+    id::TaskId,
+    profile::ProfileKey,
+    time::{MonotonicMs, Now},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Started {
+    /// Every attempt that holds a process or will.
+    running: BTreeMap<TaskId, ProfileKey>,
+    running_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
+    /// Attempts that started a short while ago and still run: what ended gave back what it had.
+    settling: BTreeMap<TaskId, MonotonicMs>,
+    settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
+    /// The latest time that was looked at: what had settled by then is not counted again.
+    settled_at: MonotonicMs,
+}
+
+impl Started {
+    /// An attempt of this task runs. Where it was started on this boot, that was at `start`.
+    pub(crate) fn note_start(
+        &mut self,
+        task: TaskId,
+        class: ProfileKey,
+        start: Option<MonotonicMs>,
+    ) {
+        self.note_end(task);
+        if let Some(start) = start.filter(|start| start.after(SETTLING) > self.settled_at) {
+            self.settling.insert(task, start);
+            let of_class = self.settling_of.entry(class.clone()).or_default();
+            of_class.insert((start, task));
+        }
+        let of_class = self.running_of.entry(class.clone()).or_default();
+        of_class.insert(task);
+        self.running.insert(task, class);
+    }
+
+    /// It has ended, and needs nothing any more.
+    pub(crate) fn note_end(&mut self, task: TaskId) {
+        self.note_settled(task);
+        if let Some(class) = self.running.remove(&task) {
+            take(&mut self.running_of, &class, &task);
+        }
+    }
+
+    fn note_settled(&mut self, task: TaskId) {
+        if let (Some(start), Some(class)) = (self.settling.remove(&task), self.running.get(&task)) {
+            take(&mut self.settling_of, class, &(start, task));
+        }
+    }
+
+    /// Forgets what has settled by now.
+    pub(crate) fn settle(&mut self, now: Now) {
+        self.settled_at = self.settled_at.max(now.monotonic);
+        while let Some((start, task)) = self.oldest_settling() {
+            if start.after(SETTLING) > now.monotonic {
+                return;
+            }
+            self.note_settled(task);
+        }
+    }
+
+    fn oldest_settling(&self) -> Option<(MonotonicMs, TaskId)> {
+        let classes = self.settling_of.values();
+        classes.filter_map(|starts| starts.first()).min().copied()
+    }
+
+    /// The latest time that was looked at.
+    pub(crate) fn settled_at(&self) -> MonotonicMs {
+        self.settled_at
+    }
+
+    /// When the next attempt has settled, so that admission is worth another look.
+    pub(crate) fn next_settled(&self) -> Option<MonotonicMs> {
+        self.oldest_settling()
+            .map(|(start, _)| start.after(SETTLING))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settling(&self) -> &BTreeMap<TaskId, MonotonicMs> {
+        &self.settling
+    }
+
+    /// How many settle of each class.
+    pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
+        let classes = self.settling_of.iter();
+        classes.map(|(class, starts)| (class, count(starts.len())))
+    }
+
+    /// How many run of each class.
+    pub(crate) fn running_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
+        let classes = self.running_of.iter();
+        classes.map(|(class, tasks)| (class, count(tasks.len())))
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn take<V: Ord>(map: &mut BTreeMap<ProfileKey, BTreeSet<V>>, class: &ProfileKey, value: &V) {
+    if let Some(of_class) = map.get_mut(class) {
+        of_class.remove(value);
+        if of_class.is_empty() {
+            map.remove(class);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Whether one more may start: tables over readings, over what runs, and over what was learned.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::fixed;
+use crate::{
+    capacity::{Capacity, Limits, RAMP, Reading, SETTLING, Slots},
+    id::TaskId,
+    profile::{ENOUGH_OF_A_CLASS, ProfileKey, Profiles, Sample},
+    task::Class,
+    time::{MonotonicMs, Now, Timestamp},
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+pub(super) fn class(class: Class, label: &str) -> ProfileKey {
+    let labels = [("kind".to_owned(), label.to_owned())];
+    ProfileKey {
+        executor: "shell".to_owned(),
+        class,
+        labels: BTreeMap::from(labels),
+    }
+}
+
+fn command() -> ProfileKey {
+    class(Class::Command, "c")
+}
+
+fn agent() -> ProfileKey {
+    class(Class::Agent, "a")
+}
+
+fn reading() -> Reading {
+    Reading {
+        at: MonotonicMs(0),
+        cores: 2.0,
+        cores_in_use: 0.2,
+        memory_total_bytes: 8 * GIB,
+        memory_free_bytes: 4 * GIB,
+        disk_free_bytes: 50 * GIB,
+        memory_stall_percent: None,
+    }
+}
+
+/// A machine of which nothing was learned, or one class of it.
+fn capacity(limits: Limits, learned: Option<(&ProfileKey, Sample)>) -> Capacity {
+    let mut capacity = Capacity::new(limits, Profiles::default());
+    if let Some((class, sample)) = learned {
+        for _ in 0..ENOUGH_OF_A_CLASS {
+            capacity.profiles.learn(class, sample, true, Timestamp(0));
+        }
+    }
+    capacity
+}
+
+fn start(capacity: &mut Capacity, number: usize, class: &ProfileKey, at: Duration) {
+    let at = MonotonicMs(0).after(at);
+    let task = TaskId::new(0, number as u128);
+    capacity.started.note_start(task, class.clone(), Some(at));
+}
+
+fn settle(capacity: &mut Capacity, at: Duration) {
+    capacity.settle(Now {
+        monotonic: MonotonicMs(0).after(at),
+        ..Now::default()
+    });
+}
+
+/// Starts as many as may, all of them within one reading.
+fn fill(capacity: &mut Capacity, class: &ProfileKey, mut running: usize, at: Duration) -> usize {
+    while capacity.admit(class, running).is_ok() {
+        running += 1;
+        start(capacity, running, class, at);
+    }
+    running
+}
+
+fn refusal(capacity: &Capacity, class: &ProfileKey, running: usize) -> String {
+    let answer = capacity.admit(class, running);
+    answer.map_or_else(|refusal| format!("{refusal:?}"), |()| "ok".to_owned())
+}
+
+fn check(
+    slots: Slots,
+    reading: Option<Reading>,
+    class: &ProfileKey,
+    running: usize,
+    expected: &str,
+) {
+    let limits = Limits {
+        slots,
+        ..Limits::default()
+    };
+    let mut capacity = capacity(limits, None);
+    if let Some(reading) = reading {
+        capacity.observe(reading);
+    }
+    let found = refusal(&capacity, class, running);
+    assert!(found.starts_with(expected), "{found} is not {expected}");
+}
+
+#[test]
+fn admission_table() {
+    let busy = Reading {
+        cores_in_use: 1.58,
+        ..reading()
+    };
+    let tight = Reading {
+        memory_free_bytes: GIB + 400 * MIB,
+        ..reading()
+    };
+    let stalled = Reading {
+        memory_stall_percent: Some(25.0),
+        ..reading()
+    };
+    let full = Reading {
+        disk_free_bytes: GIB - 1,
+        ..reading()
+    };
+    let tiny = Reading {
+        memory_total_bytes: 256 * MIB,
+        memory_free_bytes: 200 * MIB,
+        ..reading()
+    };
+    let (two, nine) = (Slots::Fixed(2), Slots::Fixed(9));
+    check(Slots::Auto, None, &command(), 0, "NoReading");
+    check(two, None, &command(), 1, "ok");
+    check(two, Some(reading()), &command(), 2, "Slots");
+    check(Slots::Auto, Some(reading()), &agent(), 5, "ok");
+    check(Slots::Auto, Some(busy), &command(), 1, "Cpu");
+    check(nine, Some(busy), &command(), 1, "ok");
+    check(Slots::Auto, Some(busy), &agent(), 0, "ok");
+    check(Slots::Auto, Some(tight), &agent(), 1, "Memory");
+    check(nine, Some(tight), &agent(), 1, "Memory");
+    check(Slots::Auto, Some(tight), &command(), 1, "ok");
+    check(Slots::Auto, Some(stalled), &command(), 1, "MemoryStall");
+    check(nine, Some(stalled), &command(), 1, "MemoryStall");
+    check(Slots::Auto, Some(full), &command(), 0, "Disk");
+    check(Slots::Auto, Some(tiny), &agent(), 0, "NeverFits");
+}
+
+#[test]
+fn a_burst_is_not_admitted_on_one_reading() {
+    let mut capacity = capacity(Limits::default(), None);
+    capacity.observe(reading());
+    // 4 GiB free less 1 GiB kept back is room for six agents of 450 MiB.
+    let started = fill(&mut capacity, &agent(), 0, Duration::ZERO);
+    assert_eq!(started, 6);
+    // One that ended gives back what it was predicted to need; one that settled is in the readings.
+    capacity.started.note_end(TaskId::new(0, 1));
+    assert_eq!(refusal(&capacity, &agent(), started - 1), "ok");
+    settle(&mut capacity, SETTLING);
+    assert_eq!(refusal(&capacity, &agent(), started), "ok");
+}
+
+#[test]
+fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
+    let large = Reading {
+        cores: 64.0,
+        memory_total_bytes: 512 * GIB,
+        memory_free_bytes: 500 * GIB,
+        ..reading()
+    };
+    let check = |cores: f64, expected: [usize; 4]| {
+        let mut capacity = capacity(Limits::default(), None);
+        capacity.observe(Reading { cores, ..large });
+        let mut running = 0;
+        let windows = [0, 1, 2, 3].map(|window| {
+            let at = SETTLING * window;
+            settle(&mut capacity, at);
+            running = fill(&mut capacity, &command(), running, at);
+            running
+        });
+        assert_eq!(windows, expected, "{cores} cores");
+    };
+    assert_eq!(RAMP, 8);
+    check(8.0, [8, 16, 32, 64]);
+    check(20.0, [20, 40, 80, 160]);
+    let known = Sample {
+        millicores: 10,
+        memory_bytes: 8 * MIB,
+    };
+    let mut capacity = capacity(Limits::default(), Some((&command(), known)));
+    capacity.observe(large);
+    // What is known starts as far as there is room: 51 cores may be in use.
+    assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 5_100);
+}
+
+#[test]
+fn fixed_slots_know_no_ramp() {
+    let mut capacity = capacity(fixed(100), None);
+    capacity.observe(reading());
+    assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 100);
+}
+
+/// Starts of a class that was learned to need so much, one after the other.
+#[test]
+fn what_was_learned_decides() {
+    let check = |millicores: u32, memory_bytes: u64, expected: usize, word: &str| {
+        let sample = Sample {
+            millicores,
+            memory_bytes,
+        };
+        let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
+        capacity.observe(reading());
+        let started = fill(&mut capacity, &command(), 0, Duration::ZERO);
+        let found = refusal(&capacity, &command(), started);
+        assert_eq!(started, expected, "{millicores} {memory_bytes} {found}");
+        assert!(found.starts_with(word), "{found} is not {word}");
+    };
+    check(10, 700 * MIB, 4, "Memory");
+    check(400, 8 * MIB, 3, "Cpu");
+    // More than is ever allowed: one of them at a time.
+    check(5_000, 8 * MIB, 1, "Cpu");
+    check(10, 8 * GIB, 1, "Memory");
+    check(10, 8 * GIB + 1, 0, "NeverFits");
+}
+
+#[test]
+fn a_peak_that_comes_late_is_kept_free() {
+    let sample = Sample {
+        millicores: 10,
+        memory_bytes: 2 * GIB,
+    };
+    let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
+    // They have settled and show nothing of what they will need.
+    for number in 0..3 {
+        start(&mut capacity, number, &command(), Duration::ZERO);
+    }
+    settle(&mut capacity, SETTLING);
+    let idle = Reading {
+        memory_free_bytes: 8 * GIB,
+        ..reading()
+    };
+    capacity.observe(idle);
+    let found = refusal(&capacity, &command(), 3);
+    assert!(
+        found.starts_with("Memory { free_bytes: 2147483648"),
+        "{found}"
+    );
+    // Of agents only a guess is known, which is held against nobody for longer than it settles.
+    let mut guessed = super::capacity::capacity(Limits::default(), None);
+    for number in 0..40 {
+        start(&mut guessed, number, &agent(), Duration::ZERO);
+    }
+    settle(&mut guessed, SETTLING);
+    guessed.observe(idle);
+    assert_eq!(refusal(&guessed, &agent(), 40), "ok");
+}

@@ -1,0 +1,307 @@
+//! What ends of attempts teach, and what is forgotten.
+
+use std::time::Duration;
+
+use super::{Desk, capacity::class, ending, fixed, starts, success};
+use crate::{
+    attempt::Usage,
+    board::Bounds,
+    capacity::Slots,
+    id::TaskId,
+    outcome::ReasonClass,
+    profile::{
+        ENOUGH_OF_A_CLASS, ENOUGH_OF_AN_EXECUTOR, Need, PROFILES, ProfileKey, Profiles, Sample,
+        WINDOW,
+    },
+    step::{Answer, Cause, Ending, Input, Report},
+    task::{Class, Request},
+    time::Timestamp,
+};
+
+const MIB: u64 = 1 << 20;
+
+fn sample(mib: u64) -> Sample {
+    Sample {
+        millicores: 250,
+        memory_bytes: mib * MIB,
+    }
+}
+
+fn build() -> ProfileKey {
+    class(Class::Command, "build")
+}
+
+fn taught(class: &ProfileKey, mib: impl IntoIterator<Item = u64>) -> Profiles {
+    let mut profiles = Profiles::default();
+    for (at, mib) in (0..).zip(mib) {
+        profiles.learn(class, sample(mib), true, Timestamp(at));
+    }
+    profiles
+}
+
+#[test]
+fn the_prediction_is_the_95th_percentile_of_the_window() {
+    let check = |peaks: Vec<u64>, expected: u64| {
+        let profiles = taught(&build(), peaks.iter().copied());
+        let found = profiles.need(&build()).memory_bytes / MIB;
+        assert_eq!(found, expected, "{peaks:?}");
+    };
+    // Too few: what is fixed for commands.
+    check(vec![], 8);
+    check(vec![100; ENOUGH_OF_A_CLASS - 1], 8);
+    check(vec![100; ENOUGH_OF_A_CLASS], 100);
+    check(vec![1, 2, 3, 4, 5], 5);
+    check((1..=20).collect(), 19);
+    check((1..=WINDOW as u64).collect(), 61);
+    let raised = |large: usize| [vec![100; WINDOW], vec![900; large]].concat();
+    check(raised(3), 100);
+    check(raised(4), 900);
+    let lowered = |small: usize| [vec![900; WINDOW], vec![100; small]].concat();
+    check(lowered(WINDOW - 4), 900);
+    check(lowered(WINDOW - 3), 100);
+}
+
+#[test]
+fn a_class_falls_back_to_its_executor_and_that_to_what_is_fixed() {
+    let other = class(Class::Command, "test");
+    let guess = Class::Command.need().memory_bytes;
+    let check = |attempts: usize, expected: [u64; 2]| {
+        let profiles = taught(&build(), vec![300; attempts]);
+        let found = [build(), other.clone()].map(|class| profiles.need(&class).memory_bytes);
+        assert_eq!(found, expected, "{attempts}");
+    };
+    check(ENOUGH_OF_A_CLASS - 1, [guess, guess]);
+    check(ENOUGH_OF_A_CLASS, [300 * MIB, guess]);
+    check(ENOUGH_OF_AN_EXECUTOR - 1, [300 * MIB, guess]);
+    check(ENOUGH_OF_AN_EXECUTOR, [300 * MIB, 300 * MIB]);
+}
+
+#[test]
+fn one_that_is_unlike_the_others_does_not_decide_for_an_executor() {
+    let all = build().of_executor();
+    let profiles = taught(&all, [vec![10; 19], vec![3_000]].concat());
+    assert_eq!(profiles.need(&all).memory_bytes, 10 * MIB);
+    assert_eq!(profiles.need(&build()).memory_bytes, 10 * MIB);
+}
+
+#[test]
+fn profiles_are_bounded_and_what_never_comes_again_goes_first() {
+    let mut profiles = taught(&build(), vec![300; ENOUGH_OF_A_CLASS]);
+    for number in 0..2 * PROFILES as u64 {
+        let once = class(Class::Command, &format!("run {number}"));
+        let later = Timestamp(1_000 + number);
+        let learned = profiles.learn(&once, sample(1), true, later);
+        assert!(learned.trust_of.is_empty());
+        let written = learned.changed.len();
+        assert!((2..=3).contains(&written), "{learned:?}");
+    }
+    assert_eq!(profiles.iter().count(), PROFILES);
+    assert!(profiles.is_trusted(&build()) && profiles.is_trusted(&build().of_executor()));
+    // Where all are trusted the one that was taught the longest time ago goes.
+    for number in 0..PROFILES as u64 {
+        let class = class(Class::Command, &format!("often {number}"));
+        for _ in 0..ENOUGH_OF_A_CLASS {
+            profiles.learn(&class, sample(1), true, Timestamp(5_000 + number));
+        }
+    }
+    assert!(profiles.get(&build()).is_none() && profiles.is_trusted(&build().of_executor()));
+    let kept = profiles
+        .iter()
+        .map(|(key, profile)| (key.clone(), profile.clone()));
+    assert_eq!(Profiles::new(kept.collect::<Vec<_>>()), profiles);
+}
+
+#[test]
+fn what_was_measured_becomes_a_sample() {
+    let check =
+        |wall_ms: u64, cpu_ms: Option<u64>, peak: Option<u64>, expected: Option<(u32, u64)>| {
+            let usage = Usage {
+                wall_ms,
+                cpu_ms,
+                peak_rss_bytes: peak.map(|mib| mib * MIB),
+            };
+            let found = Sample::of(&usage, Some(1_000 * MIB))
+                .map(|sample| (sample.millicores, sample.memory_bytes / MIB));
+            assert_eq!(found, expected, "{usage:?}");
+        };
+    check(4_000, Some(6_000), Some(300), Some((1_500, 300)));
+    check(4_000, None, None, None);
+    // Shorter than the time between two readings.
+    check(2, Some(2), None, Some((2, 4)));
+    check(0, Some(0), None, Some((0, 4)));
+    // Shared pages, counted for each process.
+    check(4_000, Some(0), Some(9_000), Some((0, 1_000)));
+    check(1_000, Some(u64::MAX), None, Some((u32::MAX, 4)));
+}
+
+fn labelled(label: &str) -> impl Fn(&mut Request) {
+    let labels = class(Class::Command, label).labels;
+    move |request| request.labels.clone_from(&labels)
+}
+
+fn used(cause: Cause, mib: u64) -> Report {
+    Report::Ended(Box::new(Ending {
+        usage: Usage {
+            wall_ms: 2_000,
+            cpu_ms: Some(20),
+            peak_rss_bytes: Some(mib * MIB),
+        },
+        ..ending(cause)
+    }))
+}
+
+fn run(desk: &mut Desk, label: &str, report: Report) -> TaskId {
+    let task = desk.submit(labelled(label));
+    desk.turn();
+    desk.report(task, report);
+    task
+}
+
+#[test]
+fn what_an_end_taught_is_written_with_it() {
+    let mut desk = Desk::new(1);
+    run(&mut desk, "build", used(Cause::Success, 100));
+    let (batch, _) = desk.board.seal();
+    let written: Vec<_> = batch
+        .profiles
+        .iter()
+        .map(|(key, profile)| (key.clone(), profile.as_ref().map(|it| it.attempts)))
+        .collect();
+    assert_eq!(
+        written,
+        [(build().of_executor(), Some(1)), (build(), Some(1))]
+    );
+    assert!(batch.tasks.iter().any(|task| task.is_done()));
+    assert!(desk.board.seal().0.is_empty(), "nothing is written twice");
+}
+
+#[test]
+fn what_was_cut_short_teaches_only_that_more_is_needed() {
+    let check = |cause: Cause, mib: u64, expected: u64| {
+        let mut desk = Desk::new(1);
+        for _ in 0..ENOUGH_OF_A_CLASS {
+            run(&mut desk, "build", used(Cause::Success, 100));
+        }
+        run(&mut desk, "build", used(cause, mib));
+        let profile = desk.board.capacity().profiles().get(&build()).cloned();
+        let taught = profile.map(|profile| profile.attempts - ENOUGH_OF_A_CLASS as u64);
+        assert_eq!(taught, Some(expected), "{cause:?} {mib}");
+    };
+    check(Cause::Success, 1, 1);
+    check(Cause::Class(ReasonClass::Exit), 1, 1);
+    check(Cause::Class(ReasonClass::MaxTurns), 1, 1);
+    for class in [ReasonClass::Signal, ReasonClass::Timeout, ReasonClass::Lost] {
+        check(Cause::Class(class), 1, 0);
+        check(Cause::Class(class), 101, 1);
+    }
+}
+
+#[test]
+fn an_attempt_without_a_process_teaches_nothing() {
+    let mut desk = Desk::new(1);
+    run(&mut desk, "build", success());
+    assert_eq!(desk.board.capacity().profiles().iter().count(), 0);
+}
+
+#[test]
+fn a_class_that_is_trusted_stands_in_a_lane_of_its_own() {
+    let mut desk = Desk::new(1);
+    for _ in 1..ENOUGH_OF_A_CLASS {
+        run(&mut desk, "build", used(Cause::Success, 100));
+    }
+    desk.settle();
+    let running = desk.submit(labelled("build"));
+    desk.turn();
+    let queued = ["build", "other", "build"].map(|label| desk.submit(labelled(label)));
+    desk.turn();
+    let lanes = |desk: &Desk| {
+        let lanes = desk.board.refusals().keys();
+        lanes.map(|lane| lane.profile.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(lanes(&desk), [build().of_executor()]);
+    desk.report(running, used(Cause::Success, 100));
+    let mut order = starts(&desk.turn());
+    assert_eq!(lanes(&desk), [build().of_executor(), build()]);
+    for _ in 1..queued.len() {
+        desk.report(*order.last().unwrap(), used(Cause::Success, 100));
+        order.extend(starts(&desk.turn()));
+    }
+    assert_eq!(order, queued, "each keeps its place");
+}
+
+#[test]
+fn another_host_predicts_the_same() {
+    let mut desk = Desk::with(fixed(1), Bounds::default());
+    for mib in [100, 200, 300, 400, 500] {
+        desk.pass(Duration::from_secs(1));
+        run(&mut desk, "build", used(Cause::Success, mib));
+    }
+    desk.settle();
+    let before = desk.board.capacity().profiles().clone();
+    desk.reload();
+    assert_eq!(desk.board.capacity().profiles(), &before);
+    let need = Need {
+        cores: 0.01,
+        memory_bytes: 500 * MIB,
+    };
+    assert_eq!(before.need(&build()), need);
+}
+
+#[test]
+fn what_was_learned_of_an_executor_can_be_forgotten() {
+    let mut desk = Desk::new(0);
+    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    for _ in 0..ENOUGH_OF_A_CLASS {
+        run(&mut desk, "build", used(Cause::Success, 100));
+    }
+    desk.step(Input::SetSlots(Slots::Fixed(0))).unwrap();
+    desk.submit(labelled("build"));
+    desk.turn();
+    let lanes = |desk: &Desk| desk.board.refusals().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(lanes(&desk)[0].profile, build());
+    let forget = |desk: &mut Desk, executor: &str| {
+        let executor = executor.to_owned();
+        desk.step(Input::ForgetProfiles { executor }).unwrap()
+    };
+    assert_eq!(forget(&mut desk, "claude"), Answer::Forgotten(0));
+    assert_eq!(forget(&mut desk, "shell"), Answer::Forgotten(2));
+    let (batch, _) = desk.board.seal();
+    let written: Vec<_> = batch
+        .profiles
+        .iter()
+        .map(|(key, kept)| (key.clone(), kept.is_some()))
+        .collect();
+    assert_eq!(written, [(build().of_executor(), false), (build(), false)]);
+    desk.turn();
+    assert_eq!(lanes(&desk)[0].profile, build().of_executor());
+}
+
+#[test]
+fn refusals_are_remembered_for_a_while() {
+    let mut desk = Desk::new(1);
+    let first = desk.submit(|_| {});
+    desk.turn();
+    let second = desk.submit(|_| {});
+    desk.turn();
+    desk.pass(Duration::from_secs(5));
+    desk.turn();
+    desk.report(first, success());
+    assert_eq!(starts(&desk.turn()), [second]);
+    assert!(desk.board.refusals().is_empty());
+    let past: Vec<_> = desk.board.past_refusals().iter().collect();
+    assert_eq!(past.len(), 1);
+    assert_eq!(
+        (past[0].times, past[0].last.0 - past[0].first.0),
+        (2, 5_000)
+    );
+    // Bounded, however many there are to remember.
+    for number in 0..100 {
+        desk.submit(|request| request.serial_start = Some(number.to_string()));
+    }
+    desk.turn();
+    assert_eq!(
+        desk.board.past_refusals().iter().count(),
+        crate::refusals::REMEMBERED
+    );
+    desk.step(Input::Drain).unwrap();
+}

@@ -1,0 +1,264 @@
+//! A machine whose tasks need something else than was predicted: it is neither run out of memory nor left idle.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Desk, capacity::class, ending, starts};
+use crate::{
+    attempt::Usage,
+    board::Bounds,
+    capacity::{Limits, Reading},
+    id::TaskId,
+    profile::ENOUGH_OF_A_CLASS,
+    step::{Cause, Ending, Input, Report},
+    task::Class,
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TOTAL: u64 = 16 * GIB;
+const CORES: f64 = 4.0;
+
+/// What the tasks of one kind are like in truth.
+#[derive(Clone, Copy)]
+struct Truth {
+    label: &'static str,
+    class: Class,
+    peak_mib: u64,
+    millicores: u32,
+    seconds: u64,
+    /// How long it takes from nothing to the peak.
+    rise_seconds: u64,
+}
+
+/// Needs a hundred times what is guessed of a command.
+const BUILD: Truth = Truth {
+    label: "build",
+    class: Class::Command,
+    peak_mib: 800,
+    millicores: 300,
+    seconds: 30,
+    rise_seconds: 3,
+};
+/// Comes to its peak long after it has settled.
+const LATE: Truth = Truth {
+    label: "late",
+    peak_mib: 1_500,
+    seconds: 90,
+    rise_seconds: 80,
+    ..BUILD
+};
+/// Needs less than is guessed of an agent.
+const LIGHT: Truth = Truth {
+    label: "light",
+    class: Class::Agent,
+    peak_mib: 120,
+    millicores: 50,
+    seconds: 20,
+    rise_seconds: 1,
+};
+const BUSY: Truth = Truth {
+    label: "busy",
+    peak_mib: 20,
+    millicores: 1_000,
+    ..BUILD
+};
+
+struct Process {
+    truth: Truth,
+    /// Its own peak, which differs from that of its kind.
+    peak_bytes: u64,
+    age: u64,
+}
+
+impl Process {
+    fn memory_bytes(&self) -> u64 {
+        let share = self.age.min(self.truth.rise_seconds);
+        self.peak_bytes * share / self.truth.rise_seconds
+    }
+}
+
+struct Machine {
+    desk: Desk,
+    kinds: BTreeMap<TaskId, Truth>,
+    processes: BTreeMap<TaskId, Process>,
+    noise: u64,
+    most_memory: u64,
+    most_running: usize,
+    seconds: u64,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self {
+            desk: Desk::with(Limits::default(), Bounds::default()),
+            kinds: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            noise: 1,
+            most_memory: 0,
+            most_running: 0,
+            seconds: 0,
+        }
+    }
+
+    fn submit(&mut self, truth: Truth, count: usize) {
+        for _ in 0..count {
+            let task = self.desk.submit(|request| {
+                request.class = truth.class;
+                request.labels = class(truth.class, truth.label).labels;
+            });
+            self.kinds.insert(task, truth);
+        }
+    }
+
+    /// From 80 to 120 per cent of what is usual.
+    fn own_peak(&mut self, truth: Truth) -> u64 {
+        self.noise = self
+            .noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        truth.peak_mib * MIB * (80 + (self.noise >> 33) % 41) / 100
+    }
+
+    fn memory_in_use(&self) -> u64 {
+        let processes = self.processes.values();
+        GIB / 2 + processes.map(Process::memory_bytes).sum::<u64>()
+    }
+
+    fn reading(&self) -> Reading {
+        let processes = self.processes.values();
+        let wanted: f64 = processes
+            .map(|process| f64::from(process.truth.millicores) / 1_000.0)
+            .sum();
+        let free = TOTAL.saturating_sub(self.memory_in_use());
+        Reading {
+            at: self.desk.now.monotonic,
+            cores: CORES,
+            cores_in_use: wanted.min(CORES),
+            memory_total_bytes: TOTAL,
+            memory_free_bytes: free,
+            disk_free_bytes: 99 * GIB,
+            memory_stall_percent: Some(if free < GIB / 4 { 50.0 } else { 0.0 }),
+        }
+    }
+
+    fn second(&mut self) {
+        self.seconds += 1;
+        self.desk.pass(Duration::from_secs(1));
+        let mut ended = Vec::new();
+        for (task, process) in &mut self.processes {
+            process.age += 1;
+            if process.age >= process.truth.seconds {
+                ended.push(*task);
+            }
+        }
+        self.most_memory = self.most_memory.max(self.memory_in_use());
+        for task in ended {
+            self.end(task);
+        }
+        let reading = self.reading();
+        self.desk.step(Input::Reading(reading)).unwrap();
+        for task in starts(&self.desk.turn()) {
+            let truth = self.kinds[&task];
+            let peak_bytes = self.own_peak(truth);
+            let process = Process {
+                truth,
+                peak_bytes,
+                age: 0,
+            };
+            self.processes.insert(task, process);
+        }
+        self.most_running = self.most_running.max(self.processes.len());
+        let waits = self.desk.board.queued_count() > 0;
+        assert!(!waits || !self.processes.is_empty(), "it stands still");
+    }
+
+    fn end(&mut self, task: TaskId) {
+        let Some(process) = self.processes.remove(&task) else {
+            return;
+        };
+        let wall_ms = process.truth.seconds * 1_000;
+        let ending = Ending {
+            usage: Usage {
+                wall_ms,
+                cpu_ms: Some(wall_ms * u64::from(process.truth.millicores) / 1_000),
+                peak_rss_bytes: Some(process.peak_bytes),
+            },
+            ..ending(Cause::Success)
+        };
+        self.desk.report(task, Report::Ended(Box::new(ending)));
+    }
+
+    fn run_all(&mut self) {
+        while self.desk.board.unfinished().next().is_some() {
+            self.second();
+            assert!(self.seconds < 20_000, "it never comes to an end");
+        }
+    }
+}
+
+impl Machine {
+    fn check(&self, kinds: &[Truth], most_seconds: u64) {
+        let names: Vec<_> = kinds.iter().map(|truth| truth.label).collect();
+        let most_mib = self.most_memory / MIB;
+        assert!(
+            self.most_memory <= TOTAL,
+            "{names:?}: {most_mib} MiB were in use"
+        );
+        assert!(
+            self.seconds <= most_seconds,
+            "{names:?}: it took {} s",
+            self.seconds
+        );
+    }
+}
+
+/// Runs so many of the kinds mixed; memory must never run out, and it must not take longer than so many seconds.
+fn check(kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
+    let mut machine = Machine::new();
+    for _ in 0..count {
+        for truth in kinds {
+            machine.submit(*truth, 1);
+        }
+    }
+    machine.run_all();
+    machine.check(kinds, most_seconds);
+    machine
+}
+
+#[test]
+fn a_machine_whose_tasks_need_more_than_was_guessed_does_not_run_out_of_memory() {
+    // 200 × 0.3 cores × 30 s on 3.2 cores take at least 563 s.
+    check(&[BUILD], 200, 650);
+}
+
+/// That a class comes to its peak long after its start cannot be seen before the first have ended.
+#[test]
+fn what_grows_late_is_left_room_for_once_it_is_known() {
+    let mut machine = Machine::new();
+    machine.submit(LATE, ENOUGH_OF_A_CLASS);
+    machine.run_all();
+    for truth in [LATE, BUILD] {
+        machine.submit(truth, 100);
+    }
+    machine.run_all();
+    machine.check(&[LATE, BUILD], 2_000);
+}
+
+#[test]
+fn a_machine_whose_tasks_need_less_than_was_guessed_is_filled() {
+    // Of agents that need 450 MiB each fewer than 33 would fit; by memory and cores there is room for 61.
+    let machine = check(&[LIGHT], 600, 300);
+    assert!(machine.most_running > 40, "{}", machine.most_running);
+}
+
+#[test]
+fn what_computes_all_the_time_is_run_as_far_as_it_may() {
+    // 3.2 of four cores: three at a time, once that is known.
+    check(&[BUSY], 30, 330);
+}
+
+#[test]
+fn kinds_that_differ_are_run_side_by_side() {
+    let machine = check(&[LIGHT, BUSY, LATE, BUILD], 60, 2_500);
+    assert!(machine.most_running > 5, "{}", machine.most_running);
+}

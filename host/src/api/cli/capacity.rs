@@ -1,0 +1,216 @@
+//! `claudine capacity`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use claudine_domain::time::Timestamp;
+
+use super::{
+    exit::Failure,
+    output,
+    session::Session,
+    terminal::{Colour, Look, harmless},
+    text,
+};
+use crate::app::{CapacityView, ClassView, RefusalView};
+
+/// Show how much room there is for work, what that goes by, and what would make more of it.
+///
+/// A host with `auto` slots starts a task where what it is expected to need fits: 95 of a hundred earlier attempts of its class did not need
+/// more. A class is an executor with a set of labels, so tasks that need about the same are best labelled alike (`--label kind=build`). Of
+/// what was labelled alike five attempts are enough to go by, of all that an executor runs twenty; before that a guess counts.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine capacity
+  claudine capacity --json | jq '.classes[] | {executor, labels, p95: .memory_bytes.p95}'
+  claudine capacity --forget shell")]
+pub(super) struct Capacity {
+    /// Forget what was learned of this executor's attempts first, and start again with a guess.
+    #[arg(long, value_name = "EXECUTOR")]
+    forget: Option<String>,
+}
+
+impl Capacity {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let client = session.client();
+        let view = match self.forget {
+            Some(executor) => client.forget_profiles(executor).await?,
+            None => client.capacity().await?,
+        };
+        if session.json {
+            output::json(&view)?;
+        } else {
+            output::text(&shown(&view, Look::of_stdout(), text::now()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn shown(view: &CapacityView, look: Look, now: Timestamp) -> String {
+    let mut lines = machine(view);
+    let mut section = |heading: &str, of_it: Vec<String>| {
+        if !of_it.is_empty() {
+            lines.push(String::new());
+            lines.push(look.paint(Colour::Grey, heading));
+            lines.extend(of_it);
+        }
+    };
+    section(CLASS_HEADING, view.classes.iter().map(class).collect());
+    let refusals = view.refusals.iter();
+    section("HELD BACK", refusals.map(|it| refusal(it, now)).collect());
+    let advice = view.advice.iter();
+    section(
+        "ADVICE",
+        advice.map(|it| format!("  {}", harmless(it))).collect(),
+    );
+    lines
+        .iter()
+        .flat_map(|line| [line.trim_end(), "\n"])
+        .collect()
+}
+
+fn machine(view: &CapacityView) -> Vec<String> {
+    let limits = &view.limits;
+    let slots = format!(
+        "slots   {}: {} running, {} queued",
+        view.slots, view.running, view.queued
+    );
+    let Some(reading) = &view.reading else {
+        return vec![
+            slots,
+            "        the machine has not been read yet".to_owned(),
+        ];
+    };
+    let cores = if view.slots == "auto" {
+        format!(
+            "nothing starts above {:.2}",
+            reading.cores * limits.cpu_percent / 100.0
+        )
+    } else {
+        "not looked at with a number of slots".to_owned()
+    };
+    let stall = reading
+        .memory_stall_percent
+        .map_or(String::new(), |percent| {
+            format!("; {percent:.1} % of the last ten seconds spent waiting for it")
+        });
+    vec![
+        slots,
+        format!(
+            "cpu     {:.2} of {:.2} cores in use; {cores}",
+            reading.cores_in_use, reading.cores
+        ),
+        format!(
+            "memory  {} of {} free, {} kept back{stall}",
+            text::bytes(reading.memory_free_bytes),
+            text::bytes(reading.memory_total_bytes),
+            text::bytes(limits.memory_reserve_bytes)
+        ),
+        format!(
+            "disk    {} free, {} kept back",
+            text::bytes(reading.disk_free_bytes),
+            text::bytes(limits.disk_reserve_bytes)
+        ),
+    ]
+}
+
+const CLASS_HEADING: &str = "RUNNING  ATTEMPTS  CORES P50 P95   MEMORY P50        P95        MAX  NEXT COUNTS FOR       ROOM  CLASS";
+
+fn class(class: &ClassView) -> String {
+    let room = match (class.more, &class.then) {
+        (more, None) => format!(">={more}"),
+        (more, Some(_)) => more.to_string(),
+    };
+    let guess = if class.is_trusted { "" } else { " (guess)" };
+    let memory = class.memory_bytes;
+    let labels = class.labels.iter();
+    let labels = labels.map(|(name, value)| format!(" {name}={value}"));
+    format!(
+        "{:>7}  {:>8}       {:>5.2} {:>5.2}  {:>10} {:>10} {:>10}  {:<20}  {:>4}  {}",
+        class.running,
+        class.attempts,
+        class.cores.p50,
+        class.cores.p95,
+        text::bytes(memory.p50),
+        text::bytes(memory.p95),
+        text::bytes(memory.max),
+        format!("{}{guess}", text::bytes(class.expected_memory_bytes)),
+        room,
+        harmless(
+            &std::iter::once(class.executor.clone())
+                .chain(labels)
+                .collect::<String>()
+        )
+    )
+}
+
+fn refusal(refusal: &RefusalView, now: Timestamp) -> String {
+    let labels = refusal.labels.iter();
+    let labels = labels.map(|(name, value)| format!(" {name}={value}"));
+    let class: String = std::iter::once(refusal.executor.clone())
+        .chain(labels)
+        .collect();
+    let when = if refusal.stands {
+        format!("for {}", text::ago(&refusal.first, now))
+    } else {
+        format!("until {} ago", text::ago(&refusal.last, now))
+    };
+    harmless(&format!("  {class}, {when}: {}", refusal.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn view() -> CapacityView {
+        let class = |labels: serde_json::Value, is_trusted: bool| {
+            serde_json::json!({
+                "executor": "claude", "labels": labels, "running": 2, "attempts": 42, "samples": 42, "enough": 20,
+                "is_trusted": is_trusted, "taught_at": "2026-11-22T14:51:33.042Z",
+                "cores": {"p50": 0.12, "p95": 0.2, "max": 1.0},
+                "memory_bytes": {"p50": 480 << 20, "p95": 610 << 20, "max": 900 << 20},
+                "expected_cores": 0.2, "expected_memory_bytes": 610 << 20,
+                "more": 2, "then": "memory: too little",
+            })
+        };
+        let refusal = |stands: bool| {
+            serde_json::json!({
+                "executor": "claude", "labels": {}, "reason": "memory: too little\u{1b}[2J", "stands": stands,
+                "first": "2026-11-22T14:51:33.042Z", "last": "2026-11-22T14:52:03.042Z", "times": 30,
+            })
+        };
+        serde_json::from_value(serde_json::json!({
+            "slots": "auto", "running": 3, "queued": 12,
+            "reading": {
+                "cores": 2.0, "cores_in_use": 1.2, "memory_total_bytes": 8u64 << 30, "memory_free_bytes": 3u64 << 30,
+                "disk_free_bytes": 33u64 << 30, "memory_stall_percent": 0.4,
+            },
+            "limits": {"cpu_percent": 80.0, "memory_reserve_bytes": 1 << 30, "disk_reserve_bytes": 1 << 30},
+            "classes": [class(serde_json::json!({}), true), class(serde_json::json!({"kind": "review"}), false)],
+            "refusals": [refusal(true), refusal(false)],
+            "advice": ["P95 of `claude` is 610 MiB and 0.20 cores: 2 more would start now"],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn everything_is_shown() {
+        let look = Look {
+            colours: false,
+            columns: None,
+        };
+        let now = Timestamp(1_795_359_153_042);
+        insta::assert_snapshot!("capacity", shown(&view(), look, now));
+        let nothing = CapacityView {
+            reading: None,
+            classes: Vec::new(),
+            refusals: Vec::new(),
+            advice: Vec::new(),
+            ..view()
+        };
+        let lines = shown(&nothing, look, now).lines().count();
+        assert_eq!(lines, 2);
+    }
+}

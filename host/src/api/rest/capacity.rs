@@ -1,0 +1,27 @@
+//! `/v1/capacity`: how much room there is, and how many may run at once.
+
+use axum::extract::State;
+
+use super::{
+    Shared,
+    answer::{Answered, Body, ok},
+};
+use crate::app::{CapacityView, ForgetProfiles, SetSlots};
+
+pub(super) async fn show(State(shared): State<Shared>) -> Answered<CapacityView> {
+    ok(shared.host.capacity().await?)
+}
+
+pub(super) async fn set_slots(
+    State(shared): State<Shared>,
+    Body(asked): Body<SetSlots>,
+) -> Answered<CapacityView> {
+    ok(shared.host.set_slots(&asked).await?)
+}
+
+pub(super) async fn forget(
+    State(shared): State<Shared>,
+    Body(asked): Body<ForgetProfiles>,
+) -> Answered<CapacityView> {
+    ok(shared.host.forget_profiles(&asked).await?)
+}

@@ -1,0 +1,140 @@
+//! How much room there is, what it goes by, and what would make more of it.
+
+mod advise;
+mod view;
+
+use claudine_domain::{
+    board::Lane,
+    capacity::{Refusal, Slots},
+    profile::{Profile, ProfileKey},
+    step::{Answer, Input},
+};
+
+pub(crate) use self::view::{
+    CapacityView, ClassView, ForgetProfiles, LimitsView, ReadingView, RefusalView, SetSlots, Spread,
+};
+use super::{
+    error::{AppError, ErrorKind},
+    explain::refusal_text,
+    host::Host,
+};
+use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
+
+/// How many of the last refusals are shown.
+const REFUSALS_SHOWN: usize = 16;
+
+impl Host {
+    pub(crate) async fn capacity(&self) -> Result<CapacityView, AppError> {
+        Ok(capacity_view(&self.engine.capacity().await?))
+    }
+
+    /// Until the host ends: the next one has what is configured.
+    pub(crate) async fn set_slots(&self, asked: &SetSlots) -> Result<CapacityView, AppError> {
+        let slots = parse_slots("the request", "slots", asked.slots.trim())
+            .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+        self.engine.command(Input::SetSlots(slots)).await?;
+        self.capacity().await
+    }
+}
+
+impl Host {
+    pub(crate) async fn forget_profiles(
+        &self,
+        asked: &ForgetProfiles,
+    ) -> Result<CapacityView, AppError> {
+        let executor = asked.executor.clone();
+        match self
+            .engine
+            .command(Input::ForgetProfiles { executor })
+            .await?
+        {
+            Answer::Forgotten(0) => {
+                let message = format!("nothing was learned of an executor `{}`", asked.executor);
+                Err(AppError::new(ErrorKind::NotFound, message)
+                    .hint("`claudine capacity` shows of which ones something was"))
+            }
+            _ => self.capacity().await,
+        }
+    }
+}
+
+pub(super) fn slots_text(slots: Slots) -> String {
+    match slots {
+        Slots::Auto => "auto".to_owned(),
+        Slots::Fixed(slots) => slots.to_string(),
+    }
+}
+
+fn capacity_view(now: &CapacityNow) -> CapacityView {
+    let capacity = &now.capacity;
+    let limits = &capacity.limits;
+    let rooms: Vec<Room> = capacity
+        .profiles()
+        .iter()
+        .map(|(key, profile)| room(now, key, profile))
+        .collect();
+    CapacityView {
+        slots: slots_text(limits.slots),
+        running: now.running,
+        queued: now.queued,
+        reading: capacity.reading().map(ReadingView::of),
+        limits: LimitsView {
+            cpu_percent: limits.cpu_percent,
+            memory_reserve_bytes: limits.memory_reserve_bytes,
+            disk_reserve_bytes: limits.disk_reserve_bytes,
+        },
+        advice: advise::advice(now, &rooms),
+        classes: rooms.into_iter().map(|room| room.class).collect(),
+        refusals: refusals(now),
+    }
+}
+
+/// What is known of a class, and what stands against more of it than would start now.
+struct Room {
+    class: ClassView,
+    then: Option<Refusal>,
+}
+
+fn room(now: &CapacityNow, key: &ProfileKey, profile: &Profile) -> Room {
+    let capacity = &now.capacity;
+    let expected = capacity.profiles().need(key);
+    let (more, then) = capacity.room(key, now.slots_in_use);
+    let class = ClassView {
+        executor: key.executor.clone(),
+        labels: key.labels.clone(),
+        running: capacity.running(key),
+        attempts: profile.attempts,
+        samples: profile.samples(),
+        enough: key.enough(),
+        is_trusted: capacity.profiles().is_trusted(key),
+        taught_at: rfc3339(profile.taught_at),
+        cores: Spread::of(|percent| profile.cores(percent)),
+        memory_bytes: Spread::of(|percent| profile.memory_bytes(percent)),
+        expected_cores: expected.cores,
+        expected_memory_bytes: expected.memory_bytes,
+        more,
+        then: then.as_ref().map(refusal_text),
+    };
+    Room { class, then }
+}
+
+fn refusals(now: &CapacityNow) -> Vec<RefusalView> {
+    let stands = |lane: &Lane, refusal: &Refusal| {
+        let same = |(refused, by): &(Lane, Refusal)| {
+            refused == lane && std::mem::discriminant(by) == std::mem::discriminant(refusal)
+        };
+        now.refusals.iter().any(same)
+    };
+    let shown = now.past.iter().take(REFUSALS_SHOWN);
+    shown
+        .map(|past| RefusalView {
+            executor: past.lane.profile.executor.clone(),
+            labels: past.lane.profile.labels.clone(),
+            reason: refusal_text(&past.refusal),
+            stands: stands(&past.lane, &past.refusal),
+            first: rfc3339(past.first),
+            last: rfc3339(past.last),
+            times: past.times,
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! What is answered to who asks for the capacity.
+
+use std::collections::BTreeMap;
+
+use claudine_domain::capacity::Reading;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CapacityView {
+    /// `auto` or a number.
+    pub(crate) slots: String,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) reading: Option<ReadingView>,
+    pub(crate) limits: LimitsView,
+    /// What was learned, by executor and labels.
+    pub(crate) classes: Vec<ClassView>,
+    /// What was held back last, the latest first.
+    pub(crate) refusals: Vec<RefusalView>,
+    /// What would make more room, in words.
+    pub(crate) advice: Vec<String>,
+}
+
+/// The machine, or what of it the control groups leave to the host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReadingView {
+    pub(crate) cores: f64,
+    pub(crate) cores_in_use: f64,
+    pub(crate) memory_total_bytes: u64,
+    pub(crate) memory_free_bytes: u64,
+    pub(crate) disk_free_bytes: u64,
+    /// Null where the kernel does not tell.
+    pub(crate) memory_stall_percent: Option<f64>,
+}
+
+impl ReadingView {
+    pub(super) fn of(reading: &Reading) -> Self {
+        Self {
+            cores: reading.cores,
+            cores_in_use: reading.cores_in_use,
+            memory_total_bytes: reading.memory_total_bytes,
+            memory_free_bytes: reading.memory_free_bytes,
+            disk_free_bytes: reading.disk_free_bytes,
+            memory_stall_percent: reading.memory_stall_percent,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LimitsView {
+    pub(crate) cpu_percent: f64,
+    pub(crate) memory_reserve_bytes: u64,
+    pub(crate) disk_reserve_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClassView {
+    pub(crate) executor: String,
+    /// Empty where it stands for all attempts of the executor.
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) running: u32,
+    /// How many attempts have taught it, and how many of those it still stands on.
+    pub(crate) attempts: u64,
+    pub(crate) samples: usize,
+    /// From how many on it is trusted, and whether it is.
+    pub(crate) enough: usize,
+    pub(crate) is_trusted: bool,
+    pub(crate) taught_at: String,
+    pub(crate) cores: Spread<f64>,
+    pub(crate) memory_bytes: Spread<u64>,
+    /// What the next attempt counts for.
+    pub(crate) expected_cores: f64,
+    pub(crate) expected_memory_bytes: u64,
+    /// How many more would start now, and what then stands against the next.
+    pub(crate) more: usize,
+    pub(crate) then: Option<String>,
+}
+
+/// What half of the attempts do not exceed, what 95 of a hundred do not, and the most.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Spread<T> {
+    pub(crate) p50: T,
+    pub(crate) p95: T,
+    pub(crate) max: T,
+}
+
+impl<T> Spread<T> {
+    pub(super) fn of(percentile: impl Fn(usize) -> T) -> Self {
+        Self {
+            p50: percentile(50),
+            p95: percentile(95),
+            max: percentile(100),
+        }
+    }
+}
+
+/// What was held back for one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RefusalView {
+    pub(crate) executor: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) reason: String,
+    /// Whether it is held back at this moment.
+    pub(crate) stands: bool,
+    pub(crate) first: String,
+    pub(crate) last: String,
+    /// In how many rounds of admission.
+    pub(crate) times: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetSlots {
+    /// `auto` or a number from 1 to 10000.
+    pub(crate) slots: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForgetProfiles {
+    pub(crate) executor: String,
+}

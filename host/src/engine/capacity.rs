@@ -1,0 +1,37 @@
+//! What admission goes by, for whoever asks how much room there is. Put together when it is asked for: it is larger than what is published
+//! after each round.
+
+use claudine_domain::{
+    board::{Board, Lane},
+    capacity::{Capacity, Refusal},
+    refusals::PastRefusal,
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct CapacityNow {
+    pub(crate) capacity: Capacity,
+    pub(crate) running: usize,
+    /// Less than what runs by those who wait for their own descendants.
+    pub(crate) slots_in_use: usize,
+    pub(crate) queued: usize,
+    pub(crate) refusals: Vec<(Lane, Refusal)>,
+    /// The latest first.
+    pub(crate) past: Vec<PastRefusal>,
+}
+
+impl CapacityNow {
+    pub(super) fn of(board: &Board) -> Self {
+        Self {
+            capacity: board.capacity().clone(),
+            running: board.running_count(),
+            slots_in_use: board.slots_in_use(),
+            queued: board.queued_count(),
+            refusals: board
+                .refusals()
+                .iter()
+                .map(|(lane, refusal)| (lane.clone(), refusal.clone()))
+                .collect(),
+            past: board.past_refusals().iter().rev().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Readings of the machine for admission: processors and memory by `sysinfo`, and on Linux the control groups that bound this process
+//! ([`cgroup`]) and the memory stalls that the kernel tells of ([`pressure`]); free disk.
+//!
+//! It decides nothing. A reading takes about 0.2 ms and is taken once a second while there is work.
+
+mod cgroup;
+mod pressure;
+
+use std::path::{Path, PathBuf};
+
+use claudine_domain::{capacity::Reading, time::MonotonicMs};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
+use self::cgroup::Cgroups;
+use crate::{clock, engine::Machine};
+
+/// Keeps what the next reading is compared with: processors in use are a difference.
+pub(crate) struct Sampler {
+    system: System,
+    cgroups: Cgroups,
+    /// What the group had used of the processors at the last reading, in microseconds, and when that was.
+    group_used: Option<(u64, MonotonicMs)>,
+    root: PathBuf,
+    data_dir: PathBuf,
+}
+
+/// What the whole machine says of itself.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Whole {
+    cores: f64,
+    cores_in_use: f64,
+    memory_total_bytes: u64,
+    memory_free_bytes: u64,
+}
+
+impl Sampler {
+    /// `data_dir` names the disk that counts.
+    pub(crate) fn new(data_dir: &Path) -> std::io::Result<Self> {
+        let kinds = RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing().with_usage())
+            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(kinds).map_err(std::io::Error::other)?;
+        let root = PathBuf::from("/");
+        Ok(Self {
+            system,
+            cgroups: Cgroups::find(&root),
+            group_used: None,
+            root,
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    fn whole(&mut self) -> Whole {
+        self.system.refresh_cpu_usage();
+        self.system
+            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let cores = self.system.cpus().len() as f64;
+        Whole {
+            cores,
+            cores_in_use: f64::from(self.system.global_cpu_usage()) / 100.0 * cores,
+            memory_total_bytes: self.system.total_memory(),
+            memory_free_bytes: self.system.available_memory(),
+        }
+    }
+
+    /// How many cores the group has had in use since the last reading, where the kernel counts them.
+    fn group_cores_in_use(&mut self, now: MonotonicMs) -> Option<f64> {
+        let used = self.cgroups.cpu_used_us()?;
+        let before = self.group_used.replace((used, now));
+        let (used_before, at) = before?;
+        let elapsed_us = now.0.saturating_sub(at.0) * 1_000;
+        (elapsed_us > 0).then(|| used.saturating_sub(used_before) as f64 / elapsed_us as f64)
+    }
+}
+
+impl Machine for Sampler {
+    fn read(&mut self) -> Reading {
+        let at = clock::monotonic_ms();
+        let whole = self.whole();
+        let group_in_use = self.group_cores_in_use(at);
+        let (cores, cores_in_use) = cores(
+            whole,
+            cgroup::allowed_cpus(&self.root),
+            self.cgroups.cpu_quota(),
+            group_in_use,
+        );
+        let limit = self.cgroups.memory();
+        let limit = limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes);
+        let stall_of_group = limit.as_ref().and_then(|limit| limit.pressure.as_deref());
+        Reading {
+            at,
+            cores,
+            cores_in_use,
+            memory_total_bytes: limit
+                .as_ref()
+                .map_or(whole.memory_total_bytes, |limit| limit.total_bytes),
+            memory_free_bytes: limit.as_ref().map_or(whole.memory_free_bytes, |limit| {
+                limit.free_bytes.min(whole.memory_free_bytes)
+            }),
+            disk_free_bytes: disk_free_bytes(&self.data_dir),
+            memory_stall_percent: pressure::stall_percent(&self.root, stall_of_group),
+        }
+    }
+}
+
+/// The cores that this process may use, and how many of them are in use. What others keep busy of the machine is not there for us, and
+/// what we have used of a quota is not either: the scarcer of the two counts.
+fn cores(
+    whole: Whole,
+    allowed: Option<usize>,
+    quota: Option<f64>,
+    group_in_use: Option<f64>,
+) -> (f64, f64) {
+    let allowed = allowed.map_or(whole.cores, |allowed| whole.cores.min(allowed as f64));
+    let cores = quota.map_or(allowed, |quota| allowed.min(quota));
+    let room = whole.cores - whole.cores_in_use;
+    let room = match (quota, group_in_use) {
+        (Some(_), Some(in_use)) => room.min(cores - in_use),
+        _ => room,
+    };
+    (cores, (cores - room).clamp(0.0, cores))
+}
+
+/// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the system does not say.
+pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_scarcer_of_machine_and_group_counts() {
+        let check = |in_use: f64,
+                     allowed: Option<usize>,
+                     quota: Option<f64>,
+                     group: Option<f64>,
+                     expected: (f64, f64)| {
+            let whole = Whole {
+                cores: 8.0,
+                cores_in_use: in_use,
+                memory_total_bytes: 0,
+                memory_free_bytes: 0,
+            };
+            let found = cores(whole, allowed, quota, group);
+            assert_eq!(found, expected, "{in_use} {allowed:?} {quota:?} {group:?}");
+        };
+        check(3.0, None, None, None, (8.0, 3.0));
+        check(3.0, Some(4), None, None, (4.0, 0.0));
+        check(7.0, Some(4), None, None, (4.0, 3.0));
+        // Others have six of eight cores; of our two and a half we use one.
+        check(7.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.5));
+        check(3.0, Some(8), Some(2.5), Some(1.0), (2.5, 1.0));
+        check(3.0, Some(8), Some(2.5), None, (2.5, 0.0));
+        check(1.0, Some(8), Some(0.5), Some(0.6), (0.5, 0.5));
+        check(9.0, None, None, None, (8.0, 8.0));
+    }
+
+    #[test]
+    fn a_reading_of_this_machine_is_plausible() {
+        let mut sampler = Sampler::new(Path::new("/")).unwrap();
+        for _ in 0..2 {
+            let reading = sampler.read();
+            assert!(reading.cores > 0.0, "{reading:?}");
+            assert!(reading.cores_in_use <= reading.cores, "{reading:?}");
+            assert!(
+                reading.memory_free_bytes <= reading.memory_total_bytes,
+                "{reading:?}"
+            );
+            assert!(reading.memory_total_bytes > 1 << 20, "{reading:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Stalls on memory, as the kernel measures them (PSI): the first sign that there is too little of it, seconds before it kills.
+
+use std::path::Path;
+
+/// The share of the last ten seconds in which some task stalled on memory: of the group that bounds ours where it is known, since what
+/// others wait for in limits of their own is not for us to avoid; else of the machine.
+pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
+    let of_machine = root.join("proc/pressure/memory");
+    let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);
+    group.and_then(read).or_else(|| read(&of_machine))
+}
+
+/// `some avg10` of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
+fn parse(text: &str) -> Option<f64> {
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    some.split_whitespace()
+        .find_map(|word| word.strip_prefix("avg10="))?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::sample::cgroup::tests::tree;
+
+    const MACHINE: &str = "some avg10=12.34 avg60=1.00 avg300=0.00 total=12\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
+
+    #[test]
+    fn the_group_comes_before_the_machine() {
+        let check = |files: &[(&str, &str)], group: Option<&str>, expected: Option<f64>| {
+            let root = tree(files);
+            let group = group.map(|group| root.path().join(group));
+            let found = stall_percent(root.path(), group.as_deref());
+            assert_eq!(found, expected, "{files:?}");
+        };
+        let machine = ("proc/pressure/memory", MACHINE);
+        let group = ("group/memory.pressure", "some avg10=3.00 avg60=0.00\n");
+        let at = Some("group/memory.pressure");
+        check(&[machine], None, Some(12.34));
+        check(&[machine, group], at, Some(3.0));
+        check(&[machine], at, Some(12.34));
+        check(&[], at, None);
+        check(&[("proc/pressure/memory", "nothing here")], None, None);
+        check(&[("proc/pressure/memory", "some avg10=much\n")], None, None);
+    }
+}
