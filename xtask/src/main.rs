@@ -11,6 +11,7 @@ mod demo;
 mod http;
 mod program;
 mod setup;
+mod sim;
 mod soak;
 mod test;
 mod trial;
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
   bench [--quick] [--full] [WHAT…]
                        speed, as ratios against limits and peers
   soak [--minutes N]   an hour of mixed load: does anything grow?
+  sim [HISTORIES]      the queue in a world that fails: 20,000 random histories
   setup                install what the tests need, and print it as shell exports
 ";
 
@@ -47,6 +49,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["demo"] => demo::run().map(|()| ExitCode::SUCCESS),
         ["bench", options @ ..] => bench::run(options).map(|()| ExitCode::SUCCESS),
         ["soak", options @ ..] => soak::run(options).map(|()| ExitCode::SUCCESS),
+        ["sim", options @ ..] => sim::run(options).map(|()| ExitCode::SUCCESS),
         ["setup"] => setup::print_exports().map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 use claudine_tests::{TestHost, mcp::PythonClient, process::kill_9, wait_for};
 use serde_json::{Value, json};
 
-const PIPELINE: &str = r#"
+const PIPELINE: &str = r"
 - {name: test,   script: 'test -e broken && exit 3 || echo tested'}
 - {name: deploy, script: 'echo deployed >> deployed', dependencies: [test]}
 - {name: smoke,  script: 'echo smoke', depends-on: [deploy]}
 - {name: notify, script: 'echo told', dependencies: [{task: smoke, condition: any}]}
-"#;
+";
 
 /// Submits a graph; the ids by name.
 fn submit(host: &TestHost, yaml: &str) -> BTreeMap<String, String> {

@@ -15,7 +15,6 @@ const GROUND: &[&str] = &[
     "environment",
     "layout",
     "random",
-    "sample",
     "telemetry",
 ];
 
@@ -25,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("supervise", &[]),
     ("plugin", &[]),
     ("engine", &["store"]),
+    // Each implements a port of the engine.
+    ("sample", &["engine"]),
     ("retention", &["store"]),
     ("attempt", &["engine", "plugin", "store", "supervise"]),
     ("app", &["engine", "plugin", "store", "supervise"]),

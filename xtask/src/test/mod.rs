@@ -14,6 +14,7 @@ use crate::{
     build, checkout,
     program::{cargo, run, run_watching, succeeds},
     setup::{self, Tools},
+    sim,
 };
 use stage::Stages;
 
@@ -56,6 +57,9 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
         .and_then(|()| stages.run("compile", || run(&mut workspace("build", "--all-targets"))));
     if let (Some(tools), Some(())) = (&tools, compiled) {
         stages.run("tests", || tests(tools, &options.filter, &mut summary));
+        if options.filter.is_empty() {
+            stages.run("simulation", || sim::histories(sim::HISTORIES_IN_TESTS));
+        }
         stages.run("examples in the documentation", || {
             run(&mut workspace("test", "--quiet --doc"))
         });

@@ -1,0 +1,202 @@
+//! What a graph costs the board: `cargo run --release -p claudine-domain --example graph [TASKS]`.
+//!
+//! Random graphs of growing size with ten edges a task: how long they take to be accepted, how much memory a task takes with its edges, and
+//! how long it takes from the end of a task until its dependants are ready. Nothing is stored and nothing is run.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use claudine_domain::{
+    attempt::Usage,
+    batch::Action,
+    board::{Board, Bounds, Stored},
+    capacity::{Limits, Slots},
+    dependency::{Condition, Dependency},
+    id::{AttemptId, TaskId},
+    step::{Cause, Ending, Input, Report, Submission, Submit},
+    task::{Class, Priority, Request},
+    time::{MonotonicMs, Now, Timestamp},
+};
+
+const EDGES_PER_TASK: u64 = 10;
+const SLOTS: u32 = 64;
+
+const NOW: Now = Now {
+    wall: Timestamp(1_000_000_000),
+    monotonic: MonotonicMs(0),
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let largest = std::env::args()
+        .nth(1)
+        .map_or(Ok(100_000), |text| text.parse())?;
+    println!("tasks      accepted in   bytes a task   end to ready: p50     p99     loaded in");
+    let mut tasks = 1_000;
+    while tasks <= largest {
+        measure(tasks)?;
+        tasks *= 10;
+    }
+    Ok(())
+}
+
+fn measure(tasks: u64) -> Result<(), Box<dyn Error>> {
+    let before = resident_bytes()?;
+    let spec: Arc<[u8]> = b"{}".as_slice().into();
+    let submissions: Vec<Submission> = (0..tasks).map(|number| submission(number, &spec)).collect();
+    let mut board = board(Stored::default());
+    let began = Instant::now();
+    board.step(
+        NOW,
+        Input::Submit(Submit {
+            tasks: submissions,
+            ..Submit::default()
+        }),
+    )?;
+    let accepted = began.elapsed();
+    drop(board.seal());
+    let bytes = resident_bytes()?.saturating_sub(before) / tasks;
+    let stored = Stored {
+        unfinished: board.unfinished().map(|task| (**task).clone()).collect(),
+        ..Stored::default()
+    };
+    let began = Instant::now();
+    let mut board = self::board(stored);
+    let loaded = began.elapsed();
+    let mut wakes = run(&mut board)?;
+    wakes.sort_unstable();
+    let at = |share: usize| wakes[(wakes.len() - 1) * share / 100];
+    println!(
+        "{tasks:<10} {accepted:>11.1?} {bytes:>14} {:>21.1?} {:>7.1?} {loaded:>13.1?}",
+        at(50),
+        at(99)
+    );
+    Ok(())
+}
+
+fn board(stored: Stored) -> Board {
+    let limits = Limits {
+        slots: Slots::Fixed(SLOTS),
+        ..Limits::default()
+    };
+    let bounds = Bounds {
+        unfinished: usize::MAX,
+        ..Bounds::default()
+    };
+    Board::new(stored, limits, bounds, "boot".into())
+}
+
+/// Runs everything; what each end took with all that followed from it.
+fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let mut wakes = Vec::new();
+    loop {
+        board.admit(NOW);
+        let durable = board.pending_batch() - 1;
+        let released = board.take_released(durable);
+        let (_, effects) = board.seal();
+        let effects = released.into_iter().chain(effects);
+        let started: Vec<AttemptId> = effects
+            .filter_map(|effect| match effect.action {
+                Action::Start(attempt) => Some(attempt),
+                _ => None,
+            })
+            .collect();
+        if started.is_empty() {
+            break;
+        }
+        for attempt in started {
+            let report = Report::Ended(Box::new(success()));
+            let began = Instant::now();
+            board.step(NOW, Input::Report { attempt, report })?;
+            wakes.push(began.elapsed());
+        }
+    }
+    if board.unfinished().next().is_some() {
+        return Err("some tasks were never started".into());
+    }
+    Ok(wakes)
+}
+
+/// The task with this number depends on up to ten before it, chosen by a fixed rule that scatters them.
+fn submission(number: u64, spec: &Arc<[u8]>) -> Submission {
+    let upstream = |edge: u64| {
+        let scattered = number
+            .wrapping_mul(EDGES_PER_TASK)
+            .wrapping_add(edge)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            >> 20;
+        id(scattered % number)
+    };
+    let edges = if number == 0 { 0 } else { EDGES_PER_TASK };
+    let dependencies = (0..edges).map(|edge| Dependency {
+        task: upstream(edge),
+        condition: Condition::Succeeded,
+    });
+    Submission {
+        id: id(number),
+        request: request(number),
+        dependencies: dependencies.collect(),
+        held: false,
+        parent: None,
+        spec: spec.clone(),
+    }
+}
+
+fn id(number: u64) -> TaskId {
+    TaskId::new(1_000_000_000, u128::from(number))
+}
+
+fn request(number: u64) -> Request {
+    Request {
+        name: Some(format!("task-{number}")),
+        executor: "shell".to_owned(),
+        class: Class::Command,
+        priority: Priority::P1,
+        labels: BTreeMap::new(),
+        group: None,
+        cwd: "/home/someone/project".to_owned(),
+        summary: format!("make target-{number}"),
+        parent: None,
+        above_parent: Vec::new(),
+        attached_above: 0,
+        detached: false,
+        start_at: None,
+        queue_timeout: None,
+        retries: None,
+        timeout: None,
+        idle_timeout: None,
+        start_timeout: None,
+        max_output_bytes: 1 << 30,
+        env_digest: "0f".repeat(32),
+        account: None,
+        serial_start: None,
+        idempotency: None,
+        ladder: Vec::new(),
+    }
+}
+
+fn success() -> Ending {
+    Ending {
+        cause: Cause::Success,
+        message: String::new(),
+        exit_code: Some(0),
+        signal: None,
+        usage: Usage::default(),
+        cost_micro_usd: None,
+        outputs: None,
+        retry_after: None,
+        stopped: None,
+        never_received: false,
+    }
+}
+
+/// Of this process, as the kernel counts it.
+fn resident_bytes() -> Result<u64, Box<dyn Error>> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split_whitespace().nth(1).ok_or("no statm")?.parse()?;
+    Ok(pages * 4096)
+}
