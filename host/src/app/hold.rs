@@ -17,7 +17,7 @@ use super::{
     request::{GroupChange, TaskRef},
     view::{Changed, GroupView},
 };
-use crate::store::{Filter, Status, StatusFilter};
+use crate::store::Status;
 
 impl Host {
     /// Keeps a task from being started; with `graph` also every queued one that hangs together with it.
@@ -120,30 +120,8 @@ impl Host {
                 (name.clone(), view)
             })
             .collect();
-        let counts = self
-            .read(|reader| {
-                let mut counts = Vec::new();
-                for status in [
-                    Status::Blocked,
-                    Status::Waiting,
-                    Status::Held,
-                    Status::Ready,
-                    Status::Running,
-                ] {
-                    let filter = Filter {
-                        status: Some(StatusFilter::Is(status)),
-                        ..Filter::default()
-                    };
-                    let page = reader.store.list(&filter, usize::MAX / 2)?;
-                    let in_groups = page.tasks.into_iter();
-                    counts.extend(in_groups.filter_map(|task| {
-                        Some((task.request.group.clone()?, status == Status::Running))
-                    }));
-                }
-                Ok(counts)
-            })
-            .await?;
-        for (name, runs) in counts {
+        let counts = self.read(|reader| Ok(reader.store.group_counts()?)).await?;
+        for (name, status, count) in counts {
             let view = groups.entry(name.clone()).or_insert_with(|| GroupView {
                 name,
                 limit: None,
@@ -151,10 +129,10 @@ impl Host {
                 running: 0,
                 queued: 0,
             });
-            if runs {
-                view.running += 1;
+            if status == Status::Running {
+                view.running += count;
             } else {
-                view.queued += 1;
+                view.queued += count;
             }
         }
         Ok(groups.into_values().collect())

@@ -133,8 +133,8 @@ pub(crate) struct GroupView {
     /// How many of it may run at once; null without a limit.
     pub(crate) limit: Option<u32>,
     pub(crate) paused: bool,
-    pub(crate) running: usize,
-    pub(crate) queued: usize,
+    pub(crate) running: u64,
+    pub(crate) queued: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -735,6 +735,33 @@ fn groups_are_kept_as_they_were_set_last() {
 }
 
 #[test]
+fn unfinished_tasks_are_counted_by_group() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let grouped = |number, group: &str| {
+            asked(ready(number), |request| {
+                request.group = Some(group.to_owned());
+            })
+        };
+        leader.put([
+            ready(1),
+            grouped(2, "b"),
+            grouped(3, "a"),
+            grouped(4, "b"),
+            running(grouped(5, "b"), Phase::Live),
+            done(grouped(6, "a"), Outcome::Succeeded),
+        ]);
+        let count = |group: &str, status, count| (group.to_owned(), status, count);
+        let expected = [
+            count("a", Status::Ready, 1),
+            count("b", Status::Ready, 2),
+            count("b", Status::Running, 1),
+        ];
+        assert_eq!(store.group_counts().unwrap(), expected);
+    });
+}
+
+#[test]
 fn counts_and_environments() {
     check(|store| {
         let mut leader = Leader::of(store);

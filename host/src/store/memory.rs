@@ -278,6 +278,23 @@ impl Store for MemoryStore {
         Ok(found.map(|task| (task.id, task.end())).collect())
     }
 
+    fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
+        let content = self.content();
+        let mut counts = BTreeMap::new();
+        for task in content.tasks.values().filter(|task| !task.is_done()) {
+            if let Some(group) = &task.request.group {
+                let status = Status::of(task);
+                let order = status.place();
+                let entry = counts.entry((group.clone(), order)).or_insert((status, 0));
+                entry.1 += 1;
+            }
+        }
+        let counts = counts.into_iter();
+        Ok(counts
+            .map(|((group, _), (status, count))| (group, status, count))
+            .collect())
+    }
+
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
         let content = self.content();
         let depends = |task: &&Task| task.dependencies.iter().any(|it| it.task == id);

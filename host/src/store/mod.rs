@@ -84,6 +84,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// How these tasks have ended; `None` for one that has not. What is not there is left out.
     fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError>;
 
+    /// How many unfinished tasks of each group there are in each status, sorted. Reads every unfinished task.
+    fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
+
     /// Who depends on a task, finished or not.
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;
 
@@ -183,6 +186,11 @@ impl Status {
         unfinished
             .into_iter()
             .chain(OUTCOMES.into_iter().map(Self::Done))
+    }
+
+    /// Where it stands in that order.
+    fn place(self) -> Option<usize> {
+        Self::all().position(|status| status == self)
     }
 
     pub(crate) fn as_str(self) -> &'static str {

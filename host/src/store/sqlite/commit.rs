@@ -12,7 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::{
     super::{Epoch, Sequence, Status, StoreError},
     fault::Fault,
-    row,
+    open, row,
 };
 
 pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
@@ -23,7 +23,25 @@ pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
+/// Edges in a batch from which on the writer gets room for them: a page that does not fit in its cache is written out and read back again and
+/// again, since who depends on a task is found in no order.
+const MANY_EDGES: usize = 10_000;
+/// What the writer's cache may grow to for such a batch, in KiB: some hundred bytes an edge, for a million of them.
+const LARGE_CACHE_KIB: i64 = 256 << 10;
+
 pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
+    let edges = batch.dependencies.iter().map(|(_, edges)| edges.len());
+    if edges.sum::<usize>() < MANY_EDGES {
+        return write(writer, epoch, batch);
+    }
+    writer.pragma_update(None, "cache_size", -LARGE_CACHE_KIB)?;
+    let written = write(writer, epoch, batch);
+    writer.pragma_update(None, "cache_size", -open::WRITER_CACHE_KIB)?;
+    writer.execute_batch("PRAGMA shrink_memory")?;
+    written
+}
+
+fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
     let transaction = begin(writer)?;
     let last_event = count(&transaction, epoch, batch)?;
     write_tasks(&transaction, batch)?;

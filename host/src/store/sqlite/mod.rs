@@ -135,6 +135,10 @@ impl Store for SqliteStore {
         self.read(|reader| query::ends(reader, ids))
     }
 
+    fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
+        self.read(query::group_counts)
+    }
+
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
         self.read(|reader| query::dependants(reader, id))
     }

@@ -13,6 +13,8 @@ use super::{
 /// How long a lock of another program (a backup, a shell) is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+pub(super) const WRITER_CACHE_KIB: i64 = 4096;
+
 pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     look_at_file(path)?;
     open_writer(path).map_err(|fault| fault.at(path))
@@ -56,9 +58,9 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;
-         PRAGMA journal_size_limit = 16777216;
-         PRAGMA cache_size = -4096;",
+         PRAGMA journal_size_limit = 16777216;",
     )?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     schema::migrate(&mut connection)?;
     Ok(connection)
 }

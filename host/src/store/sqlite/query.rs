@@ -194,6 +194,25 @@ pub(super) fn counts(reader: &Connection) -> Result<Vec<(Status, u64)>, Fault> {
     Ok(counts.collect())
 }
 
+pub(super) fn group_counts(reader: &Connection) -> Result<Vec<(String, Status, u64)>, Fault> {
+    let mut query = reader.prepare_cached(
+        "SELECT json_extract(body, '$.request.group') AS in_group, status, count(*) FROM task
+         WHERE status < ?1 AND in_group IS NOT NULL GROUP BY in_group, status",
+    )?;
+    let mut rows = query.query([row::FIRST_OUTCOME])?;
+    let mut counts = Vec::new();
+    while let Some(found) = rows.next()? {
+        let (code, count): (i64, i64) = (found.get(1)?, found.get(2)?);
+        let status = Status::all().find(|status| row::code(*status) == code);
+        if let Some(status) = status {
+            counts.push((found.get(0)?, status, count.unsigned_abs()));
+        }
+    }
+    counts
+        .sort_by_key(|(group, status, _): &(String, Status, u64)| (group.clone(), status.place()));
+    Ok(counts)
+}
+
 pub(super) fn document(reader: &Connection, key: DocumentKey) -> Result<Option<Vec<u8>>, Fault> {
     let (task, kind, attempt) = row::document_key(key);
     let mut query = reader.prepare_cached(
