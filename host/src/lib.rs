@@ -13,6 +13,7 @@ mod digest;
 mod engine;
 mod environment;
 mod layout;
+mod plain;
 mod plugin;
 mod random;
 mod retention;

@@ -158,7 +158,7 @@ fn running(phase: &Phase) -> String {
     }
 }
 
-fn stop_word(why: &StopWhy) -> String {
+pub(super) fn stop_word(why: &StopWhy) -> String {
     match why {
         StopWhy::Cancelled {
             reason: Some(reason),

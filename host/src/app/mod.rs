@@ -7,6 +7,7 @@ mod act;
 mod capacity;
 mod check;
 mod error;
+mod events;
 mod explain;
 mod hold;
 mod host;
@@ -25,13 +26,12 @@ pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
-    logs::LogStream,
     request::{
-        DependencyRef, DownMode, Environment, GroupChange, ListFilter, LogQuery, NewTask, Origin,
+        DependencyRef, DownMode, Environment, EventQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin,
         Retries, RetryOptions, Submit, TaskRef,
     },
     view::{
-        AttemptView, Cancelled, Changed, Delegated, GroupView, HostInfo, LogChannel, LogLines,
+        AttemptView, Cancelled, Changed, Delegated, EventPiece, EventView, GroupView, HostInfo, LogChannel, LogLines,
         LogPiece, PermissionView, PluginDetail, PluginView, Retried, Submitted, TaskList, TaskView,
         Why,
     },

@@ -223,6 +223,25 @@ pub(crate) struct LogQuery {
     pub(crate) follow: bool,
 }
 
+/// Which events.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventQuery {
+    /// Only those of this task: an id, a unique prefix of one, or a name.
+    #[serde(default)]
+    pub(crate) task: Option<String>,
+    /// Only those with a higher number: where a reader takes up again.
+    #[serde(default)]
+    pub(crate) after: Option<u64>,
+    /// Only those from the first on that is of this time or later, in milliseconds since 1970. Where neither is given: of a task all, else
+    /// all that are kept, and with `follow` those to come.
+    #[serde(default)]
+    pub(crate) since_ms: Option<u64>,
+    /// Go on as they come; of a task until it has ended.
+    #[serde(default)]
+    pub(crate) follow: bool,
+}
+
 /// How the host goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

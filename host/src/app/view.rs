@@ -169,6 +169,29 @@ pub(crate) enum LogPiece {
     Gap { offset: u64, bytes: u64 },
 }
 
+/// Something that happened to a task.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct EventView {
+    /// Its place among all events. Numbers only rise, and none is given twice.
+    pub(crate) sequence: u64,
+    pub(crate) at: String,
+    pub(crate) task: String,
+    pub(crate) name: Option<String>,
+    /// What happened, as a person says it.
+    pub(crate) words: String,
+    /// Its `kind`, and what belongs to an event of that kind.
+    #[serde(flatten)]
+    pub(crate) fact: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a reader of events is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum EventPiece {
+    Event(EventView),
+    /// All up to this one have been looked at: where a reader that is cut off takes up again.
+    Place(u64),
+}
+
 /// The last lines of both streams, as text: what is not UTF-8 is replaced.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LogLines {

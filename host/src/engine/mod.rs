@@ -16,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 
 use claudine_domain::{
+    batch::BatchNumber,
     board::Bounds,
     capacity::Limits,
     id::{AttemptId, TaskId},
@@ -65,6 +66,7 @@ pub(super) enum Message {
 pub(crate) struct Engine {
     inbox: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    commits: watch::Receiver<BatchNumber>,
     finishes: finishes::Finishes,
 }
 
@@ -135,12 +137,14 @@ pub(crate) fn start(
 ) -> Result<(Engine, tokio::task::JoinHandle<()>), StartError> {
     let finishes = finishes::Finishes::default();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
+    let (told, commits) = watch::channel(0);
     let engine = Engine {
         inbox: inbox.sender,
         snapshot,
+        commits,
         finishes: finishes.clone(),
     };
-    let owner = owner::Owner::new(parts, attempts, publish, finishes)?;
+    let owner = owner::Owner::new(parts, attempts, publish, told, finishes)?;
     let task = tokio::spawn(owner.run(inbox.receiver));
     Ok((engine, task))
 }
@@ -175,6 +179,11 @@ impl Engine {
             .await
             .map_err(|_| EngineError::Down)?;
         capacity.await.map_err(|_| EngineError::Down)
+    }
+
+    /// Changes with each batch that has become durable, and closes with the engine.
+    pub(crate) fn commits(&self) -> watch::Receiver<BatchNumber> {
+        self.commits.clone()
     }
 
     /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has finished already only after asking.

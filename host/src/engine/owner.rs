@@ -55,6 +55,7 @@ pub(super) struct Owner {
     machine: Box<dyn Machine>,
     ballast: Ballast,
     publish: watch::Sender<Arc<Snapshot>>,
+    told: watch::Sender<BatchNumber>,
     finishes: Finishes,
     recent: Recent,
     /// The number of the last batch that is on disk.
@@ -79,6 +80,7 @@ impl Owner {
         parts: Parts,
         attempts: Arc<dyn Attempts>,
         publish: watch::Sender<Arc<Snapshot>>,
+        told: watch::Sender<BatchNumber>,
         finishes: Finishes,
     ) -> Result<Self, StartError> {
         let Parts {
@@ -102,6 +104,7 @@ impl Owner {
             machine,
             ballast,
             publish,
+            told,
             finishes,
             recent: Recent::default(),
             durable,
@@ -295,6 +298,7 @@ impl Owner {
                     self.recent.note(&in_flight.batch);
                     self.perform(in_flight.effects);
                     self.finishes.tell(&in_flight.finished);
+                    self.told.send_replace(number);
                 }
                 Ok(())
             }

@@ -533,6 +533,36 @@ fn events_are_numbered_on_and_read_in_parts() {
 }
 
 #[test]
+fn events_are_found_by_their_time() {
+    check(|store| {
+        assert_eq!(store.last_event().unwrap(), 0);
+        assert_eq!(store.first_event_since(at(0)).unwrap(), None);
+        let mut leader = Leader::of(store);
+        // The clock is set back after the second.
+        leader.commit(Batch {
+            events: [1, 5, 3, 7]
+                .map(|number| event(number, Fact::Submitted))
+                .into(),
+            ..Batch::default()
+        });
+        assert_eq!(store.last_event().unwrap(), 4);
+        let check = |second: u64, expected: Option<u64>| {
+            assert_eq!(store.first_event_since(at(second)).unwrap(), expected);
+        };
+        check(0, Some(1));
+        check(1, Some(1));
+        check(2, Some(2));
+        check(5, Some(2));
+        check(6, Some(4));
+        check(8, None);
+        let pruned = store.prune(Epoch(1), at(6), 100).unwrap();
+        assert_eq!(pruned, []);
+        check(0, Some(4));
+        assert_eq!(store.last_event().unwrap(), 4);
+    });
+}
+
+#[test]
 fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
     check(|store| {
         let mut leader = Leader::of(store);

@@ -325,6 +325,17 @@ impl Store for MemoryStore {
         Ok(after.map(|(at, event)| (*at, event.clone())).collect())
     }
 
+    fn last_event(&self) -> Result<Sequence, StoreError> {
+        Ok(self.content().last_event)
+    }
+
+    fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError> {
+        let content = self.content();
+        let mut events = content.events.iter();
+        let first = events.find(|(_, event)| event.at >= at);
+        Ok(first.map(|(sequence, _)| *sequence))
+    }
+
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
         let content = self.content();
         let digests = content.tasks.values().map(|task| &task.request.env_digest);

@@ -96,15 +96,18 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Events after `sequence`, oldest first.
-    #[allow(
-        dead_code,
-        reason = "by it the conformance suite reads what commits wrote"
-    )]
     fn events_after(
         &self,
         sequence: Sequence,
         limit: usize,
     ) -> Result<Vec<(Sequence, Event)>, StoreError>;
+
+    /// The number of the last event there was, 0 before the first.
+    fn last_event(&self) -> Result<Sequence, StoreError>;
+
+    /// The first event that is of this time or later. Reads every event before it: they are in the order in which they became true, and a
+    /// clock may have been set back.
+    fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError>;
 
     /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;

@@ -11,6 +11,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod down;
+mod events;
 mod graphs;
 mod input;
 mod logs;

@@ -14,6 +14,7 @@ const GROUND: &[&str] = &[
     "digest",
     "environment",
     "layout",
+    "plain",
     "random",
     "telemetry",
 ];

@@ -12,6 +12,7 @@ mod delegate;
 mod doctor;
 mod down;
 mod environment;
+mod events;
 mod exit;
 mod group;
 mod hold;
@@ -109,6 +110,7 @@ enum Asking {
     List(list::List),
     Status(status::Status),
     Logs(logs::Logs),
+    Events(events::Events),
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
@@ -157,6 +159,7 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::List(verb) => verb.run(session).await,
             Asking::Status(verb) => verb.run(session).await,
             Asking::Logs(verb) => verb.run(session).await,
+            Asking::Events(verb) => verb.run(session).await,
             Asking::Wait(verb) => verb.run(session).await,
             Asking::Cancel(verb) => verb.run(session).await,
             Asking::Retry(verb) => verb.run(session).await,

@@ -29,6 +29,12 @@ pub(super) fn json(answer: &impl Serialize) -> Result<(), Failure> {
     line(&text)
 }
 
+/// One answer of many in JSON, on a line of its own.
+pub(super) fn json_line(answer: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(answer).map_err(io::Error::from)?;
+    line(&text)
+}
+
 /// A word to the person. Where nobody listens it is lost, which harms nothing.
 pub(super) fn say(text: &str) {
     let mut stderr = io::stderr().lock();

@@ -1,9 +1,12 @@
-//! What is known of the terminal, and how foreign text is made harmless for it.
+//! What is known of the terminal. Text of tasks goes to it only as [`crate::plain`] makes it harmless; raw output (`logs`, `--wait`) is not
+//! touched: a task's colours are its own.
 
 use std::{
     env,
     io::{self, IsTerminal},
 };
+
+pub(super) use crate::plain::{fit, harmless, harmless_lines};
 
 /// A table is made to fit this where the terminal does not say how wide it is.
 const DEFAULT_COLUMNS: usize = 100;
@@ -72,59 +75,4 @@ pub(super) enum Colour {
     Yellow = 33,
     Cyan = 36,
     Grey = 90,
-}
-
-/// Text of tasks for lists and status: what could move a cursor, change a title or turn the reading direction is shown, not done. Raw
-/// output (`logs`, `--wait`) is not touched: a task's colours are its own.
-pub(super) fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => shown.push(' '),
-            c if c.is_control() || is_direction(c) => shown.extend(c.escape_unicode()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// The same for text of several lines.
-pub(super) fn harmless_lines(text: &str) -> String {
-    text.lines().map(harmless).collect::<Vec<_>>().join("\n")
-}
-
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Cut to so many columns. A character counts as one, which is wrong for some scripts and harmless in a table.
-pub(super) fn fit(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(columns.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_cannot_steer_the_terminal() {
-        let check = |text: &str, expected: &str| assert_eq!(harmless(text), expected, "{text:?}");
-        check("plain – text", "plain – text");
-        check("a\nb\tc", "a b c");
-        check("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}");
-        check("\u{9b}31m", "\\u{9b}31m");
-        check("abc\u{202E}def", "abc\\u{202e}def");
-    }
-
-    #[test]
-    fn what_does_not_fit_is_cut() {
-        assert_eq!(fit("abc", 3), "abc");
-        assert_eq!(fit("abcd", 3), "ab…");
-        assert_eq!(fit("äöüß", 3), "äö…");
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use claudine_domain::time::Timestamp;
 
 use super::terminal::{Colour, harmless};
+pub(super) use crate::plain::span;
 use crate::{app::TaskView, clock};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
@@ -34,19 +35,6 @@ pub(super) fn ended(task: &TaskView) -> String {
         line.push_str(&harmless(&reason.message));
     }
     line
-}
-
-/// A span as a person says it: two units at most.
-pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) if seconds < 10 => format!("{seconds}.{}s", span.subsec_millis() / 100),
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m{:02}s", seconds % 60),
-        (0, hours, minutes) => format!("{hours}h{minutes:02}m"),
-        (days, hours, _) => format!("{days}d{hours:02}h"),
-    }
 }
 
 /// How long ago an RFC 3339 time was; a time in the future or one that cannot be read is shown as it is.
@@ -98,18 +86,6 @@ pub(super) fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
-
-    #[test]
-    fn spans() {
-        let check =
-            |millis: u64, expected: &str| assert_eq!(span(Duration::from_millis(millis)), expected);
-        check(0, "0.0s");
-        check(1_290, "1.2s");
-        check(59_999, "59s");
-        check(61_000, "1m01s");
-        check(3_660_000, "1h01m");
-        check(90_000_000, "1d01h");
-    }
 
     #[test]
     fn sizes() {

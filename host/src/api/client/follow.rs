@@ -1,16 +1,13 @@
 //! Reading a task's output as it comes, over restarts of the host.
 
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-
-use super::{Ask, Client, ClientError, address, connection::Connection, refusal};
+use super::{
+    Ask, Client, ClientError, address,
+    frames::{Frames, TRIES},
+};
 use crate::{
-    api::rest::frame::{Decoder, Frame},
+    api::rest::frame::Frame,
     app::{LogChannel, LogPiece, LogQuery},
 };
-
-/// How often in a row a reader that gets nothing looks for a new host.
-const TRIES: u32 = 3;
 
 /// A piece of output, for whoever shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +23,7 @@ pub(in crate::api) struct Follower<'a> {
     task: String,
     query: LogQuery,
     place: Place,
-    open: Option<Open>,
+    open: Option<Frames>,
 }
 
 /// Where it is: nothing is shown twice and nothing is left out.
@@ -75,12 +72,6 @@ impl Place {
     }
 }
 
-struct Open {
-    connection: Connection,
-    body: Incoming,
-    decoder: Decoder,
-}
-
 impl Client {
     pub(in crate::api) fn follow(&self, task: &str, query: LogQuery) -> Follower<'_> {
         Follower {
@@ -108,7 +99,8 @@ impl Follower<'_> {
                 Err(error) => return Err(error),
             };
             match frame {
-                Frame::End => return Ok(None),
+                // A host sends no events here.
+                Frame::End | Frame::Event(_) => return Ok(None),
                 Frame::Error(error) => return Err(ClientError::Refused(error)),
                 Frame::Piece(piece) => {
                     self.place.pass(&piece);
@@ -126,55 +118,16 @@ impl Follower<'_> {
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {
         if let Some(open) = &mut self.open {
-            return open.frame().await;
+            return open.next().await;
         }
         let open = self.open().await?;
-        self.open.insert(open).frame().await
+        self.open.insert(open).next().await
     }
 
-    async fn open(&self) -> Result<Open, ClientError> {
+    async fn open(&self) -> Result<Frames, ClientError> {
         let query = self.place.rest(&self.query);
-        let ask = Ask::get(address::with_query(
-            address::task(&self.task, "/logs")?,
-            &query,
-        )?);
-        let mut connection = self.client.connection().await?;
-        let (head, body) = connection
-            .send(&ask)
-            .await
-            .map_err(|broken| ClientError::Cut(Some(broken.source)))?
-            .into_parts();
-        if !head.status.is_success() {
-            let body = connection
-                .drive(body.collect())
-                .await
-                .map_err(|error| ClientError::Cut(Some(error)))?;
-            return Err(refusal(head.status, &body.to_bytes()));
-        }
-        Ok(Open {
-            connection,
-            body,
-            decoder: Decoder::default(),
-        })
-    }
-}
-
-impl Open {
-    async fn frame(&mut self) -> Result<Frame, ClientError> {
-        loop {
-            if let Some(frame) = self.decoder.next()? {
-                return Ok(frame);
-            }
-            match self.connection.drive(self.body.frame()).await {
-                Some(Ok(part)) => {
-                    if let Ok(bytes) = part.into_data() {
-                        self.decoder.feed(&bytes);
-                    }
-                }
-                Some(Err(error)) => return Err(ClientError::Cut(Some(error))),
-                None => return Err(ClientError::Cut(None)),
-            }
-        }
+        let path = address::with_query(address::task(&self.task, "/logs")?, &query)?;
+        Frames::ask(self.client, &Ask::get(path)).await
     }
 }
 

@@ -6,11 +6,14 @@
 mod address;
 mod connection;
 mod error;
+mod events;
 mod follow;
+mod frames;
 mod start;
 mod verbs;
 
 pub(super) use error::ClientError;
+pub(super) use events::Heard;
 pub(super) use follow::Followed;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
 

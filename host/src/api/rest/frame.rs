@@ -1,9 +1,9 @@
-//! How output travels: frames of a 13-byte head (kind, length and offset, big-endian) and a payload.
+//! How output and events travel: frames of a 13-byte head (kind, length and offset, big-endian) and a payload.
 //!
 //! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names its place, and a whole answer ends
 //! with [`Frame::End`], so a reader that was cut off knows it and takes up again where it was.
 
-use crate::app::{AppError, LogChannel, LogPiece};
+use crate::app::{AppError, EventPiece, LogChannel, LogPiece};
 
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.claudine.frames";
 const HEAD_BYTES: usize = 13;
@@ -13,6 +13,7 @@ const PAYLOAD_LIMIT_BYTES: usize = 16 << 20;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Frame {
     Piece(LogPiece),
+    Event(EventPiece),
     /// Nothing went wrong, and there is no more.
     End,
     /// The host cannot go on.
@@ -35,6 +36,8 @@ const STDERR: u8 = 2;
 const GAP: u8 = 3;
 const ATTEMPT: u8 = 4;
 const ERROR: u8 = 5;
+const EVENT: u8 = 6;
+const PLACE: u8 = 7;
 
 impl Frame {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -54,6 +57,13 @@ impl Frame {
                 frame(GAP, *offset, &bytes.to_be_bytes())
             }
             Self::Piece(LogPiece::Attempt(number)) => frame(ATTEMPT, 0, &number.to_be_bytes()),
+            // An event is plain data as well.
+            Self::Event(EventPiece::Event(event)) => frame(
+                EVENT,
+                event.sequence,
+                &serde_json::to_vec(event).unwrap_or_default(),
+            ),
+            Self::Event(EventPiece::Place(sequence)) => frame(PLACE, *sequence, &[]),
             Self::End => frame(END, 0, &[]),
             // An error is plain data; that it is not written cannot be.
             Self::Error(error) => frame(ERROR, 0, &serde_json::to_vec(error).unwrap_or_default()),
@@ -131,6 +141,10 @@ fn decode(kind: u8, offset: u64, payload: &[u8]) -> Result<Frame, FrameError> {
                 .map_err(|_| FrameError::Content)?;
             Ok(Frame::Piece(LogPiece::Attempt(number)))
         }
+        EVENT => serde_json::from_slice(payload)
+            .map(|event| Frame::Event(EventPiece::Event(event)))
+            .map_err(|_| FrameError::Content),
+        PLACE => Ok(Frame::Event(EventPiece::Place(offset))),
         ERROR => serde_json::from_slice(payload)
             .map(Frame::Error)
             .map_err(|_| FrameError::Content),
@@ -142,7 +156,7 @@ fn decode(kind: u8, offset: u64, payload: &[u8]) -> Result<Frame, FrameError> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::app::ErrorKind;
+    use crate::app::{ErrorKind, EventView};
 
     fn all() -> Vec<Frame> {
         vec![
@@ -161,6 +175,15 @@ mod tests {
                 offset: 9,
                 bytes: u64::MAX,
             }),
+            Frame::Event(EventPiece::Place(4711)),
+            Frame::Event(EventPiece::Event(EventView {
+                sequence: 4712,
+                at: "2026-11-22T14:51:33.042Z".to_owned(),
+                task: "task_1".to_owned(),
+                name: None,
+                words: "submitted".to_owned(),
+                fact: serde_json::Map::from_iter([("kind".to_owned(), "submitted".into())]),
+            })),
             Frame::Error(AppError::new(ErrorKind::Unavailable, "down").hint("again")),
             Frame::End,
         ]

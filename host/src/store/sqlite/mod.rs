@@ -159,6 +159,14 @@ impl Store for SqliteStore {
         self.read(|reader| query::events_after(reader, sequence, limit))
     }
 
+    fn last_event(&self) -> Result<Sequence, StoreError> {
+        self.read(query::last_event)
+    }
+
+    fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError> {
+        self.read(|reader| query::first_event_since(reader, at))
+    }
+
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
         self.read(query::env_digests)
     }

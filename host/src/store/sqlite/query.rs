@@ -8,6 +8,7 @@ use claudine_domain::{
     event::Event,
     id::TaskId,
     task::Task,
+    time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
@@ -238,6 +239,22 @@ pub(super) fn events_after(
         events.push((sequence.unsigned_abs(), event));
     }
     Ok(events)
+}
+
+pub(super) fn last_event(reader: &Connection) -> Result<Sequence, Fault> {
+    let mut query = reader.prepare_cached("SELECT last_event FROM leader")?;
+    let last: i64 = query.query_row([], |row| row.get(0))?;
+    Ok(last.unsigned_abs())
+}
+
+pub(super) fn first_event_since(
+    reader: &Connection,
+    at: Timestamp,
+) -> Result<Option<Sequence>, Fault> {
+    let mut query = reader
+        .prepare_cached("SELECT sequence FROM event WHERE at >= ?1 ORDER BY sequence LIMIT 1")?;
+    let first = query.query_row([row::time(at)], |row| row.get::<_, i64>(0));
+    Ok(first.optional()?.map(i64::unsigned_abs))
 }
 
 pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {

@@ -1,0 +1,146 @@
+//! `claudine events`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use claudine_domain::time::Timestamp;
+
+use super::{
+    exit::Failure,
+    output, parse,
+    session::Session,
+    terminal::{Colour, Look, fit, harmless},
+};
+use crate::{
+    api::client::Heard,
+    app::{EventQuery, EventView},
+};
+
+/// Show what has happened to tasks, in the order in which it became true.
+///
+/// Each event has a number. With `--json` each is an object on a line of its own; its `sequence` given to `--since` shows what came after
+/// it, so a program that notes the last one it saw misses nothing, whatever happens to it or to the host.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine events --since 10m
+  claudine events -f
+  claudine events -f nightly
+  claudine events --json --since 4711 | jq -r 'select(.kind == \"done\") | .task'")]
+pub(super) struct Events {
+    /// Only those of this task: its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: Option<String>,
+    /// Go on as they come, of a task until it has ended. Without ID and --since, only what comes is shown. A host that goes down is waited
+    /// for.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only what came after the event of this number, or since this time: `10m` for ten minutes ago, or a time such as
+    /// `2026-11-22T14:51:33Z`.
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    since: Option<Since>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Since {
+    After(u64),
+    Time(Timestamp),
+}
+
+/// A plain number is that of an event, not a number of seconds.
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(sequence) = text.trim().parse() {
+        return Ok(Since::After(sequence));
+    }
+    parse::moment(text).map(Since::Time).map_err(|_| {
+        format!(
+            "`{text}` is neither the number of an event nor a time: expected `4711`, how long ago, such as `90s` or `10m`, or a time such as `2026-11-22T14:51:33Z`"
+        )
+    })
+}
+
+const NAME_COLUMNS: usize = 24;
+
+impl Events {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let (after, since_ms) = match self.since {
+            Some(Since::After(sequence)) => (Some(sequence), None),
+            Some(Since::Time(time)) => (None, Some(time.0)),
+            None => (None, None),
+        };
+        let mut events = session.client().events(EventQuery {
+            task: self.task,
+            after,
+            since_ms,
+            follow: self.follow,
+        });
+        let look = Look::of_stdout();
+        while let Some(heard) = events.next().await? {
+            match heard {
+                Heard::Event(event) if session.json => output::json_line(&event)?,
+                Heard::Event(event) => output::line(&line(&event, look))?,
+                Heard::HostLeft => output::say("the host went down; waiting for the next one"),
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `2026-11-22T14:51:33.042Z  task_…  nightly  attempt 1 started, pid 77`
+fn line(event: &EventView, look: Look) -> String {
+    let name = event
+        .name
+        .as_deref()
+        .map_or_else(|| "-".to_owned(), |name| fit(&harmless(name), NAME_COLUMNS));
+    let words = harmless(&event.words);
+    let words = match event.fact.get("outcome").and_then(|it| it.as_str()) {
+        Some("succeeded") => look.paint(Colour::Green, &words),
+        Some("cancelled" | "skipped") => look.paint(Colour::Grey, &words),
+        Some(_) => look.paint(Colour::Red, &words),
+        None => words,
+    };
+    format!(
+        "{}  {}  {name}  {words}",
+        look.paint(Colour::Grey, &event.at),
+        event.task
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn since_is_a_number_or_a_time() {
+        let check = |text: &str, expected: Option<Since>| {
+            assert_eq!(since(text).ok(), expected, "{text:?}");
+        };
+        check("4711", Some(Since::After(4711)));
+        check("0", Some(Since::After(0)));
+        check("1970-01-01T00:00:07Z", Some(Since::Time(Timestamp(7_000))));
+        assert!(matches!(since("10m"), Ok(Since::Time(_))));
+        check("-1", None);
+        check("1.5.2", None);
+        check("soon", None);
+        check("99999999999999999999999", None);
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let event: EventView = serde_json::from_value(serde_json::json!({
+            "sequence": 7, "at": "2026-11-22T14:51:33.042Z", "task": "task_1", "name": "night\x1b[2Jly",
+            "words": "attempt 1 failed: exited\nwith code 3", "kind": "attempt_ended", "outcome": "failed",
+        }))
+        .unwrap();
+        let plain = Look {
+            colours: false,
+            columns: None,
+        };
+        assert_eq!(
+            line(&event, plain),
+            "2026-11-22T14:51:33.042Z  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3"
+        );
+        assert_eq!(event.fact["kind"], "attempt_ended");
+    }
+}

@@ -1,0 +1,132 @@
+//! Reading events as they come, over restarts of the host.
+
+use std::time::Duration;
+
+use super::{
+    Ask, Client, ClientError, Policy, address,
+    frames::{Frames, TRIES},
+};
+use crate::{
+    api::rest::frame::Frame,
+    app::{ErrorKind, EventPiece, EventQuery, EventView},
+    clock,
+};
+
+/// How often a reader looks whether there is a host again, after one that was told to go down.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What a reader of events hears.
+#[derive(Debug)]
+pub(in crate::api) enum Heard {
+    Event(Box<EventView>),
+    /// The host went down. The next call waits for another, and reads on.
+    HostLeft,
+}
+
+/// A reader of events. Where it was is in its query: a new host is asked for what comes after.
+///
+/// A host that was lost is started again, as by any command. One that was told to go down is not: whoever only looks on does not undo what
+/// somebody else wanted, and waits until there is one.
+pub(in crate::api) struct EventReader<'a> {
+    client: &'a Client,
+    query: EventQuery,
+    open: Option<Frames>,
+    host_left: bool,
+}
+
+impl Client {
+    pub(in crate::api) fn events(&self, query: EventQuery) -> EventReader<'_> {
+        EventReader {
+            client: self,
+            query,
+            open: None,
+            host_left: false,
+        }
+    }
+}
+
+impl EventReader<'_> {
+    /// The next one, or `None` when there is no more.
+    pub(in crate::api) async fn next(&mut self) -> Result<Option<Heard>, ClientError> {
+        let mut fruitless = 0;
+        loop {
+            let frame = match self.frame().await {
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
+                Ok(frame) => Ok(frame),
+                Err(ClientError::Cut(_)) if self.host_left => {
+                    self.look_again().await;
+                    continue;
+                }
+                Err(ClientError::Cut(_)) if fruitless < TRIES => {
+                    fruitless += 1;
+                    self.open = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match frame {
+                Ok(Frame::Event(EventPiece::Place(place))) => self.pass(place),
+                Ok(Frame::Event(EventPiece::Event(event))) => {
+                    self.pass(event.sequence);
+                    return Ok(Some(Heard::Event(Box::new(event))));
+                }
+                // A host sends no output here.
+                Ok(_) => return Ok(None),
+                Err(error) if !self.outlives(error.kind) => {
+                    return Err(ClientError::Refused(error));
+                }
+                // The same host may say so again until it is gone.
+                Err(_) if self.host_left => self.look_again().await,
+                Err(_) => {
+                    self.open = None;
+                    self.host_left = true;
+                    return Ok(Some(Heard::HostLeft));
+                }
+            }
+        }
+    }
+
+    fn outlives(&self, kind: ErrorKind) -> bool {
+        self.query.follow && kind == ErrorKind::Unavailable
+    }
+
+    async fn look_again(&mut self) {
+        self.open = None;
+        clock::sleep(LOOK_AGAIN).await;
+    }
+
+    /// Nothing is told twice and nothing left out.
+    fn pass(&mut self, sequence: u64) {
+        self.host_left = false;
+        self.query.after = Some(sequence);
+        self.query.since_ms = None;
+    }
+
+    async fn frame(&mut self) -> Result<Frame, ClientError> {
+        if let Some(open) = &mut self.open {
+            return open.next().await;
+        }
+        let ask = Ask::get(address::with_query("/v1/events".to_owned(), &self.query)?);
+        let open = if self.host_left {
+            self.wait_for_host(&ask).await?
+        } else {
+            Frames::ask(self.client, &ask).await?
+        };
+        self.open.insert(open).next().await
+    }
+
+    /// Asks until a host answers, and starts none. One that is still on its way down may yet take the question.
+    async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
+        let mut start = self.client.start().clone();
+        start.policy = Policy::Never;
+        let patient = Client::new(start);
+        loop {
+            match Frames::ask(&patient, ask).await {
+                Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
+                Err(ClientError::Refused(error)) if error.kind == ErrorKind::Unavailable => {}
+                answer => return answer,
+            }
+            clock::sleep(LOOK_AGAIN).await;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! An answer in frames, as it is read.
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{Ask, Client, ClientError, connection::Connection, refusal};
+use crate::api::rest::frame::{Decoder, Frame};
+
+/// How often in a row a reader that gets nothing looks for a new host.
+pub(super) const TRIES: u32 = 3;
+
+/// A connection over which an answer comes.
+pub(super) struct Frames {
+    connection: Connection,
+    body: Incoming,
+    decoder: Decoder,
+}
+
+impl Frames {
+    pub(super) async fn ask(client: &Client, ask: &Ask) -> Result<Self, ClientError> {
+        let mut connection = client.connection().await?;
+        let (head, body) = connection
+            .send(ask)
+            .await
+            .map_err(|broken| ClientError::Cut(Some(broken.source)))?
+            .into_parts();
+        if !head.status.is_success() {
+            let body = connection
+                .drive(body.collect())
+                .await
+                .map_err(|error| ClientError::Cut(Some(error)))?;
+            return Err(refusal(head.status, &body.to_bytes()));
+        }
+        Ok(Self {
+            connection,
+            body,
+            decoder: Decoder::default(),
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Frame, ClientError> {
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            match self.connection.drive(self.body.frame()).await {
+                Some(Ok(part)) => {
+                    if let Ok(bytes) = part.into_data() {
+                        self.decoder.feed(&bytes);
+                    }
+                }
+                Some(Err(error)) => return Err(ClientError::Cut(Some(error))),
+                None => return Err(ClientError::Cut(None)),
+            }
+        }
+    }
+}

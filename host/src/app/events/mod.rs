@@ -1,0 +1,246 @@
+//! What has happened, in the order in which it became true.
+//!
+//! Read from the store, never from the engine's memory: what is told is durable. Who follows is woken by commits, and reads on from where
+//! it was; a reader that was cut off takes up after the last number it saw.
+
+mod words;
+
+use std::{collections::HashMap, sync::Arc};
+
+use claudine_domain::{event::Event, id::TaskId, task::Task, time::Timestamp};
+use tokio::sync::mpsc;
+
+use super::{
+    error::AppError,
+    host::Host,
+    reader::Reader,
+    request::{EventQuery, TaskRef},
+    view::{EventPiece, EventView},
+};
+use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
+
+/// Events read from the store at once.
+const PAGE: usize = 256;
+/// Events that are read ahead of a slow client.
+const AHEAD: usize = 64;
+/// Names of tasks that are kept at hand.
+const NAMES: usize = 4_096;
+
+/// Events as they are read; an error ends it.
+pub(crate) type EventStream = mpsc::Receiver<Result<EventPiece, AppError>>;
+
+/// Why a reading stops.
+enum Stop {
+    Error(AppError),
+    /// Whoever asked for it has gone.
+    Unwanted,
+}
+
+impl From<AppError> for Stop {
+    fn from(error: AppError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What is read, and for whom.
+struct Reading {
+    task: Option<TaskId>,
+    /// The last one that is not wanted any more.
+    after: Sequence,
+    /// The last one there is, where nobody follows.
+    last: Option<Sequence>,
+    names: HashMap<TaskId, Option<String>>,
+    sender: mpsc::Sender<Result<EventPiece, AppError>>,
+}
+
+/// A part of what is stored.
+struct Part {
+    pieces: Vec<EventPiece>,
+    /// The last event that was looked at.
+    seen: Sequence,
+    is_last: bool,
+    names: HashMap<TaskId, Option<String>>,
+}
+
+impl Host {
+    /// Events from where it was asked; with `follow` on as they come, of a task until it has ended. The reading ends when the receiver is
+    /// dropped.
+    pub(crate) async fn events(
+        self: Arc<Self>,
+        query: EventQuery,
+    ) -> Result<EventStream, AppError> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let asked = query.clone();
+        let (task, after, last) = self.read(move |reader| place(reader, &asked)).await?;
+        let reading = Reading {
+            task,
+            after,
+            last: (!query.follow).then_some(last),
+            names: HashMap::new(),
+            sender,
+        };
+        let host = self.clone();
+        self.reading.spawn(async move {
+            let sender = reading.sender.clone();
+            if let Err(Stop::Error(error)) = host.read_events(reading).await
+                && sender.send(Err(error)).await.is_err()
+            {
+                tracing::debug!("a reader of events went away before its error");
+            }
+        });
+        Ok(receiver)
+    }
+
+    async fn read_events(&self, mut reading: Reading) -> Result<(), Stop> {
+        let mut commits = self.engine.commits();
+        // Told first: who is cut off before anything has happened takes up here.
+        send(&reading, EventPiece::Place(reading.after)).await?;
+        loop {
+            // What is committed from here on wakes this reader again.
+            commits.borrow_and_update();
+            let over = reading.last.is_some() || self.has_ended_by_now(reading.task).await?;
+            while !self.read_part(&mut reading).await? {}
+            if over {
+                return Ok(());
+            }
+            tokio::select! {
+                told = commits.changed() => {
+                    if told.is_err() {
+                        return Err(AppError::from(EngineError::Down).into());
+                    }
+                }
+                () = reading.sender.closed() => return Err(Stop::Unwanted),
+            }
+        }
+    }
+
+    /// Asked before the reading: what happened before a task ended is read after.
+    async fn has_ended_by_now(&self, task: Option<TaskId>) -> Result<bool, AppError> {
+        let Some(id) = task else { return Ok(false) };
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        Ok(task.is_none_or(|task| task.is_done()))
+    }
+
+    /// Reads and sends a page; whether it was the last one for now.
+    async fn read_part(&self, reading: &mut Reading) -> Result<bool, Stop> {
+        let (task, after, last) = (reading.task, reading.after, reading.last);
+        let names = std::mem::take(&mut reading.names);
+        let part = self
+            .read(move |reader| part(reader, task, after, last, names))
+            .await?;
+        reading.names = part.names;
+        let mut told = after;
+        for piece in part.pieces {
+            if let EventPiece::Event(event) = &piece {
+                told = event.sequence;
+            }
+            send(reading, piece).await?;
+        }
+        reading.after = part.seen;
+        if told < part.seen {
+            send(reading, EventPiece::Place(part.seen)).await?;
+        }
+        Ok(part.is_last)
+    }
+}
+
+async fn send(reading: &Reading, piece: EventPiece) -> Result<(), Stop> {
+    let sent = reading.sender.send(Ok(piece)).await;
+    sent.map_err(|_| Stop::Unwanted)
+}
+
+/// Whose events, after which, and which is the last there is.
+fn place(
+    reader: &Reader,
+    query: &EventQuery,
+) -> Result<(Option<TaskId>, Sequence, Sequence), AppError> {
+    let task = match &query.task {
+        Some(reference) => Some(reader.task(&TaskRef(reference.clone()))?),
+        None => None,
+    };
+    let last = reader.store.last_event()?;
+    // The one before the first of that time or later.
+    let before = |at: Timestamp| -> Result<Sequence, AppError> {
+        let first = reader.store.first_event_since(at)?;
+        Ok(first.map_or(last, |first| first.saturating_sub(1)))
+    };
+    let after = match (query.after, query.since_ms, &task) {
+        (Some(after), ..) => after,
+        (None, Some(ms), _) => before(Timestamp(ms))?,
+        // Nothing happened to it before it was there.
+        (None, None, Some(Task { created_at, .. })) => before(*created_at)?,
+        (None, None, None) if query.follow => last,
+        (None, None, None) => 0,
+    };
+    Ok((task.map(|task| task.id), after, last))
+}
+
+fn part(
+    reader: &Reader,
+    task: Option<TaskId>,
+    after: Sequence,
+    last: Option<Sequence>,
+    mut names: HashMap<TaskId, Option<String>>,
+) -> Result<Part, AppError> {
+    let events = reader.store.events_after(after, PAGE)?;
+    let mut is_last = events.len() < PAGE;
+    let mut seen = after;
+    let mut pieces = Vec::new();
+    for (sequence, event) in events {
+        if last.is_some_and(|last| sequence > last) {
+            is_last = true;
+            break;
+        }
+        seen = sequence;
+        if task.is_none_or(|task| task == event.task) {
+            let name = name_of(reader, event.task, &mut names)?;
+            pieces.push(EventPiece::Event(view(sequence, &event, name)));
+        }
+    }
+    Ok(Part {
+        pieces,
+        seen,
+        is_last,
+        names,
+    })
+}
+
+/// None also where the task is gone.
+fn name_of(
+    reader: &Reader,
+    id: TaskId,
+    names: &mut HashMap<TaskId, Option<String>>,
+) -> Result<Option<String>, AppError> {
+    if let Some(name) = names.get(&id) {
+        return Ok(name.clone());
+    }
+    let task = reader.store.task(id)?;
+    let name = task.and_then(|task| task.request.name.clone());
+    if names.len() >= NAMES {
+        names.clear();
+    }
+    names.insert(id, name.clone());
+    Ok(name)
+}
+
+fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
+    let mut fact = match serde_json::to_value(&event.fact) {
+        Ok(serde_json::Value::Object(fact)) => fact,
+        // A fact is plain data with named fields.
+        _ => serde_json::Map::new(),
+    };
+    // Times are shown as everywhere; stored they are milliseconds.
+    if let Some(until) = fact.get_mut("until")
+        && let Some(ms) = until.as_u64()
+    {
+        *until = rfc3339(Timestamp(ms)).into();
+    }
+    EventView {
+        sequence,
+        at: rfc3339(event.at),
+        task: event.task.to_string(),
+        name,
+        words: words::of(&event.fact),
+        fact,
+    }
+}

@@ -1,0 +1,164 @@
+//! Events in words.
+
+use claudine_domain::{
+    event::Fact,
+    outcome::{Outcome, Reason},
+};
+
+use super::super::explain::stop_word;
+use crate::clock::rfc3339;
+
+pub(super) fn of(fact: &Fact) -> String {
+    match fact {
+        Fact::Submitted => "submitted".to_owned(),
+        Fact::AttemptStarted {
+            attempt,
+            leader: Some(leader),
+        } => format!("attempt {attempt} started, pid {}", leader.pid),
+        Fact::AttemptStarted {
+            attempt,
+            leader: None,
+        } => format!("attempt {attempt} started"),
+        Fact::StopRequested { attempt, why } => {
+            format!("attempt {attempt} is being stopped: {}", stop_word(why))
+        }
+        Fact::Progress {
+            attempt, progress, ..
+        } => format!("attempt {attempt}: {progress}"),
+        Fact::Parked { until, .. } => {
+            format!("its account is at a usage limit until {}", rfc3339(*until))
+        }
+        Fact::BackToReady => "ready again".to_owned(),
+        Fact::AttemptEnded {
+            attempt,
+            outcome,
+            reason,
+        } => format!("attempt {attempt} {}", ended(*outcome, reason.as_ref())),
+        Fact::Retried => "to be tried again".to_owned(),
+        Fact::RetryScheduled { until } => format!("to be tried again at {}", rfc3339(*until)),
+        Fact::Unblocked => "what it waited for has ended as it has to".to_owned(),
+        Fact::Blocked => "waits again: what it waits for runs again".to_owned(),
+        Fact::Held => "held".to_owned(),
+        Fact::Released => "released".to_owned(),
+        Fact::Done {
+            outcome,
+            culprit: Some(culprit),
+            ..
+        } => format!("done: {}: because of {culprit}", outcome.as_str()),
+        Fact::Done {
+            outcome,
+            reason,
+            culprit: None,
+        } => format!("done: {}", ended(*outcome, reason.as_ref())),
+    }
+}
+
+fn ended(outcome: Outcome, reason: Option<&Reason>) -> String {
+    match reason {
+        Some(reason) => format!("{}: {}", outcome.as_str(), reason.message),
+        None => outcome.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{
+        attempt::{Leader, StopWhy},
+        id::{AccountKey, TaskId},
+        outcome::ReasonClass,
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    #[test]
+    fn each_fact_has_its_words() {
+        let check = |fact: Fact, expected: &str| assert_eq!(of(&fact), expected);
+        let leader = Leader {
+            pid: 77,
+            start_time: 1,
+        };
+        let reason = || Some(Reason::new(ReasonClass::Exit, "exited with code 3"));
+        check(Fact::Submitted, "submitted");
+        check(
+            Fact::AttemptStarted {
+                attempt: 2,
+                leader: Some(leader),
+            },
+            "attempt 2 started, pid 77",
+        );
+        check(
+            Fact::AttemptStarted {
+                attempt: 2,
+                leader: None,
+            },
+            "attempt 2 started",
+        );
+        check(
+            Fact::StopRequested {
+                attempt: 1,
+                why: StopWhy::Cancelled {
+                    reason: Some("wrong branch".to_owned()),
+                },
+            },
+            "attempt 1 is being stopped: cancelled (wrong branch)",
+        );
+        check(
+            Fact::Progress {
+                attempt: 1,
+                progress: "editing".to_owned(),
+                data: "{}".to_owned(),
+            },
+            "attempt 1: editing",
+        );
+        check(
+            Fact::Parked {
+                account: AccountKey("a".to_owned()),
+                until: Timestamp(1_795_359_093_042),
+            },
+            "its account is at a usage limit until 2026-11-22T14:51:33.042Z",
+        );
+        check(Fact::BackToReady, "ready again");
+        check(
+            Fact::AttemptEnded {
+                attempt: 1,
+                outcome: Outcome::Failed,
+                reason: reason(),
+            },
+            "attempt 1 failed: exited with code 3",
+        );
+        check(Fact::Retried, "to be tried again");
+        check(
+            Fact::Done {
+                outcome: Outcome::Failed,
+                reason: reason(),
+                culprit: None,
+            },
+            "done: failed: exited with code 3",
+        );
+        check(
+            Fact::Done {
+                outcome: Outcome::Succeeded,
+                reason: None,
+                culprit: None,
+            },
+            "done: succeeded",
+        );
+        check(
+            Fact::Done {
+                outcome: Outcome::UpstreamFailed,
+                reason: None,
+                culprit: Some(TaskId::new(0, 7)),
+            },
+            "done: upstream_failed: because of task_00000000000000000000000007",
+        );
+        check(
+            Fact::RetryScheduled {
+                until: Timestamp(1_795_359_093_042),
+            },
+            "to be tried again at 2026-11-22T14:51:33.042Z",
+        );
+        check(Fact::Unblocked, "what it waited for has ended as it has to");
+        check(Fact::Held, "held");
+    }
+}
