@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod events;
 mod explain;
+pub(crate) mod graph;
 mod hold;
 mod host;
 mod logs;
@@ -27,12 +28,12 @@ pub(crate) use self::{
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     request::{
-        DependencyRef, DownMode, Environment, EventQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin,
-        Retries, RetryOptions, Submit, TaskRef,
+        DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange, ListFilter,
+        LogQuery, NewTask, Origin, Retries, RetryOptions, Submit, TaskRef,
     },
     view::{
-        AttemptView, Cancelled, Changed, Delegated, EventPiece, EventView, GroupView, HostInfo, LogChannel, LogLines,
-        LogPiece, PermissionView, PluginDetail, PluginView, Retried, Submitted, TaskList, TaskView,
-        Why,
+        AttemptView, Cancelled, Changed, Delegated, EventPiece, EventView, GroupView, HostInfo,
+        LogChannel, LogLines, LogPiece, PermissionView, PluginDetail, PluginView, Retried,
+        Submitted, TaskList, TaskView, Why,
     },
 };

@@ -121,7 +121,7 @@ fn dependency_view(dependency: &Dependency) -> DependencyView {
     }
 }
 
-fn reason_view(reason: &Reason) -> ReasonView {
+pub(super) fn reason_view(reason: &Reason) -> ReasonView {
     ReasonView {
         class: reason.class.as_str().to_owned(),
         message: reason.message.clone(),

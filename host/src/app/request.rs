@@ -242,6 +242,15 @@ pub(crate) struct EventQuery {
     pub(crate) follow: bool,
 }
 
+/// Which tasks to show with what waits for what.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GraphQuery {
+    /// Their connected parts; none stands for all that has not ended, with what it hangs on.
+    #[serde(default)]
+    pub(crate) tasks: Vec<TaskRef>,
+}
+
 /// How the host goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,7 @@
 mod endings;
 mod failures;
 mod machine;
+mod patterns;
 mod refusals;
 mod restarts;
 mod results;

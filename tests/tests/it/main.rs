@@ -18,6 +18,8 @@ mod logs;
 mod mcp;
 mod mcp_lines;
 mod nested;
+mod patterns;
+mod pictures;
 mod run;
 mod start;
 mod tasks;

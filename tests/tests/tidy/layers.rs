@@ -57,6 +57,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
         ],
     ),
     ("sysinfo", &["host/src/sample"]),
+    ("dugong", &["host/src/app/graph/svg"]),
 ];
 
 /// What the domain may not name: it has no clock, no input, no output, no threads.

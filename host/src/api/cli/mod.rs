@@ -14,6 +14,7 @@ mod down;
 mod environment;
 mod events;
 mod exit;
+mod graph;
 mod group;
 mod hold;
 mod list;
@@ -111,6 +112,7 @@ enum Asking {
     Status(status::Status),
     Logs(logs::Logs),
     Events(events::Events),
+    Graph(graph::Graph),
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
@@ -160,6 +162,7 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Status(verb) => verb.run(session).await,
             Asking::Logs(verb) => verb.run(session).await,
             Asking::Events(verb) => verb.run(session).await,
+            Asking::Graph(verb) => verb.run(session).await,
             Asking::Wait(verb) => verb.run(session).await,
             Asking::Cancel(verb) => verb.run(session).await,
             Asking::Retry(verb) => verb.run(session).await,

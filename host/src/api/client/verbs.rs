@@ -7,8 +7,9 @@ use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
     app::{
         AppError, Cancelled, CapacityView, Changed, Delegated, DownMode, ErrorKind, ForgetProfiles,
-        GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail, PluginView, Retried,
-        RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
+        GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail,
+        PluginView, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
+        graph::Graph,
     },
 };
 
@@ -150,6 +151,11 @@ impl Client {
             &query,
         )?))
         .await
+    }
+
+    pub(in crate::api) async fn graph(&self, query: &GraphQuery) -> Result<Graph, ClientError> {
+        self.ask(Ask::post("/v1/graph".to_owned(), query)?.repeatable_if(true))
+            .await
     }
 
     pub(in crate::api) async fn plugins(

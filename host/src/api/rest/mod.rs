@@ -18,6 +18,7 @@
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
+//! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
 //! | `GET /v1/capacity` | how much room there is, what was learned, what was held back |
 //! | `POST /v1/capacity/slots` | sets how many run at once, until the host ends |
@@ -29,6 +30,7 @@ mod answer;
 mod capacity;
 mod events;
 pub(crate) mod frame;
+mod graph;
 mod groups;
 mod host;
 mod listen;
@@ -98,6 +100,7 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/tasks/{task}/logs", get(logs::stream))
         .route("/v1/tasks/{task}/lines", get(logs::lines))
         .route("/v1/events", get(events::stream))
+        .route("/v1/graph", post(graph::graph))
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/{name}", get(plugins::inspect))
         .route("/v1/capacity", get(capacity::show))

@@ -1,0 +1,82 @@
+//! From tasks to a graph.
+
+use claudine_domain::{
+    task::{State, Task},
+    time::Timestamp,
+};
+
+use super::{super::present::reason_view, Graph, Node, gather, past::Past, shape};
+use crate::clock::rfc3339;
+
+/// The graph of these tasks, oldest first. Edges from tasks that are not among them are left out.
+pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph {
+    tasks.sort_unstable_by_key(|task| task.id);
+    let mut nodes: Vec<Node> = tasks.iter().map(|task| node(task, past, now)).collect();
+    let mut edges = gather::edges(&tasks);
+    let critical_paths = shape::mark_critical(&mut nodes, &mut edges);
+    Graph {
+        at: rfc3339(now),
+        nodes,
+        edges,
+        critical_paths,
+    }
+}
+
+fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
+    let request = &task.request;
+    let last = task.last_attempt();
+    let started_at = last.and_then(|attempt| attempt.started_at);
+    let (outcome, reason, finished_at) = match &task.state {
+        State::Done {
+            at,
+            outcome,
+            reason,
+            ..
+        } => (Some(*outcome), reason.as_ref(), Some(*at)),
+        _ => (None, None, None),
+    };
+    // Of an attempt that ended and is to be followed by another, what it took until then.
+    let ended_at = last
+        .and_then(|attempt| attempt.ended.as_ref())
+        .map(|ended| ended.at);
+    let until = finished_at.or(ended_at).unwrap_or(now);
+    Node {
+        id: task.id.to_string(),
+        name: request.name.clone(),
+        executor: request.executor.clone(),
+        summary: request.summary.clone(),
+        group: request.group.clone(),
+        state: task.state.as_str().to_owned(),
+        outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
+        reason: reason.map(reason_view),
+        created_at: rfc3339(task.created_at),
+        started_at: started_at.map(rfc3339),
+        finished_at: finished_at.map(rfc3339),
+        elapsed_ms: started_at.map(|start| until.0.saturating_sub(start.0)),
+        expected_ms: past.expected(task),
+        critical: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+
+    #[test]
+    fn a_node_says_how_long_it_took() {
+        let check = |sample: Sample, expected: (&str, Option<&str>, Option<u64>)| {
+            let graph = graph(vec![sample], &[]);
+            let node = &graph.nodes[0];
+            let outcome = node.outcome.as_deref();
+            assert_eq!((node.state.as_str(), outcome, node.elapsed_ms), expected);
+        };
+        check(task(1), ("ready", None, None));
+        check(task(1).running(NOW - 5_000), ("running", None, Some(5_000)));
+        check(
+            task(1).succeeded(1_000, 3_500),
+            ("done", Some("succeeded"), Some(2_500)),
+        );
+        // The wall clock was set back meanwhile.
+        check(task(1).running(NOW + 5_000), ("running", None, Some(0)));
+    }
+}

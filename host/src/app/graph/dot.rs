@@ -1,0 +1,73 @@
+//! A graph in the language of Graphviz.
+//!
+//! Boxes are light with dark text and everything else is a grey that can be seen on white and on black, so no background is drawn.
+
+use super::{Graph, caption, shade::Shade};
+
+const LINE: &str = "#7d8590";
+const CRITICAL: &str = "#d97706";
+const LONGEST_TITLE: usize = 48;
+
+pub(crate) fn dot(graph: &Graph) -> String {
+    let mut dot = format!(
+        "digraph claudine {{
+  graph [rankdir=LR, bgcolor=transparent, nodesep=0.3, ranksep=0.6, fontname=\"Helvetica,Arial,sans-serif\"];
+  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica,Arial,sans-serif\", fontsize=12];
+  edge [color=\"{LINE}\", fontcolor=\"{LINE}\", fontname=\"Helvetica,Arial,sans-serif\", fontsize=10];
+"
+    );
+    for node in &graph.nodes {
+        let paint = Shade::of(node).paint();
+        let (line, width) = if node.critical {
+            (CRITICAL, 3)
+        } else {
+            (paint.line, 1)
+        };
+        let title = quoted(&caption::title(node, LONGEST_TITLE));
+        let subtitle = quoted(&caption::subtitle(node));
+        dot += &format!(
+            "  \"{id}\" [label=\"{title}\\n{subtitle}\", tooltip=\"{id}\", fillcolor=\"{}\", color=\"{line}\", fontcolor=\"{}\", penwidth={width}];\n",
+            paint.fill,
+            paint.ink,
+            id = quoted(&node.id),
+        );
+    }
+    for edge in &graph.edges {
+        let critical = if edge.critical {
+            format!(", color=\"{CRITICAL}\", penwidth=3")
+        } else {
+            String::new()
+        };
+        let style = match edge.condition.as_str() {
+            "completed" => ", style=dashed",
+            "any" => ", style=dotted",
+            _ => "",
+        };
+        dot += &format!(
+            "  \"{}\" -> \"{}\" [label=\"{}\"{style}{critical}];\n",
+            quoted(&edge.from),
+            quoted(&edge.to),
+            quoted(&caption::condition(edge)),
+        );
+    }
+    dot.push_str("}\n");
+    dot
+}
+
+/// Within quotes: a backslash begins an escape such as `\N`, and an ampersand an entity.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('&', "&amp;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples::*, *};
+
+    #[test]
+    fn dot_is_as_it_was() {
+        insta::assert_snapshot!("dot", dot(&release()));
+        insta::assert_snapshot!("dot_awkward", dot(&awkward()));
+    }
+}

@@ -1,0 +1,150 @@
+//! Which tasks belong to a graph, read from the store.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use claudine_domain::{id::TaskId, outcome::Outcome, task::Task};
+
+use super::{Edge, Graph, build::build, past::Past};
+use crate::{
+    app::{
+        error::{AppError, ErrorKind},
+        host::Host,
+        reader::Reader,
+        request::GraphQuery,
+    },
+    clock,
+    store::{Filter, Status, StatusFilter},
+};
+
+/// What an answer may hold. It is read and sent in one piece.
+const MOST_TASKS: usize = 20_000;
+const MOST_EDGES: usize = 200_000;
+/// Finished tasks that are looked at for how long the like of them take, the newest.
+const PAST: usize = 2_000;
+
+impl Host {
+    /// The connected parts of the given tasks; of none, all that has not ended with all it hangs on.
+    pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
+        self.read(move |reader| gather(reader, &query)).await
+    }
+}
+
+fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
+    let mut found = Found::default();
+    if query.tasks.is_empty() {
+        for task in unfinished(reader)? {
+            found.take(task)?;
+        }
+        found.spread(reader, false)?;
+    } else {
+        for reference in &query.tasks {
+            found.take(reader.task(reference)?)?;
+        }
+        found.spread(reader, true)?;
+    }
+    let past = Past::of(&succeeded(reader)?);
+    Ok(build(found.into_tasks(), &past, clock::wall()))
+}
+
+fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {
+    let mut tasks = Vec::new();
+    let statuses = [
+        Status::Blocked,
+        Status::Waiting,
+        Status::Held,
+        Status::Ready,
+        Status::Running,
+    ];
+    for status in statuses {
+        let filter = Filter {
+            status: Some(StatusFilter::Is(status)),
+            ..Filter::default()
+        };
+        // One too many is enough to know that there are too many.
+        tasks.extend(reader.store.list(&filter, MOST_TASKS + 1)?.tasks);
+    }
+    Ok(tasks)
+}
+
+fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
+    let filter = Filter {
+        status: Some(StatusFilter::Is(Status::Done(Outcome::Succeeded))),
+        ..Filter::default()
+    };
+    Ok(reader.store.list(&filter, PAST)?.tasks)
+}
+
+/// What has been found so far. Tasks are read one after the other, while others end: each is as it was when it was read.
+#[derive(Default)]
+struct Found {
+    tasks: BTreeMap<TaskId, Task>,
+    edges: usize,
+    /// Whose neighbours have not been looked at.
+    new: VecDeque<TaskId>,
+}
+
+impl Found {
+    fn take(&mut self, task: Task) -> Result<(), AppError> {
+        if self.tasks.contains_key(&task.id) {
+            return Ok(());
+        }
+        self.edges += task.dependencies.len();
+        if self.tasks.len() == MOST_TASKS || self.edges > MOST_EDGES {
+            return Err(AppError::new(
+                ErrorKind::Limit,
+                format!(
+                    "the graph has more than {MOST_TASKS} tasks or {MOST_EDGES} edges, which is more than one answer holds"
+                ),
+            )
+            .hint("`claudine list` shows tasks page by page; `claudine why ID` says what one of them waits for"));
+        }
+        self.new.push_back(task.id);
+        self.tasks.insert(task.id, task);
+        Ok(())
+    }
+
+    /// Goes on to what the tasks hang on, and where it is asked for to what hangs on them.
+    fn spread(&mut self, reader: &Reader, downstream: bool) -> Result<(), AppError> {
+        while let Some(id) = self.new.pop_front() {
+            let upstream = self.tasks.get(&id).map(|task| task.dependencies.clone());
+            let mut neighbours: Vec<TaskId> = upstream
+                .iter()
+                .flat_map(|edges| edges.iter().map(|edge| edge.task))
+                .collect();
+            if downstream {
+                neighbours.extend(reader.store.dependants(id)?);
+            }
+            for neighbour in neighbours {
+                if self.tasks.contains_key(&neighbour) {
+                    continue;
+                }
+                // What has been pruned meanwhile leaves no edge.
+                if let Some(task) = reader.store.task(neighbour)? {
+                    self.take(task)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn into_tasks(self) -> Vec<Task> {
+        self.tasks.into_values().collect()
+    }
+}
+
+/// What the tasks wait for, as far as that is among them.
+pub(super) fn edges(tasks: &[Task]) -> Vec<Edge> {
+    let there = |id: TaskId| tasks.binary_search_by_key(&id, |task| task.id).is_ok();
+    let mut edges = Vec::new();
+    for task in tasks {
+        for dependency in task.dependencies.iter().filter(|it| there(it.task)) {
+            edges.push(Edge {
+                from: dependency.task.to_string(),
+                to: task.id.to_string(),
+                condition: dependency.condition.as_str().to_owned(),
+                critical: false,
+            });
+        }
+    }
+    edges
+}

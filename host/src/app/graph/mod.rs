@@ -1,0 +1,90 @@
+//! Tasks and what waits for what: a graph as plain data, and its forms.
+//!
+//! The host gathers ([`gather`]) and measures ([`build`]); the forms are pure functions of the data, and run where they are shown. Nothing
+//! here decides anything: that a task waits for another is the domain's, and a form shows it.
+
+#![allow(
+    clippy::format_push_string,
+    reason = "forms are put together from pieces, and `write!` would give each of them a result that cannot be an error"
+)]
+
+mod build;
+mod caption;
+mod dot;
+mod gather;
+mod mermaid;
+mod past;
+#[cfg(test)]
+mod samples;
+mod shade;
+mod shape;
+mod svg;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use super::view::ReasonView;
+
+pub(crate) use self::{
+    dot::dot,
+    mermaid::mermaid,
+    svg::svg,
+    text::{TextLook, text},
+};
+
+/// Tasks, oldest first, and the edges between them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Graph {
+    /// When it was looked at: what runs had run so long by then.
+    pub(crate) at: String,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) edges: Vec<Edge>,
+    /// One for each connected part that has an edge.
+    pub(crate) critical_paths: Vec<CriticalPath>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) executor: String,
+    /// The start of its prompt, script or command line.
+    pub(crate) summary: String,
+    pub(crate) group: Option<String>,
+    /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
+    pub(crate) state: String,
+    pub(crate) outcome: Option<String>,
+    pub(crate) reason: Option<ReasonView>,
+    pub(crate) created_at: String,
+    pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
+    /// How long its last attempt ran, or has been running.
+    pub(crate) elapsed_ms: Option<u64>,
+    /// The median of what the like of it took before.
+    pub(crate) expected_ms: Option<u64>,
+    /// On a critical path.
+    pub(crate) critical: bool,
+}
+
+/// `to` waits for `from`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Edge {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// `succeeded`, `completed`, `any`.
+    pub(crate) condition: String,
+    pub(crate) critical: bool,
+}
+
+/// The chain of tasks that decides when the last of them ends: the longest by what they took, and by what those that have not ended are
+/// expected to take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CriticalPath {
+    pub(crate) tasks: Vec<String>,
+    /// What is not known counts as nothing.
+    pub(crate) total_ms: u64,
+    /// What is still to come of it.
+    pub(crate) remaining_ms: u64,
+    /// Some of its tasks have not ended, and nothing is known of how long they take.
+    pub(crate) is_partly_unknown: bool,
+}

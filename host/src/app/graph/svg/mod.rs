@@ -1,0 +1,480 @@
+//! A graph as a picture.
+//!
+//! Boxes are as wide as their text, which is set in a fixed width so that this can be known. Below the drawing stands what its colours and
+//! lines mean. Whoever points at a box is told the whole name and the id.
+
+mod layout;
+mod style;
+
+use std::collections::HashMap;
+
+use self::layout::{Layout, Point, Route, Size, Wanted};
+use super::{
+    super::error::{AppError, ErrorKind},
+    Edge, Graph, Node, caption,
+    shade::Shade,
+};
+use crate::plain::{columns, harmless_lines};
+
+/// A larger graph is no picture any more, and its layout takes long.
+const MOST_NODES: usize = 1_000;
+const MOST_EDGES: usize = 4_000;
+const LONGEST_TITLE: usize = 32;
+/// What a column of the fixed-width font takes, of 13 and of 11 pixels: a little more than in the widest of the fonts named in the style.
+const NAME_COLUMN: f64 = 8.2;
+const NOTE_COLUMN: f64 = 6.9;
+const BOX_HEIGHT: f64 = 46.0;
+const BOX_PADDING: f64 = 14.0;
+const LEAST_BOX: f64 = 96.0;
+const TAG_HEIGHT: f64 = 16.0;
+const MARGIN: f64 = 24.0;
+const LEGEND_HEIGHT: f64 = 22.0;
+/// How round the bends of edges are.
+const BEND: f64 = 10.0;
+
+pub(crate) fn svg(graph: &Graph) -> Result<String, AppError> {
+    let drawn = Drawing::of(graph)?;
+    let legend = legend(graph);
+    let width = drawn.layout.size.width.max(legend.width) + 2.0 * MARGIN;
+    let left = (width - drawn.layout.size.width) / 2.0;
+    let below = drawn.layout.size.height + 2.0 * MARGIN;
+    let height = below + legend.height + MARGIN;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\">
+<title>Tasks and what they wait for</title>
+<style>
+{}</style>
+<defs>
+{}{}</defs>
+<rect class=\"paper\" width=\"100%\" height=\"100%\"/>
+<g transform=\"translate({left:.1} {MARGIN})\">
+",
+        style::style(),
+        head("head"),
+        head("critical-head"),
+    );
+    // Boxes last: where an edge passes behind one, the box is what is seen.
+    for (edge, route) in drawn.edges.iter().zip(&drawn.layout.routes) {
+        svg += &edge_shape(edge, route);
+    }
+    for ((edge, wanted), route) in drawn
+        .edges
+        .iter()
+        .zip(&drawn.wanted)
+        .zip(&drawn.layout.routes)
+    {
+        svg += &tag_shape(edge, wanted.label, route.label);
+    }
+    for ((node, size), middle) in graph
+        .nodes
+        .iter()
+        .zip(&drawn.sizes)
+        .zip(&drawn.layout.boxes)
+    {
+        svg += &box_shape(node, *size, *middle);
+    }
+    svg += &format!(
+        "</g>\n<g class=\"legend\" transform=\"translate({MARGIN} {below:.1})\">\n{}</g>\n</svg>\n",
+        legend.shapes
+    );
+    Ok(svg)
+}
+
+/// What is drawn, and where.
+struct Drawing<'a> {
+    edges: Vec<&'a Edge>,
+    wanted: Vec<Wanted>,
+    sizes: Vec<Size>,
+    layout: Layout,
+}
+
+impl<'a> Drawing<'a> {
+    fn of(graph: &'a Graph) -> Result<Self, AppError> {
+        let (nodes, edges) = (graph.nodes.len(), graph.edges.len());
+        if nodes > MOST_NODES || edges > MOST_EDGES {
+            return Err(AppError::new(
+                ErrorKind::Limit,
+                format!(
+                    "{nodes} tasks with {edges} edges are too much for a picture; it may have {MOST_NODES} and {MOST_EDGES}"
+                ),
+            )
+            .hint("name one of the tasks to see what belongs to it, or take another format"));
+        }
+        let sizes: Vec<Size> = graph.nodes.iter().map(box_size).collect();
+        let numbers: HashMap<&str, usize> = graph
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(number, node)| (node.id.as_str(), number))
+            .collect();
+        let mut known = Vec::with_capacity(edges);
+        let mut wanted = Vec::with_capacity(edges);
+        for edge in &graph.edges {
+            let ends = (numbers.get(&*edge.from), numbers.get(&*edge.to));
+            if let (Some(&from), Some(&to)) = ends {
+                let label = tag_size(edge);
+                wanted.push(Wanted { from, to, label });
+                known.push(edge);
+            }
+        }
+        let layout = layout::lay_out(&sizes, &wanted)
+            .map_err(|error| AppError::new(ErrorKind::Internal, error.to_string()))?;
+        Ok(Self {
+            edges: known,
+            wanted,
+            sizes,
+            layout,
+        })
+    }
+}
+
+fn box_size(node: &Node) -> Size {
+    let name = columns(&caption::title(node, LONGEST_TITLE)) as f64 * NAME_COLUMN;
+    let note = columns(&caption::subtitle(node)) as f64 * NOTE_COLUMN;
+    Size {
+        width: (name.max(note) + 2.0 * BOX_PADDING).max(LEAST_BOX),
+        height: BOX_HEIGHT,
+    }
+}
+
+fn tag_size(edge: &Edge) -> Size {
+    Size {
+        width: columns(&caption::condition(edge)) as f64 * NOTE_COLUMN + 8.0,
+        height: TAG_HEIGHT,
+    }
+}
+
+fn box_shape(node: &Node, size: Size, middle: Point) -> String {
+    let Point { x, y } = middle;
+    let Size { width, height } = size;
+    let (left, top) = (x - width / 2.0, y - height / 2.0);
+    let critical = if node.critical { " critical" } else { "" };
+    let whole = node.name.as_deref().unwrap_or(&node.summary);
+    let told = format!(
+        "{}\n{}\n{} · {}",
+        harmless_lines(whole),
+        node.id,
+        node.executor,
+        caption::subtitle(node)
+    );
+    format!(
+        "<g class=\"node {class}{critical}\" id=\"{id}\"><title>{told}</title><rect class=\"box\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"7\"/><text class=\"name\" x=\"{x:.1}\" y=\"{name_y:.1}\">{name}</text><text class=\"note\" x=\"{x:.1}\" y=\"{note_y:.1}\">{note}</text></g>\n",
+        class = Shade::of(node).as_str(),
+        id = escaped(&node.id),
+        told = escaped(&told),
+        name_y = y - 4.0,
+        name = escaped(&caption::title(node, LONGEST_TITLE)),
+        note_y = y + 13.0,
+        note = escaped(&caption::subtitle(node)),
+    )
+}
+
+fn edge_shape(edge: &Edge, route: &Route) -> String {
+    let head = if edge.critical {
+        "critical-head"
+    } else {
+        "head"
+    };
+    format!(
+        "<g class=\"edge {}\"><path class=\"route\" d=\"{}\" marker-end=\"url(#{head})\"/></g>\n",
+        edge_class(edge),
+        path(&route.points),
+    )
+}
+
+fn tag_shape(edge: &Edge, size: Size, middle: Point) -> String {
+    let critical = if edge.critical { " critical" } else { "" };
+    format!(
+        "<g class=\"tag{critical}\"><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"3\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>\n",
+        middle.x - size.width / 2.0,
+        middle.y - size.height / 2.0,
+        size.width,
+        size.height,
+        middle.x,
+        middle.y + 3.8,
+        escaped(&caption::condition(edge)),
+    )
+}
+
+/// A class for the conditions there are; what a later version adds looks like the usual one.
+fn edge_class(edge: &Edge) -> String {
+    let condition = match edge.condition.as_str() {
+        "completed" => "completed",
+        "any" => "any",
+        _ => "succeeded",
+    };
+    let critical = if edge.critical { " critical" } else { "" };
+    format!("{condition}{critical}")
+}
+
+/// From point to point, round where it bends.
+fn path(points: &[Point]) -> String {
+    let Some((first, rest)) = points.split_first() else {
+        return String::new();
+    };
+    let mut path = format!("M{:.1} {:.1}", first.x, first.y);
+    for (at, corner) in rest.iter().enumerate() {
+        let before = if at == 0 { first } else { &rest[at - 1] };
+        let Some(after) = rest.get(at + 1) else {
+            path += &format!("L{:.1} {:.1}", corner.x, corner.y);
+            break;
+        };
+        let (into, out) = (near(corner, before), near(corner, after));
+        path += &format!(
+            "L{:.1} {:.1}Q{:.1} {:.1} {:.1} {:.1}",
+            into.x, into.y, corner.x, corner.y, out.x, out.y
+        );
+    }
+    path
+}
+
+/// A point on the way from a corner to its neighbour, not past the middle.
+fn near(corner: &Point, neighbour: &Point) -> Point {
+    let (x, y) = (neighbour.x - corner.x, neighbour.y - corner.y);
+    let length = x.hypot(y);
+    if length == 0.0 {
+        return *corner;
+    }
+    let part = (BEND / length).min(0.5);
+    Point {
+        x: corner.x + x * part,
+        y: corner.y + y * part,
+    }
+}
+
+fn head(class: &str) -> String {
+    format!(
+        "<marker id=\"{class}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"9\" markerHeight=\"9\" markerUnits=\"userSpaceOnUse\" orient=\"auto\"><path class=\"{class}\" d=\"M0 1L10 5L0 9z\"/></marker>\n"
+    )
+}
+
+struct Legend {
+    shapes: String,
+    width: f64,
+    height: f64,
+}
+
+/// Only what occurs; one row for boxes, one for edges.
+fn legend(graph: &Graph) -> Legend {
+    let mut shapes = String::new();
+    let mut width: f64 = 0.0;
+    let mut row = 0.0;
+    let mut put = |items: &[(String, &str)]| {
+        if items.is_empty() {
+            return;
+        }
+        let mut x = 0.0;
+        for (sample, word) in items {
+            shapes += &format!(
+                "<g transform=\"translate({x:.1} {row:.1})\">{sample}<text x=\"30\" y=\"11\">{word}</text></g>\n"
+            );
+            x += 30.0 + columns(word) as f64 * NOTE_COLUMN + 18.0;
+        }
+        width = width.max(x);
+        row += LEGEND_HEIGHT;
+    };
+    let used = |shade: &Shade| graph.nodes.iter().any(|node| Shade::of(node) == *shade);
+    let boxes: Vec<_> = Shade::ALL
+        .into_iter()
+        .filter(used)
+        .map(|shade| {
+            let sample = format!(
+                "<rect class=\"box {}\" width=\"22\" height=\"14\" rx=\"3\"/>",
+                shade.as_str()
+            );
+            (sample, shade.in_words())
+        })
+        .collect();
+    put(&boxes);
+    let line =
+        |class: &str| format!("<g class=\"{class}\"><path class=\"route\" d=\"M0 7L22 7\"/></g>");
+    let means = [
+        ("succeeded", "after success"),
+        ("completed", "after it ran, well or not"),
+        ("any", "after any end"),
+    ];
+    let mut lines: Vec<_> = means
+        .into_iter()
+        .filter(|(condition, _)| graph.edges.iter().any(|edge| edge.condition == *condition))
+        .map(|(condition, word)| (line(condition), word))
+        .collect();
+    if !graph.critical_paths.is_empty() {
+        lines.push((line("critical"), "critical path"));
+    }
+    put(&lines);
+    Legend {
+        shapes,
+        width,
+        height: row,
+    }
+}
+
+/// XML takes neither these as they are nor, whatever one writes, the two characters that are none.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )]
+    use super::{super::samples::*, *};
+
+    /// A box of a node or of a label, as it stands in the picture.
+    #[derive(Debug)]
+    struct Area {
+        left: f64,
+        top: f64,
+        right: f64,
+        bottom: f64,
+    }
+
+    fn areas(svg: &str, before: &str) -> Vec<Area> {
+        let of = |shape: &str| {
+            let number = |name: &str| -> f64 {
+                let at = shape.find(&format!(" {name}=\"")).unwrap() + name.len() + 3;
+                let rest = &shape[at..];
+                rest[..rest.find('"').unwrap()].parse().unwrap()
+            };
+            let (left, top) = (number("x"), number("y"));
+            Area {
+                left,
+                top,
+                right: left + number("width"),
+                bottom: top + number("height"),
+            }
+        };
+        svg.match_indices(before)
+            .map(|(at, _)| {
+                let shape = &svg[at + before.len() - 6..];
+                of(&shape[..shape.find("/>").unwrap()])
+            })
+            .collect()
+    }
+
+    /// All of a picture's boxes: those of nodes and those of labels.
+    fn boxes(svg: &str) -> Vec<Area> {
+        let mut all = areas(svg, "</title><rect ");
+        all.extend(areas(svg, "<g class=\"tag\"><rect "));
+        all.extend(areas(svg, "<g class=\"tag critical\"><rect "));
+        all
+    }
+
+    fn overlap(one: &Area, other: &Area) -> bool {
+        // Coordinates are written with one digit.
+        let slack = 0.15;
+        one.left + slack < other.right
+            && other.left + slack < one.right
+            && one.top + slack < other.bottom
+            && other.top + slack < one.bottom
+    }
+
+    #[track_caller]
+    fn check_nothing_overlaps(graph: &Graph) {
+        let svg = svg(graph).unwrap();
+        let boxes = boxes(&svg);
+        assert_eq!(boxes.len(), graph.nodes.len() + graph.edges.len());
+        for (at, one) in boxes.iter().enumerate() {
+            for other in &boxes[..at] {
+                assert!(!overlap(one, other), "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    /// 200 tasks that wait for some of those before them, with names of all lengths. Always the same.
+    fn large(seed: u64, reach: u64) -> Graph {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % limit
+        };
+        let mut samples = Vec::new();
+        let mut edges = std::collections::BTreeMap::new();
+        for number in 1..=200_u128 {
+            let name = "step-".repeat(1 + usize::try_from(below(9)).unwrap());
+            let sample = named(task(number), &format!("{name}{number}"));
+            samples.push(match below(4) {
+                0 => sample.succeeded(NOW - 90_000, NOW - below(60_000)),
+                1 => sample.running(NOW - below(60_000)).expected(90_000),
+                2 => sample.failed(NOW - 90_000, NOW - 10_000),
+                _ => sample,
+            });
+            for _ in 0..below(3) {
+                let back = 1 + u128::from(below(reach));
+                if back < number {
+                    let condition =
+                        ["succeeded", "completed", "any"][usize::try_from(below(3)).unwrap()];
+                    edges.insert((number - back, number), condition);
+                }
+            }
+        }
+        let edges: Vec<_> = edges
+            .into_iter()
+            .map(|((from, to), condition)| (from, to, condition))
+            .collect();
+        graph_with(samples, &edges)
+    }
+
+    #[test]
+    fn no_box_lies_upon_another() {
+        check_nothing_overlaps(&release());
+        check_nothing_overlaps(&awkward());
+        for seed in 1..=5 {
+            check_nothing_overlaps(&large(seed, 8));
+            check_nothing_overlaps(&large(seed, 150));
+        }
+        // A fan out and in again.
+        let middle: Vec<_> = (2..200).flat_map(|task| [(1, task), (task, 200)]).collect();
+        check_nothing_overlaps(&graph((1..=200).map(task).collect(), &middle));
+        check_nothing_overlaps(&graph((1..=200).map(task).collect(), &[]));
+        let chain: Vec<_> = (1..200).map(|task| (task, task + 1)).collect();
+        check_nothing_overlaps(&graph((1..=200).map(task).collect(), &chain));
+    }
+
+    #[test]
+    fn the_picture_is_as_it_was() {
+        insta::assert_snapshot!("svg", svg(&release()).unwrap());
+    }
+
+    #[test]
+    fn names_are_text_and_nothing_else() {
+        let svg = svg(&awkward()).unwrap();
+        assert!(
+            svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;bo"),
+            "{svg}"
+        );
+        assert!(!svg.contains("<b>"));
+        let allowed = |c: char| c == '\n' || !c.is_control() && c != '\u{fffe}';
+        assert!(svg.chars().all(allowed));
+    }
+
+    #[test]
+    fn an_empty_graph_is_a_picture_too() {
+        let svg = svg(&graph(Vec::new(), &[])).unwrap();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let graph = graph((1..=1_001).map(task).collect(), &[]);
+        let error = svg(&graph).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Limit);
+        assert!(error.message.starts_with("1001 tasks with 0 edges"));
+    }
+}

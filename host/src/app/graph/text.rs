@@ -1,0 +1,295 @@
+//! A graph as lines of text, each task once.
+//!
+//! A task stands below the first of those it waits for; below the others an arrow leads back up to it. What follows one task alone stands
+//! right below it, at the same depth: a chain of a thousand is a column, not a staircase.
+
+use super::{Graph, caption, shade::Shade, shape::Shape};
+use crate::plain::{columns, fit};
+
+/// How to write for whoever reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TextLook {
+    pub(crate) colours: bool,
+    /// The width to fit into; where there is none nothing is cut but names beyond all measure.
+    pub(crate) columns: Option<usize>,
+}
+
+const GREY: u8 = 90;
+const BOLD: u8 = 1;
+const ON_PATH: &str = "◆ ";
+const OFF_PATH: &str = "◇ ";
+/// Names are never cut to less, however narrow the terminal.
+const LEAST_TITLE: usize = 12;
+const LONGEST_TITLE: usize = 80;
+/// States and times stand in a column that no longer title than this pushes to the right.
+const WIDEST_COLUMN: usize = 64;
+/// A prefix of more columns than this is cut in the middle.
+const DEEPEST: usize = 40;
+
+/// A line before it is lined up with the others.
+struct Line {
+    /// Branches and arrows.
+    lead: String,
+    mark: &'static str,
+    title: String,
+    /// What stands in the columns; nothing where it only leads back.
+    node: Option<usize>,
+}
+
+/// What is still to be shown: a node, how it hangs, and what stands before its own followers.
+struct Next {
+    node: usize,
+    lead: String,
+    below: String,
+}
+
+pub(crate) fn text(graph: &Graph, look: TextLook) -> String {
+    let shape = Shape::of(&graph.nodes, &graph.edges);
+    let mut shown = vec![false; graph.nodes.len()];
+    let mut text = String::new();
+    let mut lines = Vec::new();
+    let mut breaks = Vec::new();
+    let mut last_part: Option<usize> = None;
+    for root in roots(&shape) {
+        if shown[root] {
+            continue;
+        }
+        // Parts with edges stand apart; tasks that stand alone make one list.
+        let part = (!shape.is_alone(root)).then(|| shape.part[root]);
+        if part != last_part && !lines.is_empty() {
+            breaks.push(lines.len());
+        }
+        last_part = part;
+        hang(graph, &shape, root, &mut shown, &mut lines);
+    }
+    let widths = Widths::of(graph, &lines, look);
+    for (at, line) in lines.iter().enumerate() {
+        if breaks.contains(&at) {
+            text.push('\n');
+        }
+        text += &write(graph, line, &widths, look);
+    }
+    if !graph.critical_paths.is_empty() {
+        text.push('\n');
+    }
+    for path in &graph.critical_paths {
+        text += &paint(look, GREY, &format!("{ON_PATH}{}", caption::critical(path)));
+        text.push('\n');
+    }
+    text
+}
+
+/// Where to begin: part by part, in each with what waits for nothing. What no root leads to would be a cycle, and is shown all the same.
+fn roots(shape: &Shape) -> Vec<usize> {
+    let mut roots: Vec<usize> = (0..shape.part.len()).collect();
+    roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));
+    roots
+}
+
+/// The lines of a root and of all that follows it and was not shown before. Not recursive: a graph may be deeper than a stack.
+fn hang(graph: &Graph, shape: &Shape, root: usize, shown: &mut [bool], lines: &mut Vec<Line>) {
+    let mut stack = vec![Next {
+        node: root,
+        lead: String::new(),
+        below: String::new(),
+    }];
+    while let Some(Next { node, lead, below }) = stack.pop() {
+        let again = std::mem::replace(&mut shown[node], true);
+        let this = &graph.nodes[node];
+        lines.push(Line {
+            lead,
+            mark: match (again, this.critical) {
+                (true, _) => "↑ ",
+                (false, true) => ON_PATH,
+                (false, false) => OFF_PATH,
+            },
+            title: caption::title(this, LONGEST_TITLE),
+            node: (!again).then_some(node),
+        });
+        if again {
+            continue;
+        }
+        let after = &shape.after[node];
+        let alone = matches!(after.as_slice(), [only] if !shown[only.to]);
+        let mut children = Vec::with_capacity(after.len());
+        for (index, step) in after.iter().enumerate() {
+            let (branch, beyond) = match (alone, index + 1 == after.len()) {
+                (true, _) => ("↓", ""),
+                (false, true) => ("╰─", "   "),
+                (false, false) => ("├─", "│  "),
+            };
+            let edge = &graph.edges[step.edge];
+            let condition = if edge.condition == caption::USUAL {
+                String::new()
+            } else {
+                format!("[{}]", caption::condition(edge))
+            };
+            children.push(Next {
+                node: step.to,
+                lead: format!("{}{branch}{condition} ", shallow(&below)),
+                below: format!("{below}{beyond}"),
+            });
+        }
+        stack.extend(children.into_iter().rev());
+    }
+}
+
+/// A prefix that leaves room for the rest of its line.
+fn shallow(prefix: &str) -> String {
+    if columns(prefix) <= DEEPEST {
+        return prefix.to_owned();
+    }
+    let end: String = prefix
+        .chars()
+        .skip(prefix.chars().count() - DEEPEST + 1)
+        .collect();
+    format!("⋯{end}")
+}
+
+/// How wide the columns are.
+struct Widths {
+    title: usize,
+    state: usize,
+    time: usize,
+}
+
+impl Widths {
+    fn of(graph: &Graph, lines: &[Line], look: TextLook) -> Self {
+        let widest = |of: &dyn Fn(&Line) -> usize| lines.iter().map(of).max().unwrap_or(0);
+        let of_node = |line: &Line, text: &dyn Fn(&super::Node) -> String| {
+            line.node
+                .map_or(0, |node| columns(&text(&graph.nodes[node])))
+        };
+        let state = widest(&|line| of_node(line, &caption::state));
+        let time = widest(&|line| of_node(line, &time));
+        let title = widest(&|line| columns(&line.lead) + columns(line.mark) + columns(&line.title));
+        let id = widest(&|line| of_node(line, &|node| node.id.clone()));
+        let left = look.columns.map_or(usize::MAX, |columns| {
+            columns.saturating_sub(state + time + id + 6)
+        });
+        Self {
+            title: title.min(WIDEST_COLUMN).min(left.max(LEAST_TITLE)),
+            state,
+            time,
+        }
+    }
+}
+
+fn time(node: &super::Node) -> String {
+    caption::time(node).unwrap_or_else(|| "-".to_owned())
+}
+
+fn write(graph: &Graph, line: &Line, widths: &Widths, look: TextLook) -> String {
+    let mut text = paint(look, GREY, &line.lead);
+    let before = columns(&line.lead) + columns(line.mark);
+    let room = widths.title.saturating_sub(before).max(LEAST_TITLE);
+    let title = match look.columns {
+        Some(_) => fit(&line.title, room),
+        None => line.title.clone(),
+    };
+    let Some(node) = line.node.map(|node| &graph.nodes[node]) else {
+        text += &paint(look, GREY, &format!("{}{title}", line.mark));
+        text.push('\n');
+        return text;
+    };
+    let shade = Shade::of(node);
+    text += &paint(look, shade.ansi(), line.mark);
+    text += &if node.critical {
+        paint(look, BOLD, &title)
+    } else {
+        title.clone()
+    };
+    let padding = widths.title.saturating_sub(before + columns(&title));
+    text += &" ".repeat(padding + 2);
+    let state = caption::state(node);
+    let gap = widths.state.saturating_sub(columns(&state)) + 2;
+    text += &paint(look, shade.ansi(), &state);
+    text += &" ".repeat(gap);
+    let time = time(node);
+    let gap = widths.time.saturating_sub(columns(&time)) + 2;
+    text += &time;
+    text += &" ".repeat(gap);
+    text += &paint(look, GREY, &node.id);
+    text.push('\n');
+    text
+}
+
+fn paint(look: TextLook, code: u8, text: &str) -> String {
+    if look.colours && !text.is_empty() {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples::*, *};
+
+    const PLAIN: TextLook = TextLook {
+        colours: false,
+        columns: None,
+    };
+
+    #[test]
+    fn each_task_is_a_line() {
+        insta::assert_snapshot!("text", text(&release(), PLAIN));
+        insta::assert_snapshot!("text_awkward", text(&awkward(), PLAIN));
+    }
+
+    #[test]
+    fn a_terminal_gets_colours_and_what_fits() {
+        let look = TextLook {
+            colours: true,
+            columns: Some(80),
+        };
+        insta::assert_snapshot!("text_terminal", text(&release(), look).replace('\x1b', "␛"));
+        for line in text(
+            &awkward(),
+            TextLook {
+                colours: false,
+                ..look
+            },
+        )
+        .lines()
+        {
+            assert!(columns(line) <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_a_column_and_a_comb_stays_narrow() {
+        let chain: Vec<_> = (1..=5_000).map(task).collect();
+        let edges: Vec<_> = (1..5_000).map(|task| (task, task + 1)).collect();
+        let chain = text(&graph(chain, &edges), PLAIN);
+        assert_eq!(chain.lines().count(), 5_002);
+        assert!(chain.lines().all(|line| columns(line) < 100));
+        // Each has two that follow, the second of which goes on.
+        let comb: Vec<_> = (1..=400).map(task).collect();
+        let edges: Vec<_> = (1..199)
+            .flat_map(|task| [(task, task + 200), (task, task + 1)])
+            .collect();
+        let comb = text(&graph(comb, &edges), PLAIN);
+        assert!(comb.lines().all(|line| columns(line) < 140));
+    }
+
+    #[test]
+    fn every_edge_and_every_task_is_there_once() {
+        let release = release();
+        let text = text(&release, PLAIN);
+        for node in &release.nodes {
+            assert_eq!(text.matches(&node.id).count(), 1, "{}", node.id);
+        }
+        let edges = text
+            .lines()
+            .filter(|line| line.contains(['↓', '├', '╰']))
+            .count();
+        assert_eq!(edges, release.edges.len());
+    }
+
+    #[test]
+    fn a_cycle_is_shown_and_does_not_go_round() {
+        let text = text(&graph(vec![task(1), task(2)], &[(1, 2), (2, 1)]), PLAIN);
+        assert_eq!(text.lines().count(), 3);
+    }
+}
