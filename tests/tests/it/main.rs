@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod capacity;
 mod crash;
 mod damage;
 mod down;
@@ -23,5 +24,6 @@ mod pictures;
 mod run;
 mod start;
 mod tasks;
+mod torture;
 mod upgrade;
 mod words;

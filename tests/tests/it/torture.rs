@@ -1,0 +1,342 @@
+//! Processes that behave as badly as they can, and more of them than anybody should start. What a part promises about them by itself is
+//! tested where it is (`supervise/tests`); here it is held against the whole host.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use claudine_tests::{
+    TestHost,
+    process::alive,
+    wait::{Random, any_moment_within},
+    wait_for,
+};
+use serde_json::Value;
+
+/// A group that may hold only so many processes; it is gone with the test.
+struct PidsLimit(PathBuf);
+
+impl PidsLimit {
+    /// Where the pids controller of either version can be written to.
+    fn new(most: u32) -> Option<Self> {
+        let name = format!("claudine-test-{}", std::process::id());
+        let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        hierarchies.iter().find_map(|hierarchy| {
+            let group = Self(PathBuf::from(hierarchy).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            fs::write(group.0.join("pids.max"), most.to_string()).ok()?;
+            Some(group)
+        })
+    }
+
+    fn count(&self) -> usize {
+        let pids = fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
+        pids.lines().count()
+    }
+}
+
+impl Drop for PidsLimit {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// Words that run the rest of a script where it may have no more than so many processes: in a group of the pids controller, or else as a
+/// user who has no other process.
+fn bounded(limit: Option<&PidsLimit>, bomb: &str) -> String {
+    match limit {
+        Some(limit) => format!("echo $$ > {}/cgroup.procs && {bomb}", limit.0.display()),
+        None => format!(
+            "exec setpriv --reuid 64999 --regid 64999 --clear-groups prlimit --nproc=300 sh -c '{bomb}'"
+        ),
+    }
+}
+
+const BOMB: &str =
+    "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
+
+#[test]
+fn a_fork_bomb_is_ended_and_the_host_answers_meanwhile() {
+    let host = TestHost::new();
+    let limit = PidsLimit::new(400);
+    let id = host.script(&bounded(limit.as_ref(), BOMB));
+    let many = |least: usize| {
+        let carrying = || match &limit {
+            Some(limit) => limit.count(),
+            None => host.processes().len(),
+        };
+        wait_for("the bomb to have gone off", || {
+            (carrying() >= least).then_some(())
+        });
+    };
+    many(100);
+    assert_eq!(
+        host.text(["run", "--wait", "--", "echo", "still there"]),
+        "still there"
+    );
+    host.run(["cancel", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    if let Some(limit) = &limit {
+        assert_eq!(
+            limit.count(),
+            0,
+            "nothing of it is left when it is called ended"
+        );
+    }
+}
+
+/// Each leaves its task's process group, session or parent in another way, and does not listen to the polite signal.
+const ESCAPES: [&str; 7] = [
+    // A daemon as it is made since 1970: two forks, a session, no descriptors, another directory.
+    "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
+    "setsid -f sh -c 'trap : TERM INT HUP; echo $$ >> $PIDS; while :; do sleep 1; done'",
+    "(trap '' TERM INT HUP; sh -c 'echo $$ >> $PIDS; exec sleep 600') &",
+    // Without a marker in its environment.
+    "env -i PIDS=$PIDS sh -c 'trap : TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
+    "set -m; sh -c 'trap : TERM INT; echo $$ >> $PIDS; while :; do sleep 1; done' & set +m;",
+    // It holds the output open.
+    "nohup sh -c 'echo $$ >> $PIDS; exec sleep 600' &",
+    "python3 -c 'import os,signal,time\nos.setpgid(0,0)\nsignal.pthread_sigmask(signal.SIG_BLOCK,set(range(1,32)))\nopen(os.environ[\"PIDS\"],\"a\").write(str(os.getpid())+\"\\n\")\ntime.sleep(600)' &",
+];
+
+fn noted(host: &TestHost) -> Vec<u32> {
+    let text = fs::read_to_string(host.work().join("pids")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Starts something that escapes in every way there is, and gives the pids of all that did.
+fn escapees(host: &TestHost, then: &str) -> (String, Vec<u32>) {
+    let pids = host.work().join("pids");
+    fs::write(&pids, "").unwrap();
+    let script = format!(
+        "export PIDS={}\n{}\n{then}",
+        pids.display(),
+        ESCAPES.join("\n")
+    );
+    let id = host.script(&script);
+    let all = wait_for("all to have escaped", || {
+        Some(noted(host)).filter(|pids| pids.len() == ESCAPES.len())
+    });
+    (id, all)
+}
+
+#[test]
+fn whatever_escapes_is_ended_with_its_task() {
+    let host = TestHost::new();
+    let check = |then: &str, cancel: bool, outcome: &str| {
+        let (id, pids) = escapees(&host, then);
+        if cancel {
+            host.run(["cancel", &id]).check();
+        }
+        let task = host.finished(&id);
+        assert_eq!(task["outcome"], outcome, "{task:#}");
+        let left: Vec<&u32> = pids.iter().filter(|pid| alive(**pid)).collect();
+        assert_eq!(
+            left,
+            Vec::<&u32>::new(),
+            "{then}: left when it was called ended"
+        );
+    };
+    let all_noted = format!(
+        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.02; done",
+        ESCAPES.len()
+    );
+    check(&format!("{all_noted}; exit 0"), false, "succeeded");
+    check(
+        "trap : TERM INT; while :; do sleep 1; done",
+        true,
+        "cancelled",
+    );
+    check("exec 0<&- 1>&- 2>&-; sleep 600", true, "cancelled");
+}
+
+#[test]
+fn ten_gigabytes_pass_without_filling_memory_or_disk() {
+    const CAP: u64 = 8 << 20;
+    let host = TestHost::new();
+    host.script("true");
+    host.up();
+    let pids: Vec<u32> = host
+        .host_pid()
+        .into_iter()
+        .chain(host.supervisor_pids())
+        .collect();
+    let before: u64 = pids.iter().map(|pid| resident(*pid)).sum();
+    let cap = CAP.to_string();
+    let script = "echo begin; head -c 10G /dev/zero | tr '\\0' 'x'; echo; echo end";
+    let id = host.text(["run", "--max-output", &cap, "--script", script]);
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    let after: u64 = pids.iter().map(|pid| resident(*pid)).sum();
+    let grown = after.saturating_sub(before);
+    assert!(
+        grown < 16 << 20,
+        "host and supervisor have grown by {grown} bytes"
+    );
+    assert!(on_disk(&host.data_dir().join("logs")) < 3 * CAP);
+    let output = host.run(["logs", &id]).ok();
+    assert!(output.stdout.starts_with(b"begin\nxxx"));
+    assert!(output.stdout.ends_with(b"x\nend\n"));
+    assert!((output.stdout.len() as u64) <= CAP + 4096);
+    output.says(&["left out"]);
+}
+
+fn resident(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+fn on_disk(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => on_disk(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[test]
+fn one_line_of_a_hundred_megabytes_comes_back_whole() {
+    let host = TestHost::new();
+    let id = host.script("head -c 100M /dev/zero | tr '\\0' 'y'; printf z");
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    let output = host.run(["logs", &id]).ok().stdout;
+    assert_eq!(output.len(), (100 << 20) + 1);
+    assert!(output.starts_with(b"yyy") && output.ends_with(b"yz"));
+    let tail = host.run(["logs", "--tail", "1", &id]).ok().stdout;
+    assert_eq!(tail.len(), output.len(), "it is one line");
+    let shown = host.status(&id);
+    assert_eq!(shown["output_truncated"], true);
+    assert!(shown["output"].as_str().unwrap().len() <= 64 << 10);
+}
+
+#[test]
+fn what_is_no_text_is_kept_and_cannot_steer_a_terminal() {
+    const WILD: &[u8] = b"\xff\xfe\x00 \x1b[2J\x1b]0;title\x07 \xe2\x80\xae r\rn\n";
+    let host = TestHost::new();
+    fs::write(host.work().join("wild"), WILD).unwrap();
+    let id = host.text(["run", "--", "cat", "wild", "\u{1b}[2J\u{202e}"]);
+    // There is no second file.
+    assert_eq!(host.finished(&id)["exit_code"], 1);
+    let bytes = host.run(["logs", "--stream", "stdout", &id]).ok().stdout;
+    assert_eq!(bytes, WILD, "`logs` gives the bytes themselves");
+    for shown in [vec!["status", &id], vec!["list"], vec!["why", &id]] {
+        let shown = host.run(&shown).ok();
+        let text = std::str::from_utf8(&shown.stdout).expect("what is shown is text");
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown}");
+    }
+    // JSON escapes what it must; what is no UTF-8 is replaced.
+    let task = host.status(&id);
+    assert!(
+        task["output"].as_str().unwrap().contains('\u{fffd}'),
+        "{task:#}"
+    );
+}
+
+const KILLS: usize = 12;
+
+#[derive(Clone, Copy)]
+enum Kill {
+    Host,
+    Supervisors,
+}
+
+#[test]
+fn host_and_supervisor_are_killed_in_any_order() {
+    let host = TestHost::builder().slots(8).build();
+    let mut random = Random::seeded();
+    let mut ids = Vec::new();
+    for round in 0..KILLS {
+        for n in 0..4 {
+            let name = format!("r{round}.{n}");
+            let script = format!("echo begun >> {name}; sleep 0.2; echo ended >> {name}");
+            // The socket of a host that is being killed may still take a request: with a key it can be made again.
+            let id = host.text(["run", "--idempotency-key", &name, "--script", &script]);
+            ids.push((id, name));
+        }
+        any_moment_within(Duration::from_millis(300), &mut random);
+        let kills: &[Kill] = match random.below(4) {
+            0 => &[Kill::Host],
+            1 => &[Kill::Supervisors],
+            2 => &[Kill::Host, Kill::Supervisors],
+            _ => &[Kill::Supervisors, Kill::Host],
+        };
+        for kill in kills {
+            match kill {
+                Kill::Host if host.host_pid().is_some() => _ = host.kill_host(),
+                Kill::Host => {}
+                Kill::Supervisors => host.kill_supervisors(),
+            }
+            any_moment_within(Duration::from_millis(20), &mut random);
+        }
+    }
+    for (id, name) in &ids {
+        let task = host.finished(id);
+        let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
+        let begun = notes.matches("begun").count();
+        // Nothing is tried again unless it was asked for, so nothing runs twice, and what is called done has been done.
+        match task["outcome"].as_str() {
+            Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
+            Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),
+            _ => panic!("{notes} {task:#}"),
+        }
+    }
+    let list = host.json(["list", "--limit", "1000"]);
+    assert_eq!(list["tasks"].as_array().map(Vec::len), Some(ids.len()));
+}
+
+const SLEEPING: usize = 1_000;
+const QUEUED: usize = 5_000;
+
+/// Hands the host so many tasks in one request.
+fn submit_many(host: &TestHost, count: usize, script: &str) {
+    let task = serde_json::json!({"executor": "shell", "script": script}).to_string();
+    let lines = format!("{task}\n").repeat(count);
+    let ids = host.run_with(["submit", "-"], lines.as_bytes()).ok().text();
+    assert_eq!(ids.lines().count(), count);
+}
+
+fn counts(host: &TestHost) -> (u64, u64) {
+    let info: Value = host.json(["slots"]);
+    (
+        info["running"].as_u64().unwrap(),
+        info["queued"].as_u64().unwrap(),
+    )
+}
+
+#[test]
+fn a_thousand_sleep_at_once_and_five_thousand_wait() {
+    let host = TestHost::builder().slots(SLEEPING).build();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    host.text(["run", "--wait", "--", "true"]);
+    let empty = resident(pid);
+    submit_many(&host, SLEEPING, "sleep 900");
+    wait_for("a thousand to run", || {
+        (counts(&host).0 == SLEEPING as u64).then_some(())
+    });
+    let each = resident(pid).saturating_sub(empty) / SLEEPING as u64;
+    eprintln!("{each} bytes of the host's memory for each that sleeps");
+    assert!(each < 400 << 10, "{each} bytes for each");
+    submit_many(&host, QUEUED, "true");
+    assert_eq!(counts(&host), (SLEEPING as u64, QUEUED as u64));
+    // Another host has them all again, and lets none of them pass.
+    host.kill_host();
+    wait_for("the next host to have taken them up", || {
+        (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())
+    });
+    assert_eq!(host.text(["slots", "1010"]), "1010");
+    wait_for("all that waited to be done", || {
+        (counts(&host).1 == 0).then_some(())
+    });
+    host.run(["down", "--kill"]).check();
+    assert!(host.processes().is_empty(), "{:?}", host.processes());
+}
