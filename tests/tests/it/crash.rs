@@ -161,9 +161,13 @@ fn nothing_lives_and_nothing_is_doubled_when_host_and_supervisor_die() {
 #[test]
 fn a_stop_is_finished_by_whoever_is_left() {
     let host = TestHost::new();
-    let id = host.script("trap '' TERM INT; echo up; while :; do sleep 0.1; done");
+    let id = host.script("trap 'touch asked' TERM INT; touch up; while :; do sleep 0.1; done");
     let pid = host.live(&id);
+    let file = |name: &str| host.work().join(name).exists().then_some(());
+    wait_for("the script to be deaf", || file("up"));
     host.run(["cancel", &id]).check();
+    // A cancel is answered when it is on disk. That the supervisor has it as well is seen by the first signal.
+    wait_for("the first signal", || file("asked"));
     kill_hosts(&host);
     wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
     let task = host.finished(&id);
