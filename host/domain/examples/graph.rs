@@ -4,7 +4,6 @@
 //! how long it takes from the end of a task until its dependants are ready. Nothing is stored and nothing is run.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     fs,
     sync::Arc,
@@ -19,7 +18,7 @@ use claudine_domain::{
     dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     step::{Cause, Ending, Input, Report, Submission, Submit},
-    task::{Class, Priority, Request},
+    task::{Class, Request},
     time::{MonotonicMs, Now, Timestamp},
 };
 
@@ -153,29 +152,10 @@ fn id(number: u64) -> TaskId {
 fn request(number: u64) -> Request {
     Request {
         name: Some(format!("task-{number}")),
-        executor: "shell".to_owned(),
-        class: Class::Command,
-        priority: Priority::P1,
-        labels: BTreeMap::new(),
-        group: None,
         cwd: "/home/someone/project".to_owned(),
         summary: format!("make target-{number}"),
-        parent: None,
-        above_parent: Vec::new(),
-        attached_above: 0,
-        detached: false,
-        start_at: None,
-        queue_timeout: None,
-        retries: None,
-        timeout: None,
-        idle_timeout: None,
-        start_timeout: None,
-        max_output_bytes: 1 << 30,
         env_digest: "0f".repeat(32),
-        account: None,
-        serial_start: None,
-        idempotency: None,
-        ladder: Vec::new(),
+        ..Request::new("shell", Class::Command)
     }
 }
 

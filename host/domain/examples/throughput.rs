@@ -4,7 +4,6 @@
 //! is the part of a task's time that is the rules' own.
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     sync::Arc,
     time::{Duration, Instant},
@@ -119,31 +118,14 @@ impl Bench {
 
 fn request(number: u64, lane: u64) -> Request {
     Request {
-        name: None,
-        executor: "shell".to_owned(),
-        class: Class::Command,
         priority: [Priority::P0, Priority::P1, Priority::P2]
             [usize::from(number.to_le_bytes()[0]) % 3],
-        labels: BTreeMap::new(),
-        group: None,
         cwd: "/srv/project".to_owned(),
         summary: "true".to_owned(),
-        parent: None,
-        start_at: None,
-        queue_timeout: None,
-        retries: None,
-        above_parent: Vec::new(),
-        attached_above: 0,
-        detached: false,
         timeout: Some(Duration::from_hours(1)),
-        idle_timeout: None,
-        start_timeout: None,
-        max_output_bytes: 1 << 30,
         env_digest: "0123456789abcdef".to_owned(),
         account: (lane > 0).then(|| AccountKey(format!("account-{lane}"))),
-        serial_start: None,
-        idempotency: None,
-        ladder: Vec::new(),
+        ..Request::new("shell", Class::Command)
     }
 }
 

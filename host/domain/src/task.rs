@@ -103,6 +103,36 @@ pub struct Request {
 }
 
 impl Request {
+    /// One with everything left out that may be: a plain task of this executor.
+    pub fn new(executor: impl Into<String>, class: Class) -> Self {
+        Self {
+            name: None,
+            executor: executor.into(),
+            class,
+            priority: Priority::default(),
+            labels: BTreeMap::new(),
+            group: None,
+            cwd: "/".to_owned(),
+            summary: String::new(),
+            parent: None,
+            above_parent: Vec::new(),
+            attached_above: 0,
+            detached: false,
+            start_at: None,
+            queue_timeout: None,
+            retries: None,
+            timeout: None,
+            idle_timeout: None,
+            start_timeout: None,
+            max_output_bytes: 1 << 30,
+            env_digest: String::new(),
+            account: None,
+            serial_start: None,
+            idempotency: None,
+            ladder: Vec::new(),
+        }
+    }
+
     /// All that it descends from, the parent first.
     pub fn ancestors(&self) -> impl Iterator<Item = TaskId> {
         self.parent

@@ -59,8 +59,16 @@ impl Reader {
     pub(super) fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
         let mut view = task_view(task);
         let document = |key| -> Result<Option<serde_json::Value>, AppError> {
-            let bytes = self.store.document(key)?;
-            Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+            let Some(bytes) = self.store.document(key)? else {
+                return Ok(None);
+            };
+            let value = serde_json::from_slice(&bytes);
+            Ok(Some(value.map_err(|error| {
+                AppError::new(
+                    ErrorKind::Internal,
+                    format!("what is stored of {} cannot be read: {error}", task.id),
+                )
+            })?))
         };
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev();

@@ -107,10 +107,6 @@ impl Host {
         let request = Request {
             summary: summary(spec),
             cwd: plain(&task.working_directory),
-            class: class_of(manifest),
-            parent: None,
-            above_parent: Vec::new(),
-            attached_above: 0,
             detached: task.detached,
             start_at: after.max(task.start_at_ms.map(Timestamp)),
             queue_timeout: millis(task.queue_timeout_ms),
@@ -127,10 +123,10 @@ impl Host {
             idempotency,
             ladder: ladder_of(manifest),
             name: task.name,
-            executor: task.executor,
             priority: task.priority,
             labels: task.labels,
             group: task.group,
+            ..Request::new(task.executor, class_of(manifest))
         };
         Ok(Prepared {
             request,

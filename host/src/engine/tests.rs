@@ -12,7 +12,7 @@ use claudine_domain::{
     capacity::Slots,
     outcome::Outcome,
     step::{Accepted, Cause, Ending, Submission, Submit},
-    task::{Class, Priority, Request, State},
+    task::{Class, Request, State},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -161,30 +161,9 @@ fn attempt(number: u64) -> AttemptId {
 
 fn request() -> Request {
     Request {
-        name: None,
-        executor: "mock".to_owned(),
-        class: Class::Command,
-        priority: Priority::P1,
-        labels: std::collections::BTreeMap::new(),
-        group: None,
-        cwd: "/".to_owned(),
-        summary: String::new(),
-        parent: None,
-        above_parent: Vec::new(),
-        attached_above: 0,
-        detached: false,
-        start_at: None,
-        queue_timeout: None,
-        retries: None,
-        timeout: None,
-        idle_timeout: None,
-        start_timeout: None,
         max_output_bytes: 1 << 20,
         env_digest: "e".to_owned(),
-        account: None,
-        serial_start: None,
-        idempotency: None,
-        ladder: Vec::new(),
+        ..Request::new("mock", Class::Command)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
     step::{Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission, Submit},
-    task::{Class, Priority, Request, State, Task},
+    task::{Class, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp},
 };
 
@@ -43,30 +43,8 @@ const BOOT: &str = "boot-1";
 
 fn request() -> Request {
     Request {
-        name: None,
-        executor: "shell".to_owned(),
-        class: Class::Command,
-        priority: Priority::P1,
-        labels: BTreeMap::new(),
-        group: None,
-        cwd: "/".to_owned(),
         summary: "true".to_owned(),
-        parent: None,
-        start_at: None,
-        queue_timeout: None,
-        retries: None,
-        above_parent: Vec::new(),
-        attached_above: 0,
-        detached: false,
-        timeout: None,
-        idle_timeout: None,
-        start_timeout: None,
-        max_output_bytes: 1 << 30,
-        env_digest: String::new(),
-        account: None,
-        serial_start: None,
-        idempotency: None,
-        ladder: Vec::new(),
+        ..Request::new("shell", Class::Command)
     }
 }
 
