@@ -160,25 +160,22 @@ pub(super) fn account_of(
     (Some(AccountKey(key)), serial)
 }
 
-/// Under one key the same request answers with the first task; what is compared is what the person asked, not the environment around it.
-pub(super) fn idempotency(request: &NewTask) -> Option<Idempotency> {
-    let key = request.idempotency_key.clone()?;
-    let labels: Vec<String> = request
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let payload_digest = digest::hex_of_pieces(&[
-        request.executor.as_bytes(),
-        request.spec.get().as_bytes(),
-        request.name.as_deref().unwrap_or("").as_bytes(),
-        request.working_directory.as_os_str().as_encoded_bytes(),
-        labels.join("\n").as_bytes(),
-    ]);
-    Some(Idempotency {
+/// Under one key the same request answers with the first task; what is compared is all that the person asked, what it waits for included, and
+/// not the environment around it.
+pub(super) fn idempotency(task: &NewTask) -> Result<Option<Idempotency>, AppError> {
+    let Some(key) = task.idempotency_key.clone() else {
+        return Ok(None);
+    };
+    let payload = serde_json::to_vec(task).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the request cannot be compared with others: {error}"),
+        )
+    })?;
+    Ok(Some(Idempotency {
         key,
-        payload_digest,
-    })
+        payload_digest: digest::hex(&payload),
+    }))
 }
 
 /// The first line of what was asked, short and without control characters.
@@ -231,7 +228,32 @@ fn command_line(argv: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn another_request_under_the_same_key_has_another_digest() {
+        let digest = |field: &str, value: serde_json::Value| {
+            let mut task = serde_json::json!({
+                "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
+            });
+            task[field] = value;
+            let task: NewTask = serde_json::from_value(task).unwrap();
+            idempotency(&task).unwrap().unwrap().payload_digest
+        };
+        let same = digest("name", "a".into());
+        assert_eq!(same, digest("name", "a".into()));
+        for (field, value) in [
+            ("name", "b".into()),
+            ("spec", serde_json::json!({"script": "false"})),
+            ("dependencies", serde_json::json!(["a"])),
+            ("group", "g".into()),
+            ("timeout_ms", 1000.into()),
+            ("retries", serde_json::json!({"limit": 1})),
+        ] {
+            assert_ne!(same, digest(field, value), "{field}");
+        }
+    }
 
     #[test]
     fn lists_show_the_start_of_what_was_asked() {

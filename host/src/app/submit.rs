@@ -97,7 +97,7 @@ impl Host {
     /// What its executor's manifest adds to what was asked, and whether it takes it.
     async fn prepare(&self, task: NewTask, kept: &Kept) -> Result<Prepared, AppError> {
         let executor = self.executor(&task.executor)?;
-        let idempotency = idempotency(&task);
+        let idempotency = idempotency(&task)?;
         let spec = task.spec.get();
         validate(&executor, spec, &kept.variables).await?;
         let manifest = executor.manifest();
