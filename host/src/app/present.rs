@@ -176,3 +176,51 @@ fn status_word(state: &State) -> &'static str {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{attempt::StopWhy, time::Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn each_state_and_outcome_has_one_of_the_originals_five_words() {
+        let check = |state: State, expected: &str| {
+            assert_eq!(status_word(&state), expected, "{state:?}");
+        };
+        let since = Timestamp(0);
+        let running = |phase| State::Running { phase, since };
+        let done = |outcome| State::Done {
+            at: since,
+            outcome,
+            reason: None,
+            culprit: None,
+        };
+        check(State::Blocked { since }, "queued");
+        check(
+            State::Waiting {
+                until: since,
+                why: WaitingFor::Retry,
+            },
+            "queued",
+        );
+        check(State::Ready { since, clock: None }, "queued");
+        check(State::Held { since }, "queued");
+        check(running(Phase::Assigned), "queued");
+        for phase in [
+            Phase::Starting,
+            Phase::Live,
+            Phase::Stopping(StopWhy::Timeout),
+            Phase::Finishing,
+        ] {
+            check(running(phase), "running");
+        }
+        check(done(Outcome::Succeeded), "completed");
+        check(done(Outcome::Failed), "failed");
+        check(done(Outcome::TimedOut), "failed");
+        check(done(Outcome::Lost), "failed");
+        check(done(Outcome::UpstreamFailed), "failed");
+        check(done(Outcome::Cancelled), "cancelled");
+        check(done(Outcome::Skipped), "cancelled");
+    }
+}

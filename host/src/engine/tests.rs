@@ -12,7 +12,7 @@ use claudine_domain::{
     capacity::Slots,
     outcome::Outcome,
     step::{Accepted, Cause, Ending, Submission, Submit},
-    task::{Class, Request, State},
+    task::{Class, Idempotency, Request, State},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -221,6 +221,31 @@ async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
     assert!(fixture.store.task(id(1)).unwrap().is_none());
     let mut fixture = fixture;
     assert!(fixture.told.try_recv().is_err(), "nothing was started");
+    fixture.engine.stop().await;
+}
+
+/// It was decided on what another command had put into the same batch, and that did not come to be.
+#[tokio::test]
+async fn a_refusal_waits_for_the_batch_it_was_decided_on() {
+    let fixture = begin(Arc::default(), 1);
+    let keyed = |payload: &str| Request {
+        idempotency: Some(Idempotency {
+            key: "key".to_owned(),
+            payload_digest: payload.to_owned(),
+        }),
+        ..request()
+    };
+    fixture.store.fail_commits(2);
+    let (taken, refused) = tokio::join!(
+        fixture.submit_as(1, keyed("a")),
+        fixture.submit_as(2, keyed("b")),
+    );
+    for answer in [taken, refused] {
+        assert!(
+            matches!(answer, Err(EngineError::StoreFull(_))),
+            "{answer:?}"
+        );
+    }
     fixture.engine.stop().await;
 }
 

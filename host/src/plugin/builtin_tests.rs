@@ -94,6 +94,27 @@ async fn every_builtin_is_an_executor_with_all_it_asks_for() {
     assert_eq!(house.catalog.executor_names(), ["claude", "mock", "shell"]);
 }
 
+/// How each is stopped, and how long it may be silent.
+#[tokio::test]
+async fn agents_have_clocks_and_a_ladder_of_their_own() {
+    let house = house();
+    let check = async |name: &str, start: Option<u64>, idle: Option<u64>, ladder: &[&str]| {
+        let inspection = house.catalog.inspect(name).await.unwrap();
+        let manifest = inspection.listing.shipped.unwrap().manifest;
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+        assert_eq!(seconds(manifest.start_timeout), start, "{name}");
+        assert_eq!(seconds(manifest.idle_timeout), idle, "{name}");
+        let signals: Vec<_> = manifest
+            .stop
+            .iter()
+            .map(|rung| format!("{:?}", rung.signal))
+            .collect();
+        assert_eq!(signals, ladder, "{name}");
+    };
+    check("claude", Some(120), Some(1_800), &["Int", "Term", "Kill"]).await;
+    check("shell", None, None, &["Term", "Kill"]).await;
+}
+
 #[tokio::test]
 async fn a_spec_is_checked_by_its_executor() {
     let house = house();

@@ -137,6 +137,40 @@ fn the_environment_is_the_submitters() {
 }
 
 #[test]
+fn the_environment_of_a_task_is_printed_nowhere() {
+    const SECRET: &str = "hunter2-of-this-test";
+    let host = TestHost::new();
+    let mut command = host.command(["run", "--env", "GIVEN=1", "--", "false"]);
+    command.env("TOKEN", SECRET);
+    let id = to_the_end(command).ok().text();
+    host.finished(&id);
+    for verb in [
+        &["status", &id][..],
+        &["status", &id, "--json"],
+        &["list", "--json"],
+        &["events", "--json"],
+        &["why", &id, "--json"],
+        &["graph", &id, "--format", "json"],
+        &["logs", &id],
+        &["doctor", "--json"],
+    ] {
+        let ran = host.run(verb);
+        let printed = [ran.stdout.as_slice(), ran.complaint().as_bytes()].concat();
+        assert!(!holds(&printed, SECRET), "{verb:?} prints it");
+    }
+    for file in ["host.log", "host.json", "claudine.db", "claudine.db-wal"] {
+        let path = host.data_dir().join(file);
+        assert!(!holds(&fs::read(&path).unwrap(), SECRET), "{file} has it");
+    }
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
+
+#[test]
 fn the_markers_are_the_tasks_own() {
     let host = TestHost::new();
     let id = host.script("echo $CLAUDINE_TASK_ID $CLAUDINE_ATTEMPT $CLAUDINE_DATA_DIR");

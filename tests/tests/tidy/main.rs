@@ -11,6 +11,7 @@
 
 mod habits;
 mod layers;
+mod rules;
 mod scan;
 mod sources;
 mod unused;

@@ -43,6 +43,16 @@ fn reading() -> Reading {
     }
 }
 
+/// A machine with more of everything than any test needs.
+pub(super) fn large(cores: f64) -> Reading {
+    Reading {
+        cores,
+        memory_total_bytes: 512 * GIB,
+        memory_free_bytes: 500 * GIB,
+        ..reading()
+    }
+}
+
 /// A machine of which nothing was learned, or one class of it.
 fn capacity(limits: Limits, learned: Option<(&ProfileKey, Sample)>) -> Capacity {
     let mut capacity = Capacity::new(limits, Profiles::default());
@@ -156,15 +166,9 @@ fn a_burst_is_not_admitted_on_one_reading() {
 
 #[test]
 fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
-    let large = Reading {
-        cores: 64.0,
-        memory_total_bytes: 512 * GIB,
-        memory_free_bytes: 500 * GIB,
-        ..reading()
-    };
     let check = |cores: f64, expected: [usize; 4]| {
         let mut capacity = capacity(Limits::default(), None);
-        capacity.observe(Reading { cores, ..large });
+        capacity.observe(large(cores));
         let mut running = 0;
         let windows = [0, 1, 2, 3].map(|window| {
             let at = SETTLING * window;
@@ -182,7 +186,7 @@ fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
         memory_bytes: 8 * MIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), known)));
-    capacity.observe(large);
+    capacity.observe(large(64.0));
     // What is known starts as far as there is room: 51 cores may be in use.
     assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 5_100);
 }

@@ -319,6 +319,15 @@ fn a_wide_graph_costs_as_much_as_its_edges() {
     for id in &ids {
         assert_eq!(desk.word(end), "blocked");
         desk.report(*id, success());
+        let batch = desk.board.seal().0;
+        let changed: Vec<TaskId> = batch.tasks.iter().map(|task| task.id).collect();
+        let expected: &[TaskId] = if id == ids.last().unwrap() {
+            &[end, *id]
+        } else {
+            &[*id]
+        };
+        assert_eq!(changed, expected, "nothing else is written");
+        desk.keep(&batch);
     }
     assert_eq!(desk.word(end), "ready");
 }

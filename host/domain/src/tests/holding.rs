@@ -144,6 +144,15 @@ fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
 }
 
 #[test]
+fn without_a_policy_nothing_is_tried_again() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|_| {});
+    desk.turn();
+    desk.report(id, failure(ReasonClass::Network));
+    assert_eq!(desk.word(id), "failed:network");
+}
+
+#[test]
 fn a_cancel_is_not_undone_by_a_pending_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(2, &[])));

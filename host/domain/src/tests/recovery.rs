@@ -3,8 +3,10 @@
 use super::{Desk, kinds, starts};
 use crate::{
     attempt::Leader,
+    board::Bounds,
+    capacity::{Limits, SETTLING},
     id::TaskId,
-    step::{Answer, Found},
+    step::{Answer, Found, Input},
 };
 
 fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
@@ -127,4 +129,25 @@ fn what_was_taken_back_starts_again_and_what_runs_holds_its_slot() {
     desk.recovered(tasks[2], Found::NeverReceived);
     assert_eq!(starts(&desk.turn()), [tasks[0]]);
     assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
+}
+
+/// What waited for the host is a burst like any other: it is not started at once, but as what came before it settles.
+#[test]
+fn a_new_host_starts_what_waits_at_a_measured_pace() {
+    let mut desk = Desk::with(Limits::default(), Bounds::default());
+    for _ in 0..40 {
+        desk.submit(super::agent);
+    }
+    desk.settle();
+    desk.reload();
+    let roomy = super::capacity::large(8.0);
+    desk.step(Input::Reading(roomy)).unwrap();
+    let begun: Vec<usize> = (0..3)
+        .map(|_| {
+            let begun = starts(&desk.turn()).len();
+            desk.pass(SETTLING);
+            begun
+        })
+        .collect();
+    assert_eq!(begun, [8, 8, 16]);
 }

@@ -53,3 +53,14 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
         .map(drop)
         .map_err(|error| failed("the MCP server ended badly", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parameters::WAIT_MS;
+
+    /// Clients give a call up after a minute.
+    #[test]
+    fn a_wait_ends_before_its_caller_gives_up() {
+        assert!(!WAIT_MS.contains(&60_000), "{WAIT_MS:?}");
+    }
+}

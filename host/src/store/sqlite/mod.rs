@@ -20,6 +20,8 @@ mod query;
 mod readers;
 mod row;
 mod schema;
+#[cfg(test)]
+mod torn;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,142 @@
+//! A log that the death of the machine has torn: what was acknowledged before the tear is there, and of no batch a half.
+//!
+//! The files of an open store are copied, as a kill would leave them, and the copy of the log is cut or spoilt at every kind of place.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use claudine_domain::{
+    batch::{Batch, DocumentKey},
+    event::Fact,
+    outcome::Outcome,
+};
+
+use super::{
+    super::{
+        Store,
+        conformance::everything,
+        samples::{done, event, id, ready},
+    },
+    SqliteStore,
+    fault::beside,
+};
+
+const BATCHES: u64 = 8;
+const TASKS_IN_A_BATCH: u64 = 9;
+/// Beside those at the borders of the batches.
+const RANDOM_CUTS: usize = 60;
+
+/// Some new tasks, and those of the batch before at their end: enough for several pages.
+fn nth(number: u64) -> Batch {
+    let of = |batch: u64| (batch * TASKS_IN_A_BATCH..).take(TASKS_IN_A_BATCH.try_into().unwrap());
+    let new = of(number).map(ready);
+    let ended = of(number - 1).map(|task| done(ready(task), Outcome::Succeeded));
+    let ended = ended.filter(|_| number > 1);
+    let spec: Vec<u8> = (0..number * 20).map(|at| at.to_le_bytes()[0]).collect();
+    Batch {
+        number,
+        tasks: new.chain(ended).map(Into::into).collect(),
+        documents: of(number)
+            .map(|task| (DocumentKey::Spec(id(task)), spec.as_slice().into()))
+            .collect(),
+        events: of(number)
+            .map(|task| event(task, Fact::Submitted))
+            .collect(),
+        ..Batch::default()
+    }
+}
+
+/// A store as a kill leaves it, with what it showed after each commit and how long its log was then.
+struct Killed {
+    file: Vec<u8>,
+    log: Vec<u8>,
+    /// In the order of the commits; the first is from before them.
+    shown: Vec<(usize, String)>,
+}
+
+impl Killed {
+    fn new(directory: &Path) -> Self {
+        let path = directory.join("claudine.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let epoch = store.lead().unwrap();
+        let log = || fs::read(beside(&path, "-wal")).unwrap();
+        let mut shown = vec![(log().len(), everything(&store))];
+        for number in 1..=BATCHES {
+            store.commit(epoch, &nth(number)).unwrap();
+            shown.push((log().len(), everything(&store)));
+        }
+        assert!(
+            shown.is_sorted_by(|(earlier, _), (later, _)| earlier < later),
+            "the log was folded back meanwhile"
+        );
+        Self {
+            file: fs::read(&path).unwrap(),
+            log: log(),
+            shown,
+        }
+    }
+
+    /// Opens it with this log, of which so many bytes are as they were written.
+    fn check(&self, log: &[u8], whole: usize) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        fs::write(&path, &self.file).unwrap();
+        fs::write(beside(&path, "-wal"), log).unwrap();
+        let shown = everything(&SqliteStore::open(&path).unwrap());
+        let acknowledged = self.shown.iter().rposition(|(end, _)| *end <= whole);
+        // Before the first, the tear is in what made the file and its leader.
+        let Some(acknowledged) = acknowledged else {
+            return;
+        };
+        let found = self.shown.iter().position(|(_, then)| *then == shown);
+        assert_eq!(
+            found,
+            Some(acknowledged),
+            "of {whole} bytes of the log: another state than after any of the batches, or than after the last that was whole"
+        );
+    }
+}
+
+/// Xorshift: the same places every time, so that a failure can be looked at.
+fn below(random: &mut u64, bound: usize) -> usize {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    usize::try_from(*random % bound as u64).unwrap()
+}
+
+#[test]
+fn a_log_that_is_cut_anywhere_is_a_beginning_of_the_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let killed = Killed::new(directory.path());
+    let mut random = 0x9e37_79b9_7f4a_7c15;
+    let ends = killed.shown.iter().map(|(end, _)| *end);
+    let mut cuts: Vec<usize> = ends.flat_map(|end| [end - 1, end, end + 1]).collect();
+    cuts.extend((0..RANDOM_CUTS).map(|_| below(&mut random, killed.log.len())));
+    for cut in cuts.into_iter().map(|cut| cut.min(killed.log.len())) {
+        killed.check(&killed.log[..cut], cut);
+        // What a disk may leave where it had not written yet: nothing, or something else.
+        let mut spoilt = killed.log.clone();
+        let filler = if cut % 2 == 0 { 0 } else { 0xa5 };
+        spoilt[cut..].fill(filler);
+        killed.check(&spoilt, cut);
+    }
+}
+
+/// A page that never reached the disk, in the middle of pages that did.
+#[test]
+fn a_hole_in_the_log_ends_the_history_before_its_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let killed = Killed::new(directory.path());
+    let mut random = 0x2545_f491_4f6c_dd1d;
+    let first = killed.shown[0].0;
+    for _ in 0..RANDOM_CUTS {
+        let hole = first + below(&mut random, killed.log.len() - first);
+        let mut spoilt = killed.log.clone();
+        for byte in spoilt.iter_mut().skip(hole).take(512) {
+            *byte ^= 0x5a;
+        }
+        killed.check(&spoilt, hole);
+    }
+}
