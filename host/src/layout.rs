@@ -28,6 +28,7 @@ impl Layout {
             &self.logs(),
             &self.environments(),
             &self.stdin(),
+            &self.all_inputs(),
             &self.supervisors(),
             &self.cache(),
         ] {
@@ -100,6 +101,15 @@ impl Layout {
     /// What a child reads.
     pub(crate) fn stdin_file(&self, attempt: AttemptId, child: u16) -> PathBuf {
         self.stdin().join(format!("{attempt}.{child}"))
+    }
+
+    /// What an attempt is given of other tasks.
+    pub(crate) fn inputs(&self, attempt: AttemptId) -> PathBuf {
+        self.all_inputs().join(attempt.to_string())
+    }
+
+    fn all_inputs(&self) -> PathBuf {
+        self.root.join("inputs")
     }
 
     /// The host's socket: in the data directory, or, where its path is too long for a socket address, in `/tmp` in a directory that only

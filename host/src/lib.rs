@@ -7,6 +7,7 @@ mod api;
 mod app;
 mod attempt;
 mod ballast;
+mod checkpoint;
 mod clock;
 mod config;
 mod digest;

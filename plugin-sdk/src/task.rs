@@ -27,12 +27,14 @@ pub struct Task<S> {
 pub struct Previous {
     /// Its number.
     pub number: u32,
-    /// `failed`, `timed_out`, `cancelled`, `lost`.
+    /// `succeeded`, `failed`, `timed_out`, `cancelled`, `lost`.
     pub outcome: String,
     /// Its reason class.
     pub class: crate::Class,
     /// Its outputs as this executor gave them: a JSON object. Read it with [`parse`](crate::parse).
     pub outputs: String,
+    /// Somebody asked that this attempt goes on from where that one ended, and said this; it may be empty.
+    pub resume: Option<String>,
 }
 
 impl<S> Task<S> {
@@ -54,6 +56,7 @@ impl<S> Task<S> {
                 outcome: previous.outcome,
                 class: crate::Class::from(previous.class.as_str()),
                 outputs: previous.outputs,
+                resume: previous.resume,
             }),
         }
     }

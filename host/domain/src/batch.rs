@@ -25,6 +25,8 @@ pub enum DocumentKey {
     Outputs(AttemptId),
     /// What `resume` is given.
     Checkpoint(AttemptId),
+    /// What somebody said when an attempt was to go on from an earlier one, UTF-8.
+    Context(TaskId),
 }
 
 /// Everything one transaction writes: rows whole, documents, facts.

@@ -43,6 +43,10 @@ pub enum Fact {
     },
     /// A finished task gets a new attempt, or gets the one it never had.
     Retried,
+    /// The same, and the attempt goes on from that one.
+    Resumed {
+        from: u32,
+    },
     /// Another attempt follows a failed one by itself.
     RetryScheduled {
         until: Timestamp,

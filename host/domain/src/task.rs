@@ -61,6 +61,9 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     pub cwd: String,
+    /// Tasks whose results it is given; it depends on each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with_output_of: Vec<TaskId>,
     /// What lists show of it: the start of its prompt, script or command line.
     pub summary: String,
     /// The task from whose attempt this one was submitted.
@@ -113,6 +116,7 @@ impl Request {
             labels: BTreeMap::new(),
             group: None,
             cwd: "/".to_owned(),
+            with_output_of: Vec::new(),
             summary: String::new(),
             parent: None,
             above_parent: Vec::new(),
@@ -254,6 +258,9 @@ pub struct Task {
     /// The next attempt is not started before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// The attempt from where the next one is to go on, because somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<u32>,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
 }

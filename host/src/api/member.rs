@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::words;
-use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries};
+use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +36,8 @@ pub(super) struct Member {
         alias = "depends-on"
     )]
     dependencies: Vec<DependencyRef>,
+    #[serde(default, alias = "withOutputOf", alias = "with-output-of")]
+    with_output_of: Vec<TaskRef>,
     #[serde(default)]
     group: Option<String>,
     #[serde(default, deserialize_with = "priority")]
@@ -124,6 +126,7 @@ impl Member {
             idempotency_key: self.idempotency_key,
             detached: self.detach,
             dependencies: self.dependencies,
+            with_output_of: self.with_output_of,
             hold: self.hold,
             after_ms: ms(self.after),
             start_at_ms: self.at.map(|at| at.0),

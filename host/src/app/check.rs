@@ -26,6 +26,8 @@ pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 /// The furthest that a start may be put off.
 pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
+/// Tasks whose output one task is given.
+pub(crate) const OUTPUTS_USED_MAX: usize = 100;
 
 /// The permission modes of an agent, from the one that may do least to the one that may do all.
 const PERMISSION_MODES: [&str; 7] = [
@@ -64,6 +66,13 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
     timeout("queue timeout", request.queue_timeout_ms)?;
     start_time(request)?;
     retries(request)?;
+    let (count, limit) = (request.with_output_of.len(), OUTPUTS_USED_MAX);
+    if count > limit {
+        return Err(AppError::new(
+            ErrorKind::Limit,
+            format!("it uses the output of {count} tasks; {limit} is the limit"),
+        ));
+    }
     let (count, limit) = (request.dependencies.len(), Bounds::default().dependencies);
     if count > limit {
         return Err(invalid(format!(

@@ -159,6 +159,7 @@ impl From<EngineError> for AppError {
                 | Refused::NotQueued { .. }
                 | Refused::NotHeld { .. }
                 | Refused::UpstreamStands { .. }
+                | Refused::NothingToResume { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::Unknown { .. } => ErrorKind::NotFound,
                 Refused::TooDeep { .. }

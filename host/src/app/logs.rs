@@ -1,6 +1,6 @@
 //! The output of attempts, read from its files.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use claudine_domain::{
     id::{AttemptId, TaskId},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock,
-    supervise::log::{Begin, Channel, LogReader, Piece, gap_text},
+    supervise::log::{Begin, Channel, LogReader, Piece},
 };
 
 /// Pieces that are read ahead of a slow client.
@@ -199,7 +199,9 @@ impl Host {
             let number = attempt_of(&task, &LogQuery::default())?;
             let lines = |channel| {
                 let log = reader.log(AttemptId { task: id, number });
-                last_lines(log.channel(channel), tail).map_err(|error| unreadable(&error))
+                let log = log.channel(channel);
+                log.last_lines(tail, LINES_MAX_BYTES)
+                    .map_err(|error| unreadable(&error))
             };
             let (stdout, stdout_lines) = lines(Channel::Stdout)?;
             let (stderr, stderr_lines) = lines(Channel::Stderr)?;
@@ -274,25 +276,4 @@ fn shown(piece: Piece) -> LogPiece {
         }
         Piece::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
     }
-}
-
-/// Lines of one stream, and how many they are. A line that is longer than this is worth is cut at its beginning.
-fn last_lines(mut reader: LogReader, tail: u64) -> std::io::Result<(String, u64)> {
-    reader.begin(Begin::LastLines(tail))?;
-    let mut bytes = VecDeque::new();
-    while let Some(piece) = reader.next_piece()? {
-        match piece {
-            Piece::Bytes { bytes: more, .. } => bytes.extend(more),
-            Piece::Gap { bytes: missing, .. } => {
-                bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes());
-            }
-        }
-        bytes.drain(..bytes.len().saturating_sub(LINES_MAX_BYTES));
-    }
-    let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
-    // Counted as read: what came since the beginning was looked for may be more than was asked.
-    let lines = text.lines().count();
-    let surplus = lines.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
-    let text: String = text.split_inclusive('\n').skip(surplus).collect();
-    Ok((text, (lines - surplus) as u64))
 }

@@ -6,6 +6,7 @@
 mod act;
 mod capacity;
 mod check;
+mod checkpoint;
 mod error;
 mod events;
 mod explain;
@@ -28,12 +29,13 @@ pub(crate) use self::{
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     request::{
-        DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange, ListFilter,
-        LogQuery, NewTask, Origin, Retries, RetryOptions, Submit, TaskRef,
+        CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
+        ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,
+        TaskRef,
     },
     view::{
-        AttemptView, Cancelled, Changed, Delegated, EventPiece, EventView, GroupView, HostInfo,
-        LogChannel, LogLines, LogPiece, PermissionView, PluginDetail, PluginView, Retried,
-        Submitted, TaskList, TaskView, Why,
+        AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView,
+        GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
+        PluginView, Retried, Submitted, TaskList, TaskView, Why,
     },
 };

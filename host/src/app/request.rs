@@ -61,6 +61,10 @@ pub(crate) struct NewTask {
     /// What it waits for. A name means a task of the same request, else the one that the name finds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dependencies: Vec<DependencyRef>,
+    /// Tasks whose output it is given, at most 100. It waits for each of them as for one that has to succeed, unless `dependencies` says
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) with_output_of: Vec<TaskRef>,
     /// It is held until somebody releases it.
     #[serde(default)]
     pub(crate) hold: bool,
@@ -145,6 +149,24 @@ pub(crate) struct RetryOptions {
     /// Also what had run after it, and not only what could not.
     #[serde(default)]
     pub(crate) downstream: bool,
+}
+
+/// How a finished task goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResumeOptions {
+    /// What is to be done about it now, at most 1 MiB.
+    #[serde(default)]
+    pub(crate) context: String,
+}
+
+/// Which checkpoint of a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckpointQuery {
+    /// The last attempt that has ended where it is not given.
+    #[serde(default)]
+    pub(crate) attempt: Option<u32>,
 }
 
 /// What of a group is to be different; what is not given stays.

@@ -1,6 +1,9 @@
 //! A finished task runs again, and what is below it after it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use claudine_domain::{
     id::TaskId,
@@ -12,7 +15,7 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
     reader::Reader,
-    request::{RetryOptions, TaskRef},
+    request::{ResumeOptions, RetryOptions, TaskRef},
     view::Retried,
 };
 use crate::engine::EngineError;
@@ -21,6 +24,8 @@ use crate::engine::EngineError;
 const TRIES: usize = 5;
 /// How many tasks run again together.
 const DOWNSTREAM_MAX: usize = 100_000;
+/// What somebody says when a task is to go on.
+const CONTEXT_MAX_BYTES: usize = 1 << 20;
 
 impl Host {
     pub(crate) async fn retry(
@@ -28,11 +33,40 @@ impl Host {
         reference: &TaskRef,
         options: RetryOptions,
     ) -> Result<Retried, AppError> {
+        self.again(reference, options, None).await
+    }
+
+    /// Another attempt, which goes on from where the last one ended.
+    pub(crate) async fn resume(
+        &self,
+        reference: &TaskRef,
+        options: ResumeOptions,
+    ) -> Result<Retried, AppError> {
+        let length = options.context.len();
+        if length > CONTEXT_MAX_BYTES {
+            return Err(AppError::new(
+                ErrorKind::Invalid,
+                format!("the context has {length} bytes; {CONTEXT_MAX_BYTES} is the limit"),
+            )
+            .hint("put what is large into a file, and name the file"));
+        }
+        let context = options.context.into_bytes().into();
+        self.again(reference, RetryOptions::default(), Some(context))
+            .await
+    }
+
+    async fn again(
+        &self,
+        reference: &TaskRef,
+        options: RetryOptions,
+        resume: Option<Arc<[u8]>>,
+    ) -> Result<Retried, AppError> {
         for _ in 0..TRIES {
             let reference = reference.clone();
-            let retry = self
+            let mut retry = self
                 .read(move |reader| looked_up(reader, &reference, options))
                 .await?;
+            retry.resume.clone_from(&resume);
             match self.engine.command(Input::Retry(Box::new(retry))).await {
                 Ok(Answer::Retrying {
                     task,
@@ -83,6 +117,7 @@ fn looked_up(
         ended: ended.collect(),
         task,
         downstream,
+        resume: None,
     })
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use claudine_domain::{
-    dependency::Dependency,
+    dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
     task::{Request, Task},
@@ -20,7 +20,7 @@ use super::{
     host::Host,
     prepare::{account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     reader::{Reader, unknown},
-    request::{DependencyRef, NewTask, Submit},
+    request::{DependencyRef, NewTask, Submit, TaskRef},
     view::{Delegated, Submitted},
 };
 use crate::{
@@ -132,6 +132,7 @@ impl Host {
             request,
             spec: spec.as_bytes().into(),
             dependencies: task.dependencies,
+            with_output_of: task.with_output_of,
             held: task.hold,
         })
     }
@@ -153,7 +154,8 @@ impl Host {
                 let graph = graph.clone();
                 self.read(move |reader| graph.looked_up(reader)).await?
             } else {
-                graph.with(vec![Vec::new(); graph.ids.len()], Ends::new())
+                let none = graph.ids.iter().map(|_| Edges::default());
+                graph.with(none.collect(), Ends::new())
             };
             match self.engine.command(Input::Submit(together)).await {
                 Ok(Answer::Accepted(accepted)) => return Ok(accepted),
@@ -222,7 +224,31 @@ struct Prepared {
     request: Request,
     spec: Arc<[u8]>,
     dependencies: Vec<DependencyRef>,
+    with_output_of: Vec<TaskRef>,
     held: bool,
+}
+
+/// What a task depends on, and whose output it uses.
+#[derive(Default)]
+struct Edges {
+    dependencies: Vec<Dependency>,
+    used: Vec<TaskId>,
+}
+
+impl Edges {
+    /// Whose output is used has to have succeeded, unless something else was said.
+    fn uses(&mut self, task: TaskId) {
+        if self.used.contains(&task) {
+            return;
+        }
+        self.used.push(task);
+        if !self.dependencies.iter().any(|edge| edge.task == task) {
+            self.dependencies.push(Dependency {
+                task,
+                condition: Condition::Succeeded,
+            });
+        }
+    }
 }
 
 /// All tasks of a request, with the ids they will have.
@@ -236,33 +262,37 @@ impl Graph {
     fn has_edges(&self) -> bool {
         self.members
             .iter()
-            .any(|member| !member.dependencies.is_empty())
+            .any(|member| !(member.dependencies.is_empty() && member.with_output_of.is_empty()))
     }
 
     /// What the engine is asked, with every name of what is depended on looked up.
-    fn looked_up(&self, reader: &Reader) -> Result<Together, AppError> {
+    fn looked_up<'a>(&'a self, reader: &Reader) -> Result<Together, AppError> {
         let names = self.names()?;
         // A name outside of the request is looked up once, however many depend on it.
         let mut outside: HashMap<&str, TaskId> = HashMap::new();
         let mut edges = Vec::with_capacity(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
-            let mut own = Vec::with_capacity(member.dependencies.len());
-            for DependencyRef { task, condition } in &member.dependencies {
+            let mut find = |task: &'a TaskRef| -> Result<TaskId, AppError> {
                 let known = names
                     .get(task.0.as_str())
                     .or_else(|| outside.get(task.0.as_str()));
-                let id = if let Some(id) = known {
-                    *id
-                } else {
-                    let found = reader.resolve(task);
-                    let id = found.map_err(|error| self.of_member(index, error))?;
-                    outside.insert(&task.0, id);
-                    id
-                };
-                own.push(Dependency {
-                    task: id,
+                if let Some(id) = known {
+                    return Ok(*id);
+                }
+                let found = reader.resolve(task);
+                let id = found.map_err(|error| self.of_member(index, error))?;
+                outside.insert(&task.0, id);
+                Ok(id)
+            };
+            let mut own = Edges::default();
+            for DependencyRef { task, condition } in &member.dependencies {
+                own.dependencies.push(Dependency {
+                    task: find(task)?,
                     condition: *condition,
                 });
+            }
+            for task in &member.with_output_of {
+                own.uses(find(task)?);
             }
             edges.push(own);
         }
@@ -275,13 +305,16 @@ impl Graph {
         Ok(self.with(edges, ended.collect()))
     }
 
-    fn with(&self, edges: Vec<Vec<Dependency>>, ended: Ends) -> Together {
+    fn with(&self, edges: Vec<Edges>, ended: Ends) -> Together {
         let members = self.ids.iter().zip(&self.members).zip(edges);
         Together {
             tasks: members
-                .map(|((id, member), dependencies)| Submission {
+                .map(|((id, member), Edges { dependencies, used })| Submission {
                     id: *id,
-                    request: member.request.clone(),
+                    request: Request {
+                        with_output_of: used,
+                        ..member.request.clone()
+                    },
                     dependencies,
                     held: member.held,
                     parent: self.parent.clone(),

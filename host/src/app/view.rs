@@ -146,6 +146,22 @@ pub(crate) struct Retried {
     pub(crate) downstream: usize,
 }
 
+/// What a finished attempt left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckpointView {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) attempt: u32,
+    pub(crate) outcome: String,
+    pub(crate) reason: Option<ReasonView>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// An agent's result.
+    pub(crate) summary: Option<String>,
+    /// The last 50 lines it wrote, of both streams as they were read, at most 64 KiB.
+    pub(crate) last_lines: String,
+}
+
 /// One of a task's two streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -37,6 +37,8 @@ pub(super) struct GuestHost {
     layout: Layout,
     reports: ReportSender,
     tasks: TaskTracker,
+    /// What children have in their environment beside what is the task's.
+    variables: Vec<(String, String)>,
     /// An executor that tells its first sign of life itself has a start timeout; for the others a child that runs is one.
     tells_alive: bool,
 }
@@ -47,6 +49,7 @@ impl GuestHost {
         task: Arc<Task>,
         live: Arc<Live>,
         manifest: &Manifest,
+        variables: Vec<(String, String)>,
     ) -> Self {
         Self {
             task,
@@ -55,6 +58,7 @@ impl GuestHost {
             layout: runner.layout.clone(),
             reports: runner.reports.clone(),
             tasks: runner.tasks.clone(),
+            variables,
             tells_alive: manifest.start_timeout.is_some(),
         }
     }
@@ -207,6 +211,7 @@ impl GuestHost {
             EnvRemove::Names(names) => (Some(self.layout.environment(&request.env_digest)), names),
         };
         let mut env_set = env;
+        env_set.extend(self.variables.iter().cloned());
         env_set.push((ATTEMPT.to_owned(), self.live.id.to_string()));
         env_set.push((TASK_ID.to_owned(), self.live.id.task.to_string()));
         env_set.push((

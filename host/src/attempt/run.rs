@@ -13,12 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     ending::ending,
+    given::{Handed, is_given},
     guest_host::GuestHost,
     live::{ChildState, Live, State},
     route::Known,
 };
 use crate::{
-    clock,
+    checkpoint, clock,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
     layout::Layout,
@@ -59,6 +60,14 @@ pub(crate) struct RunnerParts {
     pub(crate) layout: Layout,
     pub(crate) reports: ReportSender,
     pub(crate) known: BTreeMap<AttemptId, Known>,
+}
+
+/// An attempt ready to be run.
+struct Prepared {
+    task: GuestTask,
+    checkpoint: Option<Vec<u8>>,
+    /// What its children have in their environment beside what is the task's.
+    variables: Vec<(String, String)>,
 }
 
 /// What is kept of a task beside its row.
@@ -133,7 +142,12 @@ impl Runner {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
-        let (task, checkpoint) = self.guest_task(launch, &executor, resumed).await?;
+        let Prepared {
+            task,
+            checkpoint,
+            variables,
+        } = self.prepare(launch, &executor, resumed).await?;
+        live.change(|state| state.given = is_given(&launch.task));
         let start = if resumed {
             Start::Resume(checkpoint.unwrap_or_default())
         } else {
@@ -144,17 +158,18 @@ impl Runner {
             launch.task.clone(),
             live.clone(),
             executor.manifest(),
+            variables,
         ));
         executor.run(task, start, host, stopped).await
     }
 
     /// The attempt as the guest is told of it.
-    async fn guest_task(
+    async fn prepare(
         &self,
         launch: &Launch,
         executor: &crate::plugin::Executor,
         resumed: bool,
-    ) -> Result<(GuestTask, Option<Vec<u8>>), GuestEnd> {
+    ) -> Result<Prepared, GuestEnd> {
         let Launch {
             attempt,
             task,
@@ -191,10 +206,21 @@ impl Runner {
             checkpoint,
         } = documents;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let number = previous.as_ref().map(|(id, _)| id.number);
+        let handed = if is_given(task) {
+            let handed = self.hand_over(launch, text(&spec), number).await;
+            handed.map_err(GuestEnd::Failed)?
+        } else {
+            Handed {
+                spec: text(&spec),
+                variables: Vec::new(),
+                context: None,
+            }
+        };
         let guest = GuestTask {
             id: attempt.task.to_string(),
             attempt: attempt.number,
-            spec: text(&spec),
+            spec: handed.spec,
             workspace: task.request.cwd.clone(),
             env: visible(executor.manifest(), &variables),
             labels: task
@@ -204,11 +230,16 @@ impl Runner {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             previous: previous.map(|(_, previous)| PreviousAttempt {
-                outputs: outputs.map_or_else(|| "{}".to_owned(), |bytes| text(&bytes)),
+                outputs: outputs.map_or(previous.outputs, |bytes| text(&bytes)),
+                resume: handed.context,
                 ..previous
             }),
         };
-        Ok((guest, checkpoint))
+        Ok(Prepared {
+            task: guest,
+            checkpoint,
+            variables: handed.variables,
+        })
     }
 
     /// Reads what is not at hand, on a thread that may block.
@@ -368,11 +399,10 @@ fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
 
 /// The attempt before this one that ended: whose session may be taken up.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
-    let last = task
-        .attempts
-        .iter()
-        .rev()
-        .find(|one| one.number < attempt.number && one.ended.is_some())?;
+    let last = task.attempts.iter().rev().find(|one| {
+        let ended = one.ended.as_ref();
+        one.number < attempt.number && ended.is_some_and(|ended| !ended.never_began)
+    })?;
     let ended = last.ended.as_ref()?;
     let id = AttemptId {
         task: task.id,
@@ -385,7 +415,12 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
             .reason
             .as_ref()
             .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
-        outputs: String::new(),
+        // Of one that was cut off its session is known all the same.
+        outputs: match &last.session {
+            Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
+            None => "{}".to_owned(),
+        },
+        resume: None,
     };
     Some((id, previous))
 }
@@ -441,12 +476,15 @@ impl Attempts for Runner {
         let live = lock(&self.live).remove(&attempt);
         self.released.notify_waiters();
         let key = supervise::AttemptKey::new(attempt.to_string());
-        let (children, input_files) = live.map_or((true, 1), |live| {
-            live.look(|state| (!state.children.is_empty(), state.input_files))
+        let (children, input_files, given) = live.map_or((true, 1, true), |live| {
+            live.look(|state| (!state.children.is_empty(), state.input_files, state.given))
         });
         if children && let Err(error) = self.supervisors.ack(key) {
             // It keeps the attempt until a host tells it again.
             tracing::debug!(%attempt, %error, "its supervisor cannot be told to forget it");
+        }
+        if given && let Err(error) = checkpoint::files::remove(&self.layout.inputs(attempt)) {
+            tracing::warn!(%attempt, %error, "what it was given of other tasks stays behind");
         }
         for index in 0..input_files {
             let path = self.layout.stdin_file(attempt, index);

@@ -232,6 +232,8 @@ pub(crate) struct PreviousAttempt {
     pub(crate) class: String,
     /// A JSON object.
     pub(crate) outputs: String,
+    /// What was said when this attempt was asked to go on from that one.
+    pub(crate) resume: Option<String>,
 }
 
 /// How an attempt begins.

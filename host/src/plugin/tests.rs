@@ -269,11 +269,11 @@ async fn a_hostile_question_is_ended_with_a_reason() {
 #[tokio::test]
 async fn a_crash_is_resumed_from_the_last_checkpoint() {
     // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven bytes. The task's record takes
-    // 76 bytes, and the state follows it.
+    // 88 bytes, and the state follows it.
     let store_and_trap =
         "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096)) (unreachable)";
     let seven =
-        "(if (i32.ne (i32.load offset=80 (local.get $task)) (i32.const 7)) (then (unreachable)))";
+        "(if (i32.ne (i32.load offset=92 (local.get $task)) (i32.const 7)) (then (unreachable)))";
     let house = House::with(
         &Wat::good()
             .run(store_and_trap)

@@ -158,6 +158,7 @@ impl From<port::GuestTask> for executor::Task {
                 outcome: previous.outcome,
                 class: previous.class,
                 outputs: previous.outputs,
+                resume: previous.resume,
             }),
         }
     }

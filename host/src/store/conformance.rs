@@ -894,6 +894,7 @@ fn random_batch() -> impl Strategy<Value = Batch> {
             .prop_map(|number| DocumentKey::Spec(id(number))),
         attempt().prop_map(DocumentKey::Outputs),
         attempt().prop_map(DocumentKey::Checkpoint),
+        (0u64..12).prop_map(|number| DocumentKey::Context(id(number))),
     ];
     let document = (key, prop::collection::vec(any::<u8>(), 0..6))
         .prop_map(|(key, bytes)| (key, bytes.into()));

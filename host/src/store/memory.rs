@@ -165,7 +165,7 @@ impl Content {
 
 fn task_of(key: DocumentKey) -> TaskId {
     match key {
-        DocumentKey::Spec(task) => task,
+        DocumentKey::Spec(task) | DocumentKey::Context(task) => task,
         DocumentKey::Outputs(attempt) | DocumentKey::Checkpoint(attempt) => attempt.task,
     }
 }

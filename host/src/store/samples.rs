@@ -51,6 +51,7 @@ pub(crate) fn ready(number: u64) -> Task {
         dependencies: Arc::default(),
         has_begun: false,
         retry_at: None,
+        resumes: None,
         attempts: Vec::new(),
     }
 }

@@ -22,8 +22,8 @@ pub(crate) enum Start {
     Fresh { session_id: String },
     /// The session that the task names; without it there is nothing to go on with.
     Named { session_id: String },
-    /// The session of an earlier attempt; where it is gone, a fresh one serves.
-    Again { session_id: String },
+    /// The session of an earlier attempt, and what it is told; where it is gone, a fresh one serves.
+    Again { session_id: String, say: String },
 }
 
 /// What this executor leaves for the attempt after it.
@@ -43,34 +43,47 @@ impl Earlier {
 
 impl Start {
     pub(crate) fn of(task: &Task<Spec>) -> Self {
-        let earlier = task
-            .previous
-            .as_ref()
-            .filter(|previous| is_infrastructure(&previous.class))
-            .map(|previous| (Earlier::of(previous).session_id, previous.number));
-        match (&task.spec.resume_session, earlier) {
-            (Some(named), earlier) => Self::Named {
-                session_id: earlier
-                    .and_then(|(session_id, _)| session_id)
-                    .unwrap_or_else(|| named.clone()),
+        let named = &task.spec.resume_session;
+        let earlier = task.previous.as_ref().map(|previous| {
+            let session_id = Earlier::of(previous).session_id;
+            (session_id.or_else(|| named.clone()), previous)
+        });
+        let again = |session_id: Option<String>, previous: &Previous, say: &str| Self::Again {
+            session_id: session_id.unwrap_or_else(|| session_id_of(&task.id, previous.number)),
+            say: say.to_owned(),
+        };
+        match (earlier, named) {
+            (Some((session_id, previous)), _) if previous.resume.is_some() => {
+                let said = previous.resume.as_deref().map_or("", str::trim);
+                again(
+                    session_id,
+                    previous,
+                    if said.is_empty() { GO_ON } else { said },
+                )
+            }
+            (Some((Some(session_id), previous)), Some(_)) if is_infrastructure(&previous.class) => {
+                Self::Named { session_id }
+            }
+            (_, Some(named)) => Self::Named {
+                session_id: named.clone(),
             },
-            (None, Some((session_id, number))) => Self::Again {
-                session_id: session_id.unwrap_or_else(|| self::session_id(&task.id, number)),
-            },
-            (None, None) => Self::fresh(task),
+            (Some((session_id, previous)), None) if is_infrastructure(&previous.class) => {
+                again(session_id, previous, GO_ON)
+            }
+            (_, None) => Self::fresh(task),
         }
     }
 
     pub(crate) fn fresh(task: &Task<Spec>) -> Self {
         Self::Fresh {
-            session_id: session_id(&task.id, task.attempt),
+            session_id: session_id_of(&task.id, task.attempt),
         }
     }
 
     /// The prompt, or a word to go on. Where the task names a session, the session cannot tell whether it has the prompt.
-    pub(crate) fn input<'a>(&self, spec: &'a Spec) -> &'a str {
+    pub(crate) fn input<'a>(&'a self, spec: &'a Spec) -> &'a str {
         match self {
-            Self::Again { .. } => GO_ON,
+            Self::Again { say, .. } => say,
             Self::Fresh { .. } | Self::Named { .. } => &spec.prompt,
         }
     }
@@ -84,7 +97,7 @@ impl Start {
     ) -> Vec<String> {
         let (session_option, session_id) = match self {
             Self::Fresh { session_id } => ("--session-id", session_id),
-            Self::Named { session_id } | Self::Again { session_id } => ("--resume", session_id),
+            Self::Named { session_id } | Self::Again { session_id, .. } => ("--resume", session_id),
         };
         let mut arguments: Vec<String> = ["-p", "--verbose", "--output-format", "stream-json"]
             .map(str::to_owned)
@@ -129,7 +142,7 @@ fn is_infrastructure(class: &Class) -> bool {
 }
 
 /// The session of a fresh attempt. It follows from the attempt's name, so that whoever comes after a crash knows it.
-fn session_id(task_id: &str, attempt: u32) -> String {
+fn session_id_of(task_id: &str, attempt: u32) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{task_id}.{attempt}").as_bytes()).to_string()
 }
 
@@ -157,6 +170,7 @@ mod tests {
                 outcome: "failed".to_owned(),
                 class: Class::from(class),
                 outputs: outputs.to_owned(),
+                resume: None,
             }),
         }
     }
@@ -180,9 +194,10 @@ mod tests {
         let with_session = format!(r#"{{"session_id":"{SESSION}","total_cost_usd":0.5}}"#);
         let again = Start::Again {
             session_id: SESSION.to_owned(),
+            say: GO_ON.to_owned(),
         };
         let fresh = Start::Fresh {
-            session_id: session_id("task_01j", 2),
+            session_id: session_id_of("task_01j", 2),
         };
         for class in [
             "network",
@@ -216,7 +231,8 @@ mod tests {
         }
         check(Spec::default(), None, fresh, "do it");
         let first = Start::Again {
-            session_id: session_id("task_01j", 1),
+            session_id: session_id_of("task_01j", 1),
+            say: GO_ON.to_owned(),
         };
         check(Spec::default(), Some(("lost", "{}")), first.clone(), GO_ON);
         check(Spec::default(), Some(("lost", "")), first, GO_ON);
@@ -251,8 +267,41 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_that_is_asked_to_go_on_is_told_what_was_said() {
+        let check =
+            |spec: Spec, class: &str, outputs: &str, said: &str, session: &str, input: &str| {
+                let mut task = task(spec, Some((class, outputs)));
+                if let Some(previous) = &mut task.previous {
+                    previous.resume = Some(said.to_owned());
+                }
+                let start = Start::of(&task);
+                assert_eq!(start.input(&task.spec), input);
+                let expected = Start::Again {
+                    session_id: session.to_owned(),
+                    say: input.to_owned(),
+                };
+                assert_eq!(start, expected, "{class} {said:?}");
+            };
+        let with_session = format!(r#"{{"session_id":"{SESSION}"}}"#);
+        for class in ["", "exit", "max_turns", "lost"] {
+            check(
+                Spec::default(),
+                class,
+                &with_session,
+                " and the docs\n",
+                SESSION,
+                "and the docs",
+            );
+        }
+        check(Spec::default(), "", &with_session, " ", SESSION, GO_ON);
+        check(named(), "exit", "{}", "go", SESSION, "go");
+        let first = session_id_of("task_01j", 1);
+        check(Spec::default(), "cancelled", "{}", "go", &first, "go");
+    }
+
+    #[test]
     fn session_ids_are_valid_and_differ_by_attempt() {
-        let (first, second) = (session_id("task_01j", 1), session_id("task_01j", 2));
+        let (first, second) = (session_id_of("task_01j", 1), session_id_of("task_01j", 2));
         assert_ne!(first, second);
         assert!(Uuid::try_parse(&first).is_ok_and(|id| id.get_version_num() == 5));
     }

@@ -218,3 +218,86 @@ fn what_was_cancelled_begins_afresh() {
         "{last}"
     );
 }
+
+#[test]
+fn an_attempt_that_is_resumed_goes_on_in_its_session_with_what_was_said() {
+    let world = World::new(Script::always(Answer::text("finished")));
+    let first = world.done(&["the original prompt"]);
+    let id = first["id"].as_str().unwrap();
+    succeeded(&first, "finished");
+    world
+        .host
+        .run(["resume", id, "--context", "and the documentation"])
+        .check();
+    let task = world.host.finished(id);
+    succeeded(&task, "finished");
+    assert_eq!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let last = world.api.message_requests().pop().unwrap().messages();
+    for piece in ["the original prompt", "and the documentation"] {
+        assert!(last.contains(piece), "{piece:?} is not in {last}");
+    }
+    assert!(!last.contains("An earlier attempt"), "{last}");
+    let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
+    assert!((cost(1) - 0.0008).abs() < 1e-9, "{task:#}");
+}
+
+#[test]
+fn where_the_session_is_gone_the_prompt_has_what_the_last_attempt_left() {
+    let world = World::new(Script::always(Answer::text("finished so far")));
+    let first = world.done(&["the original prompt"]);
+    let id = first["id"].as_str().unwrap();
+    world.forget_sessions();
+    world
+        .host
+        .run(["resume", id, "--context", "and the documentation"])
+        .check();
+    let task = world.host.finished(id);
+    assert_ne!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    let last = world.api.message_requests().pop().unwrap().messages();
+    for piece in [
+        "An earlier attempt",
+        "finished so far",
+        "and the documentation",
+        "The task:",
+        "the original prompt",
+    ] {
+        assert!(last.contains(piece), "{piece:?} is not in {last}");
+    }
+}
+
+#[test]
+fn an_agent_is_told_what_others_put_out() {
+    let world = World::new(Script::always(Answer::text("finished")));
+    let built = world.host.text([
+        "run",
+        "--name",
+        "build",
+        "--script",
+        "echo all is built; exit 3",
+    ]);
+    world.host.finished(built.trim());
+    let task = world.done(&[
+        "fix the build",
+        "--with-output-of",
+        "build",
+        "--depends-on",
+        "build",
+    ]);
+    succeeded(&task, "finished");
+    let asked = world.api.message_requests().pop().unwrap().messages();
+    for piece in [
+        "all is built",
+        "outcome=",
+        "failed",
+        "exit_code",
+        "fix the build",
+    ] {
+        assert!(asked.contains(piece), "{piece:?} is not in {asked}");
+    }
+}

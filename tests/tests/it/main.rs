@@ -21,6 +21,7 @@ mod mcp_lines;
 mod nested;
 mod patterns;
 mod pictures;
+mod results;
 mod run;
 mod start;
 mod tasks;

@@ -10,13 +10,14 @@ use claudine_tests::{
 };
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 9] = [
     "DelegateTask",
     "SubmitGraph",
     "TaskStatus",
     "TaskLogs",
     "CancelTask",
     "RetryTask",
+    "ResumeTask",
     "ListTasks",
     "WaitTask",
 ];

@@ -122,6 +122,7 @@ fn mcp_shows_its_configuration_and_tests_itself() {
         "TaskLogs",
         "CancelTask",
         "RetryTask",
+        "ResumeTask",
         "ListTasks",
         "WaitTask",
     ] {

@@ -28,8 +28,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Each implements a port of the engine.
     ("sample", &["engine"]),
     ("retention", &["store"]),
-    ("attempt", &["engine", "plugin", "store", "supervise"]),
-    ("app", &["engine", "plugin", "store", "supervise"]),
+    ("checkpoint", &["store", "supervise"]),
+    (
+        "attempt",
+        &["checkpoint", "engine", "plugin", "store", "supervise"],
+    ),
+    (
+        "app",
+        &["checkpoint", "engine", "plugin", "store", "supervise"],
+    ),
     ("api", &["app"]),
 ];
 

@@ -104,7 +104,7 @@ fn captured(trial: &Trial, argv: &[&str], bytes: u64) -> Result<f64> {
     let mut connection = trial.connect()?;
     let request = load::request(trial, "shell", &json!({ "argv": argv }));
     let mut request: Value = serde_json::from_str(&request)?;
-    request["max_output_bytes"] = json!(bytes * 2);
+    request["tasks"][0]["max_output_bytes"] = json!(bytes * 2);
     let begin = Instant::now();
     let id = load::submit(&mut connection, &request.to_string())?;
     let task = load::wait(&mut connection, &id)?;

@@ -99,6 +99,8 @@ pub struct Retry {
     pub downstream: Vec<Task>,
     /// Of what those depend on: all that had ended when it was looked up.
     pub ended: Ends,
+    /// Where its next attempt is to go on from where the last one ended: what somebody has to say about that, UTF-8.
+    pub resume: Option<Arc<[u8]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +244,8 @@ pub enum Refused {
     Moved { task: TaskId },
     #[error("task {task} cannot run as long as {culprit} stands as it is: retry that one")]
     UpstreamStands { task: TaskId, culprit: TaskId },
+    #[error("task {task} has no attempt to go on from: retry it")]
+    NothingToResume { task: TaskId },
     #[error("task {task} is {state} and cannot be held")]
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task} is {state}, not held")]

@@ -1,9 +1,11 @@
 //! A finished task runs again, and what depends on it after it: the only way out of a terminal state.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Answer, Ends, Refused, Retry};
 use crate::{
+    attempt::Attempt,
+    batch::DocumentKey,
     board::Board,
     event::Fact,
     id::TaskId,
@@ -20,6 +22,7 @@ impl Board {
             task: copy,
             downstream,
             ended,
+            resume,
         } = retry;
         let mut task = self.newest(copy)?;
         let id = task.id;
@@ -31,6 +34,7 @@ impl Board {
         }
         self.all_known(id, &downstream, &ended)?;
         task.retry_at = None;
+        task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);
         let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
         self.take_again(now, task);
@@ -40,6 +44,23 @@ impl Board {
             attempt,
             downstream,
         })
+    }
+
+    /// The attempt that the next one is to go on from, where that was asked for; what was said about it is kept.
+    fn resumed(&mut self, task: &Task, context: Option<Arc<[u8]>>) -> Result<Option<u32>, Refused> {
+        let Some(context) = context else {
+            return Ok(None);
+        };
+        let began = |attempt: &&Attempt| {
+            let ended = attempt.ended.as_ref();
+            ended.is_some_and(|ended| !ended.never_began)
+        };
+        let last = task.attempts.iter().rev().find(began);
+        let last = last.ok_or(Refused::NothingToResume { task: task.id })?;
+        self.pending
+            .documents
+            .push((DocumentKey::Context(task.id), context));
+        Ok(Some(last.number))
     }
 
     /// The newest end of a task that was read from the store a moment ago. It may have been retried, and have ended again, since: to start from
@@ -91,9 +112,12 @@ impl Board {
 
     fn take_again(&mut self, now: Now, task: Task) {
         let id = task.id;
+        let fact = task
+            .resumes
+            .map_or(Fact::Retried, |from| Fact::Resumed { from });
         self.insert(task);
         self.look_for_blocker(id, 0);
-        self.record(id, now, Fact::Retried);
+        self.record(id, now, fact);
         self.retried.insert(id, None);
         if self.retried.len() > REMEMBERED {
             self.retried.pop_first();
@@ -112,6 +136,7 @@ impl Board {
             let id = task.id;
             task.has_begun = false;
             task.retry_at = None;
+            task.resumes = None;
             task.state = State::Blocked { since: now.wall };
             self.take_again(now, task);
             revived.push(id);

@@ -87,6 +87,7 @@ impl Board {
             dependencies,
             has_begun: false,
             retry_at: None,
+            resumes: None,
             attempts: Vec::new(),
         };
         if held {

@@ -187,6 +187,7 @@ impl Desk {
             task: copy.clone(),
             downstream,
             ended: self.ends(),
+            resume: None,
         };
         self.step(Input::Retry(Box::new(retry)))
     }

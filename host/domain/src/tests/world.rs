@@ -201,6 +201,7 @@ impl World {
                         downstream: self.downstream(task.id, all),
                         task,
                         ended: self.ends(),
+                        resume: (number % 3 == 0).then(|| Arc::from(&b"and now?"[..])),
                     };
                     // Refused where it is unfinished again, or where something is in its way.
                     drop(self.step(Input::Retry(Box::new(retry))));
@@ -636,8 +637,9 @@ impl World {
         assert_eq!(batch.number, self.disk.last_batch + 1);
         self.disk.last_batch = batch.number;
         for task in &batch.tasks {
-            let retried =
-                |event: &crate::event::Event| event.task == task.id && event.fact == Fact::Retried;
+            let retried = |event: &crate::event::Event| {
+                event.task == task.id && matches!(event.fact, Fact::Retried | Fact::Resumed { .. })
+            };
             let before = self.disk.tasks.insert(task.id, Task::clone(task));
             if let Some(before) = before.filter(Task::is_done) {
                 assert!(

@@ -6,6 +6,7 @@
 mod arguments;
 mod cancel;
 mod capacity;
+mod checkpoint;
 mod completions;
 mod config;
 mod delegate;
@@ -23,6 +24,7 @@ mod mcp;
 mod output;
 mod parse;
 mod plugin;
+mod resume;
 mod retry;
 mod run;
 mod serve;
@@ -116,6 +118,8 @@ enum Asking {
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Resume(resume::Resume),
+    Checkpoint(checkpoint::Checkpoint),
     Hold(hold::Hold),
     Release(hold::Release),
     Group(group::Group),
@@ -166,6 +170,8 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Wait(verb) => verb.run(session).await,
             Asking::Cancel(verb) => verb.run(session).await,
             Asking::Retry(verb) => verb.run(session).await,
+            Asking::Resume(verb) => verb.run(session).await,
+            Asking::Checkpoint(verb) => verb.run(session).await,
             Asking::Hold(verb) => verb.run(session).await,
             Asking::Release(verb) => verb.run(session).await,
             Asking::Group(verb) => verb.run(session).await,

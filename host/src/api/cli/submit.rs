@@ -64,6 +64,10 @@ pub(super) struct TaskOptions {
     /// Wait until these tasks have ended, however they do.
     #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
     depends_on_any: Vec<String>,
+    /// Give it the output of these tasks, and wait until they have succeeded, or as another option says. An agent is told before its
+    /// prompt how each ended, its result or last lines; files with all of it are in $CLAUDINE_INPUTS, in a directory for each name.
+    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    with_output_of: Vec<String>,
     /// The group whose limit counts for it: see `claudine group`.
     #[arg(short, long, value_name = "NAME", help_heading = "When it starts")]
     group: Option<String>,
@@ -256,6 +260,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
                 tasks.into_iter().map(dependency)
             })
             .collect(),
+        with_output_of: options.with_output_of.into_iter().map(TaskRef).collect(),
         hold: options.hold,
         after_ms: millis(options.after),
         start_at_ms: options.at.map(|at| at.0),

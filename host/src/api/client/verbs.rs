@@ -6,10 +6,10 @@ use super::{Ask, Client, ClientError, address};
 use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
     app::{
-        AppError, Cancelled, CapacityView, Changed, Delegated, DownMode, ErrorKind, ForgetProfiles,
-        GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail,
-        PluginView, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
-        graph::Graph,
+        AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView, Delegated,
+        DownMode, ErrorKind, ForgetProfiles, GraphQuery, GroupChange, GroupView, HostInfo,
+        ListFilter, LogLines, PluginDetail, PluginView, ResumeOptions, Retried, RetryOptions,
+        SetSlots, Submit, Submitted, TaskList, TaskView, Why, graph::Graph,
     },
 };
 
@@ -138,6 +138,27 @@ impl Client {
     ) -> Result<Retried, ClientError> {
         self.ask(Ask::post(address::task(task, "/retry")?, &options)?)
             .await
+    }
+
+    pub(in crate::api) async fn resume(
+        &self,
+        task: &str,
+        options: &ResumeOptions,
+    ) -> Result<Retried, ClientError> {
+        self.ask(Ask::post(address::task(task, "/resume")?, options)?)
+            .await
+    }
+
+    pub(in crate::api) async fn checkpoint(
+        &self,
+        task: &str,
+        query: CheckpointQuery,
+    ) -> Result<CheckpointView, ClientError> {
+        self.ask(Ask::get(address::with_query(
+            address::task(task, "/checkpoint")?,
+            &query,
+        )?))
+        .await
     }
 
     pub(in crate::api) async fn log_lines(

@@ -164,6 +164,15 @@ pub(super) struct Retried {
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct Resumed {
+    pub(super) success: bool,
+    pub(super) message: String,
+    pub(super) task_id: String,
+    pub(super) attempt_number: u32,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Waited {
     pub(super) success: bool,
     /// Whether the task has ended. If not, call again.

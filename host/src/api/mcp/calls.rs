@@ -5,16 +5,21 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    answers::{self, Delegated, LineCount, Logs, One, Several, Status, Submitted, Task, Waited},
+    answers::{
+        self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task, Waited,
+    },
     parameters::{
-        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, RetryTask, SubmitGraph,
-        TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
+        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, ResumeTask, RetryTask,
+        SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
     },
     server::Server,
 };
 use crate::{
     api::member::Member,
-    app::{AppError, ErrorKind, ListFilter, NewTask, Origin, Retries, RetryOptions, Submit},
+    app::{
+        AppError, ErrorKind, ListFilter, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
+        Submit, TaskRef,
+    },
 };
 
 const DEFAULT_EXECUTOR: &str = "claude";
@@ -104,6 +109,12 @@ impl Server {
             labels: asked.labels.unwrap_or_default(),
             group: asked.group,
             dependencies,
+            with_output_of: asked
+                .with_output_of
+                .unwrap_or_default()
+                .into_iter()
+                .map(TaskRef)
+                .collect(),
             hold: false,
             after_ms: asked.after,
             start_at_ms: None,
@@ -189,6 +200,22 @@ impl Server {
             new_task_id: retried.id.clone(),
             retry_count: retried.attempt.saturating_sub(1),
             parent_task_id: retried.id,
+        })
+    }
+
+    pub(super) async fn resume_task(&self, asked: ResumeTask) -> Result<Resumed, AppError> {
+        let options = ResumeOptions {
+            context: asked.additional_context.unwrap_or_default(),
+        };
+        let resumed = self.client.resume(&asked.task_id, &options).await?;
+        Ok(Resumed {
+            success: true,
+            message: format!(
+                "Task {} goes on, as attempt {}",
+                resumed.id, resumed.attempt
+            ),
+            task_id: resumed.id,
+            attempt_number: resumed.attempt,
         })
     }
 

@@ -58,6 +58,8 @@ pub(super) struct DelegateTask {
     pub(super) dependencies: Option<Vec<serde_json::Value>>,
     /// The same as `dependencies`.
     pub(super) depends_on: Option<Vec<serde_json::Value>>,
+    /// Tasks whose output it is given, by id or name: before its prompt, and as files in $CLAUDINE_INPUTS. It waits for them too.
+    pub(super) with_output_of: Option<Vec<String>>,
     /// The group whose limit counts for it.
     pub(super) group: Option<String>,
     /// Start it no sooner than so many milliseconds from now.
@@ -70,7 +72,7 @@ pub(super) struct DelegateTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SubmitGraph {
-    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `labels`, `model`, `permissionMode`, `allowedTools`.
+    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
 }
@@ -113,6 +115,15 @@ pub(super) struct CancelTask {
 pub(super) struct RetryTask {
     /// An id, the beginning of one that no other has, or a name.
     pub(super) task_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ResumeTask {
+    /// An id, the beginning of one that no other has, or a name.
+    pub(super) task_id: String,
+    /// What is to be done about it now: a correction, an answer, what is still missing.
+    pub(super) additional_context: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -41,6 +41,7 @@ impl Server {
             tools::LOGS => answer(self.task_logs(parse(arguments)?).await),
             tools::CANCEL => answer(self.cancel_task(parse(arguments)?).await),
             tools::RETRY => answer(self.retry_task(parse(arguments)?).await),
+            tools::RESUME => answer(self.resume_task(parse(arguments)?).await),
             tools::LIST => answer(self.list_tasks(parse(arguments)?).await),
             tools::WAIT => answer(self.wait_task(parse(arguments)?).await),
             other => {

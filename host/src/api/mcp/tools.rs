@@ -14,12 +14,14 @@ pub(super) const STATUS: &str = "TaskStatus";
 pub(super) const LOGS: &str = "TaskLogs";
 pub(super) const CANCEL: &str = "CancelTask";
 pub(super) const RETRY: &str = "RetryTask";
+pub(super) const RESUME: &str = "ResumeTask";
 pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
 
 /// In the order they are listed in.
-pub(in crate::api) const NAMES: [&str; 8] =
-    [DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, LIST, WAIT];
+pub(in crate::api) const NAMES: [&str; 9] = [
+    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT,
+];
 
 pub(super) const INSTRUCTIONS: &str = "\
 Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
@@ -75,6 +77,14 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
             "Gives a finished task another attempt. It keeps its id; an agent goes on with its session where it can.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(false)
+                .open_world(true),
+        ),
+        tool::<parameters::ResumeTask, answers::Resumed>(
+            RESUME,
+            "Lets a finished task go on from where it ended, told what is to be done now. It keeps its id; an agent goes on in its session.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)

@@ -15,6 +15,8 @@
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
 //! | `POST /v1/tasks/{ref}/cancel` | stops it |
 //! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives what could not run because of it |
+//! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt goes on from where the last one ended |
+//! | `GET /v1/tasks/{ref}/checkpoint` | what a finished attempt left |
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
@@ -93,6 +95,8 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/tasks/{task}/why", get(tasks::why))
         .route("/v1/tasks/{task}/cancel", post(tasks::cancel))
         .route("/v1/tasks/{task}/retry", post(tasks::retry))
+        .route("/v1/tasks/{task}/resume", post(tasks::resume))
+        .route("/v1/tasks/{task}/checkpoint", get(tasks::checkpoint))
         .route("/v1/tasks/{task}/hold", post(tasks::hold))
         .route("/v1/tasks/{task}/release", post(tasks::release))
         .route("/v1/groups", get(groups::list))

@@ -13,8 +13,8 @@ use super::{
     answer::{Answer, Answered, Asked, Body, Refusal, ok},
 };
 use crate::app::{
-    AppError, Cancelled, Changed, ErrorKind, ListFilter, Retried, RetryOptions, Submit, Submitted,
-    TaskList, TaskRef, TaskView, Why,
+    AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
+    ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskList, TaskRef, TaskView, Why,
 };
 
 /// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
@@ -100,6 +100,22 @@ pub(super) async fn retry(
     Body(options): Body<RetryOptions>,
 ) -> Answered<Retried> {
     ok(shared.host.retry(&TaskRef(task), options).await?)
+}
+
+pub(super) async fn resume(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Body(options): Body<ResumeOptions>,
+) -> Answered<Retried> {
+    ok(shared.host.resume(&TaskRef(task), options).await?)
+}
+
+pub(super) async fn checkpoint(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Asked(query): Asked<CheckpointQuery>,
+) -> Answered<CheckpointView> {
+    ok(shared.host.checkpoint(&TaskRef(task), query).await?)
 }
 
 /// Whom a hold or a release is for.

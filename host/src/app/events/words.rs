@@ -35,6 +35,7 @@ pub(super) fn of(fact: &Fact) -> String {
             reason,
         } => format!("attempt {attempt} {}", ended(*outcome, reason.as_ref())),
         Fact::Retried => "to be tried again".to_owned(),
+        Fact::Resumed { from } => format!("to go on from attempt {from}"),
         Fact::RetryScheduled { until } => format!("to be tried again at {}", rfc3339(*until)),
         Fact::Unblocked => "what it waited for has ended as it has to".to_owned(),
         Fact::Blocked => "waits again: what it waits for runs again".to_owned(),
@@ -128,6 +129,7 @@ mod tests {
             "attempt 1 failed: exited with code 3",
         );
         check(Fact::Retried, "to be tried again");
+        check(Fact::Resumed { from: 2 }, "to go on from attempt 2");
         check(
             Fact::Done {
                 outcome: Outcome::Failed,

@@ -69,6 +69,7 @@ pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
         DocumentKey::Spec(task) => (task, 0, 0),
         DocumentKey::Outputs(attempt) => (attempt.task, 1, attempt.number),
         DocumentKey::Checkpoint(attempt) => (attempt.task, 2, attempt.number),
+        DocumentKey::Context(task) => (task, 3, 0),
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! All of it goes segment by segment from the end, by the totals each begins with, so the cost is that of a segment or two, not of the log.
 
+use std::collections::VecDeque;
 use std::io;
 
 use super::frame::Kind;
-use super::reader::{LogReader, Piece, segments};
+use super::reader::{LogReader, Piece, gap_text, segments};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,28 @@ impl LogReader {
             }
         }
         Ok(tail)
+    }
+
+    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced, and how many they are. Of what is longer than
+    /// `most` bytes the beginning is cut away.
+    pub(crate) fn last_lines(mut self, lines: u64, most: usize) -> io::Result<(String, u64)> {
+        self.begin(Begin::LastLines(lines))?;
+        let mut bytes = VecDeque::new();
+        while let Some(piece) = self.next_piece()? {
+            match piece {
+                Piece::Bytes { bytes: more, .. } => bytes.extend(more),
+                Piece::Gap { bytes: missing, .. } => {
+                    bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes());
+                }
+            }
+            bytes.drain(..bytes.len().saturating_sub(most));
+        }
+        let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
+        // Counted as read: what came since the beginning was looked for may be more than was asked.
+        let found = text.lines().count();
+        let surplus = found.saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
+        let text: String = text.split_inclusive('\n').skip(surplus).collect();
+        Ok((text, (found - surplus) as u64))
     }
 
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {

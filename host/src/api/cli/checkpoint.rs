@@ -1,0 +1,62 @@
+//! `claudine checkpoint`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{exit::Failure, output, session::Session};
+use crate::app::{CheckpointQuery, CheckpointView};
+
+/// Show what a finished attempt left.
+///
+/// How it ended, an agent's summary, and the last 50 lines of its output: what `claudine resume` and `--with-output-of` go by.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine checkpoint review
+  claudine checkpoint task_01kb2m8r --attempt 1 --json")]
+pub(super) struct Checkpoint {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Of this attempt [default: the last one that has ended].
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+}
+
+impl Checkpoint {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let query = CheckpointQuery {
+            attempt: self.attempt,
+        };
+        let found = session.client().checkpoint(&self.task, query).await?;
+        if session.json {
+            output::json(&found)?;
+        } else {
+            output::text(&text(&found))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(found: &CheckpointView) -> String {
+    let name = found
+        .name
+        .as_ref()
+        .map_or(String::new(), |name| format!(" ({name})"));
+    let reason = found
+        .reason
+        .as_ref()
+        .map_or(String::new(), |reason| format!(": {}", reason.message));
+    let mut lines = vec![format!(
+        "{}{name}, attempt {}: {}{reason}",
+        found.id, found.attempt, found.outcome
+    )];
+    if let Some(summary) = &found.summary {
+        lines.push(format!("\nSummary\n{}", summary.trim_end()));
+    }
+    if !found.last_lines.is_empty() {
+        lines.push(format!("\nLast lines\n{}", found.last_lines.trim_end()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,62 @@
+//! `claudine resume`
+
+use std::{io::Read, process::ExitCode};
+
+use clap::Args;
+
+use super::{exit::Failure, output, session::Session};
+use crate::app::ResumeOptions;
+
+/// The host takes no more.
+const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
+
+/// Let a finished task go on from where it ended.
+///
+/// It is the same task, with the same id, and gets another attempt, however the last one ended. An agent goes on in its session and is told
+/// the context; where the session is gone, a new one gets the prompt with what the last attempt left before it (see `claudine checkpoint`).
+/// A command finds that in $CLAUDINE_PREVIOUS and the context in the file $CLAUDINE_CONTEXT. Prints the id.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine resume review --context 'Look at the tests too'
+  claudine resume task_01kb2m8r
+  git diff | claudine resume review --context -")]
+pub(super) struct Resume {
+    /// Its id, the beginning of one that no other has, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// What is to be done about it now; `-` reads it from standard input.
+    #[arg(long, value_name = "TEXT")]
+    context: Option<String>,
+}
+
+impl Resume {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let context = match self.context.as_deref() {
+            Some("-") => from_stdin()?,
+            context => context.unwrap_or_default().to_owned(),
+        };
+        let options = ResumeOptions { context };
+        let resumed = session.client().resume(&self.task, &options).await?;
+        if session.json {
+            output::json(&resumed)?;
+        } else {
+            output::line(&resumed.id)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin()
+        .take(CONTEXT_LIMIT_BYTES + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| {
+        Failure::Usage(format!(
+            "cannot read the context from standard input: {error}"
+        ))
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::Usage("the context on standard input is not valid UTF-8".to_owned()))
+}

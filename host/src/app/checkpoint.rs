@@ -1,0 +1,69 @@
+//! What a finished attempt left, for people and for whoever takes the task further.
+
+use claudine_domain::{outcome::Reason, task::Task};
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    present::reason_view,
+    request::{CheckpointQuery, TaskRef},
+    view::CheckpointView,
+};
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+
+impl Host {
+    pub(crate) async fn checkpoint(
+        &self,
+        reference: &TaskRef,
+        query: CheckpointQuery,
+    ) -> Result<CheckpointView, AppError> {
+        let reference = reference.clone();
+        self.read(move |reader| {
+            let task = reader.task(&reference)?;
+            let number = query
+                .attempt
+                .or_else(|| last_ended(&task))
+                .ok_or_else(|| AppError::from(CheckpointError::NoAttempt(task.id)))?;
+            let found = checkpoint::of_attempt(&*reader.store, &reader.layout, &task, number)?;
+            Ok(view(found, number))
+        })
+        .await
+    }
+}
+
+fn last_ended(task: &Task) -> Option<u32> {
+    let mut latest_first = task.attempts.iter().rev();
+    let last = latest_first.find(|attempt| attempt.ended.is_some());
+    last.map(|attempt| attempt.number)
+}
+
+fn view(checkpoint: Checkpoint, attempt: u32) -> CheckpointView {
+    CheckpointView {
+        id: checkpoint.task.to_string(),
+        name: checkpoint.name,
+        attempt,
+        outcome: checkpoint.outcome.as_str().to_owned(),
+        reason: checkpoint
+            .reason
+            .as_ref()
+            .map(|reason: &Reason| reason_view(reason)),
+        exit_code: checkpoint.exit_code,
+        signal: checkpoint.signal,
+        summary: checkpoint.summary,
+        last_lines: checkpoint.last_lines,
+    }
+}
+
+impl From<CheckpointError> for AppError {
+    fn from(error: CheckpointError) -> Self {
+        let message = error.to_string();
+        match error {
+            CheckpointError::Gone(_) => Self::new(ErrorKind::NotFound, message),
+            CheckpointError::NoAttempt(_) => Self::new(ErrorKind::Conflict, message),
+            CheckpointError::Store(error) => error.into(),
+            CheckpointError::Log { .. } | CheckpointError::Outputs { .. } => {
+                Self::new(ErrorKind::Internal, message)
+            }
+        }
+    }
+}

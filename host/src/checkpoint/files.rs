@@ -1,0 +1,240 @@
+//! What other attempts have left, as files and variables for commands.
+//!
+//! ```text
+//! inputs/ATTEMPT/          CLAUDINE_INPUTS
+//!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its name, or by its id where that is no file name
+//!     output               an agent's result, else all of standard output
+//!     stderr
+//!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal
+//!   previous/              CLAUDINE_PREVIOUS: the same of the attempt that this one goes on from
+//!   context                CLAUDINE_CONTEXT: what was said about that
+//! ```
+//!
+//! They are there before the first process starts, and go when the attempt has ended.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use claudine_domain::id::AttemptId;
+use serde::Serialize;
+
+use super::Checkpoint;
+use crate::{
+    layout::Layout,
+    supervise::log::{Channel, LogReader, Piece, gap_text},
+};
+
+/// The directory of all that an attempt is given.
+pub(crate) const INPUTS: &str = "CLAUDINE_INPUTS";
+/// The directory of what the attempt before this one left.
+const PREVIOUS: &str = "CLAUDINE_PREVIOUS";
+/// The file of what was said when this attempt was asked to go on.
+const CONTEXT: &str = "CLAUDINE_CONTEXT";
+
+/// The name of a directory that is none of a task's.
+const PREVIOUS_DIRECTORY: &str = "previous";
+
+/// What an attempt is given by others.
+pub(crate) struct Given {
+    pub(crate) used: Vec<Checkpoint>,
+    pub(crate) resumed: Option<(Checkpoint, String)>,
+}
+
+/// The name of the directory of each task that is used.
+pub(crate) fn names(used: &[Checkpoint]) -> Vec<String> {
+    let mut taken = BTreeSet::from([variable(PREVIOUS_DIRECTORY)]);
+    let name = |checkpoint: &Checkpoint| {
+        let name = checkpoint.name.clone().filter(|name| is_plain(name));
+        match name {
+            Some(name) if taken.insert(variable(&name)) => name,
+            _ => checkpoint.task.to_string(),
+        }
+    };
+    used.iter().map(name).collect()
+}
+
+/// Whether a task's name can be that of a file and of a variable.
+fn is_plain(name: &str) -> bool {
+    let first = name.chars().next();
+    first.is_some_and(|first| first.is_ascii_alphanumeric())
+        && name.len() <= 100
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+fn variable(name: &str) -> String {
+    let upper = name.chars().map(|c| match c {
+        c if c.is_ascii_alphanumeric() => c.to_ascii_uppercase(),
+        _ => '_',
+    });
+    format!("CLAUDINE_INPUT_{}", upper.collect::<String>())
+}
+
+/// The variables by which processes of the attempt find it all.
+pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)> {
+    let text = |path: PathBuf| path.display().to_string();
+    let mut variables = vec![(INPUTS.to_owned(), text(directory.to_owned()))];
+    for name in names(&given.used) {
+        variables.push((variable(&name), text(directory.join(&name))));
+    }
+    if given.resumed.is_some() {
+        variables.push((
+            PREVIOUS.to_owned(),
+            text(directory.join(PREVIOUS_DIRECTORY)),
+        ));
+        variables.push((CONTEXT.to_owned(), text(directory.join("context"))));
+    }
+    variables
+}
+
+/// Writes it all, whole or not at all. What is there already was written whole by an earlier host.
+pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::Result<()> {
+    let directory = layout.inputs(attempt);
+    if directory.exists() {
+        return Ok(());
+    }
+    let unfinished = directory.with_extension("new");
+    remove(&unfinished)?;
+    create(&unfinished)?;
+    for (name, checkpoint) in names(&given.used).into_iter().zip(&given.used) {
+        write_one(layout, &unfinished.join(name), checkpoint)?;
+    }
+    if let Some((checkpoint, context)) = &given.resumed {
+        write_one(layout, &unfinished.join(PREVIOUS_DIRECTORY), checkpoint)?;
+        file(&unfinished.join("context"))?.write_all(context.as_bytes())?;
+    }
+    fs::rename(&unfinished, &directory)
+}
+
+/// Removes what an attempt was given, if it was given anything.
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Status<'a> {
+        id: String,
+        name: Option<&'a str>,
+        executor: &'a str,
+        attempt: Option<u32>,
+        outcome: &'a str,
+        reason: Option<&'a str>,
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+    }
+    create(directory)?;
+    let log = |channel| {
+        let attempt = AttemptId {
+            task: checkpoint.task,
+            number: checkpoint.attempt?,
+        };
+        Some(LogReader::new(&layout.log(attempt)).channel(channel))
+    };
+    let output = directory.join("output");
+    match &checkpoint.summary {
+        Some(summary) => file(&output)?.write_all(summary.as_bytes())?,
+        None => copy(log(Channel::Stdout), &output)?,
+    }
+    copy(log(Channel::Stderr), &directory.join("stderr"))?;
+    let status = Status {
+        id: checkpoint.task.to_string(),
+        name: checkpoint.name.as_deref(),
+        executor: &checkpoint.executor,
+        attempt: checkpoint.attempt,
+        outcome: checkpoint.outcome.as_str(),
+        reason: checkpoint
+            .reason
+            .as_ref()
+            .map(|reason| reason.message.as_str()),
+        exit_code: checkpoint.exit_code,
+        signal: checkpoint.signal,
+    };
+    serde_json::to_writer_pretty(file(&directory.join("status.json"))?, &status)?;
+    Ok(())
+}
+
+fn copy(log: Option<LogReader>, to: &Path) -> io::Result<()> {
+    let mut target = BufWriter::new(file(to)?);
+    if let Some(mut log) = log {
+        while let Some(piece) = log.next_piece()? {
+            match piece {
+                Piece::Bytes { bytes, .. } => target.write_all(&bytes)?,
+                Piece::Gap { bytes, .. } => writeln!(target, "\n{}", gap_text(bytes))?,
+            }
+        }
+    }
+    target.flush()
+}
+
+fn create(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+fn file(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.create_new(true).write(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::id::TaskId;
+
+    use super::{super::sample, *};
+
+    fn named(number: u64, name: Option<&str>) -> Checkpoint {
+        Checkpoint {
+            task: TaskId::new(number, 1),
+            name: name.map(str::to_owned),
+            ..sample()
+        }
+    }
+
+    #[test]
+    fn directories_have_the_names_of_tasks_where_those_are_file_names_and_differ() {
+        let check = |given: &[Option<&str>], expected: &[Option<&str>]| {
+            let used: Vec<Checkpoint> = (1..).zip(given).map(|(n, it)| named(n, *it)).collect();
+            let expected: Vec<String> = used
+                .iter()
+                .zip(expected)
+                .map(|(one, name)| name.map_or_else(|| one.task.to_string(), str::to_owned))
+                .collect();
+            assert_eq!(names(&used), expected);
+        };
+        check(
+            &[Some("build"), Some("test-1.x")],
+            &[Some("build"), Some("test-1.x")],
+        );
+        check(&[None, Some("a b"), Some("../x"), Some("")], &[None; 4]);
+        check(&[Some("a-b"), Some("a.b")], &[Some("a-b"), None]);
+        check(&[Some("previous"), Some(".git")], &[None, None]);
+    }
+
+    #[test]
+    fn variables_name_each_directory() {
+        let given = Given {
+            used: vec![named(1, Some("lint-js"))],
+            resumed: Some((sample(), "go".to_owned())),
+        };
+        let expected = [
+            ("CLAUDINE_INPUTS", "/i"),
+            ("CLAUDINE_INPUT_LINT_JS", "/i/lint-js"),
+            ("CLAUDINE_PREVIOUS", "/i/previous"),
+            ("CLAUDINE_CONTEXT", "/i/context"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables(Path::new("/i"), &given), expected);
+    }
+}

@@ -1,0 +1,161 @@
+//! What a finished attempt leaves for whoever goes on from it: how it ended, its result, its last lines.
+//!
+//! It is put together from what is kept anyway (row, outputs, log) whenever somebody asks, so nothing of it can disagree with them. It is
+//! given to a task that uses the output of others, and to an attempt that goes on from an earlier one: as text before a prompt ([`words`]), and
+//! as files and variables ([`files`]). It never becomes part of a command line or of a script.
+//!
+//! Not meant is what a running guest saves to be taken up again; that is [`DocumentKey::Checkpoint`] and nobody else's business.
+
+pub(crate) mod files;
+pub(crate) mod words;
+
+use std::io;
+
+use claudine_domain::{
+    batch::DocumentKey,
+    id::{AttemptId, TaskId},
+    outcome::{Outcome, Reason},
+    task::Task,
+};
+
+use crate::{
+    layout::Layout,
+    store::{Store, StoreError},
+    supervise::log::LogReader,
+};
+
+/// How many of the last lines.
+pub(crate) const LINES: u64 = 50;
+/// Lines may be long: so much of their end.
+const LINES_BYTES: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) task: TaskId,
+    pub(crate) name: Option<String>,
+    pub(crate) executor: String,
+    /// The attempt it is of; none of a task that ended without one.
+    pub(crate) attempt: Option<u32>,
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// An agent's result.
+    pub(crate) summary: Option<String>,
+    /// The end of its output, of both streams as they were read.
+    pub(crate) last_lines: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("task {0} is not kept any more")]
+    Gone(TaskId),
+    #[error("task {0} has no attempt that has ended")]
+    NoAttempt(TaskId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the output of task {task} cannot be read: {source}")]
+    Log { task: TaskId, source: io::Error },
+    #[error("the result of task {task} cannot be read: {source}")]
+    Outputs {
+        task: TaskId,
+        source: serde_json::Error,
+    },
+}
+
+/// How a task that has ended stands, by its last attempt.
+pub(crate) fn of_task(
+    store: &dyn Store,
+    layout: &Layout,
+    id: TaskId,
+) -> Result<Checkpoint, CheckpointError> {
+    let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
+    let last = task.attempts.iter().rev().find(|it| it.ended.is_some());
+    match (last, task.end()) {
+        (Some(last), _) => of_attempt(store, layout, &task, last.number),
+        (None, Some(end)) => Ok(Checkpoint {
+            task: id,
+            name: task.request.name.clone(),
+            executor: task.request.executor.clone(),
+            attempt: None,
+            outcome: end.outcome,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            summary: None,
+            last_lines: String::new(),
+        }),
+        (None, None) => Err(CheckpointError::NoAttempt(id)),
+    }
+}
+
+pub(crate) fn of_attempt(
+    store: &dyn Store,
+    layout: &Layout,
+    task: &Task,
+    number: u32,
+) -> Result<Checkpoint, CheckpointError> {
+    let id = task.id;
+    let attempt = task.attempts.iter().find(|it| it.number == number);
+    let ended = attempt
+        .and_then(|attempt| attempt.ended.as_ref())
+        .ok_or(CheckpointError::NoAttempt(id))?;
+    let attempt = AttemptId { task: id, number };
+    let last_lines = LogReader::new(&layout.log(attempt)).last_lines(LINES, LINES_BYTES);
+    let (last_lines, _) = last_lines.map_err(|source| CheckpointError::Log { task: id, source })?;
+    Ok(Checkpoint {
+        task: id,
+        name: task.request.name.clone(),
+        executor: task.request.executor.clone(),
+        attempt: Some(number),
+        outcome: ended.outcome,
+        reason: ended.reason.clone(),
+        exit_code: ended.exit_code,
+        signal: ended.signal,
+        summary: result(store, attempt)?,
+        last_lines,
+    })
+}
+
+/// The text that an agent answered with.
+fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, CheckpointError> {
+    #[derive(serde::Deserialize)]
+    struct Outputs {
+        result: Option<String>,
+    }
+    let Some(bytes) = store.document(DocumentKey::Outputs(attempt))? else {
+        return Ok(None);
+    };
+    let outputs: Outputs =
+        serde_json::from_slice(&bytes).map_err(|source| CheckpointError::Outputs {
+            task: attempt.task,
+            source,
+        })?;
+    Ok(outputs.result)
+}
+
+impl Checkpoint {
+    /// What people call the task.
+    pub(crate) fn called(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.task.to_string())
+    }
+}
+
+#[cfg(test)]
+pub(super) fn sample() -> Checkpoint {
+    Checkpoint {
+        task: TaskId::new(1, 1),
+        name: Some("build".to_owned()),
+        executor: "shell".to_owned(),
+        attempt: Some(1),
+        outcome: Outcome::Failed,
+        reason: Some(Reason::new(
+            claudine_domain::outcome::ReasonClass::Exit,
+            "exited with code 2",
+        )),
+        exit_code: Some(2),
+        signal: None,
+        summary: None,
+        last_lines: "one\ntwo\n".to_owned(),
+    }
+}
