@@ -23,6 +23,12 @@ pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
+/// How long a finished task is kept.
+const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
+const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
+/// The most that a budget may be.
+const MAX_USD: f64 = 1e6;
+pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
 const MIN_TIMEOUT_MS: u64 = 1_000;
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -77,9 +83,19 @@ struct File {
     max_output: Option<toml::Value>,
     task_timeout_ms: Option<u64>,
     log_level: Option<String>,
+    keep: Option<toml::Value>,
+    budget: BudgetFile,
     mcp: McpCeiling,
     env: EnvRules,
     plugins: BTreeMap<String, serde_json::Value>,
+}
+
+/// The table `[budget]`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BudgetFile {
+    /// What all agents together may cost in a day, in US dollars.
+    daily_usd: Option<f64>,
 }
 
 /// Which variables of a submitter are not handed to tasks.
@@ -122,6 +138,7 @@ impl EnvRules {
 pub(crate) struct Overrides {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) slots: Option<String>,
+    pub(crate) keep: Option<String>,
 }
 
 /// Everything a host is told at its start.
@@ -132,6 +149,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) max_output_bytes: u64,
+    /// How long a finished task is kept.
+    pub(crate) keep: Duration,
     /// The default hard timeout of tasks.
     pub(crate) task_timeout: Option<Duration>,
     pub(crate) log_level: String,
@@ -215,6 +234,9 @@ impl Settings {
         if let Some(slots) = &overrides.slots {
             settings.limits.slots = parse_slots("--slots", "slots", slots)?;
         }
+        if let Some(keep) = &overrides.keep {
+            settings.keep = parse_keep("--keep", "keep", keep)?;
+        }
         Ok(settings)
     }
 
@@ -254,6 +276,16 @@ impl Settings {
                     file.disk_reserve,
                     DEFAULT_RESERVE_BYTES,
                 )?,
+                daily_micro_usd: match file.budget.daily_usd {
+                    None => None,
+                    Some(usd) => Some(micro_usd(usd).ok_or_else(|| {
+                        wrong(source, "budget.daily_usd", &usd.to_string(), USD_EXPECTED)
+                    })?),
+                },
+            },
+            keep: match &file.keep {
+                None => DEFAULT_KEEP,
+                Some(value) => parse_keep(source, "keep", &plain(value))?,
             },
             max_output_bytes: bytes("max_output", file.max_output, DEFAULT_MAX_OUTPUT_BYTES)?,
             task_timeout,
@@ -297,11 +329,44 @@ impl Settings {
         if let Some(value) = env("LOG_LEVEL") {
             self.log_level = check_level(source, "LOG_LEVEL", &value)?;
         }
+        if let Some(value) = env("CLAUDINE_KEEP") {
+            self.keep = parse_keep(source, "CLAUDINE_KEEP", &value)?;
+        }
         if let Some(value) = env("CLAUDINE_SLOTS") {
             self.limits.slots = parse_slots(source, "CLAUDINE_SLOTS", &value)?;
         }
         Ok(())
     }
+}
+
+/// An amount of US dollars in millionths, if it can be a budget.
+pub(crate) fn micro_usd(usd: f64) -> Option<u64> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be over 0 and at most a million"
+    )]
+    (usd > 0.0 && usd <= MAX_USD).then(|| ((usd * 1e6).round() as u64).max(1))
+}
+
+/// A number and a unit: `90s`, `36h`, `7d`.
+fn parse_keep(source: &str, name: &str, value: &str) -> Result<Duration, ConfigError> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let seconds = UNITS.iter().find_map(|(unit, seconds)| {
+        let number: u64 = value.strip_suffix(*unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    seconds
+        .map(Duration::from_secs)
+        .filter(|keep| !keep.is_zero() && *keep <= MAX_KEEP)
+        .ok_or_else(|| {
+            wrong(
+                source,
+                name,
+                value,
+                "a time such as `36h` or `7d`, at most ten years",
+            )
+        })
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {
@@ -435,7 +500,11 @@ impl fmt::Display for Settings {
         if let Some(timeout) = self.task_timeout {
             writeln!(f, "task_timeout_ms = {}", timeout.as_millis())?;
         }
+        writeln!(f, "keep = \"{}s\"", self.keep.as_secs())?;
         writeln!(f, "log_level = \"{}\"", self.log_level)?;
+        if let Some(micro_usd) = self.limits.daily_micro_usd {
+            writeln!(f, "\n[budget]\ndaily_usd = {}", micro_usd as f64 / 1e6)?;
+        }
         writeln!(f, "\n[mcp]\nexecutors = {:?}", self.mcp.executors)?;
         writeln!(
             f,

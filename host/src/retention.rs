@@ -16,8 +16,6 @@ use crate::{
     store::{Epoch, Pruned, Store, StoreError},
 };
 
-/// How long a finished task is kept.
-pub(crate) const KEEP: Duration = Duration::from_hours(7 * 24);
 const EVERY: Duration = Duration::from_hours(1);
 /// Tasks that go in one transaction: commits wait for it.
 const AT_ONCE: usize = 500;
@@ -28,6 +26,8 @@ pub(crate) struct Retention {
     pub(crate) epoch: Epoch,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
+    /// How long a finished task is kept.
+    pub(crate) keep: Duration,
 }
 
 impl Retention {
@@ -52,7 +52,7 @@ impl Retention {
 
     /// Forgets everything that may be forgotten now; how many tasks that were.
     fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let older_than = Timestamp(now.0.saturating_sub(millis(KEEP)));
+        let older_than = Timestamp(now.0.saturating_sub(millis(self.keep)));
         let mut count = 0;
         loop {
             let pruned = self.store.prune(self.epoch, older_than, AT_ONCE)?;
@@ -110,6 +110,7 @@ mod tests {
     use super::*;
     use crate::{config::EnvRules, environment::Environment, store::memory::MemoryStore};
 
+    const KEEP: Duration = Duration::from_hours(24);
     const OLD: Timestamp = Timestamp(1_000);
 
     async fn keep(retention: &Retention, value: &str) -> String {
@@ -148,6 +149,7 @@ mod tests {
             epoch,
             layout: layout.clone(),
             environments: environments(),
+            keep: KEEP,
         };
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
         let (old_env, new_env) = (keep(&retention, "old").await, keep(&retention, "new").await);

@@ -13,7 +13,7 @@ use claudine_domain::board::Bounds;
 use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
 
 use crate::{
-    api,
+    allocator, api,
     app::{DownMode, Host, HostInfo, HostParts},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
@@ -136,6 +136,7 @@ pub(crate) fn run(
     settings: Settings,
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
+    allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()
@@ -211,6 +212,7 @@ async fn serve(
         epoch,
         layout: layout.clone(),
         environments: environments.clone(),
+        keep: settings.keep,
     };
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),

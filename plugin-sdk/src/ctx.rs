@@ -38,6 +38,11 @@ impl Ctx {
         progress::emit("account_works", "{}");
     }
 
+    /// Tells what the attempt has cost up to now. Where that passes a budget, the attempt is stopped.
+    pub fn cost(self, usd: f64) {
+        self.emit("cost", &serde_json::json!({ "cost_usd": usd }));
+    }
+
     /// Names the session by which the work can be taken up later.
     pub fn session(self, session_id: &str, model: Option<&str>) {
         self.emit(

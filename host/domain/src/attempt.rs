@@ -22,6 +22,10 @@ pub enum StopWhy {
     StartTimeout,
     /// It gave no output for its `idle_timeout`.
     IdleTimeout,
+    /// There is no money left for it.
+    Budget {
+        message: String,
+    },
 }
 
 /// How far a running attempt is. Each phase is durable before its effect.
@@ -102,6 +106,9 @@ pub struct Attempt {
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// What it has cost up to now, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_so_far_micro_usd: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
 }
@@ -117,7 +124,14 @@ impl Attempt {
             doing: None,
             leader: None,
             session: None,
+            cost_so_far_micro_usd: None,
             ended: None,
         }
+    }
+
+    /// What it has cost, in millionths of a US dollar, if its executor told.
+    pub fn cost_micro_usd(&self) -> Option<u64> {
+        let at_its_end = self.ended.as_ref().and_then(|ended| ended.cost_micro_usd);
+        at_its_end.or(self.cost_so_far_micro_usd)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     account::Parked,
     attempt::StopWhy,
+    budget::Scope,
     dependency::Dependency,
     event::Event,
     group::Group,
@@ -44,6 +45,8 @@ pub struct Batch {
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
     /// What ends of attempts have taught, `None` where a class was forgotten.
     pub profiles: Vec<(ProfileKey, Option<Profile>)>,
+    /// Sums of the ledger, in millionths of a US dollar.
+    pub spent: Vec<(Scope, u64)>,
     pub events: Vec<Event>,
 }
 
@@ -54,6 +57,7 @@ impl Batch {
             && self.documents.is_empty()
             && self.accounts.is_empty()
             && self.profiles.is_empty()
+            && self.spent.is_empty()
             && self.events.is_empty()
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     account::Parked,
     attempt::{Phase, StopWhy},
     batch::{Action, Batch, BatchNumber, DocumentKey, Effect},
+    budget::Scope,
     capacity::{Capacity, Limits, Refusal},
     dependency::Dependency,
     event::{Event, Fact},
@@ -146,6 +147,8 @@ pub struct Stored {
     pub groups: Vec<(String, Group)>,
     pub remembered: Vec<(String, Remembered)>,
     pub profiles: Vec<(ProfileKey, Profile)>,
+    /// What was spent, in millionths of a US dollar.
+    pub spent: Vec<(Scope, u64)>,
     /// The number of the last batch.
     pub last_batch: BatchNumber,
 }
@@ -161,6 +164,7 @@ pub(crate) struct Pending {
     pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
     pub(crate) accounts: BTreeSet<AccountKey>,
     pub(crate) profiles: BTreeSet<ProfileKey>,
+    pub(crate) spent: BTreeSet<Scope>,
     pub(crate) events: Vec<Event>,
     pub(crate) effects: Vec<Effect>,
 }
@@ -194,6 +198,7 @@ pub struct Board {
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) accounts: BTreeMap<AccountKey, Parked>,
+    pub(crate) spent: BTreeMap<Scope, u64>,
     pub(crate) remembered: BTreeMap<String, Remembered>,
     pub(crate) remembered_by_age: BTreeSet<(Timestamp, String)>,
     /// Tasks that were retried, and how they ended since: a copy that was read from the store before that is out of date.
@@ -245,6 +250,7 @@ impl Board {
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
             accounts: stored.accounts.into_iter().collect(),
+            spent: stored.spent.into_iter().collect(),
             remembered: BTreeMap::new(),
             remembered_by_age: BTreeSet::new(),
             retried: BTreeMap::new(),
@@ -339,9 +345,14 @@ impl Board {
         } else {
             self.capacity.next_settled()
         };
+        let next_day = self.refusals.values().find_map(|refusal| match refusal {
+            Refusal::DailyBudget { until, .. } => Some(*until),
+            _ => None,
+        });
+        let waiting = self.waiting.first().map(|(at, _)| *at);
         (
             clock.into_iter().chain(settled).min(),
-            self.waiting.first().map(|(at, _)| *at),
+            waiting.into_iter().chain(next_day).min(),
         )
     }
 
@@ -360,6 +371,7 @@ impl Board {
             && pending.documents.is_empty()
             && pending.accounts.is_empty()
             && pending.profiles.is_empty()
+            && pending.spent.is_empty()
             && pending.events.is_empty())
     }
 
@@ -410,6 +422,11 @@ impl Board {
                 .profiles
                 .into_iter()
                 .map(|key| (key.clone(), self.capacity.profiles.get(&key).cloned()))
+                .collect(),
+            spent: pending
+                .spent
+                .into_iter()
+                .map(|scope| (scope, self.spent.get(&scope).copied().unwrap_or(0)))
                 .collect(),
             events: pending.events,
         };

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::Level,
     id::TaskId,
     profile::{Need, ProfileKey, Profiles},
     started::Started,
-    time::{MonotonicMs, Now},
+    time::{MonotonicMs, Now, Timestamp},
 };
 
 /// How long a start counts by its prediction, on top of the readings.
@@ -43,6 +44,8 @@ pub struct Limits {
     pub cpu_percent: f64,
     pub memory_reserve_bytes: u64,
     pub disk_reserve_bytes: u64,
+    /// What all agents together may cost in a day (UTC), in millionths of a US dollar.
+    pub daily_micro_usd: Option<u64>,
 }
 
 impl Default for Limits {
@@ -52,6 +55,7 @@ impl Default for Limits {
             cpu_percent: 80.0,
             memory_reserve_bytes: 1 << 30,
             disk_reserve_bytes: 1 << 30,
+            daily_micro_usd: None,
         }
     }
 }
@@ -112,6 +116,11 @@ pub enum Refusal {
     },
     GroupPaused {
         group: String,
+    },
+    /// What may be spent in a day is spent.
+    DailyBudget {
+        level: Level,
+        until: Timestamp,
     },
     /// Another attempt with the same configuration directory is just starting.
     SerialStart {

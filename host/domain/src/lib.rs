@@ -9,6 +9,7 @@ pub mod account;
 pub mod attempt;
 pub mod batch;
 pub mod board;
+pub mod budget;
 pub mod capacity;
 pub mod dependency;
 pub mod event;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attempt::{Attempt, Phase},
+    budget::GraphBudget,
     dependency::{Condition, Dependency, End},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason},
@@ -64,6 +65,12 @@ pub struct Request {
     /// Tasks whose results it is given; it depends on each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_output_of: Vec<TaskId>,
+    /// What its attempts may cost together, in millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_micro_usd: Option<u64>,
+    /// What it may cost together with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_budget: Option<GraphBudget>,
     /// What lists show of it: the start of its prompt, script or command line.
     pub summary: String,
     /// The task from whose attempt this one was submitted.
@@ -117,6 +124,8 @@ impl Request {
             group: None,
             cwd: "/".to_owned(),
             with_output_of: Vec::new(),
+            budget_micro_usd: None,
+            graph_budget: None,
             summary: String::new(),
             parent: None,
             above_parent: Vec::new(),
@@ -164,6 +173,10 @@ impl Request {
         self.parent = parent.map(|parent| parent.id);
         self.above_parent =
             parent.map_or_else(Vec::new, |parent| parent.request.ancestors().collect());
+        // Who delegates does not get more to spend by it.
+        if let Some(above) = parent.and_then(|parent| parent.request.graph_budget) {
+            self.graph_budget = Some(above);
+        }
         self.attached_above = parent.map_or(0, |parent| parent.request.attached_to().count());
     }
 }

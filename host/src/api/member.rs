@@ -60,6 +60,8 @@ pub(super) struct Member {
     retry_on: Vec<String>,
     #[serde(default, deserialize_with = "backoff")]
     backoff: Option<words::Backoff>,
+    #[serde(default, alias = "budgetUsd")]
+    budget_usd: Option<f64>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default, alias = "maxOutput", deserialize_with = "size")]
@@ -137,6 +139,7 @@ impl Member {
                 factor: backoff.and_then(|backoff| backoff.factor),
                 max_ms: backoff.and_then(|backoff| backoff.max_ms),
             }),
+            budget_usd: self.budget_usd,
         })
     }
 

@@ -3,8 +3,10 @@
 use claudine_domain::{
     attempt::{Phase, StopWhy},
     board::Lane,
+    budget::Level,
     capacity::Refusal,
     dependency::Condition,
+    step::spent_by,
     task::{State, Task, WaitingFor},
     time::Timestamp,
 };
@@ -100,8 +102,17 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         id: task.id.to_string(),
         state: task.state.as_str().to_owned(),
         since: since_text(since),
-        reasons,
+        reasons: reasons.into_iter().chain(budget(task)).collect(),
     }
+}
+
+/// What an unfinished task has spent of what it may.
+fn budget(task: &Task) -> Option<String> {
+    let level = Level {
+        spent_micro_usd: spent_by(&task.attempts),
+        budget_micro_usd: task.request.budget_micro_usd?,
+    };
+    (!task.is_done()).then(|| format!("it has spent {level}"))
 }
 
 /// A task as a person knows it.
@@ -167,6 +178,7 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
         StopWhy::Timeout => "it ran longer than its timeout".to_owned(),
         StopWhy::StartTimeout => "it gave no sign of life in time".to_owned(),
         StopWhy::IdleTimeout => "it gave no output for too long".to_owned(),
+        StopWhy::Budget { message } => message.clone(),
     }
 }
 
@@ -220,6 +232,10 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::GroupPaused { group } => {
             format!("its group `{group}` is paused; `claudine group resume {group}` lets it go on")
         }
+        Refusal::DailyBudget { level, until } => format!(
+            "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",
+            rfc3339(*until)
+        ),
         Refusal::SerialStart { .. } => {
             "another attempt with the same configuration directory is just starting; they start one at a time".to_owned()
         }

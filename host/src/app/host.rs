@@ -160,6 +160,7 @@ impl From<EngineError> for AppError {
                 | Refused::NotHeld { .. }
                 | Refused::UpstreamStands { .. }
                 | Refused::NothingToResume { .. }
+                | Refused::OverBudget { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::Unknown { .. } => ErrorKind::NotFound,
                 Refused::TooDeep { .. }

@@ -72,6 +72,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         output: None,
         output_truncated: false,
         cost_usd: cost_usd(task),
+        budget_usd: request.budget_micro_usd.map(|micro| micro as f64 / MICRO),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         spec: None,
         outputs: None,
@@ -80,10 +81,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
 
 /// What all attempts cost together, where any of them told.
 fn cost_usd(task: &Task) -> Option<f64> {
-    let costs = task
-        .attempts
-        .iter()
-        .filter_map(|attempt| attempt.ended.as_ref()?.cost_micro_usd);
+    let costs = task.attempts.iter().filter_map(Attempt::cost_micro_usd);
     costs
         .reduce(u64::saturating_add)
         .map(|micro| micro as f64 / MICRO)
@@ -107,9 +105,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
             .session
             .as_ref()
             .and_then(|session| session.model.clone()),
-        cost_usd: ended
-            .and_then(|ended| ended.cost_micro_usd)
-            .map(|micro| micro as f64 / MICRO),
+        cost_usd: attempt.cost_micro_usd().map(|micro| micro as f64 / MICRO),
         usage: ended.map(|ended| usage_view(&ended.usage)),
     }
 }

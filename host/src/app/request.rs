@@ -19,6 +19,9 @@ pub(crate) struct Submit {
     /// Who asks: decides which ceilings apply.
     #[serde(default)]
     pub(crate) origin: Origin,
+    /// What the agents among them may cost together, in US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_usd: Option<f64>,
     pub(crate) tasks: Vec<NewTask>,
 }
 
@@ -76,6 +79,9 @@ pub(crate) struct NewTask {
     pub(crate) start_at_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retries: Option<Retries>,
+    /// What its attempts may cost together, in US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_usd: Option<f64>,
 }
 
 /// A task that is waited for, and how it has to end. A name alone means that it has to succeed.

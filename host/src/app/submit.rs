@@ -7,6 +7,7 @@ use std::{
 };
 
 use claudine_domain::{
+    budget::GraphBudget,
     dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::ATTEMPT,
+    config::{ATTEMPT, USD_EXPECTED, micro_usd},
     engine::EngineError,
     environment::Kept,
     plugin::{Executor, PluginError},
@@ -43,8 +44,10 @@ impl Host {
         let Submit {
             environment,
             origin,
+            budget_usd,
             tasks,
         } = submit;
+        let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
             return Err(AppError::new(
                 ErrorKind::Invalid,
@@ -81,7 +84,7 @@ impl Host {
             prepared.push(one);
         }
         let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
-        let accepted = self.take_on(prepared, parent).await?;
+        let accepted = self.take_on(prepared, parent, budget_micro_usd).await?;
         let tasks = accepted.into_iter().zip(classes);
         Ok(Submitted {
             tasks: tasks
@@ -111,6 +114,7 @@ impl Host {
             start_at: after.max(task.start_at_ms.map(Timestamp)),
             queue_timeout: millis(task.queue_timeout_ms),
             retries: task.retries.as_ref().map(retries).transpose()?,
+            budget_micro_usd: task.budget_usd.map(budget).transpose()?,
             timeout: millis(task.timeout_ms).or(self.settings.task_timeout),
             idle_timeout: millis(task.idle_timeout_ms).or(manifest.idle_timeout),
             start_timeout: millis(task.start_timeout_ms).or(manifest.start_timeout),
@@ -141,11 +145,13 @@ impl Host {
         &self,
         prepared: Vec<Prepared>,
         parent: Option<Task>,
+        budget_micro_usd: Option<u64>,
     ) -> Result<Vec<Accepted>, AppError> {
         let graph = Arc::new(Graph {
             ids: prepared.iter().map(|_| self.new_id()).collect(),
             members: prepared,
             parent,
+            budget_micro_usd,
         });
         // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
         graph.names()?;
@@ -256,6 +262,7 @@ struct Graph {
     ids: Vec<TaskId>,
     members: Vec<Prepared>,
     parent: Option<Task>,
+    budget_micro_usd: Option<u64>,
 }
 
 impl Graph {
@@ -307,12 +314,18 @@ impl Graph {
 
     fn with(&self, edges: Vec<Edges>, ended: Ends) -> Together {
         let members = self.ids.iter().zip(&self.members).zip(edges);
+        let budget = self.ids.first().zip(self.budget_micro_usd);
+        let graph_budget = budget.map(|(graph, micro_usd)| GraphBudget {
+            graph: *graph,
+            micro_usd,
+        });
         Together {
             tasks: members
                 .map(|((id, member), Edges { dependencies, used })| Submission {
                     id: *id,
                     request: Request {
                         with_output_of: used,
+                        graph_budget,
                         ..member.request.clone()
                     },
                     dependencies,
@@ -371,6 +384,15 @@ fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError 
     let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
     error.message = format!("task {}{named}: {}", index + 1, error.message);
     error
+}
+
+fn budget(usd: f64) -> Result<u64, AppError> {
+    micro_usd(usd).ok_or_else(|| {
+        AppError::new(
+            ErrorKind::Invalid,
+            format!("the budget is {usd}, but must be {USD_EXPECTED}"),
+        )
+    })
 }
 
 fn cannot_keep(error: std::io::Error) -> AppError {

@@ -42,6 +42,8 @@ pub(crate) struct TaskView {
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
     pub(crate) cost_usd: Option<f64>,
+    #[serde(default)]
+    pub(crate) budget_usd: Option<f64>,
     pub(crate) usage: Option<UsageView>,
     /// What the executor was asked, as given. Only in the answer to a single task.
     #[serde(default, skip_serializing_if = "Option::is_none")]

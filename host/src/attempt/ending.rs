@@ -137,7 +137,7 @@ fn usage(state: &State, wall_ms: u64) -> Usage {
 }
 
 /// `cost_usd` of the outputs, where it is there and makes sense.
-fn cost_micro_usd(outputs: &str) -> Option<u64> {
+pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Cost {
         cost_usd: Option<f64>,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ending::status,
+    ending::{cost_micro_usd, status},
     input,
     live::{ChildState, Live},
     output::{ChildOutput, channel},
@@ -422,6 +422,16 @@ impl AttemptHost for GuestHost {
                 }
             }
             "account_works" => self.tell(Report::AccountWorks),
+            "cost" => match cost_micro_usd(data) {
+                Some(micro_usd) => {
+                    self.live
+                        .change(|state| state.cost_micro_usd = Some(micro_usd));
+                    self.tell(Report::Cost(micro_usd));
+                }
+                None => {
+                    tracing::warn!(attempt = %self.live.id, "a cost that makes no sense");
+                }
+            },
             _ => self.tell(Report::Progress {
                 kind: kind.to_owned(),
                 data: data.to_owned(),

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) held: Option<String>,
     /// How many children read from a file, which goes when the attempt is released.
     pub(super) input_files: u16,
+    /// What it has cost up to now.
+    pub(super) cost_micro_usd: Option<u64>,
     /// It has files of other attempts.
     pub(super) given: bool,
 }

@@ -342,6 +342,9 @@ impl Runner {
         if state.alive {
             self.reports.send(attempt, Report::Alive).await;
         }
+        if let Some(micro_usd) = state.cost_micro_usd {
+            self.reports.send(attempt, Report::Cost(micro_usd)).await;
+        }
         if let Some(session) = &state.session {
             self.reports
                 .send(attempt, Report::Session(session.clone()))
@@ -452,7 +455,9 @@ impl Attempts for Runner {
             .sum::<Duration>()
             + LAST_WORDS;
         let (reason, asked) = match &why {
-            StopWhy::Cancelled { .. } => ("cancelled", supervise::StopWhy::Cancelled),
+            StopWhy::Cancelled { .. } | StopWhy::Budget { .. } => {
+                ("cancelled", supervise::StopWhy::Cancelled)
+            }
             StopWhy::IdleTimeout => ("timed_out", supervise::StopWhy::Idle),
             StopWhy::Timeout | StopWhy::StartTimeout => ("timed_out", supervise::StopWhy::TimedOut),
         };

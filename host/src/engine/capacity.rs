@@ -3,8 +3,10 @@
 
 use claudine_domain::{
     board::{Board, Lane},
+    budget::Level,
     capacity::{Capacity, Refusal},
     refusals::PastRefusal,
+    time::Now,
 };
 
 #[derive(Clone, Debug)]
@@ -14,18 +16,21 @@ pub(crate) struct CapacityNow {
     /// Less than what runs by those who wait for their own descendants.
     pub(crate) slots_in_use: usize,
     pub(crate) queued: usize,
+    /// What agents may cost today, if there is a budget, and have.
+    pub(crate) today: Option<Level>,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
     /// The latest first.
     pub(crate) past: Vec<PastRefusal>,
 }
 
 impl CapacityNow {
-    pub(super) fn of(board: &Board) -> Self {
+    pub(super) fn of(board: &Board, now: Now) -> Self {
         Self {
             capacity: board.capacity().clone(),
             running: board.running_count(),
             slots_in_use: board.slots_in_use(),
             queued: board.queued_count(),
+            today: board.day_level(now),
             refusals: board
                 .refusals()
                 .iter()

@@ -182,7 +182,7 @@ impl Owner {
             }
             Message::Capacity(reply) => {
                 self.read_machine(now);
-                if reply.send(CapacityNow::of(&self.board)).is_err() {
+                if reply.send(CapacityNow::of(&self.board, now)).is_err() {
                     tracing::debug!("nobody waits for the capacity any more");
                 }
             }

@@ -13,6 +13,7 @@ use claudine_domain::{
     account::Parked,
     attempt::Phase,
     batch::{Batch, BatchNumber, DocumentKey},
+    budget::{Day, Scope},
     dependency::{Condition, Dependency, End},
     event::Fact,
     group::Group,
@@ -274,6 +275,30 @@ fn a_commit_that_fails_leaves_nothing() {
                 .len(),
             1 << 20
         );
+    });
+}
+
+#[test]
+fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let day = |at: u64| Scope::Day(Day::of(Timestamp(at)));
+        let graph = |at: u64| Scope::Graph(TaskId::new(at, 7));
+        let book = |spent| Batch {
+            spent,
+            ..Batch::default()
+        };
+        let now = 1_790_000_000_000;
+        let old = now - 91 * 24 * 3_600_000;
+        let [old_day, old_graph] = [(day(old), 1), (graph(old), 2)];
+        let [new_day, new_graph] = [(day(now), 3), (graph(now), 4)];
+        leader.commit(book(vec![old_day, old_graph, new_day, new_graph]));
+        let spent = || store.load(Timestamp(0)).unwrap().spent;
+        assert_eq!(spent(), [old_day, new_day, old_graph, new_graph]);
+        leader.commit(book(vec![(day(now), 30)]));
+        assert_eq!(spent(), [old_day, (day(now), 30), old_graph, new_graph]);
+        store.prune(leader.epoch, Timestamp(now), 10).unwrap();
+        assert_eq!(spent(), [(day(now), 30), new_graph]);
     });
 }
 

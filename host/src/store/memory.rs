@@ -13,18 +13,19 @@ use claudine_domain::{
     account::Parked,
     batch::{Batch, BatchNumber, DocumentKey},
     board::{Remembered, Stored},
+    budget::{Day, Scope},
     dependency::{Dependency, End},
     event::Event,
     group::Group,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
     task::{State, Task},
-    time::Timestamp,
+    time::{Timestamp, millis},
 };
 
 use super::{
-    EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, StatusFilter, Store,
-    StoreError, reference::Reference,
+    EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Resolved, SPENT_KEPT, Sequence, Status,
+    StatusFilter, Store, StoreError, reference::Reference,
 };
 
 #[derive(Debug, Default)]
@@ -41,6 +42,7 @@ struct Content {
     groups: BTreeMap<String, Group>,
     dependencies: BTreeMap<TaskId, Arc<[Dependency]>>,
     profiles: BTreeMap<ProfileKey, Profile>,
+    spent: BTreeMap<Scope, u64>,
     events: BTreeMap<Sequence, Event>,
     failures_to_come: u32,
 }
@@ -101,6 +103,7 @@ impl Content {
                 None => self.profiles.remove(key),
             };
         }
+        self.spent.extend(batch.spent.iter().copied());
         for event in &batch.events {
             self.last_event += 1;
             self.events.insert(self.last_event, event.clone());
@@ -151,6 +154,14 @@ impl Content {
         self.tasks.remove(&id);
         self.dependencies.remove(&id);
         self.documents.retain(|key, _| task_of(*key) != id);
+    }
+
+    fn forget_spent(&mut self, older_than: Timestamp) {
+        let before = Timestamp(older_than.0.saturating_sub(millis(SPENT_KEPT)));
+        self.spent.retain(|scope, _| match scope {
+            Scope::Day(day) => *day >= Day::of(before),
+            Scope::Graph(task) => *task >= TaskId::new(before.0, 0),
+        });
     }
 
     fn remove_old_events(&mut self, older_than: Timestamp, most: usize) {
@@ -208,6 +219,7 @@ impl Store for MemoryStore {
             groups: content.groups.clone().into_iter().collect(),
             remembered: content.remembered(remember_since),
             profiles: content.profiles.clone().into_iter().collect(),
+            spent: content.spent.clone().into_iter().collect(),
             last_batch: content.last_batch,
         })
     }
@@ -363,6 +375,7 @@ impl Store for MemoryStore {
         for pruned in &gone {
             content.remove(pruned.task);
         }
+        content.forget_spent(older_than);
         content.remove_old_events(older_than, limit.saturating_mul(EVENTS_A_TASK));
         Ok(gone)
     }

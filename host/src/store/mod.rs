@@ -124,6 +124,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Pruned>, StoreError>;
 }
 
+/// How long sums of what was spent stay after what they are of began: they are a few bytes each, and a graph may go on for weeks.
+const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
+
 /// How many events may go with a pruned task: more than most tasks have, so that none stay behind for long.
 const EVENTS_A_TASK: usize = 16;
 

@@ -10,6 +10,7 @@ use claudine_domain::{
     account::Parked,
     attempt::{Attempt, Ended, Leader, Phase, Session, StopWhy, Usage},
     batch::{Batch, DocumentKey},
+    budget::{Day, Scope},
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
@@ -207,11 +208,21 @@ pub(super) fn batch() -> Batch {
         groups: Vec::new(),
         accounts: vec![(account.clone(), Some(parked))],
         profiles: Vec::new(),
+        spent: Vec::new(),
         events: facts(account)
             .into_iter()
             .map(|fact| event(20, fact))
             .collect(),
     }
+}
+
+/// What schema 4 has besides: sums of a day and of a graph.
+pub(super) fn spent() -> Vec<(Scope, u64)> {
+    vec![
+        (Scope::Day(Day(20_780)), 1_250_000),
+        (Scope::Day(Day(20_781)), 0),
+        (Scope::Graph(id(2)), u64::MAX >> 1),
+    ]
 }
 
 /// What schema 3 has besides: two profiles.

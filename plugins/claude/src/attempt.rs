@@ -179,7 +179,15 @@ impl Attempt {
             }
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
-            rest_since = match (checkpoint.transcript.results.is_at_rest, rest_since) {
+            let results = &checkpoint.transcript.results;
+            // It was woken again: what it goes on to spend is on top of this. At its end the outcome says what it was.
+            if !results.is_at_rest
+                && rest_since.is_some()
+                && let Some(usd) = results.cost_usd()
+            {
+                self.ctx.cost(usd);
+            }
+            rest_since = match (results.is_at_rest, rest_since) {
                 (false, _) => None,
                 (true, None) => Some(clock::monotonic()),
                 (true, since) => since,

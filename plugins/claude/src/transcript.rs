@@ -55,6 +55,14 @@ pub(crate) struct Results {
     pub(crate) is_at_rest: bool,
 }
 
+impl Results {
+    /// What this process has cost up to its last result, where that says what the session had cost before.
+    pub(crate) fn cost_usd(&self) -> Option<f64> {
+        let total = self.last.as_ref()?.total_cost_usd?;
+        Some((total - self.cost_before_usd?).max(0.0))
+    }
+}
+
 /// What is to be told on account of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {

@@ -8,6 +8,7 @@ use crate::{
 
 /// What any layer may use: these modules know nothing of tasks, and nothing but each other.
 const GROUND: &[&str] = &[
+    "allocator",
     "ballast",
     "clock",
     "config",

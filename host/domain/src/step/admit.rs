@@ -6,9 +6,10 @@ use crate::{
     attempt::{Attempt, Phase},
     batch::{Action, BatchNumber, Effect},
     board::{Board, Lane, Line, PRIORITY_AGING, Rank, rank},
+    budget::Day,
     capacity::{Refusal, Slots},
     id::TaskId,
-    task::{State, Task},
+    task::{Class, State, Task},
     time::{Now, Timestamp},
 };
 
@@ -31,7 +32,9 @@ impl Board {
         let mut heads: BTreeMap<Rank, Lane> = self.lanes.iter().filter_map(first).collect();
         let mut held_back = None;
         while let Some((rank, lane)) = heads.pop_first() {
-            let admitted = held_back.clone().map_or_else(|| self.may_start(&lane), Err);
+            let admitted = held_back
+                .clone()
+                .map_or_else(|| self.may_start(now, &lane), Err);
             match admitted {
                 Ok(()) => {
                     self.start(now, rank.1);
@@ -65,7 +68,13 @@ impl Board {
             && !self.running.iter().any(same_class)
     }
 
-    fn may_start(&self, lane: &Lane) -> Result<(), Refusal> {
+    fn may_start(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
+        if lane.profile.class == Class::Agent
+            && let Some(level) = self.day_is_over(now)
+        {
+            let until = Day::of(now.wall).end();
+            return Err(Refusal::DailyBudget { level, until });
+        }
         if let Some(key) = &lane.serial_start
             && self.starting.contains_key(key)
         {

@@ -66,6 +66,10 @@ fn stopped(why: &StopWhy) -> Conclusion {
         StopWhy::Timeout => timed_out("ran longer than its timeout"),
         StopWhy::StartTimeout => timed_out("gave no sign of life within its start timeout"),
         StopWhy::IdleTimeout => timed_out("gave no output for longer than its idle timeout"),
+        StopWhy::Budget { message } => Conclusion::End {
+            outcome: Outcome::Failed,
+            reason: Some(Reason::new(ReasonClass::Budget, message)),
+        },
     }
 }
 

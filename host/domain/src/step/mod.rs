@@ -10,10 +10,13 @@ mod place;
 mod recover;
 mod report;
 mod retry;
+mod spend;
 mod submit;
 mod tick;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use spend::spent_by;
 
 use crate::{
     attempt::{Leader, Session, StopWhy, Usage},
@@ -127,6 +130,8 @@ pub enum Report {
     },
     /// The first sign of life.
     Alive,
+    /// What it has cost up to now, in millionths of a US dollar.
+    Cost(u64),
     Session(Session),
     /// What it is doing at the moment, for whoever watches; the next one takes its place.
     Doing(String),
@@ -246,6 +251,9 @@ pub enum Refused {
     UpstreamStands { task: TaskId, culprit: TaskId },
     #[error("task {task} has no attempt to go on from: retry it")]
     NothingToResume { task: TaskId },
+    /// Nothing is left to spend.
+    #[error("task {task} cannot run: {why}")]
+    OverBudget { task: TaskId, why: String },
     #[error("task {task} is {state} and cannot be held")]
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task} is {state}, not held")]

@@ -34,6 +34,7 @@ impl Board {
         match report {
             Report::Started { leader } => self.started(now, attempt, leader),
             Report::Alive => self.alive(now, id),
+            Report::Cost(micro_usd) => self.costs(now, id, micro_usd),
             Report::Session(session) => self.change(id, |task| {
                 if let Some(attempt) = task.attempts.last_mut() {
                     attempt.session = Some(session);
@@ -145,7 +146,11 @@ impl Board {
         };
         let account = task.request.account.clone();
         let conclusion = conclude(phase, last, &ending);
+        let request = task.request.clone();
         self.probe_ends(attempt, account.as_ref(), &conclusion);
+        if let Some(micro_usd) = ending.cost_micro_usd {
+            self.book(now, id, micro_usd);
+        }
         match conclusion {
             // Whoever was to start it may tell so again: its number is not given out a second time, or that would take back the new start.
             Conclusion::BackToReady => {
@@ -189,6 +194,7 @@ impl Board {
                 }
             }
         }
+        self.end_graph_over_budget(now, &request);
     }
 
     fn delay_before_retry(
@@ -199,6 +205,9 @@ impl Board {
     ) -> Option<Duration> {
         let task = self.tasks.get(&attempt.task)?;
         let policy = task.request.retries.as_ref()?;
+        if !self.has_budget_left(task) {
+            return None;
+        }
         policy.delay_after(
             attempt,
             &task.attempts,
@@ -218,7 +227,11 @@ impl Board {
     fn close_attempt(&mut self, attempt: AttemptId, ended: Ended, ending: &Ending) {
         self.change(attempt.task, |task| {
             if let Some(last) = task.attempts.last_mut() {
-                last.ended = Some(ended);
+                let so_far = last.cost_so_far_micro_usd.take();
+                last.ended = Some(Ended {
+                    cost_micro_usd: ended.cost_micro_usd.or(so_far),
+                    ..ended
+                });
                 last.doing = None;
             }
         });

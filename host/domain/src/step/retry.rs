@@ -33,6 +33,7 @@ impl Board {
             return Err(Refused::UpstreamStands { task: id, culprit });
         }
         self.all_known(id, &downstream, &ended)?;
+        self.can_pay(id, &task.request, &task.attempts)?;
         task.retry_at = None;
         task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);

@@ -44,6 +44,9 @@ impl Board {
         }
         self.room_for(fresh.len())?;
         self.within_bounds(&fresh)?;
+        for submission in &fresh {
+            self.can_pay(submission.id, &submission.request, &[])?;
+        }
         self.depends_well(&mut fresh, &ended)?;
         let ids: Vec<TaskId> = fresh.iter().map(|task| task.id).collect();
         for submission in fresh {

@@ -9,6 +9,7 @@
 mod accounts;
 mod admission;
 mod batches;
+mod budgets;
 mod cancelling;
 mod capacity;
 mod clocks;
@@ -253,6 +254,7 @@ impl Desk {
                 .collect(),
             groups: self.board.groups().clone().into_iter().collect(),
             remembered: Vec::new(),
+            spent: self.board.spent.clone().into_iter().collect(),
             profiles: self
                 .board
                 .capacity()
@@ -373,6 +375,7 @@ fn phase_word(phase: &Phase) -> &'static str {
         Phase::Stopping(StopWhy::Timeout) => "stopping:timeout",
         Phase::Stopping(StopWhy::StartTimeout) => "stopping:start_timeout",
         Phase::Stopping(StopWhy::IdleTimeout) => "stopping:idle_timeout",
+        Phase::Stopping(StopWhy::Budget { .. }) => "stopping:budget",
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     attempt::{Attempt, Phase, StopWhy, Usage},
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Clock, Remembered, Stored},
+    budget::Scope,
     capacity::{Refusal, Slots},
     dependency::{Condition, Dependency},
     event::Fact,
@@ -122,6 +123,7 @@ struct Disk {
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
     profiles: BTreeMap<ProfileKey, Profile>,
+    spent: BTreeMap<Scope, u64>,
     last_batch: BatchNumber,
 }
 
@@ -668,6 +670,7 @@ impl World {
                 None => self.disk.profiles.remove(key),
             };
         }
+        self.disk.spent.extend(batch.spent.iter().copied());
     }
 
     fn crash(&mut self, committed: bool) {
@@ -707,6 +710,7 @@ impl World {
             groups: self.disk.groups.clone().into_iter().collect(),
             remembered: tasks.filter_map(remembered).collect(),
             profiles: self.disk.profiles.clone().into_iter().collect(),
+            spent: self.disk.spent.clone().into_iter().collect(),
             last_batch: self.disk.last_batch,
         };
         let limits = self.board.capacity.limits;
@@ -915,6 +919,7 @@ impl World {
             accounts: board.accounts.clone().into_iter().collect(),
             groups: board.groups.clone().into_iter().collect(),
             profiles: owned(board.capacity.profiles.iter()),
+            spent: board.spent.clone().into_iter().collect(),
             ..Stored::default()
         };
         Board::new(stored, board.capacity.limits, board.bounds, BOOT.into())

@@ -76,11 +76,17 @@ fn machine(view: &CapacityView) -> Vec<String> {
         "slots   {}: {} running, {} queued",
         view.slots, view.running, view.queued
     );
+    let budget = view.budget.map(|budget| {
+        format!(
+            "budget  {} of {} spent today",
+            text::usd(budget.spent_usd),
+            text::usd(budget.daily_usd)
+        )
+    });
+    let slots = std::iter::once(slots).chain(budget);
     let Some(reading) = &view.reading else {
-        return vec![
-            slots,
-            "        the machine has not been read yet".to_owned(),
-        ];
+        let unread = "        the machine has not been read yet".to_owned();
+        return slots.chain([unread]).collect();
     };
     let cores = if view.slots == "auto" {
         format!(
@@ -95,8 +101,7 @@ fn machine(view: &CapacityView) -> Vec<String> {
         .map_or(String::new(), |percent| {
             format!("; {percent:.1} % of the last ten seconds spent waiting for it")
         });
-    vec![
-        slots,
+    let machine = [
         format!(
             "cpu     {:.2} of {:.2} cores in use; {cores}",
             reading.cores_in_use, reading.cores
@@ -112,7 +117,8 @@ fn machine(view: &CapacityView) -> Vec<String> {
             text::bytes(reading.disk_free_bytes),
             text::bytes(limits.disk_reserve_bytes)
         ),
-    ]
+    ];
+    slots.chain(machine).collect()
 }
 
 const CLASS_HEADING: &str = "RUNNING  ATTEMPTS  CORES P50 P95   MEMORY P50        P95        MAX  NEXT COUNTS FOR       ROOM  CLASS";
@@ -182,7 +188,7 @@ mod tests {
             })
         };
         serde_json::from_value(serde_json::json!({
-            "slots": "auto", "running": 3, "queued": 12,
+            "slots": "auto", "running": 3, "queued": 12, "budget": {"spent_usd": 3.5, "daily_usd": 20.0},
             "reading": {
                 "cores": 2.0, "cores_in_use": 1.2, "memory_total_bytes": 8u64 << 30, "memory_free_bytes": 3u64 << 30,
                 "disk_free_bytes": 33u64 << 30, "memory_stall_percent": 0.4,
@@ -211,6 +217,6 @@ mod tests {
             ..view()
         };
         let lines = shown(&nothing, look, now).lines().count();
-        assert_eq!(lines, 2);
+        assert_eq!(lines, 3);
     }
 }

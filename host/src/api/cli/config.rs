@@ -44,6 +44,7 @@ impl Config {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
             slots: None,
+            keep: None,
         };
         let settings = Settings::load(&overrides, &process_environment).map_err(unfit)?;
         let text = settings.to_string();

@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// How many tasks run at once: `auto`, as the machine has room for, or a number.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
+    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an unfinished task needs stays.
+    #[arg(long, value_name = "TIME")]
+    keep: Option<String>,
     /// Started by another command, which waits on standard output to be told how that went.
     #[arg(long, hide = true)]
     background: bool,
@@ -34,6 +37,7 @@ impl Serve {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
             slots: self.slots,
+            keep: self.keep,
         };
         let mut lost = None;
         let mut ready = |host: &HostInfo| {

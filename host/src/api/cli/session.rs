@@ -26,6 +26,7 @@ impl Session {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
             slots: None,
+            keep: None,
         };
         let layout = client::layout(&overrides).map_err(unfit)?;
         let start = HostStart {

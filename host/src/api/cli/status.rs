@@ -86,10 +86,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
             &attempt_line(attempt),
         );
     }
-    lines.add_some(
-        "Cost",
-        task.cost_usd.map(|cost| format!("${cost:.4}")).as_deref(),
-    );
+    lines.add_some("Cost", cost(task).as_deref());
     lines.add_some(
         "Usage",
         task.usage
@@ -200,6 +197,19 @@ impl Lines {
     /// A value of our own making, which may have colours.
     fn add_raw(&mut self, name: &str, value: &str) {
         self.text.extend([&format!("{name:<11}"), value, "\n"]);
+    }
+}
+
+/// What it has cost, and what it may.
+fn cost(task: &TaskView) -> Option<String> {
+    match (task.cost_usd, task.budget_usd) {
+        (cost, Some(budget)) => Some(format!(
+            "{} of {}",
+            text::usd(cost.unwrap_or(0.0)),
+            text::usd(budget)
+        )),
+        (Some(cost), None) => Some(text::usd(cost)),
+        (None, None) => None,
     }
 }
 

@@ -101,6 +101,9 @@ pub(super) struct TaskOptions {
     /// How long to wait before: `FIRST[xFACTOR][..LONGEST]`. The wait is drawn evenly from nothing to the grown delay [default: 1sx2..5m].
     #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", help_heading = "Retries")]
     backoff: Option<parse::Backoff>,
+    /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
+    #[arg(long, value_name = "USD")]
+    budget_usd: Option<f64>,
     /// Submitted from within a task: do not cancel this one when that one is cancelled.
     #[arg(long)]
     detach: bool,
@@ -265,10 +268,12 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         after_ms: millis(options.after),
         start_at_ms: options.at.map(|at| at.0),
         retries,
+        budget_usd: options.budget_usd,
     };
     Ok(Submit {
         environment,
         origin: Origin::Cli,
+        budget_usd: None,
         tasks: vec![task],
     })
 }

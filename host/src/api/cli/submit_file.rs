@@ -43,6 +43,9 @@ pub(super) struct Submit {
     /// The directory that tasks run in which name none, and that relative ones are below [default: the current one].
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
+    /// What the agents among them may cost together, in US dollars: once it is spent, those that run are stopped and the others end as failed.
+    #[arg(long, value_name = "USD")]
+    budget_usd: Option<f64>,
     /// Give them only HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and what the file sets, not the environment of this command.
     #[arg(long)]
     env_clean: bool,
@@ -64,6 +67,7 @@ impl Submit {
         let request = Request {
             environment: environment::of_this_process(self.env_clean),
             origin: Origin::Cli,
+            budget_usd: self.budget_usd,
             tasks,
         };
         let submitted = session.client().submit(&request).await?;

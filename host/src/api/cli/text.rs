@@ -82,6 +82,14 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Cents at least, and what is below them where it is there.
+pub(super) fn usd(amount: f64) -> String {
+    let text = format!("${amount:.6}");
+    let cents = text.len() - 4;
+    let shown = text.trim_end_matches('0').len().max(cents);
+    text.get(..shown).unwrap_or(&text).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

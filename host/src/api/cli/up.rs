@@ -19,12 +19,19 @@ pub(super) struct Up {
     /// How many tasks run at once: `auto`, as the machine has room for, or a number.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
+    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an unfinished task needs stays.
+    #[arg(long, value_name = "TIME")]
+    keep: Option<String>,
 }
 
 impl Up {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let asked = self.slots.clone();
-        let client = session.client_with(|start| start.overrides.slots = self.slots);
+        let asked_to_keep = self.keep.is_some();
+        let client = session.client_with(|start| {
+            start.overrides.slots = self.slots;
+            start.overrides.keep = self.keep;
+        });
         let (host, started) = client.up().await?;
         if session.json {
             output::json(&host)?;
@@ -40,6 +47,9 @@ impl Up {
                 "note: it was running already, with {} slots; `claudine down && claudine up --slots …` changes that",
                 host.slots
             ));
+        }
+        if !started && asked_to_keep {
+            output::say("note: it was running already; --keep counts from its next start");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -170,6 +170,9 @@ impl HostStart {
         if let Some(slots) = &self.overrides.slots {
             arguments.extend(["--slots".into(), slots.into()]);
         }
+        if let Some(keep) = &self.overrides.keep {
+            arguments.extend(["--keep".into(), keep.into()]);
+        }
         Ok(Background {
             program: this_program()?,
             arguments,

@@ -66,6 +66,7 @@ impl Server {
             .submit(&Submit {
                 environment: self.origins.environment.clone(),
                 origin: Origin::Mcp,
+                budget_usd: asked.budget_usd,
                 tasks,
             })
             .await?;
@@ -125,6 +126,7 @@ impl Server {
                 factor: None,
                 max_ms: None,
             }),
+            budget_usd: asked.budget_usd,
             // With a key of its own the request can be sent again when the host is lost in the middle of it.
             idempotency_key: Some(asked.idempotency_key.map_or_else(one_time_key, Ok)?),
             detached: asked.detach.unwrap_or_default(),
@@ -132,6 +134,7 @@ impl Server {
         Ok(Submit {
             environment: self.origins.environment.clone(),
             origin: Origin::Mcp,
+            budget_usd: None,
             tasks: vec![task],
         })
     }

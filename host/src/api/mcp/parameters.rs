@@ -67,6 +67,8 @@ pub(super) struct DelegateTask {
     /// Try it again up to so often when it fails.
     #[schemars(range(max = 1000))]
     pub(super) retries: Option<u32>,
+    /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
+    pub(super) budget_usd: Option<f64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -75,6 +77,8 @@ pub(super) struct SubmitGraph {
     /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// What the agents among them may cost together, in US dollars.
+    pub(super) budget_usd: Option<f64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]

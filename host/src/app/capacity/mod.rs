@@ -11,7 +11,8 @@ use claudine_domain::{
 };
 
 pub(crate) use self::view::{
-    CapacityView, ClassView, ForgetProfiles, LimitsView, ReadingView, RefusalView, SetSlots, Spread,
+    BudgetView, CapacityView, ClassView, ForgetProfiles, LimitsView, ReadingView, RefusalView,
+    SetSlots, Spread,
 };
 use super::{
     error::{AppError, ErrorKind},
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
 
+const MICRO: f64 = 1e6;
 /// How many of the last refusals are shown.
 const REFUSALS_SHOWN: usize = 16;
 
@@ -78,6 +80,10 @@ fn capacity_view(now: &CapacityNow) -> CapacityView {
         running: now.running,
         queued: now.queued,
         reading: capacity.reading().map(ReadingView::of),
+        budget: now.today.map(|level| BudgetView {
+            spent_usd: level.spent_micro_usd as f64 / MICRO,
+            daily_usd: level.budget_micro_usd as f64 / MICRO,
+        }),
         limits: LimitsView {
             cpu_percent: limits.cpu_percent,
             memory_reserve_bytes: limits.memory_reserve_bytes,

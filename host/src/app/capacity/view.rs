@@ -12,6 +12,9 @@ pub(crate) struct CapacityView {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) reading: Option<ReadingView>,
+    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<BudgetView>,
     pub(crate) limits: LimitsView,
     /// What was learned, by executor and labels.
     pub(crate) classes: Vec<ClassView>,
@@ -19,6 +22,12 @@ pub(crate) struct CapacityView {
     pub(crate) refusals: Vec<RefusalView>,
     /// What would make more room, in words.
     pub(crate) advice: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct BudgetView {
+    pub(crate) spent_usd: f64,
+    pub(crate) daily_usd: f64,
 }
 
 /// The machine, or what of it the control groups leave to the host.

@@ -3,6 +3,7 @@
 use claudine_domain::{
     account::Parked,
     batch::{Batch, BatchNumber, DocumentKey},
+    budget::Scope,
     event::Event,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
@@ -50,6 +51,7 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     write_documents(&transaction, &batch.documents)?;
     write_accounts(&transaction, &batch.accounts)?;
     write_profiles(&transaction, &batch.profiles)?;
+    write_spent(&transaction, &batch.spent)?;
     write_events(&transaction, last_event, &batch.events)?;
     Ok(transaction.commit()?)
 }
@@ -192,6 +194,16 @@ fn write_accounts(
                 .prepare_cached("DELETE FROM account WHERE key = ?1")?
                 .execute([&key.0])?,
         };
+    }
+    Ok(())
+}
+
+fn write_spent(transaction: &Transaction<'_>, spent: &[(Scope, u64)]) -> Result<(), Fault> {
+    for (scope, micro_usd) in spent {
+        let (scope, id) = row::scope(*scope);
+        transaction
+            .prepare_cached("REPLACE INTO spent (scope, id, micro_usd) VALUES (?1, ?2, ?3)")?
+            .execute(params![scope, id, row::integer(*micro_usd)])?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use super::{
         Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
-        samples::{batch, id, profiles},
+        samples::{batch, id, profiles, spent},
     },
     SqliteStore, schema,
 };
@@ -35,6 +35,9 @@ fn put_samples(store: &dyn Store, version: usize) {
     let mut batch = batch();
     if version >= 3 {
         batch.profiles = profiles();
+    }
+    if version >= 4 {
+        batch.spent = spent();
     }
     let epoch = store.lead().unwrap();
     store.commit(epoch, &batch).unwrap();
@@ -73,9 +76,11 @@ fn every_past_schema_opens() {
         let mut next = batch();
         next.number = 8;
         next.profiles = profiles();
+        next.spent = spent();
         store.commit(epoch, &next).unwrap();
         assert_eq!(store.events_after(9, 1).unwrap()[0].0, 10);
         let learned = store.load(Timestamp(0)).unwrap().profiles;
         assert_eq!(learned.len(), profiles().len());
+        assert_eq!(store.load(Timestamp(0)).unwrap().spent, spent());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use claudine_domain::{
     board::{Remembered, Stored},
+    budget::Scope,
     group::Group,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
@@ -25,6 +26,7 @@ pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<S
         groups: groups(&moment)?,
         remembered: remembered(&moment, remember_since)?,
         profiles: profiles(&moment)?,
+        spent: spent(&moment)?,
         last_batch: last_batch.unsigned_abs(),
     };
     moment.finish()?;
@@ -95,6 +97,20 @@ fn profiles(reader: &Connection) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
     }
     profiles.sort_unstable_by(|(one, _): &(ProfileKey, Profile), (other, _)| one.cmp(other));
     Ok(profiles)
+}
+
+fn spent(reader: &Connection) -> Result<Vec<(Scope, u64)>, Fault> {
+    let mut query = reader.prepare("SELECT scope, id, micro_usd FROM spent ORDER BY scope, id")?;
+    let mut rows = query.query([])?;
+    let mut spent = Vec::new();
+    while let Some(found) = rows.next()? {
+        let scope = row::scope_of(
+            found.get(0)?,
+            found.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
+        )?;
+        spent.push((scope, found.get::<_, i64>(2)?.unsigned_abs()));
+    }
+    Ok(spent)
 }
 
 /// A key may have been used again once it was forgotten: it stands for the later task.

@@ -1,10 +1,15 @@
 //! What is old and finished goes.
 
-use claudine_domain::{id::TaskId, task::Task, time::Timestamp};
+use claudine_domain::{
+    budget::{Day, Scope},
+    id::TaskId,
+    task::Task,
+    time::{Timestamp, millis},
+};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    super::{EVENTS_A_TASK, Epoch, Pruned},
+    super::{EVENTS_A_TASK, Epoch, Pruned, SPENT_KEPT},
     commit,
     fault::Fault,
     row,
@@ -29,6 +34,7 @@ pub(super) fn finished(
             transaction.prepare_cached(sql)?.execute([id])?;
         }
     }
+    forget_spent(&transaction, older_than)?;
     let most_events = limit.saturating_mul(EVENTS_A_TASK);
     if let Some(last) = last_old_event(&transaction, older_than, most_events)? {
         transaction.execute("DELETE FROM event WHERE sequence <= ?1", [last])?;
@@ -68,6 +74,20 @@ fn find(
         });
     }
     Ok(found)
+}
+
+fn forget_spent(transaction: &Transaction<'_>, older_than: Timestamp) -> Result<(), Fault> {
+    let before = Timestamp(older_than.0.saturating_sub(millis(SPENT_KEPT)));
+    for scope in [
+        Scope::Day(Day::of(before)),
+        Scope::Graph(TaskId::new(before.0, 0)),
+    ] {
+        let (scope, id) = row::scope(scope);
+        transaction
+            .prepare_cached("DELETE FROM spent WHERE scope = ?1 AND id < ?2")?
+            .execute(params![scope, id])?;
+    }
+    Ok(())
 }
 
 /// The last of the events at the front that are old, looking at no more than so many.

@@ -2,6 +2,7 @@
 
 use claudine_domain::{
     batch::DocumentKey,
+    budget::{Day, Scope},
     dependency::Condition,
     id::TaskId,
     outcome::Outcome,
@@ -12,6 +13,10 @@ use rusqlite::Row;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{super::Status, fault::Fault};
+
+/// The numbers of the `scope` column.
+pub(super) const SCOPE_DAY: i64 = 0;
+pub(super) const SCOPE_GRAPH: i64 = 1;
 
 /// Statuses from here on are outcomes. The number also stands in an index of the schema.
 pub(super) const FIRST_OUTCOME: i64 = 10;
@@ -71,6 +76,26 @@ pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
         DocumentKey::Checkpoint(attempt) => (attempt.task, 2, attempt.number),
         DocumentKey::Context(task) => (task, 3, 0),
     }
+}
+
+/// The columns of what a sum of the ledger is of.
+pub(super) fn scope(scope: Scope) -> (i64, Vec<u8>) {
+    match scope {
+        Scope::Day(Day(day)) => (SCOPE_DAY, day.to_be_bytes().to_vec()),
+        Scope::Graph(task) => (SCOPE_GRAPH, task.to_bytes().to_vec()),
+    }
+}
+
+/// The columns read back.
+pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
+    let day = || Some(Scope::Day(Day(u64::from_be_bytes(id.try_into().ok()?))));
+    let graph = || Some(Scope::Graph(TaskId::from_bytes(id.try_into().ok()?)));
+    let found = match scope {
+        SCOPE_DAY => day(),
+        SCOPE_GRAPH => graph(),
+        _ => None,
+    };
+    found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, scope).into())
 }
 
 /// SQLite's integers are signed. What is beyond them (a time in 292 million years, a limit without end) counts as the largest.

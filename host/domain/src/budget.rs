@@ -1,0 +1,101 @@
+//! What tasks may cost, and what has been spent.
+//!
+//! A task has its budget in its request, and what it has spent in its attempts. What the tasks of a graph or of a day spend together is kept
+//! in a ledger, since finished tasks are not on the board; it is written in the transaction of the cost it counts. Only agents are
+//! held to a budget: commands cost nothing that anybody tells.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::TaskId, time::Timestamp};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Days since 1970 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Day(pub u64);
+
+impl Day {
+    pub fn of(at: Timestamp) -> Self {
+        Self(at.0 / DAY_MS)
+    }
+
+    pub fn end(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(1).saturating_mul(DAY_MS))
+    }
+}
+
+/// What a sum of the ledger is of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Scope {
+    Day(Day),
+    /// The tasks that were submitted together, and what was submitted from within them; named by the first of them.
+    Graph(TaskId),
+}
+
+/// What the tasks of a graph may cost together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GraphBudget {
+    pub graph: TaskId,
+    pub micro_usd: u64,
+}
+
+/// A budget and what was spent of it, in millionths of a US dollar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Level {
+    pub spent_micro_usd: u64,
+    pub budget_micro_usd: u64,
+}
+
+impl Level {
+    /// Nothing is left.
+    pub fn is_spent(self) -> bool {
+        self.spent_micro_usd >= self.budget_micro_usd
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "${} of ${}",
+            Usd(self.spent_micro_usd),
+            Usd(self.budget_micro_usd)
+        )
+    }
+}
+
+/// Cents at least, and no zeros after the digits that say something.
+struct Usd(u64);
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        let cents = text.len() - 4;
+        let shown = text.trim_end_matches('0').len().max(cents);
+        f.write_str(text.get(..shown).unwrap_or(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_cents_and_what_is_below_them_where_it_is_there() {
+        let check = |micro, expected: &str| assert_eq!(Usd(micro).to_string(), expected);
+        check(0, "0.00");
+        check(1_500_000, "1.50");
+        check(800, "0.0008");
+        check(12_000_000, "12.00");
+        check(1, "0.000001");
+    }
+
+    #[test]
+    fn a_day_ends_where_the_next_one_begins() {
+        let day = Day::of(Timestamp(DAY_MS - 1));
+        assert_eq!((day, day.end()), (Day(0), Timestamp(DAY_MS)));
+        assert_eq!(Day::of(day.end()), Day(1));
+    }
+}

@@ -1,0 +1,185 @@
+//! What attempts cost is held against the budgets of their task, their graph and the day.
+
+use super::Refused;
+use crate::{
+    attempt::{Attempt, Phase, StopWhy},
+    board::Board,
+    budget::{Day, Level, Scope},
+    id::TaskId,
+    outcome::{Outcome, Reason, ReasonClass},
+    task::{Class, Request, State, Task},
+    time::Now,
+};
+
+/// A budget of which nothing is left.
+enum Over {
+    Task(Level),
+    Graph(TaskId, Level),
+    Day(Level),
+}
+
+impl Over {
+    fn message(&self) -> String {
+        match self {
+            Self::Task(level) => format!("it has spent {level}"),
+            Self::Graph(_, level) => format!("its graph has spent {level}"),
+            Self::Day(level) => format!("the day's tasks have spent {level}"),
+        }
+    }
+}
+
+impl Board {
+    /// A running attempt has cost so much so far. Where that is more than there is for it, it is stopped.
+    pub(super) fn costs(&mut self, now: Now, id: TaskId, micro_usd: u64) {
+        self.book(now, id, micro_usd);
+        let over = self.tasks.get(&id).and_then(|task| {
+            self.over(&task.request, &task.attempts)
+                .or_else(|| self.day_is_over(now).map(Over::Day))
+        });
+        let Some(over) = over else {
+            return;
+        };
+        self.stop_over_budget(now, id, over.message());
+        if let Over::Graph(graph, _) = over {
+            self.end_graph(now, graph, &over.message());
+        }
+    }
+
+    /// What is left of a graph ends where nothing is left for it to spend.
+    pub(super) fn end_graph_over_budget(&mut self, now: Now, request: &Request) {
+        if let Some(over @ Over::Graph(graph, _)) = self.over_graph(request) {
+            self.end_graph(now, graph, &over.message());
+        }
+    }
+
+    /// Writes what an attempt has cost since it was last told into the ledger.
+    pub(super) fn book(&mut self, now: Now, id: TaskId, micro_usd: u64) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let known = task.last_attempt().and_then(Attempt::cost_micro_usd);
+        let more = micro_usd.saturating_sub(known.unwrap_or(0));
+        if more == 0 {
+            return;
+        }
+        let graph = task.request.graph_budget.map(|budget| budget.graph);
+        self.change(id, |task| {
+            if let Some(last) = task.attempts.last_mut() {
+                last.cost_so_far_micro_usd = Some(micro_usd);
+            }
+        });
+        let day = Scope::Day(Day::of(now.wall));
+        for scope in graph.map(Scope::Graph).into_iter().chain([day]) {
+            let spent = self.spent.entry(scope).or_default();
+            *spent = spent.saturating_add(more);
+            self.pending.spent.insert(scope);
+        }
+    }
+
+    /// The budget that keeps an agent from being tried again, if one does. Commands may always.
+    fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Over> {
+        if request.class != Class::Agent {
+            return None;
+        }
+        let own = request.budget_micro_usd.map(|budget_micro_usd| Level {
+            spent_micro_usd: spent_by(attempts),
+            budget_micro_usd,
+        });
+        own.filter(|level| level.is_spent())
+            .map(Over::Task)
+            .or_else(|| self.over_graph(request))
+    }
+
+    fn over_graph(&self, request: &Request) -> Option<Over> {
+        let budget = request.graph_budget?;
+        let level = Level {
+            spent_micro_usd: self.spent_on(Scope::Graph(budget.graph)),
+            budget_micro_usd: budget.micro_usd,
+        };
+        level.is_spent().then_some(Over::Graph(budget.graph, level))
+    }
+
+    /// The day's budget where nothing is left of it.
+    pub(crate) fn day_is_over(&self, now: Now) -> Option<Level> {
+        let level = self.day_level(now)?;
+        level.is_spent().then_some(level)
+    }
+
+    /// The day's budget, if there is one, and what was spent of it.
+    pub fn day_level(&self, now: Now) -> Option<Level> {
+        let budget_micro_usd = self.capacity.limits.daily_micro_usd?;
+        Some(Level {
+            spent_micro_usd: self.spent_on(Scope::Day(Day::of(now.wall))),
+            budget_micro_usd,
+        })
+    }
+
+    fn spent_on(&self, scope: Scope) -> u64 {
+        self.spent.get(&scope).copied().unwrap_or(0)
+    }
+
+    /// Refuses what could not start for want of money.
+    pub(super) fn can_pay(
+        &self,
+        id: TaskId,
+        request: &Request,
+        attempts: &[Attempt],
+    ) -> Result<(), Refused> {
+        match self.over(request, attempts) {
+            Some(over) => Err(Refused::OverBudget {
+                task: id,
+                why: over.message(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether another attempt may follow by itself.
+    pub(super) fn has_budget_left(&self, task: &Task) -> bool {
+        self.over(&task.request, &task.attempts).is_none()
+    }
+
+    fn stop_over_budget(&mut self, now: Now, id: TaskId, message: String) {
+        let phase = self.tasks.get(&id).and_then(|task| task.phase());
+        if matches!(phase, Some(Phase::Starting | Phase::Live)) {
+            self.stop(now, id, StopWhy::Budget { message });
+        }
+    }
+
+    /// The agents of a graph for which nothing is left: those that run are stopped, the others end without having run.
+    fn end_graph(&mut self, now: Now, graph: TaskId, message: &str) {
+        let is_of_graph = |task: &Task| {
+            let request = &task.request;
+            let budget = request.graph_budget;
+            request.class == Class::Agent && budget.is_some_and(|budget| budget.graph == graph)
+        };
+        let of_graph = self.tasks.values().filter(|task| is_of_graph(task));
+        let ids: Vec<TaskId> = of_graph.map(|task| task.id).collect();
+        for id in ids {
+            let Some(task) = self.tasks.get(&id) else {
+                // It could not run any more because of one before it.
+                continue;
+            };
+            match &task.state {
+                State::Running { phase, .. } if *phase != Phase::Assigned => {
+                    self.stop_over_budget(now, id, message.to_owned());
+                }
+                _ => {
+                    self.change(id, |task| {
+                        if task.phase() == Some(&Phase::Assigned) {
+                            task.attempts.pop();
+                        }
+                    });
+                    let reason = Reason::new(ReasonClass::Budget, message);
+                    self.finish(now, id, Outcome::Failed, Some(reason));
+                }
+            }
+        }
+    }
+}
+
+/// What all attempts have cost together.
+pub fn spent_by(attempts: &[Attempt]) -> u64 {
+    let costs = attempts.iter().filter_map(Attempt::cost_micro_usd);
+    costs.fold(0, u64::saturating_add)
+}

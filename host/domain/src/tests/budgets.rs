@@ -1,0 +1,194 @@
+//! What tasks may cost: alone, with their graph, in a day.
+
+use super::*;
+use crate::{
+    budget::{Day, GraphBudget, Scope},
+    capacity::Refusal,
+    retry_policy::{Backoff, RetryPolicy},
+    step::spent_by,
+};
+
+const DOLLAR: u64 = 1_000_000;
+const DAY: Duration = Duration::from_hours(24);
+
+fn with_budget(dollars: u64) -> impl FnOnce(&mut Request) {
+    move |request| {
+        request.class = Class::Agent;
+        request.budget_micro_usd = Some(dollars * DOLLAR);
+    }
+}
+
+fn ended_at(dollars: u64, cause: Cause) -> Report {
+    Report::Ended(Box::new(Ending {
+        cost_micro_usd: Some(dollars * DOLLAR),
+        ..ending(cause)
+    }))
+}
+
+fn exit() -> Cause {
+    Cause::Class(ReasonClass::Exit)
+}
+
+fn reason(desk: &Desk, task: TaskId) -> String {
+    match &desk.stored[&task].state {
+        State::Done {
+            reason: Some(reason),
+            ..
+        } => format!("{}: {}", reason.class.as_str(), reason.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two agents and a command that may cost so much together.
+fn graph(desk: &mut Desk, dollars: u64) -> [TaskId; 3] {
+    let budget = GraphBudget {
+        graph: TaskId::new(1, 1),
+        micro_usd: dollars * DOLLAR,
+    };
+    [Class::Agent, Class::Agent, Class::Command].map(|class| {
+        desk.submit(|request| {
+            request.class = class;
+            request.graph_budget = Some(budget);
+        })
+    })
+}
+
+#[test]
+fn an_attempt_that_costs_more_than_its_task_may_is_stopped() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(with_budget(2));
+    desk.turn();
+    desk.report(task, Report::Alive);
+    desk.report(task, Report::Cost(DOLLAR));
+    assert_eq!(kinds(&desk.settle()), Vec::<&str>::new());
+    desk.report(task, Report::Cost(2 * DOLLAR));
+    assert_eq!(kinds(&desk.settle()), ["stop"]);
+    // Told again after a restart: nothing is counted twice.
+    desk.report(task, Report::Cost(2 * DOLLAR));
+    desk.report(task, failure(ReasonClass::Signal));
+    desk.settle();
+    assert_eq!(desk.word(task), "failed:budget");
+    assert_eq!(reason(&desk, task), "budget: it has spent $2.00 of $2.00");
+    assert_eq!(spent_by(&desk.stored[&task].attempts), 2 * DOLLAR);
+    let today = Scope::Day(Day::of(desk.now.wall));
+    assert_eq!(desk.board.spent[&today], 2 * DOLLAR);
+}
+
+#[test]
+fn a_task_without_money_left_is_not_tried_again() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| {
+        with_budget(3)(request);
+        request.retries = Some(RetryPolicy {
+            limit: 9,
+            backoff: Backoff::default(),
+            on: Vec::new(),
+        });
+    });
+    desk.turn();
+    desk.report(task, ended_at(1, exit()));
+    desk.settle();
+    assert_eq!(desk.word(task), "waiting", "two dollars are left");
+    desk.pass(DAY);
+    desk.turn();
+    desk.report(task, ended_at(2, exit()));
+    desk.settle();
+    assert_eq!(desk.word(task), "failed:exit");
+    let copy = desk.stored[&task].clone();
+    assert_eq!(
+        desk.retry(&copy),
+        Err(Refused::OverBudget {
+            task,
+            why: "it has spent $3.00 of $3.00".to_owned()
+        })
+    );
+}
+
+#[test]
+fn where_a_graph_has_spent_all_its_agents_end_and_its_commands_go_on() {
+    let mut desk = Desk::new(1);
+    let [first, second, command] = graph(&mut desk, 5);
+    assert_eq!(starts(&desk.turn()), [first]);
+    desk.report(first, ended_at(5, Cause::Success));
+    assert_eq!(starts(&desk.turn()), [command]);
+    assert_eq!(desk.word(first), "succeeded", "what it did stands");
+    assert_eq!(desk.word(second), "failed:budget");
+    assert_eq!(
+        reason(&desk, second),
+        "budget: its graph has spent $5.00 of $5.00"
+    );
+    // What is submitted from within it has no more to spend.
+    let nested = desk.try_submit(|request| {
+        request.class = Class::Agent;
+        request.parent = Some(command);
+    });
+    assert!(
+        matches!(nested, Err(Refused::OverBudget { .. })),
+        "{nested:?}"
+    );
+}
+
+#[test]
+fn all_that_runs_of_a_graph_is_stopped_when_one_of_it_spends_the_last() {
+    let mut desk = Desk::new(3);
+    let [first, second, command] = graph(&mut desk, 5);
+    assert_eq!(desk.turn().len(), 3);
+    for task in [first, second, command] {
+        desk.report(task, Report::Alive);
+    }
+    desk.report(second, Report::Cost(DOLLAR));
+    desk.report(first, Report::Cost(4 * DOLLAR));
+    assert_eq!(kinds(&desk.settle()), ["stop", "stop"]);
+    assert_eq!(desk.word(command), "live");
+}
+
+#[test]
+fn the_days_budget_holds_agents_back_until_the_next_day() {
+    let limits = Limits {
+        daily_micro_usd: Some(10 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let agent = |request: &mut Request| request.class = Class::Agent;
+    let (first, second) = (desk.submit(agent), desk.submit(agent));
+    desk.turn();
+    desk.report(first, ended_at(11, Cause::Success));
+    assert_eq!(starts(&desk.turn()), []);
+    let until = Day::of(desk.now.wall).end();
+    let refusal = desk.board.refusals().values().next().cloned();
+    assert!(
+        matches!(&refusal, Some(Refusal::DailyBudget { level, until: at })
+            if level.to_string() == "$11.00 of $10.00" && *at == until),
+        "{refusal:?}"
+    );
+    assert_eq!(desk.board.next_tick().1, Some(until));
+    let command = desk.submit(|_| {});
+    assert_eq!(starts(&desk.turn()), [command], "a command costs nothing");
+    desk.report(command, success());
+    desk.now.wall = until;
+    assert_eq!(starts(&desk.turn()), [second]);
+}
+
+#[test]
+fn what_was_spent_outlives_the_host() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(with_budget(2));
+    desk.turn();
+    desk.report(task, Report::Cost(DOLLAR));
+    let (batch, _) = desk.board.seal();
+    let today = Scope::Day(Day::of(desk.now.wall));
+    assert_eq!(batch.spent, [(today, DOLLAR)]);
+    let stored = Stored {
+        spent: batch.spent,
+        unfinished: batch.tasks.iter().map(|task| Task::clone(task)).collect(),
+        ..Stored::default()
+    };
+    let limits = Limits {
+        daily_micro_usd: Some(4 * DOLLAR),
+        ..fixed(1)
+    };
+    let board = Board::new(stored, limits, Bounds::default(), BOOT.into());
+    let level = board.day_level(desk.now).unwrap();
+    assert_eq!(level.to_string(), "$1.00 of $4.00");
+    assert_eq!(spent_by(&board.task(task).unwrap().attempts), DOLLAR);
+}

@@ -1,0 +1,8 @@
+-- What was spent, in millionths of a US dollar. Scope 0 is a day: its number since 1970, UTC, as 8 bytes, the highest first. Scope 1 is a graph:
+-- the id of its first task.
+CREATE TABLE spent (
+    scope INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    micro_usd INTEGER NOT NULL,
+    PRIMARY KEY (scope, id)
+) STRICT, WITHOUT ROWID;
