@@ -9,6 +9,7 @@ mod build;
 mod checkout;
 mod demo;
 mod http;
+mod mutants;
 mod program;
 mod setup;
 mod sim;
@@ -26,6 +27,7 @@ usage: cargo xtask COMMAND
                        speed, as ratios against limits and peers
   soak [--minutes N]   an hour of mixed load: does anything grow?
   sim [HISTORIES]      the queue in a world that fails: 20,000 random histories
+  mutants [-- ARGS]    does a test of the rules fail where a line of them is broken?
   setup                install what the tests need, and print it as shell exports
 ";
 
@@ -50,6 +52,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["bench", options @ ..] => bench::run(options).map(|()| ExitCode::SUCCESS),
         ["soak", options @ ..] => soak::run(options).map(|()| ExitCode::SUCCESS),
         ["sim", options @ ..] => sim::run(options).map(|()| ExitCode::SUCCESS),
+        ["mutants", options @ ..] => mutants::run(options).map(|()| ExitCode::SUCCESS),
         ["setup"] => setup::print_exports().map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
