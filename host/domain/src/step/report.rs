@@ -14,7 +14,7 @@ use crate::{
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
-    task::{State, Task},
+    task::{State, Task, WaitingFor},
     time::Now,
 };
 
@@ -45,7 +45,7 @@ impl Board {
                     attempt.doing = Some(text);
                 }
             }),
-            Report::AccountWorks => self.account_works(attempt),
+            Report::AccountWorks => self.account_works(now, attempt),
             Report::Progress { kind, data } => {
                 self.record(
                     id,
@@ -147,7 +147,7 @@ impl Board {
         let account = task.request.account.clone();
         let conclusion = conclude(phase, last, &ending);
         let request = task.request.clone();
-        self.probe_ends(attempt, account.as_ref(), &conclusion);
+        self.probe_ends(now, attempt, account.as_ref(), &conclusion);
         if let Some(micro_usd) = ending.cost_micro_usd {
             self.book(now, id, micro_usd);
         }
@@ -297,20 +297,38 @@ impl Board {
 
     /// The attempt that went first after a limit met none, so the others may go. An answer to an attempt that was under way before
     /// the limit says nothing.
-    fn account_works(&mut self, attempt: AttemptId) {
+    fn account_works(&mut self, now: Now, attempt: AttemptId) {
         let Some(task) = self.tasks.get(&attempt.task) else {
             return;
         };
         if let Some(account) = task.request.account.clone()
             && self.probes(&account, attempt)
         {
-            self.set_account(account, None);
+            self.lift(now, account);
+        }
+    }
+
+    /// The account's limit is over. Where the wall clock was set back since, some still wait for what had been told as its end.
+    fn lift(&mut self, now: Now, account: AccountKey) {
+        self.set_account(account.clone(), None);
+        let why = WaitingFor::Account(account);
+        let waits = |id: &TaskId| {
+            let task = self.tasks.get(id);
+            task.is_some_and(
+                |task| matches!(&task.state, State::Waiting { why: of, .. } if *of == why),
+            )
+        };
+        let waiting = self.waiting.iter().map(|(_, id)| *id);
+        let waiting: Vec<TaskId> = waiting.filter(waits).collect();
+        for id in waiting {
+            self.wake(now, id);
         }
     }
 
     /// A probe that succeeded has shown that the account works. One that ended in any other way may never have asked: the next one does.
     fn probe_ends(
         &mut self,
+        now: Now,
         attempt: AttemptId,
         account: Option<&AccountKey>,
         conclusion: &Conclusion,
@@ -325,12 +343,15 @@ impl Board {
                 ..
             }
         );
-        let parked = self.accounts.get(account).cloned();
-        let without_probe = parked.filter(|_| !succeeded).map(|parked| Parked {
-            probe: None,
-            ..parked
-        });
-        self.set_account(account.clone(), without_probe);
+        if succeeded {
+            self.lift(now, account.clone());
+        } else if let Some(parked) = self.accounts.get(account).cloned() {
+            let without_probe = Parked {
+                probe: None,
+                ..parked
+            };
+            self.set_account(account.clone(), Some(without_probe));
+        }
     }
 
     fn probes(&self, account: &AccountKey, attempt: AttemptId) -> bool {

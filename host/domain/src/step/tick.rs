@@ -34,7 +34,7 @@ impl Board {
     }
 
     /// A task that waited for its account keeps its place in the line by its creation; one that waited for its own time has it from then.
-    fn wake(&mut self, now: Now, id: TaskId) {
+    pub(super) fn wake(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };

@@ -197,6 +197,22 @@ fn a_wall_clock_that_jumps_back_leaves_nobody_waiting_for_ever() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
+/// One was taken back after the clock was set back, so it waits for a time that the account no longer does.
+#[test]
+fn a_limit_that_is_over_is_waited_for_by_nobody() {
+    for works in [Report::AccountWorks, success()] {
+        let (mut desk, tasks) = parked(2);
+        let back = desk.now.wall;
+        desk.pass(MINUTE);
+        desk.now.wall = back;
+        let late = desk.submit(agent);
+        assert_eq!(desk.word(late), "waiting");
+        assert_eq!(starts(&desk.turn()), [tasks[0]]);
+        desk.report(tasks[0], works.clone());
+        assert_eq!(desk.word(late), "ready", "{works:?}");
+    }
+}
+
 #[test]
 fn a_parked_task_keeps_its_place_and_counts_its_attempts_on() {
     let (mut desk, tasks) = parked(1);

@@ -74,6 +74,14 @@ fn each_condition_is_met_by_the_outcomes_of_its_row() {
 }
 
 #[test]
+fn conditions_have_words() {
+    let check = |condition: Condition, word: &str| assert_eq!(condition.as_str(), word);
+    check(Condition::Succeeded, "succeeded");
+    check(Condition::Completed, "completed");
+    check(Condition::Any, "any");
+}
+
+#[test]
 fn a_task_waits_for_all_it_depends_on() {
     let mut desk = Desk::new(1);
     let [a, b] = [desk.submit(|_| {}), desk.submit(|_| {})];

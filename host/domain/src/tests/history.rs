@@ -1,146 +1,240 @@
 //! Random histories.
+//!
+//! Each happening is thrown from one number, so that a history is a list of numbers: proptest makes such a list at little cost, and makes one that
+//! breaks a promise as short as it can be.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestError, TestRunner},
+};
 
-use super::world::{End, Happening, Kind, Sign, Wish, World};
+use super::world::{Dies, End, Happening, Kind, Sign, Wish, World, steps};
 use crate::{dependency::Condition, group::Group, task::Priority};
 
-fn any_wish() -> impl Strategy<Value = Wish> {
-    let kind = prop_oneof![
-        4 => Just(Kind::Plain),
-        1 => Just(Kind::Serial),
-        1 => Just(Kind::Agent("a")),
-        1 => Just(Kind::Agent("b")),
-    ];
-    let priority = prop_oneof![Just(Priority::P0), Just(Priority::P1), Just(Priority::P2)];
-    (
-        priority,
-        kind,
-        proptest::option::of(0..9usize),
-        any::<bool>(),
-        any::<bool>(),
-        any::<bool>(),
-        proptest::option::weighted(0.2, 0..3u8),
-        any_delay(),
-        proptest::option::weighted(0.4, 0..2u8),
-    )
-        .prop_map(
-            |(priority, kind, parent, detached, start_timeout, timeout, key, delay, label)| Wish {
-                priority,
-                kind,
-                parent,
-                detached,
-                start_timeout,
-                timeout,
-                key,
-                label,
-                ..delay
+/// Throws that follow from one number: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Picks among what there is at that moment.
+    fn number(&mut self) -> usize {
+        self.small(64)
+    }
+
+    fn small(&mut self, bound: u8) -> usize {
+        self.byte(bound).into()
+    }
+
+    fn byte(&mut self, bound: u8) -> u8 {
+        self.below(bound.into()).to_le_bytes()[0]
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    fn maybe<T>(&mut self, chance: u64, some: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.percent(chance).then(|| some(self))
+    }
+
+    fn seconds(&mut self, most: u64) -> Duration {
+        Duration::from_secs(1 + self.below(most))
+    }
+
+    fn of<T: Clone>(&mut self, things: &[T]) -> T {
+        let place = self.below(things.len() as u64);
+        things[usize::try_from(place).unwrap()].clone()
+    }
+
+    fn wish(&mut self) -> Wish {
+        use Kind::{Agent, Plain, Serial};
+        let plain = [Plain; 4];
+        let special = [Serial, Agent("a"), Agent("b")];
+        let edges = self.byte(4);
+        Wish {
+            priority: self.of(&[Priority::P0, Priority::P1, Priority::P2]),
+            kind: self.of(&[plain.as_slice(), &special].concat()),
+            parent: self.maybe(50, |dice| dice.small(9)),
+            detached: self.percent(50),
+            start_timeout: self.percent(50),
+            timeout: self.percent(50),
+            key: self.maybe(20, |dice| dice.byte(3)),
+            dependencies: (0..edges)
+                .map(|_| (self.number(), self.condition()))
+                .collect(),
+            held: self.percent(10),
+            group: self.maybe(30, |dice| dice.byte(2)),
+            retries: self.maybe(30, |dice| dice.byte(3).into()),
+            start_in: self.maybe(10, |dice| dice.seconds(7200)),
+            queue_timeout: self.percent(10),
+            label: self.maybe(40, |dice| dice.byte(2)),
+        }
+    }
+
+    fn condition(&mut self) -> Condition {
+        self.of(&[Condition::Succeeded, Condition::Completed, Condition::Any])
+    }
+
+    fn end(&mut self) -> End {
+        match self.byte(4) {
+            0 | 1 => End::Success,
+            2 => End::Exit,
+            _ => End::Limit(self.maybe(50, |dice| dice.seconds(90 * 60))),
+        }
+    }
+
+    fn sign(&mut self) -> Sign {
+        use Sign::{AccountWorks, Alive, Doing, Finishing, Progress};
+        self.of(&[
+            Alive,
+            Alive,
+            Alive,
+            Finishing,
+            AccountWorks,
+            Doing,
+            Progress,
+        ])
+    }
+
+    fn group(&mut self) -> Happening {
+        let group = Group {
+            limit: self.maybe(50, |dice| dice.byte(3).into()),
+            paused: self.percent(50),
+        };
+        Happening::Group(self.byte(2), group)
+    }
+
+    fn crash(&mut self) -> Happening {
+        Happening::Crash {
+            committed: self.percent(50),
+            dies: match self.byte(5) {
+                0..=2 => Dies::Alone,
+                3 => Dies::WithSupervisor,
+                _ => Dies::WithMachine,
             },
-        )
-}
+        }
+    }
 
-/// A wish of which all that matters is what keeps it from running at once.
-fn any_delay() -> impl Strategy<Value = Wish> {
-    let condition = prop_oneof![
-        Just(Condition::Succeeded),
-        Just(Condition::Completed),
-        Just(Condition::Any)
-    ];
-    (
-        proptest::collection::vec((0..64usize, condition), 0..4),
-        proptest::bool::weighted(0.1),
-        proptest::option::weighted(0.3, 0..2u8),
-        proptest::option::weighted(0.3, 0..3u32),
-        proptest::option::weighted(0.1, 0..7200u64),
-        proptest::bool::weighted(0.1),
-    )
-        .prop_map(
-            |(dependencies, held, group, retries, start_in, queue_timeout)| Wish {
-                priority: Priority::P1,
-                kind: Kind::Plain,
-                parent: None,
-                detached: false,
-                start_timeout: false,
-                timeout: false,
-                key: None,
-                label: None,
-                dependencies,
-                held,
-                group,
-                retries,
-                start_in: start_in.map(Duration::from_secs),
-                queue_timeout,
-            },
-        )
-}
-
-fn any_end() -> impl Strategy<Value = End> {
-    prop_oneof![
-        2 => Just(End::Success),
-        1 => Just(End::Exit),
-        1 => proptest::option::of(1..90u64)
-            .prop_map(|minutes| End::Limit(minutes.map(Duration::from_mins))),
-    ]
-}
-
-fn any_sign() -> impl Strategy<Value = Sign> {
-    prop_oneof![
-        3 => Just(Sign::Alive),
-        1 => Just(Sign::Finishing),
-        1 => Just(Sign::AccountWorks),
-        1 => Just(Sign::Doing),
-        1 => Just(Sign::Progress),
-    ]
+    fn happening(&mut self) -> Happening {
+        match self.byte(100) {
+            0..=7 => Happening::Submit(vec![self.wish()]),
+            8..=9 => Happening::Submit((0..self.byte(6)).map(|_| self.wish()).collect()),
+            10..=12 => Happening::Cancel(self.number()),
+            13..=15 => Happening::Retry(self.number(), self.percent(50)),
+            16 => Happening::Hold(self.number()),
+            17 => Happening::Release(self.number()),
+            18 => self.group(),
+            19..=24 => Happening::Sign(self.number(), self.sign()),
+            25..=31 => Happening::End(self.number(), self.end()),
+            32..=46 => Happening::Deliver(self.number()),
+            47..=48 => Happening::Repeat(self.number()),
+            49..=51 => Happening::Pass(self.seconds(4000)),
+            52 => Happening::Suspend(self.seconds(40_000)),
+            53 => Happening::WallJumps(900_000_000 + self.below(200_000_000)),
+            54..=55 => Happening::WaitBegins(self.number()),
+            56 => Happening::WaitEnds(self.number()),
+            57 => Happening::Slots(self.byte(5).into()),
+            58 => Happening::LoseNextStart,
+            59..=76 => Happening::Turn,
+            77..=93 => Happening::Commit,
+            94..=95 => Happening::FailCommit,
+            96 => Happening::SupervisorDies,
+            _ => self.crash(),
+        }
+    }
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
-    let number = 0..64usize;
-    prop_oneof![
-        8 => any_wish().prop_map(|wish| Happening::Submit(vec![wish])),
-        2 => proptest::collection::vec(any_wish(), 0..6).prop_map(Happening::Submit),
-        3 => number.clone().prop_map(Happening::Cancel),
-        3 => (number.clone(), any::<bool>()).prop_map(|(number, all)| Happening::Retry(number, all)),
-        1 => number.clone().prop_map(Happening::Hold),
-        1 => number.clone().prop_map(Happening::Release),
-        1 => (0..2u8, proptest::option::of(0..3u32), any::<bool>())
-            .prop_map(|(name, limit, paused)| Happening::Group(name, Group { limit, paused })),
-        5 => (number.clone(), any_sign()).prop_map(|(number, sign)| Happening::Sign(number, sign)),
-        6 => (number.clone(), any_end()).prop_map(|(number, end)| Happening::End(number, end)),
-        14 => number.clone().prop_map(Happening::Deliver),
-        2 => number.clone().prop_map(Happening::Repeat),
-        3 => (1..4000u64).prop_map(|seconds| Happening::Pass(Duration::from_secs(seconds))),
-        1 => (900_000_000..1_100_000_000u64).prop_map(Happening::WallJumps),
-        1 => number.clone().prop_map(Happening::WaitBegins),
-        1 => number.prop_map(Happening::WaitEnds),
-        1 => (0..5u32).prop_map(Happening::Slots),
-        1 => Just(Happening::LoseNextStart),
-        16 => Just(Happening::Turn),
-        14 => Just(Happening::Commit),
-        2 => Just(Happening::FailCommit),
-        2 => any::<bool>().prop_map(|committed| Happening::Crash { committed }),
-    ]
+    any::<u64>().prop_map(|number| Dice(number).happening())
 }
 
-fn live(slots: u32, history: &[Happening]) -> World {
+fn any_history() -> impl Strategy<Value = (u32, Vec<Happening>)> {
+    (0..4u32, proptest::collection::vec(any_happening(), 1..150))
+}
+
+fn live(slots: u32, history: Vec<Happening>, transcript: Option<String>) -> World {
     let mut world = World::new(slots);
+    world.transcript = transcript;
     for happening in history {
-        world.happen(happening.clone());
+        world.happen(happening);
     }
     world.come_to_rest();
     world
 }
 
+/// What is promised is kept, nothing runs twice and nothing waits for ever, whatever fails: see [`World`].
+#[test]
+fn any_history_keeps_its_promises() {
+    let mut runner = TestRunner::new(Config {
+        source_file: Some(file!()),
+        test_name: Some("any_history_keeps_its_promises"),
+        max_shrink_iters: 100_000,
+        ..Config::default()
+    });
+    keep_panics_to_oneself();
+    let result = runner.run(&any_history(), |(slots, history)| {
+        live(slots, history, None);
+        Ok(())
+    });
+    SEARCHING.with(|searching| searching.set(false));
+    // The command that lives histories by the thousand makes a rate of it.
+    println!("{} steps", steps());
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(_, (slots, history))) => {
+            let broken = BROKEN.with(RefCell::take);
+            let history: Vec<String> = history.iter().map(|it| format!("  {it:?}")).collect();
+            panic!(
+                "{broken}\n\nthe shortest history found, with {slots} slots:\n{}",
+                history.join("\n")
+            );
+        }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+}
+
+thread_local! {
+    static SEARCHING: Cell<bool> = const { Cell::new(false) };
+    /// What was told by the last history that broke a promise, which is the shortest.
+    static BROKEN: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// While a history is made shorter, each that still breaks a promise panics: that of the last of them is enough to be told.
+fn keep_panics_to_oneself() {
+    SEARCHING.with(|searching| searching.set(true));
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if SEARCHING.with(Cell::get) {
+            BROKEN.with(|broken| broken.replace(panic.to_string()));
+        } else {
+            before(panic);
+        }
+    }));
+}
+
 proptest! {
-    /// What is promised is kept, nothing runs twice and nothing waits for ever, whatever fails: see [`World`].
+    #![proptest_config(Config { cases: 64, ..Config::default() })]
+
+    /// The same inputs give the same batches and effects, byte for byte.
     #[test]
-    fn any_history_keeps_its_promises(
-        slots in 0..4u32,
-        history in proptest::collection::vec(any_happening(), 1..150),
-    ) {
-        let world = live(slots, &history);
-        // The same inputs give the same batches and effects, byte for byte.
-        prop_assert_eq!(&world.transcript, &live(slots, &history).transcript);
+    fn the_same_history_decides_the_same((slots, history) in any_history()) {
+        let told = || live(slots, history.clone(), Some(String::new())).transcript;
+        prop_assert_eq!(told(), told());
     }
 }

@@ -1,0 +1,197 @@
+//! What is true at every instant.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::World;
+use crate::{
+    attempt::{Attempt, Phase},
+    capacity::{Refusal, Slots},
+    dependency::{Dependency, End},
+    id::{AccountKey, TaskId},
+    task::{State, Task, WaitingFor},
+};
+
+impl World {
+    /// What is true after each step. What is compared as a whole now and then is in [`World::check_indexes`].
+    pub(super) fn check(&self) {
+        let board = &self.board;
+        let runs = |task: &&Arc<Task>| matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned);
+        let rows = board.unfinished();
+        assert_eq!(board.running_count(), rows.filter(runs).count());
+        let waits = |task| board.running.contains(task);
+        assert!(board.suspended.keys().all(waits));
+        assert!(board.starting.values().all(|starting| starting.len() == 1));
+        let starting = |task: &TaskId| board.tasks[task].phase() == Some(&Phase::Starting);
+        assert!(board.start_clocks.keys().all(starting));
+        for task in board.unfinished() {
+            self.check_row(task);
+            self.check_reason(task);
+        }
+        self.check_serial_starts();
+        self.check_promises();
+    }
+
+    /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way there.
+    fn check_promises(&self) {
+        let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
+        for id in &self.promised {
+            let board = &self.board;
+            let known = board.tasks.contains_key(id)
+                || board.pending.finished.contains_key(id)
+                || self.disk.tasks[id].is_done()
+                || batch.is_some_and(|batch| batch.tasks.iter().any(|task| task.id == *id));
+            assert!(known, "lost: {id}");
+        }
+    }
+
+    /// An attempt is open as long as its task runs, and a task that had ended is there again by a retry only.
+    fn check_row(&self, task: &Task) {
+        assert!(!task.is_done());
+        let ended = task.last_attempt().map(|last| last.ended.is_some());
+        let idle = |attempt: &Attempt| attempt.ended.is_none() || attempt.doing.is_none();
+        assert!(task.attempts.iter().all(idle), "it does nothing any more");
+        assert_eq!(
+            task.phase().is_some(),
+            ended == Some(false),
+            "an attempt is open as long as its task runs: {task:?}"
+        );
+        let at_its_end = self.disk.tasks.get(&task.id).is_some_and(Task::is_done);
+        assert!(
+            !at_its_end || self.board.retried.contains_key(&task.id),
+            "left its end by itself: {task:?}"
+        );
+    }
+
+    /// What a task waits for is so.
+    fn check_reason(&self, task: &Task) {
+        match &task.state {
+            State::Waiting { until, why } => {
+                let told = match why {
+                    WaitingFor::StartTime => task.request.start_at == Some(*until),
+                    WaitingFor::Retry => task.retry_at == Some(*until),
+                    WaitingFor::Account(account) => {
+                        task.request.account.as_ref() == Some(account)
+                            && self.board.accounts.contains_key(account)
+                    }
+                };
+                assert!(told, "waits without a reason: {task:?}");
+            }
+            State::Held { .. } => {}
+            _ if !task.is_waiting_for_others() => {}
+            state => {
+                let blocked = matches!(state, State::Blocked { .. });
+                self.check_dependencies(task, blocked);
+            }
+        }
+        if let State::Held { .. } = task.state
+            && task.is_waiting_for_others()
+        {
+            self.check_ended(task);
+        }
+    }
+
+    /// A task is blocked as long as something it depends on is unfinished, and whatever has ended of that allows it to run.
+    fn check_dependencies(&self, task: &Task, blocked: bool) {
+        let mut edges = task.dependencies.iter();
+        let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));
+        assert_eq!(open, blocked, "what it waits for: {task:?}");
+        self.check_ended(task);
+    }
+
+    fn check_ended(&self, task: &Task) {
+        for dependency in task.dependencies.iter() {
+            let Dependency {
+                task: on,
+                condition,
+            } = dependency;
+            if !self.board.tasks.contains_key(on) {
+                let end = self.end_of(*on);
+                assert!(
+                    condition.is_met_by(end.outcome),
+                    "{task:?} waits in vain for {dependency:?}: {end:?}"
+                );
+            }
+        }
+    }
+
+    /// As it was decided last, on disk or not.
+    fn end_of(&self, id: TaskId) -> End {
+        let pending = self.board.pending.finished.get(&id).map(|task| &**task);
+        let mut in_flight = self.in_flight.iter().flat_map(|(batch, _)| &batch.tasks);
+        let newest = pending
+            .or_else(|| in_flight.find(|task| task.id == id).map(|task| &**task))
+            .unwrap_or_else(|| &self.disk.tasks[&id]);
+        newest.end().unwrap()
+    }
+
+    /// Of those that share a key, no more than one has a process that has given no sign of life.
+    fn check_serial_starts(&self) {
+        let mut silent = BTreeMap::new();
+        for (attempt, process) in &self.processes {
+            let request = &self.disk.tasks[&attempt.task].request;
+            if let Some(key) = &request.serial_start
+                && !process.alive
+                && process.ended.is_none()
+            {
+                let first = silent.insert(key, attempt);
+                assert_eq!(first, None, "beside {attempt}");
+            }
+        }
+    }
+
+    /// By what the world remembers of who submitted whom, the board's own account left aside.
+    pub(super) fn check_cancelled(&self, cancelled: TaskId) {
+        for task in self.board.unfinished() {
+            let mut below = task.id;
+            while let Some((parent, false)) = self.lineage.get(&below).copied() {
+                if parent == cancelled {
+                    assert!(
+                        self.board.stopping.contains(&task.id),
+                        "{cancelled} was cancelled, and not what descends from it: {task:?}"
+                    );
+                }
+                below = parent;
+            }
+        }
+    }
+
+    pub(super) fn check_admission(&self, in_use_before: usize) {
+        let Slots::Fixed(slots) = self.board.capacity.limits.slots else {
+            panic!("the slots are fixed here")
+        };
+        let in_use = self.board.slots_in_use();
+        assert!(
+            in_use <= in_use_before.max(slots as usize),
+            "more than the slots were filled"
+        );
+        for (lane, line) in &self.board.lanes {
+            let refusal = self.board.refusals.get(lane);
+            let true_reason = match refusal {
+                Some(Refusal::Slots { .. }) => in_use >= slots as usize,
+                Some(Refusal::Group {
+                    group,
+                    running,
+                    most,
+                }) => {
+                    self.board.running_in_group(group) == *running
+                        && self.board.groups[group].limit == Some(*most)
+                        && *running >= *most as usize
+                }
+                Some(Refusal::GroupPaused { group }) => self.board.groups[group].paused,
+                Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
+                Some(Refusal::Probing { account }) => {
+                    let parked = &self.board.accounts[&AccountKey(account.clone())];
+                    parked.probe.is_some_and(|probe| {
+                        self.board.running.contains(&probe.task)
+                            && self.board.attempt_id(probe.task) == Some(probe)
+                    })
+                }
+                _ => false,
+            };
+            assert!(
+                true_reason,
+                "{lane:?} {line:?} does not run for {refusal:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What is durable: commits that succeed, fail or are cut off, and what another host makes of the disk.
+
+use std::collections::BTreeSet;
+
+use super::{super::never_received, Dies, World, boot_id};
+use crate::{
+    attempt::Phase,
+    batch::Batch,
+    board::{Board, Bounds, Remembered, Stored},
+    event::{Event, Fact},
+    id::AttemptId,
+    step::{Found, Input, Report},
+    task::Task,
+    time::MonotonicMs,
+};
+
+impl World {
+    pub(super) fn commit(&mut self) {
+        let Some((batch, effects)) = self.in_flight.take() else {
+            return;
+        };
+        self.write(&batch);
+        self.durable = batch.number;
+        self.perform(effects);
+        let durable = self.durable;
+        for (_, task) in self.awaiting.extract_if(.., |(after, _)| *after <= durable) {
+            assert!(
+                self.disk.tasks.contains_key(&task),
+                "answered before it was on disk"
+            );
+            self.promised.insert(task);
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        assert_eq!(batch.number, self.disk.last_batch + 1);
+        self.disk.last_batch = batch.number;
+        for task in &batch.tasks {
+            let retried = |event: &Event| {
+                event.task == task.id && matches!(event.fact, Fact::Retried | Fact::Resumed { .. })
+            };
+            let before = self.disk.tasks.insert(task.id, Task::clone(task));
+            if let Some(before) = before.filter(Task::is_done) {
+                assert!(
+                    batch.events.iter().any(retried),
+                    "left its end without a retry: {before:?} {task:?}"
+                );
+                assert!(task.attempts.starts_with(&before.attempts));
+            }
+            if task.is_done() {
+                self.copies.push(Task::clone(task));
+            }
+        }
+        for (id, dependencies) in &batch.dependencies {
+            assert_eq!(self.disk.tasks[id].dependencies, *dependencies);
+        }
+        self.disk.groups.extend(batch.groups.iter().cloned());
+        for (account, parked) in &batch.accounts {
+            match parked {
+                Some(parked) => self.disk.accounts.insert(account.clone(), parked.clone()),
+                None => self.disk.accounts.remove(account),
+            };
+        }
+        for (key, profile) in &batch.profiles {
+            match profile {
+                Some(profile) => self.disk.profiles.insert(key.clone(), profile.clone()),
+                None => self.disk.profiles.remove(key),
+            };
+        }
+        self.disk.spent.extend(batch.spent.iter().copied());
+    }
+
+    pub(super) fn crash(&mut self, committed: bool, dies: Dies) {
+        if let Some((batch, _)) = self.in_flight.take().filter(|_| committed) {
+            self.write(&batch);
+        }
+        if dies != Dies::Alone {
+            self.kill_processes();
+            self.orphans = self.begun_on_disk();
+        }
+        if dies == Dies::WithMachine {
+            self.boot += 1;
+            self.now.monotonic = MonotonicMs(1_000);
+        }
+        self.mail.clear();
+        self.lost.clear();
+        // That a start did not arrive was known to the host that died, not to the supervisor.
+        self.told.retain(|(_, report)| *report != never_received());
+        self.load();
+    }
+
+    fn begun_on_disk(&self) -> BTreeSet<AttemptId> {
+        let running = self
+            .disk
+            .tasks
+            .values()
+            .filter(|task| task.phase().is_some());
+        running.filter_map(Task::last_attempt_id).collect()
+    }
+
+    /// Another board of what is on disk, as after a crash and after a failed commit.
+    pub(super) fn load(&mut self) {
+        self.durable = self.disk.last_batch;
+        self.awaiting.clear();
+        let newest = |copy: &Task| self.disk.tasks[&copy.id] == *copy;
+        self.copies.retain(newest);
+        let remembered = |task: &Task| {
+            let idempotency = task.request.idempotency.clone()?;
+            let remembered = Remembered {
+                task: task.id,
+                payload_digest: idempotency.payload_digest,
+                at: task.created_at,
+            };
+            Some((idempotency.key, remembered))
+        };
+        let tasks = self.disk.tasks.values();
+        let stored = Stored {
+            unfinished: tasks
+                .clone()
+                .filter(|task| !task.is_done())
+                .cloned()
+                .collect(),
+            accounts: self.disk.accounts.clone().into_iter().collect(),
+            groups: self.disk.groups.clone().into_iter().collect(),
+            remembered: tasks.filter_map(remembered).collect(),
+            profiles: self.disk.profiles.clone().into_iter().collect(),
+            spent: self.disk.spent.clone().into_iter().collect(),
+            last_batch: self.disk.last_batch,
+        };
+        let limits = self.board.capacity.limits;
+        self.board = Board::new(stored, limits, Bounds::default(), boot_id(self.boot));
+        let begun: Vec<AttemptId> = self
+            .board
+            .unfinished()
+            .filter(|task| task.phase().is_some())
+            .filter_map(|task| task.last_attempt_id())
+            .collect();
+        for attempt in begun {
+            let task = attempt.task;
+            let found = self.found(attempt);
+            self.step(Input::Recovered { task, found }).unwrap();
+        }
+        self.check_indexes();
+        // Each end that was not released is told again, that of a finished task too.
+        for (attempt, process) in &self.processes {
+            if let Some(ending) = process.ended.clone() {
+                let report = Report::Ended(Box::new(ending));
+                self.mail.push((*attempt, report));
+            }
+        }
+    }
+
+    /// What the next host finds of an attempt: a trace of its start makes an assignment known, whoever has died meanwhile.
+    fn found(&self, attempt: AttemptId) -> Found {
+        let traced = self.processes.contains_key(&attempt) || self.lost.contains(&attempt);
+        let assigned = self.board.tasks[&attempt.task].phase() == Some(&Phase::Assigned);
+        if self.orphans.contains(&attempt) && !(assigned && traced) {
+            Found::Orphaned
+        } else if traced {
+            Found::Known
+        } else {
+            Found::NeverReceived
+        }
+    }
+}

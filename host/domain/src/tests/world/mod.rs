@@ -1,0 +1,372 @@
+//! A world for the board to live in: a store that may fail, a host that may die, a supervisor that outlives it or dies with it, a machine that
+//! is started anew, reports that come late, out of order and twice, clocks that jump. It drives the board as the engine does, and holds it to what
+//! must be true at every instant: see [`World::check`].
+
+mod check;
+mod disk;
+mod indexes;
+mod rest;
+mod submit;
+mod supervisor;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::fixed;
+use crate::{
+    account::Parked,
+    batch::{Action, Batch, BatchNumber, Effect},
+    board::{Board, Bounds, Stored},
+    budget::Scope,
+    capacity::Slots,
+    dependency::Condition,
+    group::{Group, NewLimit},
+    id::{AccountKey, AttemptId, TaskId},
+    profile::{Profile, ProfileKey},
+    step::{Answer, Ending, Input, Refused, Report, Retry},
+    task::{Priority, State, Task},
+    time::{MonotonicMs, Now, Timestamp},
+};
+
+/// All that has happened in all worlds of this process.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// The board is held against one that is made anew after each so many happenings, after each end of a host, and at the end of the history.
+const WHOLE_EVERY: u32 = 16;
+
+pub(super) fn steps() -> u64 {
+    STEPS.load(Ordering::Relaxed)
+}
+
+/// Something that happens. Numbers pick among what there is at that moment.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    /// Together, or none of them.
+    Submit(Vec<Wish>),
+    Cancel(usize),
+    /// With all that had run after it, or only with what could not.
+    Retry(usize, bool),
+    Hold(usize),
+    Release(usize),
+    Group(u8, Group),
+    /// A running process shows something.
+    Sign(usize, Sign),
+    End(usize, End),
+    /// A report on its way arrives.
+    Deliver(usize),
+    /// A report that has arrived arrives again.
+    Repeat(usize),
+    Pass(Duration),
+    /// Somebody sets the clock.
+    WallJumps(u64),
+    /// The machine sleeps: the monotonic clock stands still.
+    Suspend(Duration),
+    WaitBegins(usize),
+    WaitEnds(usize),
+    Slots(u32),
+    /// The next start is lost on its way to the supervisor.
+    LoseNextStart,
+    /// What the engine does after each round of inputs.
+    Turn,
+    Commit,
+    FailCommit,
+    /// The host dies in the middle of a commit, and another takes over. Whether the torn batch counts is for the store to say, which drops
+    /// the whole of it or nothing; nobody got an answer to what is in it, or to anything since.
+    Crash {
+        committed: bool,
+        dies: Dies,
+    },
+    /// The supervisor dies under a host that lives on.
+    SupervisorDies,
+}
+
+/// What dies with the host.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Dies {
+    Alone,
+    WithSupervisor,
+    /// The machine starts anew: monotonic time begins again, and nothing of before runs.
+    WithMachine,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    pub(super) priority: Priority,
+    pub(super) kind: Kind,
+    pub(super) parent: Option<usize>,
+    pub(super) detached: bool,
+    pub(super) start_timeout: bool,
+    pub(super) timeout: bool,
+    pub(super) key: Option<u8>,
+    /// Among those that were submitted before it, and all members of its own submission.
+    pub(super) dependencies: Vec<(usize, Condition)>,
+    pub(super) held: bool,
+    pub(super) group: Option<u8>,
+    pub(super) retries: Option<u32>,
+    pub(super) start_in: Option<Duration>,
+    pub(super) queue_timeout: bool,
+    pub(super) label: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Plain,
+    Serial,
+    Agent(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sign {
+    Alive,
+    Finishing,
+    AccountWorks,
+    Doing,
+    Progress,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Success,
+    Exit,
+    Limit(Option<Duration>),
+}
+
+/// What the supervisor keeps of an attempt until its end is released.
+#[derive(Clone, Debug, Default)]
+struct Process {
+    pid: u32,
+    alive: bool,
+    ended: Option<Ending>,
+}
+
+#[derive(Default)]
+struct Disk {
+    tasks: BTreeMap<TaskId, Task>,
+    accounts: BTreeMap<AccountKey, Parked>,
+    groups: BTreeMap<String, Group>,
+    profiles: BTreeMap<ProfileKey, Profile>,
+    spent: BTreeMap<Scope, u64>,
+    last_batch: BatchNumber,
+}
+
+pub(super) struct World {
+    board: Board,
+    now: Now,
+    disk: Disk,
+    durable: BatchNumber,
+    in_flight: Option<(Batch, Vec<Effect>)>,
+    /// Answers that wait for their batch.
+    awaiting: Vec<(BatchNumber, TaskId)>,
+    promised: BTreeSet<TaskId>,
+    processes: BTreeMap<AttemptId, Process>,
+    received: BTreeSet<AttemptId>,
+    /// Starts that did not arrive and whose end is not released yet.
+    lost: BTreeSet<AttemptId>,
+    /// What died with its supervisor before the present host began.
+    orphans: BTreeSet<AttemptId>,
+    lose_next: bool,
+    mail: Vec<(AttemptId, Report)>,
+    told: Vec<(AttemptId, Report)>,
+    /// Finished rows as readers may still hold them, old ones too.
+    copies: Vec<Task>,
+    made: u32,
+    /// Who was submitted from where, and whether detached.
+    lineage: BTreeMap<TaskId, (TaskId, bool)>,
+    boot: u32,
+    lived: u32,
+    /// What was decided, batch by batch, where somebody asked for it.
+    pub(super) transcript: Option<String>,
+}
+
+fn boot_id(boot: u32) -> Arc<str> {
+    format!("boot-{boot}").into()
+}
+
+fn pick<T>(things: &[T], number: usize) -> Option<&T> {
+    things.get(number.checked_rem(things.len())?)
+}
+impl World {
+    pub(super) fn new(slots: u32) -> Self {
+        let boot = boot_id(1);
+        Self {
+            board: Board::new(Stored::default(), fixed(slots), Bounds::default(), boot),
+            now: Now {
+                wall: Timestamp(1_000_000_000),
+                monotonic: MonotonicMs(1_000),
+            },
+            disk: Disk::default(),
+            durable: 0,
+            in_flight: None,
+            awaiting: Vec::new(),
+            promised: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            received: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            lose_next: false,
+            mail: Vec::new(),
+            told: Vec::new(),
+            copies: Vec::new(),
+            made: 0,
+            lineage: BTreeMap::new(),
+            boot: 1,
+            lived: 0,
+            transcript: None,
+        }
+    }
+
+    fn note(&mut self, what: impl FnOnce(&mut String) -> std::fmt::Result) {
+        if let Some(transcript) = &mut self.transcript {
+            what(transcript).unwrap();
+        }
+    }
+
+    pub(super) fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Submit(wishes) => self.submit(&wishes),
+            Happening::Cancel(number) => {
+                let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
+                if let Some(task) = pick(&ids, number) {
+                    let (task, reason) = (*task, None);
+                    self.step(Input::Cancel { task, reason }).unwrap();
+                    self.check_cancelled(task);
+                }
+            }
+            Happening::Retry(number, all) => {
+                if let Some(task) = pick(&self.copies, number).cloned() {
+                    let retry = Retry {
+                        downstream: self.downstream(task.id, all),
+                        task,
+                        ended: self.ends(),
+                        resume: (number % 3 == 0).then(|| Arc::from(&b"and now?"[..])),
+                    };
+                    // Refused where it is unfinished again, or where something is in its way.
+                    drop(self.step(Input::Retry(Box::new(retry))));
+                }
+            }
+            Happening::Hold(number) => {
+                let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
+                if let Some(task) = pick(&ids, number) {
+                    // Refused where it runs.
+                    drop(self.step(Input::Hold { tasks: vec![*task] }));
+                }
+            }
+            Happening::Release(number) => {
+                let held = |task: &&Arc<Task>| matches!(task.state, State::Held { .. });
+                let ids: Vec<TaskId> = self
+                    .board
+                    .unfinished()
+                    .filter(held)
+                    .map(|task| task.id)
+                    .collect();
+                if let Some(task) = pick(&ids, number) {
+                    self.step(Input::Release { tasks: vec![*task] }).unwrap();
+                }
+            }
+            Happening::Group(name, group) => {
+                self.step(Input::SetGroup {
+                    name: name.to_string(),
+                    limit: group.limit.map_or(NewLimit::Unlimited, NewLimit::Most),
+                    paused: Some(group.paused),
+                })
+                .unwrap();
+            }
+            Happening::Sign(number, sign) => self.sign(number, sign),
+            Happening::End(number, end) => self.end(number, end),
+            Happening::Deliver(number) => self.deliver(number),
+            Happening::Repeat(number) => {
+                if let Some((attempt, report)) = pick(&self.told, number).cloned() {
+                    self.step(Input::Report { attempt, report }).unwrap();
+                }
+            }
+            Happening::Pass(time) => {
+                self.now.wall = self.now.wall.after(time);
+                self.now.monotonic = self.now.monotonic.after(time);
+            }
+            Happening::WallJumps(to) => self.now.wall = Timestamp(to),
+            Happening::Suspend(time) => self.now.wall = self.now.wall.after(time),
+            Happening::WaitBegins(number) => {
+                self.wait(number, |attempt| Input::WaitBegins { attempt });
+            }
+            Happening::WaitEnds(number) => self.wait(number, |attempt| Input::WaitEnds { attempt }),
+            Happening::Slots(slots) => {
+                self.step(Input::SetSlots(Slots::Fixed(slots))).unwrap();
+            }
+            Happening::LoseNextStart => self.lose_next = true,
+            Happening::Turn => self.turn(),
+            Happening::Commit => self.commit(),
+            Happening::FailCommit => {
+                if self.in_flight.take().is_some() {
+                    self.load();
+                }
+            }
+            Happening::Crash { committed, dies } => self.crash(committed, dies),
+            Happening::SupervisorDies => self.supervisor_dies(),
+        }
+        STEPS.fetch_add(1, Ordering::Relaxed);
+        self.lived += 1;
+        self.check();
+        if self.lived.is_multiple_of(WHOLE_EVERY) {
+            self.check_indexes();
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<Answer, Refused> {
+        let end = match &input {
+            Input::Report {
+                attempt,
+                report: Report::Ended(_),
+            } => Some(*attempt),
+            _ => None,
+        };
+        let releases = |board: &Board| -> Vec<AttemptId> {
+            let release = |effect: &Effect| match effect.action {
+                Action::Release(attempt) => Some(attempt),
+                _ => None,
+            };
+            board.pending.effects.iter().filter_map(release).collect()
+        };
+        let before = releases(&self.board);
+        let answer = self.board.step(self.now, input);
+        // One for each end that is told, and none otherwise.
+        let after = releases(&self.board);
+        assert_eq!(after, [before, end.into_iter().collect()].concat());
+        answer
+    }
+
+    fn turn(&mut self) {
+        let (monotonic, wall) = self.board.next_tick();
+        if monotonic.is_some_and(|at| at <= self.now.monotonic)
+            || wall.is_some_and(|at| at <= self.now.wall)
+        {
+            self.step(Input::Tick).unwrap();
+            let (monotonic, wall) = self.board.next_tick();
+            assert!(
+                monotonic.is_none_or(|at| at > self.now.monotonic),
+                "a tick leaves nothing due"
+            );
+            assert!(
+                wall.is_none_or(|at| at > self.now.wall),
+                "a tick leaves nothing due"
+            );
+        }
+        let in_use = self.board.slots_in_use();
+        self.board.admit(self.now);
+        self.check_admission(in_use);
+        let released = self.board.take_released(self.durable);
+        self.perform(released);
+        if self.in_flight.is_none() && self.board.has_pending() {
+            let (batch, effects) = self.board.seal();
+            assert!(effects.iter().all(|effect| effect.after <= batch.number));
+            self.note(|transcript| writeln!(transcript, "{batch:?} {effects:?}"));
+            self.in_flight = Some((batch, effects));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Requests: tasks are submitted and run again, and who submitted them waits for them.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    super::{request, submission},
+    Kind, Wish, World, pick,
+};
+use crate::{
+    dependency::Dependency,
+    id::{AccountKey, AttemptId, TaskId},
+    retry_policy::{Backoff, RetryPolicy},
+    step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit},
+    task::{Class, Idempotency, Request, Task},
+};
+
+impl World {
+    pub(super) fn submit(&mut self, wishes: &[Wish]) {
+        let ids: Vec<TaskId> = wishes
+            .iter()
+            .map(|_| {
+                self.made += 1;
+                TaskId::new(self.now.wall.0, self.made.into())
+            })
+            .collect();
+        let tasks: Vec<Submission> = wishes
+            .iter()
+            .zip(&ids)
+            .map(|(wish, id)| self.submission(wish, *id, &ids))
+            .collect();
+        let ended = self.ends();
+        let asked = tasks.clone();
+        match self.step(Input::Submit(Submit { tasks, ended })) {
+            Ok(Answer::Accepted(accepted)) => {
+                let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
+                for (Accepted { task, existing }, id) in accepted.into_iter().zip(ids) {
+                    assert_eq!(existing, task != id);
+                    self.awaiting.push((after, task));
+                }
+            }
+            Err(Refused::Cycle { path }) => check_circle(&asked, &path),
+            Err(
+                Refused::TooDeep { .. }
+                | Refused::TooManyDescendants { .. }
+                | Refused::Moved { .. }
+                | Refused::TwoConditions { .. }
+                | Refused::IdempotencyConflict { .. },
+            ) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn submission(&mut self, wish: &Wish, id: TaskId, together: &[TaskId]) -> Submission {
+        // What was answered already, and what is on its way to the disk.
+        let known: Vec<TaskId> = self
+            .disk
+            .tasks
+            .keys()
+            .copied()
+            .chain(together.iter().copied())
+            .collect();
+        let dependencies = wish.dependencies.iter().filter_map(|(number, condition)| {
+            Some(Dependency {
+                task: *pick(&known, *number)?,
+                condition: *condition,
+            })
+        });
+        let dependencies = dependencies.collect();
+        // A process may submit on behalf of an attempt that is over already.
+        let begun: Vec<AttemptId> = self.received.iter().copied().collect();
+        let parent = wish.parent.and_then(|number| pick(&begun, number));
+        let parent = parent.map(|attempt| self.disk.tasks[&attempt.task].clone());
+        if let Some(parent) = &parent {
+            self.lineage.insert(id, (parent.id, wish.detached));
+        }
+        let minutes = |limited: bool, minutes| limited.then(|| Duration::from_mins(minutes));
+        let mut request = Request {
+            priority: wish.priority,
+            detached: wish.detached,
+            start_timeout: minutes(wish.start_timeout, 2),
+            timeout: minutes(wish.timeout, 30),
+            queue_timeout: minutes(wish.queue_timeout, 45),
+            start_at: wish.start_in.map(|delay| self.now.wall.after(delay)),
+            group: wish.group.map(|group| group.to_string()),
+            retries: wish.retries.map(|limit| RetryPolicy {
+                limit,
+                backoff: Backoff::default(),
+                on: Vec::new(),
+            }),
+            labels: wish
+                .label
+                .map(|label| ("label".to_owned(), label.to_string()))
+                .into_iter()
+                .collect(),
+            idempotency: wish.key.map(|key| Idempotency {
+                key: key.to_string(),
+                payload_digest: String::new(),
+            }),
+            ..request()
+        };
+        match wish.kind {
+            Kind::Plain => {}
+            Kind::Serial => request.serial_start = Some("serial".to_owned()),
+            Kind::Agent(account) => {
+                request.class = Class::Agent;
+                request.account = Some(AccountKey(account.to_owned()));
+                request.serial_start = Some(account.to_owned());
+            }
+        }
+        Submission {
+            dependencies,
+            held: wish.held,
+            parent,
+            ..submission(id, request)
+        }
+    }
+
+    /// In an attempt that runs, or in one that is over and does not know it yet.
+    pub(super) fn wait(&mut self, number: usize, input: impl FnOnce(AttemptId) -> Input) {
+        let begun: Vec<AttemptId> = self.received.iter().copied().collect();
+        let Some(attempt) = pick(&begun, number).copied() else {
+            return;
+        };
+        let before = self.board.suspended.clone();
+        let answer = self.step(input(attempt)).unwrap();
+        let runs = self.board.running.contains(&attempt.task)
+            && self.board.attempt_id(attempt.task) == Some(attempt);
+        if !runs {
+            assert_eq!(answer, Answer::Stale);
+        }
+        if answer == Answer::Stale {
+            assert_eq!(self.board.suspended, before, "{attempt} is not its own");
+        }
+    }
+
+    /// What could not run because of a task, or all that depends on it; as the disk has it.
+    pub(super) fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
+        let done = self.disk.tasks.values().filter(|task| task.is_done());
+        let done: Vec<&Task> = done.collect();
+        let mut reached = BTreeSet::from([of]);
+        let mut found = Vec::new();
+        loop {
+            let before = reached.len();
+            for task in &done {
+                let mut edges = task.dependencies.iter();
+                let below = all && edges.any(|it| reached.contains(&it.task));
+                let spoilt = task.end().unwrap().culprit == Some(of);
+                if (below || spoilt) && reached.insert(task.id) {
+                    found.push(Task::clone(task));
+                }
+            }
+            if reached.len() == before {
+                break;
+            }
+        }
+        found
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        let tasks = self.disk.tasks.values();
+        tasks
+            .filter_map(|task| Some((task.id, task.end()?)))
+            .collect()
+    }
+}
+
+/// What was refused as a circle is one, each edge of which was asked for.
+fn check_circle(asked: &[Submission], path: &[TaskId]) {
+    assert!(path.len() > 1 && path.first() == path.last(), "{path:?}");
+    for step in path.windows(2) {
+        let task = asked.iter().find(|task| task.id == step[0]).unwrap();
+        let mut edges = task.dependencies.iter();
+        assert!(edges.any(|edge| edge.task == step[1]), "{path:?}");
+    }
+}

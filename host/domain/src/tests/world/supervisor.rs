@@ -1,0 +1,197 @@
+//! What runs: processes, what they show and how they end, and the way of that to the host.
+
+use std::fmt::Write as _;
+
+use super::{
+    super::{ending, never_received, started},
+    End, Process, Sign, World, pick,
+};
+use crate::{
+    attempt::{StopWhy, Usage},
+    batch::{Action, Effect},
+    id::AttemptId,
+    outcome::ReasonClass,
+    step::{Cause, Ending, Input, Report},
+};
+
+impl World {
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
+        for Effect { after, action } in effects {
+            assert!(after <= self.durable, "{action:?} came before its batch");
+            self.note(|transcript| writeln!(transcript, "{after} {action:?}"));
+            match action {
+                Action::Start(attempt) => self.start(attempt),
+                Action::Resume(attempt) => self.resume(attempt),
+                Action::Stop { attempt, why } => self.stop(attempt, why),
+                Action::Release(attempt) => self.release(attempt),
+                Action::CheckpointStored(_) => {}
+            }
+        }
+    }
+
+    fn start(&mut self, attempt: AttemptId) {
+        assert_eq!(self.board.attempt_id(attempt.task), Some(attempt));
+        if std::mem::take(&mut self.lose_next) {
+            self.lost.insert(attempt);
+            self.mail.push((attempt, never_received()));
+            return;
+        }
+        assert!(self.received.insert(attempt), "{attempt} was started twice");
+        self.orphans.remove(&attempt);
+        let of_the_same = |(other, process): (&AttemptId, &Process)| {
+            other.task == attempt.task && process.ended.is_none()
+        };
+        assert!(
+            !self.processes.iter().any(of_the_same),
+            "{attempt} runs beside an older one"
+        );
+        let pid = u32::try_from(self.received.len()).unwrap();
+        let process = Process {
+            pid,
+            ..Process::default()
+        };
+        self.processes.insert(attempt, process);
+        self.mail.push((attempt, started(pid)));
+    }
+
+    fn resume(&mut self, attempt: AttemptId) {
+        let Some(process) = self.processes.get(&attempt).cloned() else {
+            if self.orphans.contains(&attempt) {
+                self.mail.push((attempt, lost()));
+                return;
+            }
+            assert!(
+                self.lost.contains(&attempt),
+                "nobody knows {attempt}, which is to be taken up"
+            );
+            self.mail.push((attempt, never_received()));
+            return;
+        };
+        self.mail.push((attempt, started(process.pid)));
+        if process.alive {
+            self.mail.push((attempt, Report::Alive));
+        }
+        if let Some(ending) = process.ended {
+            self.mail.push((attempt, Report::Ended(Box::new(ending))));
+        }
+    }
+
+    fn stop(&mut self, attempt: AttemptId, why: StopWhy) {
+        if self.processes.contains_key(&attempt) {
+            let stopped = Ending {
+                stopped: Some(why),
+                ..ending(Cause::Class(ReasonClass::Signal))
+            };
+            self.process_ends(attempt, stopped);
+        }
+    }
+
+    fn release(&mut self, attempt: AttemptId) {
+        if let Some(process) = self.processes.remove(&attempt) {
+            assert!(
+                process.ended.is_some(),
+                "{attempt} was forgotten while it ran"
+            );
+        }
+        self.lost.remove(&attempt);
+        self.orphans.remove(&attempt);
+        let row = &self.disk.tasks[&attempt.task];
+        let known = row
+            .attempts
+            .iter()
+            .any(|kept| kept.number == attempt.number && kept.ended.is_some());
+        assert!(
+            known || !self.received.contains(&attempt),
+            "{attempt} was released before its end was on disk: {row:?}"
+        );
+    }
+
+    pub(super) fn sign(&mut self, number: usize, sign: Sign) {
+        let ids: Vec<AttemptId> = self.processes.keys().copied().collect();
+        let Some(attempt) = pick(&ids, number).copied() else {
+            return;
+        };
+        let process = self.processes.get_mut(&attempt).unwrap();
+        if process.ended.is_some() {
+            return;
+        }
+        let report = match sign {
+            Sign::Alive => {
+                process.alive = true;
+                Report::Alive
+            }
+            Sign::Finishing => Report::Finishing,
+            Sign::AccountWorks => Report::AccountWorks,
+            Sign::Doing => Report::Doing("something".to_owned()),
+            Sign::Progress => Report::Progress {
+                kind: "k".to_owned(),
+                data: String::new(),
+            },
+        };
+        self.mail.push((attempt, report));
+    }
+
+    pub(super) fn end(&mut self, number: usize, end: End) {
+        let ids: Vec<AttemptId> = self.processes.keys().copied().collect();
+        let Some(attempt) = pick(&ids, number).copied() else {
+            return;
+        };
+        let ending = match end {
+            End::Success => Ending {
+                usage: Usage {
+                    wall_ms: 2_000,
+                    cpu_ms: Some(100 * u64::from(attempt.number)),
+                    peak_rss_bytes: Some(1 << 20),
+                },
+                ..ending(Cause::Success)
+            },
+            End::Exit => ending(Cause::Class(ReasonClass::Exit)),
+            End::Limit(retry_after) => Ending {
+                retry_after,
+                ..ending(Cause::Class(ReasonClass::RateLimit))
+            },
+        };
+        self.process_ends(attempt, ending);
+    }
+
+    fn process_ends(&mut self, attempt: AttemptId, ending: Ending) {
+        let process = self.processes.get_mut(&attempt).unwrap();
+        if process.ended.is_none() {
+            process.ended = Some(ending.clone());
+            self.mail.push((attempt, Report::Ended(Box::new(ending))));
+        }
+    }
+
+    pub(super) fn deliver(&mut self, number: usize) {
+        let Some(place) = number.checked_rem(self.mail.len()) else {
+            return;
+        };
+        let (attempt, report) = self.mail.remove(place);
+        self.told.push((attempt, report.clone()));
+        self.step(Input::Report { attempt, report }).unwrap();
+    }
+
+    /// What it had is ended with it; its notes tell how what had ended before had ended.
+    pub(super) fn kill_processes(&mut self) {
+        for process in self.processes.values_mut() {
+            if process.ended.is_none() {
+                process.ended = Some(ending(Cause::Class(ReasonClass::Lost)));
+            }
+        }
+    }
+
+    /// The host notices, and is told of every end.
+    pub(super) fn supervisor_dies(&mut self) {
+        let live = |(attempt, process): (&AttemptId, &Process)| {
+            process.ended.is_none().then_some(*attempt)
+        };
+        let lost_now: Vec<AttemptId> = self.processes.iter().filter_map(live).collect();
+        self.kill_processes();
+        self.mail
+            .extend(lost_now.into_iter().map(|attempt| (attempt, lost())));
+    }
+}
+
+fn lost() -> Report {
+    Report::Ended(Box::new(ending(Cause::Class(ReasonClass::Lost))))
+}
