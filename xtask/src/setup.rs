@@ -60,6 +60,9 @@ pub(crate) fn tools() -> Result<Tools> {
     if !succeeds(&mut command("npm", ["--version"])) {
         apt(&["nodejs", "npm"])?;
     }
+    if !succeeds(&mut command("git", ["--version"])) {
+        apt(&["git"])?;
+    }
     Ok(Tools {
         node: node(&cache)?,
         claude: npm(&cache, CLAUDE_CODE)?.join("node_modules/.bin/claude"),

@@ -168,6 +168,7 @@ fn success() -> Ending {
         usage: Usage::default(),
         cost_micro_usd: None,
         outputs: None,
+        git: None,
         retry_after: None,
         stopped: None,
         never_received: false,

@@ -138,6 +138,7 @@ fn ending() -> Ending {
         usage: Usage::default(),
         cost_micro_usd: None,
         outputs: None,
+        git: None,
         retry_after: None,
         stopped: None,
         never_received: false,

@@ -67,6 +67,27 @@ pub struct Session {
     pub model: Option<String>,
 }
 
+/// What git says of the directory that an attempt worked in, once nothing of the attempt is alive.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GitState {
+    /// None where no branch is checked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// None where there is no commit yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The first of what is changed and not committed, untracked files included, by their paths in the repository. A new directory is
+    /// one path, with a slash at its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dirty: Vec<String>,
+    /// How many there are of these in all.
+    #[serde(default)]
+    pub dirty_count: u64,
+    /// Why git could not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// The end of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ended {
@@ -82,6 +103,9 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
+    /// For an agent in a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<Box<GitState>>,
     /// Nobody ever received its start: it does not count as an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,

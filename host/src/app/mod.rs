@@ -34,7 +34,7 @@ pub(crate) use self::{
         TaskRef,
     },
     view::{
-        AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView,
+        AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
         GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
         PluginView, Retried, Submitted, TaskList, TaskView, Why,
     },

@@ -1,13 +1,13 @@
 //! From what is stored to what is shown.
 
 use claudine_domain::{
-    attempt::{Attempt, Phase, Usage},
+    attempt::{Attempt, GitState, Phase, Usage},
     dependency::Dependency,
     outcome::{Outcome, Reason},
     task::{Priority, State, Task, WaitingFor},
 };
 
-use super::view::{AttemptView, DependencyView, ReasonView, TaskView, UsageView};
+use super::view::{AttemptView, DependencyView, GitView, ReasonView, TaskView, UsageView};
 use crate::clock::rfc3339;
 
 const MICRO: f64 = 1_000_000.0;
@@ -107,6 +107,17 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
             .and_then(|session| session.model.clone()),
         cost_usd: attempt.cost_micro_usd().map(|micro| micro as f64 / MICRO),
         usage: ended.map(|ended| usage_view(&ended.usage)),
+        git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
+    }
+}
+
+fn git_view(git: &GitState) -> GitView {
+    GitView {
+        branch: git.branch.clone(),
+        commit: git.commit.clone(),
+        dirty: git.dirty.clone(),
+        dirty_count: git.dirty_count,
+        error: git.error.clone(),
     }
 }
 

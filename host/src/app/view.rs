@@ -79,6 +79,24 @@ pub(crate) struct AttemptView {
     pub(crate) model: Option<String>,
     pub(crate) cost_usd: Option<f64>,
     pub(crate) usage: Option<UsageView>,
+    /// Where an agent worked in a repository: how it left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) git: Option<GitView>,
+}
+
+/// The working directory's repository after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GitView {
+    /// Null where no branch is checked out.
+    pub(crate) branch: Option<String>,
+    pub(crate) commit: Option<String>,
+    /// The first of what is changed and not committed.
+    pub(crate) dirty: Vec<String>,
+    /// How many there are of these in all.
+    pub(crate) dirty_count: u64,
+    /// Why git could not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

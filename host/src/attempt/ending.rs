@@ -15,7 +15,7 @@ use crate::{
 
 const MICRO: f64 = 1_000_000.0;
 
-/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it.
+/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of git it says nothing yet.
 pub(super) fn ending(
     executor: &str,
     result: Result<GuestOutcome, GuestEnd>,
@@ -38,6 +38,7 @@ pub(super) fn ending(
             cost_micro_usd: cost_micro_usd(&outcome.outputs),
             outputs: Some(outcome.outputs.into_bytes().into())
                 .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
+            git: None,
             retry_after: outcome.retry_after,
             stopped,
             never_received: false,
@@ -68,6 +69,7 @@ pub(super) fn ending(
                 usage,
                 cost_micro_usd: None,
                 outputs: None,
+                git: None,
                 retry_after,
                 stopped,
                 never_received: false,

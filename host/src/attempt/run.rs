@@ -309,7 +309,9 @@ impl Runner {
                 || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
                 |started| clock::wall().0.saturating_sub(started.0),
             );
-        let ending = Box::new(ending(&launch.task.request.executor, result, &state, wall));
+        let request = &launch.task.request;
+        let mut ending = Box::new(ending(&request.executor, result, &state, wall));
+        ending.git = self.git_state(request).await;
         live.change(|state| state.ending = Some(ending.clone()));
         self.reports.send(attempt, Report::Ended(ending)).await;
     }

@@ -176,6 +176,7 @@ fn success() -> Ending {
         usage: claudine_domain::attempt::Usage::default(),
         cost_micro_usd: None,
         outputs: None,
+        git: None,
         retry_after: None,
         stopped: None,
         never_received: false,

@@ -17,11 +17,12 @@ use wasmtime::component::Component;
 
 use super::check;
 use super::error::PluginError;
-use super::probe;
-use crate::{clock, digest};
+use crate::{clock, command::finish, digest};
 
 /// The child ends itself by its own limit on processor time; this is for one that does not even run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
+/// Of what the compiler says.
+const SAID_BYTES: usize = 64 << 10;
 /// What stays free beside compiled code: twice the ballast of the host.
 const ROOM_BYTES: u64 = 16 << 20;
 /// Digits of each digest in a file's name.
@@ -140,7 +141,7 @@ impl CodeCache {
             .arg(target)
             .stdin(Stdio::null());
         command.env("RAYON_NUM_THREADS", threads.to_string());
-        let finished = clock::within(COMPILE_WALL, probe::finish(command)).await;
+        let finished = clock::within(COMPILE_WALL, finish(command, SAID_BYTES)).await;
         let finished = finished.ok_or_else(|| PluginError::Compile {
             message: "the compiler did not end".into(),
         })?;

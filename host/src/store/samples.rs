@@ -116,6 +116,7 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
                 peak_rss_bytes: None,
             },
             cost_micro_usd: Some(12_345),
+            git: None,
             never_began: false,
         });
     }

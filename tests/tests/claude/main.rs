@@ -13,6 +13,7 @@
 mod budgets;
 mod endings;
 mod failures;
+mod git;
 mod machine;
 mod patterns;
 mod refusals;

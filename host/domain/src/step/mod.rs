@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub use spend::spent_by;
 
 use crate::{
-    attempt::{Leader, Session, StopWhy, Usage},
+    attempt::{GitState, Leader, Session, StopWhy, Usage},
     board::Board,
     capacity::{Reading, Slots},
     dependency::{Dependency, End},
@@ -158,6 +158,8 @@ pub struct Ending {
     pub cost_micro_usd: Option<u64>,
     /// The executor's results, JSON.
     pub outputs: Option<Arc<[u8]>>,
+    /// Of the directory it worked in, where that was looked at.
+    pub git: Option<Box<GitState>>,
     /// For a usage limit: how long it lasts, where the service said so.
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.

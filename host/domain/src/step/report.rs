@@ -379,6 +379,7 @@ fn ended_facts(ending: &Ending, now: Now) -> Ended {
         signal: ending.signal,
         usage: ending.usage,
         cost_micro_usd: ending.cost_micro_usd,
+        git: ending.git.clone(),
         never_began: false,
     }
 }

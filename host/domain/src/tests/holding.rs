@@ -240,6 +240,7 @@ fn delays_grow_with_full_jitter() {
             signal: None,
             usage: crate::attempt::Usage::default(),
             cost_micro_usd: None,
+            git: None,
             never_began: false,
         });
         attempt

@@ -76,6 +76,7 @@ pub(crate) fn ending(cause: Cause) -> Ending {
         usage: Usage::default(),
         cost_micro_usd: None,
         outputs: None,
+        git: None,
         retry_after: None,
         stopped: None,
         never_received: false,

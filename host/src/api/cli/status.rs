@@ -12,7 +12,12 @@ use super::{
     terminal::{Look, harmless, harmless_lines},
     text,
 };
-use crate::app::{AttemptView, TaskView};
+use crate::app::{AttemptView, GitView, TaskView};
+
+/// How much of a commit's name is shown.
+const COMMIT_DIGITS: usize = 10;
+/// How many files that are not committed are named.
+const NAMED: usize = 5;
 
 /// Show a task: where it stands, what it was asked, its attempts and its result.
 #[derive(Debug, Args)]
@@ -85,6 +90,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
             &format!("Attempt {}", attempt.number),
             &attempt_line(attempt),
         );
+        lines.add_some("Git", attempt.git.as_ref().map(git_line).as_deref());
     }
     lines.add_some("Cost", cost(task).as_deref());
     lines.add_some(
@@ -148,6 +154,30 @@ fn attempt_line(attempt: &AttemptView) -> String {
         parts.push(model.clone());
     }
     parts.join(", ")
+}
+
+fn git_line(git: &GitView) -> String {
+    if let Some(error) = &git.error {
+        return error.clone();
+    }
+    let branch = git.branch.as_deref().unwrap_or("no branch");
+    let commit = git.commit.as_deref().map_or_else(
+        || "no commit yet".to_owned(),
+        |commit| commit.chars().take(COMMIT_DIGITS).collect(),
+    );
+    let dirty = match git.dirty_count {
+        0 => "clean".to_owned(),
+        count => {
+            let named: Vec<&str> = git.dirty.iter().take(NAMED).map(String::as_str).collect();
+            let more = if count > named.len() as u64 {
+                ", …"
+            } else {
+                ""
+            };
+            format!("{count} not committed: {}{more}", named.join(", "))
+        }
+    };
+    format!("{branch} at {commit}, {dirty}")
 }
 
 fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) -> String {
@@ -237,7 +267,9 @@ mod tests {
                  "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null},
                 {"number": 2, "pid": 18, "started_at": null, "finished_at": null, "outcome": "failed",
                  "reason": {"class": "no_result", "message": "it ended without a result"}, "exit_code": 1, "signal": null,
-                 "session_id": "0b6b", "model": "claude-opus", "cost_usd": 0.0123, "usage": null},
+                 "session_id": "0b6b", "model": "claude-opus", "cost_usd": 0.0123, "usage": null,
+                 "git": {"branch": "fix", "commit": "d7249d3e1aa58acfc8c4d3429c396a8f7be9efcf", "dirty_count": 7,
+                         "dirty": ["src/a.rs", "b", "c", "d", "e", "f", "g"]}},
             ],
         }));
         insta::assert_snapshot!(

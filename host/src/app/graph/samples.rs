@@ -87,6 +87,7 @@ impl Sample {
                 signal: None,
                 usage: Usage::default(),
                 cost_micro_usd: None,
+                git: None,
                 never_began: false,
             });
         }

@@ -1,0 +1,60 @@
+//! How an agent left the repository that it worked in.
+
+use claudine_tests::messages_api::{Answer, Rule, Script};
+use serde_json::json;
+
+use crate::world::{World, attempt, succeeded};
+
+fn git(world: &World, arguments: &[&str]) -> String {
+    let output = world
+        .host
+        .other("git")
+        .args(["-c", "user.name=T", "-c", "user.email=t@example.org"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn its_branch_commit_and_open_changes_are_kept() {
+    let script = Script::default()
+        .then(
+            Rule::new(Answer::bash(
+                "echo new > file; mkdir -p src; touch src/a src/b",
+            ))
+            .at_turn(0),
+        )
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    git(&world, &["init", "-q", "-b", "trunk"]);
+    git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let task = world.done(&["change it", "--allowed-tools", "Bash"]);
+    succeeded(&task, "done");
+    assert_eq!(
+        *attempt(&task, 0, "git"),
+        json!({
+            "branch": "trunk", "commit": git(&world, &["rev-parse", "HEAD"]), "dirty": ["file", "src/"], "dirty_count": 2,
+        })
+    );
+    let shown = world.host.text(["status", task["id"].as_str().unwrap()]);
+    assert!(shown.contains("2 not committed: file, src/"), "{shown}");
+}
+
+#[test]
+fn what_git_cannot_say_is_told_and_changes_nothing() {
+    let world = World::new(Script::always(Answer::text("done")));
+    std::fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
+    let task = world.done(&["look at it"]);
+    succeeded(&task, "done");
+    let error = attempt(&task, 0, "git")["error"].as_str().unwrap();
+    assert!(error.starts_with("`git status` failed: "), "{error}");
+}
+
+#[test]
+fn outside_of_a_repository_nothing_is_said() {
+    let world = World::new(Script::always(Answer::text("done")));
+    let task = world.done(&["look at it"]);
+    assert!(task["attempts"][0].get("git").is_none(), "{task:#}");
+}
