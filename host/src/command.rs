@@ -1,7 +1,7 @@
 //! Commands that the host itself runs beside the tasks: probes of executors, the compiler of components, git.
 //!
-//! They belong to no attempt, so no supervisor knows them: they are killed when their time is over or nobody waits any more, and
-//! leave nothing behind but what a hostile command detached from its group.
+//! They belong to no attempt, so no supervisor knows them: those that only look at something are killed when their time is over or nobody waits
+//! any more, and leave nothing behind but what a hostile command detached from its group.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,14 +20,27 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
+/// What becomes of a command when its time is over or nobody waits for it any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Abandoned {
+    /// Its process group is killed, and it is reaped.
+    Killed,
+    /// It runs on: what it changes would be left half changed.
+    LeftAlone,
+}
+
 /// Runs a command to its end; of each channel so many bytes are kept, and what comes after is read and left out, so that the command does
-/// not wait for a reader. Dropping this kills the command's process group and reaps it.
-pub(crate) async fn finish(mut command: Command, kept_bytes: usize) -> io::Result<Finished> {
+/// not wait for a reader.
+pub(crate) async fn finish(
+    mut command: Command,
+    kept_bytes: usize,
+    abandoned: Abandoned,
+) -> io::Result<Finished> {
     command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut running = Running(command.spawn()?);
+    let mut running = Running(command.spawn()?, abandoned);
     let stdout = running.0.stdout.take().map(OwnedFd::from);
     let stderr = running.0.stderr.take().map(OwnedFd::from);
     let (stdout, stderr, exited) = tokio::join!(
@@ -44,7 +57,7 @@ pub(crate) async fn finish(mut command: Command, kept_bytes: usize) -> io::Resul
 }
 
 /// A child that has not been reaped, so its pid is its own.
-struct Running(Child);
+struct Running(Child, Abandoned);
 
 impl Running {
     /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime watch another process.
@@ -64,7 +77,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
+        if self.1 == Abandoned::Killed && matches!(self.0.try_wait(), Ok(None)) {
             // Both can fail only because the child has ended, and then there is nothing to kill.
             kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap_or_default();
             drop(self.0.wait());
@@ -106,7 +119,7 @@ mod tests {
             .arg("mkfifo \"$0\"; (exec 3>\"$0\"; sleep 1000) & wait")
             .arg(&fifo)
             .stdin(Stdio::null());
-        let running = tokio::spawn(finish(command, 1));
+        let running = tokio::spawn(finish(command, 1, Abandoned::Killed));
         while !fifo.exists() {
             tokio::task::yield_now().await;
         }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_domain::id::AttemptId;
+use claudine_domain::id::{AttemptId, TaskId};
 
 /// The longest path that fits into a socket address on Linux, with its final NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -110,6 +110,24 @@ impl Layout {
 
     fn all_inputs(&self) -> PathBuf {
         self.root.join("inputs")
+    }
+
+    /// Checkouts of tasks' own, and what is known of them. Made with the first one.
+    pub(crate) fn worktrees(&self) -> PathBuf {
+        self.root.join("worktrees")
+    }
+
+    pub(crate) fn worktree(&self, task: TaskId) -> PathBuf {
+        self.worktrees().join(task.to_string())
+    }
+
+    pub(crate) fn worktree_record(&self, task: TaskId) -> PathBuf {
+        self.worktrees().join(format!("{task}.json"))
+    }
+
+    /// What a task has changed.
+    pub(crate) fn patch(&self, task: TaskId) -> PathBuf {
+        self.worktrees().join(format!("{task}.patch"))
     }
 
     /// The host's socket: in the data directory, or, where its path is too long for a socket address, in `/tmp` in a directory that only

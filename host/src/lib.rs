@@ -26,6 +26,7 @@ mod serve;
 mod store;
 mod supervise;
 mod telemetry;
+mod worktree;
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -30,6 +30,7 @@ use crate::{
         sqlite::{SqliteStore, refuse_network_filesystem},
     },
     supervise,
+    worktree::Worktrees,
 };
 
 /// How long the last commands may take to reach the supervisors.
@@ -174,12 +175,14 @@ async fn serve(
     .await?;
     let plugins = Arc::new(open_plugins(layout, &settings)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
+    let worktrees = Arc::new(Worktrees::new(layout.clone()));
     let inbox = engine::Inbox::new();
     let runner = Runner::new(RunnerParts {
         plugins: plugins.clone(),
         store: store.clone(),
         supervisors: opened.supervisors.clone(),
         environments: environments.clone(),
+        worktrees: worktrees.clone(),
         layout: layout.clone(),
         reports: inbox.reports(),
         known: Known::of(opened.found),
@@ -219,6 +222,7 @@ async fn serve(
         store,
         plugins: plugins.clone(),
         environments,
+        worktrees,
         settings,
         layout: layout.clone(),
         started_at,

@@ -169,6 +169,7 @@ fn success() -> Ending {
         cost_micro_usd: None,
         outputs: None,
         git: None,
+        merge: None,
         retry_after: None,
         stopped: None,
         never_received: false,

@@ -139,6 +139,7 @@ fn ending() -> Ending {
         cost_micro_usd: None,
         outputs: None,
         git: None,
+        merge: None,
         retry_after: None,
         stopped: None,
         never_received: false,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     outcome::{Outcome, Reason},
     time::{MonotonicMs, Timestamp},
+    worktree::Merge,
 };
 
 /// Who asked a running attempt to stop; it decides the outcome, not the exit code.
@@ -106,6 +107,9 @@ pub struct Ended {
     /// For an agent in a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<Box<GitState>>,
+    /// What became of its work, where it succeeded in a worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Box<Merge>>,
     /// Nobody ever received its start: it does not count as an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,

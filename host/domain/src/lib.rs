@@ -23,6 +23,7 @@ mod started;
 pub mod step;
 pub mod task;
 pub mod time;
+pub mod worktree;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use crate::{
     outcome::{Outcome, Reason},
     retry_policy::RetryPolicy,
     time::{MonotonicMs, Timestamp},
+    worktree::Worktree,
 };
 
 /// P0 goes first.
@@ -71,6 +72,9 @@ pub struct Request {
     /// What it may cost together with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_budget: Option<GraphBudget>,
+    /// It works in a checkout of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<Box<Worktree>>,
     /// What lists show of it: the start of its prompt, script or command line.
     pub summary: String,
     /// The task from whose attempt this one was submitted.
@@ -126,6 +130,7 @@ impl Request {
             with_output_of: Vec::new(),
             budget_micro_usd: None,
             graph_budget: None,
+            worktree: None,
             summary: String::new(),
             parent: None,
             above_parent: Vec::new(),

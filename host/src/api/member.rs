@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::words;
-use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef};
+use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef, WorktreeWish};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +54,8 @@ pub(super) struct Member {
     start_timeout: Option<Duration>,
     #[serde(default, alias = "queueTimeout", deserialize_with = "duration")]
     queue_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "worktree")]
+    worktree: Option<WorktreeWish>,
     #[serde(default)]
     retries: Option<u32>,
     #[serde(default, alias = "retryOn")]
@@ -132,6 +134,7 @@ impl Member {
             hold: self.hold,
             after_ms: ms(self.after),
             start_at_ms: self.at.map(|at| at.0),
+            worktree: self.worktree,
             retries: self.retries.map(|limit| Retries {
                 limit,
                 on,
@@ -202,6 +205,19 @@ impl Member {
 
 fn invalid(message: &str) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
+}
+
+/// `true`, or what is to be otherwise than usual.
+fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WorktreeWish>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Bool(wanted) => Ok(wanted.then(WorktreeWish::default)),
+        object @ Value::Object(_) => serde_json::from_value(object)
+            .map(Some)
+            .map_err(D::Error::custom),
+        _ => Err(D::Error::custom(
+            "`worktree` is true or {branch, base, merge, keep}",
+        )),
+    }
 }
 
 /// A text, or a number, which is written out: `90` is `"90"`.
@@ -341,6 +357,14 @@ mod tests {
         check(
             serde_json::json!({"argv": ["a"], "retries": -1}),
             "invalid value: integer `-1`, expected u32",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "worktree": {"merge": "rebase"}}),
+            "unknown variant `rebase`, expected one of `pr`, `auto`, `manual`, `patch`",
+        );
+        check(
+            serde_json::json!({"argv": ["a"], "worktree": "yes"}),
+            "`worktree` is true or {branch, base, merge, keep}",
         );
         check(
             serde_json::json!({"argv": ["a"], "colour": "red"}),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use claudine_domain::{
     task::Priority,
     time::{Timestamp, millis},
+    worktree::MergeStrategy,
 };
 
 use crate::{clock, config};
@@ -105,6 +106,18 @@ pub(in crate::api) fn backoff(text: &str) -> Result<Backoff, String> {
         factor: factor.transpose()?,
         max_ms: longest.map(duration).transpose()?.map(millis),
     })
+}
+
+pub(in crate::api) fn merge_strategy(text: &str) -> Result<MergeStrategy, String> {
+    [
+        MergeStrategy::Pr,
+        MergeStrategy::Auto,
+        MergeStrategy::Manual,
+        MergeStrategy::Patch,
+    ]
+    .into_iter()
+    .find(|strategy| strategy.as_str() == text)
+    .ok_or_else(|| format!("`{text}` is no way to merge: expected pr, auto, manual or patch"))
 }
 
 #[cfg(test)]

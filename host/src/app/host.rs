@@ -23,6 +23,7 @@ use crate::{
     plugin::Catalog,
     store::{Store, StoreError},
     supervise::log::LogWatch,
+    worktree::Worktrees,
 };
 
 /// One host: everything a use case may need.
@@ -33,6 +34,7 @@ pub(crate) struct Host {
     pub(super) reader: Arc<Reader>,
     pub(super) plugins: Arc<Catalog>,
     pub(super) environments: Arc<Environments>,
+    pub(super) worktrees: Arc<Worktrees>,
     pub(super) settings: Settings,
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
@@ -54,6 +56,7 @@ pub(crate) struct HostParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) plugins: Arc<Catalog>,
     pub(crate) environments: Arc<Environments>,
+    pub(crate) worktrees: Arc<Worktrees>,
     pub(crate) settings: Settings,
     pub(crate) layout: Layout,
     pub(crate) started_at: Timestamp,
@@ -69,6 +72,7 @@ impl Host {
             store,
             plugins,
             environments,
+            worktrees,
             settings,
             layout,
             started_at,
@@ -84,6 +88,7 @@ impl Host {
             reader: Arc::new(Reader { store, layout }),
             plugins,
             environments,
+            worktrees,
             settings,
             started_at,
             supervisor_pids,

@@ -23,6 +23,7 @@ mod request;
 mod retry;
 mod submit;
 mod view;
+mod worktrees;
 
 pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
@@ -31,11 +32,12 @@ pub(crate) use self::{
     request::{
         CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
         ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,
-        TaskRef,
+        TaskRef, WorktreeWish,
     },
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
         GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
-        PluginView, Retried, Submitted, TaskList, TaskView, Why,
+        PluginView, Retried, Submitted, TaskList, TaskView, Why, WorktreeView,
     },
+    worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

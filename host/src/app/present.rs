@@ -3,11 +3,15 @@
 use claudine_domain::{
     attempt::{Attempt, GitState, Phase, Usage},
     dependency::Dependency,
+    id::TaskId,
     outcome::{Outcome, Reason},
     task::{Priority, State, Task, WaitingFor},
+    worktree::Worktree,
 };
 
-use super::view::{AttemptView, DependencyView, GitView, ReasonView, TaskView, UsageView};
+use super::view::{
+    AttemptView, DependencyView, GitView, ReasonView, TaskView, UsageView, WorktreeView,
+};
 use crate::clock::rfc3339;
 
 const MICRO: f64 = 1_000_000.0;
@@ -57,6 +61,11 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         priority: priority_word(request.priority).to_owned(),
         labels: request.labels.clone(),
         cwd: request.cwd.clone(),
+        worktree: request
+            .worktree
+            .as_ref()
+            .map(|worktree| worktree_view(worktree, task.id)),
+        merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
         summary: request.summary.clone(),
         attempts: task
             .attempts
@@ -108,6 +117,18 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
         cost_usd: attempt.cost_micro_usd().map(|micro| micro as f64 / MICRO),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
+        merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
+    }
+}
+
+fn worktree_view(worktree: &Worktree, task: TaskId) -> WorktreeView {
+    WorktreeView {
+        path: None,
+        branch: worktree.branch_of(task),
+        base: worktree.base_name().to_owned(),
+        base_commit: worktree.base_commit.clone(),
+        merge: worktree.merge,
+        keep: worktree.keep,
     }
 }
 

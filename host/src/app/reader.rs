@@ -70,6 +70,10 @@ impl Reader {
                 )
             })?))
         };
+        if let Some(worktree) = &mut view.worktree {
+            let path = self.layout.worktree(task.id);
+            worktree.path = path.exists().then(|| path.display().to_string());
+        }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev();
         // Not of an attempt that has not begun, nor of one that is under way.

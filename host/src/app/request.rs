@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-pub(crate) use crate::environment::Environment;
+pub(crate) use crate::{environment::Environment, worktree::Wish as WorktreeWish};
 
 /// Tasks to be taken on, all or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub(crate) struct NewTask {
     /// What its attempts may cost together, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
+    /// It works in a checkout of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) worktree: Option<WorktreeWish>,
 }
 
 /// A task that is waited for, and how it has to end. A name alone means that it has to succeed.

@@ -23,6 +23,7 @@ use super::{
     reader::{Reader, unknown},
     request::{DependencyRef, NewTask, Submit, TaskRef},
     view::{Delegated, Submitted},
+    worktrees::{each_its_own, few_enough},
 };
 use crate::{
     clock,
@@ -54,6 +55,7 @@ impl Host {
                 format!("a request has 1 to {TASKS_MAX} tasks, not {}", tasks.len()),
             ));
         }
+        few_enough(&tasks)?;
         variables(&environment)?;
         let parent = self.parent(environment.base.get(ATTEMPT)).await?;
         let kept = self
@@ -83,6 +85,11 @@ impl Host {
             })?;
             prepared.push(one);
         }
+        each_its_own(
+            prepared
+                .iter()
+                .filter_map(|one| one.request.worktree.as_deref()),
+        )?;
         let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
         let accepted = self.take_on(prepared, parent, budget_micro_usd).await?;
         let tasks = accepted.into_iter().zip(classes);
@@ -107,7 +114,9 @@ impl Host {
         let (account, serial_start) = account_of(manifest, &kept.variables);
         let millis = |given: Option<u64>| given.map(Duration::from_millis);
         let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
+        let worktree = self.planned(&task, idempotency.as_ref(), kept).await?;
         let request = Request {
+            worktree,
             summary: summary(spec),
             cwd: plain(&task.working_directory),
             detached: task.detached,

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use claudine_domain::{dependency::Condition, task::Class};
+use claudine_domain::{
+    dependency::Condition,
+    task::Class,
+    worktree::{Merge, MergeStrategy},
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +34,12 @@ pub(crate) struct TaskView {
     pub(crate) priority: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) cwd: String,
+    /// Where it works, if that is a checkout of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) worktree: Option<WorktreeView>,
+    /// What became of the work in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) merge: Option<Merge>,
     /// The start of its prompt, script or command line, for lists.
     pub(crate) summary: String,
     pub(crate) attempts: Vec<AttemptView>,
@@ -82,6 +92,22 @@ pub(crate) struct AttemptView {
     /// Where an agent worked in a repository: how it left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
+    /// What became of its work, where it succeeded in a worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) merge: Option<Merge>,
+}
+
+/// A checkout of a task's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorktreeView {
+    /// Null where it is not made yet or was removed, and in lists.
+    pub(crate) path: Option<String>,
+    pub(crate) branch: String,
+    /// The branch that it goes out from and is merged into; a commit where there is none.
+    pub(crate) base: String,
+    pub(crate) base_commit: String,
+    pub(crate) merge: MergeStrategy,
+    pub(crate) keep: bool,
 }
 
 /// The working directory's repository after an attempt.

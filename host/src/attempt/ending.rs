@@ -39,6 +39,7 @@ pub(super) fn ending(
             outputs: Some(outcome.outputs.into_bytes().into())
                 .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
             git: None,
+            merge: None,
             retry_after: outcome.retry_after,
             stopped,
             never_received: false,
@@ -70,6 +71,7 @@ pub(super) fn ending(
                 cost_micro_usd: None,
                 outputs: None,
                 git: None,
+                merge: None,
                 retry_after,
                 stopped,
                 never_received: false,

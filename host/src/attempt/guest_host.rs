@@ -17,6 +17,7 @@ use crate::{
     clock,
     config::{ATTEMPT, DATA_DIR, TASK_ID},
     engine::ReportSender,
+    git,
     layout::Layout,
     plugin::{
         AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
@@ -32,6 +33,8 @@ const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
     task: Arc<Task>,
+    /// The directory that it works in.
+    workspace: String,
     live: Arc<Live>,
     supervisors: Supervisors,
     layout: Layout,
@@ -50,9 +53,11 @@ impl GuestHost {
         live: Arc<Live>,
         manifest: &Manifest,
         variables: Vec<(String, String)>,
+        workspace: String,
     ) -> Self {
         Self {
             task,
+            workspace,
             live,
             supervisors: runner.supervisors.clone(),
             layout: runner.layout.clone(),
@@ -206,12 +211,17 @@ impl GuestHost {
         stdin: supervise::Stdin,
     ) -> StartChild {
         let request = &self.task.request;
-        let (env_file, env_remove) = match env_remove {
+        let (env_file, mut env_remove) = match env_remove {
             EnvRemove::Everything => (None, Vec::new()),
             EnvRemove::Names(names) => (Some(self.layout.environment(&request.env_digest)), names),
         };
         let mut env_set = env;
         env_set.extend(self.variables.iter().cloned());
+        if request.worktree.is_some() {
+            // Submitted from a hook, it would be led back to the person's checkout.
+            env_remove.extend(git::ELSEWHERE.iter().map(|name| (*name).to_owned()));
+            env_set.push(("PWD".to_owned(), self.workspace.clone()));
+        }
         env_set.push((ATTEMPT.to_owned(), self.live.id.to_string()));
         env_set.push((TASK_ID.to_owned(), self.live.id.task.to_string()));
         env_set.push((
@@ -223,7 +233,7 @@ impl GuestHost {
         StartChild {
             child,
             argv,
-            cwd: cwd.unwrap_or_else(|| request.cwd.clone()).into(),
+            cwd: cwd.unwrap_or_else(|| self.workspace.clone()).into(),
             env_file,
             env_remove,
             env_set,

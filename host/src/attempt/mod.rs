@@ -4,7 +4,6 @@
 //! the engine is kept until the engine says it is durable, so that a board that had to be loaded again can be told once more.
 
 mod ending;
-mod git_state;
 mod given;
 mod guest_host;
 mod input;
@@ -12,6 +11,7 @@ mod live;
 mod output;
 mod route;
 mod run;
+mod workspace;
 
 pub(crate) use self::{
     route::Known,

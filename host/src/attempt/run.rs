@@ -28,6 +28,7 @@ use crate::{
     },
     store::Store,
     supervise::{self, Supervisors},
+    worktree::Worktrees,
 };
 
 /// Beyond the ladder's own waits: what an executor has to say its last words.
@@ -39,6 +40,7 @@ pub(crate) struct Runner {
     pub(super) store: Arc<dyn Store>,
     pub(super) supervisors: Supervisors,
     pub(super) environments: Arc<Environments>,
+    pub(super) worktrees: Arc<Worktrees>,
     pub(super) layout: Layout,
     pub(super) reports: ReportSender,
     pub(super) live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
@@ -57,6 +59,7 @@ pub(crate) struct RunnerParts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) supervisors: Supervisors,
     pub(crate) environments: Arc<Environments>,
+    pub(crate) worktrees: Arc<Worktrees>,
     pub(crate) layout: Layout,
     pub(crate) reports: ReportSender,
     pub(crate) known: BTreeMap<AttemptId, Known>,
@@ -91,6 +94,7 @@ impl Runner {
             store,
             supervisors,
             environments,
+            worktrees,
             layout,
             reports,
             known,
@@ -100,6 +104,7 @@ impl Runner {
             store,
             supervisors,
             environments,
+            worktrees,
             layout,
             reports,
             live: Mutex::default(),
@@ -142,11 +147,12 @@ impl Runner {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
+        let workspace = self.workspace(launch).await?;
         let Prepared {
             task,
             checkpoint,
             variables,
-        } = self.prepare(launch, &executor, resumed).await?;
+        } = self.prepare(launch, &executor, &workspace, resumed).await?;
         live.change(|state| state.given = is_given(&launch.task));
         let start = if resumed {
             Start::Resume(checkpoint.unwrap_or_default())
@@ -159,6 +165,7 @@ impl Runner {
             live.clone(),
             executor.manifest(),
             variables,
+            workspace,
         ));
         executor.run(task, start, host, stopped).await
     }
@@ -168,6 +175,7 @@ impl Runner {
         &self,
         launch: &Launch,
         executor: &crate::plugin::Executor,
+        workspace: &str,
         resumed: bool,
     ) -> Result<Prepared, GuestEnd> {
         let Launch {
@@ -221,7 +229,7 @@ impl Runner {
             id: attempt.task.to_string(),
             attempt: attempt.number,
             spec: handed.spec,
-            workspace: task.request.cwd.clone(),
+            workspace: workspace.to_owned(),
             env: visible(executor.manifest(), &variables),
             labels: task
                 .request
@@ -309,9 +317,9 @@ impl Runner {
                 || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
                 |started| clock::wall().0.saturating_sub(started.0),
             );
-        let request = &launch.task.request;
-        let mut ending = Box::new(ending(&request.executor, result, &state, wall));
-        ending.git = self.git_state(request).await;
+        let executor = &launch.task.request.executor;
+        let mut ending = Box::new(ending(executor, result, &state, wall));
+        self.look_at_work(attempt, &launch.task, &mut ending).await;
         live.change(|state| state.ending = Some(ending.clone()));
         self.reports.send(attempt, Report::Ended(ending)).await;
     }

@@ -4,7 +4,10 @@
 //! what would lead it to another repository than the directory's. It never waits for a person: nothing to read, no prompt, and an end to its
 //! time. What a repository may have configured to run at each look at it (`core.fsmonitor`) stays off.
 
+mod checkouts;
+mod refs;
 mod status;
+mod work;
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +19,19 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::{checkouts::Place, refs::Resolved, work::Merged};
 use crate::{
     clock,
-    command::{Finished, finish},
+    command::{Abandoned, Finished, finish},
 };
+
+/// For what is a look: at refs, or at the files of a large repository with a cold cache.
+const SHORT: Duration = Duration::from_secs(20);
+/// For what reads or writes a whole checkout, or asks a remote.
+const LONG: Duration = Duration::from_mins(10);
+/// How often, and how far apart, it is tried again while somebody else's git holds a lock of the repository: git itself does not wait.
+const LOCKED_TRIES: u32 = 50;
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Of each channel. What git is asked for is mostly a line; the status of a directory with a hundred thousand changes is a few MiB.
 const OUTPUT_BYTES: usize = 4 << 20;
@@ -27,7 +39,7 @@ const OUTPUT_BYTES: usize = 4 << 20;
 const SAID_CHARS: usize = 300;
 
 /// Variables that lead git away from the repository of the directory it is run in. Hooks have them set.
-const ELSEWHERE: &[&str] = &[
+pub(crate) const ELSEWHERE: &[&str] = &[
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_DIR",
@@ -71,11 +83,29 @@ impl Git {
         }
     }
 
+    /// The same in another directory.
+    pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
+        Self::at(dir, self.variables.clone())
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Runs git to its end, whatever its exit status.
     async fn run<S: AsRef<OsStr>>(
         &self,
         arguments: &[S],
         limit: Duration,
+    ) -> Result<Finished, GitError> {
+        self.run_once(arguments, limit, Abandoned::Killed).await
+    }
+
+    async fn run_once<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        limit: Duration,
+        abandoned: Abandoned,
     ) -> Result<Finished, GitError> {
         let mut command = Command::new("git");
         command
@@ -93,7 +123,7 @@ impl Git {
         for name in ELSEWHERE {
             command.env_remove(name);
         }
-        match clock::within(limit, finish(command, OUTPUT_BYTES)).await {
+        match clock::within(limit, finish(command, OUTPUT_BYTES, abandoned)).await {
             Some(Ok(finished)) => Ok(finished),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 Err(GitError::NotInstalled)
@@ -119,11 +149,61 @@ impl Git {
             Err(failed(arguments, &finished))
         }
     }
+
+    /// The line that git printed, without its end.
+    async fn line<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        limit: Duration,
+    ) -> Result<String, GitError> {
+        let output = self.output(arguments, limit).await?;
+        Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
+    }
+
+    /// The same for a question that git answers by failing where there is nothing.
+    async fn line_if<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        limit: Duration,
+    ) -> Result<Option<String>, GitError> {
+        let finished = self.run(arguments, limit).await?;
+        let line = String::from_utf8_lossy(&finished.stdout)
+            .trim_end()
+            .to_owned();
+        Ok((finished.status.success() && !line.is_empty()).then_some(line))
+    }
+
+    /// Has git change something. It is not killed in the middle of it, and waits a while for others that do the same.
+    async fn change<S: AsRef<OsStr>>(
+        &self,
+        arguments: &[S],
+        limit: Duration,
+    ) -> Result<(), GitError> {
+        let mut tries = LOCKED_TRIES;
+        loop {
+            let finished = self
+                .run_once(arguments, limit, Abandoned::LeftAlone)
+                .await?;
+            if finished.status.success() {
+                return Ok(());
+            }
+            tries -= 1;
+            if tries == 0 || !is_locked(&finished) {
+                return Err(failed(arguments, &finished));
+            }
+            clock::sleep(LOCKED_PAUSE).await;
+        }
+    }
 }
 
 fn verb<S: AsRef<OsStr>>(arguments: &[S]) -> String {
     let first = arguments.first().map(AsRef::as_ref).unwrap_or_default();
     first.to_string_lossy().into_owned()
+}
+
+fn is_locked(finished: &Finished) -> bool {
+    let said = String::from_utf8_lossy(&finished.stderr);
+    said.contains(".lock': File exists") || said.contains("could not lock")
 }
 
 fn failed<S: AsRef<OsStr>>(arguments: &[S], finished: &Finished) -> GitError {

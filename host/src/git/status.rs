@@ -1,13 +1,9 @@
 //! Branch, commit and uncommitted changes of a directory, by one `git status`.
 
-use std::time::Duration;
-
 use claudine_domain::attempt::GitState;
 
-use super::{Git, GitError};
+use super::{Git, GitError, SHORT};
 
-/// Looking at all files of a large repository with a cold cache takes seconds; an end of an attempt is not kept back for longer.
-const LIMIT: Duration = Duration::from_secs(20);
 /// How many changed paths are named.
 const NAMED: usize = 50;
 /// How long they may be together: the state is kept in the row of its task.
@@ -22,7 +18,7 @@ impl Git {
             "-z",
             "--untracked-files=normal",
         ];
-        Ok(parse(&self.output(&arguments, LIMIT).await?))
+        Ok(parse(&self.output(&arguments, SHORT).await?))
     }
 }
 

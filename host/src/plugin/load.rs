@@ -17,7 +17,11 @@ use wasmtime::component::Component;
 
 use super::check;
 use super::error::PluginError;
-use crate::{clock, command::finish, digest};
+use crate::{
+    clock,
+    command::{Abandoned, finish},
+    digest,
+};
 
 /// The child ends itself by its own limit on processor time; this is for one that does not even run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
@@ -141,7 +145,8 @@ impl CodeCache {
             .arg(target)
             .stdin(Stdio::null());
         command.env("RAYON_NUM_THREADS", threads.to_string());
-        let finished = clock::within(COMPILE_WALL, finish(command, SAID_BYTES)).await;
+        let finished =
+            clock::within(COMPILE_WALL, finish(command, SAID_BYTES, Abandoned::Killed)).await;
         let finished = finished.ok_or_else(|| PluginError::Compile {
             message: "the compiler did not end".into(),
         })?;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::port::{ChildExit, Failure, Usage};
-use crate::{clock, command::finish};
+use crate::{
+    clock,
+    command::{Abandoned, finish},
+};
 
 const PROBE_WALL: Duration = Duration::from_secs(10);
 /// Of each channel.
@@ -26,24 +29,25 @@ pub(crate) async fn run(command: &str, args: &[String]) -> Result<ProbeOutput, F
     let started = clock::monotonic();
     let mut spawn = Command::new(command);
     spawn.args(args).stdin(Stdio::null());
-    let finished = match clock::within(PROBE_WALL, finish(spawn, OUTPUT_BYTES)).await {
-        None => {
-            return Err(Failure::new(
-                "timeout",
-                format!("`{command}` did not end within {} s", PROBE_WALL.as_secs()),
-            ));
-        }
-        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::new("spawn", format!("`{command}` was not found")));
-        }
-        Some(Err(error)) => {
-            return Err(Failure::new(
-                "spawn",
-                format!("`{command}` cannot be run: {error}"),
-            ));
-        }
-        Some(Ok(finished)) => finished,
-    };
+    let finished =
+        match clock::within(PROBE_WALL, finish(spawn, OUTPUT_BYTES, Abandoned::Killed)).await {
+            None => {
+                return Err(Failure::new(
+                    "timeout",
+                    format!("`{command}` did not end within {} s", PROBE_WALL.as_secs()),
+                ));
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::new("spawn", format!("`{command}` was not found")));
+            }
+            Some(Err(error)) => {
+                return Err(Failure::new(
+                    "spawn",
+                    format!("`{command}` cannot be run: {error}"),
+                ));
+            }
+            Some(Ok(finished)) => finished,
+        };
     let usage = Usage {
         wall: clock::monotonic().saturating_sub(started),
         cpu: None,

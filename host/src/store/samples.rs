@@ -117,6 +117,7 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
             },
             cost_micro_usd: Some(12_345),
             git: None,
+            merge: None,
             never_began: false,
         });
     }

@@ -28,3 +28,4 @@ mod tasks;
 mod torture;
 mod upgrade;
 mod words;
+mod worktrees;

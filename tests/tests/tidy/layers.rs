@@ -32,13 +32,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sample", &["engine"]),
     ("retention", &["store"]),
     ("checkpoint", &["store", "supervise"]),
+    ("worktree", &[]),
     (
         "attempt",
-        &["checkpoint", "engine", "plugin", "store", "supervise"],
+        &[
+            "checkpoint",
+            "engine",
+            "plugin",
+            "store",
+            "supervise",
+            "worktree",
+        ],
     ),
     (
         "app",
-        &["checkpoint", "engine", "plugin", "store", "supervise"],
+        &[
+            "checkpoint",
+            "engine",
+            "plugin",
+            "store",
+            "supervise",
+            "worktree",
+        ],
     ),
     ("api", &["app"]),
 ];

@@ -28,6 +28,7 @@ use crate::{
     outcome::{Outcome, ReasonClass},
     task::{Request, Task},
     time::Now,
+    worktree::Merge,
 };
 
 /// Something that happened, or that somebody asks for.
@@ -160,6 +161,8 @@ pub struct Ending {
     pub outputs: Option<Arc<[u8]>>,
     /// Of the directory it worked in, where that was looked at.
     pub git: Option<Box<GitState>>,
+    /// What became of its work, where it succeeded in a worktree. The cause says already what follows from it.
+    pub merge: Option<Box<Merge>>,
     /// For a usage limit: how long it lasts, where the service said so.
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.

@@ -77,6 +77,7 @@ fn never_begun() -> Ending {
         cost_micro_usd: None,
         outputs: None,
         git: None,
+        merge: None,
         retry_after: None,
         stopped: None,
         never_received: true,

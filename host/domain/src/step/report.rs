@@ -380,6 +380,7 @@ fn ended_facts(ending: &Ending, now: Now) -> Ended {
         usage: ending.usage,
         cost_micro_usd: ending.cost_micro_usd,
         git: ending.git.clone(),
+        merge: ending.merge.clone(),
         never_began: false,
     }
 }

@@ -241,6 +241,7 @@ fn delays_grow_with_full_jitter() {
             usage: crate::attempt::Usage::default(),
             cost_micro_usd: None,
             git: None,
+            merge: None,
             never_began: false,
         });
         attempt

@@ -77,6 +77,7 @@ pub(crate) fn ending(cause: Cause) -> Ending {
         cost_micro_usd: None,
         outputs: None,
         git: None,
+        merge: None,
         retry_after: None,
         stopped: None,
         never_received: false,

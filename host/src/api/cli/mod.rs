@@ -40,6 +40,7 @@ mod up;
 mod wait;
 mod watch;
 mod why;
+mod worktree;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -123,6 +124,7 @@ enum Asking {
     Hold(hold::Hold),
     Release(hold::Release),
     Group(group::Group),
+    Worktree(worktree::Worktree),
     Why(why::Why),
     Capacity(capacity::Capacity),
     Slots(slots::Slots),
@@ -175,6 +177,7 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Hold(verb) => verb.run(session).await,
             Asking::Release(verb) => verb.run(session).await,
             Asking::Group(verb) => verb.run(session).await,
+            Asking::Worktree(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
             Asking::Capacity(verb) => verb.run(session).await,
             Asking::Slots(verb) => verb.run(session).await,

@@ -4,7 +4,9 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use claudine_domain::time::{Timestamp, millis};
 
-pub(super) use crate::api::words::{Backoff, backoff, duration, priority, size, time};
+pub(super) use crate::api::words::{
+    Backoff, backoff, duration, merge_strategy, priority, size, time,
+};
 use crate::clock;
 
 /// What a task may be given as a time limit. The host checks the same.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use claudine_domain::time::Timestamp;
+use claudine_domain::{time::Timestamp, worktree::Merge};
 
 use super::{
     exit::Failure,
@@ -12,7 +12,7 @@ use super::{
     terminal::{Look, harmless, harmless_lines},
     text,
 };
-use crate::app::{AttemptView, GitView, TaskView};
+use crate::app::{AttemptView, GitView, TaskView, WorktreeView};
 
 /// How much of a commit's name is shown.
 const COMMIT_DIGITS: usize = 10;
@@ -63,6 +63,10 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
     lines.add("Executor", &task.executor);
     lines.add("Asked", &task.summary);
     lines.add("Directory", &task.cwd);
+    lines.add_some(
+        "Worktree",
+        task.worktree.as_ref().map(worktree_line).as_deref(),
+    );
     if task.priority != "P1" {
         lines.add("Priority", &task.priority);
     }
@@ -91,6 +95,10 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
             &attempt_line(attempt),
         );
         lines.add_some("Git", attempt.git.as_ref().map(git_line).as_deref());
+        // One that could not be made is the attempt's own reason.
+        let merge = attempt.merge.as_ref();
+        let merge = merge.filter(|merge| !merge.state.is_failure());
+        lines.add_some("Merge", merge.map(merge_line).as_deref());
     }
     lines.add_some("Cost", cost(task).as_deref());
     lines.add_some(
@@ -154,6 +162,25 @@ fn attempt_line(attempt: &AttemptView) -> String {
         parts.push(model.clone());
     }
     parts.join(", ")
+}
+
+fn worktree_line(worktree: &WorktreeView) -> String {
+    let WorktreeView {
+        path,
+        branch,
+        base,
+        merge,
+        ..
+    } = worktree;
+    let place = path.as_deref().unwrap_or("not there");
+    format!(
+        "{place} (branch {branch} from {base}, merge {})",
+        merge.as_str()
+    )
+}
+
+fn merge_line(merge: &Merge) -> String {
+    format!("{}: {}", merge.state.as_str(), merge.detail)
 }
 
 fn git_line(git: &GitView) -> String {

@@ -16,6 +16,7 @@ use super::{
     output, parse,
     session::Session,
     watch::{self, Watched},
+    worktree::WorktreeOptions,
 };
 use crate::{
     api::status,
@@ -111,6 +112,9 @@ pub(super) struct TaskOptions {
     /// doing, and its result at the end. Ctrl-C detaches and prints the id; twice, it cancels the task.
     #[arg(long)]
     wait: bool,
+    // The last: its heading would go on over what follows.
+    #[command(flatten)]
+    worktree: WorktreeOptions,
 }
 
 /// What an agent is told beside its prompt.
@@ -269,6 +273,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         start_at_ms: options.at.map(|at| at.0),
         retries,
         budget_usd: options.budget_usd,
+        worktree: options.worktree.wish(),
     };
     Ok(Submit {
         environment,

@@ -6,10 +6,11 @@ use super::{Ask, Client, ClientError, address};
 use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
     app::{
-        AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView, Delegated,
-        DownMode, ErrorKind, ForgetProfiles, GraphQuery, GroupChange, GroupView, HostInfo,
-        ListFilter, LogLines, PluginDetail, PluginView, ResumeOptions, Retried, RetryOptions,
-        SetSlots, Submit, Submitted, TaskList, TaskView, Why, graph::Graph,
+        AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView,
+        CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
+        GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail, PluginView,
+        ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
+        WorktreesCleaned, graph::Graph,
     },
 };
 
@@ -64,6 +65,18 @@ impl Client {
         change: &GroupChange,
     ) -> Result<GroupView, ClientError> {
         self.ask(Ask::post(address::group(name)?, change)?.repeatable_if(true))
+            .await
+    }
+
+    pub(in crate::api) async fn worktrees(&self) -> Result<Vec<FoundWorktree>, ClientError> {
+        self.ask(Ask::get("/v1/worktrees".to_owned())).await
+    }
+
+    pub(in crate::api) async fn clean_worktrees(
+        &self,
+        asked: CleanWorktrees,
+    ) -> Result<WorktreesCleaned, ClientError> {
+        self.ask(Ask::post("/v1/worktrees/clean".to_owned(), &asked)?.patient())
             .await
     }
 

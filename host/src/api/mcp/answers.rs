@@ -89,6 +89,12 @@ pub(super) struct Task {
     pub(super) output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cost_usd: Option<f64>,
+    /// The branch of its worktree, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) branch: Option<String>,
+    /// What became of the work in its worktree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) merge: Option<String>,
 }
 
 impl From<TaskView> for Task {
@@ -115,6 +121,10 @@ impl From<TaskView> for Task {
             reason: task.reason.map(|reason| reason.message),
             output: task.output,
             cost_usd: task.cost_usd,
+            branch: task.worktree.map(|worktree| worktree.branch),
+            merge: task
+                .merge
+                .map(|merge| format!("{}: {}", merge.state.as_str(), merge.detail)),
         }
     }
 }

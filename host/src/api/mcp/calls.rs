@@ -9,8 +9,9 @@ use super::{
         self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task, Waited,
     },
     parameters::{
-        CancelTask, DelegateTask, ListTasks, OUTPUT_BYTES, PAGE, Priority, ResumeTask, RetryTask,
-        SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS, WaitTask,
+        CancelTask, DelegateTask, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE, Priority,
+        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS,
+        WaitTask,
     },
     server::Server,
 };
@@ -18,13 +19,40 @@ use crate::{
     api::member::Member,
     app::{
         AppError, ErrorKind, ListFilter, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
-        Submit, TaskRef,
+        Submit, TaskRef, WorktreeWish,
     },
 };
 
 const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
+
+/// The worktree that it asks for. What says how one is to be, without one, is a mistake.
+fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
+    let given = [
+        ("branchName", asked.branch_name.is_some()),
+        ("baseBranch", asked.base_branch.is_some()),
+        ("mergeStrategy", asked.merge_strategy.is_some()),
+        ("keepWorktree", asked.keep_worktree.is_some()),
+    ];
+    if asked.use_worktree != Some(true) {
+        return match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(AppError::new(
+                ErrorKind::Invalid,
+                format!("{name} needs useWorktree: true"),
+            )),
+            None => Ok(None),
+        };
+    }
+    Ok(Some(WorktreeWish {
+        branch: asked.branch_name.clone(),
+        base: asked.base_branch.clone(),
+        merge: asked
+            .merge_strategy
+            .map_or_else(Default::default, Into::into),
+        keep: asked.keep_worktree.unwrap_or_default(),
+    }))
+}
 
 impl Server {
     pub(super) async fn delegate_task(&self, asked: DelegateTask) -> Result<Delegated, AppError> {
@@ -81,6 +109,7 @@ impl Server {
         within("idleTimeout", asked.idle_timeout, &TIMEOUT_MS)?;
         within("maxOutputBuffer", asked.max_output_buffer, &OUTPUT_BYTES)?;
         let spec = spec(&asked)?;
+        let worktree = worktree(&asked)?;
         let both = asked.dependencies.into_iter().chain(asked.depends_on);
         let dependencies = both
             .flatten()
@@ -119,6 +148,7 @@ impl Server {
             hold: false,
             after_ms: asked.after,
             start_at_ms: None,
+            worktree,
             retries: asked.retries.map(|limit| Retries {
                 limit,
                 on: Vec::new(),
@@ -328,6 +358,17 @@ fn one_time_key() -> Result<String, AppError> {
         |error| AppError::new(ErrorKind::Internal, format!("no random numbers: {error}")),
     )?;
     Ok(format!("mcp-{:032x}", u128::from_ne_bytes(random)))
+}
+
+impl From<MergeStrategy> for claudine_domain::worktree::MergeStrategy {
+    fn from(strategy: MergeStrategy) -> Self {
+        match strategy {
+            MergeStrategy::Pr => Self::Pr,
+            MergeStrategy::Auto => Self::Auto,
+            MergeStrategy::Manual => Self::Manual,
+            MergeStrategy::Patch => Self::Patch,
+        }
+    }
 }
 
 impl From<Priority> for claudine_domain::task::Priority {

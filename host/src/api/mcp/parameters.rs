@@ -69,12 +69,31 @@ pub(super) struct DelegateTask {
     pub(super) retries: Option<u32>,
     /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
     pub(super) budget_usd: Option<f64>,
+    /// Work in a git worktree of its own, on a branch of its own; the checkout of `workingDirectory` is left alone.
+    pub(super) use_worktree: Option<bool>,
+    /// The branch of the worktree, which must not exist yet. One named after the task where it is not given.
+    pub(super) branch_name: Option<String>,
+    /// What the branch goes out from, and is merged into: a branch, a tag or a commit. What is checked out where it is not given.
+    pub(super) base_branch: Option<String>,
+    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch file).
+    pub(super) merge_strategy: Option<MergeStrategy>,
+    /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays anyway.
+    pub(super) keep_worktree: Option<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum MergeStrategy {
+    Pr,
+    Auto,
+    Manual,
+    Patch,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SubmitGraph {
-    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `labels`, `model`, `permissionMode`, `allowedTools`.
+    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or `{branch, base, merge, keep}`), `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
     /// What the agents among them may cost together, in US dollars.

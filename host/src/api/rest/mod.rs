@@ -19,6 +19,7 @@
 //! | `GET /v1/tasks/{ref}/checkpoint` | what a finished attempt left |
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
+//! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
 //! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
@@ -40,6 +41,7 @@ mod logs;
 mod plugins;
 mod stream;
 mod tasks;
+mod worktrees;
 
 use std::sync::Arc;
 
@@ -103,6 +105,8 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/groups/{name}", post(groups::set))
         .route("/v1/tasks/{task}/logs", get(logs::stream))
         .route("/v1/tasks/{task}/lines", get(logs::lines))
+        .route("/v1/worktrees", get(worktrees::list))
+        .route("/v1/worktrees/clean", post(worktrees::clean))
         .route("/v1/events", get(events::stream))
         .route("/v1/graph", post(graph::graph))
         .route("/v1/plugins", get(plugins::list))

@@ -88,6 +88,7 @@ impl Sample {
                 usage: Usage::default(),
                 cost_micro_usd: None,
                 git: None,
+                merge: None,
                 never_began: false,
             });
         }

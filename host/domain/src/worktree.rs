@@ -1,0 +1,121 @@
+//! A git worktree of a task's own: what was asked for, and what became of the work in it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::TaskId;
+
+/// What becomes of the branch when its task has succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeStrategy {
+    /// It is pushed, and a request to merge it is opened.
+    Pr,
+    /// It is merged into its base.
+    Auto,
+    /// It stays as it is.
+    #[default]
+    Manual,
+    /// Its changes are written to a patch file.
+    Patch,
+}
+
+impl MergeStrategy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pr => "pr",
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// A worktree as it was asked for, with what git said of it at the submission.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Worktree {
+    /// The directory that the repository's checkouts share, mostly its `.git`.
+    pub repository: String,
+    /// Where in the checkout the task was submitted, and works in the worktree; empty for the top.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inside: String,
+    /// The branch, where it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The branch that it goes out from and back to; none where it goes out from a commit that is on no branch of this repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Where it goes out from: the commit that was its base at the submission.
+    pub base_commit: String,
+    #[serde(default)]
+    pub merge: MergeStrategy,
+    /// It stays when its task has succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
+}
+
+impl Worktree {
+    pub fn branch_of(&self, task: TaskId) -> String {
+        self.branch.clone().unwrap_or_else(|| {
+            let id = task.to_string();
+            format!("claudine/{}", id.strip_prefix("task_").unwrap_or(&id))
+        })
+    }
+
+    /// The base as a person knows it.
+    pub fn base_name(&self) -> &str {
+        self.base.as_deref().unwrap_or(&self.base_commit)
+    }
+}
+
+/// What became of the work of a task that succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeState {
+    /// It is in the base.
+    Merged,
+    /// A request to merge it is open.
+    Opened,
+    /// Its branch is on the remote; there was nothing here to open a request with.
+    Pushed,
+    /// It is on its branch, or uncommitted in the worktree.
+    Left,
+    /// It is in a patch file.
+    Written,
+    /// Nothing was changed.
+    Nothing,
+    /// It and the base have changed the same places. Nothing was merged.
+    Conflict,
+    /// It could not be done for another reason.
+    Refused,
+}
+
+impl MergeState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Opened => "opened",
+            Self::Pushed => "pushed",
+            Self::Left => "left",
+            Self::Written => "written",
+            Self::Nothing => "nothing",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// What was asked for was not done, so the task has not succeeded: who depends on it counts on the merge.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Conflict | Self::Refused)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Merge {
+    pub strategy: MergeStrategy,
+    pub state: MergeState,
+    /// For a person: what was done, or why not and what can be done about it.
+    pub detail: String,
+    /// The worktree is gone; the branch may be there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worktree_removed: bool,
+}

@@ -1,0 +1,199 @@
+//! `claudine worktree`, and the options by which a task gets one.
+
+use std::{fmt::Write, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use claudine_domain::worktree::MergeStrategy;
+
+use super::{exit::Failure, output, parse, session::Session, terminal::harmless};
+use crate::app::{CleanWorktrees, FoundWorktree, WorktreeWish};
+
+/// A checkout of the task's own.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Worktree")]
+pub(super) struct WorktreeOptions {
+    /// Let it work in a git worktree of its own, on a branch of its own, and leave this checkout alone.
+    #[arg(long)]
+    worktree: bool,
+    /// The branch, which must not exist yet [default: claudine/ and the task's id].
+    #[arg(long, value_name = "NAME", requires = "worktree")]
+    branch: Option<String>,
+    /// What the branch goes out from, and is merged into: a branch, a tag or a commit [default: what is checked out here].
+    #[arg(long, value_name = "REF", requires = "worktree")]
+    base: Option<String>,
+    /// What becomes of the branch once the task has succeeded: pr (push it and open a request with `gh`), auto (merge it into its base),
+    /// manual (leave it) or patch (write a patch file). Except for manual, what the task has not committed is committed first. A merge
+    /// that conflicts changes nothing, and the task fails [default: manual].
+    #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy, requires = "worktree")]
+    merge: Option<MergeStrategy>,
+    /// Keep the worktree when the task has succeeded and all of its work is committed; otherwise it stays anyway.
+    #[arg(long, requires = "worktree")]
+    keep_worktree: bool,
+}
+
+impl WorktreeOptions {
+    pub(super) fn wish(self) -> Option<WorktreeWish> {
+        self.worktree.then(|| WorktreeWish {
+            branch: self.branch,
+            base: self.base,
+            merge: self.merge.unwrap_or_default(),
+            keep: self.keep_worktree,
+        })
+    }
+}
+
+/// Show the worktrees of tasks, or remove those that nobody needs any more.
+///
+/// A task that was submitted with --worktree works in a checkout of its own, below the data directory. When it has succeeded and its work is
+/// committed, the worktree goes by itself; what failed, conflicts or is not committed stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine worktree list
+  claudine worktree clean")]
+pub(super) struct Worktree {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show them, with what is in them that is nowhere else.
+    List,
+    /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
+    Clean {
+        /// Also those whose work is committed, but only on their branch; the branch stays.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+impl Worktree {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        match self.verb {
+            Verb::List => list(session).await,
+            Verb::Clean { all } => clean(session, all).await,
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<ExitCode, Failure> {
+    let worktrees = session.client().worktrees().await?;
+    if session.json {
+        output::json(&worktrees)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if worktrees.is_empty() {
+        output::say("no worktrees");
+    }
+    for worktree in &worktrees {
+        output::text(&describe(worktree))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn clean(session: &Session, all: bool) -> Result<ExitCode, Failure> {
+    let cleaned = session
+        .client()
+        .clean_worktrees(CleanWorktrees { all })
+        .await?;
+    if session.json {
+        output::json(&cleaned)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for removed in &cleaned.removed {
+        output::line(&format!("removed {}", harmless(&removed.path)))?;
+    }
+    for left in &cleaned.left {
+        output::line(&format!(
+            "left {}: {}",
+            harmless(&left.path),
+            harmless(&left.why)
+        ))?;
+    }
+    if cleaned.removed.is_empty() && cleaned.left.is_empty() {
+        output::say("no worktrees");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The task, then its branch and what is open on it, then where it is.
+fn describe(worktree: &FoundWorktree) -> String {
+    let name = match &worktree.name {
+        Some(name) => format!(" ({})", harmless(name)),
+        None => String::new(),
+    };
+    let base = match &worktree.base {
+        Some(base) => format!(" from {}", harmless(base)),
+        None => String::new(),
+    };
+    let mut text = format!("{}{name}: {}\n", worktree.task, worktree.state);
+    let mut line = |name: &str, value: &str| {
+        // Writing into a text does not fail.
+        writeln!(text, "  {name:<9}{value}").unwrap_or_default();
+    };
+    line(
+        "branch",
+        &format!(
+            "{}{base}, {}",
+            harmless(&worktree.branch),
+            open_work(worktree)
+        ),
+    );
+    line("path", &harmless(&worktree.path));
+    if let Some(merge) = &worktree.merge {
+        line(
+            "merge",
+            &format!("{}: {}", merge.state.as_str(), harmless(&merge.detail)),
+        );
+    }
+    text
+}
+
+fn open_work(worktree: &FoundWorktree) -> String {
+    if let Some(error) = &worktree.error {
+        return harmless(error);
+    }
+    let mut parts = Vec::new();
+    match worktree.dirty {
+        Some(1) => parts.push("1 file not committed".to_owned()),
+        Some(count) if count > 1 => parts.push(format!("{count} files not committed")),
+        _ => {}
+    }
+    match worktree.unmerged {
+        Some(1) => parts.push("1 commit not merged".to_owned()),
+        Some(count) if count > 1 => parts.push(format!("{count} commits not merged")),
+        _ => {}
+    }
+    if parts.is_empty() {
+        "nothing that is not merged".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worktree_is_described() {
+        let worktree = FoundWorktree {
+            task: "task_01kb".to_owned(),
+            name: Some("fix".to_owned()),
+            state: "failed".to_owned(),
+            branch: "claudine/01kb".to_owned(),
+            base: Some("main".to_owned()),
+            path: "/data/worktrees/task_01kb".to_owned(),
+            repository: "/src/.git".to_owned(),
+            dirty: Some(1),
+            unmerged: Some(2),
+            error: None,
+            merge: None,
+        };
+        assert_eq!(
+            describe(&worktree),
+            "task_01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n  path     /data/worktrees/task_01kb\n"
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! `/v1/worktrees`: checkouts of tasks' own.
+
+use axum::extract::State;
+
+use super::{
+    Shared,
+    answer::{Answered, Body, ok},
+};
+use crate::app::{CleanWorktrees, FoundWorktree, WorktreesCleaned};
+
+pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<FoundWorktree>> {
+    ok(shared.host.list_worktrees().await?)
+}
+
+pub(super) async fn clean(
+    State(shared): State<Shared>,
+    Body(asked): Body<CleanWorktrees>,
+) -> Answered<WorktreesCleaned> {
+    ok(shared.host.clean_worktrees(asked).await?)
+}

@@ -1,0 +1,137 @@
+//! Where an attempt works: in the task's directory, or in a worktree; how it leaves the repository there, and what becomes of its work.
+//!
+//! Git is asked for agents and for tasks in worktrees only: a short command would pay more for it than for itself. What it says of the repository
+//! never changes how an attempt ended; where it says nothing, the reason is kept in its place. What became of the work does: a task whose merge
+//! was asked for and could not be done has not succeeded, or what depends on it would go on without its work.
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+
+use claudine_domain::{
+    attempt::GitState,
+    id::AttemptId,
+    outcome::ReasonClass,
+    step::{Cause, Ending},
+    task::{Class, Task},
+};
+
+use super::run::Runner;
+use crate::{
+    engine::Launch,
+    git::{self, Git},
+    plugin::{Failure, GuestEnd},
+    worktree::{Settling, WorktreeError},
+};
+
+impl Runner {
+    /// The directory that an attempt works in. Its worktree is made, if it has none yet.
+    pub(super) async fn workspace(&self, launch: &Launch) -> Result<String, GuestEnd> {
+        let request = &launch.task.request;
+        let Some(worktree) = &request.worktree else {
+            return Ok(request.cwd.clone());
+        };
+        let variables = self
+            .variables(&request.env_digest)
+            .await
+            .map_err(|error| failure("resource", unreadable(&error)))?;
+        let entered =
+            self.worktrees
+                .enter(&launch.task, worktree, launch.attempt.number, variables);
+        let path = entered
+            .await
+            .map_err(|error| failure(class(&error), error.to_string()))?;
+        path.into_os_string().into_string().map_err(|path| {
+            failure(
+                "invalid",
+                format!("the worktree's path {} is not valid UTF-8", path.display()),
+            )
+        })
+    }
+
+    /// Adds to an ending what git says. To be called once nothing of the attempt is alive.
+    pub(super) async fn look_at_work(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
+        ending.git = self.git_state(task).await;
+        let Some(worktree) = &task.request.worktree else {
+            return;
+        };
+        if ending.cause != Cause::Success || ending.stopped.is_some() {
+            return;
+        }
+        let variables = match self.variables(&task.request.env_digest).await {
+            Ok(variables) => variables,
+            Err(error) => {
+                ending.cause = Cause::Class(ReasonClass::Resource);
+                ending.message = unreadable(&error);
+                return;
+            }
+        };
+        let merge = self
+            .worktrees
+            .settle(Settling {
+                task: attempt.task,
+                attempt: attempt.number,
+                worktree,
+                title: &task.request.summary,
+                variables,
+            })
+            .await;
+        if merge.state.is_failure() {
+            // Invalid: to do the work once more would end the same way.
+            ending.cause = Cause::Class(ReasonClass::Invalid);
+            ending.message.clone_from(&merge.detail);
+        }
+        ending.merge = Some(Box::new(merge));
+    }
+
+    /// None for what is neither an agent nor in a worktree, or worked in no repository.
+    async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
+        let request = &task.request;
+        let dir = if request.worktree.is_some() {
+            let path = self.worktrees.path(task.id);
+            if !path.join(".git").exists() {
+                return None;
+            }
+            path
+        } else if request.class == Class::Agent && git::is_within_repository(request.cwd.as_ref()) {
+            PathBuf::from(&request.cwd)
+        } else {
+            return None;
+        };
+        let state = match self.variables(&request.env_digest).await {
+            Ok(variables) => Git::at(dir, variables)
+                .status()
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(unreadable(&error)),
+        };
+        Some(Box::new(state.unwrap_or_else(|error| GitState {
+            error: Some(error),
+            ..GitState::default()
+        })))
+    }
+
+    /// A task's environment, read on a thread that may block where it is not at hand.
+    async fn variables(&self, digest: &str) -> io::Result<Arc<BTreeMap<String, String>>> {
+        if let Some(variables) = self.environments.recent(digest) {
+            return Ok(variables);
+        }
+        let (environments, digest) = (self.environments.clone(), digest.to_owned());
+        let read = tokio::task::spawn_blocking(move || environments.read(&digest)).await;
+        read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("its environment cannot be read: {error}")
+}
+
+fn failure(class: &str, message: String) -> GuestEnd {
+    GuestEnd::Failed(Failure::new(class, message))
+}
+
+fn class(error: &WorktreeError) -> &'static str {
+    if error.is_passing() {
+        "resource"
+    } else {
+        "invalid"
+    }
+}

@@ -1,0 +1,119 @@
+//! Merging a branch into its base.
+//!
+//! The merge is made in memory and its commit refers to both sides; only then the base moves, from where it was to there, or not at all. Where
+//! somebody has the base checked out, git itself brings that checkout along, and only if nothing in it is changed.
+
+use claudine_domain::worktree::MergeState;
+
+use super::{
+    WorktreeError,
+    settle::{Done, Work},
+};
+use crate::git::Merged;
+
+/// How often it is begun anew because the base has moved meanwhile.
+const TRIES: usize = 5;
+/// How many conflicting files are named.
+const NAMED: usize = 5;
+
+impl Work {
+    pub(super) async fn merge(&self) -> Result<Done, WorktreeError> {
+        let branch = &self.record.branch;
+        let Some(base) = self.record.base.clone() else {
+            return Ok((
+                MergeState::Refused,
+                format!("there is no branch to merge `{branch}` into"),
+            ));
+        };
+        let refused = |why: String| {
+            (
+                MergeState::Refused,
+                format!(
+                    "{why}; the work is on branch `{branch}`: `git merge {branch}` on `{base}` merges it"
+                ),
+            )
+        };
+        // Each time what is there is looked at anew: the last time it says that it is merged.
+        for _ in 0..=TRIES {
+            let (Some(old), Some(tip)) = (
+                self.git.branch_commit(&base).await?,
+                self.git.branch_commit(branch).await?,
+            ) else {
+                return Ok(refused(format!("the base `{base}` is gone")));
+            };
+            if self.git.is_ancestor(&tip, &old).await? {
+                return Ok((
+                    MergeState::Merged,
+                    format!("`{branch}` is merged into `{base}`"),
+                ));
+            }
+            let new = match self.merged(&base, &old, &tip).await? {
+                Ok(new) => new,
+                Err(conflict) => return Ok((MergeState::Conflict, conflict)),
+            };
+            let checkouts = self.git.checkouts_of(&base).await?;
+            let [checkout] = checkouts.as_slice() else {
+                if !checkouts.is_empty() {
+                    return Ok(refused(format!(
+                        "`{base}` is checked out in several places"
+                    )));
+                }
+                self.git.move_branch(&base, &new, &old).await?;
+                continue;
+            };
+            let there = self.git.in_dir(checkout);
+            if there.has_changes().await? {
+                return Ok(refused(format!(
+                    "`{base}` is checked out in {}, which has changes that are not committed",
+                    checkout.display()
+                )));
+            }
+            if let Err(error) = there.fast_forward(&new).await
+                && self.git.branch_commit(&base).await?.as_ref() == Some(&old)
+            {
+                return Ok(refused(format!(
+                    "`{base}` is checked out in {}, which cannot follow: {error}",
+                    checkout.display()
+                )));
+            }
+        }
+        Ok(refused(format!("`{base}` moved {TRIES} times meanwhile")))
+    }
+
+    /// The commit that the base is to move to, or what conflicts.
+    async fn merged(
+        &self,
+        base: &str,
+        old: &str,
+        tip: &str,
+    ) -> Result<Result<String, String>, WorktreeError> {
+        if self.git.is_ancestor(old, tip).await? {
+            return Ok(Ok(tip.to_owned()));
+        }
+        let branch = &self.record.branch;
+        match self.git.merge_trees(old, tip).await? {
+            Merged::Tree(tree) => {
+                let message = format!(
+                    "Merge branch '{branch}'\n\n{}\n\nclaudine: {}",
+                    self.title, self.task
+                );
+                Ok(Ok(self
+                    .git
+                    .commit_tree(&tree, [old, tip], &message)
+                    .await?))
+            }
+            Merged::Conflict(mut files) => {
+                let more = files.len() > NAMED;
+                files.truncate(NAMED);
+                if more {
+                    files.push("…".to_owned());
+                }
+                Ok(Err(format!(
+                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `git merge {branch}` on `{base}` merges it by hand, and the worktree is {}",
+                    files.join(", "),
+                    self.path.display()
+                )))
+            }
+        }
+    }
+}

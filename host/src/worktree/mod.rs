@@ -1,0 +1,68 @@
+//! Worktrees: a checkout of its own for a task, on a branch of its own, in the data directory and never in the person's checkout.
+//!
+//! It is planned at the submission, where everything that can be wrong is refused; made when the first attempt starts; kept over further
+//! attempts; and when the task has succeeded its work is merged, pushed, written to a patch, or left, as was asked. Work that is not committed
+//! is never removed, and a branch only if all that is on it is in its base. Each step finds out what of it is done already, so that a host that
+//! was killed in the middle can be followed by one that goes on. Beside each worktree there is a record of it, which outlives its task.
+
+mod auto;
+mod clean;
+mod create;
+mod error;
+mod list;
+mod plan;
+mod record;
+mod request;
+mod settle;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use claudine_domain::id::TaskId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use self::{
+    error::WorktreeError,
+    list::{Content, Found},
+    plan::{Wish, plan, refuse_taken},
+    settle::Settling,
+};
+use crate::layout::Layout;
+
+/// The worktrees of a data directory.
+pub(crate) struct Worktrees {
+    layout: Layout,
+    /// For each repository: whose turn it is to change something in it. Git's own locks refuse whoever comes second, and do not wait.
+    turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
+}
+
+impl Worktrees {
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// The worktree of a task, whether it is there or not.
+    pub(crate) fn path(&self, task: TaskId) -> PathBuf {
+        self.layout.worktree(task)
+    }
+
+    async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns
+                .entry(repository.to_owned())
+                .or_insert_with(|| Arc::new(Semaphore::new(1)))
+                .clone()
+        };
+        match turn.acquire_owned().await {
+            Ok(permit) => permit,
+            Err(_) => unreachable!("nobody closes it"),
+        }
+    }
+}
