@@ -50,18 +50,6 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
-impl Batch {
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-            && self.groups.is_empty()
-            && self.documents.is_empty()
-            && self.accounts.is_empty()
-            && self.profiles.is_empty()
-            && self.spent.is_empty()
-            && self.events.is_empty()
-    }
-}
-
 /// Something to be done outside once it is durable that it shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {

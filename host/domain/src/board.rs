@@ -288,10 +288,6 @@ impl Board {
         self.tasks.values()
     }
 
-    pub fn is_running(&self, id: TaskId) -> bool {
-        self.running.contains(&id)
-    }
-
     pub fn running_count(&self) -> usize {
         self.running.len()
     }

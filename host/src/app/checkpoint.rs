@@ -5,7 +5,7 @@ use claudine_domain::{outcome::Reason, task::Task};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    present::reason_view,
+    present::{git_view, reason_view},
     request::{CheckpointQuery, TaskRef},
     view::CheckpointView,
 };
@@ -51,6 +51,7 @@ fn view(checkpoint: Checkpoint, attempt: u32) -> CheckpointView {
         signal: checkpoint.signal,
         summary: checkpoint.summary,
         last_lines: checkpoint.last_lines,
+        git: checkpoint.git.as_ref().map(git_view),
     }
 }
 

@@ -132,7 +132,7 @@ fn worktree_view(worktree: &Worktree, task: TaskId) -> WorktreeView {
     }
 }
 
-fn git_view(git: &GitState) -> GitView {
+pub(super) fn git_view(git: &GitState) -> GitView {
     GitView {
         branch: git.branch.clone(),
         commit: git.commit.clone(),

@@ -206,6 +206,9 @@ pub(crate) struct CheckpointView {
     pub(crate) summary: Option<String>,
     /// The last 50 lines it wrote, of both streams as they were read, at most 64 KiB.
     pub(crate) last_lines: String,
+    /// How it left the repository it worked in: of agents, and of tasks in worktrees.
+    #[serde(default)]
+    pub(crate) git: Option<GitView>,
 }
 
 /// One of a task's two streams.

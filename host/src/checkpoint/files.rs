@@ -5,7 +5,7 @@
 //!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its name, or by its id where that is no file name
 //!     output               an agent's result, else all of standard output
 //!     stderr
-//!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal
+//!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal, git
 //!   previous/              CLAUDINE_PREVIOUS: the same of the attempt that this one goes on from
 //!   context                CLAUDINE_CONTEXT: what was said about that
 //! ```
@@ -20,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_domain::id::AttemptId;
+use claudine_domain::{attempt::GitState, id::AttemptId};
 use serde::Serialize;
 
 use super::Checkpoint;
@@ -131,6 +131,8 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
         reason: Option<&'a str>,
         exit_code: Option<i32>,
         signal: Option<i32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        git: Option<&'a GitState>,
     }
     create(directory)?;
     let log = |channel| {
@@ -158,6 +160,7 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
             .map(|reason| reason.message.as_str()),
         exit_code: checkpoint.exit_code,
         signal: checkpoint.signal,
+        git: checkpoint.git.as_ref(),
     };
     serde_json::to_writer_pretty(file(&directory.join("status.json"))?, &status)?;
     Ok(())

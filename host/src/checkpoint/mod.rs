@@ -12,6 +12,7 @@ pub(crate) mod words;
 use std::io;
 
 use claudine_domain::{
+    attempt::GitState,
     batch::DocumentKey,
     id::{AttemptId, TaskId},
     outcome::{Outcome, Reason},
@@ -44,6 +45,8 @@ pub(crate) struct Checkpoint {
     pub(crate) summary: Option<String>,
     /// The end of its output, of both streams as they were read.
     pub(crate) last_lines: String,
+    /// How it left the repository it worked in, where somebody looked.
+    pub(crate) git: Option<GitState>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,7 @@ pub(crate) fn of_task(
             signal: None,
             summary: None,
             last_lines: String::new(),
+            git: None,
         }),
         (None, None) => Err(CheckpointError::NoAttempt(id)),
     }
@@ -114,6 +118,7 @@ pub(crate) fn of_attempt(
         signal: ended.signal,
         summary: result(store, attempt)?,
         last_lines,
+        git: ended.git.as_deref().cloned(),
     })
 }
 
@@ -135,6 +140,29 @@ fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, Check
 }
 
 impl Checkpoint {
+    /// Its repository in a line.
+    pub(crate) fn repository(&self) -> Option<String> {
+        let git = self.git.as_ref()?;
+        if let Some(error) = &git.error {
+            return Some(error.clone());
+        }
+        let branch = git.branch.as_deref().unwrap_or("no branch");
+        let commit = git.commit.as_deref().unwrap_or("no commit yet");
+        let mut text = format!("{branch} at {commit}");
+        let more = git.dirty_count.saturating_sub(git.dirty.len() as u64);
+        match (git.dirty.is_empty(), more) {
+            (true, _) => text.push_str(", clean"),
+            (false, 0) => text = format!("{text}, not committed: {}", git.dirty.join(", ")),
+            (false, more) => {
+                text = format!(
+                    "{text}, not committed: {} and {more} more",
+                    git.dirty.join(", ")
+                );
+            }
+        }
+        Some(text)
+    }
+
     /// What people call the task.
     pub(crate) fn called(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.task.to_string())
@@ -157,5 +185,12 @@ pub(super) fn sample() -> Checkpoint {
         signal: None,
         summary: None,
         last_lines: "one\ntwo\n".to_owned(),
+        git: Some(GitState {
+            branch: Some("fix".to_owned()),
+            commit: Some("d7249d3e1aa58acfc8c4d3429c396a8f7be9efcf".to_owned()),
+            dirty: vec!["src/a.rs".to_owned(), "b".to_owned()],
+            dirty_count: 7,
+            error: None,
+        }),
     }
 }

@@ -78,6 +78,9 @@ fn push(parts: &mut Vec<String>, tag: &str, checkpoint: &Checkpoint, most: usize
     if let Some(reason) = &checkpoint.reason {
         element(parts, "reason", &reason.message, most);
     }
+    if let Some(repository) = checkpoint.repository() {
+        element(parts, "repository", &repository, most);
+    }
     match &checkpoint.summary {
         Some(summary) => element(parts, "result", summary, most),
         None => element(parts, "last_lines", &checkpoint.last_lines, most),

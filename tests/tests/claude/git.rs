@@ -38,6 +38,19 @@ fn its_branch_commit_and_open_changes_are_kept() {
             "branch": "trunk", "commit": git(&world, &["rev-parse", "HEAD"]), "dirty": ["file", "src/"], "dirty_count": 2,
         })
     );
+    // It is part of what whoever goes on from it is told.
+    let id = task["id"].as_str().unwrap();
+    let checkpoint = world.host.json(["checkpoint", id]);
+    assert_eq!(checkpoint["git"], *attempt(&task, 0, "git"));
+    assert_eq!(checkpoint["summary"], "done");
+    world.forget_sessions();
+    world.host.run(["resume", id]).check();
+    succeeded(&world.host.finished(id), "done");
+    let asked = world.api.message_requests().pop().unwrap().messages();
+    assert!(
+        asked.contains("trunk at ") && asked.contains("not committed: file, src/"),
+        "{asked}"
+    );
     let shown = world.host.text(["status", task["id"].as_str().unwrap()]);
     assert!(shown.contains("2 not committed: file, src/"), "{shown}");
 }

@@ -129,7 +129,7 @@ fn attempts_that_were_under_way_together_meet_one_limit() {
     assert_eq!(starts(&desk.turn()).len(), 1);
     let probe = tasks
         .iter()
-        .find(|task| desk.board.is_running(**task))
+        .find(|task| desk.board.running.contains(*task))
         .unwrap();
     desk.report(*probe, limited(None));
     assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session};
+use super::{exit::Failure, output, session::Session, status};
 use crate::app::{CheckpointQuery, CheckpointView};
 
 /// Show what a finished attempt left.
 ///
-/// How it ended, an agent's summary, and the last 50 lines of its output: what `claudine resume` and `--with-output-of` go by.
+/// How it ended, an agent's summary, the branch, commit and open changes of the repository it worked in, and the last 50 lines of its output: what `claudine resume` and `--with-output-of` go by.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -52,6 +52,9 @@ fn text(found: &CheckpointView) -> String {
         "{}{name}, attempt {}: {}{reason}",
         found.id, found.attempt, found.outcome
     )];
+    if let Some(git) = &found.git {
+        lines.push(format!("repository: {}", status::git_line(git)));
+    }
     if let Some(summary) = &found.summary {
         lines.push(format!("\nSummary\n{}", summary.trim_end()));
     }

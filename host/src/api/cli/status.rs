@@ -183,7 +183,7 @@ fn merge_line(merge: &Merge) -> String {
     format!("{}: {}", merge.state.as_str(), merge.detail)
 }
 
-fn git_line(git: &GitView) -> String {
+pub(super) fn git_line(git: &GitView) -> String {
     if let Some(error) = &git.error {
         return error.clone();
     }
