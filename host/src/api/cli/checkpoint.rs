@@ -33,7 +33,7 @@ impl Checkpoint {
         if session.json {
             output::json(&found)?;
         } else {
-            output::text(&text(&found))?;
+            output::line(&text(&found))?;
         }
         Ok(ExitCode::SUCCESS)
     }
