@@ -146,9 +146,9 @@ impl Board {
         };
         let account = task.request.account.clone();
         let conclusion = conclude(phase, last, &ending);
-        let request = task.request.clone();
+        let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
         self.probe_ends(now, attempt, account.as_ref(), &conclusion);
-        if let Some(micro_usd) = ending.cost_micro_usd {
+        if let Some(micro_usd) = told_cost {
             self.book(now, id, micro_usd);
         }
         match conclusion {
@@ -194,7 +194,9 @@ impl Board {
                 }
             }
         }
-        self.end_graph_over_budget(now, &request);
+        if told_cost.is_some() {
+            self.end_graph_over_budget(now, &request);
+        }
     }
 
     fn delay_before_retry(

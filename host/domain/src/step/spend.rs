@@ -32,17 +32,16 @@ impl Board {
     /// A running attempt has cost so much so far. Where that is more than there is for it, it is stopped.
     pub(super) fn costs(&mut self, now: Now, id: TaskId, micro_usd: u64) {
         self.book(now, id, micro_usd);
-        let over = self.tasks.get(&id).and_then(|task| {
-            self.over(&task.request, &task.attempts)
-                .or_else(|| self.day_is_over(now).map(Over::Day))
-        });
-        let Some(over) = over else {
+        let Some(task) = self.tasks.get(&id).cloned() else {
             return;
         };
-        self.stop_over_budget(now, id, over.message());
-        if let Over::Graph(graph, _) = over {
-            self.end_graph(now, graph, &over.message());
+        let over = self
+            .over(&task.request, &task.attempts)
+            .or_else(|| self.day_is_over(now).map(Over::Day));
+        if let Some(over) = over {
+            self.stop_over_budget(now, id, over.message());
         }
+        self.end_graph_over_budget(now, &task.request);
     }
 
     /// What is left of a graph ends where nothing is left for it to spend.

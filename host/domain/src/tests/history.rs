@@ -84,6 +84,8 @@ impl Dice {
             start_in: self.maybe(10, |dice| dice.seconds(7200)),
             queue_timeout: self.percent(10),
             label: self.maybe(40, |dice| dice.byte(2)),
+            budget: self.maybe(20, |dice| 1 + dice.byte(3)),
+            graph: self.maybe(30, |dice| dice.byte(2)),
         }
     }
 
@@ -100,13 +102,15 @@ impl Dice {
     }
 
     fn sign(&mut self) -> Sign {
-        use Sign::{AccountWorks, Alive, Doing, Finishing, Progress};
+        use Sign::{AccountWorks, Alive, Cost, Doing, Finishing, Progress};
         self.of(&[
             Alive,
             Alive,
             Alive,
             Finishing,
             AccountWorks,
+            Cost,
+            Cost,
             Doing,
             Progress,
         ])

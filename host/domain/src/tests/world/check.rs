@@ -8,7 +8,7 @@ use crate::{
     capacity::{Refusal, Slots},
     dependency::{Dependency, End},
     id::{AccountKey, TaskId},
-    task::{State, Task, WaitingFor},
+    task::{Class, State, Task, WaitingFor},
 };
 
 impl World {
@@ -176,6 +176,11 @@ impl World {
                     self.board.running_in_group(group) == *running
                         && self.board.groups[group].limit == Some(*most)
                         && *running >= *most as usize
+                }
+                Some(Refusal::DailyBudget { level, until }) => {
+                    lane.profile.class == Class::Agent
+                        && self.board.day_is_over(self.now) == Some(*level)
+                        && *until > self.now.wall
                 }
                 Some(Refusal::GroupPaused { group }) => self.board.groups[group].paused,
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),

@@ -25,7 +25,7 @@ use crate::{
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Stored},
     budget::Scope,
-    capacity::Slots,
+    capacity::{Limits, Slots},
     dependency::Condition,
     group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
@@ -113,6 +113,10 @@ pub(super) struct Wish {
     pub(super) start_in: Option<Duration>,
     pub(super) queue_timeout: bool,
     pub(super) label: Option<u8>,
+    /// In millionths of a dollar; a sign of cost is one.
+    pub(super) budget: Option<u8>,
+    /// One of the graphs that have a budget.
+    pub(super) graph: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +131,8 @@ pub(super) enum Sign {
     Alive,
     Finishing,
     AccountWorks,
+    /// It has cost a millionth of a dollar more.
+    Cost,
     Doing,
     Progress,
 }
@@ -143,6 +149,7 @@ pub(super) enum End {
 struct Process {
     pid: u32,
     alive: bool,
+    cost_micro_usd: u64,
     ended: Option<Ending>,
 }
 
@@ -185,6 +192,14 @@ pub(super) struct World {
     pub(super) transcript: Option<String>,
 }
 
+/// What agents may cost in a day is little, so that some days end early.
+fn limits(slots: u32) -> Limits {
+    Limits {
+        daily_micro_usd: Some(12),
+        ..fixed(slots)
+    }
+}
+
 fn boot_id(boot: u32) -> Arc<str> {
     format!("boot-{boot}").into()
 }
@@ -196,7 +211,7 @@ impl World {
     pub(super) fn new(slots: u32) -> Self {
         let boot = boot_id(1);
         Self {
-            board: Board::new(Stored::default(), fixed(slots), Bounds::default(), boot),
+            board: Board::new(Stored::default(), limits(slots), Bounds::default(), boot),
             now: Now {
                 wall: Timestamp(1_000_000_000),
                 monotonic: MonotonicMs(1_000),

@@ -1,12 +1,16 @@
 //! The end of a history: the world behaves from here on, and so everything comes to an end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{End, Happening, Sign, World};
 use crate::{
+    budget::Scope,
     group::Group,
     id::{AttemptId, TaskId},
-    step::Input,
+    step::{Input, spent_by},
 };
 
 impl World {
@@ -37,6 +41,29 @@ impl World {
             self.processes
         );
         self.check_indexes();
+        self.check_ledger();
+    }
+
+    /// Each cost is in the ledger once: what the rows say was spent is what the sums say.
+    fn check_ledger(&self) {
+        let mut graphs: BTreeMap<TaskId, u64> = BTreeMap::new();
+        let mut all = 0;
+        for task in self.disk.tasks.values() {
+            let spent = spent_by(&task.attempts);
+            all += spent;
+            if let Some(budget) = task.request.graph_budget {
+                *graphs.entry(budget.graph).or_default() += spent;
+            }
+        }
+        let mut days = 0;
+        for (scope, spent) in &self.disk.spent {
+            match scope {
+                Scope::Day(_) => days += spent,
+                Scope::Graph(graph) => assert_eq!(graphs.remove(graph), Some(*spent)),
+            }
+        }
+        assert_eq!(days, all, "what the days sum up to is not what was spent");
+        assert!(graphs.into_values().all(|spent| spent == 0));
     }
 
     fn round(&mut self) {

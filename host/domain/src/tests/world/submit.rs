@@ -7,12 +7,16 @@ use super::{
     Kind, Wish, World, pick,
 };
 use crate::{
+    budget::GraphBudget,
     dependency::Dependency,
     id::{AccountKey, AttemptId, TaskId},
     retry_policy::{Backoff, RetryPolicy},
     step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
 };
+
+/// What the agents of a graph may cost together.
+const GRAPH_MICRO_USD: u64 = 4;
 
 impl World {
     pub(super) fn submit(&mut self, wishes: &[Wish]) {
@@ -44,6 +48,7 @@ impl World {
                 | Refused::TooManyDescendants { .. }
                 | Refused::Moved { .. }
                 | Refused::TwoConditions { .. }
+                | Refused::OverBudget { .. }
                 | Refused::IdempotencyConflict { .. },
             ) => {}
             other => panic!("{other:?}"),
@@ -92,6 +97,11 @@ impl World {
                 .map(|label| ("label".to_owned(), label.to_string()))
                 .into_iter()
                 .collect(),
+            budget_micro_usd: wish.budget.map(u64::from),
+            graph_budget: wish.graph.map(|graph| GraphBudget {
+                graph: TaskId::new(1, graph.into()),
+                micro_usd: GRAPH_MICRO_USD,
+            }),
             idempotency: wish.key.map(|key| Idempotency {
                 key: key.to_string(),
                 payload_digest: String::new(),

@@ -122,6 +122,10 @@ impl World {
             }
             Sign::Finishing => Report::Finishing,
             Sign::AccountWorks => Report::AccountWorks,
+            Sign::Cost => {
+                process.cost_micro_usd += 1;
+                Report::Cost(process.cost_micro_usd)
+            }
             Sign::Doing => Report::Doing("something".to_owned()),
             Sign::Progress => Report::Progress {
                 kind: "k".to_owned(),
@@ -136,6 +140,7 @@ impl World {
         let Some(attempt) = pick(&ids, number).copied() else {
             return;
         };
+        let cost = self.processes[&attempt].cost_micro_usd;
         let ending = match end {
             End::Success => Ending {
                 usage: Usage {
@@ -150,6 +155,10 @@ impl World {
                 retry_after,
                 ..ending(Cause::Class(ReasonClass::RateLimit))
             },
+        };
+        let ending = Ending {
+            cost_micro_usd: (cost > 0).then_some(cost),
+            ..ending
         };
         self.process_ends(attempt, ending);
     }
