@@ -7,6 +7,7 @@ use std::{
 
 use super::{End, Happening, Sign, World};
 use crate::{
+    attempt::Phase,
     budget::Scope,
     group::Group,
     id::{AttemptId, TaskId},
@@ -98,10 +99,12 @@ impl World {
         self.board.suspended.contains_key(&task)
     }
 
-    /// Whatever runs waits for what it has submitted.
+    /// Whatever runs waits for what it has submitted. Where the executor has answered, what is left of the attempt is being ended.
     fn begin_waits(&mut self) {
         let parents = self.board.descendants.keys();
-        let running = parents.filter(|id| self.board.running.contains(id) && !self.waits(**id));
+        let running = parents.filter(|id| {
+            self.board.running.contains(id) && !self.waits(**id) && !self.has_answered(**id)
+        });
         let attempts = running.filter_map(|id| self.board.attempt_id(*id));
         let attempts: Vec<AttemptId> = attempts.collect();
         for attempt in attempts {
@@ -114,13 +117,18 @@ impl World {
         let waiting: Vec<TaskId> = self.board.suspended.keys().copied().collect();
         for task in waiting {
             let below = self.board.descendants.get(&task);
-            let goes_on =
-                below.is_none_or(|below| below.iter().any(|id| self.needs_one_that_waits(*id)));
+            let goes_on = self.has_answered(task)
+                || below.is_none_or(|below| below.iter().any(|id| self.needs_one_that_waits(*id)));
             if goes_on {
                 let attempt = self.board.attempt_id(task).unwrap();
                 self.step(Input::WaitEnds { attempt }).unwrap();
             }
         }
+    }
+
+    fn has_answered(&self, id: TaskId) -> bool {
+        let task = self.board.tasks.get(&id);
+        task.and_then(|task| task.phase()) == Some(&Phase::Finishing)
     }
 
     fn needs_one_that_waits(&self, id: TaskId) -> bool {
