@@ -11,7 +11,6 @@ use std::{
 };
 
 use claudine_domain::{
-    attempt::Usage,
     batch::Action,
     board::{Board, Bounds, Stored},
     capacity::{Limits, Slots},
@@ -161,18 +160,8 @@ fn request(number: u64) -> Request {
 
 fn success() -> Ending {
     Ending {
-        cause: Cause::Success,
-        message: String::new(),
         exit_code: Some(0),
-        signal: None,
-        usage: Usage::default(),
-        cost_micro_usd: None,
-        outputs: None,
-        git: None,
-        merge: None,
-        retry_after: None,
-        stopped: None,
-        never_received: false,
+        ..Ending::new(Cause::Success, "")
     }
 }
 

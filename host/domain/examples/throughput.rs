@@ -10,7 +10,6 @@ use std::{
 };
 
 use claudine_domain::{
-    attempt::Usage,
     batch::{Action, Effect},
     board::{Board, Bounds, Stored},
     capacity::{Limits, Slots},
@@ -131,18 +130,8 @@ fn request(number: u64, lane: u64) -> Request {
 
 fn ending() -> Ending {
     Ending {
-        cause: Cause::Success,
-        message: String::new(),
         exit_code: Some(0),
-        signal: None,
-        usage: Usage::default(),
-        cost_micro_usd: None,
-        outputs: None,
-        git: None,
-        merge: None,
-        retry_after: None,
-        stopped: None,
-        never_received: false,
+        ..Ending::new(Cause::Success, "")
     }
 }
 

@@ -169,18 +169,8 @@ fn request() -> Request {
 
 fn success() -> Ending {
     Ending {
-        cause: Cause::Success,
-        message: String::new(),
         exit_code: Some(0),
-        signal: None,
-        usage: claudine_domain::attempt::Usage::default(),
-        cost_micro_usd: None,
-        outputs: None,
-        git: None,
-        merge: None,
-        retry_after: None,
-        stopped: None,
-        never_received: false,
+        ..Ending::new(Cause::Success, "")
     }
 }
 

@@ -171,6 +171,26 @@ pub struct Ending {
     pub never_received: bool,
 }
 
+impl Ending {
+    /// One of which nothing else is known.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            cause,
+            message: message.into(),
+            exit_code: None,
+            signal: None,
+            usage: Usage::default(),
+            cost_micro_usd: None,
+            outputs: None,
+            git: None,
+            merge: None,
+            retry_after: None,
+            stopped: None,
+            never_received: false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
     Success,

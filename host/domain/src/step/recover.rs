@@ -2,12 +2,7 @@
 
 use super::{Answer, Cause, Ending, Found};
 use crate::{
-    attempt::{Phase, Usage},
-    batch::Action,
-    board::Board,
-    id::TaskId,
-    outcome::ReasonClass,
-    task::State,
+    attempt::Phase, batch::Action, board::Board, id::TaskId, outcome::ReasonClass, task::State,
     time::Now,
 };
 
@@ -69,17 +64,7 @@ impl Board {
 
 fn never_begun() -> Ending {
     Ending {
-        cause: Cause::Class(ReasonClass::Lost),
-        message: "it was never started".to_owned(),
-        exit_code: None,
-        signal: None,
-        usage: Usage::default(),
-        cost_micro_usd: None,
-        outputs: None,
-        git: None,
-        merge: None,
-        retry_after: None,
-        stopped: None,
         never_received: true,
+        ..Ending::new(Cause::Class(ReasonClass::Lost), "it was never started")
     }
 }

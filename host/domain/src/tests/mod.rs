@@ -28,7 +28,7 @@ mod world;
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    attempt::{Leader, Phase, StopWhy, Usage},
+    attempt::{Leader, Phase, StopWhy},
     batch::{Action, Batch, Effect},
     board::{Board, Bounds, Stored},
     capacity::{Limits, Slots},
@@ -68,20 +68,7 @@ fn fixed(slots: u32) -> Limits {
 }
 
 pub(crate) fn ending(cause: Cause) -> Ending {
-    Ending {
-        cause,
-        message: "m".to_owned(),
-        exit_code: None,
-        signal: None,
-        usage: Usage::default(),
-        cost_micro_usd: None,
-        outputs: None,
-        git: None,
-        merge: None,
-        retry_after: None,
-        stopped: None,
-        never_received: false,
-    }
+    Ending::new(cause, "m")
 }
 
 fn success() -> Report {
