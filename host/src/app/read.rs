@@ -109,6 +109,7 @@ impl Host {
             queued: snapshot.queued,
             draining: snapshot.draining,
             supervisors: (self.supervisor_pids)(),
+            dropped_reports: snapshot.dropped_reports,
             warnings,
         }
     }

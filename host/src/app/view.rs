@@ -293,6 +293,9 @@ pub(crate) struct HostInfo {
     pub(crate) draining: bool,
     /// Pids of the supervisors that hold attempts.
     pub(crate) supervisors: Vec<u32>,
+    /// How many reports came from attempts that were over and were dropped, since the host started.
+    #[serde(default)]
+    pub(crate) dropped_reports: u64,
     /// What is not as it should be: no built-in plugins, a full disk, accounts at a limit.
     pub(crate) warnings: Vec<String>,
 }

@@ -67,6 +67,8 @@ pub(super) struct Owner {
     idle: Vec<oneshot::Sender<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
     stopping: bool,
+    /// Reports of attempts that were over. A board that is loaded again does not begin anew with them.
+    dropped_reports: u64,
 }
 
 struct InFlight {
@@ -114,6 +116,7 @@ impl Owner {
             idle: Vec::new(),
             next_sample: None,
             stopping: false,
+            dropped_reports: 0,
         })
     }
 
@@ -175,11 +178,7 @@ impl Owner {
                     reply,
                 });
             }
-            Message::Tell(input) => {
-                if let Err(refused) = self.board.step(now, input) {
-                    tracing::warn!(%refused, "an input nobody waits for was refused");
-                }
-            }
+            Message::Tell(input) => self.take_told(now, input),
             Message::Capacity(reply) => {
                 self.read_machine(now);
                 if reply.send(CapacityNow::of(&self.board, now)).is_err() {
@@ -188,6 +187,23 @@ impl Owner {
             }
             Message::Idle(reply) => self.idle.push(reply),
             Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn take_told(&mut self, now: Now, input: Input) {
+        let reporter = match &input {
+            Input::Report { attempt, .. } => Some(*attempt),
+            _ => None,
+        };
+        match (self.board.step(now, input), reporter) {
+            (Ok(Answer::Stale), Some(attempt)) => {
+                self.dropped_reports += 1;
+                tracing::debug!(%attempt, "a report of an attempt that is over was dropped");
+            }
+            (Ok(_), _) => {}
+            (Err(refused), _) => {
+                tracing::warn!(%refused, "an input nobody waits for was refused");
+            }
         }
     }
 
@@ -221,7 +237,10 @@ impl Owner {
         }
         self.answer();
         self.next_sample = self.sample_at(now);
-        let snapshot = Snapshot::of(&self.board, self.ballast.is_freed());
+        let snapshot = Snapshot {
+            dropped_reports: self.dropped_reports,
+            ..Snapshot::of(&self.board, self.ballast.is_freed())
+        };
         self.publish.send_replace(Arc::new(snapshot));
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
         {

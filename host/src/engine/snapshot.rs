@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) draining: bool,
     /// The disk is full: nothing new is accepted until there is space again.
     pub(crate) store_full: bool,
+    /// Reports of attempts that were over, since the host started.
+    pub(crate) dropped_reports: u64,
 }
 
 impl Snapshot {
@@ -47,6 +49,7 @@ impl Snapshot {
             trusted: board.capacity().profiles().trusted().clone(),
             draining: board.is_draining(),
             store_full,
+            dropped_reports: 0,
         }
     }
 }

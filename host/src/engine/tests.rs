@@ -269,6 +269,30 @@ async fn an_end_that_could_not_be_written_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    fixture.reports.send(attempt(1), Report::Alive).await;
+    fixture.end(attempt(1)).await;
+    // An end that is told again is released again. With the next answer all of the round before it has been counted.
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    fixture.submit(2).await.unwrap();
+    assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
+    // What somebody waits for inside an attempt that is over is no report.
+    fixture.engine.tell(Input::WaitBegins {
+        attempt: attempt(1),
+    });
+    // The board that is loaded after a failed commit begins anew; the count does not.
+    fixture.store.fail_commits(2);
+    fixture.submit(3).await.unwrap_err();
+    fixture.submit(4).await.unwrap();
+    assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
+}
+
+#[tokio::test]
 async fn a_new_host_starts_again_what_nobody_received() {
     let mut first = begin(Arc::default(), 1);
     first.submit(1).await.unwrap();

@@ -191,6 +191,14 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         ),
     };
     findings.push(Finding::new(Verdict::Ok, "supervisor", supervisors));
+    // No fault of anybody's: that they are dropped is what is to be done with them.
+    if host.dropped_reports > 0 {
+        let dropped = format!(
+            "{} dropped: they came from attempts that were over",
+            host.dropped_reports
+        );
+        findings.push(Finding::new(Verdict::Ok, "reports", dropped));
+    }
     findings.extend(
         host.warnings
             .iter()
@@ -224,6 +232,32 @@ fn of_plugin(plugin: &PluginView) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dropped_reports_are_told_where_there_are_any() {
+        let check = |dropped_reports: u64, expected: Option<&str>| {
+            let host = HostInfo {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: 1,
+                url: "unix:/s".to_owned(),
+                mcp_url: None,
+                data_dir: "/".to_owned(),
+                started_at: String::new(),
+                slots: "auto".to_owned(),
+                running: 0,
+                queued: 0,
+                draining: false,
+                supervisors: Vec::new(),
+                dropped_reports,
+                warnings: Vec::new(),
+            };
+            let findings = of_host(&host, false);
+            let found = findings.iter().find(|finding| finding.what == "reports");
+            assert_eq!(found.map(|finding| finding.found.as_str()), expected);
+        };
+        check(0, None);
+        check(3, Some("3 dropped: they came from attempts that were over"));
+    }
 
     #[test]
     fn health_is_a_verdict() {
