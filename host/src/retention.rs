@@ -156,7 +156,7 @@ mod tests {
         let task = |id: TaskId, env: &str, state: State| {
             let mut task = crate::store::sample_task(1);
             task.id = id;
-            Arc::make_mut(&mut task.request).env_digest = env.to_owned();
+            Arc::make_mut(&mut task.request).env_digest = env.into();
             task.created_at = OLD;
             task.attempts = vec![Attempt::new(1, OLD)];
             task.state = state;

@@ -151,9 +151,9 @@ fn id(number: u64) -> TaskId {
 fn request(number: u64) -> Request {
     Request {
         name: Some(format!("task-{number}")),
-        cwd: "/home/someone/project".to_owned(),
+        cwd: "/home/someone/project".into(),
         summary: format!("make target-{number}"),
-        env_digest: "0f".repeat(32),
+        env_digest: "0f".repeat(32).into(),
         ..Request::new("shell", Class::Command)
     }
 }

@@ -119,10 +119,10 @@ fn request(number: u64, lane: u64) -> Request {
     Request {
         priority: [Priority::P0, Priority::P1, Priority::P2]
             [usize::from(number.to_le_bytes()[0]) % 3],
-        cwd: "/srv/project".to_owned(),
+        cwd: "/srv/project".into(),
         summary: "true".to_owned(),
         timeout: Some(Duration::from_hours(1)),
-        env_digest: "0123456789abcdef".to_owned(),
+        env_digest: "0123456789abcdef".into(),
         account: (lane > 0).then(|| AccountKey(format!("account-{lane}"))),
         ..Request::new("shell", Class::Command)
     }

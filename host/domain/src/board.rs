@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use rustc_hash::FxHashMap;
+
 use crate::{
     account::Parked,
     attempt::{Phase, StopWhy},
@@ -21,9 +23,10 @@ use crate::{
     event::{Event, Fact},
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
+    id_set::IdSet,
     profile::{Profile, ProfileKey, Profiles, deciding},
     refusals::PastRefusals,
-    task::{Class, Priority, State, Task},
+    task::{Class, Priority, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp, millis},
 };
 
@@ -169,12 +172,12 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// The one owner of unfinished work.
+/// The one owner of unfinished work. What is looked up for each edge of a graph is hashed, the rest is sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
     pub(crate) boot_id: Arc<str>,
-    pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: BTreeMap<Lane, Line>,
     /// Attempts that hold a process or will: starting, live, stopping, finishing.
     pub(crate) running: BTreeSet<TaskId>,
@@ -187,9 +190,9 @@ pub struct Board {
     /// Unfinished descendants of each task, whether that task or those between have ended or not.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
     /// Who depends on a task, whether it has ended or not; only those that are unfinished themselves.
-    pub(crate) dependants: BTreeMap<TaskId, BTreeSet<TaskId>>,
+    pub(crate) dependants: FxHashMap<TaskId, IdSet>,
     /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
-    pub(crate) blocked_at: BTreeMap<TaskId, usize>,
+    pub(crate) blocked_at: FxHashMap<TaskId, usize>,
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
@@ -235,15 +238,15 @@ impl Board {
         let mut board = Self {
             bounds,
             boot_id,
-            tasks: BTreeMap::new(),
+            tasks: FxHashMap::default(),
             lanes: BTreeMap::new(),
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             starting: BTreeMap::new(),
             suspended: BTreeMap::new(),
             descendants: BTreeMap::new(),
-            dependants: BTreeMap::new(),
-            blocked_at: BTreeMap::new(),
+            dependants: FxHashMap::default(),
+            blocked_at: FxHashMap::default(),
             groups: stored.groups.into_iter().collect(),
             in_group: BTreeMap::new(),
             start_clocks: BTreeMap::new(),
@@ -263,7 +266,12 @@ impl Board {
                 ..Pending::default()
             },
         };
-        for task in stored.unfinished {
+        let mut last: Option<Arc<Request>> = None;
+        for mut task in stored.unfinished {
+            if let (Some(last), Some(request)) = (&last, Arc::get_mut(&mut task.request)) {
+                request.share(last);
+            }
+            last = Some(task.request.clone());
             let task = Arc::new(task);
             board.index(&task);
             board.index_dependencies(&task);
@@ -284,8 +292,19 @@ impl Board {
         self.tasks.get(&id)
     }
 
+    /// All of them, by their ids.
     pub fn unfinished(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks.values()
+        let mut tasks: Vec<&Arc<Task>> = self.tasks.values().collect();
+        tasks.sort_unstable_by_key(|task| task.id);
+        tasks.into_iter()
+    }
+
+    /// The unfinished tasks of that kind, sorted, so that what follows from it is the same each time.
+    pub(crate) fn ids_where(&self, wanted: impl Fn(&Task) -> bool) -> Vec<TaskId> {
+        let found = self.tasks.values().filter(|task| wanted(task));
+        let mut ids: Vec<TaskId> = found.map(|task| task.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     pub fn running_count(&self) -> usize {

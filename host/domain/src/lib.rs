@@ -15,6 +15,7 @@ pub mod dependency;
 pub mod event;
 pub mod group;
 pub mod id;
+mod id_set;
 pub mod outcome;
 pub mod profile;
 pub mod refusals;

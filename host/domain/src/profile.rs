@@ -52,7 +52,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// What is taken to need the same. Without labels it stands for all attempts of the executor.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ProfileKey {
-    pub executor: String,
+    pub executor: Arc<str>,
     pub class: Class,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -328,7 +328,7 @@ impl Profiles {
     }
 
     pub(crate) fn forget(&mut self, executor: &str) -> Taught {
-        let of_it = |key: &ProfileKey| key.executor == executor;
+        let of_it = |key: &ProfileKey| *key.executor == *executor;
         let trusted = Arc::make_mut(&mut self.trusted);
         let forgotten = self.of.extract_if(.., |key, _| of_it(key));
         Taught {

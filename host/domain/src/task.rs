@@ -54,7 +54,7 @@ pub struct Idempotency {
 pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    pub executor: String,
+    pub executor: Arc<str>,
     pub class: Class,
     #[serde(default)]
     pub priority: Priority,
@@ -62,7 +62,7 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    pub cwd: String,
+    pub cwd: Arc<str>,
     /// Tasks whose results it is given; it depends on each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with_output_of: Vec<TaskId>,
@@ -96,7 +96,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retries: Option<RetryPolicy>,
+    pub retries: Option<Box<RetryPolicy>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,20 +105,20 @@ pub struct Request {
     pub start_timeout: Option<Duration>,
     pub max_output_bytes: u64,
     /// The name of the file that holds its environment: the digest of that file.
-    pub env_digest: String,
+    pub env_digest: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountKey>,
     /// Attempts that share this key start one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial_start: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency: Option<Idempotency>,
-    pub ladder: Vec<Rung>,
+    pub idempotency: Option<Box<Idempotency>>,
+    pub ladder: Arc<[Rung]>,
 }
 
 impl Request {
     /// One with everything left out that may be: a plain task of this executor.
-    pub fn new(executor: impl Into<String>, class: Class) -> Self {
+    pub fn new(executor: impl Into<Arc<str>>, class: Class) -> Self {
         Self {
             name: None,
             executor: executor.into(),
@@ -126,7 +126,7 @@ impl Request {
             priority: Priority::default(),
             labels: BTreeMap::new(),
             group: None,
-            cwd: "/".to_owned(),
+            cwd: "/".into(),
             with_output_of: Vec::new(),
             budget_micro_usd: None,
             graph_budget: None,
@@ -143,11 +143,11 @@ impl Request {
             idle_timeout: None,
             start_timeout: None,
             max_output_bytes: 1 << 30,
-            env_digest: String::new(),
+            env_digest: "".into(),
             account: None,
             serial_start: None,
             idempotency: None,
-            ladder: Vec::new(),
+            ladder: Arc::default(),
         }
     }
 
@@ -173,6 +173,14 @@ impl Request {
         self.ancestors().take(attached)
     }
 
+    /// Takes from another request what is the same in both, so that it is in memory once: a graph of a hundred thousand tasks has one environment.
+    pub(crate) fn share(&mut self, other: &Self) {
+        share(&mut self.executor, &other.executor);
+        share(&mut self.cwd, &other.cwd);
+        share(&mut self.env_digest, &other.env_digest);
+        share(&mut self.ladder, &other.ladder);
+    }
+
     /// Hangs it under its parent, whether that has ended meanwhile or not.
     pub(crate) fn place_under(&mut self, parent: Option<&Task>) {
         self.parent = parent.map(|parent| parent.id);
@@ -183,6 +191,12 @@ impl Request {
             self.graph_budget = Some(above);
         }
         self.attached_above = parent.map_or(0, |parent| parent.request.attached_to().count());
+    }
+}
+
+fn share<T: PartialEq + ?Sized>(mine: &mut Arc<T>, other: &Arc<T>) {
+    if mine == other {
+        *mine = other.clone();
     }
 }
 

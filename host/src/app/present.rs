@@ -45,7 +45,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
     TaskView {
         id: task.id.to_string(),
         name: request.name.clone(),
-        executor: request.executor.clone(),
+        executor: request.executor.to_string(),
         state: task.state.as_str().to_owned(),
         phase: task.phase().and_then(phase_word).map(str::to_owned),
         doing: last.and_then(|attempt| attempt.doing.clone()),
@@ -60,7 +60,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         group: request.group.clone(),
         priority: priority_word(request.priority).to_owned(),
         labels: request.labels.clone(),
-        cwd: request.cwd.clone(),
+        cwd: request.cwd.to_string(),
         worktree: request
             .worktree
             .as_ref()

@@ -118,11 +118,16 @@ impl Host {
         let request = Request {
             worktree,
             summary: summary(spec),
-            cwd: plain(&task.working_directory),
+            cwd: plain(&task.working_directory).into(),
             detached: task.detached,
             start_at: after.max(task.start_at_ms.map(Timestamp)),
             queue_timeout: millis(task.queue_timeout_ms),
-            retries: task.retries.as_ref().map(retries).transpose()?,
+            retries: task
+                .retries
+                .as_ref()
+                .map(retries)
+                .transpose()?
+                .map(Box::new),
             budget_micro_usd: task.budget_usd.map(budget).transpose()?,
             timeout: millis(task.timeout_ms).or(self.settings.task_timeout),
             idle_timeout: millis(task.idle_timeout_ms).or(manifest.idle_timeout),
@@ -130,11 +135,11 @@ impl Host {
             max_output_bytes: task
                 .max_output_bytes
                 .unwrap_or(self.settings.max_output_bytes),
-            env_digest: kept.digest.clone(),
+            env_digest: kept.digest.as_str().into(),
             account,
             serial_start,
-            idempotency,
-            ladder: ladder_of(manifest),
+            idempotency: idempotency.map(Box::new),
+            ladder: ladder_of(manifest).into(),
             name: task.name,
             priority: task.priority,
             labels: task.labels,

@@ -113,7 +113,7 @@ impl Host {
         let task = self
             .read(move |reader| Ok(reader.store.task(owner)?))
             .await?;
-        Ok(task.is_some_and(|task| task.request.idempotency.as_ref() == Some(idempotency)))
+        Ok(task.is_some_and(|task| task.request.idempotency.as_deref() == Some(idempotency)))
     }
 
     pub(crate) async fn list_worktrees(&self) -> Result<Vec<FoundWorktree>, AppError> {

@@ -468,7 +468,7 @@ impl AttemptHost for GuestHost {
     }
 
     fn log(&self, level: LogLevel, message: &str) {
-        let (attempt, executor) = (self.live.id, self.task.request.executor.as_str());
+        let (attempt, executor) = (self.live.id, &*self.task.request.executor);
         match level {
             LogLevel::Trace => tracing::trace!(%attempt, executor, "{message}"),
             LogLevel::Debug => tracing::debug!(%attempt, executor, "{message}"),

@@ -27,7 +27,7 @@ impl Runner {
     pub(super) async fn workspace(&self, launch: &Launch) -> Result<String, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
-            return Ok(request.cwd.clone());
+            return Ok(request.cwd.to_string());
         };
         let variables = self
             .variables(&request.env_digest)
@@ -91,8 +91,10 @@ impl Runner {
                 return None;
             }
             path
-        } else if request.class == Class::Agent && git::is_within_repository(request.cwd.as_ref()) {
-            PathBuf::from(&request.cwd)
+        } else if request.class == Class::Agent
+            && git::is_within_repository((*request.cwd).as_ref())
+        {
+            PathBuf::from(&*request.cwd)
         } else {
             return None;
         };

@@ -79,7 +79,7 @@ pub(crate) fn of_task(
         (None, Some(end)) => Ok(Checkpoint {
             task: id,
             name: task.request.name.clone(),
-            executor: task.request.executor.clone(),
+            executor: task.request.executor.to_string(),
             attempt: None,
             outcome: end.outcome,
             reason: None,
@@ -110,7 +110,7 @@ pub(crate) fn of_attempt(
     Ok(Checkpoint {
         task: id,
         name: task.request.name.clone(),
-        executor: task.request.executor.clone(),
+        executor: task.request.executor.to_string(),
         attempt: Some(number),
         outcome: ended.outcome,
         reason: ended.reason.clone(),

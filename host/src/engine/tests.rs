@@ -162,7 +162,7 @@ fn attempt(number: u64) -> AttemptId {
 fn request() -> Request {
     Request {
         max_output_bytes: 1 << 20,
-        env_digest: "e".to_owned(),
+        env_digest: "e".into(),
         ..Request::new("mock", Class::Command)
     }
 }
@@ -221,10 +221,10 @@ async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
 async fn a_refusal_waits_for_the_batch_it_was_decided_on() {
     let fixture = begin(Arc::default(), 1);
     let keyed = |payload: &str| Request {
-        idempotency: Some(Idempotency {
+        idempotency: Some(Box::new(Idempotency {
             key: "key".to_owned(),
             payload_digest: payload.to_owned(),
-        }),
+        })),
         ..request()
     };
     fixture.store.fail_commits(2);

@@ -593,10 +593,10 @@ fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
         let mut leader = Leader::of(store);
         let keyed = |number, key: &str| {
             asked(ready(number), |request| {
-                request.idempotency = Some(Idempotency {
+                request.idempotency = Some(Box::new(Idempotency {
                     key: key.to_owned(),
                     payload_digest: format!("digest {number}"),
-                });
+                }));
             })
         };
         leader.put([
@@ -822,7 +822,7 @@ fn counts_and_environments() {
         let mut leader = Leader::of(store);
         leader.put(tasks());
         leader.put([asked(ready(40), |request| {
-            request.env_digest = "00".to_owned();
+            request.env_digest = "00".into();
         })]);
         let mut expected = vec![
             (Status::Waiting, 1),
@@ -897,9 +897,11 @@ fn random_task() -> impl Strategy<Value = Task> {
             *request = (*ready(number).request).clone();
             request.parent = (number % 4 == 1).then(|| id(number - 1));
             request.name = (number % 2 == 0).then(|| if number < 7 { "a" } else { "b" }.to_owned());
-            request.idempotency = (number % 3 == 0).then(|| Idempotency {
-                key: format!("key {}", number % 2),
-                payload_digest: format!("{number}"),
+            request.idempotency = (number % 3 == 0).then(|| {
+                Box::new(Idempotency {
+                    key: format!("key {}", number % 2),
+                    payload_digest: format!("{number}"),
+                })
             });
         })
     })

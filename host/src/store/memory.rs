@@ -200,7 +200,7 @@ fn passes(task: &Task, filter: &Filter) -> bool {
         && filter
             .executor
             .as_ref()
-            .is_none_or(|executor| request.executor == *executor)
+            .is_none_or(|executor| *request.executor == **executor)
 }
 
 impl Store for MemoryStore {
@@ -351,8 +351,11 @@ impl Store for MemoryStore {
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
         let content = self.content();
         let digests = content.tasks.values().map(|task| &task.request.env_digest);
-        let sorted: BTreeSet<_> = digests.cloned().collect();
-        Ok(sorted.into_iter().collect())
+        let sorted: BTreeSet<_> = digests.collect();
+        Ok(sorted
+            .into_iter()
+            .map(|digest| digest.to_string())
+            .collect())
     }
 
     fn prune(

@@ -35,13 +35,14 @@ pub(crate) fn ready(number: u64) -> Task {
     Task {
         id: id(number),
         request: Arc::new(Request {
-            cwd: "/home/someone/project".to_owned(),
+            cwd: "/home/someone/project".into(),
             summary: format!("make {number}"),
-            env_digest: "0f".repeat(32),
-            ladder: vec![Rung {
+            env_digest: "0f".repeat(32).into(),
+            ladder: [Rung {
                 signal: "TERM".to_owned(),
                 wait_ms: 5_000,
-            }],
+            }]
+            .into(),
             ..Request::new("shell", Class::Command)
         }),
         created_at: at(number),
@@ -135,12 +136,12 @@ fn waiting(number: u64) -> Task {
     let mut task = asked(ready(number), |request| {
         request.account = Some(account.clone());
         request.class = Class::Agent;
-        request.executor = "claude".to_owned();
+        request.executor = "claude".into();
         request.serial_start = Some("/home/someone/.claude".to_owned());
-        request.idempotency = Some(Idempotency {
+        request.idempotency = Some(Box::new(Idempotency {
             key: "nightly-42".to_owned(),
             payload_digest: "ab".repeat(32),
-        });
+        }));
         request.timeout = Some(Duration::from_millis(90_500));
     });
     task.state = State::Waiting {
@@ -230,7 +231,7 @@ pub(super) fn spent() -> Vec<(Scope, u64)> {
 /// What schema 3 has besides: two profiles.
 pub(super) fn profiles() -> Vec<(ProfileKey, Option<Profile>)> {
     let executor = ProfileKey {
-        executor: "claude".to_owned(),
+        executor: "claude".into(),
         class: Class::Agent,
         labels: BTreeMap::new(),
     };

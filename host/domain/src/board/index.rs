@@ -124,7 +124,12 @@ impl Board {
     pub(super) fn unindex_dependencies(&mut self, task: &Task) {
         self.blocked_at.remove(&task.id);
         for dependency in task.dependencies.iter() {
-            remove_from(&mut self.dependants, &dependency.task, &task.id);
+            if let Some(dependants) = self.dependants.get_mut(&dependency.task) {
+                dependants.remove(task.id);
+                if dependants.is_empty() {
+                    self.dependants.remove(&dependency.task);
+                }
+            }
         }
     }
 
@@ -145,13 +150,7 @@ impl Board {
     /// Counts the queue timeouts of tasks that were made ready before the machine was started anew from here.
     pub fn restart_queue_clocks(&mut self, now: Now) {
         let of_another_boot = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, boot)), .. } if *boot != self.boot_id);
-        let ids: Vec<TaskId> = self
-            .tasks
-            .values()
-            .filter(|task| of_another_boot(task))
-            .map(|task| task.id)
-            .collect();
-        for id in ids {
+        for id in self.ids_where(of_another_boot) {
             let fresh = Some((now.monotonic, self.boot_id.clone()));
             self.change(id, |task| {
                 if let State::Ready { clock, .. } = &mut task.state {

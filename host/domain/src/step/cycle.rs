@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
+
 use super::Submission;
 use crate::id::TaskId;
 
@@ -10,7 +12,7 @@ use crate::id::TaskId;
 /// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962): what depends on nothing that is left is taken away, again and
 /// again. What stays has at least one dependency that stays, so following those leads into a circle.
 pub(super) fn find(tasks: &[Submission]) -> Option<Vec<TaskId>> {
-    let place: BTreeMap<TaskId, usize> = tasks
+    let place: FxHashMap<TaskId, usize> = tasks
         .iter()
         .enumerate()
         .map(|(index, task)| (task.id, index))

@@ -84,7 +84,7 @@ impl Board {
             let Some(dependants) = self.dependants.get(&upstream) else {
                 continue;
             };
-            let dependants: Vec<TaskId> = dependants.iter().copied().collect();
+            let dependants: Vec<TaskId> = dependants.iter().collect();
             for id in dependants {
                 ends.extend(self.upstream_ended(now, id, upstream, end));
             }
@@ -129,7 +129,7 @@ impl Board {
     /// A task runs again: whoever depends on it and has not begun waits for it again.
     pub(super) fn block_dependants(&mut self, now: Now, upstream: TaskId) {
         let dependants = self.dependants.get(&upstream).cloned().unwrap_or_default();
-        for id in dependants {
+        for id in dependants.iter() {
             let Some(task) = self.tasks.get(&id) else {
                 continue;
             };

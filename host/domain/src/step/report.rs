@@ -266,7 +266,7 @@ impl Board {
         let parked = Parked::from_limit(now.wall, ending.retry_after, before);
         let until = parked.until;
         self.set_account(account.clone(), Some(parked));
-        let queued = self.tasks.values().filter(|task| {
+        let queued = self.ids_where(|task| {
             task.request.account.as_ref() == Some(&account)
                 && matches!(
                     task.state,
@@ -278,8 +278,7 @@ impl Board {
                         }
                 )
         });
-        let ids: Vec<TaskId> = queued.map(|task| task.id).chain([id]).collect();
-        for id in ids {
+        for id in queued.into_iter().chain([id]) {
             self.change(id, |task| {
                 if task.phase() == Some(&Phase::Assigned) {
                     task.attempts.pop();

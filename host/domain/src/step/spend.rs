@@ -152,9 +152,7 @@ impl Board {
             let budget = request.graph_budget;
             request.class == Class::Agent && budget.is_some_and(|budget| budget.graph == graph)
         };
-        let of_graph = self.tasks.values().filter(|task| is_of_graph(task));
-        let ids: Vec<TaskId> = of_graph.map(|task| task.id).collect();
-        for id in ids {
+        for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {
                 // It could not run any more because of one before it.
                 continue;

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use rustc_hash::FxHashSet;
+
 use super::{Accepted, Answer, Ends, Refused, Submission, Submit, cycle};
 use crate::{
     batch::DocumentKey,
@@ -49,8 +51,12 @@ impl Board {
         }
         self.depends_well(&mut fresh, &ended)?;
         let ids: Vec<TaskId> = fresh.iter().map(|task| task.id).collect();
-        for submission in fresh {
-            self.take(now, submission);
+        let mut last: Option<Arc<Request>> = None;
+        for mut submission in fresh {
+            if let Some(last) = &last {
+                submission.request.share(last);
+            }
+            last = Some(self.take(now, submission));
         }
         // Only now: a member may depend on one that comes after it.
         for id in ids {
@@ -60,7 +66,7 @@ impl Board {
         Ok(Answer::Accepted(accepted))
     }
 
-    fn take(&mut self, now: Now, submission: Submission) {
+    fn take(&mut self, now: Now, submission: Submission) -> Arc<Request> {
         let Submission {
             id,
             request,
@@ -82,9 +88,10 @@ impl Board {
             self.pending.dependencies.push((id, dependencies.clone()));
         }
         let since = now.wall;
+        let request = Arc::new(request);
         let mut task = Task {
             id,
-            request: Arc::new(request),
+            request: request.clone(),
             created_at: since,
             state: State::Blocked { since },
             dependencies,
@@ -101,6 +108,7 @@ impl Board {
         self.insert(task);
         self.pending.documents.push((DocumentKey::Spec(id), spec));
         self.record(id, now, Fact::Submitted);
+        request
     }
 
     /// A task that has just come to the board gets its place. What it depends on may have ended so that it cannot run.
@@ -195,7 +203,7 @@ impl Board {
 
     /// Sorts the dependencies and looks whether they can be kept.
     fn depends_well(&self, tasks: &mut [Submission], ended: &Ends) -> Result<(), Refused> {
-        let members: BTreeSet<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let members: FxHashSet<TaskId> = tasks.iter().map(|task| task.id).collect();
         let mut any = false;
         for Submission {
             id, dependencies, ..

@@ -79,11 +79,11 @@ fn a_task_without_money_left_is_not_tried_again() {
     let mut desk = Desk::new(1);
     let task = desk.submit(|request| {
         with_budget(3)(request);
-        request.retries = Some(RetryPolicy {
+        request.retries = Some(Box::new(RetryPolicy {
             limit: 9,
             backoff: Backoff::default(),
             on: Vec::new(),
-        });
+        }));
     });
     desk.turn();
     desk.report(task, ended_at(1, exit()));

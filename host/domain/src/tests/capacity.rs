@@ -17,7 +17,7 @@ const GIB: u64 = 1 << 30;
 pub(super) fn class(class: Class, label: &str) -> ProfileKey {
     let labels = [("kind".to_owned(), label.to_owned())];
     ProfileKey {
-        executor: "shell".to_owned(),
+        executor: "shell".into(),
         class,
         labels: BTreeMap::from(labels),
     }

@@ -120,12 +120,12 @@ fn a_queue_timeout_begins_anew_on_another_boot() {
     assert_eq!(desk.word(id), "timed_out:timeout");
 }
 
-fn retries(limit: u32, on: &[ReasonClass]) -> RetryPolicy {
-    RetryPolicy {
+fn retries(limit: u32, on: &[ReasonClass]) -> Box<RetryPolicy> {
+    Box::new(RetryPolicy {
         limit,
         backoff: Backoff::default(),
         on: on.to_vec(),
-    }
+    })
 }
 
 #[test]

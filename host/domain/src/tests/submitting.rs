@@ -16,7 +16,7 @@ fn keyed(key: &str, payload: &str) -> impl FnOnce(&mut Request) {
         key: key.to_owned(),
         payload_digest: payload.to_owned(),
     };
-    move |request| request.idempotency = Some(idempotency)
+    move |request| request.idempotency = Some(idempotency.into())
 }
 
 fn answer(desk: &mut Desk, key: &str, payload: &str) -> &'static str {

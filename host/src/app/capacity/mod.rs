@@ -106,7 +106,7 @@ fn room(now: &CapacityNow, key: &ProfileKey, profile: &Profile) -> Room {
     let expected = capacity.profiles().need(key);
     let (more, then) = capacity.room(key, now.slots_in_use);
     let class = ClassView {
-        executor: key.executor.clone(),
+        executor: key.executor.to_string(),
         labels: key.labels.clone(),
         running: capacity.running(key),
         attempts: profile.attempts,
@@ -134,7 +134,7 @@ fn refusals(now: &CapacityNow) -> Vec<RefusalView> {
     let shown = now.past.iter().take(REFUSALS_SHOWN);
     shown
         .map(|past| RefusalView {
-            executor: past.lane.profile.executor.clone(),
+            executor: past.lane.profile.executor.to_string(),
             labels: past.lane.profile.labels.clone(),
             reason: refusal_text(&past.refusal),
             stands: stands(&past.lane, &past.refusal),

@@ -43,7 +43,7 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
     Node {
         id: task.id.to_string(),
         name: request.name.clone(),
-        executor: request.executor.clone(),
+        executor: request.executor.to_string(),
         summary: request.summary.clone(),
         group: request.group.clone(),
         state: task.state.as_str().to_owned(),

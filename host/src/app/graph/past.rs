@@ -47,7 +47,7 @@ fn keys(task: &Task) -> Vec<(String, String)> {
     [named, asked]
         .into_iter()
         .flatten()
-        .map(|what| (request.executor.clone(), what))
+        .map(|what| (request.executor.to_string(), what))
         .collect()
 }
 

@@ -45,7 +45,7 @@ impl Sample {
     }
 
     pub(super) fn by(mut self, executor: &str) -> Self {
-        Arc::make_mut(&mut self.task.request).executor = executor.to_owned();
+        Arc::make_mut(&mut self.task.request).executor = executor.into();
         self
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
+
 use super::{World, boot_id};
 use crate::{
     board::{Board, Clock, Stored},
     id::TaskId,
+    id_set::IdSet,
     profile::{Profile, ProfileKey},
     task::Task,
     time::{MonotonicMs, Now, Timestamp},
@@ -86,8 +89,8 @@ struct Indexes {
     stopping: BTreeSet<TaskId>,
     starting: BTreeMap<String, BTreeSet<TaskId>>,
     descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    dependants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    blocked_at: BTreeMap<TaskId, usize>,
+    dependants: FxHashMap<TaskId, IdSet>,
+    blocked_at: FxHashMap<TaskId, usize>,
     in_group: BTreeMap<String, BTreeSet<TaskId>>,
     hard_clocks: Vec<(MonotonicMs, TaskId)>,
     waiting: BTreeSet<(Timestamp, TaskId)>,

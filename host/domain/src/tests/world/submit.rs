@@ -87,10 +87,12 @@ impl World {
             queue_timeout: minutes(wish.queue_timeout, 45),
             start_at: wish.start_in.map(|delay| self.now.wall.after(delay)),
             group: wish.group.map(|group| group.to_string()),
-            retries: wish.retries.map(|limit| RetryPolicy {
-                limit,
-                backoff: Backoff::default(),
-                on: Vec::new(),
+            retries: wish.retries.map(|limit| {
+                Box::new(RetryPolicy {
+                    limit,
+                    backoff: Backoff::default(),
+                    on: Vec::new(),
+                })
             }),
             labels: wish
                 .label
@@ -102,9 +104,11 @@ impl World {
                 graph: TaskId::new(1, graph.into()),
                 micro_usd: GRAPH_MICRO_USD,
             }),
-            idempotency: wish.key.map(|key| Idempotency {
-                key: key.to_string(),
-                payload_digest: String::new(),
+            idempotency: wish.key.map(|key| {
+                Box::new(Idempotency {
+                    key: key.to_string(),
+                    payload_digest: String::new(),
+                })
             }),
             ..request()
         };

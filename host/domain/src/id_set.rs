@@ -1,0 +1,114 @@
+//! A set of ids, small for most and large for a few: who depends on a task.
+//!
+//! A sorted list up to a bound, since a tree's nodes are as large for two ids as for eleven; a tree above it, since to take one after the other out of
+//! a list of a hundred thousand would move billions of bytes.
+
+use std::collections::BTreeSet;
+
+use crate::id::TaskId;
+
+/// From here on it is a tree. It does not become a list again.
+const MANY: usize = 64;
+
+#[derive(Clone, Debug)]
+pub(crate) enum IdSet {
+    Few(Vec<TaskId>),
+    Many(BTreeSet<TaskId>),
+}
+
+impl Default for IdSet {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+/// As sets: a tree that became small is the same as a list.
+impl PartialEq for IdSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl IdSet {
+    pub(crate) fn insert(&mut self, id: TaskId) {
+        match self {
+            Self::Many(tree) => {
+                tree.insert(id);
+            }
+            Self::Few(list) => {
+                let Err(place) = list.binary_search(&id) else {
+                    return;
+                };
+                if list.len() >= MANY {
+                    let mut tree: BTreeSet<TaskId> = list.drain(..).collect();
+                    tree.insert(id);
+                    *self = Self::Many(tree);
+                    return;
+                }
+                if list.len() == list.capacity() {
+                    // By a quarter, not to the double: there is one of these for each task of a graph.
+                    list.reserve_exact(list.len() / 4 + 2);
+                }
+                list.insert(place, id);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: TaskId) {
+        match self {
+            Self::Many(tree) => {
+                tree.remove(&id);
+            }
+            Self::Few(list) => {
+                if let Ok(place) = list.binary_search(&id) {
+                    list.remove(place);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(list) => list.is_empty(),
+            Self::Many(tree) => tree.is_empty(),
+        }
+    }
+
+    /// In their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = TaskId> {
+        let (list, tree) = match self {
+            Self::Few(list) => (Some(list), None),
+            Self::Many(tree) => (None, Some(tree)),
+        };
+        let list = list.into_iter().flatten();
+        list.chain(tree.into_iter().flatten()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_tree_would(
+            changes in proptest::collection::vec((any::<bool>(), 0..150u128), 0..600),
+        ) {
+            let (mut set, mut expected) = (IdSet::default(), BTreeSet::new());
+            for (comes, number) in changes {
+                let id = TaskId::new(0, number);
+                if comes {
+                    set.insert(id);
+                    expected.insert(id);
+                } else {
+                    set.remove(id);
+                    expected.remove(&id);
+                }
+                prop_assert!(set.iter().eq(expected.iter().copied()));
+                prop_assert_eq!(set.is_empty(), expected.is_empty());
+            }
+        }
+    }
+}
