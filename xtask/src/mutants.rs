@@ -31,6 +31,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut mutants = cargo(selection);
     mutants.arg(checkout::target()).args(more);
     mutants.env("PATH", path).env("PROPTEST_CASES", HISTORIES);
+    // A mutant is caught by the first history that it breaks. None is kept: what one mutant breaks is not to be tried against the next.
+    mutants.env("PROPTEST_MAX_SHRINK_ITERS", "0");
+    mutants.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     // The copy that is changed is not to be built into the directory of the original.
     mutants.env_remove("CARGO_TARGET_DIR");
     run_command(&mut mutants)

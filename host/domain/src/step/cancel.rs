@@ -1,6 +1,6 @@
 //! Somebody asks for a task, and what it submitted, to stop.
 
-use super::{Answer, Refused};
+use super::{Answer, Refused, place::unassign};
 use crate::{
     attempt::{Phase, StopWhy},
     batch::Action,
@@ -71,9 +71,7 @@ impl Board {
                 phase: Phase::Assigned,
                 ..
             } => {
-                self.change(id, |task| {
-                    task.attempts.pop();
-                });
+                self.change(id, unassign);
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
             State::Blocked { .. }

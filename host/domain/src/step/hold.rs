@@ -1,6 +1,6 @@
 //! What a person stops and lets go: tasks, and groups.
 
-use super::{Answer, Refused};
+use super::{Answer, Refused, place::unassign};
 use crate::{
     attempt::Phase,
     board::Board,
@@ -28,9 +28,7 @@ impl Board {
                 continue;
             }
             self.change(*id, |task| {
-                if task.phase() == Some(&Phase::Assigned) {
-                    task.attempts.pop();
-                }
+                unassign(task);
                 task.state = State::Held { since: now.wall };
             });
             self.record(*id, now, Fact::Held);

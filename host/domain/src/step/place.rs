@@ -1,6 +1,7 @@
 //! Where an unfinished task stands as far as the facts go: what it depends on, its times, its account.
 
 use crate::{
+    attempt::Phase,
     board::Board,
     dependency::End,
     event::Fact,
@@ -134,17 +135,25 @@ impl Board {
                 continue;
             };
             match task.state {
-                _ if !task.is_waiting_for_others() => {}
+                _ if task.has_begun => {}
                 // Where it stands is computed when it is released.
                 State::Held { .. } => {}
                 State::Blocked { .. } => {
                     self.look_for_blocker(id, 0);
                 }
                 _ => {
+                    self.change(id, unassign);
                     self.place(now, id, now.wall);
                     self.record(id, now, Fact::Blocked);
                 }
             }
         }
+    }
+}
+
+/// What was only chosen for an attempt has had none: it is as if it had never been chosen.
+pub(super) fn unassign(task: &mut Task) {
+    if task.phase() == Some(&Phase::Assigned) {
+        task.attempts.pop();
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Answer, Ending, Report,
     conclude::{Conclusion, conclude},
+    place::unassign,
 };
 use crate::{
     account::Parked,
@@ -279,11 +280,7 @@ impl Board {
                 )
         });
         for id in queued.into_iter().chain([id]) {
-            self.change(id, |task| {
-                if task.phase() == Some(&Phase::Assigned) {
-                    task.attempts.pop();
-                }
-            });
+            self.change(id, unassign);
             self.place(now, id, now.wall);
             self.record(
                 id,

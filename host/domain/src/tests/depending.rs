@@ -167,6 +167,31 @@ fn retrying_the_culprit_revives_what_never_started() {
     }
 }
 
+/// Whether it is ready or has been chosen ahead shows nowhere, and makes no difference.
+#[test]
+fn who_has_not_begun_waits_again_for_what_is_retried() {
+    for chosen_ahead in [false, true] {
+        let mut desk = Desk::new(1);
+        let a = desk.submit(|_| {});
+        desk.run(a, true);
+        let other = desk.submit(|_| {});
+        desk.turn();
+        let b = desk.after(&[on(a, Condition::Completed)]);
+        if chosen_ahead {
+            desk.turn();
+        }
+        let word = if chosen_ahead { "assigned" } else { "ready" };
+        assert_eq!(desk.word(b), word);
+        let copy = desk.task(a);
+        desk.retry(&copy).unwrap();
+        assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
+        assert!(desk.task(b).attempts.is_empty());
+        desk.report(other, success());
+        desk.cancel(a).unwrap();
+        assert_eq!(desk.word(b), "upstream_failed");
+    }
+}
+
 #[test]
 fn what_cannot_run_for_another_reason_is_not_revived() {
     let mut desk = Desk::new(1);

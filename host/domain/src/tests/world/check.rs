@@ -76,17 +76,12 @@ impl World {
                 };
                 assert!(told, "waits without a reason: {task:?}");
             }
-            State::Held { .. } => {}
-            _ if !task.is_waiting_for_others() => {}
-            state => {
-                let blocked = matches!(state, State::Blocked { .. });
-                self.check_dependencies(task, blocked);
-            }
-        }
-        if let State::Held { .. } = task.state
-            && task.is_waiting_for_others()
-        {
-            self.check_ended(task);
+            _ if task.has_begun => {}
+            // It may depend on something that was retried while it was held.
+            State::Held { .. } => self.check_ended(task),
+            State::Blocked { .. } => self.check_dependencies(task, true),
+            // What is chosen ahead is ready.
+            _ => self.check_dependencies(task, false),
         }
     }
 
