@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::{
     super::{Epoch, Sequence, Status, StoreError},
+    edges,
     fault::Fault,
     open, row,
 };
@@ -46,7 +47,7 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     let transaction = begin(writer)?;
     let last_event = count(&transaction, epoch, batch)?;
     write_tasks(&transaction, batch)?;
-    write_dependencies(&transaction, batch)?;
+    edges::write(&transaction, batch.number, &batch.dependencies)?;
     write_groups(&transaction, batch)?;
     write_documents(&transaction, &batch.documents)?;
     write_accounts(&transaction, &batch.accounts)?;
@@ -139,21 +140,6 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
             row::encode("task", &**task)?,
             row::culprit(task),
         ])?;
-    }
-    Ok(())
-}
-
-fn write_dependencies(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
-    let mut write = transaction
-        .prepare_cached("INSERT INTO dependency (task, upstream, condition) VALUES (?1, ?2, ?3)")?;
-    for (task, dependencies) in &batch.dependencies {
-        for dependency in dependencies.iter() {
-            write.execute(params![
-                task.to_bytes(),
-                dependency.task.to_bytes(),
-                row::condition_code(dependency.condition),
-            ])?;
-        }
     }
     Ok(())
 }

@@ -13,7 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_domain::time::Timestamp;
+use claudine_domain::{
+    dependency::{Condition, Dependency},
+    time::Timestamp,
+};
 
 use super::{
     super::{
@@ -22,7 +25,7 @@ use super::{
         memory::MemoryStore,
         samples::{batch, id, profiles, spent},
     },
-    SqliteStore, schema,
+    SqliteStore, row, schema,
 };
 
 fn file(version: usize) -> PathBuf {
@@ -83,4 +86,34 @@ fn every_past_schema_opens() {
         assert_eq!(learned.len(), profiles().len());
         assert_eq!(store.load(Timestamp(0)).unwrap().spent, spent());
     }
+}
+
+/// The samples have no edges.
+#[test]
+fn edges_that_had_a_row_each_are_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("claudine.db");
+    fs::copy(file(4), &path).unwrap();
+    let expected: [Dependency; 2] =
+        [(1, Condition::Any), (2, Condition::Succeeded)].map(|(number, condition)| Dependency {
+            task: id(number),
+            condition,
+        });
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for edge in expected {
+        old.execute(
+            "INSERT INTO dependency (task, upstream, condition) VALUES (?1, ?2, ?3)",
+            rusqlite::params![
+                id(3).to_bytes(),
+                edge.task.to_bytes(),
+                row::condition_code(edge.condition)
+            ],
+        )
+        .unwrap();
+    }
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(*store.task(id(3)).unwrap().unwrap().dependencies, expected);
+    assert_eq!(store.dependants(id(1)).unwrap(), [id(3)]);
+    assert_eq!(store.dependants(id(2)).unwrap(), [id(3)]);
 }

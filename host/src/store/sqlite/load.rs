@@ -13,7 +13,7 @@ use claudine_domain::{
 };
 use rusqlite::Connection;
 
-use super::{fault::Fault, query, row};
+use super::{edges, fault::Fault, row};
 
 /// Reads within one transaction, so that the parts are of one moment.
 pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<Stored, Fault> {
@@ -41,27 +41,10 @@ fn unfinished(reader: &Connection) -> Result<Vec<Task>, Fault> {
         tasks.push(row::decode("task", found, 0)?);
     }
     tasks.sort_unstable_by_key(|task: &Task| task.id);
-    attach_dependencies(reader, &mut tasks)?;
-    Ok(tasks)
-}
-
-/// Both come sorted by task, so they are walked side by side.
-fn attach_dependencies(reader: &Connection, tasks: &mut [Task]) -> Result<(), Fault> {
-    let mut query = reader.prepare(
-        "SELECT task, upstream, condition FROM dependency
-         WHERE task IN (SELECT id FROM task WHERE status < ?1) ORDER BY task, upstream",
-    )?;
-    let mut rows = query.query([row::FIRST_OUTCOME])?;
-    let mut next = rows.next()?.map(query::edge).transpose()?;
-    for task in tasks {
-        let mut dependencies = Vec::new();
-        while let Some((_, dependency)) = next.filter(|(id, _)| *id == task.id) {
-            dependencies.push(dependency);
-            next = rows.next()?.map(query::edge).transpose()?;
-        }
-        task.dependencies = dependencies.into();
+    for task in &mut tasks {
+        task.dependencies = edges::of_task(reader, task.id)?;
     }
-    Ok(())
+    Ok(tasks)
 }
 
 fn groups(reader: &Connection) -> Result<Vec<(String, Group)>, Fault> {

@@ -9,6 +9,7 @@
 mod commit;
 #[cfg(test)]
 mod damage;
+mod edges;
 mod fault;
 #[cfg(test)]
 mod fixture;
@@ -142,7 +143,7 @@ impl Store for SqliteStore {
     }
 
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
-        self.read(|reader| query::dependants(reader, id))
+        self.read(|reader| edges::dependants(reader, id))
     }
 
     fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError> {

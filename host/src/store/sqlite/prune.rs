@@ -10,7 +10,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::{
     super::{EVENTS_A_TASK, Epoch, Pruned, SPENT_KEPT},
-    commit,
+    commit, edges,
     fault::Fault,
     row,
 };
@@ -29,10 +29,10 @@ pub(super) fn finished(
         for sql in [
             "DELETE FROM task WHERE id = ?1",
             "DELETE FROM document WHERE task = ?1",
-            "DELETE FROM dependency WHERE task = ?1",
         ] {
             transaction.prepare_cached(sql)?.execute([id])?;
         }
+        edges::forget(&transaction, pruned.task)?;
     }
     forget_spent(&transaction, older_than)?;
     let most_events = limit.saturating_mul(EVENTS_A_TASK);
@@ -53,21 +53,22 @@ fn find(
         "SELECT body FROM task
          WHERE id < ?1 AND finished_at < ?2
            AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?3)
-           AND NOT EXISTS (
-               SELECT 1 FROM dependency JOIN task AS waiting ON waiting.id = dependency.task
-               WHERE dependency.upstream = task.id AND waiting.status < ?3)
-         ORDER BY id LIMIT ?4",
+         ORDER BY id",
     )?;
     let began_before = TaskId::new(older_than.0, 0).to_bytes();
     let mut rows = query.query(params![
         began_before,
         row::time(older_than),
         row::FIRST_OUTCOME,
-        row::integer(limit as u64),
     ])?;
     let mut found = Vec::new();
-    while let Some(old) = rows.next()? {
+    while found.len() < limit
+        && let Some(old) = rows.next()?
+    {
         let task: Task = row::decode("task", old, 0)?;
+        if edges::is_needed(transaction, task.id)? {
+            continue;
+        }
         found.push(Pruned {
             task: task.id,
             attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),

@@ -3,12 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
-    batch::DocumentKey,
-    dependency::{Dependency, End},
-    event::Event,
-    id::TaskId,
-    task::Task,
-    time::Timestamp,
+    batch::DocumentKey, dependency::End, event::Event, id::TaskId, task::Task, time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
@@ -17,6 +12,7 @@ use super::{
         Filter, Page, Resolved, Sequence, Status, StatusFilter,
         reference::{Reference, SHOWN_AMBIGUOUS},
     },
+    edges,
     fault::Fault,
     row,
 };
@@ -33,32 +29,8 @@ pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Faul
 /// A row's task with what it depends on.
 fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
     let mut task: Task = row::decode("task", row, 0)?;
-    let mut query = reader.prepare_cached(
-        "SELECT task, upstream, condition FROM dependency WHERE task = ?1 ORDER BY upstream",
-    )?;
-    let mut rows = query.query([task.id.to_bytes()])?;
-    let mut dependencies = Vec::new();
-    while let Some(found) = rows.next()? {
-        dependencies.push(edge(found)?.1);
-    }
-    task.dependencies = dependencies.into();
+    task.dependencies = edges::of_task(reader, task.id)?;
     Ok(task)
-}
-
-/// A row of the columns `task`, `upstream`, `condition`.
-pub(super) fn edge(row: &rusqlite::Row<'_>) -> Result<(TaskId, Dependency), Fault> {
-    let dependency = Dependency {
-        task: TaskId::from_bytes(row.get(1)?),
-        condition: row::condition(row.get(2)?)?,
-    };
-    Ok((TaskId::from_bytes(row.get(0)?), dependency))
-}
-
-pub(super) fn dependants(reader: &Connection, id: TaskId) -> Result<Vec<TaskId>, Fault> {
-    let mut query =
-        reader.prepare_cached("SELECT task FROM dependency WHERE upstream = ?1 ORDER BY task")?;
-    let found = query.query_map([id.to_bytes()], |row| row.get(0).map(TaskId::from_bytes))?;
-    Ok(found.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn spoilt_by(reader: &Connection, culprit: TaskId) -> Result<Vec<Task>, Fault> {

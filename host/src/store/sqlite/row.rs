@@ -39,8 +39,8 @@ pub(super) fn code(status: Status) -> i64 {
     }
 }
 
-/// The number of a condition in the `condition` column. Numbers are never given another meaning.
-pub(super) fn condition_code(condition: Condition) -> i64 {
+/// The number of a condition at the end of an edge. Numbers are never given another meaning.
+pub(super) fn condition_code(condition: Condition) -> u8 {
     match condition {
         Condition::Succeeded => 0,
         Condition::Completed => 1,
@@ -52,7 +52,7 @@ pub(super) fn condition_code(condition: Condition) -> i64 {
 pub(super) fn condition(code: i64) -> Result<Condition, Fault> {
     [Condition::Succeeded, Condition::Completed, Condition::Any]
         .into_iter()
-        .find(|condition| condition_code(*condition) == code)
+        .find(|condition| i64::from(condition_code(*condition)) == code)
         .ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, code).into())
 }
 

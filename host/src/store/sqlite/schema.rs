@@ -3,15 +3,34 @@
 //! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store` has a database of every past one, and
 //! each must open. The number of steps taken is SQLite's `user_version`, and `application_id` tells our files from others.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::fault::Fault;
+use super::{edges, fault::Fault};
 
-const STEPS: &[&str] = &[
-    include_str!("1.sql"),
-    include_str!("2.sql"),
-    include_str!("3.sql"),
-    include_str!("4.sql"),
+/// A step: statements, and what they cannot say.
+struct Step {
+    sql: &'static str,
+    then: fn(&Transaction<'_>) -> Result<(), Fault>,
+}
+
+impl Step {
+    const fn of(sql: &'static str) -> Self {
+        Self {
+            sql,
+            then: |_| Ok(()),
+        }
+    }
+}
+
+const STEPS: &[Step] = &[
+    Step::of(include_str!("1.sql")),
+    Step::of(include_str!("2.sql")),
+    Step::of(include_str!("3.sql")),
+    Step::of(include_str!("4.sql")),
+    Step {
+        sql: include_str!("5.sql"),
+        then: edges::migrate,
+    },
 ];
 
 /// "Clau".
@@ -59,7 +78,8 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     // Looked at again under the lock: two programs may have opened the file at once.
     let done = header(&transaction)?.version;
     for step in STEPS.iter().skip(done) {
-        transaction.execute_batch(step)?;
+        transaction.execute_batch(step.sql)?;
+        (step.then)(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(

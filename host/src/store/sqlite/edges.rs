@@ -1,0 +1,191 @@
+//! What tasks depend on and who depends on them: one row for a task in each direction, however many edges it has.
+//!
+//! A row for each edge, found by an index in the other direction, was most of the time and of the file of a large graph.
+
+use std::sync::Arc;
+
+use claudine_domain::{
+    batch::BatchNumber,
+    dependency::{Condition, Dependency},
+    id::TaskId,
+};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::{fault::Fault, row};
+
+const ID_BYTES: usize = 16;
+const EDGE_BYTES: usize = ID_BYTES + 1;
+
+/// What migrated rows have for the number of a batch.
+const BEFORE_ALL_BATCHES: BatchNumber = 0;
+
+/// Writes the edges that a batch brings.
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    batch: BatchNumber,
+    added: &[(TaskId, Arc<[Dependency]>)],
+) -> Result<(), Fault> {
+    let mut forward =
+        transaction.prepare_cached("INSERT INTO depends_on (task, edges) VALUES (?1, ?2)")?;
+    let mut reverse = Vec::new();
+    for (task, dependencies) in added {
+        forward.execute(params![task.to_bytes(), encode(dependencies)])?;
+        reverse.extend(dependencies.iter().map(|it| (it.task, *task)));
+    }
+    reverse.sort_unstable();
+    let mut write = transaction
+        .prepare_cached("INSERT INTO dependant (upstream, batch, tasks) VALUES (?1, ?2, ?3)")?;
+    for of_one in reverse.chunk_by(|one, next| one.0 == next.0) {
+        let tasks: Vec<u8> = of_one.iter().flat_map(|it| it.1.to_bytes()).collect();
+        write.execute(params![of_one[0].0.to_bytes(), row::integer(batch), tasks])?;
+    }
+    Ok(())
+}
+
+pub(super) fn of_task(reader: &Connection, task: TaskId) -> Result<Arc<[Dependency]>, Fault> {
+    let mut query = reader.prepare_cached("SELECT edges FROM depends_on WHERE task = ?1")?;
+    let mut rows = query.query([task.to_bytes()])?;
+    match rows.next()? {
+        Some(found) => decode(found.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?),
+        None => Ok(Arc::default()),
+    }
+}
+
+/// Who depends on a task and is there, finished or not; sorted.
+pub(super) fn dependants(reader: &Connection, upstream: TaskId) -> Result<Vec<TaskId>, Fault> {
+    let mut found = Vec::new();
+    each_dependant(reader, upstream, |task, _| {
+        found.push(task);
+        true
+    })?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether one of its dependants has not ended.
+pub(super) fn is_needed(reader: &Connection, upstream: TaskId) -> Result<bool, Fault> {
+    let mut needed = false;
+    each_dependant(reader, upstream, |_, status| {
+        needed = status < row::FIRST_OUTCOME;
+        !needed
+    })?;
+    Ok(needed)
+}
+
+/// Shows each that is there with the code of its status, for as long as `next` says so.
+fn each_dependant(
+    reader: &Connection,
+    upstream: TaskId,
+    mut next: impl FnMut(TaskId, i64) -> bool,
+) -> Result<(), Fault> {
+    let mut named = reader.prepare_cached("SELECT tasks FROM dependant WHERE upstream = ?1")?;
+    let mut status = reader.prepare_cached("SELECT status FROM task WHERE id = ?1")?;
+    let mut rows = named.query([upstream.to_bytes()])?;
+    while let Some(of_batch) = rows.next()? {
+        let tasks = of_batch.get_ref(0)?.as_blob();
+        let (ids, rest) = tasks
+            .map_err(rusqlite::Error::from)?
+            .as_chunks::<ID_BYTES>();
+        well_formed(rest)?;
+        for id in ids {
+            let status = status.query_row([id], |row| row.get(0)).optional()?;
+            if status.is_some_and(|status| !next(TaskId::from_bytes(*id), status)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what a task that goes depends on, and who depends on it.
+pub(super) fn forget(transaction: &Transaction<'_>, task: TaskId) -> Result<(), Fault> {
+    for sql in [
+        "DELETE FROM depends_on WHERE task = ?1",
+        "DELETE FROM dependant WHERE upstream = ?1",
+    ] {
+        transaction
+            .prepare_cached(sql)?
+            .execute([task.to_bytes()])?;
+    }
+    Ok(())
+}
+
+/// Takes over the edges of the schema before, which had a row for each.
+pub(super) fn migrate(transaction: &Transaction<'_>) -> Result<(), Fault> {
+    let mut added: Vec<(TaskId, Vec<Dependency>)> = Vec::new();
+    let mut query = transaction
+        .prepare("SELECT task, upstream, condition FROM dependency ORDER BY task, upstream")?;
+    let mut rows = query.query([])?;
+    while let Some(edge) = rows.next()? {
+        let task = TaskId::from_bytes(edge.get(0)?);
+        let dependency = Dependency {
+            task: TaskId::from_bytes(edge.get(1)?),
+            condition: row::condition(edge.get(2)?)?,
+        };
+        match added.last_mut() {
+            Some((last, dependencies)) if *last == task => dependencies.push(dependency),
+            _ => added.push((task, vec![dependency])),
+        }
+    }
+    drop(rows);
+    drop(query);
+    let added: Vec<_> = added
+        .into_iter()
+        .map(|(task, dependencies)| (task, dependencies.into()))
+        .collect();
+    write(transaction, BEFORE_ALL_BATCHES, &added)?;
+    Ok(transaction.execute_batch("DROP TABLE dependency")?)
+}
+
+fn encode(dependencies: &[Dependency]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(dependencies.len() * EDGE_BYTES);
+    for Dependency { task, condition } in dependencies {
+        bytes.extend(task.to_bytes());
+        bytes.push(row::condition_code(*condition));
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Arc<[Dependency]>, Fault> {
+    let (edges, rest) = bytes.as_chunks::<EDGE_BYTES>();
+    well_formed(rest)?;
+    let edge = |[id @ .., code]: &[u8; EDGE_BYTES]| {
+        let condition: Condition = row::condition(i64::from(*code))?;
+        Ok(Dependency {
+            task: TaskId::from_bytes(*id),
+            condition,
+        })
+    };
+    edges.iter().map(edge).collect()
+}
+
+/// What a blob has beyond its last whole entry is nothing that was ever written.
+fn well_formed(rest: &[u8]) -> Result<(), Fault> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    Err(
+        rusqlite::Error::InvalidColumnType(0, "edges".to_owned(), rusqlite::types::Type::Blob)
+            .into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_blob_that_breaks_off_is_no_list_of_edges() {
+        let edge = Dependency {
+            task: TaskId::new(1, 2),
+            condition: Condition::Completed,
+        };
+        let whole = encode(&[edge, edge]);
+        assert_eq!(*decode(&whole).unwrap(), [edge, edge]);
+        assert!(decode(&whole[..whole.len() - 1]).is_err());
+        let mut unknown = whole;
+        unknown[ID_BYTES] = 9;
+        assert!(decode(&unknown).is_err());
+    }
+}
