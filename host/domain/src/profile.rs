@@ -233,6 +233,11 @@ pub struct Profiles {
 }
 
 impl Profiles {
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> &BTreeMap<ProfileKey, Profile> {
+        &self.of
+    }
+
     pub fn new(stored: impl IntoIterator<Item = (ProfileKey, Profile)>) -> Self {
         let of: BTreeMap<_, _> = stored.into_iter().collect();
         let trusted = of

@@ -86,6 +86,13 @@ impl Started {
         &self.settling
     }
 
+    #[cfg(test)]
+    pub(crate) fn settling_by_class(
+        &self,
+    ) -> &BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>> {
+        &self.settling_of
+    }
+
     /// How many settle of each class.
     pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
         let classes = self.settling_of.iter();

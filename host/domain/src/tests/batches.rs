@@ -105,4 +105,14 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     let running = tasks[6];
     desk.cancel(running).unwrap();
     assert!(desk.board.is_commit_urgent(2), "it is to be stopped");
+    desk.board.seal();
+    assert!(!desk.board.is_commit_urgent(3));
+    // However few of them there are: once all who were chosen are on disk there is nothing to hurry for.
+    let mut desk = Desk::new(1);
+    for _ in 0..2 {
+        desk.submit(|_| {});
+    }
+    desk.board.admit(desk.now);
+    desk.board.seal();
+    assert!(!desk.board.is_commit_urgent(1));
 }

@@ -192,3 +192,19 @@ fn what_was_spent_outlives_the_host() {
     assert_eq!(level.to_string(), "$1.00 of $4.00");
     assert_eq!(spent_by(&board.task(task).unwrap().attempts), DOLLAR);
 }
+
+/// A day is one of the calendar, in UTC.
+#[test]
+fn a_day_begins_at_midnight() {
+    let check = |at: u64, day: u64| {
+        let found = Day::of(Timestamp(at));
+        assert_eq!(found, Day(day), "{at}");
+        assert!(Timestamp(at) < found.end());
+    };
+    check(0, 0);
+    // 2026-11-23.
+    let midnight = 1_795_392_000_000;
+    check(midnight - 1, 20_779);
+    check(midnight, 20_780);
+    assert_eq!(Day(20_779).end(), Timestamp(midnight));
+}

@@ -273,10 +273,10 @@ fn an_edge_to_itself_is_a_circle() {
     let mut member = desk.member(Vec::new());
     let id = member.id;
     member.dependencies = vec![on(id, Condition::Succeeded)];
-    assert_eq!(
-        desk.submit_all(vec![member]),
-        Err(Refused::Cycle { path: vec![id, id] })
-    );
+    let refused = Refused::Cycle { path: vec![id, id] };
+    let text = format!("the dependencies go in a circle: {id} → {id}");
+    assert_eq!(refused.to_string(), text);
+    assert_eq!(desk.submit_all(vec![member]), Err(refused));
 }
 
 #[test]

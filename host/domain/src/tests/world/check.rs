@@ -1,6 +1,10 @@
-//! What is true at every instant.
+//! What is true at every instant, and looked at as a whole after every step: each row by itself, the indexes against the rows, the board against
+//! the disk, promises, processes, and circles.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::World;
 use crate::{
@@ -12,8 +16,11 @@ use crate::{
 };
 
 impl World {
-    /// What is true after each step. What is compared as a whole now and then is in [`World::check_indexes`].
-    pub(super) fn check(&self) {
+    /// What is true after each step.
+    pub(super) fn check(&mut self) {
+        self.check_circles();
+        self.check_indexes();
+        self.check_written();
         let board = &self.board;
         let runs = |task: &&Arc<Task>| matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned);
         let rows = board.unfinished();
@@ -29,6 +36,34 @@ impl World {
         }
         self.check_serial_starts();
         self.check_promises();
+    }
+
+    /// Nothing waits for itself. Without a row that was not there before, and without one whose edges are others than before, there is no new
+    /// circle: the graph is gone through where there is such a row.
+    fn check_circles(&mut self) {
+        let tasks = &self.board.tasks;
+        let is_known = |task: &Arc<Task>| {
+            let known = self.edges.get(&task.id);
+            known.is_some_and(|edges| *edges == task.dependencies)
+        };
+        if tasks.values().all(is_known) {
+            return;
+        }
+        // Takes away what depends on nothing that is left, again and again, until nothing is left.
+        let mut left: BTreeSet<TaskId> = tasks.keys().copied().collect();
+        while !left.is_empty() {
+            let waits = |id: &TaskId| {
+                let mut edges = tasks[id].dependencies.iter();
+                edges.any(|edge| left.contains(&edge.task))
+            };
+            let waiting: BTreeSet<TaskId> = left.iter().copied().filter(waits).collect();
+            assert!(waiting.len() < left.len(), "wait for each other: {left:?}");
+            left = waiting;
+        }
+        let edges = tasks
+            .values()
+            .map(|task| (task.id, task.dependencies.clone()));
+        self.edges = edges.collect();
     }
 
     /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way there.

@@ -140,7 +140,6 @@ impl World {
             let found = self.found(attempt);
             self.step(Input::Recovered { task, found }).unwrap();
         }
-        self.check_indexes();
         // Each end that was not released is told again, that of a finished task too.
         for (attempt, process) in &self.processes {
             if let Some(ending) = process.ended.clone() {

@@ -1,67 +1,67 @@
 //! The board against another one that is made of its tasks: no index has gone its own way.
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use rustc_hash::FxHashMap;
+//!
+//! The other board is made after every step. The two are compared where they stand and nothing is copied for it but the rows, which is what
+//! makes it cheap enough. What a new board cannot know is left aside: in which batch an assignment was made, and from when a start timeout
+//! counts.
 
 use super::{World, boot_id};
 use crate::{
-    board::{Board, Clock, Stored},
+    board::{Board, Clock, Lane, Line, Rank, Stored},
+    capacity::SETTLING,
     id::TaskId,
-    id_set::IdSet,
-    profile::{Profile, ProfileKey},
+    profile::ProfileKey,
     task::Task,
     time::{MonotonicMs, Now, Timestamp},
 };
 
 impl World {
-    /// No index has gone its own way: each is what a new board makes of the same tasks. Where nothing is on its way to the disk, the tasks are
-    /// those on disk. Nothing waits for itself.
+    /// Each index is what a new board makes of the same tasks.
     pub(super) fn check_indexes(&self) {
-        self.check_disk();
-        self.check_acyclic();
-        assert_eq!(
-            Indexes::of(&self.board, self.now),
-            Indexes::of(&self.loaded(), self.now)
-        );
-    }
-
-    fn check_disk(&self) {
-        let board = &self.board;
-        if board.has_pending() || self.in_flight.is_some() {
-            return;
-        }
-        let stored = self.disk.tasks.values().filter(|task| !task.is_done());
+        let (board, other) = (&self.board, &self.made_of_the_same());
         assert!(
-            stored.eq(board.unfinished().map(|task| &**task)),
-            "the board is what is on disk"
+            lanes(board).eq(lanes(other)),
+            "{:?} {:?}",
+            board.lanes,
+            other.lanes
         );
-        assert_eq!(self.disk.accounts, board.accounts);
-        assert!(self.disk.profiles.iter().eq(board.capacity.profiles.iter()));
+        assert_eq!(board.running, other.running);
+        assert_eq!(board.stopping, other.stopping);
+        assert_eq!(board.starting, other.starting);
+        assert_eq!(board.descendants, other.descendants);
+        assert_eq!(board.dependants, other.dependants);
+        assert_eq!(board.blocked_at, other.blocked_at);
+        assert_eq!(board.in_group, other.in_group);
+        assert_eq!(board.waiting, other.waiting);
+        assert!(
+            clocks(board).eq(clocks(other)),
+            "{:?} {:?}",
+            board.clocks,
+            other.clocks
+        );
+        let (started, all) = (&board.capacity.started, &other.capacity.started);
+        assert!(
+            started.running_of().eq(all.running_of())
+                && settling(board, self.now).eq(settling(other, self.now))
+                && settling_by_class(board, self.now).eq(settling_by_class(other, self.now)),
+            "{started:?} {all:?}"
+        );
+        let by_age = &board.remembered_by_age;
+        let is_remembered = |(at, key): &(Timestamp, String)| {
+            let remembered = board.remembered.get(key);
+            remembered.is_some_and(|remembered| remembered.at == *at)
+        };
+        assert!(by_age.iter().all(is_remembered));
+        assert_eq!(by_age.len(), board.remembered.len());
     }
 
-    /// Takes away what depends on nothing that is left, again and again, until nothing is left.
-    fn check_acyclic(&self) {
-        let mut left: BTreeSet<TaskId> = self.board.tasks.keys().copied().collect();
-        while !left.is_empty() {
-            let waits = |id: &TaskId| {
-                let mut edges = self.board.tasks[id].dependencies.iter();
-                edges.any(|edge| left.contains(&edge.task))
-            };
-            let waiting: BTreeSet<TaskId> = left.iter().copied().filter(waits).collect();
-            assert!(waiting.len() < left.len(), "wait for each other: {left:?}");
-            left = waiting;
-        }
-    }
-
-    fn loaded(&self) -> Board {
+    fn made_of_the_same(&self) -> Board {
         let board = &self.board;
+        let profiles = board.capacity.profiles.iter();
         let stored = Stored {
             unfinished: board.unfinished().map(|task| Task::clone(task)).collect(),
-            accounts: board.accounts.clone().into_iter().collect(),
-            groups: board.groups.clone().into_iter().collect(),
-            profiles: owned(board.capacity.profiles.iter()),
-            spent: board.spent.clone().into_iter().collect(),
+            profiles: profiles
+                .map(|(key, profile)| (key.clone(), profile.clone()))
+                .collect(),
             ..Stored::default()
         };
         Board::new(
@@ -73,61 +73,33 @@ impl World {
     }
 }
 
-fn owned<'a>(
-    profiles: impl Iterator<Item = (&'a ProfileKey, &'a Profile)>,
-) -> Vec<(ProfileKey, Profile)> {
-    profiles
-        .map(|(key, profile)| (key.clone(), profile.clone()))
-        .collect()
+fn lanes(board: &Board) -> impl Iterator<Item = (&Lane, Vec<&Rank>, Vec<&Rank>)> {
+    board.lanes.iter().map(|(lane, line)| {
+        let Line { ready, assigned } = line;
+        (lane, ready.iter().collect(), assigned.keys().collect())
+    })
 }
 
-/// What is derived from the tasks.
-#[derive(Debug, PartialEq)]
-struct Indexes {
-    lanes: String,
-    running: BTreeSet<TaskId>,
-    stopping: BTreeSet<TaskId>,
-    starting: BTreeMap<String, BTreeSet<TaskId>>,
-    descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    dependants: FxHashMap<TaskId, IdSet>,
-    blocked_at: FxHashMap<TaskId, usize>,
-    in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    hard_clocks: Vec<(MonotonicMs, TaskId)>,
-    waiting: BTreeSet<(Timestamp, TaskId)>,
-    settling: BTreeMap<TaskId, MonotonicMs>,
-    started: String,
+fn clocks(board: &Board) -> impl Iterator<Item = &(MonotonicMs, TaskId, Clock)> {
+    let clocks = board.clocks.iter();
+    clocks.filter(|(_, _, clock)| *clock != Clock::Start)
 }
 
-impl Indexes {
-    fn of(board: &Board, now: Now) -> Self {
-        // In which batch an assignment was made is known only to the board that made it.
-        let lanes: Vec<_> = board
-            .lanes
-            .iter()
-            .map(|(lane, line)| (lane, &line.ready, line.assigned.keys().collect::<Vec<_>>()))
-            .collect();
-        let hard = |(at, task, clock): &(MonotonicMs, TaskId, Clock)| {
-            (*clock != Clock::Start).then_some((*at, *task))
-        };
-        let mut capacity = board.capacity.clone();
-        capacity.settle(now);
-        Self {
-            lanes: format!("{lanes:?}"),
-            running: board.running.clone(),
-            stopping: board.stopping.clone(),
-            starting: board.starting.clone(),
-            descendants: board.descendants.clone(),
-            dependants: board.dependants.clone(),
-            blocked_at: board.blocked_at.clone(),
-            in_group: board.in_group.clone(),
-            hard_clocks: board.clocks.iter().filter_map(hard).collect(),
-            waiting: board.waiting.clone(),
-            settling: capacity.started.settling().clone(),
-            started: format!(
-                "{:?} {:?}",
-                capacity.started.running_of().collect::<Vec<_>>(),
-                capacity.started.settling_of().collect::<Vec<_>>()
-            ),
-        }
-    }
+/// What has settled by now a board forgets with its next look at the time.
+fn settling(board: &Board, now: Now) -> impl Iterator<Item = (TaskId, MonotonicMs)> {
+    let settling = board.capacity.started.settling().iter();
+    let settling = settling.map(|(task, start)| (*task, *start));
+    settling.filter(move |(_, start)| start.after(SETTLING) > now.monotonic)
+}
+
+fn settling_by_class(
+    board: &Board,
+    now: Now,
+) -> impl Iterator<Item = (&ProfileKey, MonotonicMs, TaskId)> {
+    let classes = board.capacity.started.settling_by_class().iter();
+    let settling = classes.flat_map(|(class, starts)| {
+        let starts = starts.iter();
+        starts.map(move |(start, task)| (class, *start, *task))
+    });
+    settling.filter(move |(_, start, _)| start.after(SETTLING) > now.monotonic)
 }

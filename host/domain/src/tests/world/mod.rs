@@ -8,6 +8,7 @@ mod indexes;
 mod rest;
 mod submit;
 mod supervisor;
+mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +27,7 @@ use crate::{
     board::{Board, Bounds, Stored},
     budget::Scope,
     capacity::{Limits, Slots},
-    dependency::Condition,
+    dependency::{Condition, Dependency},
     group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
     profile::{Profile, ProfileKey},
@@ -37,9 +38,6 @@ use crate::{
 
 /// All that has happened in all worlds of this process.
 static STEPS: AtomicU64 = AtomicU64::new(0);
-
-/// The board is held against one that is made anew after each so many happenings, after each end of a host, and at the end of the history.
-const WHOLE_EVERY: u32 = 16;
 
 pub(super) fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
@@ -181,13 +179,14 @@ pub(super) struct World {
     lose_next: bool,
     mail: Vec<(AttemptId, Report)>,
     told: Vec<(AttemptId, Report)>,
+    /// What depends on what, as it was when it was last looked at for circles.
+    edges: BTreeMap<TaskId, Arc<[Dependency]>>,
     /// Finished rows as readers may still hold them, old ones too.
     copies: Vec<Task>,
     made: u32,
     /// Who was submitted from where, and whether detached.
     lineage: BTreeMap<TaskId, (TaskId, bool)>,
     boot: u32,
-    lived: u32,
     /// What was decided, batch by batch, where somebody asked for it.
     pub(super) transcript: Option<String>,
 }
@@ -228,11 +227,11 @@ impl World {
             lose_next: false,
             mail: Vec::new(),
             told: Vec::new(),
+            edges: BTreeMap::new(),
             copies: Vec::new(),
             made: 0,
             lineage: BTreeMap::new(),
             boot: 1,
-            lived: 0,
             transcript: None,
         }
     }
@@ -326,11 +325,7 @@ impl World {
             Happening::SupervisorDies => self.supervisor_dies(),
         }
         STEPS.fetch_add(1, Ordering::Relaxed);
-        self.lived += 1;
         self.check();
-        if self.lived.is_multiple_of(WHOLE_EVERY) {
-            self.check_indexes();
-        }
     }
 
     fn step(&mut self, input: Input) -> Result<Answer, Refused> {

@@ -41,7 +41,6 @@ impl World {
             "never released: {:?}",
             self.processes
         );
-        self.check_indexes();
         self.check_ledger();
     }
 
@@ -109,6 +108,7 @@ impl World {
         let attempts: Vec<AttemptId> = attempts.collect();
         for attempt in attempts {
             self.step(Input::WaitBegins { attempt }).unwrap();
+            self.check();
         }
     }
 
@@ -122,6 +122,7 @@ impl World {
             if goes_on {
                 let attempt = self.board.attempt_id(task).unwrap();
                 self.step(Input::WaitEnds { attempt }).unwrap();
+                self.check();
             }
         }
     }

@@ -1,0 +1,77 @@
+//! The board against the disk: what differs is on its way there.
+//!
+//! This is looked at after every step, whatever is in flight at that moment: something that a step changes without noting that it has to be
+//! written shows at once, and not at some later load.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use super::World;
+use crate::{batch::Batch, id::TaskId, task::Task};
+
+impl World {
+    /// What the board has is what is on disk, with the batch in flight counted as written, but for what the batch that is being filled will
+    /// write.
+    pub(super) fn check_written(&self) {
+        let nothing = Batch::default();
+        let flying = self.in_flight.as_ref().map_or(&nothing, |(batch, _)| batch);
+        self.check_rows(flying);
+        let (board, disk, pending) = (&self.board, &self.disk, &self.board.pending);
+        let accounts = flying
+            .accounts
+            .iter()
+            .map(|(key, value)| (key, value.as_ref()));
+        check(&board.accounts, &disk.accounts, accounts, &pending.accounts);
+        let groups = flying.groups.iter().map(|(key, value)| (key, Some(value)));
+        check(&board.groups, &disk.groups, groups, &pending.groups);
+        let spent = flying.spent.iter().map(|(key, value)| (key, Some(value)));
+        check(&board.spent, &disk.spent, spent, &pending.spent);
+        let profiles = flying
+            .profiles
+            .iter()
+            .map(|(key, value)| (key, value.as_ref()));
+        let learned = board.capacity.profiles.all();
+        check(learned, &disk.profiles, profiles, &pending.profiles);
+    }
+
+    fn check_rows(&self, flying: &Batch) {
+        let (board, pending) = (&self.board, &self.board.pending);
+        for task in board.tasks.values() {
+            let written = self.written(flying, task.id);
+            assert!(
+                pending.changed.contains(&task.id) || written == Some(task),
+                "is not to be written, and the disk has {written:?}: {task:?}"
+            );
+        }
+        let on_disk = self.disk.tasks.values();
+        let on_disk = on_disk.chain(flying.tasks.iter().map(|task| &**task));
+        for task in on_disk.filter(|task| !task.is_done()) {
+            let known = board.tasks.contains_key(&task.id)
+                || pending.finished.contains_key(&task.id)
+                || self.written(flying, task.id).is_some_and(Task::is_done);
+            assert!(known, "is on disk, and not on the board: {task:?}");
+        }
+    }
+
+    fn written<'a>(&'a self, flying: &'a Batch, id: TaskId) -> Option<&'a Task> {
+        let newer = flying.tasks.iter().find(|task| task.id == id);
+        newer.map_or_else(|| self.disk.tasks.get(&id), |task| Some(task))
+    }
+}
+
+fn check<'a, K: Ord + Debug + 'a, V: PartialEq + Debug + 'a>(
+    board: &BTreeMap<K, V>,
+    disk: &BTreeMap<K, V>,
+    flying: impl Iterator<Item = (&'a K, Option<&'a V>)> + Clone,
+    pending: &BTreeSet<K>,
+) {
+    let keys = board.keys().chain(disk.keys());
+    let keys = keys.chain(flying.clone().map(|(key, _)| key));
+    for key in keys.filter(|key| !pending.contains(key)) {
+        let newer = flying.clone().find(|(flies, _)| *flies == key);
+        let written = newer.map_or_else(|| disk.get(key), |(_, value)| value);
+        assert_eq!(board.get(key), written, "{key:?} is not to be written");
+    }
+}
