@@ -93,8 +93,7 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         ))
         .hint("put large content into a file and name the file"));
     }
-    each_variable(request.env.iter())?;
-    working_directory(&request.working_directory)
+    each_variable(request.env.iter())
 }
 
 fn start_time(request: &NewTask) -> Result<(), AppError> {
@@ -206,7 +205,7 @@ fn each_variable<'a>(
     Ok(())
 }
 
-fn working_directory(path: &Path) -> Result<(), AppError> {
+pub(super) fn working_directory(path: &Path) -> Result<(), AppError> {
     let shown = path.display();
     if !path.is_absolute() {
         return Err(invalid(format!(
@@ -305,7 +304,10 @@ mod tests {
     }
 
     fn check_message(change: impl FnOnce(&mut serde_json::Value), expected: Option<&str>) {
-        let found = check(&request(change)).err().map(|error| error.message);
+        let request = request(change);
+        let found =
+            super::check(&request).and_then(|()| working_directory(&request.working_directory));
+        let found = found.err().map(|error| error.message);
         assert_eq!(found.as_deref(), expected);
     }
 

@@ -1,6 +1,6 @@
 //! From what was asked of a task to what the board takes: what its executor's manifest adds, and what lists show of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use claudine_domain::{
     id::AccountKey,
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     digest,
-    plugin::{Executor, Manifest, ManifestClass, visible},
+    environment::Kept,
+    plugin::{Executor, Issue, Manifest, ManifestClass, visible},
 };
 
 /// How much of a prompt or command line lists show.
@@ -28,28 +29,64 @@ pub(super) fn plain(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Asks the executor whether it would take the document.
-pub(super) async fn validate(
-    executor: &Executor,
-    spec: &str,
-    variables: &BTreeMap<String, String>,
-) -> Result<(), AppError> {
-    let env = visible(executor.manifest(), variables);
-    let issues = executor
-        .validate(&spec.to_owned(), &env)
-        .await
-        .map_err(|error| {
-            AppError::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "executor `{}` cannot be asked: {error}",
-                    executor.manifest().name
-                ),
-            )
-        })?;
-    if issues.is_empty() {
-        return Ok(());
+/// A task that was looked at, and with what its executor is to be asked about it.
+pub(super) struct Checked {
+    pub(super) task: NewTask,
+    pub(super) executor: Arc<Executor>,
+    pub(super) kept: Arc<Kept>,
+}
+
+/// A document up to this size is asked about together with its neighbours.
+const SHORT_BYTES: usize = 4 << 10;
+/// So many at once. To make an instance costs about as much as ten questions.
+const TOGETHER: usize = 64;
+
+/// Asks the executors whether they would take the documents. With the error comes the number of the task that it is about.
+pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
+    let mut first = 0;
+    while let Some(one) = tasks.get(first) {
+        let is_alike = |other: &&Checked| {
+            Arc::ptr_eq(&one.executor, &other.executor)
+                && Arc::ptr_eq(&one.kept, &other.kept)
+                && other.task.spec.get().len() <= SHORT_BYTES
+        };
+        let alike = tasks[first..].iter().take(TOGETHER).take_while(is_alike);
+        let count = alike.count().max(1);
+        ask(first, &tasks[first..first + count]).await?;
+        first += count;
     }
+    Ok(())
+}
+
+/// Asks about some that are alike.
+async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
+    let Checked { executor, kept, .. } = &tasks[0];
+    let env = visible(executor.manifest(), &kept.variables);
+    let specs = tasks.iter().map(|one| one.task.spec.get().to_owned());
+    match executor
+        .validate_each(&specs.collect::<Vec<_>>(), &env)
+        .await
+    {
+        Ok(found) => {
+            let faulty = found.iter().position(|issues| !issues.is_empty());
+            faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))
+        }
+        // Each alone, to tell which of them it cannot be asked about.
+        Err(_) if tasks.len() > 1 => {
+            for (index, one) in tasks.iter().enumerate() {
+                Box::pin(ask(first + index, std::slice::from_ref(one))).await?;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let name = &executor.manifest().name;
+            let message = format!("executor `{name}` cannot be asked: {error}");
+            Err((first, AppError::new(ErrorKind::Unavailable, message)))
+        }
+    }
+}
+
+fn told(issues: &[Issue]) -> AppError {
     let text: Vec<String> = issues
         .iter()
         .map(|issue| match issue.path.as_str() {
@@ -57,7 +94,7 @@ pub(super) async fn validate(
             path => format!("{path}: {}", issue.message),
         })
         .collect();
-    Err(AppError::new(ErrorKind::Invalid, text.join("; ")))
+    AppError::new(ErrorKind::Invalid, text.join("; "))
 }
 
 pub(super) fn class_of(manifest: &Manifest) -> Class {

@@ -16,17 +16,19 @@ use claudine_domain::{
 };
 
 use super::{
-    check::{ceiling, check, variables},
+    check::{ceiling, check, variables, working_directory},
     error::{AppError, ErrorKind},
     host::Host,
-    prepare::{account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate},
+    prepare::{
+        Checked, account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate,
+    },
     reader::{Reader, unknown},
-    request::{DependencyRef, NewTask, Submit, TaskRef},
+    request::{DependencyRef, NewTask, Origin, Submit, TaskRef},
     view::{Delegated, Submitted},
     worktrees::{each_its_own, few_enough},
 };
 use crate::{
-    clock,
+    allocator, clock,
     config::{ATTEMPT, USD_EXPECTED, micro_usd},
     engine::EngineError,
     environment::Kept,
@@ -36,6 +38,8 @@ use crate::{
 
 /// Tasks in one request.
 pub(crate) const TASKS_MAX: usize = 100_000;
+/// After a request of so many its memory is given back to the system.
+const MANY: usize = 10_000;
 /// How often a request is looked up anew because what it depends on changed in between.
 const TRIES: usize = 5;
 
@@ -63,27 +67,24 @@ impl Host {
             .keep(environment)
             .await
             .map_err(cannot_keep)?;
-        let several = tasks.len() > 1;
-        let mut prepared = Vec::with_capacity(tasks.len());
+        let kept = Arc::new(kept);
+        let asked: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
+        let of_member = |index: usize, error| match asked.as_slice() {
+            [_] => error,
+            names => of_member(error, index, names[index].as_deref()),
+        };
+        let mut checked = Vec::with_capacity(tasks.len());
         for (index, task) in tasks.into_iter().enumerate() {
-            let name = task.name.clone();
-            let one = async {
-                check(&task)?;
-                ceiling(&task, origin, &self.settings.mcp)?;
-                if task.env.is_empty() {
-                    return self.prepare(task, &kept).await;
-                }
-                let own = self.environments.with(&kept, &task.env).await;
-                self.prepare(task, &own.map_err(cannot_keep)?).await
-            };
-            let one = one.await.map_err(|error| {
-                if several {
-                    of_member(error, index, name.as_deref())
-                } else {
-                    error
-                }
-            })?;
-            prepared.push(one);
+            let before = checked.last();
+            let one = self.checked(task, before, origin, &kept).await;
+            checked.push(one.map_err(|error| of_member(index, error))?);
+        }
+        let valid = validate(&checked).await;
+        valid.map_err(|(index, error)| of_member(index, error))?;
+        let mut prepared = Vec::with_capacity(checked.len());
+        for (index, task) in checked.into_iter().enumerate() {
+            let one = self.prepare(task).await;
+            prepared.push(one.map_err(|error| of_member(index, error))?);
         }
         each_its_own(
             prepared
@@ -92,6 +93,9 @@ impl Host {
         )?;
         let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
         let accepted = self.take_on(prepared, parent, budget_micro_usd).await?;
+        if accepted.len() >= MANY {
+            allocator::give_back().await;
+        }
         let tasks = accepted.into_iter().zip(classes);
         Ok(Submitted {
             tasks: tasks
@@ -104,17 +108,47 @@ impl Host {
         })
     }
 
-    /// What its executor's manifest adds to what was asked, and whether it takes it.
-    async fn prepare(&self, task: NewTask, kept: &Kept) -> Result<Prepared, AppError> {
-        let executor = self.executor(&task.executor)?;
+    /// Looks at what can be said without its executor. `before` is the task before it in the request, if any.
+    async fn checked(
+        &self,
+        task: NewTask,
+        before: Option<&Checked>,
+        origin: Origin,
+        kept: &Arc<Kept>,
+    ) -> Result<Checked, AppError> {
+        check(&task)?;
+        // One directory is looked at once.
+        if before.is_none_or(|before| before.task.working_directory != task.working_directory) {
+            working_directory(&task.working_directory)?;
+        }
+        ceiling(&task, origin, &self.settings.mcp)?;
+        let kept = if task.env.is_empty() {
+            kept.clone()
+        } else {
+            let own = self.environments.with(kept, &task.env).await;
+            Arc::new(own.map_err(cannot_keep)?)
+        };
+        Ok(Checked {
+            executor: self.executor(&task.executor)?,
+            task,
+            kept,
+        })
+    }
+
+    /// What its executor's manifest adds to what was asked.
+    async fn prepare(&self, checked: Checked) -> Result<Prepared, AppError> {
+        let Checked {
+            task,
+            executor,
+            kept,
+        } = checked;
         let idempotency = idempotency(&task)?;
         let spec = task.spec.get();
-        validate(&executor, spec, &kept.variables).await?;
         let manifest = executor.manifest();
         let (account, serial_start) = account_of(manifest, &kept.variables);
         let millis = |given: Option<u64>| given.map(Duration::from_millis);
         let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
-        let worktree = self.planned(&task, idempotency.as_ref(), kept).await?;
+        let worktree = self.planned(&task, idempotency.as_ref(), &kept).await?;
         let request = Request {
             worktree,
             summary: summary(spec),

@@ -236,24 +236,33 @@ impl Executor {
     }
 
     /// The faults of a spec; none means that a task with it is accepted.
+    #[cfg(test)]
     pub(crate) async fn validate(
         &self,
         spec: &String,
         env: &Attrs,
     ) -> Result<Vec<Issue>, PluginError> {
-        let issues = self
-            .ask(async |plugin, store| {
-                plugin
-                    .claudine_plugin_executor()
-                    .call_validate(store, spec, env)
-                    .await
-            })
-            .await?;
-        Ok(issues
-            .into_iter()
-            .take(ISSUES)
-            .map(|issue| cut(issue.into()))
-            .collect())
+        let each = self.validate_each(std::slice::from_ref(spec), env).await?;
+        Ok(each.into_iter().flatten().collect())
+    }
+
+    /// The faults of each of some specs, all asked of one instance and within the time that there is for one.
+    pub(crate) async fn validate_each(
+        &self,
+        specs: &[String],
+        env: &Attrs,
+    ) -> Result<Vec<Vec<Issue>>, PluginError> {
+        self.ask(async |plugin, store| {
+            let mut found = Vec::with_capacity(specs.len());
+            for spec in specs {
+                let asked = plugin.claudine_plugin_executor();
+                let issues = asked.call_validate(&mut *store, spec, env).await?;
+                let issues = issues.into_iter().take(ISSUES);
+                found.push(issues.map(|issue| cut(issue.into())).collect());
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// The faults of the plugin's own configuration.

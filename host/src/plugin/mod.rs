@@ -41,7 +41,7 @@ pub(crate) use executor::Executor;
 pub(crate) use load::Compiler;
 pub(crate) use port::{
     AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, GuestOutcome,
-    GuestTask, Health, HealthState, InputPiece, InputStream, LogLevel, OutputReader,
+    GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, OutputReader,
     PreviousAttempt, Signal, SpawnSpec, Start, Stdin, StopRequest, Usage,
 };
 pub(crate) use visible::visible;
