@@ -97,7 +97,7 @@ impl Owner {
         let durable = stored.last_batch;
         let committer = Committer::start(store, epoch)?;
         let board = Board::new(stored, limits, bounds, clock::boot_id());
-        Ok(Self {
+        let owner = Self {
             board,
             limits,
             bounds,
@@ -117,7 +117,10 @@ impl Owner {
             next_sample: None,
             stopping: false,
             dropped_reports: 0,
-        })
+        };
+        // Who asks before the first round is told what was loaded.
+        owner.publish();
+        Ok(owner)
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
@@ -237,11 +240,7 @@ impl Owner {
         }
         self.answer();
         self.next_sample = self.sample_at(now);
-        let snapshot = Snapshot {
-            dropped_reports: self.dropped_reports,
-            ..Snapshot::of(&self.board, self.ballast.is_freed())
-        };
-        self.publish.send_replace(Arc::new(snapshot));
+        self.publish();
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
         {
             for idle in self.idle.drain(..) {
@@ -250,6 +249,14 @@ impl Owner {
                 }
             }
         }
+    }
+
+    fn publish(&self) {
+        let snapshot = Snapshot {
+            dropped_reports: self.dropped_reports,
+            ..Snapshot::of(&self.board, self.ballast.is_freed())
+        };
+        self.publish.send_replace(Arc::new(snapshot));
     }
 
     /// Whether the batch that is being filled is to be committed: at once where somebody waits for it, else when it has lingered.

@@ -7,11 +7,21 @@ use serde_json::{Value, json};
 
 use crate::{http::Connection, trial::Trial};
 
-/// A request for a task; the same environment for all.
+/// A request for a task.
 pub(crate) fn request(trial: &Trial, executor: &str, spec: &Value) -> String {
-    let environment = json!({ "base": { "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": trial.root(), "LANG": "C.UTF-8" } });
+    request_of_many(trial, executor, spec, 1)
+}
+
+/// A request for the same task many times.
+pub(crate) fn request_of_many(trial: &Trial, executor: &str, spec: &Value, count: usize) -> String {
     let task = json!({ "executor": executor, "spec": spec, "working_directory": trial.work() });
-    json!({ "environment": environment, "tasks": [task] }).to_string()
+    of_tasks(trial, &vec![task; count])
+}
+
+/// A request for these tasks; the same environment for all.
+pub(crate) fn of_tasks(trial: &Trial, tasks: &[Value]) -> String {
+    let environment = json!({ "base": { "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": trial.root(), "LANG": "C.UTF-8" } });
+    json!({ "environment": environment, "tasks": tasks }).to_string()
 }
 
 pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<String> {
@@ -24,6 +34,20 @@ pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<Strin
         .as_str()
         .context("an id")?
         .to_owned())
+}
+
+/// Submits all tasks of one request; the ids in its order.
+pub(crate) fn submit_together(connection: &mut Connection, request: &str) -> Result<Vec<String>> {
+    let (status, answer) = connection.ask("POST", "/v1/tasks", Some(request))?;
+    ensure!(
+        status == 200 || status == 201,
+        "a request was refused: {answer}"
+    );
+    let tasks = answer["tasks"].as_array().context("tasks")?;
+    let ids = tasks
+        .iter()
+        .map(|task| Some(task["id"].as_str()?.to_owned()));
+    ids.collect::<Option<_>>().context("an id for each")
 }
 
 /// Submits the same request `count` times over `callers` connections at once; the ids.

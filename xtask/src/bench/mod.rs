@@ -3,6 +3,7 @@
 //! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a build.
 
 mod breakdown;
+mod graph;
 mod host;
 pub(crate) mod load;
 mod mcp;
@@ -54,6 +55,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("host", host::measure),
     ("output", output::measure),
     ("mcp", mcp::measure),
+    ("graph", graph::measure),
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {

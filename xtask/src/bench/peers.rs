@@ -44,6 +44,39 @@ pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> 
     ])
 }
 
+/// `true` for each task, those that it comes after named by their numbers.
+pub(crate) fn after_one_another(rounds: usize, edges: &[Vec<u32>]) -> Result<Vec<Measured>> {
+    let dir = tempfile::tempdir()?;
+    let count = u32::try_from(edges.len())?;
+    let last = count.saturating_sub(1);
+    let mut makefile = format!("all: t{last}\n");
+    let mut ninja = String::from("rule t\n command = true\n");
+    for (n, after) in edges.iter().enumerate() {
+        let mut inputs = String::new();
+        for other in after {
+            write!(inputs, " t{other}")?;
+        }
+        writeln!(makefile, "t{n}:{inputs}\n\t@true")?;
+        writeln!(ninja, "build t{n}: t{inputs}")?;
+    }
+    fs::write(dir.path().join("Makefile"), makefile)?;
+    fs::write(dir.path().join("build.ninja"), ninja)?;
+    let each =
+        |program: &str, script: &str| time(rounds.min(3), count, program, dir.path(), script);
+    let mut measured = vec![
+        ("make -j2", each("make", "make -s -j2")?),
+        ("ninja -j2", each("ninja", "ninja -j2 --quiet")?),
+    ];
+    if edges.iter().all(|after| after.len() <= 1) {
+        // It has no way to say that one comes after several.
+        let tsp = format!(
+            "tsp -S 1; tsp true > last; for i in $(seq {last}); do tsp -d true > last; done; tsp -w $(cat last); tsp -K"
+        );
+        measured.push(("tsp -d, submission included", each("tsp", &tsp)?));
+    }
+    Ok(measured)
+}
+
 fn time(rounds: usize, count: u32, program: &str, dir: &Path, script: &str) -> Result<Option<f64>> {
     if on_path(program).is_none() {
         return Ok(None);

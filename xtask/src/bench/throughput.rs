@@ -15,6 +15,7 @@ use crate::trial::Trial;
 
 const TASKS: u32 = 2_000;
 const NO_OPS: u32 = 20_000;
+const BATCH: usize = 500;
 const FINISHED: usize = 100_000;
 const LIMIT: &str = "posix_spawn, two in flight";
 
@@ -153,5 +154,23 @@ pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     if let Some(usage) = usage {
         usage.print(table, f64::from(NO_OPS));
     }
+    let batch = load::request_of_many(&trial, "mock", &json!({}), BATCH);
+    let mut rates = Vec::new();
+    for _ in 0..bench.rounds {
+        let begin = Instant::now();
+        let mut ids = Vec::new();
+        for _ in 0..NO_OPS as usize / BATCH {
+            ids.extend(load::submit_together(&mut connection, &batch)?);
+        }
+        load::all_succeed(&mut connection, &ids[ids.len() - 64..])?;
+        rates.push(f64::from(NO_OPS) / begin.elapsed().as_secs_f64());
+        load::all_succeed(&mut connection, &ids)?;
+    }
+    table.figure(
+        &format!("submitted {BATCH} at a time by one caller"),
+        median(&rates),
+        "tasks/s",
+        Target::AtLeast(10_000.0),
+    );
     Ok(())
 }
