@@ -127,13 +127,13 @@ mod tests {
         let exit = Cause::Class(ReasonClass::Exit);
         check(Phase::Live, Cause::Success, None, false, "succeeded");
         check(Phase::Live, exit, None, false, "failed/exit");
-        check(
-            Phase::Live,
-            Cause::Class(ReasonClass::Lost),
-            None,
-            false,
-            "lost/lost",
-        );
+        let of_class = |class, expected: &str| {
+            check(Phase::Live, Cause::Class(class), None, false, expected);
+        };
+        of_class(ReasonClass::Lost, "lost/lost");
+        of_class(ReasonClass::Timeout, "timed_out/timeout");
+        of_class(ReasonClass::Cancelled, "cancelled/cancelled");
+        of_class(ReasonClass::Network, "failed/network");
         check(
             Phase::Live,
             Cause::Class(ReasonClass::Signal),

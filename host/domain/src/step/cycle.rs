@@ -30,18 +30,13 @@ pub(super) fn find(tasks: &[Submission]) -> Option<Vec<TaskId>> {
         }
     }
     let mut free: Vec<usize> = (0..tasks.len()).filter(|at| waits_for[*at] == 0).collect();
-    let mut left = tasks.len();
     while let Some(index) = free.pop() {
-        left -= 1;
         for &dependant in &dependants[index] {
             waits_for[dependant] -= 1;
             if waits_for[dependant] == 0 {
                 free.push(dependant);
             }
         }
-    }
-    if left == 0 {
-        return None;
     }
     let is_left = |index: &usize| waits_for[*index] > 0;
     let mut path = vec![(0..tasks.len()).find(is_left)?];

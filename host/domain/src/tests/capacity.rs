@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::fixed;
 use crate::{
-    capacity::{Capacity, Limits, RAMP, Reading, SETTLING, Slots},
+    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, RAMP, Reading, SETTLING, Slots},
     id::TaskId,
     profile::{ENOUGH_OF_A_CLASS, ProfileKey, Profiles, Sample},
     task::Class,
@@ -148,6 +148,102 @@ fn admission_table() {
     check(nine, Some(stalled), &command(), 1, "MemoryStall");
     check(Slots::Auto, Some(full), &command(), 0, "Disk");
     check(Slots::Auto, Some(tiny), &agent(), 0, "NeverFits");
+}
+
+/// What is just enough is enough.
+#[test]
+fn limits_are_met_to_the_byte() {
+    let free = |memory_free_bytes: u64| Reading {
+        memory_free_bytes,
+        ..reading()
+    };
+    let just = GIB + Class::Command.need().memory_bytes;
+    check(Slots::Auto, Some(free(just)), &command(), 1, "ok");
+    check(Slots::Auto, Some(free(just - 1)), &command(), 1, "Memory");
+    let disk = |disk_free_bytes: u64| Reading {
+        disk_free_bytes,
+        ..reading()
+    };
+    check(Slots::Auto, Some(disk(GIB)), &command(), 0, "ok");
+    check(Slots::Auto, Some(disk(GIB - 1)), &command(), 0, "Disk");
+    let total = |memory_total_bytes: u64| Reading {
+        memory_total_bytes,
+        ..reading()
+    };
+    let need = Class::Agent.need().memory_bytes;
+    check(Slots::Auto, Some(total(need)), &agent(), 0, "ok");
+    check(Slots::Auto, Some(total(need - 1)), &agent(), 0, "NeverFits");
+    let stalled = |percent: f64| Reading {
+        memory_stall_percent: Some(percent),
+        ..reading()
+    };
+    let most = MEMORY_PRESSURE_PERCENT;
+    check(
+        Slots::Auto,
+        Some(stalled(most)),
+        &command(),
+        1,
+        "MemoryStall",
+    );
+    check(Slots::Auto, Some(stalled(most - 0.1)), &command(), 1, "ok");
+    // In eighths, which a float holds as they are.
+    let eighth = Sample {
+        millicores: 125,
+        memory_bytes: MIB,
+    };
+    let limits = Limits {
+        cpu_percent: 100.0,
+        ..Limits::default()
+    };
+    let mut capacity = capacity(limits, Some((&command(), eighth)));
+    let in_use = |cores_in_use: f64| Reading {
+        cores_in_use,
+        ..reading()
+    };
+    capacity.observe(in_use(1.875));
+    assert_eq!(refusal(&capacity, &command(), 1), "ok");
+    capacity.observe(in_use(1.876));
+    assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
+}
+
+/// What the person sees of it: how many run, how many more would start, and what stands against the next.
+#[test]
+fn the_room_there_is_is_told() {
+    let known = Sample {
+        millicores: 10,
+        memory_bytes: 700 * MIB,
+    };
+    let mut capacity = capacity(Limits::default(), Some((&command(), known)));
+    assert_eq!(capacity.reading(), None);
+    capacity.observe(reading());
+    assert_eq!(capacity.reading(), Some(&reading()));
+    let room = |capacity: &Capacity, running: usize| {
+        let (more, then) = capacity.room(&command(), running);
+        let then = then.map_or_else(String::new, |refusal| format!("{refusal:?}"));
+        (more, then.split(' ').next().unwrap_or_default().to_owned())
+    };
+    // The same as starting them.
+    assert_eq!(room(&capacity, 0), (4, "Memory".to_owned()));
+    assert_eq!(
+        room(&capacity, 0),
+        (4, "Memory".to_owned()),
+        "only imagined"
+    );
+    start(&mut capacity, 1, &command(), Duration::ZERO);
+    start(&mut capacity, 2, &command(), Duration::ZERO);
+    assert_eq!(room(&capacity, 2), (2, "Memory".to_owned()));
+    assert_eq!(
+        [command(), agent()].map(|class| capacity.running(&class)),
+        [2, 0]
+    );
+    let check = |slots: u32, running: usize, more: usize, then: &str| {
+        let capacity = super::capacity::capacity(fixed(slots), None);
+        assert_eq!(room(&capacity, running), (more, then.to_owned()), "{slots}");
+    };
+    check(5, 2, 3, "Slots");
+    check(5, 5, 0, "Slots");
+    // Past that nobody counts.
+    check(5_000, 0, 1_000, "");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Desk, starts, success};
 use crate::{
+    board::PRIORITY_AGING,
     capacity::Refusal,
     group::NewLimit,
     id::TaskId,
@@ -95,4 +96,15 @@ fn who_waits_for_its_own_descendants_leaves_its_place_in_the_group() {
     let attempt = desk.attempt(parent);
     desk.step(Input::WaitBegins { attempt }).unwrap();
     assert_eq!(starts(&desk.turn()), [child]);
+}
+
+/// What a group has no place for waits for the group, however long, and not for room that others could leave it.
+#[test]
+fn who_waits_for_its_group_holds_nobody_else_back() {
+    let mut desk = Desk::new(1);
+    desk.set_group(NewLimit::Unchanged, Some(true));
+    desk.in_group("g");
+    desk.pass(PRIORITY_AGING * 2);
+    let other = desk.submit(|_| {});
+    assert_eq!(starts(&desk.turn()), [other]);
 }

@@ -23,8 +23,9 @@ impl World {
         self.check_written();
         let board = &self.board;
         let runs = |task: &&Arc<Task>| matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned);
-        let rows = board.unfinished();
-        assert_eq!(board.running_count(), rows.filter(runs).count());
+        let running = board.tasks.values().filter(runs).count();
+        assert_eq!(board.running_count(), running);
+        assert_eq!(board.queued_count(), board.tasks.len() - running);
         let waits = |task| board.running.contains(task);
         assert!(board.suspended.keys().all(waits));
         assert!(board.starting.values().all(|starting| starting.len() == 1));
