@@ -27,6 +27,8 @@ pub(super) struct InTheWay {
     pub(super) more_upstream: usize,
     /// The task whose end its own follows from.
     pub(super) culprit: Option<Task>,
+    /// What the agents of its graph may cost together, and have.
+    pub(super) graph: Option<Level>,
 }
 
 pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why {
@@ -35,6 +37,7 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         upstream,
         more_upstream,
         culprit,
+        graph,
     } = in_the_way;
     let last_end = || {
         let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
@@ -102,17 +105,20 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         id: task.id.to_string(),
         state: task.state.as_str().to_owned(),
         since: since_text(since),
-        reasons: reasons.into_iter().chain(budget(task)).collect(),
+        reasons: reasons.into_iter().chain(budgets(task, graph)).collect(),
     }
 }
 
-/// What an unfinished task has spent of what it may.
-fn budget(task: &Task) -> Option<String> {
-    let level = Level {
+/// What an unfinished task and its graph have spent of what they may.
+fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
+    let own = task.request.budget_micro_usd.map(|budget_micro_usd| Level {
         spent_micro_usd: spent_by(&task.attempts),
-        budget_micro_usd: task.request.budget_micro_usd?,
-    };
-    (!task.is_done()).then(|| format!("it has spent {level}"))
+        budget_micro_usd,
+    });
+    let own = own.map(|level| format!("it has spent {level}"));
+    let graph = graph.map(|level| format!("its graph has spent {level}"));
+    let is_open = !task.is_done();
+    own.into_iter().chain(graph).filter(move |_| is_open)
 }
 
 /// A task as a person knows it.

@@ -1,8 +1,9 @@
 //! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
 
 use claudine_domain::{
+    budget::{GraphBudget, Level, Scope},
     dependency::Dependency,
-    task::{State, Task},
+    task::{Class, State, Task},
 };
 
 use super::{
@@ -115,6 +116,21 @@ impl Host {
     }
 }
 
+/// What the graph of an unfinished agent may cost, and has. Commands are held to no budget.
+fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> {
+    let held_to = task
+        .request
+        .graph_budget
+        .filter(|_| task.request.class == Class::Agent && !task.is_done());
+    let Some(GraphBudget { graph, micro_usd }) = held_to else {
+        return Ok(None);
+    };
+    Ok(Some(Level {
+        spent_micro_usd: reader.store.spent_on(Scope::Graph(graph))?,
+        budget_micro_usd: micro_usd,
+    }))
+}
+
 /// What other tasks have to do with where a task stands.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task(reference)?;
@@ -122,6 +138,7 @@ fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), 
     if let Some(culprit) = task.end().and_then(|end| end.culprit) {
         in_the_way.culprit = reader.store.task(culprit)?;
     }
+    in_the_way.graph = graph_level(reader, &task)?;
     if !matches!(task.state, State::Blocked { .. }) {
         return Ok((task, in_the_way));
     }

@@ -297,6 +297,8 @@ fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
         assert_eq!(spent(), [old_day, new_day, old_graph, new_graph]);
         leader.commit(book(vec![(day(now), 30)]));
         assert_eq!(spent(), [old_day, (day(now), 30), old_graph, new_graph]);
+        let spent_on = |scope| store.spent_on(scope).unwrap();
+        assert_eq!([old_graph.0, day(now), graph(0)].map(spent_on), [2, 30, 0]);
         store.prune(leader.epoch, Timestamp(now), 10).unwrap();
         assert_eq!(spent(), [(day(now), 30), new_graph]);
     });

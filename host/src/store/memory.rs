@@ -320,6 +320,10 @@ impl Store for MemoryStore {
         Ok(content.tasks.values().filter(spoilt).cloned().collect())
     }
 
+    fn spent_on(&self, scope: Scope) -> Result<u64, StoreError> {
+        Ok(self.content().spent.get(&scope).copied().unwrap_or(0))
+    }
+
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.content().documents.get(&key).cloned())
     }

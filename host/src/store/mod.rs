@@ -29,6 +29,7 @@ use claudine_domain::{
     attempt::Phase,
     batch::{Batch, DocumentKey},
     board::Stored,
+    budget::Scope,
     dependency::End,
     event::Event,
     id::TaskId,
@@ -92,6 +93,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// What could not run because of how a task ended.
     fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError>;
+
+    /// What the ledger has of it, in millionths of a US dollar; 0 where nothing was spent.
+    fn spent_on(&self, scope: Scope) -> Result<u64, StoreError>;
 
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
 

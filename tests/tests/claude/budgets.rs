@@ -1,7 +1,7 @@
 //! What agents may cost. Each answer of the scripted service costs 0.0008 dollars.
 
 use claudine_tests::{
-    messages_api::{Answer, Script},
+    messages_api::{Answer, Rule, Script, Step},
     process::kill_9,
     wait_for,
 };
@@ -54,6 +54,89 @@ fn where_a_graph_has_spent_its_budget_its_agents_end_and_its_commands_run() {
         "its graph has spent $0.0008 of $0.0005"
     );
     succeeded(&tasks[2], "over\n");
+}
+
+#[test]
+fn why_says_what_is_left_of_a_graphs_budget() {
+    let world = World::new(answering());
+    let graph = "
+- {name: plan,   prompt: plan it}
+- {name: gate,   argv: [cat, gate], dependencies: [plan]}
+- {name: build,  prompt: build it, dependencies: [gate]}
+";
+    let made = world.host.other("mkfifo").arg("gate").status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let ids = world
+        .host
+        .run_with(["submit", "-", "--budget-usd", "0.001"], graph.as_bytes())
+        .ok()
+        .text();
+    let ids: Vec<&str> = ids.lines().collect();
+    succeeded(&world.host.finished(ids[0]), "done");
+    let why = |id: &str| world.host.json(["why", id])["reasons"].to_string();
+    assert!(
+        why(ids[2]).contains("its graph has spent $0.0008 of $0.001"),
+        "{}",
+        why(ids[2])
+    );
+    // Commands are held to no budget, and what has ended waits for nothing.
+    for id in &ids[..2] {
+        assert!(!why(id).contains("has spent"), "{}", why(id));
+    }
+    std::fs::write(world.host.work().join("gate"), "through").unwrap();
+    succeeded(&world.host.finished(ids[2]), "done");
+}
+
+/// An agent that answers, and is woken by its background command once `gate` is written to; its third answer comes when `woken` is released.
+/// Only what Claude Code says of its cost with the first result is known while it goes on.
+fn woken_agent() -> Script {
+    Script::default()
+        .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
+        .then(Rule::new(Answer::text("it runs")).times(1))
+        .then(Rule::new(Answer::silent("woken")))
+}
+
+/// Wakes the agent after its first result.
+fn wake(world: &World, id: &str) {
+    wait_for("the first result", || {
+        let log = world.host.text(["logs", id, "--stream", "stdout"]);
+        log.lines()
+            .any(|line| line.contains("\"result_index\":0"))
+            .then_some(())
+    });
+    let gate = world.host.work().join("gate");
+    wait_for("the gate", || gate.exists().then_some(()));
+    std::fs::write(gate, "through").unwrap();
+}
+
+#[test]
+fn what_an_agent_has_cost_is_known_while_it_goes_on() {
+    let world = World::new(woken_agent());
+    let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.002"]);
+    wake(&world, &id);
+    world.reach("woken");
+    wait_for("the cost of the first result", || {
+        (world.host.status(&id)["cost_usd"] == 0.0016).then_some(())
+    });
+    assert_eq!(world.host.status(&id)["state"], "running");
+    let why = world.host.json(["why", &id])["reasons"].to_string();
+    assert!(why.contains("it has spent $0.0016 of $0.002"), "{why}");
+    world.api.release("woken");
+    let task = world.host.finished(&id);
+    succeeded(&task, "late");
+    assert_eq!(task["cost_usd"], 0.0024, "each answer is counted once");
+}
+
+#[test]
+fn an_agent_that_goes_on_without_a_budget_is_stopped_in_the_middle() {
+    let world = World::new(woken_agent());
+    let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.001"]);
+    wake(&world, &id);
+    // Nobody ever answers it, if it gets to ask.
+    let task = world.host.finished(&id);
+    let message = ended(&task, "failed", "budget");
+    assert_eq!(message, "it has spent $0.0016 of $0.001");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 1);
 }
 
 #[test]

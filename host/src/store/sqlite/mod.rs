@@ -33,6 +33,7 @@ use std::{
 use claudine_domain::{
     batch::{Batch, DocumentKey},
     board::Stored,
+    budget::Scope,
     dependency::End,
     event::Event,
     id::TaskId,
@@ -148,6 +149,10 @@ impl Store for SqliteStore {
 
     fn spoilt_by(&self, culprit: TaskId) -> Result<Vec<Task>, StoreError> {
         self.read(|reader| query::spoilt_by(reader, culprit))
+    }
+
+    fn spent_on(&self, scope: Scope) -> Result<u64, StoreError> {
+        self.read(|reader| query::spent_on(reader, scope))
     }
 
     fn document(&self, key: DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {

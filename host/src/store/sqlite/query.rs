@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
-    batch::DocumentKey, dependency::End, event::Event, id::TaskId, task::Task, time::Timestamp,
+    batch::DocumentKey, budget::Scope, dependency::End, event::Event, id::TaskId, task::Task,
+    time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
@@ -42,6 +43,16 @@ pub(super) fn spoilt_by(reader: &Connection, culprit: TaskId) -> Result<Vec<Task
         tasks.push(whole(reader, found)?);
     }
     Ok(tasks)
+}
+
+pub(super) fn spent_on(reader: &Connection, scope: Scope) -> Result<u64, Fault> {
+    let (scope, id) = row::scope(scope);
+    let mut query =
+        reader.prepare_cached("SELECT micro_usd FROM spent WHERE scope = ?1 AND id = ?2")?;
+    let found: Option<i64> = query
+        .query_row(params![scope, id], |row| row.get(0))
+        .optional()?;
+    Ok(found.map_or(0, i64::unsigned_abs))
 }
 
 pub(super) fn ends(
