@@ -197,18 +197,25 @@ pub(super) fn account_of(
     (Some(AccountKey(key)), serial)
 }
 
-/// Under one key the same request answers with the first task; what is compared is all that the person asked, what it waits for included, and
-/// not the environment around it.
-pub(super) fn idempotency(task: &NewTask) -> Result<Option<Idempotency>, AppError> {
+/// Under one key the same request answers with the first task; what is compared is all that the person asked, what it waits for and what its
+/// graph may cost included, and not the environment around it.
+pub(super) fn idempotency(
+    task: &NewTask,
+    graph_micro_usd: Option<u64>,
+) -> Result<Option<Idempotency>, AppError> {
     let Some(key) = task.idempotency_key.clone() else {
         return Ok(None);
     };
-    let payload = serde_json::to_vec(task).map_err(|error| {
+    let mut payload = serde_json::to_vec(task).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
+    if let Some(micro_usd) = graph_micro_usd {
+        // Behind the document, which ends where its braces do: a request without a budget has the digest that it always had.
+        payload.extend_from_slice(&micro_usd.to_be_bytes());
+    }
     Ok(Some(Idempotency {
         key,
         payload_digest: digest::hex(&payload),
@@ -270,16 +277,22 @@ mod tests {
 
     #[test]
     fn another_request_under_the_same_key_has_another_digest() {
-        let digest = |field: &str, value: serde_json::Value| {
+        let digest_in = |graph_micro_usd, field: &str, value: serde_json::Value| {
             let mut task = serde_json::json!({
                 "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
             });
             task[field] = value;
             let task: NewTask = serde_json::from_value(task).unwrap();
-            idempotency(&task).unwrap().unwrap().payload_digest
+            let idempotency = idempotency(&task, graph_micro_usd).unwrap();
+            idempotency.unwrap().payload_digest
         };
+        let digest = |field: &str, value| digest_in(None, field, value);
         let same = digest("name", "a".into());
         assert_eq!(same, digest("name", "a".into()));
+        let budgets = [None, Some(1), Some(2)];
+        let digests = budgets.map(|budget| digest_in(budget, "name", "a".into()));
+        assert_eq!(digests[0], same);
+        assert!(digests[1] != same && digests[1] != digests[2] && digests[2] != same);
         for (field, value) in [
             ("name", "b".into()),
             ("spec", serde_json::json!({"script": "false"})),

@@ -83,7 +83,7 @@ impl Host {
         valid.map_err(|(index, error)| of_member(index, error))?;
         let mut prepared = Vec::with_capacity(checked.len());
         for (index, task) in checked.into_iter().enumerate() {
-            let one = self.prepare(task).await;
+            let one = self.prepare(task, budget_micro_usd).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
         each_its_own(
@@ -136,13 +136,17 @@ impl Host {
     }
 
     /// What its executor's manifest adds to what was asked.
-    async fn prepare(&self, checked: Checked) -> Result<Prepared, AppError> {
+    async fn prepare(
+        &self,
+        checked: Checked,
+        graph_micro_usd: Option<u64>,
+    ) -> Result<Prepared, AppError> {
         let Checked {
             task,
             executor,
             kept,
         } = checked;
-        let idempotency = idempotency(&task)?;
+        let idempotency = idempotency(&task, graph_micro_usd)?;
         let spec = task.spec.get();
         let manifest = executor.manifest();
         let (account, serial_start) = account_of(manifest, &kept.variables);

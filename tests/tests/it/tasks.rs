@@ -240,6 +240,25 @@ fn an_idempotency_key_answers_with_the_first_task() {
 }
 
 #[test]
+fn a_graph_with_another_budget_is_another_request() {
+    let host = TestHost::new();
+    let graph = b"- {argv: [\"true\"], idempotency_key: nightly}\n";
+    let submit = |options: &[&str]| {
+        let arguments = ["submit", "-"].iter().chain(options);
+        host.run_with(arguments, graph)
+    };
+    let first = submit(&["--budget-usd", "1"]).ok().text();
+    assert_eq!(submit(&["--budget-usd", "1.0"]).ok().text(), first);
+    for other in [&["--budget-usd", "2"][..], &[]] {
+        submit(other).code(125).says(&[
+            "idempotency key `nightly` was used for",
+            "with a different request",
+        ]);
+    }
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_slots_are_the_limit() {
     let host = TestHost::builder().slots(2).build();
     // Each notes how many run beside it.
