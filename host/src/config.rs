@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use claudine_domain::capacity::{Limits, Slots};
+use claudine_domain::{
+    capacity::{Limits, Slots},
+    worktree::MergeStrategy,
+};
 use serde::{Deserialize, Serialize};
 
 /// The environment variable that names the data directory.
@@ -61,6 +64,8 @@ pub(crate) enum ConfigError {
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
     pub(crate) max_permission_mode: String,
+    /// What may become of a worktree's branch: all but these reaches further than the worktree.
+    pub(crate) merge_strategies: Vec<MergeStrategy>,
 }
 
 impl Default for McpCeiling {
@@ -68,6 +73,7 @@ impl Default for McpCeiling {
         Self {
             executors: vec!["claude".to_owned(), "shell".to_owned()],
             max_permission_mode: "acceptEdits".to_owned(),
+            merge_strategies: vec![MergeStrategy::Manual, MergeStrategy::Patch],
         }
     }
 }
@@ -510,6 +516,12 @@ impl fmt::Display for Settings {
             f,
             "max_permission_mode = {:?}",
             self.mcp.max_permission_mode
+        )?;
+        let strategies = self.mcp.merge_strategies.iter();
+        writeln!(
+            f,
+            "merge_strategies = {:?}",
+            strategies.map(|it| it.as_str()).collect::<Vec<_>>()
         )?;
         writeln!(f, "\n[env]\nexclude = {:?}", self.env.exclude)
     }

@@ -273,6 +273,19 @@ pub(super) fn ceiling(
             "executors",
         ));
     }
+    if let Some(worktree) = &request.worktree
+        && !ceiling.merge_strategies.contains(&worktree.merge)
+    {
+        let allowed = ceiling.merge_strategies.iter().map(|it| it.as_str());
+        return Err(forbidden(
+            format!(
+                "merge strategy `{}` may not be used over MCP; allowed are: {}",
+                worktree.merge.as_str(),
+                allowed.collect::<Vec<_>>().join(", ")
+            ),
+            "merge_strategies",
+        ));
+    }
     let asked = serde_json::from_str::<Mode>(request.spec.get())
         .ok()
         .and_then(|spec| spec.permission_mode);
@@ -375,5 +388,30 @@ mod tests {
         check("docker", None, Origin::Mcp, false);
         check("claude", Some("bypassPermissions"), Origin::Cli, true);
         check("docker", None, Origin::Cli, true);
+    }
+
+    #[test]
+    fn what_becomes_of_a_worktree_has_a_ceiling_over_mcp() {
+        let check = |merge: &str, origin: Origin, ceiling_of: &McpCeiling, allowed: bool| {
+            let request = request(|v| v["worktree"] = serde_json::json!({ "merge": merge }));
+            let found = ceiling(&request, origin, ceiling_of);
+            assert_eq!(found.is_ok(), allowed, "{merge} {origin:?}");
+            if let Err(error) = found {
+                let hint = error.hint.unwrap();
+                assert!(hint.contains("mcp.merge_strategies"), "{hint}");
+            }
+        };
+        let usual = McpCeiling::default();
+        check("manual", Origin::Mcp, &usual, true);
+        check("patch", Origin::Mcp, &usual, true);
+        check("auto", Origin::Mcp, &usual, false);
+        check("pr", Origin::Mcp, &usual, false);
+        check("auto", Origin::Cli, &usual, true);
+        let more = McpCeiling {
+            merge_strategies: vec![claudine_domain::worktree::MergeStrategy::Auto],
+            ..usual
+        };
+        check("auto", Origin::Mcp, &more, true);
+        check("manual", Origin::Mcp, &more, false);
     }
 }

@@ -196,7 +196,7 @@ pub(crate) struct GroupChange {
 pub(crate) enum Origin {
     #[default]
     Cli,
-    /// `mcp.executors` and `mcp.max_permission_mode` apply.
+    /// `mcp.executors`, `mcp.max_permission_mode` and `mcp.merge_strategies` apply.
     Mcp,
 }
 

@@ -617,7 +617,8 @@ fn a_submission_from_a_hook_is_not_led_back() {
 
 #[test]
 fn agents_ask_for_it_over_mcp() {
-    let builder = TestHost::builder().config("[mcp]\nexecutors = [\"shell\"]\n");
+    let allowed = "[mcp]\nexecutors = [\"shell\"]\nmerge_strategies = [\"auto\"]\n";
+    let builder = TestHost::builder().config(allowed);
     let repository = Repository::with(builder);
     let mut client = PythonClient::connect(&repository.host);
     let answer = client.call(
@@ -639,5 +640,42 @@ fn agents_ask_for_it_over_mcp() {
     assert!(
         list.contains("branch   fix from main, nothing that is not merged"),
         "{list}"
+    );
+}
+
+#[test]
+fn an_agent_merges_only_where_its_person_allows_it() {
+    let repository =
+        Repository::with(TestHost::builder().config("[mcp]\nexecutors = [\"shell\"]\n"));
+    let mut client = PythonClient::connect(&repository.host);
+    let mut refused = |tool: &str, arguments: Value| {
+        let complaint = client.fail(tool, arguments);
+        assert!(
+            complaint.contains("may not be used over MCP; allowed are: manual, patch")
+                && complaint.contains("mcp.merge_strategies"),
+            "{complaint}"
+        );
+    };
+    for strategy in ["auto", "pr"] {
+        refused(
+            "DelegateTask",
+            json!({ "prompt": "true", "executor": "shell", "useWorktree": true, "mergeStrategy": strategy }),
+        );
+    }
+    refused(
+        "SubmitGraph",
+        json!({ "tasks": [{ "script": "true" }, { "script": "true", "worktree": { "merge": "auto" } }] }),
+    );
+    assert_eq!(repository.host.json(["list"])["tasks"], json!([]));
+    let answer = client.call(
+        "DelegateTask",
+        json!({ "prompt": "echo two > file", "executor": "shell", "useWorktree": true, "mergeStrategy": "patch" }),
+    );
+    let task = repository.host.finished(answer["taskId"].as_str().unwrap());
+    merged(&task, "succeeded", "written");
+    let shown = repository.host.text(["config", "show"]);
+    assert!(
+        shown.contains("merge_strategies = [\"manual\", \"patch\"]"),
+        "{shown}"
     );
 }

@@ -75,7 +75,7 @@ pub(super) struct DelegateTask {
     pub(super) branch_name: Option<String>,
     /// What the branch goes out from, and is merged into: a branch, a tag or a commit. What is checked out where it is not given.
     pub(super) base_branch: Option<String>,
-    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch file).
+    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch file). `pr` and `auto` only where the user's configuration allows them (`mcp.merge_strategies`).
     pub(super) merge_strategy: Option<MergeStrategy>,
     /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays anyway.
     pub(super) keep_worktree: Option<bool>,
