@@ -46,12 +46,22 @@ impl Host {
             Ok(Answer::Cancelling { task, already }) => Ok(Cancelled {
                 id: task.to_string(),
                 already,
+                descendants: None,
+            }),
+            Ok(Answer::CancellingBelow {
+                task,
+                descendants,
+                already,
+            }) => Ok(Cancelled {
+                id: task.to_string(),
+                already,
+                descendants: Some(descendants),
             }),
             Ok(other) => Err(AppError::new(
                 ErrorKind::Internal,
                 format!("a cancel was answered {other:?}"),
             )),
-            // The board has unfinished tasks only: what is not there is done, or has never been.
+            // The board has unfinished tasks only: what is not there, nor has left others there, is done, or has never been.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
                 let task = self.task(reference).await?;
                 Err(already_done(&task))

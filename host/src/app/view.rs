@@ -165,6 +165,9 @@ pub(crate) struct Cancelled {
     pub(crate) id: String,
     /// It was stopping already.
     pub(crate) already: bool,
+    /// Where the task itself was over: how many that were submitted from within it had not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) descendants: Option<usize>,
 }
 
 /// How many tasks were held or released.

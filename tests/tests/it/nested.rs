@@ -67,6 +67,35 @@ fn a_cancel_reaches_past_what_has_ended_and_across_a_restart() {
 }
 
 #[test]
+fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
+    let host = TestHost::new();
+    let claudine = claudine();
+    let id = host.script(&format!(
+        "{claudine} run --name kept --detach -- sleep 600; {claudine} run --name left -- sleep 600"
+    ));
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    let (kept, left) = (host.live("kept"), host.live("left"));
+    let said = host.run(["cancel", &id, "enough"]).ok();
+    said.says(&[&format!(
+        "{id} is already done; cancelled what it had submitted (tasks: 1)"
+    )]);
+    let task = host.finished("left");
+    assert_eq!(task["outcome"], "cancelled");
+    assert_eq!(
+        task["reason"]["message"],
+        format!("with its parent {id}: enough")
+    );
+    assert!(!alive(left) && alive(kept));
+    assert_eq!(host.status(&id)["outcome"], "succeeded");
+    // What was detached is its own.
+    host.run(["cancel", &id])
+        .code(125)
+        .says(&[&format!("task {id} is already done: succeeded")]);
+    host.run(["cancel", "kept"]).check();
+    host.finished("kept");
+}
+
+#[test]
 fn nesting_has_a_floor() {
     let host = TestHost::new();
     // Each level runs the same script again, until it is refused.

@@ -20,16 +20,26 @@ impl Board {
         task: TaskId,
         reason: Option<String>,
     ) -> Result<Answer, Refused> {
-        if !self.tasks.contains_key(&task) {
+        let descendants = self.attached_descendants(task);
+        let is_stopping = |id| self.stopping.contains(id);
+        let answer = if self.tasks.contains_key(&task) {
+            let already = is_stopping(&task);
+            Answer::Cancelling { task, already }
+        } else if descendants.is_empty() {
             return Err(Refused::Unknown { task });
-        }
-        let already = self.stopping.contains(&task);
+        } else {
+            Answer::CancellingBelow {
+                task,
+                descendants: descendants.len(),
+                already: descendants.iter().all(is_stopping),
+            }
+        };
         self.cancel_one(now, task, reason.clone());
-        for descendant in self.attached_descendants(task) {
+        for descendant in descendants {
             let why = with_parent(task, reason.as_deref());
             self.cancel_one(now, descendant, Some(why));
         }
-        Ok(Answer::Cancelling { task, already })
+        Ok(answer)
     }
 
     /// Unfinished descendants, without those that were detached and what is below them.

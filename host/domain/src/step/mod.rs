@@ -218,6 +218,13 @@ pub enum Answer {
         task: TaskId,
         already: bool,
     },
+    /// The task itself is over. What it submitted and has not ended is cancelled.
+    CancellingBelow {
+        task: TaskId,
+        descendants: usize,
+        /// All of them were stopping already.
+        already: bool,
+    },
     Retrying {
         task: TaskId,
         attempt: u32,

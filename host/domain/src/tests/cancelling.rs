@@ -198,6 +198,66 @@ fn a_cancel_goes_through_what_has_ended() {
     }
 }
 
+/// (top) ─ (child) ─ grandchild
+///       ├ detached
+///       └ ready: those in brackets have ended.
+#[test]
+fn what_a_finished_task_submitted_is_cancelled() {
+    for restarted in [false, true] {
+        let mut desk = Desk::new(5);
+        let top = desk.submit(|_| {});
+        let child = desk.submit(|request| request.parent = Some(top));
+        let grandchild = desk.submit(|request| request.parent = Some(child));
+        let detached = desk.submit(|request| {
+            request.parent = Some(top);
+            request.detached = true;
+        });
+        desk.turn();
+        for ended in [top, child] {
+            desk.report(ended, success());
+        }
+        desk.settle();
+        let ready = desk.submit(|request| {
+            request.parent = Some(top);
+            request.start_at = Some(crate::time::Timestamp(u64::MAX));
+        });
+        desk.settle();
+        if restarted {
+            desk.reload();
+            for task in [grandchild, detached] {
+                desk.recovered(task, Found::Known);
+            }
+        }
+        for task in [grandchild, detached] {
+            desk.report(task, Report::Alive);
+        }
+        let below = |descendants, already| Answer::CancellingBelow {
+            task: top,
+            descendants,
+            already,
+        };
+        assert_eq!(desk.cancel(top), Ok(below(2, false)), "{restarted}");
+        assert_eq!(
+            desk.words(&[grandchild, detached, ready]),
+            ["stopping:cancelled", "live", "cancelled:cancelled"],
+            "{restarted}"
+        );
+        let State::Done { reason, .. } = desk.task(ready).state else {
+            panic!("it was cancelled")
+        };
+        let message = reason.unwrap().message;
+        assert!(
+            message.starts_with(&format!("with its parent {top}")),
+            "{message}"
+        );
+        assert_eq!(desk.cancel(top), Ok(below(1, true)));
+        desk.report(grandchild, failure(ReasonClass::Signal));
+        desk.settle();
+        // Nothing that belongs to it is left.
+        assert_eq!(desk.cancel(top), Err(Refused::Unknown { task: top }));
+    }
+}
+
 #[test]
 fn cancelling_again_reaches_children_that_came_later() {
     let (mut desk, top) = Desk::in_phase("stopping:start_timeout");

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{exit::Failure, output, session::Session};
+use crate::app::Cancelled;
 
 /// Stop a task, and the tasks that were submitted from within it.
 ///
 /// Returns as soon as it is decided. A running task is asked politely, then ended by force; `claudine wait` returns when nothing of it is
-/// alive.
+/// alive. Of a task that is done already, what it submitted and has not ended is stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,11 +30,27 @@ impl Cancel {
         let cancelled = session.client().cancel(&self.task, self.reason).await?;
         if session.json {
             output::json(&cancelled)?;
-        } else if cancelled.already {
-            output::say(&format!("{} is stopping already", cancelled.id));
         } else {
-            output::say(&format!("cancelled {}", cancelled.id));
+            output::say(&said(&cancelled));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn said(cancelled: &Cancelled) -> String {
+    let Cancelled {
+        id,
+        already,
+        descendants,
+    } = cancelled;
+    match (descendants, already) {
+        (None, false) => format!("cancelled {id}"),
+        (None, true) => format!("{id} is stopping already"),
+        (Some(count), false) => {
+            format!("{id} is already done; cancelled what it had submitted (tasks: {count})")
+        }
+        (Some(count), true) => format!(
+            "{id} is already done; what it had submitted is stopping already (tasks: {count})"
+        ),
     }
 }

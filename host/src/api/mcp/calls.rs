@@ -208,10 +208,16 @@ impl Server {
         asked: CancelTask,
     ) -> Result<answers::Cancelled, AppError> {
         let cancelled = self.client.cancel(&asked.task_id, asked.reason).await?;
-        let message = if cancelled.already {
-            format!("Task {} is stopping already", cancelled.id)
-        } else {
-            format!("Task {} cancelled", cancelled.id)
+        let id = &cancelled.id;
+        let message = match (cancelled.descendants, cancelled.already) {
+            (None, false) => format!("Task {id} cancelled"),
+            (None, true) => format!("Task {id} is stopping already"),
+            (Some(count), false) => {
+                format!("Task {id} is already done; {count} tasks that it submitted are cancelled")
+            }
+            (Some(count), true) => format!(
+                "Task {id} is already done; {count} tasks that it submitted are stopping already"
+            ),
         };
         Ok(answers::Cancelled {
             success: true,
