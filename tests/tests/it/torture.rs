@@ -1,7 +1,7 @@
 //! Processes that behave as badly as they can, and more of them than anybody should start. What a part promises about them by itself is
 //! tested where it is (`supervise/tests`); here it is held against the whole host.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use claudine_tests::{
     TestHost,
@@ -41,35 +41,29 @@ impl Drop for PidsLimit {
     }
 }
 
-/// Words that run the rest of a script where it may have no more than so many processes: in a group of the pids controller, or else as a
-/// user who has no other process.
-fn bounded(limit: Option<&PidsLimit>, bomb: &str) -> String {
-    match limit {
-        Some(limit) => format!("echo $$ > {}/cgroup.procs && {bomb}", limit.0.display()),
-        None => format!(
-            "exec setpriv --reuid 64999 --regid 64999 --clear-groups prlimit --nproc=300 sh -c '{bomb}'"
-        ),
-    }
+/// A user who has no other process, for a limit on how many a user may have.
+const BOMBER: u32 = 64_999;
+
+/// How many processes of a user live. One that belongs to nobody any more by the time it is looked at counts no more.
+fn processes_of(user: u32) -> usize {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_of_user = |pid: &u32| {
+        let owner = fs::metadata(format!("/proc/{pid}")).map(|found| found.uid());
+        owner.is_ok_and(|owner| owner == user) && alive(*pid)
+    };
+    pids.filter(is_of_user).count()
 }
 
 const BOMB: &str =
     "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
 
-#[test]
-fn a_fork_bomb_is_ended_and_the_host_answers_meanwhile() {
-    let host = TestHost::new();
-    let limit = PidsLimit::new(400);
-    let id = host.script(&bounded(limit.as_ref(), BOMB));
-    let many = |least: usize| {
-        let carrying = || match &limit {
-            Some(limit) => limit.count(),
-            None => host.processes().len(),
-        };
-        wait_for("the bomb to have gone off", || {
-            (carrying() >= least).then_some(())
-        });
-    };
-    many(100);
+/// Sets off a bomb whose processes `count` counts: the host answers meanwhile, and of a cancelled bomb nothing is left.
+fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
+    let id = host.script(script);
+    wait_for("the bomb to have gone off", || {
+        (count() >= 100).then_some(())
+    });
     assert_eq!(
         host.text(["run", "--wait", "--", "echo", "still there"]),
         "still there"
@@ -77,13 +71,31 @@ fn a_fork_bomb_is_ended_and_the_host_answers_meanwhile() {
     host.run(["cancel", &id]).check();
     let task = host.finished(&id);
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
-    if let Some(limit) = &limit {
-        assert_eq!(
-            limit.count(),
-            0,
-            "nothing of it is left when it is called ended"
+    assert_eq!(count(), 0, "nothing of it is left when it is called ended");
+}
+
+#[test]
+fn a_fork_bomb_in_a_group_of_its_own_is_ended_and_the_host_answers_meanwhile() {
+    let Some(limit) = PidsLimit::new(400) else {
+        eprintln!(
+            "LEFT OUT: the pids controller cannot be written to here; the bomb of a user of its own is tested all the same"
         );
-    }
+        return;
+    };
+    let script = format!("echo $$ > {}/cgroup.procs && {BOMB}", limit.0.display());
+    goes_off(&TestHost::new(), &script, || limit.count());
+}
+
+#[test]
+fn a_fork_bomb_of_another_user_is_ended_and_the_host_answers_meanwhile() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test runs something as another user: run it as root"
+    );
+    let script = format!(
+        "exec setpriv --reuid {BOMBER} --regid {BOMBER} --clear-groups prlimit --nproc=300 sh -c '{BOMB}'"
+    );
+    goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
 /// Each leaves its task's process group, session or parent in another way, and does not listen to the polite signal.
