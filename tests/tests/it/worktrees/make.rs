@@ -1,0 +1,177 @@
+//! Where a task in a worktree works, and what is refused before anything is made.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
+
+#[test]
+fn a_task_works_in_a_checkout_of_its_own() {
+    let repository = Repository::new();
+    let sub = repository.path().join("sub");
+    let script = format!("pwd; git branch --show-current; echo two > file; {COMMIT}");
+    let task = repository.done(&["-w", sub.to_str().unwrap()], &script);
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    let id = task["id"].as_str().unwrap().trim_start_matches("task_");
+    assert_eq!(branch, format!("claudine/{id}"));
+    let worktree = repository.worktree(&task);
+    assert_eq!(
+        task["output"],
+        format!("{}/sub\n{branch}\n", worktree.display())
+    );
+    let detail = merged(&task, "succeeded", "left");
+    assert!(detail.starts_with("1 commit on branch"), "{detail}");
+    assert_eq!(
+        repository.git(&["show", &format!("{branch}:sub/file")]),
+        "two"
+    );
+    repository.is_untouched();
+    assert_eq!(fs::read(sub.join("file")).unwrap(), b"one\n");
+    assert!(!worktree.exists(), "all of it is on the branch");
+    assert_eq!(task["merge"]["worktree_removed"], true);
+    let attempt = &task["attempts"][0]["git"];
+    assert_eq!(
+        (&attempt["branch"], &attempt["dirty_count"]),
+        (&json!(branch), &json!(0))
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_leaves_nothing() {
+    let repository = Repository::new();
+    repository.git(&["branch", "taken"]);
+    let host = &repository.host;
+    let check = |code: i32, options: &[&str], says: &[&str]| {
+        let arguments = ["run", "--worktree"].iter().chain(options);
+        let ran = host.run(arguments.chain(&["--", "true"])).code(code);
+        ran.says(says);
+        assert!(ran.stdout.is_empty(), "{ran}");
+    };
+    let home = host.home();
+    check(
+        USAGE,
+        &["-w", home.to_str().unwrap()],
+        &[
+            "a worktree is made of a git repository",
+            "home is in none",
+            "git init",
+        ],
+    );
+    check(
+        REFUSED,
+        &["--branch", "taken"],
+        &["branch `taken` exists already"],
+    );
+    check(
+        USAGE,
+        &["--branch", "a..b"],
+        &["`a..b` cannot be the name of a branch"],
+    );
+    check(
+        USAGE,
+        &["--branch", "@{-1}"],
+        &["`@{-1}` cannot be the name of a branch"],
+    );
+    check(
+        USAGE,
+        &["--base", "nowhere"],
+        &["base `nowhere` does not exist"],
+    );
+    check(USAGE, &["--base", "--help"], &["base"]);
+    check(USAGE, &["--merge", "pr"], &["--merge pr needs a remote"]);
+    check(
+        USAGE,
+        &["--merge", "rebase"],
+        &["`rebase` is no way to merge"],
+    );
+    check(
+        USAGE,
+        &["--merge", "auto", "--base", "HEAD~0"],
+        &["--merge auto needs a branch to merge into", "`HEAD~0`"],
+    );
+    check(
+        USAGE,
+        &["--env", "PATH=/nonexistent"],
+        &["git is not installed: `git` was not found on the task's PATH"],
+    );
+    repository.write("file", "mine\n");
+    repository.write("new", "mine\n");
+    check(
+        REFUSED,
+        &["--merge", "auto"],
+        &[
+            "work, where `main` is checked out",
+            "not committed: file, new",
+            "commit or stash them",
+        ],
+    );
+    host.run(["run", "--merge", "auto", "--", "true"])
+        .code(USAGE)
+        .says(&["--worktree"]);
+    let twice =
+        "- {script: 'true', worktree: {branch: x}}\n- {script: 'true', worktree: {branch: x}}\n";
+    host.run_with(["submit", "-"], twice.as_bytes())
+        .code(USAGE)
+        .says(&["two tasks of the request name the branch `x`"]);
+    let empty = host.home().join("empty");
+    git_in(host, &host.home(), &["init", "-q", "empty"]);
+    check(
+        USAGE,
+        &["-w", empty.to_str().unwrap()],
+        &["has no commit yet"],
+    );
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+    assert!(!host.data_dir().join("worktrees").exists());
+    assert_eq!(repository.branches(), ["main", "taken"]);
+}
+
+#[test]
+fn another_attempt_goes_on_in_the_same_worktree() {
+    let repository = Repository::new();
+    let script = "if test -e half; then echo whole > half; else touch half; exit 1; fi";
+    let options = ["--merge", "auto", "--retries", "1", "--backoff", "1ms"];
+    let task = repository.done(&options, script);
+    merged(&task, "succeeded", "merged");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(task["attempts"][0]["git"]["dirty"], json!(["half"]));
+    assert_eq!(
+        fs::read(repository.path().join("half")).unwrap(),
+        b"whole\n"
+    );
+    // And so does one that somebody asks for once the worktree is gone.
+    let id = task["id"].as_str().unwrap();
+    repository.host.text(["retry", id]);
+    let task = repository.host.finished(id);
+    merged(&task, "succeeded", "nothing");
+}
+
+#[test]
+fn a_task_outlives_its_host_in_its_worktree() {
+    let repository = Repository::new();
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo two > file";
+    let id = repository.submit(&["--merge", "auto"], script);
+    repository.host.live(&id);
+    repository.host.kill_host();
+    let worktree = repository.host.data_dir().join("worktrees").join(&id);
+    repository.host.up();
+    let left = repository.host.json(["worktree", "clean", "--all"]);
+    assert_eq!(left["left"][0]["why"], "its task has not ended", "{left:#}");
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&repository.host.finished(&id), "succeeded", "merged");
+}
+
+#[test]
+fn a_submission_from_a_hook_is_not_led_back() {
+    let repository = Repository::new();
+    let git_dir = format!("GIT_DIR={}", repository.path().join(".git").display());
+    let index = format!(
+        "GIT_INDEX_FILE={}",
+        repository.path().join(".git/index").display()
+    );
+    let options = ["--merge", "manual", "--env", &git_dir, "--env", &index];
+    let task = repository.done(&options, &format!("echo two > file; {COMMIT}"));
+    merged(&task, "succeeded", "left");
+    repository.is_untouched();
+    assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
+}

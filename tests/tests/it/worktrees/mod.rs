@@ -1,0 +1,114 @@
+//! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is never touched. With the real git.
+
+mod clean;
+mod hand_over;
+mod make;
+mod mcp;
+mod merge;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use claudine_tests::{HostBuilder, TestHost};
+use serde_json::Value;
+
+/// What is there already is in the way.
+const REFUSED: i32 = 125;
+/// The command line or the request makes no sense, whatever there is.
+const USAGE: i32 = 2;
+/// For scripts: commits all that is there.
+const COMMIT: &str =
+    "git add -A && git -c user.name=T -c user.email=t@example.org commit -q -m work";
+
+/// A host whose working directory is a repository: branch `main`, with `file` and `sub/file`.
+struct Repository {
+    host: TestHost,
+}
+
+impl Repository {
+    fn new() -> Self {
+        Self::with(TestHost::builder())
+    }
+
+    fn with(builder: HostBuilder) -> Self {
+        let repository = Self {
+            host: builder.build(),
+        };
+        repository.git(&["init", "-q", "-b", "main"]);
+        repository.write("file", "one\n");
+        repository.write("sub/file", "one\n");
+        repository.commit("first");
+        repository
+    }
+
+    fn path(&self) -> PathBuf {
+        self.host.work()
+    }
+
+    #[track_caller]
+    fn git(&self, arguments: &[&str]) -> String {
+        git_in(&self.host, &self.path(), arguments)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn commit(&self, message: &str) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
+    }
+
+    /// Runs a script in a worktree to its end; the task.
+    #[track_caller]
+    fn done(&self, options: &[&str], script: &str) -> Value {
+        let id = self.submit(options, script);
+        self.host.finished(&id)
+    }
+
+    #[track_caller]
+    fn submit(&self, options: &[&str], script: &str) -> String {
+        let arguments = ["run", "--worktree"].iter().chain(options);
+        self.host.text(arguments.chain(&["--script", script]))
+    }
+
+    fn worktree(&self, task: &Value) -> PathBuf {
+        let id = task["id"].as_str().unwrap();
+        self.host.data_dir().join("worktrees").join(id)
+    }
+
+    fn branches(&self) -> Vec<String> {
+        let branches = self.git(&["branch", "--format=%(refname:short)"]);
+        branches.lines().map(str::to_owned).collect()
+    }
+
+    /// That the person's checkout is as it was: on `main`, with nothing changed.
+    #[track_caller]
+    fn is_untouched(&self) {
+        assert_eq!(self.git(&["status", "--porcelain", "--branch"]), "## main");
+    }
+}
+
+#[track_caller]
+fn git_in(host: &TestHost, dir: &Path, arguments: &[&str]) -> String {
+    let output = host
+        .other("git")
+        .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[track_caller]
+fn merged(task: &Value, outcome: &str, state: &str) -> String {
+    assert_eq!(task["outcome"], outcome, "{task:#}");
+    assert_eq!(task["merge"]["state"], state, "{task:#}");
+    task["merge"]["detail"].as_str().unwrap().to_owned()
+}
