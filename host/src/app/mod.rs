@@ -39,5 +39,5 @@ pub(crate) use self::{
         GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
         PluginView, Retried, Submitted, TaskList, TaskView, Why, WorktreeView,
     },
-    worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
+    worktrees::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreesCleaned},
 };

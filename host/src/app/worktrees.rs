@@ -9,20 +9,20 @@ use std::{
 use claudine_domain::{
     id::TaskId,
     task::{Idempotency, Task},
-    worktree::{Merge, Worktree},
+    worktree::{Merge, MergeStrategy, Worktree},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    request::NewTask,
+    request::{NewTask, TaskRef},
 };
 use crate::{
     config,
     environment::Kept,
     git::Git,
-    worktree::{Content, Found, WorktreeError, plan, refuse_taken},
+    worktree::{Again, Content, Found, WorktreeError, plan, refuse_taken},
 };
 
 /// Tasks with a worktree in one request.
@@ -76,6 +76,22 @@ pub(crate) struct LeftWorktree {
     pub(crate) why: String,
 }
 
+/// What is to become of the work of a finished task after all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MergeWorktree {
+    /// What the task was submitted with, where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) merge: Option<MergeStrategy>,
+}
+
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct WorktreeMerged {
+    pub(crate) task: String,
+    pub(crate) merge: Merge,
+}
+
 impl Host {
     /// The worktree that a task asks for, if it does and can have it.
     pub(super) async fn planned(
@@ -125,6 +141,70 @@ impl Host {
                 list.push(view(one, task.as_ref()));
             }
             Ok(list)
+        })
+        .await
+    }
+
+    /// Asks once more for what becomes of a finished task's work. The task stays as it has ended.
+    pub(crate) async fn merge_worktree(
+        &self,
+        reference: &TaskRef,
+        asked: MergeWorktree,
+    ) -> Result<WorktreeMerged, AppError> {
+        let id = self.resolve(reference).await?;
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
+            let message = format!("task {id} is {}, not done", task.state.as_str());
+            return Err(AppError::new(ErrorKind::Conflict, message)
+                .hint("what becomes of its work is decided when it ends"));
+        }
+        let worktree = task.as_ref().and_then(|it| it.request.worktree.as_deref());
+        let usual = match worktree {
+            Some(worktree) => Some(worktree.merge),
+            None => self.worktrees.last_strategy(id)?,
+        };
+        let strategy = asked.merge.or(usual).unwrap_or_default();
+        if strategy == MergeStrategy::Manual {
+            let message = format!("--merge manual leaves the branch of {id} as it is");
+            return Err(AppError::new(ErrorKind::Invalid, message)
+                .hint("say what is to become of it by --merge auto, pr or patch"));
+        }
+        let title = task.as_ref().map(|task| task.request.summary.as_str());
+        let merge = self
+            .worktrees
+            .merge_again(Again {
+                task: id,
+                strategy,
+                keep: worktree.is_some_and(|worktree| worktree.keep),
+                title: title.unwrap_or("work of a forgotten task"),
+                variables: self.variables_of(task.as_ref()).await?,
+            })
+            .await?;
+        if merge.state.is_failure() {
+            return Err(AppError::new(ErrorKind::Conflict, merge.detail));
+        }
+        Ok(WorktreeMerged {
+            task: id.to_string(),
+            merge,
+        })
+    }
+
+    /// The environment in which git is run for a task: its own, as long as that is kept.
+    async fn variables_of(
+        &self,
+        task: Option<&Task>,
+    ) -> Result<Arc<BTreeMap<String, String>>, AppError> {
+        let Some(task) = task else {
+            return Ok(own_variables());
+        };
+        let (environments, digest) = (self.environments.clone(), task.request.env_digest.clone());
+        self.read(move |_| {
+            environments.read(&digest).map_err(|error| {
+                AppError::new(
+                    ErrorKind::Unavailable,
+                    format!("the task's environment cannot be read: {error}"),
+                )
+            })
         })
         .await
     }

@@ -71,9 +71,17 @@ impl Git {
         self.change(&arguments, LONG).await
     }
 
-    /// Removes a checkout; git refuses where something in it is not committed.
+    /// Removes a checkout; refused where something in it is not committed, or in a submodule of it nowhere else.
     pub(crate) async fn remove_worktree(&self, path: &Path) -> Result<(), GitError> {
-        let arguments = ["worktree".as_ref(), "remove".as_ref(), path.as_os_str()];
+        let remove: [&std::ffi::OsStr; 2] = ["worktree", "remove"].map(AsRef::as_ref);
+        let there = self.in_dir(path);
+        if !there.has_submodules() {
+            return self
+                .change(&[remove[0], remove[1], path.as_os_str()], LONG)
+                .await;
+        }
+        there.nothing_to_lose().await?;
+        let arguments = [remove[0], remove[1], "--force".as_ref(), path.as_os_str()];
         self.change(&arguments, LONG).await
     }
 

@@ -7,6 +7,7 @@
 mod checkouts;
 mod refs;
 mod status;
+mod submodules;
 mod work;
 
 use std::{
@@ -61,6 +62,8 @@ pub(crate) enum GitError {
     Timeout { verb: String, limit: Duration },
     #[error("`git {verb}` failed: {said}")]
     Failed { verb: String, said: String },
+    #[error("{what}")]
+    WouldLose { what: String },
 }
 
 /// Whether the directory, or one above it, has a `.git`. Looked at without git: whoever has none, and needs none, is not told so.

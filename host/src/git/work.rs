@@ -21,7 +21,7 @@ pub(crate) enum Merged {
 
 impl Git {
     /// The same with an identity, where neither configuration nor environment has one.
-    pub(crate) async fn with_identity(&self, repository: &str) -> Result<Self, GitError> {
+    pub(crate) async fn with_identity(&self, repository: &Path) -> Result<Self, GitError> {
         let known = self
             .in_dir(repository)
             .run(&["var", "GIT_COMMITTER_IDENT"], SHORT)
@@ -38,9 +38,14 @@ impl Git {
         Ok(Self::at(&self.dir, variables.into()))
     }
 
-    /// Commits everything that is there and not ignored. Hooks and signatures are for what a person commits.
+    /// Commits everything that is there and not ignored, without what is changed inside of submodules: that is theirs to commit. Hooks and signatures are for what a person commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         self.change(&["add", "--all"], LONG).await?;
+        let staged = ["diff", "--cached", "--quiet", "--ignore-submodules=none"];
+        // All that is changed may be inside of submodules.
+        if self.run(&staged, LONG).await?.status.success() && !self.is_merging().await? {
+            return Ok(());
+        }
         let arguments = [
             "commit",
             "--quiet",
@@ -107,6 +112,20 @@ impl Git {
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
         let arguments = ["status", "--porcelain", "--untracked-files=no"];
         Ok(!self.output(&arguments, LONG).await?.is_empty())
+    }
+
+    /// Whether a merge was begun here and is not committed.
+    pub(crate) async fn is_merging(&self) -> Result<bool, GitError> {
+        Ok(self.commit_of("MERGE_HEAD").await?.is_some())
+    }
+
+    /// Files of a merge under way here whose conflicts nobody has resolved.
+    pub(crate) async fn conflicting_files(&self) -> Result<Vec<String>, GitError> {
+        let arguments = ["diff", "--name-only", "--diff-filter=U", "-z"];
+        let output = self.output(&arguments, LONG).await?;
+        let text = String::from_utf8_lossy(&output);
+        let names = text.split('\0').filter(|name| !name.is_empty());
+        Ok(names.map(str::to_owned).collect())
     }
 
     pub(crate) async fn remotes(&self) -> Result<Vec<String>, GitError> {

@@ -7,14 +7,12 @@ use claudine_domain::worktree::MergeState;
 
 use super::{
     WorktreeError,
-    settle::{Done, Work},
+    settle::{Done, Work, shortened},
 };
 use crate::git::Merged;
 
 /// How often it is begun anew because the base has moved meanwhile.
 const TRIES: usize = 5;
-/// How many conflicting files are named.
-const NAMED: usize = 5;
 
 impl Work {
     pub(super) async fn merge(&self) -> Result<Done, WorktreeError> {
@@ -29,7 +27,8 @@ impl Work {
             (
                 MergeState::Refused,
                 format!(
-                    "{why}; the work is on branch `{branch}`: `git merge {branch}` on `{base}` merges it"
+                    "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, `git merge {branch}` on `{base}` merges it by hand",
+                    self.task
                 ),
             )
         };
@@ -102,18 +101,25 @@ impl Work {
                     .commit_tree(&tree, [old, tip], &message)
                     .await?))
             }
-            Merged::Conflict(mut files) => {
-                let more = files.len() > NAMED;
-                files.truncate(NAMED);
-                if more {
-                    files.push("…".to_owned());
-                }
-                Ok(Err(format!(
-                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `git merge {branch}` on `{base}` merges it by hand, and the worktree is {}",
-                    files.join(", "),
-                    self.path.display()
-                )))
-            }
+            Merged::Conflict(files) => Ok(Err(format!(
+                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {branch}` on `{base}` merges it by hand",
+                shortened(files),
+                self.way_out(base)
+            ))),
         }
+    }
+
+    /// How a conflict is resolved on the branch.
+    fn way_out(&self, base: &str) -> String {
+        let branch = &self.record.branch;
+        let place = if self.path.exists() {
+            format!("in the worktree {}", self.path.display())
+        } else {
+            format!("on `{branch}`")
+        };
+        format!(
+            "`git merge {base}` {place}, resolve it there, and `claudine worktree merge {}` asks again",
+            self.task
+        )
     }
 }

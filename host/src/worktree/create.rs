@@ -61,7 +61,7 @@ impl Worktrees {
         git.prune_worktrees().await?;
         if git.branch_commit(&record.branch).await?.is_some() {
             git.add_worktree_of(path, &record.branch).await?;
-            return Ok(());
+            return check_submodules_out(git, path).await;
         }
         // It was taken away because all that was on it is in its base, or by somebody.
         if let Some(tip) = tip(git, record.base.as_deref()).await? {
@@ -70,7 +70,7 @@ impl Worktrees {
         }
         git.add_worktree(path, &record.branch, &record.base_commit)
             .await?;
-        Ok(())
+        check_submodules_out(git, path).await
     }
 
     async fn make(
@@ -99,14 +99,16 @@ impl Worktrees {
             settled: None,
         };
         self.write_record(&record)?;
-        if let Err(error) = git
-            .add_worktree(path, &record.branch, &record.base_commit)
-            .await
-        {
+        let made = async {
+            git.add_worktree(path, &record.branch, &record.base_commit)
+                .await?;
+            check_submodules_out(git, path).await
+        };
+        if let Err(error) = made.await {
             if let Err(error) = self.take_back(git, path, &record).await {
                 tracing::warn!(task = %task.id, %error, "a worktree that could not be made is left half made");
             }
-            return Err(error.into());
+            return Err(error);
         }
         record.is_ready = true;
         self.write_record(&record)
@@ -130,6 +132,21 @@ impl Worktrees {
         }
         self.remove_record(half.task)
     }
+}
+
+/// Fills the submodules of a worktree that was just made; without them it is taken away again, or the next attempt would find it so.
+async fn check_submodules_out(git: &Git, path: &Path) -> Result<(), WorktreeError> {
+    let there = git.in_dir(path);
+    if !there.has_submodules() {
+        return Ok(());
+    }
+    let Err(error) = there.update_submodules().await else {
+        return Ok(());
+    };
+    if let Err(error) = git.forget_worktree(path).await {
+        tracing::warn!(path = %path.display(), %error, "a worktree without its submodules cannot be taken away");
+    }
+    Err(WorktreeError::Submodules(error))
 }
 
 /// A task that waited for others goes out from what they have made of the base meanwhile.

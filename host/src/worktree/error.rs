@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use claudine_domain::id::TaskId;
+
 use crate::git::GitError;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,12 @@ pub(crate) enum WorktreeError {
     },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
+    #[error("its submodules cannot be checked out: {0}")]
+    Submodules(GitError),
+    #[error("task {task} has no worktree")]
+    NoWorktree { task: TaskId },
+    #[error("branch `{branch}` is gone: all that was on it is merged, or somebody took it away")]
+    BranchGone { branch: String },
     #[error("{what} {}: {source}", path.display())]
     Io {
         what: &'static str,
@@ -61,14 +69,23 @@ impl WorktreeError {
 
     /// Something that is there already is in the way.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::BranchExists { .. } | Self::Dirty { .. })
+        matches!(
+            self,
+            Self::BranchExists { .. }
+                | Self::Dirty { .. }
+                | Self::NoWorktree { .. }
+                | Self::BranchGone { .. }
+        )
     }
 
     /// It may go well the next time: nothing of it is wrong with what was asked.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::Git(GitError::Timeout { .. } | GitError::Spawn(_))
+            Self::Io { .. }
+                // They come from elsewhere, and that may not answer.
+                | Self::Submodules(_)
+                | Self::Git(GitError::Timeout { .. } | GitError::Spawn(_))
         )
     }
 }

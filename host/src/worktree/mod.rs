@@ -5,6 +5,7 @@
 //! is never removed, and a branch only if all that is on it is in its base. Each step finds out what of it is done already, so that a host that
 //! was killed in the middle can be followed by one that goes on. Beside each worktree there is a record of it, which outlives its task.
 
+mod again;
 mod auto;
 mod clean;
 mod create;
@@ -25,6 +26,7 @@ use claudine_domain::id::TaskId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::{
+    again::Again,
     error::WorktreeError,
     list::{Content, Found},
     plan::{Wish, plan, refuse_taken},

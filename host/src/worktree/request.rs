@@ -120,7 +120,7 @@ impl Work {
             .envs(self.variables.iter())
             .env("GH_PROMPT_DISABLED", "1")
             .args(arguments)
-            .current_dir(&self.path)
+            .current_dir(self.git.dir())
             .stdin(Stdio::null());
         for name in git::ELSEWHERE {
             command.env_remove(name);

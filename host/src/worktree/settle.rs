@@ -17,6 +17,8 @@ use claudine_domain::{
 use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::Git;
 
+/// How many files are named.
+const NAMED: usize = 5;
 /// How much of a title is kept.
 const TITLE_CHARS: usize = 72;
 
@@ -36,7 +38,7 @@ pub(super) struct Work {
     pub(super) record: Record,
     pub(super) strategy: MergeStrategy,
     pub(super) title: String,
-    /// In the worktree.
+    /// In the worktree, or, where that is gone, in the repository.
     pub(super) git: Git,
     pub(super) path: PathBuf,
     pub(super) variables: Arc<BTreeMap<String, String>>,
@@ -69,38 +71,13 @@ impl Worktrees {
             variables,
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
-        let path = self.path(task);
-        let record = self.record(task)?.ok_or_else(|| WorktreeError::Io {
-            what: "there is no record of the worktree",
-            path: path.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-        let git = Git::at(&path, variables.clone())
-            .with_identity(&worktree.repository)
-            .await?;
-        let mut work = Work {
-            task,
-            record,
-            strategy: worktree.merge,
-            title: title_of(title),
-            git,
-            path,
-            variables,
-        };
+        let record = self
+            .record(task)?
+            .ok_or(WorktreeError::NoWorktree { task })?;
+        let mut work = self.begin(record, worktree.merge, title, variables).await?;
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),
-            _ => {
-                let (state, detail) = self.work(&work).await?;
-                let merge = Merge {
-                    strategy: worktree.merge,
-                    state,
-                    detail,
-                    worktree_removed: false,
-                };
-                work.record.settled = Some((attempt, merge.clone()));
-                self.write_record(&work.record)?;
-                merge
-            }
+            _ => self.carry_out(&mut work, attempt).await?,
         };
         if worktree.keep || merge.state.is_failure() {
             return Ok(merge);
@@ -108,34 +85,58 @@ impl Worktrees {
         Ok(self.leave(&work, merge).await)
     }
 
+    pub(super) async fn begin(
+        &self,
+        record: Record,
+        strategy: MergeStrategy,
+        title: &str,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Work, WorktreeError> {
+        let path = self.path(record.task);
+        let dir = if path.exists() {
+            &path
+        } else {
+            &record.repository
+        };
+        let git = Git::at(dir, variables.clone())
+            .with_identity(&record.repository)
+            .await?;
+        Ok(Work {
+            task: record.task,
+            record,
+            strategy,
+            title: title_of(title),
+            git,
+            path,
+            variables,
+        })
+    }
+
+    /// Does what the strategy says, and notes what came of it.
+    pub(super) async fn carry_out(
+        &self,
+        work: &mut Work,
+        attempt: u32,
+    ) -> Result<Merge, WorktreeError> {
+        let (state, detail) = self.work(work).await?;
+        let merge = Merge {
+            strategy: work.strategy,
+            state,
+            detail,
+            worktree_removed: false,
+        };
+        work.record.settled = Some((attempt, merge.clone()));
+        self.write_record(&work.record)?;
+        Ok(merge)
+    }
+
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {
         let branch = &work.record.branch;
-        let state = work.git.status().await?;
-        if state.branch.as_ref() != Some(branch) {
-            let instead = state
-                .branch
-                .map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
-            let detail = format!(
-                "the worktree {} has {instead} checked out and not `{branch}`, so nothing was done with it",
-                work.path.display()
-            );
-            return Ok((MergeState::Refused, detail));
-        }
-        if state.dirty_count > 0 {
-            if work.strategy == MergeStrategy::Manual {
-                let detail = format!(
-                    "{} not committed in the worktree {}, which stays (branch `{branch}`)",
-                    text_of_changes(state.dirty_count),
-                    work.path.display()
-                );
-                return Ok((MergeState::Left, detail));
-            }
-            work.git
-                .commit_all(&format!(
-                    "claudine: work of {}\n\n{}",
-                    work.task, work.title
-                ))
-                .await?;
+        // Without a worktree all of it is on the branch.
+        if work.path.exists()
+            && let Some(done) = commit_rest(work).await?
+        {
+            return Ok(done);
         }
         let commits = work
             .git
@@ -182,7 +183,7 @@ impl Worktrees {
     }
 
     /// Removes the worktree, where nothing in it would be lost by that, and a branch of our own making that nobody needs any more.
-    async fn leave(&self, work: &Work, mut merge: Merge) -> Merge {
+    pub(super) async fn leave(&self, work: &Work, mut merge: Merge) -> Merge {
         // The worktree's own directory is no place to remove it from.
         let git = work.git.in_dir(&work.record.repository);
         if work.path.exists() {
@@ -216,6 +217,57 @@ impl Worktrees {
     }
 }
 
+/// Commits what the task has not, where that is to be done; or says why nothing is done with the worktree as it is.
+async fn commit_rest(work: &Work) -> Result<Option<Done>, WorktreeError> {
+    let branch = &work.record.branch;
+    let manual = work.strategy == MergeStrategy::Manual;
+    let state = work.git.status().await?;
+    if state.branch.as_ref() != Some(branch) {
+        let instead = state
+            .branch
+            .map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
+        let detail = format!(
+            "the worktree {} has {instead} checked out and not `{branch}`, so nothing was done with it",
+            work.path.display()
+        );
+        return Ok(Some((MergeState::Refused, detail)));
+    }
+    // A merge that was resolved to what was there before changes nothing, and yet is to be committed.
+    if state.dirty_count == 0 && (manual || !work.git.is_merging().await?) {
+        return Ok(None);
+    }
+    if manual {
+        let detail = format!(
+            "{} not committed in the worktree {}, which stays (branch `{branch}`)",
+            text_of_changes(state.dirty_count),
+            work.path.display()
+        );
+        return Ok(Some((MergeState::Left, detail)));
+    }
+    // Committed, they would be taken for resolved.
+    let conflicts = work.git.conflicting_files().await?;
+    if !conflicts.is_empty() {
+        let detail = format!(
+            "a merge is under way in the worktree {}, and its conflicts are not resolved: {}",
+            work.path.display(),
+            shortened(conflicts)
+        );
+        return Ok(Some((MergeState::Refused, detail)));
+    }
+    let message = format!("claudine: work of {}\n\n{}", work.task, work.title);
+    work.git.commit_all(&message).await?;
+    let left = work.git.status().await?;
+    if left.dirty_count == 0 {
+        return Ok(None);
+    }
+    let detail = format!(
+        "not all that was changed in the worktree {} can be committed there; what is inside of a submodule is committed in that: {}",
+        work.path.display(),
+        shortened(left.dirty)
+    );
+    Ok(Some((MergeState::Refused, detail)))
+}
+
 impl Record {
     /// Takes the branch away, where its name is our own and all that is on it is in its base.
     pub(super) async fn drop_branch(&self, git: &Git) -> Result<(), WorktreeError> {
@@ -244,6 +296,16 @@ impl Record {
             None => Ok(false),
         }
     }
+}
+
+/// The first of some files, and that there are more.
+pub(super) fn shortened(mut files: Vec<String>) -> String {
+    let more = files.len() > NAMED;
+    files.truncate(NAMED);
+    if more {
+        files.push("…".to_owned());
+    }
+    files.join(", ")
 }
 
 fn title_of(summary: &str) -> String {

@@ -3,10 +3,10 @@
 use std::{fmt::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use claudine_domain::worktree::MergeStrategy;
+use claudine_domain::worktree::{Merge, MergeStrategy};
 
 use super::{exit::Failure, output, parse, session::Session, terminal::harmless};
-use crate::app::{CleanWorktrees, FoundWorktree, WorktreeWish};
+use crate::app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish};
 
 /// A checkout of the task's own.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ impl WorktreeOptions {
     }
 }
 
-/// Show the worktrees of tasks, or remove those that nobody needs any more.
+/// Show, merge or remove the worktrees of tasks.
 ///
 /// A task that was submitted with --worktree works in a checkout of its own, below the data directory. When it has succeeded and its work is
 /// committed, the worktree goes by itself; what failed, conflicts or is not committed stays.
@@ -50,6 +50,7 @@ impl WorktreeOptions {
 #[command(after_help = "\
 Examples:
   claudine worktree list
+  claudine worktree merge fix-tests
   claudine worktree clean")]
 pub(super) struct Worktree {
     #[command(subcommand)]
@@ -60,6 +61,22 @@ pub(super) struct Worktree {
 enum Verb {
     /// Show them, with what is in them that is nowhere else.
     List,
+    /// Ask once more for what becomes of a finished task's work: it was refused and nothing is in its way any more, or you want another.
+    ///
+    /// What is not committed in the worktree is committed first. A conflict is resolved on the task's branch: merge the base in the worktree,
+    /// commit, and ask again. Your checkout is only touched as by --merge auto of the task itself. The task stays as it has ended.
+    #[command(after_help = "\
+Examples:
+  claudine worktree merge fix-tests
+  claudine worktree merge task_01kb2m8r --merge patch")]
+    Merge {
+        /// The task: its id, the beginning of one that no other has, or its name.
+        #[arg(value_name = "ID")]
+        task: String,
+        /// pr, auto or patch [default: what the task was submitted with].
+        #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy)]
+        merge: Option<MergeStrategy>,
+    },
     /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
     Clean {
         /// Also those whose work is committed, but only on their branch; the branch stays.
@@ -72,6 +89,7 @@ impl Worktree {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         match self.verb {
             Verb::List => list(session).await,
+            Verb::Merge { task, merge } => self::merge(session, &task, merge).await,
             Verb::Clean { all } => clean(session, all).await,
         }
     }
@@ -88,6 +106,22 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     }
     for worktree in &worktrees {
         output::text(&describe(worktree))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn merge(
+    session: &Session,
+    task: &str,
+    merge: Option<MergeStrategy>,
+) -> Result<ExitCode, Failure> {
+    let asked = MergeWorktree { merge };
+    let merged = session.client().merge_worktree(task, asked).await?;
+    if session.json {
+        output::json(&merged)?;
+    } else {
+        let Merge { state, detail, .. } = &merged.merge;
+        output::line(&format!("{}: {}", state.as_str(), harmless(detail)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

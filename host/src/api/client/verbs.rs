@@ -8,9 +8,9 @@ use crate::{
     app::{
         AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView,
         CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
-        GroupChange, GroupView, HostInfo, ListFilter, LogLines, PluginDetail, PluginView,
-        ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why,
-        WorktreesCleaned, graph::Graph,
+        GroupChange, GroupView, HostInfo, ListFilter, LogLines, MergeWorktree, PluginDetail,
+        PluginView, ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList,
+        TaskView, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
     },
 };
 
@@ -78,6 +78,16 @@ impl Client {
     ) -> Result<WorktreesCleaned, ClientError> {
         self.ask(Ask::post("/v1/worktrees/clean".to_owned(), &asked)?.patient())
             .await
+    }
+
+    /// It takes as long as git does. Asked for again it finds what was done.
+    pub(in crate::api) async fn merge_worktree(
+        &self,
+        task: &str,
+        asked: MergeWorktree,
+    ) -> Result<WorktreeMerged, ClientError> {
+        let path = address::task(task, "/merge")?;
+        self.ask(Ask::post(path, &asked)?.patient()).await
     }
 
     pub(in crate::api) async fn list(&self, filter: &ListFilter) -> Result<TaskList, ClientError> {

@@ -20,6 +20,7 @@
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
+//! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
 //! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
@@ -107,6 +108,7 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/tasks/{task}/lines", get(logs::lines))
         .route("/v1/worktrees", get(worktrees::list))
         .route("/v1/worktrees/clean", post(worktrees::clean))
+        .route("/v1/tasks/{task}/merge", post(worktrees::merge))
         .route("/v1/events", get(events::stream))
         .route("/v1/graph", post(graph::graph))
         .route("/v1/plugins", get(plugins::list))

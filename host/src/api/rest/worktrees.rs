@@ -1,12 +1,14 @@
 //! `/v1/worktrees`: checkouts of tasks' own.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 
 use super::{
     Shared,
     answer::{Answered, Body, ok},
 };
-use crate::app::{CleanWorktrees, FoundWorktree, WorktreesCleaned};
+use crate::app::{
+    CleanWorktrees, FoundWorktree, MergeWorktree, TaskRef, WorktreeMerged, WorktreesCleaned,
+};
 
 pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<FoundWorktree>> {
     ok(shared.host.list_worktrees().await?)
@@ -17,4 +19,12 @@ pub(super) async fn clean(
     Body(asked): Body<CleanWorktrees>,
 ) -> Answered<WorktreesCleaned> {
     ok(shared.host.clean_worktrees(asked).await?)
+}
+
+pub(super) async fn merge(
+    State(shared): State<Shared>,
+    Path(task): Path<String>,
+    Body(asked): Body<MergeWorktree>,
+) -> Answered<WorktreeMerged> {
+    ok(shared.host.merge_worktree(&TaskRef(task), asked).await?)
 }

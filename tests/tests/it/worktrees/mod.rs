@@ -1,10 +1,12 @@
 //! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is never touched. With the real git.
 
+mod again;
 mod clean;
 mod hand_over;
 mod make;
 mod mcp;
 mod merge;
+mod submodules;
 
 use std::{
     fs,

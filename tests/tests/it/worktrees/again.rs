@@ -1,0 +1,154 @@
+//! Merges that are asked for once more, after their tasks have ended.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
+
+/// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
+fn conflicting(repository: &Repository) -> Value {
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    repository.host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    let worktree = repository.host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    let task = repository.host.finished(&id);
+    merged(&task, "failed", "conflict");
+    task
+}
+
+#[test]
+fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
+    let repository = Repository::new();
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let host = &repository.host;
+    let again = format!("claudine worktree merge {id}");
+    let detail = task["merge"]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(&format!(
+            "`git merge main` in the worktree {}, resolve it there, and `{again}` asks again",
+            worktree.display()
+        )),
+        "{detail}"
+    );
+    // Nothing has changed, so the answer has not either.
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    host.run(["worktree", "merge", "fix"])
+        .code(REFUSED)
+        .says(&[&format!("`{branch}` conflicts with `main` in file")]);
+    repository.is_untouched();
+
+    // Half resolved is not resolved, and conflict markers are nobody's work.
+    let merge = host
+        .other("git")
+        .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
+        .args(["merge", "-q", "main"])
+        .current_dir(&worktree)
+        .output();
+    assert_eq!(merge.unwrap().status.code(), Some(1), "it conflicts");
+    host.run(["worktree", "merge", "fix"])
+        .code(REFUSED)
+        .says(&["a merge is under way in the worktree", "not resolved: file"]);
+    repository.is_untouched();
+
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    git_in(host, &worktree, &["add", "file"]);
+    let ran = host.run(["worktree", "merge", "fix"]).ok();
+    assert_eq!(
+        ran.text(),
+        format!("merged: `{branch}` is merged into `main`")
+    );
+    repository.is_untouched();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
+    assert!(!worktree.exists(), "all of it is merged");
+    assert_eq!(repository.branches(), ["main"]);
+    // It is the work that is merged: how the task ended is what it was.
+    assert_eq!(host.status(id)["outcome"], "failed");
+    host.run(["worktree", "merge", id])
+        .code(REFUSED)
+        .says(&[&format!("branch `{branch}` is gone")]);
+}
+
+#[test]
+fn a_checkout_that_is_in_order_again_is_brought_along() {
+    let repository = Repository::new();
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto"], script);
+    let host = &repository.host;
+    host.live(&id);
+    host.run(["worktree", "merge", &id])
+        .code(REFUSED)
+        .says(&["is running, not done"]);
+    repository.write("sub/file", "mine\n");
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "refused");
+    host.run(["worktree", "merge", &id])
+        .code(REFUSED)
+        .says(&["`main` is checked out in", "not committed"]);
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
+    assert_eq!(repository.git(&["status", "--porcelain"]), "M sub/file");
+
+    repository.commit("mine");
+    let answer = host.json(["worktree", "merge", &id]);
+    assert_eq!(answer["task"], id);
+    assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
+    assert_eq!(answer["merge"]["worktree_removed"], true, "{answer:#}");
+    repository.is_untouched();
+    assert_eq!(
+        fs::read(repository.path().join("file")).unwrap(),
+        b"theirs\n"
+    );
+    assert_eq!(
+        fs::read(repository.path().join("sub/file")).unwrap(),
+        b"mine\n"
+    );
+}
+
+#[test]
+fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&["--branch", "fix"], &format!("echo two > file; {COMMIT}"));
+    merged(&task, "succeeded", "left");
+    let id = task["id"].as_str().unwrap();
+    assert!(!repository.worktree(&task).exists());
+    for how in [&[][..], &["--merge", "manual"]] {
+        let arguments = ["worktree", "merge", id];
+        host.run(arguments.iter().chain(how))
+            .code(USAGE)
+            .says(&["--merge manual leaves the branch", "--merge auto"]);
+    }
+    host.run(["worktree", "merge", id, "--merge", "pr"])
+        .code(REFUSED)
+        .says(&["there is no remote to push `fix` to"]);
+    let answer = host.json(["worktree", "merge", id, "--merge", "patch"]);
+    assert_eq!(answer["merge"]["state"], "written", "{answer:#}");
+    repository.is_untouched();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
+    let patch = host.data_dir().join(format!("worktrees/{id}.patch"));
+    assert!(fs::read_to_string(patch).unwrap().contains("+two"));
+    let answer = host.json(["worktree", "merge", id, "--merge", "auto"]);
+    assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
+    repository.is_untouched();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    // A branch that was named stays, so it can be asked for again.
+    assert_eq!(repository.branches(), ["fix", "main"]);
+    let answer = host.json(["worktree", "merge", id, "--merge", "auto"]);
+    assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
+
+    let without = host.script("true");
+    host.finished(&without);
+    host.run(["worktree", "merge", &without, "--merge", "auto"])
+        .code(REFUSED)
+        .says(&[&format!("task {without} has no worktree")]);
+    host.run(["worktree", "merge", "nobody"])
+        .code(125)
+        .says(&["no task is called `nobody`"]);
+    assert_eq!(host.json(["worktree", "list"]), json!([]));
+}

@@ -1,0 +1,99 @@
+//! Repositories with submodules.
+
+use std::{fs, path::PathBuf};
+
+use super::{COMMIT, Repository, git_in, merged};
+
+/// A repository with a submodule `lib`, which has one of its own, `lib/deep`. Where git may not take a submodule from a path, it takes
+/// none: the person's configuration decides.
+fn with_submodules(allowed: bool) -> Repository {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let allow = ["-c", "protocol.file.allow=always"];
+    let make = |name: &str| -> PathBuf {
+        let path = host.root().join(name);
+        git_in(host, host.root(), &["init", "-q", "-b", "main", name]);
+        fs::write(path.join("text"), format!("{name}\n")).unwrap();
+        git_in(host, &path, &["add", "-A"]);
+        git_in(host, &path, &["commit", "-q", "-m", name]);
+        path
+    };
+    let add = |to: &PathBuf, from: &PathBuf, name: &str| {
+        let words = ["submodule", "--quiet", "add", from.to_str().unwrap(), name];
+        git_in(host, to, &[&allow[..], &words].concat());
+        git_in(host, to, &["commit", "-q", "-m", "a submodule"]);
+    };
+    let (deep, lib) = (make("deep"), make("lib"));
+    add(&lib, &deep, "deep");
+    add(&repository.path(), &lib, "lib");
+    if allowed {
+        let file = host.home().join(".gitconfig");
+        fs::write(file, "[protocol \"file\"]\n\tallow = always\n").unwrap();
+    }
+    repository
+}
+
+#[test]
+fn submodules_are_checked_out_and_go_with_the_worktree() {
+    let repository = with_submodules(true);
+    let task = repository.done(
+        &["--merge", "auto"],
+        "cat lib/text lib/deep/text; echo two > file",
+    );
+    assert_eq!(task["output"], "lib\ndeep\n", "{task:#}");
+    merged(&task, "succeeded", "merged");
+    assert!(!repository.worktree(&task).exists());
+    repository.is_untouched();
+    assert_eq!(repository.branches(), ["main"]);
+
+    let kept = repository.done(&["--keep-worktree"], "true");
+    merged(&kept, "succeeded", "nothing");
+    let cleaned = repository.host.json(["worktree", "clean"]);
+    assert_eq!(cleaned["removed"][0]["task"], kept["id"], "{cleaned:#}");
+}
+
+#[test]
+fn submodules_that_cannot_be_had_fail_the_task_and_leave_nothing() {
+    let repository = with_submodules(false);
+    let task = repository.done(&[], "true");
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("its submodules cannot be checked out: `git submodule` failed:")
+            && message.contains("transport 'file' not allowed"),
+        "{message}"
+    );
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(repository.branches(), ["main"]);
+    repository.is_untouched();
+}
+
+#[test]
+fn what_is_only_in_a_submodule_is_never_removed() {
+    let repository = with_submodules(true);
+    // A change that nobody committed.
+    let changed = repository.done(&["--merge", "patch"], "echo changed > lib/deep/text");
+    let detail = merged(&changed, "failed", "refused");
+    assert!(
+        detail.contains("what is inside of a submodule is committed in that: lib"),
+        "{detail}"
+    );
+    // A commit that is on no remote, and the commit that refers to it.
+    let script =
+        format!("cd lib; git switch -q -c own; echo own > text; {COMMIT}; cd ..; {COMMIT}");
+    let committed = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&committed, "succeeded", "merged");
+    assert!(
+        detail.contains("stays: its submodule `lib` has commits that are on no remote"),
+        "{detail}"
+    );
+    let cleaned = repository.host.json(["worktree", "clean", "--all"]);
+    assert_eq!(cleaned["left"].as_array().unwrap().len(), 2, "{cleaned:#}");
+    for (task, path, text) in [
+        (&committed, "lib/text", "own\n"),
+        (&changed, "lib/deep/text", "changed\n"),
+    ] {
+        let file = repository.worktree(task).join(path);
+        assert_eq!(fs::read_to_string(file).unwrap(), text);
+    }
+}
