@@ -22,8 +22,8 @@ pub struct TaskId([u8; 16]);
 /// By the half that is random, and differs where a whole graph is of one millisecond.
 impl Hash for TaskId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [.., a, b, c, d, e, f, g, h] = self.0;
-        state.write_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        let [_, _, _, _, _, _, _, _, random @ ..] = self.0;
+        state.write_u64(u64::from_be_bytes(random));
     }
 }
 

@@ -356,10 +356,7 @@ impl Store for MemoryStore {
         let content = self.content();
         let digests = content.tasks.values().map(|task| &task.request.env_digest);
         let sorted: BTreeSet<_> = digests.collect();
-        Ok(sorted
-            .into_iter()
-            .map(|digest| digest.to_string())
-            .collect())
+        Ok(sorted.into_iter().map(ToString::to_string).collect())
     }
 
     fn prune(

@@ -120,18 +120,18 @@ fn a_queue_timeout_begins_anew_on_another_boot() {
     assert_eq!(desk.word(id), "timed_out:timeout");
 }
 
-fn retries(limit: u32, on: &[ReasonClass]) -> Box<RetryPolicy> {
-    Box::new(RetryPolicy {
+fn retries(limit: u32, on: &[ReasonClass]) -> RetryPolicy {
+    RetryPolicy {
         limit,
         backoff: Backoff::default(),
         on: on.to_vec(),
-    })
+    }
 }
 
 #[test]
 fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
     let mut desk = Desk::new(1);
-    let id = desk.submit(|request| request.retries = Some(retries(2, &[])));
+    let id = desk.submit(|request| request.retries = Some(retries(2, &[]).into()));
     for expected in ["waiting", "waiting", "failed:exit"] {
         desk.pass(Duration::from_mins(5));
         assert_eq!(starts(&desk.turn()), [id]);
@@ -155,7 +155,7 @@ fn without_a_policy_nothing_is_tried_again() {
 #[test]
 fn a_cancel_is_not_undone_by_a_pending_retry() {
     let mut desk = Desk::new(1);
-    let id = desk.submit(|request| request.retries = Some(retries(2, &[])));
+    let id = desk.submit(|request| request.retries = Some(retries(2, &[]).into()));
     desk.turn();
     desk.report(id, failure(ReasonClass::Exit));
     desk.settle();
@@ -170,7 +170,7 @@ fn classes_decide_what_is_retried() {
     use ReasonClass::{Auth, Budget, Exit, Invalid, Lost, Network, Permission, Timeout};
     let check = |class, on: &[ReasonClass], expected: bool| {
         let mut desk = Desk::new(1);
-        let id = desk.submit(|request| request.retries = Some(retries(1, on)));
+        let id = desk.submit(|request| request.retries = Some(retries(1, on).into()));
         desk.turn();
         desk.report(id, failure(class));
         desk.settle();
@@ -193,7 +193,7 @@ fn a_usage_limit_uses_up_no_retry() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| {
         super::agent(request);
-        request.retries = Some(retries(1, &[]));
+        request.retries = Some(retries(1, &[]).into());
     });
     desk.turn();
     desk.report(id, super::limited(None));
@@ -208,7 +208,7 @@ fn a_usage_limit_uses_up_no_retry() {
 #[test]
 fn a_retry_that_succeeds_ends_the_task() {
     let mut desk = Desk::new(1);
-    let id = desk.submit(|request| request.retries = Some(retries(1, &[])));
+    let id = desk.submit(|request| request.retries = Some(retries(1, &[]).into()));
     desk.turn();
     desk.report(id, failure(ReasonClass::Exit));
     desk.settle();
