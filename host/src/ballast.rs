@@ -1,4 +1,4 @@
-//! A file that is given up when the disk is full, so that cancels, exits and `down` can still be written.
+//! A file that is given up when the disk is full, so that cancels, exits and `down` can still be written, and a host can start.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,6 +10,8 @@ use std::{
 const BALLAST_BYTES: u64 = 8 << 20;
 /// The ballast is made again, and new tasks are taken again, once so much is free.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
+/// What a start writes: a transaction, the store's index, who the host is. With less free it needs what the ballast holds.
+pub(crate) const START_BYTES: u64 = 1 << 20;
 
 pub(crate) struct Ballast {
     path: PathBuf,
@@ -17,11 +19,14 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Makes the file if there is room for it. A disk with less is treated as full.
+    /// Makes the file if there is room for it. A disk with less is treated as full. Where there is not even room to start, it is given up.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
         let there = std::fs::metadata(&ballast.path).is_ok_and(|meta| meta.len() == BALLAST_BYTES);
         ballast.freed = !there;
+        if disk_free_bytes < START_BYTES {
+            ballast.free();
+        }
         ballast.restore_if_room(disk_free_bytes);
         ballast
     }
@@ -88,6 +93,19 @@ mod tests {
         assert!(ballast.is_freed());
         ballast.restore_if_room(ROOM_BYTES);
         assert!(!ballast.is_freed() && path.exists());
+    }
+
+    #[test]
+    fn a_start_without_room_has_what_the_ballast_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ballast");
+        let check = |free: u64, is_freed: bool| {
+            drop(Ballast::open(path.clone(), u64::MAX));
+            assert_eq!(Ballast::open(path.clone(), free).is_freed(), is_freed);
+            assert_eq!(path.exists(), !is_freed, "{free}");
+        };
+        check(START_BYTES, false);
+        check(START_BYTES - 1, true);
     }
 
     #[test]

@@ -98,6 +98,7 @@ fn serve_host(
 fn start_error(error: serve::ServeError) -> AppError {
     let kind = match &error {
         serve::ServeError::Taken { .. } => ErrorKind::Conflict,
+        serve::ServeError::NoSpace { .. } => ErrorKind::StoreFull,
         _ => ErrorKind::Unavailable,
     };
     let app = AppError::new(kind, error.to_string());

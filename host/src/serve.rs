@@ -1,17 +1,20 @@
 //! A host from its start to its end: the wiring of everything, and nothing else.
 
+mod error;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use claudine_domain::board::Bounds;
 use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
 
+pub(crate) use self::error::ServeError;
 use crate::{
     allocator, api,
     app::{DownMode, Host, HostInfo, HostParts},
@@ -26,7 +29,7 @@ use crate::{
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
     store::{
-        Store, StoreError,
+        Store,
         sqlite::{SqliteStore, refuse_network_filesystem},
     },
     supervise,
@@ -38,53 +41,6 @@ const LAST_COMMANDS: std::time::Duration = std::time::Duration::from_millis(500)
 
 /// How long a start waits for the ends that it found: they take a commit or two.
 const WRITING_OFF: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Why a host does not start, or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServeError {
-    #[error("{what} {}: {source}", path.display())]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
-    Taken { data_dir: PathBuf, pid: Option<u32> },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Supervise(#[from] supervise::SuperviseError),
-    #[error(transparent)]
-    Plugins(#[from] plugin::PluginError),
-    #[error(transparent)]
-    Engine(#[from] engine::StartError),
-    #[error("the runtime cannot be started: {0}")]
-    Runtime(io::Error),
-    #[error("the machine cannot be read: {0}")]
-    Machine(io::Error),
-    #[error("signals cannot be received: {0}")]
-    Signals(io::Error),
-}
-
-impl ServeError {
-    /// What to do about it, where there is something a person can do.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::Taken { .. } => {
-                Some("`claudine down` ends it; --data-dir chooses another directory")
-            }
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
-                "the data directory must belong to this user and be writable; --data-dir chooses another one",
-            ),
-            _ => None,
-        }
-    }
-}
-
-fn pid_text(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
-}
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
     let path = path.to_owned();
@@ -100,6 +56,10 @@ pub(crate) struct Claimed {
 
 /// Makes the data directory this host's own.
 pub(crate) fn claim(data_dir: &Path) -> Result<Claimed, ServeError> {
+    try_to_claim(data_dir).map_err(|error| error.in_dir(data_dir))
+}
+
+fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
     let layout = Layout::new(data_dir);
     layout.create().map_err(io_error("cannot use", data_dir))?;
     refuse_network_filesystem(data_dir)?;
@@ -150,7 +110,7 @@ pub(crate) fn run(
     let result = runtime.block_on(serve(&claimed.layout, settings, ready));
     // Whoever still reads a log or waits for a task learns from the closed connection.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    result
+    result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
 
 async fn serve(
@@ -159,6 +119,9 @@ async fn serve(
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
     let started_at = clock::wall();
+    // First: on a full disk there is nothing else to open the store with.
+    let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
+    let has_room = !ballast.is_freed();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
     let exe =
@@ -204,7 +167,7 @@ async fn serve(
             limits: settings.limits,
             bounds: Bounds::default(),
             machine: Box::new(Sampler::new(layout.root()).map_err(ServeError::Machine)?),
-            ballast: Ballast::open(layout.ballast(), disk_free_bytes(layout.root())),
+            ballast,
         },
         inbox,
         runner.clone(),
@@ -242,7 +205,12 @@ async fn serve(
     let listener = listen(layout)?;
     let serving = tokio::spawn(api::rest::serve(listener, host.clone(), shutdown));
     let retention = tokio::spawn(retention.run());
-    let warming = tokio::spawn(async move { plugins.warm().await });
+    // Compiled code is kept on the disk; where that is full it would take what is left for cancels and ends.
+    let warming = tokio::spawn(async move {
+        if has_room {
+            plugins.warm().await;
+        }
+    });
     let info = host.info();
     write_host_file(layout, &info)?;
     ready(&info);

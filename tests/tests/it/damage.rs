@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use claudine_tests::{TestHost, command, wait::PATIENCE, wait_for};
+use claudine_tests::{TestHost, command, process::alive, wait::PATIENCE, wait_for};
 use rustix::process::geteuid;
 
 /// A host that has run a task and is down again.
@@ -130,6 +130,44 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         host.run(["logs", &writer]).ok().stdout == expected.as_bytes(),
         "every byte is there"
     );
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}
+
+#[test]
+fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_needs() {
+    let disk = SmallDisk::mount(128);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let done = host.script("echo output");
+    host.finished(&done);
+    let open = host.script("exec sleep 600");
+    let pid = host.live(&open);
+    host.kill_host();
+    disk.fill();
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 2);
+    assert_eq!(host.text(["logs", &done]), "output");
+    assert_eq!(host.status(&open)["state"], "running");
+    assert!(!host.data_dir().join("ballast").exists());
+    host.run(["run", "--", "true"])
+        .code(125)
+        .says(&["the disk is full: no new task is taken until there is space"]);
+
+    host.kill_host();
+    disk.fill();
+    let refused = host.run(["list"]).code(125);
+    refused.says(&[
+        &format!("no host can start: the disk at {}", disk.dir.display()),
+        "is full (nothing is free)",
+        "free at least 1024 KiB there; nothing that was accepted is lost, and what runs goes on",
+    ]);
+    assert!(alive(pid));
+
+    disk.empty();
+    assert_eq!(host.live(&open), pid);
+    host.run(["cancel", &open]).check();
+    assert_eq!(host.finished(&open)["outcome"], "cancelled");
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 

@@ -1,0 +1,119 @@
+//! Why a host does not start. What comes of a full disk is told as that, whatever it was that could not be written.
+
+use std::{
+    borrow::Cow,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
+};
+
+/// Why a host does not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
+    Taken { data_dir: PathBuf, pid: Option<u32> },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Supervise(#[from] supervise::SuperviseError),
+    #[error(transparent)]
+    Plugins(#[from] plugin::PluginError),
+    #[error(transparent)]
+    Engine(#[from] engine::StartError),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+    #[error("the machine cannot be read: {0}")]
+    Machine(io::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+    /// Whatever it was that could not be written.
+    #[error(
+        "no host can start: the disk at {}, which has the data directory, is full ({}); {source}",
+        mount.display(),
+        free_text(*free_bytes)
+    )]
+    NoSpace {
+        mount: PathBuf,
+        free_bytes: u64,
+        source: Box<Self>,
+    },
+}
+
+impl ServeError {
+    /// What to do about it, where there is something a person can do.
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Store(error) => error.hint().map(Cow::Borrowed),
+            Self::NoSpace { free_bytes, .. } => Some(Cow::Owned(format!(
+                "free at least {} KiB there; nothing that was accepted is lost, and what runs goes on",
+                START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
+            ))),
+            Self::Taken { .. } => Some(Cow::Borrowed(
+                "`claudine down` ends it; --data-dir chooses another directory",
+            )),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(Cow::Borrowed(
+                    "the data directory must belong to this user and be writable; --data-dir chooses another one",
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it may come of a full disk. A supervisor that cannot write says so in words, if at all.
+    fn may_be_space(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Engine(engine::StartError::Store(error)) => {
+                matches!(error, StoreError::Full { .. })
+            }
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Supervise(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The same as what it comes of, where that is a full disk.
+    pub(super) fn in_dir(self, data_dir: &Path) -> Self {
+        let free_bytes = disk_free_bytes(data_dir);
+        if free_bytes >= START_BYTES || !self.may_be_space() {
+            return self;
+        }
+        Self::NoSpace {
+            mount: mount_of(data_dir),
+            free_bytes,
+            source: Box::new(self),
+        }
+    }
+}
+
+fn free_text(bytes: u64) -> String {
+    match bytes / 1024 {
+        0 => "nothing is free".to_owned(),
+        kib => format!("{kib} KiB are free"),
+    }
+}
+
+/// Where the file system of a directory begins.
+fn mount_of(dir: &Path) -> PathBuf {
+    let device = |dir: &Path| fs::metadata(dir).ok().map(|found| found.dev());
+    let own = device(dir);
+    let same = dir.ancestors().take_while(|above| device(above) == own);
+    same.last().unwrap_or(dir).to_owned()
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
