@@ -1,0 +1,76 @@
+//! Components that behave: what an executor is asked, and what it answers.
+
+use std::sync::Arc;
+
+use super::{House, open, run};
+use crate::plugin::{
+    catalog::Status,
+    engine::Wasm,
+    fixtures::{Recorder, Wat},
+    port::HealthState,
+};
+
+#[tokio::test]
+async fn a_good_guest_answers_everything() {
+    let house = House::with(&Wat::good().component());
+    let executor = house.executor();
+    assert_eq!(executor.validate(&"{}".into(), &vec![]).await.unwrap(), []);
+    assert_eq!(executor.task_schema().await.unwrap(), "{}");
+    let inspection = house.catalog.inspect("guest").await.unwrap();
+    assert!(
+        matches!(&inspection.listing.status, Status::Looked(health) if health.state == HealthState::Healthy)
+    );
+    let component = inspection.component.unwrap();
+    let process = "claudine:plugin/process@0.1.0".to_owned();
+    assert!(
+        component.imports.contains(&process),
+        "{:?}",
+        component.imports
+    );
+    assert_eq!(
+        (component.task_schema.as_str(), component.config_issues),
+        ("{}", vec![])
+    );
+    let host = Arc::new(Recorder::default());
+    let outcome = run(executor, &host).await.unwrap();
+    assert_eq!(
+        (
+            outcome.cause.as_str(),
+            outcome.code,
+            outcome.outputs.as_str()
+        ),
+        ("success", None, "{}")
+    );
+    assert_eq!(host.lines(), []);
+}
+
+#[tokio::test]
+async fn the_synchronous_abi_runs_too() {
+    let house = House::with(&Wat::good().run("").component());
+    let outcome = run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    assert_eq!(outcome.cause, "success");
+}
+
+#[tokio::test]
+async fn pool_and_demand_run_the_same_code() {
+    let house = House::with(&Wat::good().component());
+    run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    let cached = || {
+        std::fs::read_dir(house.dir.path().join("cache"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(cached(), 2, "the code and its record");
+    let pooled = open(house.dir.path(), Wasm::start);
+    run(
+        pooled.executor("guest").unwrap(),
+        &Arc::new(Recorder::default()),
+    )
+    .await
+    .unwrap();
+    assert_eq!(cached(), 2);
+}

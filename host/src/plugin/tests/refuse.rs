@@ -1,0 +1,167 @@
+//! Plugins that cannot be used, and what is said of them.
+
+use std::sync::Arc;
+
+use super::{House, MANIFEST, open, run};
+use crate::plugin::{
+    catalog::Status,
+    engine::Wasm,
+    error::PluginError,
+    fixtures::{self, Recorder, Wat},
+};
+
+/// What is no executor is refused with its reason, and asked again gives the same.
+#[tokio::test]
+async fn what_is_no_executor_says_why() {
+    async fn check(component: &[u8], expected: &str) {
+        let house = House::with(component);
+        for _ in 0..2 {
+            let error = house
+                .executor()
+                .validate(&"{}".into(), &vec![])
+                .await
+                .unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let end = run(house.executor(), &Arc::new(Recorder::default()))
+            .await
+            .unwrap_err();
+        let failure = end.failure("guest");
+        assert_eq!(
+            (failure.code.as_str(), failure.retryable),
+            ("plugin", false)
+        );
+        assert!(failure.message.contains(expected), "{failure:?}");
+    }
+    let newer = "package claudine:plugin@0.2.0; interface lifecycle { ping: func(); } world executor-plugin { export lifecycle; }";
+    let newer_core = r#"(module (func (export "claudine:plugin/lifecycle@0.2.0#ping")))"#;
+    let other = "package other:thing@1.0.0; interface greeter { greet: func(); } world thing { export greeter; }";
+    let other_core = r#"(module (func (export "other:thing/greeter@1.0.0#greet")))"#;
+    let wanting = "package other:thing@1.0.0; interface kernel { halt: func(); } world thing { import kernel; export run: func(); }";
+    let wanting_core = r#"(module (import "other:thing/kernel@1.0.0" "halt" (func $halt)) (func (export "run") (call $halt)))"#;
+    let half = "package claudine:plugin@0.1.0; interface lifecycle { ping: func(); } world executor-plugin { export lifecycle; }";
+    let half_core = r#"(module (func (export "claudine:plugin/lifecycle@0.1.0#ping")))"#;
+    let twisted = "package claudine:plugin@0.1.0; interface lifecycle { describe: func(); }
+        interface executor { run: func(); } world executor-plugin { export lifecycle; export executor; }";
+    let twisted_core = r#"(module (func (export "claudine:plugin/lifecycle@0.1.0#describe"))
+        (func (export "claudine:plugin/executor@0.1.0#run")))"#;
+    let world = "executor-plugin";
+    check(
+        &fixtures::component_of_text(newer_core, newer, world),
+        "was built for claudine:plugin/lifecycle@0.2.0",
+    )
+    .await;
+    check(
+        &fixtures::component_of_text(other_core, other, "thing"),
+        "does not export claudine:plugin/lifecycle@0.1.0",
+    )
+    .await;
+    check(
+        &fixtures::component_of_text(wanting_core, wanting, "thing"),
+        "imports other:thing/kernel@1.0.0",
+    )
+    .await;
+    check(
+        &fixtures::component_of_text(half_core, half, world),
+        "does not export claudine:plugin/executor@0.1.0",
+    )
+    .await;
+    check(
+        &fixtures::component_of_text(twisted_core, twisted, world),
+        "types are not those of the contract",
+    )
+    .await;
+    check(&wat::parse_str("(module)").unwrap(), "core module").await;
+    check(b"\x00\x01\x02 not a component at all", "first bytes").await;
+    check(
+        b"\0asm\x0d\0\x01\0 and then garbage",
+        "could not be compiled",
+    )
+    .await;
+    check(b"", "first bytes").await;
+}
+
+#[tokio::test]
+async fn a_changed_cache_is_made_anew_and_a_changed_component_is_not_run() {
+    let house = House::with(&Wat::good().component());
+    run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    for file in std::fs::read_dir(house.dir.path().join("cache")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().unwrap() == "cwasm" {
+            let mut code = std::fs::read(&path).unwrap();
+            let middle = code.len() / 2;
+            code[middle] ^= 0xff;
+            // Another file of the same name: the one that is mapped stays as it was.
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, code).unwrap();
+        }
+    }
+    let again = open(house.dir.path(), Wasm::on_demand);
+    run(
+        again.executor("guest").unwrap(),
+        &Arc::new(Recorder::default()),
+    )
+    .await
+    .unwrap();
+    let late = open(house.dir.path(), Wasm::on_demand);
+    let component = Wat::good().with("validate", fixtures::TRAP).component();
+    std::fs::write(
+        house.dir.path().join("plugins/guest/guest.wasm"),
+        &component,
+    )
+    .unwrap();
+    let error = late
+        .executor("guest")
+        .unwrap()
+        .validate(&"{}".into(), &vec![])
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("was changed while the host was running"),
+        "{error}"
+    );
+    let reopened = open(house.dir.path(), Wasm::on_demand);
+    assert_eq!(
+        reopened.executor("guest").unwrap().grant().process,
+        Vec::<String>::new(),
+        "the grant was for another component"
+    );
+}
+
+#[tokio::test]
+async fn broken_plugins_are_listed_with_their_reason() {
+    let house = House::with(&Wat::good().component());
+    let plugins = house.dir.path().join("plugins");
+    for (name, manifest) in [("torn", "name = "), ("other", MANIFEST)] {
+        std::fs::create_dir(plugins.join(name)).unwrap();
+        std::fs::write(plugins.join(name).join("plugin.toml"), manifest).unwrap();
+    }
+    std::fs::create_dir(plugins.join("empty")).unwrap();
+    let catalog = open(house.dir.path(), Wasm::on_demand);
+    let list = catalog.list(false).await.into_iter();
+    let names: Vec<_> = list
+        .map(|line| (line.name, matches!(line.status, Status::Broken(_))))
+        .collect();
+    let expected = [
+        ("empty", true),
+        ("guest", false),
+        ("other", true),
+        ("torn", true),
+    ];
+    assert_eq!(
+        names,
+        expected.map(|(name, broken)| (name.to_owned(), broken))
+    );
+    assert!(matches!(
+        catalog.executor("torn"),
+        Err(PluginError::Manifest { .. })
+    ));
+    assert!(matches!(
+        catalog.executor("nobody"),
+        Err(PluginError::Unknown { .. })
+    ));
+}

@@ -1,0 +1,83 @@
+//! Attempts that are stopped.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::House;
+use crate::plugin::{
+    error::GuestEnd,
+    fixtures::{self, Recorder, Wat},
+    port::{GuestOutcome, Start, StopRequest},
+};
+
+async fn stopped(wat: Wat, grace: Duration) -> Result<GuestOutcome, GuestEnd> {
+    let house = House::with(&wat.component());
+    let (ask, stop) = oneshot::channel();
+    ask.send(StopRequest {
+        reason: "cancelled".into(),
+        grace,
+    })
+    .unwrap();
+    house
+        .executor()
+        .run(
+            fixtures::task(),
+            Start::Fresh,
+            Arc::new(Recorder::default()),
+            stop,
+        )
+        .await
+}
+
+const LONG: Duration = Duration::from_mins(1);
+
+const SHORT: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn stop_is_called_beside_the_pending_run() {
+    let outcome = stopped(Wat::good().with("run", fixtures::RUN_UNTIL_STOPPED), LONG)
+        .await
+        .unwrap();
+    assert_eq!(outcome.cause, "success");
+}
+
+#[tokio::test]
+async fn the_attempt_ends_when_the_task_has_exited() {
+    let wat = Wat::good().with("run", fixtures::RUN_RETURNS_AND_STAYS);
+    assert_eq!(stopped(wat.clone(), LONG).await.unwrap().cause, "success");
+    // What was returned stands, even where the guest does not end after it.
+    assert_eq!(
+        stopped(wat.with("stop", "(return)"), SHORT)
+            .await
+            .unwrap()
+            .cause,
+        "success"
+    );
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_stop_is_dropped() {
+    for wat in [
+        Wat::good().run(fixtures::SLEEP_FOR_A_DAY),
+        Wat::good()
+            .with("run", fixtures::RUN_UNTIL_STOPPED)
+            .with("stop", "(return)"),
+        Wat::good().run(fixtures::SPIN),
+    ] {
+        assert_eq!(stopped(wat, SHORT).await.unwrap_err(), GuestEnd::Dropped);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_stopping_is_not_resumed() {
+    let end = stopped(
+        Wat::good()
+            .with("run", fixtures::RUN_UNTIL_STOPPED)
+            .with("stop", fixtures::TRAP),
+        LONG,
+    )
+    .await
+    .unwrap_err();
+    assert!(matches!(end, GuestEnd::Crashed { times: 1, .. }), "{end}");
+}

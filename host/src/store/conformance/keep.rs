@@ -1,0 +1,234 @@
+//! What comes back as it went: tasks, documents, keys, groups, sums, and what was learned.
+
+use claudine_domain::{
+    attempt::Phase,
+    batch::{Batch, DocumentKey},
+    budget::{Day, Scope},
+    group::Group,
+    id::{AttemptId, TaskId},
+    outcome::Outcome,
+    profile::{Profile, ProfileKey},
+    task::Idempotency,
+    time::Timestamp,
+};
+
+use super::{Leader, check};
+use crate::store::{
+    Filter, Resolved, Status,
+    samples::{asked, at, batch, done, id, named, profile, profiles, ready, running, tasks},
+};
+
+#[test]
+fn an_empty_store_has_nothing() {
+    check(|store| {
+        let stored = store.load(Timestamp(0)).unwrap();
+        assert!(stored.unfinished.is_empty() && stored.accounts.is_empty());
+        assert_eq!((stored.last_batch, stored.remembered.len()), (0, 0));
+        assert_eq!(store.task(id(1)).unwrap(), None);
+        assert_eq!(store.document(DocumentKey::Spec(id(1))).unwrap(), None);
+        assert_eq!(store.list(&Filter::default(), 10).unwrap().next, None);
+        assert_eq!(store.resolve("anything").unwrap(), Resolved::NotFound);
+        assert_eq!(store.counts().unwrap(), []);
+        assert_eq!(store.events_after(0, 10).unwrap(), []);
+        assert_eq!(store.events_after(u64::MAX, 10).unwrap(), []);
+        assert_eq!(store.env_digests_in_use().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn every_state_comes_back_as_it_went() {
+    check(|store| {
+        let epoch = store.lead().unwrap();
+        store.commit(epoch, &batch()).unwrap();
+        for task in tasks() {
+            assert_eq!(store.task(task.id).unwrap().as_ref(), Some(&task));
+        }
+        let stored = store.load(Timestamp(0)).unwrap();
+        let unfinished = tasks().into_iter().filter(|task| !task.is_done());
+        assert_eq!(stored.unfinished, unfinished.collect::<Vec<_>>());
+        assert_eq!(stored.last_batch, 7);
+        let (account, parked) = batch().accounts.remove(0);
+        assert_eq!(stored.accounts, [(account, parked.unwrap())]);
+        for (key, bytes) in batch().documents {
+            assert_eq!(store.document(key).unwrap().as_deref(), Some(&*bytes));
+        }
+        let events = store.events_after(0, 100).unwrap();
+        let expected: Vec<_> = (1..).zip(batch().events).collect();
+        assert_eq!(events, expected);
+    });
+}
+
+#[test]
+fn a_task_is_replaced_as_a_whole() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let first = named(1, "one");
+        leader.put([first.clone()]);
+        let live = running(first, Phase::Live);
+        leader.put([live.clone()]);
+        assert_eq!(store.task(id(1)).unwrap(), Some(live.clone()));
+        let ended = done(live, Outcome::Failed);
+        leader.put([ended.clone()]);
+        assert_eq!(store.load(Timestamp(0)).unwrap().unfinished, []);
+        let again = running(ended, Phase::Assigned);
+        leader.put([again.clone()]);
+        assert_eq!(store.load(Timestamp(0)).unwrap().unfinished, [again]);
+        assert_eq!(store.counts().unwrap(), [(Status::Ready, 1)]);
+    });
+}
+
+#[test]
+fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let day = |at: u64| Scope::Day(Day::of(Timestamp(at)));
+        let graph = |at: u64| Scope::Graph(TaskId::new(at, 7));
+        let book = |spent| Batch {
+            spent,
+            ..Batch::default()
+        };
+        let now = 1_790_000_000_000;
+        let old = now - 91 * 24 * 3_600_000;
+        let [old_day, old_graph] = [(day(old), 1), (graph(old), 2)];
+        let [new_day, new_graph] = [(day(now), 3), (graph(now), 4)];
+        leader.commit(book(vec![old_day, old_graph, new_day, new_graph]));
+        let spent = || store.load(Timestamp(0)).unwrap().spent;
+        assert_eq!(spent(), [old_day, new_day, old_graph, new_graph]);
+        leader.commit(book(vec![(day(now), 30)]));
+        assert_eq!(spent(), [old_day, (day(now), 30), old_graph, new_graph]);
+        let spent_on = |scope| store.spent_on(scope).unwrap();
+        assert_eq!([old_graph.0, day(now), graph(0)].map(spent_on), [2, 30, 0]);
+        store.prune(leader.epoch, Timestamp(now), 10).unwrap();
+        assert_eq!(spent(), [(day(now), 30), new_graph]);
+    });
+}
+
+#[test]
+fn what_was_learned_is_replaced_and_forgotten_with_its_batch() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let teach = |profiles| Batch {
+            profiles,
+            ..Batch::default()
+        };
+        leader.commit(teach(profiles()));
+        let [executor, class] = [0, 1].map(|place| profiles().swap_remove(place).0);
+        let learned = || store.load(Timestamp(0)).unwrap().profiles;
+        let kept = |profiles: Vec<(ProfileKey, Option<Profile>)>| {
+            let mut kept: Vec<_> = profiles
+                .into_iter()
+                .filter_map(|(key, profile)| Some((key, profile?)))
+                .collect();
+            kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+            kept
+        };
+        assert_eq!(learned(), kept(profiles()));
+        let again = profile(71, &[(1, 2)]);
+        leader.commit(teach(vec![
+            (executor.clone(), Some(again.clone())),
+            (class.clone(), None),
+        ]));
+        assert_eq!(learned(), [(executor.clone(), again)]);
+        store.set_full(true);
+        let refused = leader.try_commit(Batch {
+            documents: vec![(DocumentKey::Spec(id(50)), vec![7; 1 << 20].into())],
+            ..teach(vec![(executor, None), (class, None)])
+        });
+        assert!(refused.is_err());
+        assert_eq!(learned().len(), 1, "what the failed batch forgot");
+        store.set_full(false);
+    });
+}
+
+#[test]
+fn documents_are_replaced() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let attempt = |number| AttemptId {
+            task: id(1),
+            number,
+        };
+        let write = |documents: &[(DocumentKey, &[u8])]| Batch {
+            documents: documents
+                .iter()
+                .map(|(key, bytes)| (*key, (*bytes).into()))
+                .collect(),
+            ..Batch::default()
+        };
+        leader.commit(write(&[
+            (DocumentKey::Spec(id(1)), b"spec"),
+            (DocumentKey::Checkpoint(attempt(1)), b"first"),
+            (DocumentKey::Checkpoint(attempt(2)), b"other"),
+            (DocumentKey::Outputs(attempt(1)), b""),
+        ]));
+        leader.commit(write(&[(DocumentKey::Checkpoint(attempt(1)), b"second")]));
+        let check = |key: DocumentKey, expected: Option<&[u8]>| {
+            assert_eq!(store.document(key).unwrap().as_deref(), expected, "{key:?}");
+        };
+        check(DocumentKey::Spec(id(1)), Some(b"spec"));
+        check(DocumentKey::Checkpoint(attempt(1)), Some(b"second"));
+        check(DocumentKey::Checkpoint(attempt(2)), Some(b"other"));
+        check(DocumentKey::Outputs(attempt(1)), Some(b""));
+        check(DocumentKey::Outputs(attempt(2)), None);
+        check(DocumentKey::Spec(id(2)), None);
+    });
+}
+
+#[test]
+fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let keyed = |number, key: &str| {
+            asked(ready(number), |request| {
+                request.idempotency = Some(Box::new(Idempotency {
+                    key: key.to_owned(),
+                    payload_digest: format!("digest {number}"),
+                }));
+            })
+        };
+        leader.put([
+            ready(1),
+            keyed(2, "a"),
+            done(keyed(3, "b"), Outcome::Succeeded),
+            keyed(4, "a"),
+        ]);
+        let check = |since: u64, expected: &[(&str, u64)]| {
+            let stored = store.load(at(since)).unwrap();
+            let found = stored.remembered.into_iter().map(|(key, remembered)| {
+                let number = (remembered.at.0 - at(0).0) / 1_000;
+                assert_eq!(remembered.task, id(number));
+                assert_eq!(remembered.payload_digest, format!("digest {number}"));
+                (key, number)
+            });
+            let expected = expected
+                .iter()
+                .map(|(key, number)| ((*key).to_owned(), *number));
+            assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        };
+        check(0, &[("a", 4), ("b", 3)]);
+        check(3, &[("a", 4), ("b", 3)]);
+        check(4, &[("a", 4)]);
+        check(5, &[]);
+    });
+}
+
+#[test]
+fn groups_are_kept_as_they_were_set_last() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let set = |limit, paused| Batch {
+            groups: vec![("gpu".to_owned(), Group { limit, paused })],
+            ..Batch::default()
+        };
+        leader.commit(set(Some(1), false));
+        leader.commit(set(None, true));
+        let expected = Group {
+            limit: None,
+            paused: true,
+        };
+        assert_eq!(
+            store.load(at(0)).unwrap().groups,
+            [("gpu".to_owned(), expected)]
+        );
+    });
+}
