@@ -160,6 +160,11 @@ pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
+/// What several mappings share counts once.
+pub(crate) fn pss_kib(pid: u32) -> Result<f64> {
+    status_field(&format!("/proc/{pid}/smaps_rollup"), "Pss")
+}
+
 /// The most memory that it ever had.
 pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmHWM")
