@@ -204,6 +204,9 @@ serde_as_text!(TaskId, AttemptId);
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::hash::BuildHasher;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -232,6 +235,104 @@ mod tests {
             ids.next(5, first);
             prop_assert_eq!(ids.next(5, second).number() & u128::from(u64::MAX), second & u128::from(u64::MAX));
         }
+    }
+
+    fn id(number: u128) -> TaskId {
+        TaskId::from_bytes(number.to_be_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_its_text_and_sorts_as_that(one: u128, other: u128, number in 1..u32::MAX) {
+            let [one, other] = [one, other].map(id);
+            prop_assert_eq!(one.to_string().parse::<TaskId>(), Ok(one));
+            prop_assert_eq!(one.cmp(&other), one.to_string().cmp(&other.to_string()));
+            prop_assert_eq!(TaskId::from_bytes(one.to_bytes()), one);
+            let attempt = AttemptId { task: one, number };
+            prop_assert_eq!(attempt.to_string().parse::<AttemptId>(), Ok(attempt));
+            let json = serde_json::to_string(&attempt).unwrap();
+            prop_assert_eq!(&json, &format!("\"{attempt:?}\""));
+            prop_assert_eq!(serde_json::from_str::<AttemptId>(&json).unwrap(), attempt);
+        }
+
+        /// A prefix stands for the ids that begin with it, and for no others.
+        #[test]
+        fn a_prefix_is_a_range(one: u128, near in 0..u128::from(u64::MAX), digits in 1..=DIGITS) {
+            let (one, near) = (id(one), id(one ^ near));
+            let text = one.to_string();
+            let prefix = &text[..PREFIX.len() + digits];
+            let (first, last) = TaskId::range_of_prefix(prefix).unwrap();
+            prop_assert_eq!(
+                (first..=last).contains(&near),
+                near.to_string().starts_with(prefix)
+            );
+            let bare = prefix[PREFIX.len()..].to_ascii_uppercase();
+            prop_assert_eq!(TaskId::range_of_prefix(&bare), Some((first, last)));
+        }
+    }
+
+    #[test]
+    fn ids_have_one_text_each() {
+        let check = |text: &str, expected: Option<u128>| {
+            assert_eq!(text.parse().ok(), expected.map(id), "{text}");
+        };
+        check("task_00000000000000000000000000", Some(0));
+        check("task_00000000000000000000000010", Some(32));
+        check("task_7zzzzzzzzzzzzzzzzzzzzzzzzz", Some(u128::MAX));
+        // More than 128 bits; too short, too long; another alphabet; without what it begins with.
+        check("task_80000000000000000000000000", None);
+        check("task_0000000000000000000000000", None);
+        check("task_000000000000000000000000000", None);
+        check("task_0000000000000000000000000u", None);
+        check("task_7ZZZZZZZZZZZZZZZZZZZZZZZZZ", None);
+        check("00000000000000000000000000", None);
+        let attempt = |number: &str| {
+            let text = format!("task_00000000000000000000000000.{number}");
+            let parsed: Result<AttemptId, _> = text.parse();
+            parsed.ok().map(|attempt| attempt.number)
+        };
+        let found = [
+            "1",
+            "9",
+            "4294967295",
+            "4294967296",
+            "0",
+            "01",
+            "+1",
+            "",
+            "1.1",
+        ]
+        .map(attempt);
+        let [least, digit, most, refused @ ..] = found;
+        assert_eq!([least, digit, most], [Some(1), Some(9), Some(u32::MAX)]);
+        assert_eq!(refused, [None; 6]);
+        let long: Result<TaskId, _> = "x".repeat(1000).parse();
+        assert_eq!(
+            long.unwrap_err().to_string().len(),
+            80 + "`` is not an id".len()
+        );
+    }
+
+    #[test]
+    fn what_no_id_begins_with_is_no_prefix() {
+        let check = |prefix: &str, expected: bool| {
+            let range = TaskId::range_of_prefix(prefix);
+            assert_eq!(range.is_some(), expected, "{prefix}");
+        };
+        check("7", true);
+        check("8", false);
+        check("", false);
+        check("task_", false);
+        check("l", false);
+        check(&"0".repeat(DIGITS), true);
+        check(&"0".repeat(DIGITS + 1), false);
+    }
+
+    /// What the host makes within a millisecond is told apart by its random half.
+    #[test]
+    fn ids_of_one_moment_are_hashed_apart() {
+        let hash = |random| rustc_hash::FxBuildHasher.hash_one(TaskId::new(1, random));
+        assert_ne!(hash(1), hash(2));
     }
 
     #[test]

@@ -282,6 +282,7 @@ fn a_drained_board_starts_nothing_and_ends_what_runs() {
     let [running, ready] = [desk.submit(|_| {}), desk.submit(agent)];
     desk.turn();
     let later = desk.submit(|_| {});
+    assert!(!desk.board.is_draining());
     desk.step(Input::Drain).unwrap();
     desk.report(running, success());
     desk.report(ready, success());

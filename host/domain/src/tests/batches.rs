@@ -1,7 +1,12 @@
 //! Batches, what they hold, and effects that wait for them.
 
 use super::{Desk, actions, kinds, starts, success};
-use crate::batch::{Action, DocumentKey};
+use crate::{
+    batch::{Action, DocumentKey},
+    capacity::Slots,
+    group::NewLimit,
+    step::Input,
+};
 
 #[test]
 fn an_assignment_made_ahead_starts_without_waiting_for_another_commit() {
@@ -115,4 +120,30 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     desk.board.admit(desk.now);
     desk.board.seal();
     assert!(!desk.board.is_commit_urgent(1));
+}
+
+/// A batch is closed where it would write something. What somebody asks for may be all there is in it.
+#[test]
+fn each_kind_of_change_alone_is_something_to_write() {
+    let check = |input: Input, expected: bool| {
+        let mut desk = Desk::new(1);
+        assert!(!desk.board.has_pending());
+        let what = format!("{input:?}");
+        desk.step(input).unwrap();
+        assert_eq!(desk.board.has_pending(), expected, "{what}");
+        desk.settle();
+        assert!(!desk.board.has_pending(), "{what}");
+    };
+    let name = "g".to_owned();
+    let (limit, paused) = (NewLimit::Most(1), None);
+    check(
+        Input::SetGroup {
+            name,
+            limit,
+            paused,
+        },
+        true,
+    );
+    check(Input::SetSlots(Slots::Auto), false);
+    check(Input::Tick, false);
 }
