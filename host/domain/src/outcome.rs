@@ -119,3 +119,51 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn stored(value: impl Serialize) -> String {
+        serde_json::to_value(value)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The words are those of the code, the command line and the store.
+    #[test]
+    fn each_outcome_has_one_word() {
+        use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut, UpstreamFailed};
+        for outcome in [
+            Succeeded,
+            Failed,
+            TimedOut,
+            Cancelled,
+            Skipped,
+            UpstreamFailed,
+            Lost,
+        ] {
+            assert_eq!(stored(outcome), outcome.as_str());
+        }
+    }
+
+    #[test]
+    fn each_class_has_one_word() {
+        assert_eq!(ReasonClass::all().count(), 16);
+        for class in ReasonClass::all() {
+            let word = class.as_str();
+            assert_eq!(stored(class), word);
+            assert_eq!(ReasonClass::parse(word), Some(class));
+            assert_eq!(ReasonClass::from_plugin(word), class);
+        }
+        assert_eq!(ReasonClass::parse("denied"), None);
+        assert_eq!(ReasonClass::parse(""), None);
+        // A guest has its own word for one of them; one that nobody knows is the plugin's fault.
+        let check = |code: &str, expected| assert_eq!(ReasonClass::from_plugin(code), expected);
+        check("denied", ReasonClass::Permission);
+        check("no such", ReasonClass::Plugin);
+    }
+}

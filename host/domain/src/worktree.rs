@@ -119,3 +119,55 @@ pub struct Merge {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub worktree_removed: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn stored(value: impl Serialize) -> String {
+        serde_json::to_value(value)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn each_strategy_and_each_state_has_one_word() {
+        use MergeState::{Conflict, Left, Merged, Nothing, Opened, Pushed, Refused, Written};
+        use MergeStrategy::{Auto, Manual, Patch, Pr};
+        for strategy in [Pr, Auto, Manual, Patch] {
+            assert_eq!(stored(strategy), strategy.as_str());
+        }
+        for state in [
+            Merged, Opened, Pushed, Left, Written, Nothing, Conflict, Refused,
+        ] {
+            assert_eq!(stored(state), state.as_str());
+            assert_eq!(state.is_failure(), matches!(state, Conflict | Refused));
+        }
+    }
+
+    #[test]
+    fn branch_and_base_have_names() {
+        let mut worktree = Worktree {
+            repository: "/r/.git".to_owned(),
+            inside: String::new(),
+            branch: None,
+            base: None,
+            base_commit: "d7249d3".to_owned(),
+            merge: MergeStrategy::default(),
+            keep: false,
+        };
+        let task = TaskId::new(0, 1);
+        let branch = "claudine/00000000000000000000000001";
+        assert_eq!(worktree.branch_of(task), branch);
+        assert_eq!(worktree.base_name(), "d7249d3");
+        worktree.branch = Some("fix".to_owned());
+        worktree.base = Some("main".to_owned());
+        assert_eq!(worktree.branch_of(task), "fix");
+        assert_eq!(worktree.base_name(), "main");
+        let text = serde_json::to_string(&worktree).unwrap();
+        assert_eq!(serde_json::from_str::<Worktree>(&text).unwrap(), worktree);
+    }
+}

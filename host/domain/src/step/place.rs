@@ -110,7 +110,7 @@ impl Board {
         }
         let place = *self.blocked_at.get(&id)?;
         let waits_for_it = task.dependencies.get(place).map(|it| it.task) == Some(upstream);
-        if waits_for_it && !self.look_for_blocker(id, place + 1) {
+        if waits_for_it && !self.look_for_blocker(id, place) {
             self.place(now, id, now.wall);
             self.record(id, now, Fact::Unblocked);
         }

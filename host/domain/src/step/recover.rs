@@ -33,7 +33,10 @@ impl Board {
                 self.effect(Action::Resume(attempt));
             }
             // There is nothing to stop, and nobody who could tell of its end.
-            Phase::Stopping(_) if never_received => self.conclude(now, attempt, never_begun()),
+            Phase::Stopping(_) if never_received => {
+                let lost = Cause::Class(ReasonClass::Lost);
+                self.conclude(now, attempt, Ending::new(lost, "it was never started"));
+            }
             Phase::Stopping(why) => {
                 self.effect(Action::Resume(attempt));
                 self.effect(Action::Stop { attempt, why });
@@ -59,12 +62,5 @@ impl Board {
                 attempt.started_monotonic = Some((now.monotonic, boot));
             }
         });
-    }
-}
-
-fn never_begun() -> Ending {
-    Ending {
-        never_received: true,
-        ..Ending::new(Cause::Class(ReasonClass::Lost), "it was never started")
     }
 }

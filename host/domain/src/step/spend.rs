@@ -1,6 +1,6 @@
 //! What attempts cost is held against the budgets of their task, their graph and the day.
 
-use super::Refused;
+use super::{Refused, place::unassign};
 use crate::{
     attempt::{Attempt, Phase, StopWhy},
     board::Board,
@@ -162,11 +162,7 @@ impl Board {
                     self.stop_over_budget(now, id, message.to_owned());
                 }
                 _ => {
-                    self.change(id, |task| {
-                        if task.phase() == Some(&Phase::Assigned) {
-                            task.attempts.pop();
-                        }
-                    });
+                    self.change(id, unassign);
                     let reason = Reason::new(ReasonClass::Budget, message);
                     self.finish(now, id, Outcome::Failed, Some(reason));
                 }

@@ -250,6 +250,12 @@ fn a_wait_ends_with_its_attempt() {
     let attempt = desk.attempt(parent);
     let [begins, ends] = [Input::WaitBegins { attempt }, Input::WaitEnds { attempt }];
     desk.step(begins.clone()).unwrap();
+    // What it tells meanwhile does not end its wait.
+    desk.report(parent, Report::Doing("waits".to_owned()));
+    assert_eq!(
+        (desk.board.running_count(), desk.board.slots_in_use()),
+        (1, 0)
+    );
     desk.report(parent, super::failure(crate::outcome::ReasonClass::Exit));
     assert_eq!(
         (desk.board.running_count(), desk.board.slots_in_use()),

@@ -1,12 +1,15 @@
 //! What waits for others: conditions, ends that travel down the graph, circles.
 
+use std::time::Duration;
+
 use super::{Desk, failure, request, starts, submission, success};
 use crate::{
     board::Bounds,
     dependency::{Condition, Dependency},
+    event::Fact,
     id::TaskId,
     outcome::{Outcome, ReasonClass},
-    step::{Answer, Refused, Submission},
+    step::{Answer, Input, Refused, Submission},
     task::State,
 };
 
@@ -190,6 +193,40 @@ fn who_has_not_begun_waits_again_for_what_is_retried() {
         desk.cancel(a).unwrap();
         assert_eq!(desk.word(b), "upstream_failed");
     }
+}
+
+#[test]
+fn who_waits_anyway_waits_for_what_is_retried_too() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    desk.run(a, true);
+    let other = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Completed), on(other, Condition::Any)]);
+    let blocked = desk.task(b);
+    desk.pass(Duration::from_secs(1));
+    let copy = desk.task(a);
+    desk.retry(&copy).unwrap();
+    desk.settle();
+    assert_eq!(desk.task(b), blocked, "since when it waits is as it was");
+    assert!(!desk.facts_of(b).contains(&&Fact::Blocked));
+    desk.run(other, false);
+    assert_eq!(desk.word(b), "blocked");
+    desk.run(a, false);
+    assert_eq!(desk.word(b), "ready");
+}
+
+#[test]
+fn who_is_held_stays_so_when_what_it_depends_on_is_retried() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let b = desk.after(&[on(a, Condition::Completed)]);
+    desk.step(Input::Hold { tasks: vec![b] }).unwrap();
+    desk.run(a, true);
+    let copy = desk.task(a);
+    desk.retry(&copy).unwrap();
+    assert_eq!(desk.word(b), "held");
+    desk.step(Input::Release { tasks: vec![b] }).unwrap();
+    assert_eq!(desk.word(b), "blocked");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::{
     id::TaskId,
     outcome::ReasonClass,
     profile::{
-        ENOUGH_OF_A_CLASS, ENOUGH_OF_AN_EXECUTOR, Need, PROFILES, ProfileKey, Profiles, Sample,
-        WINDOW,
+        ENOUGH_OF_A_CLASS, ENOUGH_OF_AN_EXECUTOR, Need, PROFILES, Profile, ProfileKey, Profiles,
+        Sample, WINDOW,
     },
     step::{Answer, Cause, Ending, Input, Report},
     task::{Class, Request},
@@ -240,6 +240,12 @@ fn another_host_predicts_the_same() {
     let before = desk.board.capacity().profiles().clone();
     desk.reload();
     assert_eq!(desk.board.capacity().profiles(), &before);
+    // What the store keeps of them is text.
+    for (_, profile) in before.iter() {
+        let text = serde_json::to_string(profile).unwrap();
+        assert!(text.contains(&format!("[10,{}]", 100 * MIB)), "{text}");
+        assert_eq!(&serde_json::from_str::<Profile>(&text).unwrap(), profile);
+    }
     let need = Need {
         cores: 0.01,
         memory_bytes: 500 * MIB,
