@@ -178,18 +178,16 @@ impl Host {
             serial_start,
             idempotency: idempotency.map(Box::new),
             ladder: ladder_of(manifest).into(),
-            name: task.name,
+            name: task.name.clone(),
             priority: task.priority,
-            labels: task.labels,
-            group: task.group,
-            ..Request::new(task.executor, class_of(manifest))
+            labels: task.labels.clone(),
+            group: task.group.clone(),
+            ..Request::new(task.executor.as_str(), class_of(manifest))
         };
         Ok(Prepared {
             request,
             spec: spec.as_bytes().into(),
-            dependencies: task.dependencies,
-            with_output_of: task.with_output_of,
-            held: task.hold,
+            asked: task,
         })
     }
 
@@ -199,15 +197,21 @@ impl Host {
         parent: Option<Task>,
         budget_micro_usd: Option<u64>,
     ) -> Result<Vec<Accepted>, AppError> {
-        let ids = prepared.iter().map(|_| self.new_id()).collect();
-        let graph = Arc::new(Graph::of(prepared, ids, parent, budget_micro_usd)?);
+        let graph = Arc::new(Graph {
+            ids: prepared.iter().map(|_| self.new_id()).collect(),
+            members: prepared,
+            parent,
+            budget_micro_usd,
+        });
+        // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
+        graph.names()?;
         for _ in 0..TRIES {
             let together = if graph.has_edges() {
                 let graph = graph.clone();
                 self.read(move |reader| graph.looked_up(reader)).await?
             } else {
                 let none = graph.ids.iter().map(|_| Edges::default());
-                graph.with(none, Ends::new())
+                graph.with(none.collect(), Ends::new())
             };
             match self.engine.command(Input::Submit(together)).await {
                 Ok(Answer::Accepted(accepted)) => return Ok(accepted),
@@ -275,9 +279,9 @@ impl Host {
 struct Prepared {
     request: Request,
     spec: Arc<[u8]>,
-    dependencies: Vec<DependencyRef>,
-    with_output_of: Vec<TaskRef>,
-    held: bool,
+    /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave, and keep all that is around them from being
+    /// given back.
+    asked: NewTask,
 }
 
 /// What a task depends on, and whose output it uses.
@@ -306,76 +310,30 @@ impl Edges {
 /// All tasks of a request, with the ids they will have.
 struct Graph {
     ids: Vec<TaskId>,
-    members: Vec<Member>,
+    members: Vec<Prepared>,
     parent: Option<Task>,
     budget_micro_usd: Option<u64>,
 }
 
-struct Member {
-    request: Request,
-    spec: Arc<[u8]>,
-    dependencies: Vec<(Upstream, Condition)>,
-    with_output_of: Vec<Upstream>,
-    held: bool,
-}
-
-/// What is depended on: another task of the request, by its place in it, or one that is there already.
-enum Upstream {
-    Member(usize),
-    Outside(TaskRef),
-}
-
 impl Graph {
-    /// Finds the members that members name. The names are let go here, before what stays on the board is made: laid between them it would hold
-    /// on to all of their memory.
-    fn of(
-        prepared: Vec<Prepared>,
-        ids: Vec<TaskId>,
-        parent: Option<Task>,
-        budget_micro_usd: Option<u64>,
-    ) -> Result<Self, AppError> {
-        let places = places(&prepared)?;
-        let find = |task: TaskRef| match places.get(task.0.as_str()) {
-            Some(place) => Upstream::Member(*place),
-            None => Upstream::Outside(task),
-        };
-        let member = |one: Prepared| Member {
-            dependencies: one
-                .dependencies
-                .into_iter()
-                .map(|edge| (find(edge.task), edge.condition))
-                .collect(),
-            with_output_of: one.with_output_of.into_iter().map(find).collect(),
-            request: one.request,
-            spec: one.spec,
-            held: one.held,
-        };
-        Ok(Self {
-            ids,
-            members: prepared.into_iter().map(member).collect(),
-            parent,
-            budget_micro_usd,
-        })
-    }
-
     fn has_edges(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| !(member.dependencies.is_empty() && member.with_output_of.is_empty()))
+        self.members.iter().any(|member| {
+            !(member.asked.dependencies.is_empty() && member.asked.with_output_of.is_empty())
+        })
     }
 
     /// What the engine is asked, with every name of what is depended on looked up.
     fn looked_up<'a>(&'a self, reader: &Reader) -> Result<Together, AppError> {
+        let names = self.names()?;
         // A name outside of the request is looked up once, however many depend on it.
         let mut outside: HashMap<&str, TaskId> = HashMap::new();
         let mut edges = Vec::with_capacity(self.members.len());
         for (index, member) in self.members.iter().enumerate() {
-            let mut find = |upstream: &'a Upstream| -> Result<TaskId, AppError> {
-                let task = match upstream {
-                    Upstream::Member(place) => return Ok(self.ids[*place]),
-                    Upstream::Outside(task) => task,
-                };
-                if let Some(id) = outside.get(task.0.as_str()) {
+            let mut find = |task: &'a TaskRef| -> Result<TaskId, AppError> {
+                let known = names
+                    .get(task.0.as_str())
+                    .or_else(|| outside.get(task.0.as_str()));
+                if let Some(id) = known {
                     return Ok(*id);
                 }
                 let found = reader.resolve(task);
@@ -384,17 +342,17 @@ impl Graph {
                 Ok(id)
             };
             let mut own = Edges {
-                dependencies: Vec::with_capacity(member.dependencies.len()),
+                dependencies: Vec::with_capacity(member.asked.dependencies.len()),
                 used: Vec::new(),
             };
-            for (upstream, condition) in &member.dependencies {
+            for DependencyRef { task, condition } in &member.asked.dependencies {
                 own.dependencies.push(Dependency {
-                    task: find(upstream)?,
+                    task: find(task)?,
                     condition: *condition,
                 });
             }
-            for upstream in &member.with_output_of {
-                own.uses(find(upstream)?);
+            for task in &member.asked.with_output_of {
+                own.uses(find(task)?);
             }
             edges.push(own);
         }
@@ -407,7 +365,7 @@ impl Graph {
         Ok(self.with(edges, ended.collect()))
     }
 
-    fn with(&self, edges: impl IntoIterator<Item = Edges>, ended: Ends) -> Together {
+    fn with(&self, edges: Vec<Edges>, ended: Ends) -> Together {
         let members = self.ids.iter().zip(&self.members).zip(edges);
         let budget = self.ids.first().zip(self.budget_micro_usd);
         let graph_budget = budget.map(|(graph, micro_usd)| GraphBudget {
@@ -424,13 +382,32 @@ impl Graph {
                         ..member.request.clone()
                     },
                     dependencies,
-                    held: member.held,
+                    held: member.asked.hold,
                     parent: self.parent.clone(),
                     spec: member.spec.clone(),
                 })
                 .collect(),
             ended,
         }
+    }
+
+    /// Members by name. Where there is one alone, its name is for others to find it by.
+    fn names(&self) -> Result<HashMap<&str, TaskId>, AppError> {
+        let mut names = HashMap::new();
+        if self.members.len() == 1 {
+            return Ok(names);
+        }
+        for (id, member) in self.ids.iter().zip(&self.members) {
+            if let Some(name) = &member.request.name
+                && names.insert(name.as_str(), *id).is_some()
+            {
+                return Err(AppError::new(
+                    ErrorKind::Invalid,
+                    format!("two tasks of the request are called `{name}`"),
+                ));
+            }
+        }
+        Ok(names)
     }
 
     fn of_member(&self, index: usize, error: AppError) -> AppError {
@@ -454,26 +431,6 @@ impl Graph {
         error.message = message;
         error
     }
-}
-
-/// The members by name, also where nobody uses the names: two tasks of one name in a graph are a mistake. Where there is one alone, its name is
-/// for others to find it by.
-fn places(members: &[Prepared]) -> Result<HashMap<String, usize>, AppError> {
-    let mut places = HashMap::new();
-    if members.len() == 1 {
-        return Ok(places);
-    }
-    for (place, member) in members.iter().enumerate() {
-        if let Some(name) = &member.request.name
-            && places.insert(name.clone(), place).is_some()
-        {
-            return Err(AppError::new(
-                ErrorKind::Invalid,
-                format!("two tasks of the request are called `{name}`"),
-            ));
-        }
-    }
-    Ok(places)
 }
 
 fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError {
