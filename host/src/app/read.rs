@@ -66,9 +66,19 @@ impl Host {
     }
 
     pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
-        let reference = reference.clone();
-        self.read(move |reader| reader.full_view(&reader.task(&reference)?))
-            .await
+        let (reference, worktrees) = (reference.clone(), self.worktrees.clone());
+        self.read(move |reader| {
+            let task = reader.task(&reference)?;
+            let mut view = reader.full_view(&task)?;
+            if task.is_done()
+                && view.worktree.is_some()
+                && let Some(merge) = worktrees.merged_again(task.id)?
+            {
+                view.merge = Some(merge);
+            }
+            Ok(view)
+        })
+        .await
     }
 
     pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {

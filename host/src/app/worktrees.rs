@@ -152,6 +152,7 @@ impl Host {
         asked: MergeWorktree,
     ) -> Result<WorktreeMerged, AppError> {
         let id = self.resolve(reference).await?;
+        let held = self.worktrees.hold(id).await?;
         let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
             let message = format!("task {id} is {}, not done", task.state.as_str());
@@ -161,7 +162,7 @@ impl Host {
         let worktree = task.as_ref().and_then(|it| it.request.worktree.as_deref());
         let usual = match worktree {
             Some(worktree) => Some(worktree.merge),
-            None => self.worktrees.last_strategy(id)?,
+            None => self.worktrees.last_merge(id)?.map(|merge| merge.strategy),
         };
         let strategy = asked.merge.or(usual).unwrap_or_default();
         if strategy == MergeStrategy::Manual {
@@ -170,16 +171,13 @@ impl Host {
                 .hint("say what is to become of it by --merge auto, pr or patch"));
         }
         let title = task.as_ref().map(|task| task.request.summary.as_str());
-        let merge = self
-            .worktrees
-            .merge_again(Again {
-                task: id,
-                strategy,
-                keep: worktree.is_some_and(|worktree| worktree.keep),
-                title: title.unwrap_or("work of a forgotten task"),
-                variables: self.variables_of(task.as_ref()).await?,
-            })
-            .await?;
+        let again = Again {
+            strategy,
+            keep: worktree.is_some_and(|worktree| worktree.keep),
+            title: title.unwrap_or("work of a forgotten task"),
+            variables: self.variables_of(task.as_ref()).await?,
+        };
+        let merge = self.worktrees.merge_again(&held, again).await?;
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));
         }

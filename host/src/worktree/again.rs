@@ -8,12 +8,13 @@ use claudine_domain::{
     worktree::{Merge, MergeStrategy},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{WorktreeError, Worktrees};
 use crate::git::Git;
 
 /// What is to become of the work of a task that has ended.
 pub(crate) struct Again<'a> {
-    pub(crate) task: TaskId,
     pub(crate) strategy: MergeStrategy,
     /// The worktree stays, whatever comes of it.
     pub(crate) keep: bool,
@@ -22,40 +23,61 @@ pub(crate) struct Again<'a> {
     pub(crate) variables: Arc<BTreeMap<String, String>>,
 }
 
+/// A worktree that nobody else changes meanwhile.
+pub(crate) struct Held {
+    task: TaskId,
+    _turn: OwnedSemaphorePermit,
+}
+
 impl Worktrees {
-    /// What the last merge was to be, as it is noted beside the worktree.
-    pub(crate) fn last_strategy(
-        &self,
-        task: TaskId,
-    ) -> Result<Option<MergeStrategy>, WorktreeError> {
-        let settled = self.record(task)?.and_then(|record| record.settled);
-        Ok(settled.map(|(_, merge)| merge.strategy))
+    /// What came of the last merge, as it is noted beside the worktree.
+    pub(crate) fn last_merge(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
+        let record = self.record(task)?;
+        Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    pub(crate) async fn merge_again(&self, again: Again<'_>) -> Result<Merge, WorktreeError> {
-        let Again {
+    /// What came of it when it was asked for again.
+    pub(crate) fn merged_again(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
+        Ok(self.record(task)?.and_then(|record| record.again))
+    }
+
+    /// As long as it is held no attempt of the task can enter its worktree: one that is in it has begun before, and the store shows it.
+    pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
+        let repository = self.known(task)?.repository;
+        Ok(Held {
             task,
+            _turn: self.turn(&repository).await,
+        })
+    }
+
+    pub(crate) async fn merge_again(
+        &self,
+        held: &Held,
+        again: Again<'_>,
+    ) -> Result<Merge, WorktreeError> {
+        let Again {
             strategy,
             keep,
             title,
             variables,
         } = again;
-        let known = || self.record(task)?.ok_or(WorktreeError::NoWorktree { task });
-        let _turn = self.turn(&known()?.repository).await;
-        // Whoever had the turn before may have changed it.
-        let record = known()?;
+        let record = self.known(held.task)?;
         let git = Git::at(&record.repository, variables.clone());
         if git.branch_commit(&record.branch).await?.is_none() {
             return Err(WorktreeError::BranchGone {
                 branch: record.branch,
             });
         }
-        let attempt = record.settled.as_ref().map_or(0, |(attempt, _)| *attempt);
         let mut work = self.begin(record, strategy, title, variables).await?;
-        let merge = self.carry_out(&mut work, attempt).await?;
-        if keep || merge.state.is_failure() {
-            return Ok(merge);
+        let mut merge = self.carry_out(&work).await?;
+        // Before the worktree goes, and with what became of that.
+        work.record.again = Some(merge.clone());
+        self.write_record(&work.record)?;
+        if !keep && !merge.state.is_failure() {
+            merge = self.leave(&work, merge).await;
+            work.record.again = Some(merge.clone());
+            self.write_record(&work.record)?;
         }
-        Ok(self.leave(&work, merge).await)
+        Ok(merge)
     }
 }

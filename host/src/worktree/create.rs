@@ -52,7 +52,8 @@ impl Worktrees {
     }
 
     async fn find(&self, git: &Git, path: &Path, mut record: Record) -> Result<(), WorktreeError> {
-        if record.settled.take().is_some() {
+        let settled = record.settled.take().is_some();
+        if record.again.take().is_some() || settled {
             self.write_record(&record)?;
         }
         if path.join(".git").exists() {
@@ -97,6 +98,7 @@ impl Worktrees {
             is_named: worktree.branch.is_some(),
             is_ready: false,
             settled: None,
+            again: None,
         };
         self.write_record(&record)?;
         let made = async {

@@ -52,10 +52,10 @@ impl Worktrees {
             list.push(Found {
                 task: record.task,
                 path,
+                merge: record.last_merge().cloned(),
                 repository: record.repository,
                 branch: record.branch,
                 base: record.base,
-                merge: record.settled.map(|(_, merge)| merge),
                 content,
             });
         }
@@ -86,6 +86,12 @@ impl Worktrees {
 }
 
 impl Record {
+    /// What became of the work in it.
+    pub(super) fn last_merge(&self) -> Option<&Merge> {
+        let settled = self.settled.as_ref().map(|(_, merge)| merge);
+        self.again.as_ref().or(settled)
+    }
+
     /// To be asked in the worktree: what is checked out there counts, whatever branch that is.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
         let dirty = git.status().await?.dirty_count;

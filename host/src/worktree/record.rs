@@ -29,6 +29,9 @@ pub(super) struct Record {
     /// What became of the work of this attempt.
     #[serde(default)]
     pub(super) settled: Option<(u32, Merge)>,
+    /// What came of it when somebody asked again, after the task had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) again: Option<Merge>,
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorktreeError {
@@ -46,6 +49,11 @@ impl Worktrees {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("cannot read", &path)(error)),
         }
+    }
+
+    /// The record of a task that has a worktree.
+    pub(super) fn known(&self, task: TaskId) -> Result<Record, WorktreeError> {
+        self.record(task)?.ok_or(WorktreeError::NoWorktree { task })
     }
 
     pub(super) fn write_record(&self, record: &Record) -> Result<(), WorktreeError> {

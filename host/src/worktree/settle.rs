@@ -71,13 +71,16 @@ impl Worktrees {
             variables,
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
-        let record = self
-            .record(task)?
-            .ok_or(WorktreeError::NoWorktree { task })?;
+        let record = self.known(task)?;
         let mut work = self.begin(record, worktree.merge, title, variables).await?;
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),
-            _ => self.carry_out(&mut work, attempt).await?,
+            _ => {
+                let merge = self.carry_out(&work).await?;
+                work.record.settled = Some((attempt, merge.clone()));
+                self.write_record(&work.record)?;
+                merge
+            }
         };
         if worktree.keep || merge.state.is_failure() {
             return Ok(merge);
@@ -112,22 +115,15 @@ impl Worktrees {
         })
     }
 
-    /// Does what the strategy says, and notes what came of it.
-    pub(super) async fn carry_out(
-        &self,
-        work: &mut Work,
-        attempt: u32,
-    ) -> Result<Merge, WorktreeError> {
+    /// Does what the strategy says.
+    pub(super) async fn carry_out(&self, work: &Work) -> Result<Merge, WorktreeError> {
         let (state, detail) = self.work(work).await?;
-        let merge = Merge {
+        Ok(Merge {
             strategy: work.strategy,
             state,
             detail,
             worktree_removed: false,
-        };
-        work.record.settled = Some((attempt, merge.clone()));
-        self.write_record(&work.record)?;
-        Ok(merge)
+        })
     }
 
     async fn work(&self, work: &Work) -> Result<Done, WorktreeError> {

@@ -68,7 +68,19 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     assert!(!worktree.exists(), "all of it is merged");
     assert_eq!(repository.branches(), ["main"]);
     // It is the work that is merged: how the task ended is what it was.
-    assert_eq!(host.status(id)["outcome"], "failed");
+    let task = host.status(id);
+    assert_eq!(
+        merged(&task, "failed", "merged"),
+        format!("`{branch}` is merged into `main`")
+    );
+    assert_eq!(task["attempts"][0]["merge"]["state"], "conflict");
+    let text = host.text(["status", id]);
+    assert!(
+        text.contains(&format!(
+            "Merge      merged: `{branch}` is merged into `main`"
+        )),
+        "{text}"
+    );
     host.run(["worktree", "merge", id])
         .code(REFUSED)
         .says(&[&format!("branch `{branch}` is gone")]);
