@@ -274,12 +274,12 @@ impl Board {
             last = Some(task.request.clone());
             let task = Arc::new(task);
             board.index(&task);
-            board.index_dependencies(&task);
             board.tasks.insert(task.id, task);
         }
-        let ids: Vec<TaskId> = board.tasks.keys().copied().collect();
-        for id in ids {
-            board.look_for_blocker(id, 0);
+        let tasks: Vec<Arc<Task>> = board.tasks.values().cloned().collect();
+        board.index_dependencies(tasks.iter().map(|task| &**task));
+        for task in tasks {
+            board.look_for_blocker(task.id, 0);
         }
         for (key, remembered) in stored.remembered {
             board.remember(key, remembered);
@@ -485,10 +485,10 @@ impl Board {
         }
     }
 
+    /// Its dependants are told of it by [`Board::index_dependencies`], together with those that come with it.
     pub(crate) fn insert(&mut self, task: Task) {
         let task = Arc::new(task);
         self.index(&task);
-        self.index_dependencies(&task);
         self.pending.changed.insert(task.id);
         self.pending.finished.remove(&task.id);
         self.tasks.insert(task.id, task);

@@ -30,25 +30,22 @@ impl PartialEq for IdSet {
 }
 
 impl IdSet {
-    pub(crate) fn insert(&mut self, id: TaskId) {
-        match self {
+    /// Adds some, with no more room than they need: there is one of these for each task of a graph.
+    pub(crate) fn extend(&mut self, ids: impl ExactSizeIterator<Item = TaskId>) {
+        let list = match self {
             Self::Many(tree) => {
-                tree.insert(id);
+                tree.extend(ids);
+                return;
             }
-            Self::Few(list) => {
-                let Err(place) = list.binary_search(&id) else {
-                    return;
-                };
-                if list.len() >= MANY {
-                    let mut tree: BTreeSet<TaskId> = list.drain(..).collect();
-                    tree.insert(id);
-                    *self = Self::Many(tree);
-                    return;
-                }
-                if list.len() == list.capacity() {
-                    // By a quarter, not to the double: there is one of these for each task of a graph.
-                    list.reserve_exact(list.len() / 4 + 2);
-                }
+            Self::Few(list) => list,
+        };
+        if list.len() + ids.len() > MANY {
+            *self = Self::Many(list.drain(..).chain(ids).collect());
+            return;
+        }
+        list.reserve_exact(ids.len());
+        for id in ids {
+            if let Err(place) = list.binary_search(&id) {
                 list.insert(place, id);
             }
         }
@@ -94,14 +91,15 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_tree_would(
-            changes in proptest::collection::vec((any::<bool>(), 0..150u128), 0..600),
+            changes in proptest::collection::vec((0..4usize, 0..150u128), 0..600),
         ) {
             let (mut set, mut expected) = (IdSet::default(), BTreeSet::new());
-            for (comes, number) in changes {
+            for (come, number) in changes {
                 let id = TaskId::new(0, number);
-                if comes {
-                    set.insert(id);
-                    expected.insert(id);
+                if come > 0 {
+                    let ids = (0..come).map(|next| TaskId::new(0, number + next as u128));
+                    set.extend(ids.clone());
+                    expected.extend(ids);
                 } else {
                     set.remove(id);
                     expected.remove(&id);

@@ -113,11 +113,17 @@ impl Board {
     }
 
     /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand entries are not to be made anew each time
-    /// that changes.
-    pub(super) fn index_dependencies(&mut self, task: &Task) {
-        for dependency in task.dependencies.iter() {
-            let dependants = self.dependants.entry(dependency.task).or_default();
-            dependants.insert(task.id);
+    /// that changes. For all tasks that come together at once: sorted by what they depend on, each list of dependants is made in one go.
+    pub(crate) fn index_dependencies<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>) {
+        let edges = tasks.into_iter().flat_map(|task| {
+            let upstream = task.dependencies.iter().map(|it| it.task);
+            upstream.map(|upstream| (upstream, task.id))
+        });
+        let mut edges: Vec<(TaskId, TaskId)> = edges.collect();
+        edges.sort_unstable();
+        for of_one in edges.chunk_by(|one, next| one.0 == next.0) {
+            let dependants = self.dependants.entry(of_one[0].0).or_default();
+            dependants.extend(of_one.iter().map(|(_, task)| *task));
         }
     }
 

@@ -116,6 +116,7 @@ impl Board {
         let fact = task
             .resumes
             .map_or(Fact::Retried, |from| Fact::Resumed { from });
+        self.index_dependencies([&task]);
         self.insert(task);
         self.look_for_blocker(id, 0);
         self.record(id, now, fact);

@@ -58,6 +58,9 @@ impl Board {
             }
             last = Some(self.take(now, submission));
         }
+        let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
+        self.index_dependencies(taken.iter().map(|task| &**task));
+        drop(taken);
         // Only now: a member may depend on one that comes after it.
         for id in ids {
             self.begin_waiting(now, id, &ended);
