@@ -29,7 +29,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     let selection = ["mutants", "--package", "claudine-domain", "--output"];
     let mut mutants = cargo(selection);
-    mutants.arg(checkout::target()).args(more);
+    mutants.arg(checkout::target());
+    if succeeds(&mut cargo(["nextest", "--version"])) {
+        // The first test that fails is enough, and one that loops keeps nobody waiting for it: half the time.
+        mutants.args([
+            "--test-tool=nextest",
+            "--cargo-test-arg=--max-fail=1:immediate",
+        ]);
+    }
+    mutants.args(more);
     mutants.env("PATH", path).env("PROPTEST_CASES", HISTORIES);
     // A mutant is caught by the first history that it breaks. None is kept: what one mutant breaks is not to be tried against the next.
     mutants.env("PROPTEST_MAX_SHRINK_ITERS", "0");

@@ -148,7 +148,14 @@ impl Board {
         let account = task.request.account.clone();
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
-        self.probe_ends(now, attempt, account.as_ref(), &conclusion);
+        // A probe that ended in any other way may never have asked: the next one does.
+        if let Conclusion::End {
+            outcome: Outcome::Succeeded,
+            ..
+        } = conclusion
+        {
+            self.account_works(now, attempt);
+        }
         if let Some(micro_usd) = told_cost {
             self.book(now, id, micro_usd);
         }
@@ -157,9 +164,8 @@ impl Board {
             Conclusion::BackToReady => {
                 let reason = Reason::new(ReasonClass::Lost, "its start was never received");
                 let ended = Ended {
-                    reason: Some(reason),
                     never_began: true,
-                    ..ended_facts(&ending, now)
+                    ..ended(&ending, now, Outcome::Lost, Some(reason))
                 };
                 self.close_attempt(attempt, ended, &ending);
                 self.back_to_ready(now, id);
@@ -167,12 +173,7 @@ impl Board {
             Conclusion::End { outcome, reason } => {
                 let limited =
                     matches!(&reason, Some(reason) if reason.class == ReasonClass::RateLimit);
-                let ended = Ended {
-                    at: now.wall,
-                    outcome,
-                    reason: reason.clone(),
-                    ..ended_facts(&ending, now)
-                };
+                let ended = ended(&ending, now, outcome, reason.clone());
                 self.close_attempt(attempt, ended, &ending);
                 self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
                 match account {
@@ -323,35 +324,6 @@ impl Board {
         }
     }
 
-    /// A probe that succeeded has shown that the account works. One that ended in any other way may never have asked: the next one does.
-    fn probe_ends(
-        &mut self,
-        now: Now,
-        attempt: AttemptId,
-        account: Option<&AccountKey>,
-        conclusion: &Conclusion,
-    ) {
-        let Some(account) = account.filter(|account| self.probes(account, attempt)) else {
-            return;
-        };
-        let succeeded = matches!(
-            conclusion,
-            Conclusion::End {
-                outcome: Outcome::Succeeded,
-                ..
-            }
-        );
-        if succeeded {
-            self.lift(now, account.clone());
-        } else if let Some(parked) = self.accounts.get(account).cloned() {
-            let without_probe = Parked {
-                probe: None,
-                ..parked
-            };
-            self.set_account(account.clone(), Some(without_probe));
-        }
-    }
-
     fn probes(&self, account: &AccountKey, attempt: AttemptId) -> bool {
         let parked = self.accounts.get(account);
         parked.is_some_and(|parked| parked.probe == Some(attempt))
@@ -368,11 +340,11 @@ fn comes_alive(task: &mut Task, now: Now) {
     }
 }
 
-fn ended_facts(ending: &Ending, now: Now) -> Ended {
+fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) -> Ended {
     Ended {
         at: now.wall,
-        outcome: Outcome::Lost,
-        reason: None,
+        outcome,
+        reason,
         exit_code: ending.exit_code,
         signal: ending.signal,
         usage: ending.usage,

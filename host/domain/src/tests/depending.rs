@@ -9,7 +9,7 @@ use crate::{
     event::Fact,
     id::TaskId,
     outcome::{Outcome, ReasonClass},
-    step::{Answer, Input, Refused, Submission},
+    step::{Answer, Ends, Input, Refused, Retry, Submission},
     task::State,
 };
 
@@ -227,6 +227,45 @@ fn who_is_held_stays_so_when_what_it_depends_on_is_retried() {
     assert_eq!(desk.word(b), "held");
     desk.step(Input::Release { tasks: vec![b] }).unwrap();
     assert_eq!(desk.word(b), "blocked");
+}
+
+/// Whoever asks looks up how those ended that are waited for; where one has ended since, it looks again.
+#[test]
+fn what_runs_again_has_to_know_how_all_it_waits_for_has_ended() {
+    let mut desk = Desk::new(1);
+    let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
+    desk.run(a, true);
+    let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
+    let retry = |desk: &mut Desk, ended: Ends| {
+        let retry = Retry {
+            task: copy.clone(),
+            downstream: downstream.clone(),
+            ended,
+            resume: None,
+        };
+        desk.step(Input::Retry(Box::new(retry)))
+    };
+    let before = desk.ends();
+    desk.run(other, false);
+    let moved = Refused::Moved { task: other };
+    assert_eq!(retry(&mut desk, before), Err(moved));
+    assert_eq!(desk.words(&[a, b]), ["failed:exit", "upstream_failed"]);
+    let ended = desk.ends();
+    retry(&mut desk, ended).unwrap();
+    assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
+}
+
+#[test]
+fn what_runs_again_may_wait_for_what_has_not_ended() {
+    let mut desk = Desk::new(1);
+    let [a, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let b = desk.after(&[on(a, Condition::Succeeded), on(other, Condition::Succeeded)]);
+    desk.run(a, true);
+    let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
+    desk.retry_with(&copy, downstream).unwrap();
+    assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
+    assert!(!desk.task(other).is_done());
 }
 
 #[test]

@@ -206,6 +206,20 @@ fn a_usage_limit_uses_up_no_retry() {
 }
 
 #[test]
+fn a_start_that_nobody_received_uses_up_no_retry() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.retries = Some(Box::new(retries(1, &[]))));
+    desk.turn();
+    desk.report(id, super::never_received());
+    for expected in ["waiting", "failed:network"] {
+        desk.pass(Duration::from_hours(1));
+        assert_eq!(starts(&desk.turn()), [id]);
+        desk.report(id, failure(ReasonClass::Network));
+        assert_eq!(desk.word(id), expected);
+    }
+}
+
+#[test]
 fn a_retry_that_succeeds_ends_the_task() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(1, &[]).into()));

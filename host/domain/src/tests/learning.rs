@@ -50,6 +50,13 @@ fn the_prediction_is_the_95th_percentile_of_the_window() {
     check(vec![], 8);
     check(vec![100; ENOUGH_OF_A_CLASS - 1], 8);
     check(vec![100; ENOUGH_OF_A_CLASS], 100);
+    let samples = |count| {
+        taught(&build(), vec![100; count])
+            .get(&build())
+            .unwrap()
+            .samples()
+    };
+    assert_eq!([5, WINDOW + 1].map(samples), [5, WINDOW]);
     check(vec![1, 2, 3, 4, 5], 5);
     check((1..=20).collect(), 19);
     check((1..=WINDOW as u64).collect(), 61);
@@ -67,6 +74,8 @@ fn a_class_falls_back_to_its_executor_and_that_to_what_is_fixed() {
     let guess = Class::Command.need().memory_bytes;
     let check = |attempts: usize, expected: [u64; 2]| {
         let profiles = taught(&build(), vec![300; attempts]);
+        let is_trusted = profiles.is_trusted(&build());
+        assert_eq!(is_trusted, expected[0] != guess, "{attempts}");
         let found = [build(), other.clone()].map(|class| profiles.need(&class).memory_bytes);
         assert_eq!(found, expected, "{attempts}");
     };
@@ -192,8 +201,26 @@ fn what_was_cut_short_teaches_only_that_more_is_needed() {
     check(Cause::Class(ReasonClass::MaxTurns), 1, 1);
     for class in [ReasonClass::Signal, ReasonClass::Timeout, ReasonClass::Lost] {
         check(Cause::Class(class), 1, 0);
+        check(Cause::Class(class), 100, 0);
         check(Cause::Class(class), 101, 1);
     }
+}
+
+#[test]
+fn more_of_either_is_news() {
+    let check = |millicores: u32, mib: u64, expected: bool| {
+        let mut profiles = taught(&build(), vec![100; ENOUGH_OF_A_CLASS]);
+        let cut_short = Sample {
+            millicores,
+            memory_bytes: mib * MIB,
+        };
+        let taught = profiles.learn(&build(), cut_short, false, Timestamp(9));
+        assert_eq!(!taught.changed.is_empty(), expected, "{millicores} {mib}");
+    };
+    check(250, 100, false);
+    check(1, 1, false);
+    check(251, 1, true);
+    check(1, 101, true);
 }
 
 #[test]

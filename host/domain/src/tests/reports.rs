@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Desk, ending, failure, kinds, limited, never_received, started, starts, success};
 use crate::{
-    attempt::{Leader, Session},
+    attempt::{Ended, GitState, Leader, Session, Usage},
     batch::{Action, DocumentKey},
     event::Fact,
     id::{AttemptId, TaskId},
-    outcome::ReasonClass,
+    outcome::{Outcome, Reason, ReasonClass},
     step::{Answer, Cause, Ending, Report},
+    worktree::{Merge, MergeState, MergeStrategy},
 };
 
 fn check(phase: &str, report: Report, expected: &str, effects: &[&str]) {
@@ -250,6 +251,52 @@ fn what_the_executor_tells_is_kept() {
 }
 
 #[test]
+fn what_is_told_of_an_end_is_kept_with_the_attempt() {
+    let (mut desk, task) = Desk::in_phase("live");
+    let git = GitState {
+        branch: Some("main".to_owned()),
+        ..GitState::default()
+    };
+    let merge = Merge {
+        strategy: MergeStrategy::Auto,
+        state: MergeState::Merged,
+        detail: "d".to_owned(),
+        worktree_removed: true,
+    };
+    let usage = Usage {
+        wall_ms: 3,
+        cpu_ms: Some(2),
+        peak_rss_bytes: Some(1),
+    };
+    let ending = Ending {
+        exit_code: Some(3),
+        signal: Some(9),
+        usage,
+        cost_micro_usd: Some(12),
+        git: Some(Box::new(git.clone())),
+        merge: Some(Box::new(merge.clone())),
+        ..ending(Cause::Class(ReasonClass::Exit))
+    };
+    desk.report(task, Report::Doing("something".to_owned()));
+    desk.report(task, Report::Ended(Box::new(ending)));
+    let attempt = desk.task(task).attempts[0].clone();
+    assert_eq!(attempt.doing, None);
+    let expected = Ended {
+        at: desk.now.wall,
+        outcome: Outcome::Failed,
+        reason: Some(Reason::new(ReasonClass::Exit, "m")),
+        exit_code: Some(3),
+        signal: Some(9),
+        usage,
+        cost_micro_usd: Some(12),
+        git: Some(Box::new(git)),
+        merge: Some(Box::new(merge)),
+        never_began: false,
+    };
+    assert_eq!(attempt.ended, Some(expected));
+}
+
+#[test]
 fn a_start_that_nobody_received_is_made_again_and_not_taken_back_twice() {
     let (mut desk, task) = Desk::in_phase("starting");
     let lost = desk.attempt(task);
@@ -259,4 +306,7 @@ fn a_start_that_nobody_received_is_made_again_and_not_taken_back_twice() {
     assert_eq!(desk.attempt(task).number, 2);
     assert_eq!(desk.report_of(lost, never_received()), Answer::Stale);
     assert_eq!(desk.word(task), "starting");
+    let ended = desk.task(task).attempts[0].ended.clone().unwrap();
+    assert_eq!((ended.outcome, ended.never_began), (Outcome::Lost, true));
+    assert_eq!(ended.reason.unwrap().class, ReasonClass::Lost);
 }

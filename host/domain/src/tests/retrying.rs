@@ -1,12 +1,15 @@
 //! Finished tasks that run again.
 
-use super::{Desk, failure, fixed, limited, starts, success};
+use std::sync::Arc;
+
+use super::{Desk, failure, fixed, limited, never_received, starts, success};
 use crate::{
+    batch::DocumentKey,
     board::Bounds,
     event::Fact,
-    id::AttemptId,
+    id::{AttemptId, TaskId},
     outcome::ReasonClass,
-    step::{Answer, Refused, Report},
+    step::{Answer, Input, Refused, Report, Retry},
     task::Task,
 };
 
@@ -54,6 +57,50 @@ fn a_finished_task_gets_the_next_attempt() {
         .filter(|fact| ***fact == Fact::Retried)
         .count();
     assert_eq!(retried, 1);
+}
+
+#[test]
+fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
+    let resume = |desk: &mut Desk, copy: &Task| {
+        let retry = Retry {
+            task: copy.clone(),
+            downstream: Vec::new(),
+            ended: desk.ends(),
+            resume: Some(Arc::from(&b"and now?"[..])),
+        };
+        desk.step(Input::Retry(Box::new(retry)))
+    };
+    let (mut desk, copy) = failed();
+    let id = copy.id;
+    resume(&mut desk, &copy).unwrap();
+    assert_eq!(desk.task(id).resumes, Some(1));
+    let (batch, _) = desk.board.seal();
+    desk.keep(&batch);
+    let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
+    assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
+    assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
+    // The second was never received, so that the third goes on from the first as well, and so does what follows it.
+    desk.turn();
+    desk.report(id, never_received());
+    desk.cancel(id).unwrap();
+    desk.settle();
+    let copy = desk.task(id);
+    assert_eq!(copy.attempts.len(), 2);
+    resume(&mut desk, &copy).unwrap();
+    assert_eq!(desk.task(id).resumes, Some(1));
+    // A plain retry begins anew.
+    desk.cancel(id).unwrap();
+    desk.settle();
+    let copy = desk.task(id);
+    desk.retry(&copy).unwrap();
+    assert_eq!(desk.task(id).resumes, None);
+    // Of one that never began there is nothing to go on from.
+    let never = desk.submit(|_| {});
+    desk.cancel(never).unwrap();
+    desk.settle();
+    let copy = desk.task(never);
+    let refused = resume(&mut desk, &copy);
+    assert_eq!(refused, Err(Refused::NothingToResume { task: never }));
 }
 
 #[test]
@@ -145,4 +192,22 @@ fn ended_and_retried_in_one_batch_is_written_once() {
     let (batch, _) = desk.board.seal();
     let rows: Vec<_> = batch.tasks.iter().map(|row| row.state.as_str()).collect();
     assert_eq!(rows, ["ready"]);
+}
+
+/// It is for the way of a copy from the store to the board alone.
+#[test]
+fn so_many_retries_are_remembered_and_no_more() {
+    let mut desk = Desk::new(0);
+    let (_, copy) = failed();
+    for number in 0..=1024 {
+        let copy = Task {
+            id: TaskId::new(number, 0),
+            ..copy.clone()
+        };
+        desk.retry(&copy).unwrap();
+        let expected = usize::try_from(number + 1).unwrap().min(1024);
+        assert_eq!(desk.board.retried.len(), expected);
+    }
+    let oldest = desk.board.retried.first_key_value().unwrap().0;
+    assert_eq!(*oldest, TaskId::new(1, 0));
 }
