@@ -1,6 +1,6 @@
 //! What attempts cost is held against the budgets of their task, their graph and the day.
 
-use super::{Refused, place::unassign};
+use super::Refused;
 use crate::{
     attempt::{Attempt, Phase, StopWhy},
     board::Board,
@@ -158,11 +158,9 @@ impl Board {
                 continue;
             };
             match &task.state {
-                State::Running { phase, .. } if *phase != Phase::Assigned => {
-                    self.stop_over_budget(now, id, message.to_owned());
-                }
+                // An agent is not chosen ahead: what runs has a process, or will.
+                State::Running { .. } => self.stop_over_budget(now, id, message.to_owned()),
                 _ => {
-                    self.change(id, unassign);
                     let reason = Reason::new(ReasonClass::Budget, message);
                     self.finish(now, id, Outcome::Failed, Some(reason));
                 }

@@ -51,8 +51,11 @@ impl World {
                 self.copies.push(Task::clone(task));
             }
         }
-        for (id, dependencies) in &batch.dependencies {
-            assert_eq!(self.disk.tasks[id].dependencies, *dependencies);
+        self.disk.edges.extend(batch.dependencies.iter().cloned());
+        for task in &batch.tasks {
+            let edges = self.disk.edges.get(&task.id);
+            let edges = edges.map_or(&[][..], |edges| edges);
+            assert_eq!(edges, &*task.dependencies, "its edges are on disk with it");
         }
         self.disk.groups.extend(batch.groups.iter().cloned());
         for (account, parked) in &batch.accounts {

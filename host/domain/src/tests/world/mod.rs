@@ -154,6 +154,8 @@ struct Process {
 #[derive(Default)]
 struct Disk {
     tasks: BTreeMap<TaskId, Task>,
+    /// Written with the task, and not again.
+    edges: BTreeMap<TaskId, Arc<[Dependency]>>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
     profiles: BTreeMap<ProfileKey, Profile>,
