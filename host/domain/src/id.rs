@@ -75,7 +75,7 @@ fn decode(digits: &str) -> Option<u128> {
     }
     digits.bytes().try_fold(0u128, |value, digit| {
         let index = ALPHABET.iter().position(|known| *known == digit)?;
-        Some((value << 5) | index as u128)
+        Some((value << 5) + index as u128)
     })
 }
 
@@ -246,6 +246,7 @@ mod tests {
         fn an_id_is_its_text_and_sorts_as_that(one: u128, other: u128, number in 1..u32::MAX) {
             let [one, other] = [one, other].map(id);
             prop_assert_eq!(one.to_string().parse::<TaskId>(), Ok(one));
+            prop_assert_eq!(format!("{one:?}"), one.to_string());
             prop_assert_eq!(one.cmp(&other), one.to_string().cmp(&other.to_string()));
             prop_assert_eq!(TaskId::from_bytes(one.to_bytes()), one);
             let attempt = AttemptId { task: one, number };

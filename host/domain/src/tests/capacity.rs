@@ -229,8 +229,11 @@ fn the_room_there_is_is_told() {
         (4, "Memory".to_owned()),
         "only imagined"
     );
-    start(&mut capacity, 1, &command(), Duration::ZERO);
-    start(&mut capacity, 2, &command(), Duration::ZERO);
+    // Whenever it is asked.
+    settle(&mut capacity, SETTLING * 10);
+    assert_eq!(room(&capacity, 0), (4, "Memory".to_owned()));
+    start(&mut capacity, 1, &command(), SETTLING * 10);
+    start(&mut capacity, 2, &command(), SETTLING * 10);
     assert_eq!(room(&capacity, 2), (2, "Memory".to_owned()));
     assert_eq!(
         [command(), agent()].map(|class| capacity.running(&class)),
@@ -258,6 +261,11 @@ fn a_burst_is_not_admitted_on_one_reading() {
     assert_eq!(refusal(&capacity, &agent(), started - 1), "ok");
     settle(&mut capacity, SETTLING);
     assert_eq!(refusal(&capacity, &agent(), started), "ok");
+    // One of then that is noted only now has settled as well, to the millisecond.
+    start(&mut capacity, 9, &agent(), Duration::ZERO);
+    assert!(capacity.started.settling().is_empty());
+    start(&mut capacity, 9, &agent(), Duration::from_millis(1));
+    assert_eq!(capacity.started.settling().len(), 1);
 }
 
 #[test]
