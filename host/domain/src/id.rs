@@ -119,7 +119,7 @@ impl IdSequence {
         let id = match self.last {
             Some(last) if behind_ms(last).is_some_and(|behind| behind <= BACK_MS) => {
                 let upper = ((last.number() >> 64) + 1) << 64;
-                TaskId::from_number(upper | (random & u128::from(u64::MAX)))
+                TaskId::from_number(upper + (random & u128::from(u64::MAX)))
             }
             _ => fresh,
         };

@@ -109,4 +109,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn many_are_a_tree_and_few_are_a_list() {
+        let check = |count: u128, is_list: bool| {
+            let mut set = IdSet::default();
+            let ids: Vec<TaskId> = (0..count).map(|number| TaskId::new(0, number)).collect();
+            set.extend(ids.into_iter());
+            assert_eq!(matches!(set, IdSet::Few(_)), is_list, "{count}");
+            assert_ne!(set, IdSet::default());
+        };
+        check(1, true);
+        check(64, true);
+        check(65, false);
+        check(66, false);
+        let mut set = IdSet::default();
+        for ten in 0..2 {
+            let ids: Vec<TaskId> = (0..10).map(|it| TaskId::new(ten, it)).collect();
+            set.extend(ids.into_iter());
+        }
+        assert!(matches!(set, IdSet::Few(_)), "twenty are few");
+    }
 }

@@ -350,3 +350,37 @@ impl Task {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_request_is_kept_as_it_is() {
+        let check = |attached_above: usize, is_written: bool| {
+            let request = Request {
+                attached_above,
+                ..Request::new("shell", Class::Command)
+            };
+            let text = serde_json::to_string(&request).unwrap();
+            assert_eq!(text.contains("attached_above"), is_written, "{text}");
+            assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        };
+        check(0, false);
+        check(2, true);
+    }
+
+    #[test]
+    fn requests_share_what_is_the_same_in_them_and_nothing_else() {
+        let one = Request::new("shell", Class::Command);
+        let mut same = Request::new("shell", Class::Command);
+        same.share(&one);
+        assert!(Arc::ptr_eq(&same.executor, &one.executor));
+        assert!(Arc::ptr_eq(&same.cwd, &one.cwd));
+        assert!(Arc::ptr_eq(&same.env_digest, &one.env_digest));
+        let mut other = Request::new("claude", Class::Agent);
+        other.share(&one);
+        assert_eq!(&*other.executor, "claude");
+    }
+}

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Desk, agent, failure, limited, never_received, starts, success};
 use crate::{
+    capacity::Slots,
     id::{AccountKey, TaskId},
     outcome::ReasonClass,
-    step::{Found, Report},
+    step::{Found, Input, Report},
     task::{Request, State},
     time::Timestamp,
 };
@@ -52,6 +53,18 @@ fn a_limit_parks_what_is_queued_of_the_account_and_nothing_else() {
     }
     assert_eq!(starts(&desk.turn()), [other]);
     assert_eq!(desk.board.next_tick().1, Some(end));
+}
+
+#[test]
+fn who_was_parked_keeps_its_place_in_the_line() {
+    let (mut desk, tasks) = parked(1);
+    desk.step(Input::SetSlots(Slots::Fixed(0))).unwrap();
+    desk.pass(MINUTE / 2);
+    let later = desk.submit(|_| {});
+    desk.pass(MINUTE);
+    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    assert_eq!(starts(&desk.turn()), tasks);
+    assert_eq!(desk.word(later), "assigned");
 }
 
 #[test]
