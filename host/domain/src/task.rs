@@ -316,12 +316,6 @@ impl Task {
         }
     }
 
-    /// Whether it still depends on others: it was never started, nor chosen to be.
-    pub(crate) fn is_waiting_for_others(&self) -> bool {
-        let queued = !matches!(self.state, State::Running { .. } | State::Done { .. });
-        queued && !self.has_begun
-    }
-
     /// The condition under which it waits for that task.
     pub(crate) fn condition_on(&self, upstream: TaskId) -> Option<Condition> {
         let found = self

@@ -101,7 +101,7 @@ impl Board {
         end: End,
     ) -> Option<(TaskId, End)> {
         let task = self.tasks.get(&id)?;
-        if !task.is_waiting_for_others() {
+        if task.has_begun {
             return None;
         }
         if !task.condition_on(upstream)?.is_met_by(end.outcome) {

@@ -157,13 +157,12 @@ impl Board {
                 // It could not run any more because of one before it.
                 continue;
             };
-            match &task.state {
-                // An agent is not chosen ahead: what runs has a process, or will.
-                State::Running { .. } => self.stop_over_budget(now, id, message.to_owned()),
-                _ => {
-                    let reason = Reason::new(ReasonClass::Budget, message);
-                    self.finish(now, id, Outcome::Failed, Some(reason));
-                }
+            // An agent is not chosen ahead: what runs has a process, or will.
+            if let State::Running { .. } = &task.state {
+                self.stop_over_budget(now, id, message.to_owned());
+            } else {
+                let reason = Reason::new(ReasonClass::Budget, message);
+                self.finish(now, id, Outcome::Failed, Some(reason));
             }
         }
     }

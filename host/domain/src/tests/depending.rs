@@ -9,6 +9,7 @@ use crate::{
     event::Fact,
     id::TaskId,
     outcome::{Outcome, ReasonClass},
+    retry_policy::{Backoff, RetryPolicy},
     step::{Answer, Ends, Input, Refused, Retry, Submission},
     task::State,
 };
@@ -266,6 +267,29 @@ fn what_runs_again_may_wait_for_what_has_not_ended() {
     desk.retry_with(&copy, downstream).unwrap();
     assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
     assert!(!desk.task(other).is_done());
+}
+
+#[test]
+fn who_has_begun_depends_on_nothing_any_more() {
+    let mut desk = Desk::new(1);
+    let a = desk.submit(|_| {});
+    let mut member = desk.member(vec![on(a, Condition::Succeeded)]);
+    member.request.retries = Some(Box::new(RetryPolicy {
+        limit: 1,
+        backoff: Backoff::default(),
+        on: Vec::new(),
+    }));
+    let b = member.id;
+    desk.submit_all(vec![member]).unwrap();
+    desk.run(a, false);
+    desk.run(b, true);
+    assert_eq!(desk.word(b), "waiting");
+    let copy = desk.task(a);
+    desk.retry(&copy).unwrap();
+    desk.cancel(a).unwrap();
+    assert_eq!(desk.word(b), "waiting");
+    desk.pass(Duration::from_hours(1));
+    desk.run(b, false);
 }
 
 #[test]
