@@ -192,7 +192,7 @@ pub struct Board {
     /// Who depends on a task, whether it has ended or not; only those that are unfinished themselves.
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
     /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
-    pub(crate) blocked_at: FxHashMap<TaskId, usize>,
+    pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
@@ -211,6 +211,14 @@ pub struct Board {
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
     pub(crate) pending: Pending,
+}
+
+/// Where a blocked task stands in what it depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BlockedAt {
+    pub(crate) place: usize,
+    /// What is at that place.
+    pub(crate) by: TaskId,
 }
 
 /// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by their supervisor too.

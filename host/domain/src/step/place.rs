@@ -2,10 +2,11 @@
 
 use crate::{
     attempt::Phase,
-    board::Board,
+    board::{BlockedAt, Board},
     dependency::End,
     event::Fact,
     id::TaskId,
+    outcome::Outcome,
     task::{Request, State, Task, WaitingFor},
     time::{Now, Timestamp},
 };
@@ -43,12 +44,14 @@ impl Board {
     }
 
     /// The first of its dependencies, from a place on, that has not ended.
-    fn blocker(&self, task: &Task, from: usize) -> Option<usize> {
-        let rest = task.dependencies.iter().skip(from);
-        let found = rest
-            .enumerate()
-            .find(|(_, dependency)| self.tasks.contains_key(&dependency.task));
-        found.map(|(index, _)| from + index)
+    fn blocker(&self, task: &Task, from: usize) -> Option<BlockedAt> {
+        let mut rest = task.dependencies.iter().enumerate().skip(from);
+        let (place, dependency) =
+            rest.find(|(_, dependency)| self.tasks.contains_key(&dependency.task))?;
+        Some(BlockedAt {
+            place,
+            by: dependency.task,
+        })
     }
 
     /// Notes what a blocked task waits for, looking from a place on. Whether there is anything.
@@ -60,8 +63,8 @@ impl Board {
             return false;
         }
         match self.blocker(task, from) {
-            Some(place) => {
-                self.blocked_at.insert(id, place);
+            Some(blocker) => {
+                self.blocked_at.insert(id, blocker);
                 true
             }
             None => false,
@@ -100,17 +103,19 @@ impl Board {
         upstream: TaskId,
         end: End,
     ) -> Option<(TaskId, End)> {
-        let task = self.tasks.get(&id)?;
-        if task.has_begun {
-            return None;
+        // A success meets every condition. Most of those below wait for another one as well, and are not looked at.
+        if end.outcome != Outcome::Succeeded {
+            let task = self.tasks.get(&id)?;
+            if task.has_begun {
+                return None;
+            }
+            if !task.condition_on(upstream)?.is_met_by(end.outcome) {
+                let culprit = end.culprit.unwrap_or(upstream);
+                return Some((id, self.end_for(now, id, culprit)));
+            }
         }
-        if !task.condition_on(upstream)?.is_met_by(end.outcome) {
-            let culprit = end.culprit.unwrap_or(upstream);
-            return Some((id, self.end_for(now, id, culprit)));
-        }
-        let place = *self.blocked_at.get(&id)?;
-        let waits_for_it = task.dependencies.get(place).map(|it| it.task) == Some(upstream);
-        if waits_for_it && !self.look_for_blocker(id, place) {
+        let BlockedAt { place, by } = *self.blocked_at.get(&id)?;
+        if by == upstream && !self.look_for_blocker(id, place) {
             self.place(now, id, now.wall);
             self.record(id, now, Fact::Unblocked);
         }
@@ -120,7 +125,7 @@ impl Board {
     /// Ends a task that cannot run any more for another's end.
     pub(super) fn end_for(&mut self, now: Now, id: TaskId, culprit: TaskId) -> End {
         let end = End {
-            outcome: crate::outcome::Outcome::UpstreamFailed,
+            outcome: Outcome::UpstreamFailed,
             culprit: Some(culprit),
         };
         self.write_end(now, id, end, None);
