@@ -204,6 +204,21 @@ async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 
+/// Who asks a host in its first moment is not told that there is nothing.
+#[tokio::test]
+async fn a_new_host_knows_from_the_start_what_is_queued() {
+    let mut first = begin(Arc::default(), 1);
+    first.submit(1).await.unwrap();
+    assert_eq!(first.told().await, Told::Start(attempt(1)));
+    first.submit(2).await.unwrap();
+    let store = first.stop().await;
+    // It has not taken a turn yet: this runtime has one thread, and nothing is awaited.
+    let second = begin(store, 1);
+    let snapshot = second.engine.snapshot();
+    assert_eq!(snapshot.running + snapshot.queued, 2);
+    assert_eq!(snapshot.limits.slots, Slots::Fixed(1));
+}
+
 #[tokio::test]
 async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
     let fixture = begin(Arc::default(), 1);
