@@ -122,16 +122,8 @@ impl Reason {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-
-    fn stored(value: impl Serialize) -> String {
-        serde_json::to_value(value)
-            .unwrap()
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
+    use crate::tests::stored;
 
     /// The words are those of the code, the command line and the store.
     #[test]

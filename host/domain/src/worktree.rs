@@ -124,14 +124,7 @@ pub struct Merge {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-
-    fn stored(value: impl Serialize) -> String {
-        serde_json::to_value(value)
-            .unwrap()
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
+    use crate::tests::stored;
 
     #[test]
     fn each_strategy_and_each_state_has_one_word() {

@@ -38,7 +38,7 @@ pub(super) struct Checked {
 
 /// A document up to this size is asked about together with its neighbours.
 const SHORT_BYTES: usize = 4 << 10;
-/// So many at once. To make an instance costs about as much as ten questions.
+/// So many at once: they share the time that there is for one question.
 const TOGETHER: usize = 64;
 
 /// Asks the executors whether they would take the documents. With the error comes the number of the task that it is about.

@@ -67,6 +67,12 @@ fn fixed(slots: u32) -> Limits {
     }
 }
 
+/// The word that stands for a value in the store.
+pub(crate) fn stored(value: impl serde::Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap();
+    json.as_str().unwrap().to_owned()
+}
+
 pub(crate) fn ending(cause: Cause) -> Ending {
     Ending::new(cause, "m")
 }

@@ -15,6 +15,10 @@ async fn a_good_guest_answers_everything() {
     let house = House::with(&Wat::good().component());
     let executor = house.executor();
     assert_eq!(executor.validate(&"{}".into(), &vec![]).await.unwrap(), []);
+    // Several documents of a request, each with its own answer.
+    let several = ["{}", "{}", "{}"].map(String::from);
+    let each = executor.validate_each(&several, &vec![]).await.unwrap();
+    assert_eq!(each, [[], [], []]);
     assert_eq!(executor.task_schema().await.unwrap(), "{}");
     let inspection = house.catalog.inspect("guest").await.unwrap();
     assert!(
