@@ -193,6 +193,10 @@ pub struct Board {
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
     /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
+    /// Blocked tasks that were chosen ahead, with the batch in which that was decided.
+    pub(crate) chosen: BTreeMap<TaskId, BatchNumber>,
+    /// Tasks that run or will, whose dependants have not been looked at for whom to choose.
+    pub(crate) frontier: BTreeSet<TaskId>,
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
@@ -255,6 +259,8 @@ impl Board {
             descendants: BTreeMap::new(),
             dependants: FxHashMap::default(),
             blocked_at: FxHashMap::default(),
+            chosen: BTreeMap::new(),
+            frontier: BTreeSet::new(),
             groups: stored.groups.into_iter().collect(),
             in_group: BTreeMap::new(),
             start_clocks: BTreeMap::new(),
@@ -490,6 +496,9 @@ impl Board {
             self.tasks.insert(id, task);
             self.pending.changed.insert(id);
             self.look_for_blocker(id, 0);
+        }
+        if !self.tasks.get(&id).is_some_and(|task| task.is_chosen()) {
+            self.chosen.remove(&id);
         }
     }
 

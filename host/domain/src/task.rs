@@ -331,6 +331,22 @@ impl Task {
         }
     }
 
+    /// Whether an attempt is written down that has not ended: one that runs, or one that was chosen ahead.
+    pub fn has_open_attempt(&self) -> bool {
+        let last = self.last_attempt();
+        !self.is_done() && last.is_some_and(|last| last.ended.is_none())
+    }
+
+    /// Whether its attempts are given what is in the store of other attempts.
+    pub fn reads_others(&self) -> bool {
+        !self.request.with_output_of.is_empty() || self.resumes.is_some()
+    }
+
+    /// Whether its next attempt was chosen before what it depends on has ended.
+    pub(crate) fn is_chosen(&self) -> bool {
+        matches!(self.state, State::Blocked { .. }) && self.has_open_attempt()
+    }
+
     /// The attempt that runs or ran last.
     pub fn last_attempt(&self) -> Option<&Attempt> {
         self.attempts.last()

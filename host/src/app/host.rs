@@ -99,12 +99,13 @@ impl Host {
         }
     }
 
-    /// Reads on a thread that may block.
+    /// Reads on a thread that may block, and nothing that is older than what was acted on.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, AppError>
     where
         T: Send + 'static,
         F: FnOnce(&Reader) -> Result<T, AppError> + Send + 'static,
     {
+        self.engine.caught_up().await;
         let reader = Arc::clone(&self.reader);
         tokio::task::spawn_blocking(move || read(&reader))
             .await

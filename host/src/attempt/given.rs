@@ -26,11 +26,6 @@ pub(super) struct Handed {
     pub(super) context: Option<String>,
 }
 
-/// Whether there is anything to be given.
-pub(super) fn is_given(task: &Task) -> bool {
-    !task.request.with_output_of.is_empty() || task.resumes.is_some()
-}
-
 impl Runner {
     /// Gathers it, and writes the files. A host that takes the attempt up finds them there.
     pub(super) async fn hand_over(

@@ -70,7 +70,9 @@ impl GuestHost {
 
     /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is told again before the end.
     fn tell(&self, report: Report) {
-        if !self.reports.try_send(self.live.id, report) {
+        if !self.live.has_begun() {
+            tracing::warn!(attempt = %self.live.id, "its executor stands by, and may not tell anything before its start");
+        } else if !self.reports.try_send(self.live.id, report) {
             self.live.change(|state| state.untold = true);
         }
     }
@@ -85,6 +87,7 @@ impl GuestHost {
     }
 
     async fn start(&self, spec: SpawnSpec) -> Result<ChildRef, Failure> {
+        let task = self.live.begun().await;
         let index = self.live.change(|state| {
             state.children.push(ChildState::Sent);
             state.children.len() - 1
@@ -112,6 +115,7 @@ impl GuestHost {
             spec.env,
             spec.env_remove,
             stdin,
+            task.request.timeout.map(|timeout| left_of(timeout, task)),
         );
         if let Err(error) = self.supervisors.start(start) {
             return Err(self.give_up(usize::from(index), "resource", error.to_string()));
@@ -209,6 +213,7 @@ impl GuestHost {
         env: Vec<(String, String)>,
         env_remove: EnvRemove,
         stdin: supervise::Stdin,
+        timeout: Option<Duration>,
     ) -> StartChild {
         let request = &self.task.request;
         let (env_file, mut env_remove) = match env_remove {
@@ -240,23 +245,10 @@ impl GuestHost {
             stdin,
             log: self.layout.log(self.live.id),
             cap_bytes: request.max_output_bytes,
-            timeout: request.timeout.map(|timeout| self.left_of(timeout)),
+            timeout,
             idle_timeout: request.idle_timeout,
             ladder: self.live.ladder.clone(),
         }
-    }
-
-    /// A child started late in an attempt has what is left of the attempt's time.
-    fn left_of(&self, timeout: Duration) -> Duration {
-        let started = self
-            .task
-            .last_attempt()
-            .and_then(|attempt| attempt.started_monotonic.as_ref());
-        let Some((start, _)) = started else {
-            return timeout;
-        };
-        let passed = Duration::from_millis(clock::monotonic_ms().0.saturating_sub(start.0));
-        timeout.saturating_sub(passed).max(Duration::from_millis(1))
     }
 
     fn index(child: &ChildRef) -> Option<(supervise::ChildId, usize)> {
@@ -345,6 +337,18 @@ fn one_line(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// A child started late in an attempt has what is left of the attempt's time.
+fn left_of(timeout: Duration, task: &Task) -> Duration {
+    let started = task
+        .last_attempt()
+        .and_then(|attempt| attempt.started_monotonic.as_ref());
+    let Some((start, _)) = started else {
+        return timeout;
+    };
+    let passed = Duration::from_millis(clock::monotonic_ms().0.saturating_sub(start.0));
+    timeout.saturating_sub(passed).max(Duration::from_millis(1))
 }
 
 impl AttemptHost for GuestHost {
@@ -451,6 +455,7 @@ impl AttemptHost for GuestHost {
 
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
+            self.live.begun().await;
             let bytes: Arc<[u8]> = state.into();
             let number = self.live.change(|state| {
                 state.checkpoint = Some(bytes.clone());

@@ -1,13 +1,14 @@
 //! What is known of one attempt that is under way in this host.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claudine_domain::{
     attempt::{Leader, StopWhy},
     id::AttemptId,
     step::Ending,
+    task::Task,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{SetOnce, oneshot, watch};
 
 use crate::{
     plugin::StopRequest,
@@ -105,6 +106,8 @@ pub(super) struct Live {
     state: watch::Sender<State>,
     /// Asks the running instance to stop; used once.
     stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
+    /// Its task as it stood when the attempt was started; until then its instance only stands by.
+    begun: SetOnce<Arc<Task>>,
 }
 
 impl Live {
@@ -120,8 +123,24 @@ impl Live {
             ladder,
             state: watch::Sender::new(state),
             stop: Mutex::new(Some(stop)),
+            begun: SetOnce::new(),
         };
         (live, stopped)
+    }
+
+    pub(super) fn begin(&self, task: Arc<Task>) {
+        if self.begun.set(task).is_err() {
+            tracing::error!(attempt = %self.id, "it was started twice");
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.initialized()
+    }
+
+    /// Waits for the start.
+    pub(super) async fn begun(&self) -> &Arc<Task> {
+        self.begun.wait().await
     }
 
     pub(super) fn child(&self, index: u16) -> ChildId {

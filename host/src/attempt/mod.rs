@@ -11,6 +11,7 @@ mod live;
 mod output;
 mod route;
 mod run;
+mod standby;
 mod workspace;
 
 pub(crate) use self::{

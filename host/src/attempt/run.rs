@@ -9,14 +9,16 @@ use std::{
 use claudine_domain::{
     attempt::StopWhy, batch::DocumentKey, id::AttemptId, step::Report, task::Task,
 };
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
     ending::ending,
-    given::{Handed, is_given},
+    given::Handed,
     guest_host::GuestHost,
     live::{ChildState, Live, State},
     route::Known,
+    standby::StandBy,
 };
 use crate::{
     checkpoint, clock,
@@ -44,6 +46,8 @@ pub(crate) struct Runner {
     pub(super) layout: Layout,
     pub(super) reports: ReportSender,
     pub(super) live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
+    /// What will be started next, as far as it was made ready for it.
+    pub(super) standing_by: Mutex<BTreeMap<AttemptId, StandBy>>,
     /// What supervisors had of attempts when this host connected; each is taken up once.
     pub(super) known: Mutex<BTreeMap<AttemptId, Known>>,
     /// Told after each release.
@@ -108,6 +112,7 @@ impl Runner {
             layout,
             reports,
             live: Mutex::default(),
+            standing_by: Mutex::default(),
             known: Mutex::new(known),
             released: tokio::sync::Notify::new(),
             this: this.clone(),
@@ -116,10 +121,7 @@ impl Runner {
     }
 
     fn begin(&self, launch: Launch, resumed: Option<Known>) {
-        let Some(runner) = self.this.upgrade() else {
-            return;
-        };
-        let start = resumed.is_some();
+        let is_resumed = resumed.is_some();
         let (live, stopped) = Live::new(
             launch.attempt,
             ladder_of(&launch.task),
@@ -127,11 +129,24 @@ impl Runner {
         );
         let live = Arc::new(live);
         lock(&self.live).insert(launch.attempt, live.clone());
-        self.tasks.spawn(async move {
-            let began = clock::monotonic();
-            let result = runner.execute(&launch, &live, start, stopped).await;
-            runner.finish(&launch, &live, result, began).await;
-        });
+        live.begin(launch.task.clone());
+        self.set_to_work(launch, live, is_resumed, stopped);
+    }
+
+    /// Runs the executor, which is held up at its first child until the attempt is begun, and sees to the end.
+    pub(super) fn set_to_work(
+        &self,
+        launch: Launch,
+        live: Arc<Live>,
+        resumed: bool,
+        stopped: oneshot::Receiver<StopRequest>,
+    ) -> Option<JoinHandle<()>> {
+        let runner = self.this.upgrade()?;
+        Some(self.tasks.spawn(async move {
+            let result = runner.execute(&launch, &live, resumed, stopped).await;
+            let task = live.begun().await;
+            runner.finish(task, &live, result).await;
+        }))
     }
 
     /// Runs the executor to its answer.
@@ -140,7 +155,7 @@ impl Runner {
         launch: &Launch,
         live: &Arc<Live>,
         resumed: bool,
-        stopped: tokio::sync::oneshot::Receiver<StopRequest>,
+        stopped: oneshot::Receiver<StopRequest>,
     ) -> Result<GuestOutcome, GuestEnd> {
         let executor = self
             .plugins
@@ -153,7 +168,7 @@ impl Runner {
             checkpoint,
             variables,
         } = self.prepare(launch, &executor, &workspace, resumed).await?;
-        live.change(|state| state.given = is_given(&launch.task));
+        live.change(|state| state.given = launch.task.reads_others());
         let start = if resumed {
             Start::Resume(checkpoint.unwrap_or_default())
         } else {
@@ -215,7 +230,7 @@ impl Runner {
         } = documents;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let number = previous.as_ref().map(|(id, _)| id.number);
-        let handed = if is_given(task) {
+        let handed = if task.reads_others() {
             let handed = self.hand_over(launch, text(&spec), number).await;
             handed.map_err(GuestEnd::Failed)?
         } else {
@@ -289,14 +304,8 @@ impl Runner {
     }
 
     /// Waits until nothing of the attempt is alive, then tells its end.
-    async fn finish(
-        &self,
-        launch: &Launch,
-        live: &Arc<Live>,
-        result: Result<GuestOutcome, GuestEnd>,
-        began: Duration,
-    ) {
-        let attempt = launch.attempt;
+    async fn finish(&self, task: &Task, live: &Live, result: Result<GuestOutcome, GuestEnd>) {
+        let attempt = live.id;
         let (children, ended) = live.look(|state| (!state.children.is_empty(), state.is_over()));
         if children && !ended {
             self.reports.send(attempt, Report::Finishing).await;
@@ -309,17 +318,10 @@ impl Runner {
         if state.untold {
             self.tell_facts(attempt, &state).await;
         }
-        let wall = launch
-            .task
-            .last_attempt()
-            .and_then(|last| last.started_at)
-            .map_or_else(
-                || claudine_domain::time::millis(clock::monotonic().saturating_sub(began)),
-                |started| clock::wall().0.saturating_sub(started.0),
-            );
-        let executor = &launch.task.request.executor;
-        let mut ending = Box::new(ending(executor, result, &state, wall));
-        self.look_at_work(attempt, &launch.task, &mut ending).await;
+        let started = task.last_attempt().and_then(|last| last.started_at);
+        let wall = started.map_or(0, |started| clock::wall().0.saturating_sub(started.0));
+        let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
+        self.look_at_work(attempt, task, &mut ending).await;
         live.change(|state| state.ending = Some(ending.clone()));
         self.reports.send(attempt, Report::Ended(ending)).await;
     }
@@ -397,7 +399,7 @@ fn unavailable(message: String) -> GuestEnd {
 }
 
 /// A signal that the supervisor does not know is left out: the manifest was checked when the plugin was loaded.
-fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
+pub(super) fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     let rungs = task.request.ladder.iter();
     rungs
         .filter_map(|rung| {
@@ -439,8 +441,18 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
 }
 
 impl Attempts for Runner {
+    fn prepare(&self, launch: Launch) {
+        self.stand_by(launch);
+    }
+
+    fn dismiss(&self, attempt: AttemptId) {
+        self.stand_down(attempt);
+    }
+
     fn start(&self, launch: Launch) {
-        self.begin(launch, None);
+        if let Err(launch) = self.begin_standing_by(launch) {
+            self.begin(launch, None);
+        }
     }
 
     fn resume(&self, launch: Launch) {

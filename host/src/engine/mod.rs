@@ -13,7 +13,10 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use claudine_domain::{
     batch::BatchNumber,
@@ -67,6 +70,8 @@ pub(crate) struct Engine {
     inbox: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     commits: watch::Receiver<BatchNumber>,
+    /// The last batch of which something was acted on before it was on disk.
+    acted_on: Arc<AtomicU64>,
     finishes: finishes::Finishes,
 }
 
@@ -138,13 +143,15 @@ pub(crate) fn start(
     let finishes = finishes::Finishes::default();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
     let (told, commits) = watch::channel(0);
+    let acted_on = Arc::new(AtomicU64::new(0));
     let engine = Engine {
         inbox: inbox.sender,
         snapshot,
         commits,
+        acted_on: acted_on.clone(),
         finishes: finishes.clone(),
     };
-    let owner = owner::Owner::new(parts, attempts, publish, told, finishes)?;
+    let owner = owner::Owner::new(parts, attempts, publish, told, acted_on, finishes)?;
     let task = tokio::spawn(owner.run(inbox.receiver));
     Ok((engine, task))
 }
@@ -184,6 +191,17 @@ impl Engine {
     /// Changes with each batch that has become durable, and closes with the engine.
     pub(crate) fn commits(&self) -> watch::Receiver<BatchNumber> {
         self.commits.clone()
+    }
+
+    /// Returns when everything is in the store that was acted on before it was: a task that was started because another has ended is not
+    /// told that the other still runs. That is at most one batch away.
+    pub(crate) async fn caught_up(&self) {
+        let acted_on = self.acted_on.load(Ordering::Acquire);
+        let mut commits = self.commits.clone();
+        let there = commits.wait_for(|number| *number >= acted_on).await;
+        if there.is_err() {
+            tracing::debug!("the engine has ended; what is in the store is all there will be");
+        }
     }
 
     /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has finished already only after asking.

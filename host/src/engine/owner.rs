@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,6 @@ use claudine_domain::{
     capacity::Limits,
     id::{AttemptId, TaskId},
     step::{Answer, Found, Input},
-    task::State,
     time::Now,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,8 +58,11 @@ pub(super) struct Owner {
     ballast: Ballast,
     publish: watch::Sender<Arc<Snapshot>>,
     told: watch::Sender<BatchNumber>,
+    acted_on: Arc<AtomicU64>,
     finishes: Finishes,
     recent: Recent,
+    /// Those that were named as the next to start.
+    standing_by: Vec<AttemptId>,
     /// The number of the last batch that is on disk.
     durable: BatchNumber,
     in_flight: Option<InFlight>,
@@ -83,6 +88,7 @@ impl Owner {
         attempts: Arc<dyn Attempts>,
         publish: watch::Sender<Arc<Snapshot>>,
         told: watch::Sender<BatchNumber>,
+        acted_on: Arc<AtomicU64>,
         finishes: Finishes,
     ) -> Result<Self, StartError> {
         let Parts {
@@ -107,8 +113,10 @@ impl Owner {
             ballast,
             publish,
             told,
+            acted_on,
             finishes,
             recent: Recent::default(),
+            standing_by: Vec::new(),
             durable,
             in_flight: None,
             due: None,
@@ -127,6 +135,10 @@ impl Owner {
         self.read_machine(clock::now());
         self.recover();
         loop {
+            if self.decide() {
+                // What was released goes on its way before anything is done that it need not wait for.
+                tokio::task::yield_now().await;
+            }
             self.settle();
             if self.stopping && self.in_flight.is_none() && !self.board.has_pending() {
                 return;
@@ -223,8 +235,8 @@ impl Owner {
             .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
     }
 
-    /// Everything that follows from what was taken in: time, admission, the next batch, answers, effects.
-    fn settle(&mut self) {
+    /// What follows from what was taken in: time, admission, and the effects that wait for no further commit. Whether there were any.
+    fn decide(&mut self) -> bool {
         let now = clock::now();
         self.board_tick(now);
         if self.next_sample.is_some_and(|at| at <= now.monotonic) {
@@ -234,12 +246,32 @@ impl Owner {
             self.board.admit(now);
         }
         let released = self.board.take_released(self.durable);
+        let any = !released.is_empty();
+        if released.iter().any(|effect| self.follows_an_end(effect)) {
+            self.acted_on
+                .store(self.board.pending_batch(), Ordering::Release);
+        }
         self.perform(released);
+        any
+    }
+
+    /// Whether it starts what may ask for an end that is not on disk yet.
+    fn follows_an_end(&self, effect: &Effect) -> bool {
+        let Action::Start(attempt) = effect.action else {
+            return false;
+        };
+        let task = self.board.task(attempt.task);
+        task.is_some_and(|task| !task.dependencies.is_empty())
+    }
+
+    /// The next batch, answers, what others go by.
+    fn settle(&mut self) {
+        self.name_next();
         if self.in_flight.is_none() && self.is_batch_due() {
             self.seal();
         }
         self.answer();
-        self.next_sample = self.sample_at(now);
+        self.next_sample = self.sample_at(clock::now());
         self.publish();
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
         {
@@ -247,6 +279,34 @@ impl Owner {
                 if idle.send(()).is_err() {
                     tracing::debug!("nobody waits for the host to be idle any more");
                 }
+            }
+        }
+    }
+
+    /// Tells who runs attempts which are next, and which of those it was told are not any more.
+    fn name_next(&mut self) {
+        let next: Vec<AttemptId> = if self.stopping {
+            Vec::new()
+        } else {
+            self.board.next_to_start(self.durable)
+        };
+        if next == self.standing_by {
+            return;
+        }
+        for attempt in &next {
+            if !self.standing_by.contains(attempt)
+                && let Some(task) = self.board.task(attempt.task)
+            {
+                self.attempts.prepare(Launch {
+                    attempt: *attempt,
+                    task: task.clone(),
+                    spec: self.recent.get(attempt.task),
+                });
+            }
+        }
+        for attempt in std::mem::replace(&mut self.standing_by, next) {
+            if !self.standing_by.contains(&attempt) {
+                self.attempts.dismiss(attempt);
             }
         }
     }
@@ -386,6 +446,8 @@ impl Owner {
 
     fn replace_board(&mut self, stored: Stored) {
         self.durable = stored.last_batch;
+        // What was acted on will be told again, and written with that.
+        self.acted_on.store(0, Ordering::Release);
         let draining = self.board.is_draining();
         self.board = Board::new(stored, self.limits, self.bounds, clock::boot_id());
         let now = clock::now();
@@ -402,7 +464,7 @@ impl Owner {
         let running = self
             .board
             .unfinished()
-            .filter(|task| matches!(task.state, State::Running { .. }));
+            .filter(|task| task.has_open_attempt());
         let begun: BTreeSet<AttemptId> =
             running.filter_map(|task| task.last_attempt_id()).collect();
         self.board.restart_queue_clocks(now);

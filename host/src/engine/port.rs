@@ -16,6 +16,10 @@ pub(crate) struct Launch {
 
 /// None of these blocks, and none fails: what goes wrong is reported as the attempt's end.
 pub(crate) trait Attempts: Send + Sync + 'static {
+    /// The attempt is among the next to start: what can be done for it before that may be done. A hint, which may be repeated.
+    fn prepare(&self, launch: Launch);
+    /// It is not among them any more.
+    fn dismiss(&self, attempt: AttemptId);
     fn start(&self, launch: Launch);
     /// Takes up an attempt of an earlier host, or tells again what is known of one of this host.
     fn resume(&self, launch: Launch);

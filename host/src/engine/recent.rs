@@ -37,6 +37,10 @@ impl Recent {
         }
     }
 
+    pub(super) fn get(&self, task: TaskId) -> Option<Arc<[u8]>> {
+        self.specs.get(&task).cloned()
+    }
+
     pub(super) fn take(&mut self, task: TaskId) -> Option<Arc<[u8]>> {
         let spec = self.specs.remove(&task)?;
         self.bytes -= spec.len();

@@ -6,10 +6,15 @@
     reason = "a test fails by panicking"
 )]
 
-use std::sync::Mutex;
+use std::{
+    future::poll_fn,
+    sync::Mutex,
+    task::{Context, Poll},
+};
 
 use claudine_domain::{
     capacity::Slots,
+    dependency::{Condition, Dependency},
     outcome::Outcome,
     step::{Accepted, Cause, Ending, Submission, Submit},
     task::{Class, Idempotency, Request, State},
@@ -40,6 +45,8 @@ impl Script {
 }
 
 impl Attempts for Script {
+    fn prepare(&self, _launch: Launch) {}
+    fn dismiss(&self, _attempt: AttemptId) {}
     fn start(&self, launch: Launch) {
         self.known.lock().unwrap().push(launch.attempt);
         self.tell(Told::Start(launch.attempt));
@@ -109,10 +116,19 @@ impl Fixture {
     }
 
     async fn submit_as(&self, number: u64, request: Request) -> Result<Answer, EngineError> {
+        self.submit_after(number, request, Vec::new()).await
+    }
+
+    async fn submit_after(
+        &self,
+        number: u64,
+        request: Request,
+        dependencies: Vec<Dependency>,
+    ) -> Result<Answer, EngineError> {
         let submission = Submission {
             id: id(number),
             request,
-            dependencies: Vec::new(),
+            dependencies,
             held: false,
             parent: None,
             spec: Arc::from(*b"{}"),
@@ -201,6 +217,35 @@ async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     fixture.end(attempt(1)).await;
     finished.await.unwrap();
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+/// It may ask for the other one with its first line.
+#[tokio::test]
+async fn who_was_started_because_another_has_ended_reads_that_it_has() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let after = Dependency {
+        task: id(1),
+        condition: Condition::Succeeded,
+    };
+    let then = fixture.submit_after(2, request(), vec![after]);
+    then.await.unwrap();
+    fixture.engine.caught_up().await;
+    let store = fixture.store.clone();
+    let stalled = store.stall();
+    fixture.end(attempt(1)).await;
+    assert_eq!(
+        fixture.told().await,
+        Told::Start(attempt(2)),
+        "no commit stands between them"
+    );
+    let mut caught_up = std::pin::pin!(fixture.engine.caught_up());
+    let look = |context: &mut Context<'_>| Poll::Ready(caught_up.as_mut().poll(context));
+    assert!(poll_fn(look).await.is_pending());
+    drop(stalled);
+    caught_up.await;
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
 }
 

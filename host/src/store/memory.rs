@@ -52,6 +52,11 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Nothing is written or read until what this returns is dropped.
+    pub(crate) fn stall(&self) -> impl Drop + '_ {
+        self.content()
+    }
+
     /// The next `count` commits fail as on a full disk.
     pub(crate) fn fail_commits(&self, count: u32) {
         self.content().failures_to_come = count;

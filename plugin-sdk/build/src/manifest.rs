@@ -31,6 +31,9 @@ pub struct Manifest {
     pub start_timeout: Option<Duration>,
     /// One start at a time for each account, until the first sign of life.
     pub serial_start: bool,
+    /// Its `run` may be called ahead of the attempt's start, where a slot is about to become free: up to its first `spawn`, which
+    /// waits for the start, it only computes. What it tells before that is dropped.
+    pub standby: bool,
     /// Names of the variables of a task's environment that the guest may see.
     pub reads_env: Vec<String>,
     /// What is sent to an attempt's process group when it has to end, and how long each has. The last step is `KILL`.

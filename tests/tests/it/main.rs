@@ -23,6 +23,7 @@ mod patterns;
 mod pictures;
 mod results;
 mod run;
+mod standby;
 mod start;
 mod tasks;
 mod torture;

@@ -22,6 +22,11 @@ impl Board {
             self.descendants.entry(ancestor).or_default().insert(id);
         }
         match &task.state {
+            State::Blocked { .. } if task.is_chosen() => {
+                let batch = self.pending.number;
+                self.chosen.entry(id).or_insert(batch);
+                self.frontier.insert(id);
+            }
             State::Blocked { .. } | State::Held { .. } | State::Done { .. } => {}
             State::Waiting { until, .. } => {
                 self.waiting.insert((*until, id));
@@ -36,12 +41,14 @@ impl Board {
                 since,
             } => {
                 // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
-                let batch = self.pending.number;
+                let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
+                self.frontier.insert(id);
                 let line = self.lanes.entry(self.lane(task)).or_default();
                 line.assigned.insert(rank(task, *since), batch);
             }
             State::Running { phase, .. } => {
                 self.running.insert(id);
+                self.frontier.insert(id);
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
@@ -66,6 +73,7 @@ impl Board {
 
     pub(super) fn unindex(&mut self, task: &Arc<Task>) {
         let id = task.id;
+        self.frontier.remove(&id);
         for ancestor in task.request.ancestors() {
             remove_from(&mut self.descendants, &ancestor, &id);
         }

@@ -8,7 +8,8 @@ use crate::{
     board::{Board, Lane, Line, PRIORITY_AGING, Rank, rank},
     budget::Day,
     capacity::{Refusal, Slots},
-    id::TaskId,
+    id::{AttemptId, TaskId},
+    id_set::IdSet,
     task::{Class, State, Task},
     time::{Now, Timestamp},
 };
@@ -19,6 +20,8 @@ const AHEAD_AUTO: usize = 8;
 const AHEAD_PER_SLOT: usize = 8;
 /// The most that are chosen ahead: enough that a burst of exits finds its successors on disk.
 const AHEAD_MAX: usize = 128;
+/// A task that still has more dependencies to be looked at is not chosen behind one of them: to look again and again would cost more than it saves.
+const LOOKED_AT: usize = 64;
 
 impl Board {
     /// Starts what may start, then chooses ahead. To be called after the inputs of a round were stepped.
@@ -52,6 +55,7 @@ impl Board {
             }
         }
         self.assign_ahead(now);
+        self.choose_behind(now);
     }
 
     /// Whether those behind a refused task have to leave it what becomes free. Else a stream of small ones could keep a large one out for
@@ -152,15 +156,14 @@ impl Board {
 
     fn assign(&mut self, now: Now, id: TaskId) {
         self.change(id, |task| {
-            let State::Ready { since, .. } = task.state else {
-                return;
-            };
             let number = task.last_attempt().map_or(1, |last| last.number + 1);
             task.attempts.push(Attempt::new(number, now.wall));
-            task.state = State::Running {
-                phase: Phase::Assigned,
-                since,
-            };
+            if let State::Ready { since, .. } = task.state {
+                task.state = State::Running {
+                    phase: Phase::Assigned,
+                    since,
+                };
+            }
         });
     }
 
@@ -195,6 +198,71 @@ impl Board {
         }
     }
 
+    /// Chooses among those that wait for nothing but one task which runs or was chosen itself: when that has ended as it has to, no commit
+    /// stands between its end and their start. As many are chosen as ahead of free slots, however deep or wide the graph is.
+    fn choose_behind(&mut self, now: Now) {
+        let most = self.ahead();
+        while self.chosen.len() < most {
+            let Some(upstream) = self.frontier.pop_first() else {
+                return;
+            };
+            let dependants = self.dependants.get(&upstream);
+            let dependants: Vec<TaskId> = dependants
+                .into_iter()
+                .flat_map(IdSet::iter)
+                .take(most)
+                .collect();
+            for id in dependants {
+                if self.chosen.len() == most {
+                    self.frontier.insert(upstream);
+                    return;
+                }
+                if self.waits_only_for(id, upstream) {
+                    self.assign(now, id);
+                }
+            }
+        }
+    }
+
+    fn waits_only_for(&self, id: TaskId, upstream: TaskId) -> bool {
+        let (Some(task), Some(blocked)) = (self.tasks.get(&id), self.blocked_at.get(&id)) else {
+            return false;
+        };
+        let request = &task.request;
+        let rest = &task.dependencies[blocked.place + 1..];
+        let mut rest = rest.iter().map(|dependency| dependency.task);
+        blocked.by == upstream
+            && !task.has_open_attempt()
+            && task.retry_at.is_none()
+            && request.start_at.is_none()
+            && !task.reads_others()
+            && self.lane(task).is_plain()
+            && rest.len() <= LOOKED_AT
+            && !rest.any(|other| self.tasks.contains_key(&other))
+    }
+
+    /// Who starts next, as far as that is known and on disk: as many as may be asked for at one moment.
+    pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
+        let most = self.ahead() / AHEAD_PER_SLOT;
+        let lanes = self.lanes.iter().filter(|(lane, _)| lane.is_plain());
+        let mut next: Vec<Rank> = lanes
+            .flat_map(|(_, line)| line.assigned.iter().take(most))
+            .filter(|(_, batch)| **batch <= durable)
+            .map(|(rank, _)| *rank)
+            .collect();
+        next.sort_unstable();
+        let behind = self.chosen.iter().filter(|(id, batch)| {
+            let blocker = self.blocked_at.get(id);
+            let is_next = blocker.is_some_and(|blocker| self.running.contains(&blocker.by));
+            is_next && **batch <= durable
+        });
+        let behind = behind.map(|(id, _)| *id);
+        let next = next.into_iter().map(|(_, id)| id).chain(behind);
+        next.take(most)
+            .filter_map(|id| self.attempt_id(id))
+            .collect()
+    }
+
     fn ahead(&self) -> usize {
         match self.capacity.limits.slots {
             Slots::Auto => AHEAD_AUTO,
@@ -207,12 +275,15 @@ impl Board {
     /// Whether in some lane less than half of those who are to be chosen ahead are on disk or on the way there, and some wait to be written.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
         let ahead = self.ahead();
+        let few_on_disk = |all: usize, on_disk: usize| on_disk < all && on_disk * 2 < ahead;
+        let is_on_disk = |batch: &&BatchNumber| **batch <= durable;
         let runs_out = |line: &Line| {
-            let batches = line.assigned.values();
-            let on_disk = batches.filter(|batch| **batch <= durable).count();
-            on_disk < line.assigned.len() && on_disk * 2 < ahead
+            let on_disk = line.assigned.values().filter(is_on_disk).count();
+            few_on_disk(line.assigned.len(), on_disk)
         };
+        let chosen_on_disk = self.chosen.values().filter(is_on_disk).count();
         let mut lanes = self.lanes.iter();
         lanes.any(|(lane, line)| lane.is_plain() && runs_out(line))
+            || few_on_disk(self.chosen.len(), chosen_on_disk)
     }
 }

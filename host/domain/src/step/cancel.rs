@@ -80,11 +80,8 @@ impl Board {
             State::Running {
                 phase: Phase::Assigned,
                 ..
-            } => {
-                self.change(id, unassign);
-                self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
-            State::Blocked { .. }
+            | State::Blocked { .. }
             | State::Waiting { .. }
             | State::Held { .. }
             | State::Ready { .. } => {
@@ -139,6 +136,7 @@ impl Board {
     pub(super) fn write_end(&mut self, now: Now, id: TaskId, end: End, reason: Option<Reason>) {
         let End { outcome, culprit } = end;
         self.change(id, |task| {
+            unassign(task);
             task.state = State::Done {
                 at: now.wall,
                 outcome,

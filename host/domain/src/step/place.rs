@@ -65,6 +65,9 @@ impl Board {
         match self.blocker(task, from) {
             Some(blocker) => {
                 self.blocked_at.insert(id, blocker);
+                if self.running.contains(&blocker.by) {
+                    self.frontier.insert(blocker.by);
+                }
                 true
             }
             None => false,
@@ -77,7 +80,19 @@ impl Board {
             return;
         };
         let state = self.state_of(task, since, now);
-        self.change(id, |task| task.state = state);
+        self.change(id, |task| match state {
+            State::Ready { since, .. } if task.is_chosen() => {
+                task.state = State::Running {
+                    phase: Phase::Assigned,
+                    since,
+                };
+            }
+            State::Blocked { .. } => task.state = state,
+            _ => {
+                unassign(task);
+                task.state = state;
+            }
+        });
     }
 
     /// Tells those that depend on a task that it has ended, and so on down the graph. Each is looked at for itself, so that the cost is
@@ -158,7 +173,7 @@ impl Board {
 
 /// What was only chosen for an attempt has had none: it is as if it had never been chosen.
 pub(super) fn unassign(task: &mut Task) {
-    if task.phase() == Some(&Phase::Assigned) {
+    if task.phase() == Some(&Phase::Assigned) || task.is_chosen() {
         task.attempts.pop();
     }
 }

@@ -11,8 +11,9 @@ impl Board {
         let Some(task) = self.tasks.get(&id) else {
             return Answer::Stale;
         };
+        let chosen = task.is_chosen().then_some(Phase::Assigned);
         let (Some(phase), Some(last), Some(attempt)) = (
-            task.phase().cloned(),
+            task.phase().cloned().or(chosen),
             task.last_attempt(),
             task.last_attempt_id(),
         ) else {
@@ -25,7 +26,7 @@ impl Board {
                 self.mark_started(now, id);
                 self.effect(Action::Resume(attempt));
             }
-            // An assignment that nobody received stays assigned: it starts when a slot is free.
+            // An assignment that nobody received stays assigned: it starts when a slot is free, and what it waits for has ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
             Phase::Starting => {

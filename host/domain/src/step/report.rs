@@ -22,11 +22,11 @@ use crate::{
 impl Board {
     pub(super) fn report(&mut self, now: Now, attempt: AttemptId, report: Report) -> Answer {
         let AttemptId { task: id, number } = attempt;
-        let phase = self.tasks.get(&id).and_then(|task| task.phase());
-        match phase {
-            Some(phase) if self.attempt_id(id) == Some(attempt) => {
+        let task = self.tasks.get(&id).filter(|task| task.has_open_attempt());
+        match task {
+            Some(task) if task.last_attempt_id() == Some(attempt) => {
                 // Its start was released, and the commit that was to say so failed: whoever reports has received it.
-                if *phase == Phase::Assigned {
+                if matches!(task.phase(), None | Some(Phase::Assigned)) {
                     self.mark_started(now, id);
                 }
             }

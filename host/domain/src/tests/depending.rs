@@ -94,7 +94,7 @@ fn a_task_waits_for_all_it_depends_on() {
     desk.run(a, false);
     assert_eq!(desk.word(c), "blocked");
     desk.run(b, true);
-    assert_eq!(desk.word(c), "ready");
+    assert_eq!(desk.word(c), "assigned");
     desk.run(c, false);
 }
 
@@ -130,7 +130,12 @@ fn the_end_of_one_that_others_need_goes_down_the_graph_in_one_transaction() {
     assert_eq!(written, [a, b, c, cleanup]);
     assert_eq!(
         desk.words(&[a, b, c, cleanup]),
-        ["failed:exit", "upstream_failed", "upstream_failed", "ready"]
+        [
+            "failed:exit",
+            "upstream_failed",
+            "upstream_failed",
+            "assigned"
+        ]
     );
     assert_eq!([b, c].map(|id| desk.culprit(id)), [Some(a), Some(a)]);
 }
@@ -213,7 +218,7 @@ fn who_waits_anyway_waits_for_what_is_retried_too() {
     desk.run(other, false);
     assert_eq!(desk.word(b), "blocked");
     desk.run(a, false);
-    assert_eq!(desk.word(b), "ready");
+    assert_eq!(desk.word(b), "assigned");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod batches;
 mod budgets;
 mod cancelling;
 mod capacity;
+mod choosing;
 mod clocks;
 mod depending;
 mod groups;

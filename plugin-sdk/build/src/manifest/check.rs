@@ -70,6 +70,7 @@ pub(super) fn check(document: Document) -> Result<Manifest, Vec<Fault>> {
             idle_timeout,
             start_timeout,
             serial_start: document.serial_start,
+            standby: document.standby,
             reads_env: document.reads_env,
             stop,
             account,

@@ -19,6 +19,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) serial_start: bool,
     #[serde(default)]
+    pub(super) standby: bool,
+    #[serde(default)]
     pub(super) reads_env: Vec<String>,
     #[serde(default)]
     pub(super) stop: Vec<Stop>,

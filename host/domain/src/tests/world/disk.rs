@@ -1,6 +1,6 @@
 //! What is durable: commits that succeed, fail or are cut off, and what another host makes of the disk.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{super::never_received, Dies, World, boot_id};
 use crate::{
@@ -97,7 +97,7 @@ impl World {
             .disk
             .tasks
             .values()
-            .filter(|task| task.phase().is_some());
+            .filter(|task| task.has_open_attempt());
         running.filter_map(Task::last_attempt_id).collect()
     }
 
@@ -135,7 +135,7 @@ impl World {
         let begun: Vec<AttemptId> = self
             .board
             .unfinished()
-            .filter(|task| task.phase().is_some())
+            .filter(|task| task.has_open_attempt())
             .filter_map(|task| task.last_attempt_id())
             .collect();
         for attempt in begun {
@@ -155,7 +155,10 @@ impl World {
     /// What the next host finds of an attempt: a trace of its start makes an assignment known, whoever has died meanwhile.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt) || self.lost.contains(&attempt);
-        let assigned = self.board.tasks[&attempt.task].phase() == Some(&Phase::Assigned);
+        let task = self.board.tasks.get(&attempt.task);
+        let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
+        // One that was chosen may be gone: what it waited for had never begun, and was being stopped.
+        let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned
         } else if traced {

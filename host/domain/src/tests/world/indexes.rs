@@ -30,6 +30,7 @@ impl World {
         assert_eq!(board.descendants, other.descendants);
         assert_eq!(board.dependants, other.dependants);
         assert_eq!(board.blocked_at, other.blocked_at);
+        assert!(board.chosen.keys().eq(other.chosen.keys()));
         assert_eq!(board.in_group, other.in_group);
         assert_eq!(board.waiting, other.waiting);
         assert!(

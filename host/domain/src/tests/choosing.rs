@@ -1,0 +1,319 @@
+//! Who is chosen before what it waits for has ended.
+
+use std::time::Duration;
+
+use super::{Desk, actions, failure, kinds, request, starts, submission, success};
+use crate::{
+    attempt::Phase,
+    capacity::Slots,
+    dependency::{Condition, Dependency},
+    id::TaskId,
+    outcome::ReasonClass,
+    retry_policy::{Backoff, RetryPolicy},
+    step::{Answer, Found, Input, Report, Submission},
+    task::{Class, Request, State},
+};
+
+impl Desk {
+    /// One that runs once all these have succeeded.
+    fn then(&mut self, upstream: &[TaskId]) -> TaskId {
+        self.then_with(upstream, |_| {})
+    }
+
+    fn then_with(&mut self, upstream: &[TaskId], edit: impl FnOnce(&mut Request)) -> TaskId {
+        self.under(upstream, Condition::Succeeded, edit)
+    }
+
+    fn after_any(&mut self, upstream: &[TaskId]) -> TaskId {
+        self.under(upstream, Condition::Any, |_| {})
+    }
+
+    fn under(
+        &mut self,
+        upstream: &[TaskId],
+        condition: Condition,
+        edit: impl FnOnce(&mut Request),
+    ) -> TaskId {
+        self.made += 1;
+        let id = TaskId::new(self.now.wall.0, self.made.into());
+        let edge = |task: &TaskId| Dependency {
+            task: *task,
+            condition,
+        };
+        let mut request = request();
+        edit(&mut request);
+        let member = Submission {
+            dependencies: upstream.iter().map(edge).collect(),
+            ..submission(id, request)
+        };
+        self.submit_all(vec![member]).unwrap();
+        id
+    }
+
+    fn chain(&mut self, length: usize) -> Vec<TaskId> {
+        let mut chain = vec![self.submit(|_| {})];
+        while chain.len() < length {
+            let last = chain[chain.len() - 1];
+            chain.push(self.then(&[last]));
+        }
+        chain
+    }
+
+    fn is_chosen(&self, id: TaskId) -> bool {
+        let task = self.task(id);
+        matches!(task.state, State::Blocked { .. }) && task.has_open_attempt()
+    }
+
+    fn chosen(&self) -> Vec<TaskId> {
+        let unfinished = self.board.unfinished().map(|task| task.id);
+        let mut chosen: Vec<TaskId> = unfinished.filter(|id| self.is_chosen(*id)).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+}
+
+#[test]
+fn no_commit_stands_between_an_end_and_the_start_that_follows_from_it() {
+    let mut desk = Desk::new(1);
+    let chain = desk.chain(3);
+    assert_eq!(starts(&desk.turn()), chain[..1]);
+    assert_eq!(desk.words(&chain), ["starting", "blocked", "blocked"]);
+    for (ended, next) in chain.iter().zip(&chain[1..]) {
+        desk.report(*ended, success());
+        desk.board.admit(desk.now);
+        // Only what was durable when the first one started.
+        let released = actions(desk.board.take_released(1));
+        assert_eq!(starts(&released), [*next]);
+    }
+}
+
+#[test]
+fn a_choice_not_yet_durable_is_waited_for() {
+    let mut desk = Desk::new(1);
+    let chain = desk.chain(2);
+    desk.board.admit(desk.now);
+    desk.board.seal();
+    desk.report(chain[0], success());
+    desk.board.admit(desk.now);
+    assert_eq!(desk.board.take_released(0), []);
+    assert_eq!(starts(&actions(desk.board.take_released(1))), chain[1..]);
+}
+
+#[test]
+fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
+    let check = |slots: Slots, most: usize| {
+        let mut desk = Desk::new(1);
+        desk.step(Input::SetSlots(slots)).unwrap();
+        let chain = desk.chain(200);
+        desk.turn();
+        assert_eq!(desk.chosen(), chain[1..=most], "{slots:?}");
+        desk.report(chain[0], success());
+        desk.turn();
+        assert_eq!(desk.chosen(), chain[2..=most + 1], "{slots:?}");
+
+        let mut desk = Desk::new(1);
+        desk.step(Input::SetSlots(slots)).unwrap();
+        let first = desk.submit(|_| {});
+        let fan: Vec<TaskId> = (0..200).map(|_| desk.then(&[first])).collect();
+        desk.turn();
+        assert_eq!(desk.chosen(), fan[..most], "{slots:?}");
+    };
+    check(Slots::Fixed(1), 8);
+    check(Slots::Fixed(2), 16);
+    check(Slots::Fixed(100), 128);
+}
+
+#[test]
+fn who_waits_for_several_is_chosen_when_one_is_left() {
+    let mut desk = Desk::new(2);
+    let [a, b, c] = [(); 3].map(|()| desk.submit(|_| {}));
+    let last = desk.then(&[a, b, c]);
+    desk.turn();
+    assert_eq!(desk.chosen(), []);
+    desk.report(b, success());
+    desk.turn();
+    assert_eq!(desk.chosen(), []);
+    desk.report(a, success());
+    desk.turn();
+    assert_eq!(desk.chosen(), [last]);
+    desk.report(c, success());
+    assert_eq!(starts(&desk.turn()), [last]);
+}
+
+/// To look again and again through what may be a hundred thousand edges would cost more than it saves.
+#[test]
+fn who_waits_for_very_many_is_chosen_only_towards_their_end() {
+    let check = |behind: usize, expected: bool| {
+        let mut desk = Desk::new(0);
+        let first = desk.submit(|_| {});
+        let others: Vec<TaskId> = (0..behind).map(|_| desk.submit(|_| {})).collect();
+        for id in &others {
+            desk.cancel(*id).unwrap();
+        }
+        desk.settle();
+        desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+        let all: Vec<TaskId> = [first].into_iter().chain(others).collect();
+        let last = desk.after_any(&all);
+        desk.turn();
+        assert_eq!(desk.is_chosen(last), expected, "{behind}");
+    };
+    check(64, true);
+    check(65, false);
+}
+
+#[test]
+fn only_who_waits_for_nothing_else_is_chosen() {
+    let check = |what: &str, edit: fn(&mut Request), expected: bool| {
+        let mut desk = Desk::new(1);
+        let first = desk.submit(|_| {});
+        let then = desk.then_with(&[first], edit);
+        desk.turn();
+        assert_eq!(desk.is_chosen(then), expected, "{what}");
+    };
+    check("nothing else", |_| {}, true);
+    check(
+        "a time",
+        |it| it.start_at = Some(crate::time::Timestamp(u64::MAX)),
+        false,
+    );
+    let output = |it: &mut Request| it.with_output_of = vec![TaskId::new(1, 1)];
+    check("what another has left", output, false);
+    check("a group", |it| it.group = Some("g".to_owned()), false);
+    check("an account", super::agent, false);
+    check("an agent", |it| it.class = Class::Agent, false);
+    check(
+        "a queue timeout",
+        |it| it.queue_timeout = Some(Duration::from_secs(9)),
+        false,
+    );
+    check(
+        "a serial start",
+        |it| it.serial_start = Some("k".to_owned()),
+        false,
+    );
+}
+
+#[test]
+fn nobody_is_chosen_behind_what_does_not_run_yet() {
+    let mut desk = Desk::new(0);
+    let held = desk.submit(|_| {});
+    desk.step(Input::Hold { tasks: vec![held] }).unwrap();
+    desk.then(&[held]);
+    desk.turn();
+    assert_eq!(desk.chosen(), []);
+}
+
+#[test]
+fn what_was_chosen_and_does_not_run_has_had_no_attempt() {
+    let check = |what: &str, happens: fn(&mut Desk, TaskId, TaskId), word: &str| {
+        let mut desk = Desk::new(1);
+        let chain = desk.chain(2);
+        desk.turn();
+        assert!(desk.is_chosen(chain[1]), "{what}");
+        happens(&mut desk, chain[0], chain[1]);
+        let task = desk.task(chain[1]);
+        assert_eq!(
+            (desk.word(chain[1]), task.attempts),
+            (word.to_owned(), vec![]),
+            "{what}"
+        );
+        desk.settle();
+        assert_eq!(desk.board.chosen.len(), 0, "{what}");
+    };
+    let fails = |desk: &mut Desk, first, _| _ = desk.report(first, failure(ReasonClass::Exit));
+    check("its upstream fails", fails, "upstream_failed");
+    let cancelled = |desk: &mut Desk, _, second| _ = desk.cancel(second).unwrap();
+    check("it is cancelled", cancelled, "cancelled:cancelled");
+    let held = |desk: &mut Desk, _, second| {
+        desk.step(Input::Hold {
+            tasks: vec![second],
+        })
+        .unwrap();
+    };
+    check("it is held", held, "held");
+}
+
+#[test]
+fn who_was_chosen_waits_on_while_its_upstream_is_tried_again() {
+    let mut desk = Desk::new(1);
+    let first = desk.submit(|request| {
+        request.retries = Some(Box::new(RetryPolicy {
+            limit: 1,
+            backoff: Backoff::default(),
+            on: Vec::new(),
+        }));
+    });
+    let then = desk.then(&[first]);
+    desk.turn();
+    desk.report(first, failure(ReasonClass::Exit));
+    desk.turn();
+    assert!(desk.is_chosen(then));
+    desk.pass(Duration::from_hours(1));
+    desk.turn();
+    desk.report(first, success());
+    assert_eq!(starts(&desk.turn()), [then]);
+    assert_eq!(desk.task(then).attempts.len(), 1);
+}
+
+/// Its start may have been released before it was on disk that what it waited for had ended.
+#[test]
+fn a_new_host_takes_up_who_was_chosen_if_it_began_and_else_goes_on() {
+    let check = |found: Found, word: &str, effects: &[&str]| {
+        let mut desk = Desk::new(1);
+        let chain = desk.chain(2);
+        desk.turn();
+        desk.reload();
+        assert_eq!(desk.chosen(), chain[1..], "{found:?}");
+        assert_eq!(desk.recovered(chain[1], found), Answer::Noted, "{found:?}");
+        assert_eq!(desk.word(chain[1]), word, "{found:?}");
+        assert_eq!(kinds(&desk.settle()), effects, "{found:?}");
+    };
+    check(Found::Known, "starting", &["resume"]);
+    check(Found::NeverReceived, "blocked", &[]);
+    check(Found::Orphaned, "blocked", &[]);
+}
+
+#[test]
+fn who_was_chosen_and_reports_has_begun() {
+    let mut desk = Desk::new(1);
+    let chain = desk.chain(2);
+    desk.turn();
+    desk.report(chain[1], Report::Alive);
+    assert_eq!(desk.task(chain[1]).phase(), Some(&Phase::Live));
+}
+
+#[test]
+fn a_commit_is_urgent_while_few_of_the_chosen_are_on_disk() {
+    let mut desk = Desk::new(1);
+    let chain = desk.chain(40);
+    desk.turn();
+    let mut urgent = Vec::new();
+    for id in &chain[..8] {
+        assert_eq!(desk.attempt(*id).number, 1);
+        desk.report(*id, success());
+        desk.board.admit(desk.now);
+        desk.board.take_released(1);
+        urgent.push(desk.board.is_commit_urgent(1));
+    }
+    assert_eq!(urgent, [false, false, false, false, true, true, true, true]);
+}
+
+#[test]
+fn the_next_to_start_are_known_before_there_is_a_slot() {
+    let mut desk = Desk::new(2);
+    let running = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let behind = desk.then(&running[..1]);
+    let deeper = desk.then(&[behind]);
+    desk.turn();
+    let next = |desk: &Desk, durable| {
+        let next = desk.board.next_to_start(durable).into_iter();
+        next.map(|attempt| attempt.task).collect::<Vec<_>>()
+    };
+    assert!(desk.is_chosen(deeper));
+    assert_eq!(next(&desk, 0), [], "not on disk");
+    assert_eq!(next(&desk, 1), [behind], "what is behind it comes later");
+    let waiting = [(); 3].map(|()| desk.submit(|_| {}));
+    desk.turn();
+    assert_eq!(next(&desk, 1), [behind]);
+    assert_eq!(next(&desk, 2), waiting[..2], "as many as there are slots");
+}
