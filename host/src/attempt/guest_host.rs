@@ -87,6 +87,7 @@ impl GuestHost {
     }
 
     async fn start(&self, spec: SpawnSpec) -> Result<ChildRef, Failure> {
+        let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
         let index = self.live.change(|state| {
             state.children.push(ChildState::Sent);
@@ -101,22 +102,18 @@ impl GuestHost {
         }
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let child = self.live.child(index);
-        let (stdin, stream) = match self.input(index, spec.stdin).await {
+        let (stdin, stream) = match self.input(index, stdin).await {
             Ok(input) => input,
             Err(failure) => {
                 return Err(self.give_up(usize::from(index), &failure.code, failure.message));
             }
         };
-        let start = self.start_child(
-            child.clone(),
-            spec.command,
-            spec.args,
-            spec.cwd,
-            spec.env,
-            spec.env_remove,
+        let start = StartChild {
+            child: child.clone(),
             stdin,
-            task.request.timeout.map(|timeout| left_of(timeout, task)),
-        );
+            timeout: task.request.timeout.map(|timeout| left_of(timeout, task)),
+            ..start
+        };
         if let Err(error) = self.supervisors.start(start) {
             return Err(self.give_up(usize::from(index), "resource", error.to_string()));
         }
@@ -147,7 +144,10 @@ impl GuestHost {
                 self.reports
                     .send(self.live.id, Report::Started { leader })
                     .await;
-                if !self.tells_alive {
+                // Where no time to it is measured, that it was started is sign enough.
+                let request = &self.task.request;
+                let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
+                if is_awaited && !self.tells_alive {
                     self.mark_alive();
                 }
                 Ok(ChildRef::new(child.to_string()))
@@ -200,21 +200,16 @@ impl GuestHost {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the parts of one spawn-spec, of which stdin was already used up"
-    )]
-    fn start_child(
-        &self,
-        child: supervise::ChildId,
-        command: String,
-        args: Vec<String>,
-        cwd: Option<String>,
-        env: Vec<(String, String)>,
-        env_remove: EnvRemove,
-        stdin: supervise::Stdin,
-        timeout: Option<Duration>,
-    ) -> StartChild {
+    /// What of a child's start is known beforehand, and what it is to read.
+    fn start_child(&self, spec: SpawnSpec) -> (StartChild, Stdin) {
+        let SpawnSpec {
+            command,
+            args,
+            cwd,
+            env,
+            env_remove,
+            stdin,
+        } = spec;
         let request = &self.task.request;
         let (env_file, mut env_remove) = match env_remove {
             EnvRemove::Everything => (None, Vec::new()),
@@ -235,20 +230,21 @@ impl GuestHost {
         ));
         let mut argv = vec![command];
         argv.extend(args);
-        StartChild {
-            child,
+        let start = StartChild {
+            child: self.live.child(0),
             argv,
             cwd: cwd.unwrap_or_else(|| self.workspace.clone()).into(),
             env_file,
             env_remove,
             env_set,
-            stdin,
+            stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
             cap_bytes: request.max_output_bytes,
-            timeout,
+            timeout: None,
             idle_timeout: request.idle_timeout,
             ladder: self.live.ladder.clone(),
-        }
+        };
+        (start, stdin)
     }
 
     fn index(child: &ChildRef) -> Option<(supervise::ChildId, usize)> {

@@ -61,6 +61,8 @@ pub(super) enum Message {
     Capacity(oneshot::Sender<CapacityNow>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(oneshot::Sender<()>),
+    /// Somebody waits for what was acted on.
+    Hurry,
     Stop,
 }
 
@@ -198,6 +200,9 @@ impl Engine {
     pub(crate) async fn caught_up(&self) {
         let acted_on = self.acted_on.load(Ordering::Acquire);
         let mut commits = self.commits.clone();
+        if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
+            tracing::debug!("the engine is too busy to hurry: the batch is written when it is due");
+        }
         let there = commits.wait_for(|number| *number >= acted_on).await;
         if there.is_err() {
             tracing::debug!("the engine has ended; what is in the store is all there will be");

@@ -34,8 +34,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a failed commit the next try waits so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
-/// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit.
-const LINGER: Duration = Duration::from_millis(3);
+/// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit. In what is shown of them an end
+/// is that much late.
+const LINGER: Duration = Duration::from_millis(10);
 /// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
 const ROUND: usize = 1024;
 
@@ -69,6 +70,8 @@ pub(super) struct Owner {
     /// When the batch that is being filled is committed at the latest; `None` while it is empty.
     due: Option<Duration>,
     awaiting: VecDeque<Awaiting>,
+    /// Somebody waits for the batch that is being filled, without having put anything into it.
+    hurried: bool,
     idle: Vec<oneshot::Sender<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
     stopping: bool,
@@ -121,6 +124,7 @@ impl Owner {
             in_flight: None,
             due: None,
             awaiting: VecDeque::new(),
+            hurried: false,
             idle: Vec::new(),
             next_sample: None,
             stopping: false,
@@ -201,6 +205,7 @@ impl Owner {
                 }
             }
             Message::Idle(reply) => self.idle.push(reply),
+            Message::Hurry => self.hurried = true,
             Message::Stop => self.stopping = true,
         }
     }
@@ -322,13 +327,14 @@ impl Owner {
     /// Whether the batch that is being filled is to be committed: at once where somebody waits for it, else when it has lingered.
     fn is_batch_due(&mut self) -> bool {
         if !self.board.has_pending() {
-            self.due = None;
+            (self.due, self.hurried) = (None, false);
             return false;
         }
         let now = clock::monotonic();
         let due = *self.due.get_or_insert(now + LINGER);
         due <= now
             || self.stopping
+            || self.hurried
             || !self.idle.is_empty()
             || self
                 .awaiting
@@ -350,7 +356,7 @@ impl Owner {
     }
 
     fn seal(&mut self) {
-        self.due = None;
+        (self.due, self.hurried) = (None, false);
         let (batch, effects) = self.board.seal();
         let finished = batch
             .tasks

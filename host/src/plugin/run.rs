@@ -70,6 +70,12 @@ impl Drop for SetOnDrop {
     }
 }
 
+/// An instance and all that it has. The fields are dropped in this order, also where a future that holds them is dropped half-way.
+struct Instance {
+    _lost: SetOnDrop,
+    store: Store<Guest>,
+}
+
 impl Attempt<'_> {
     pub(crate) async fn run(
         &self,
@@ -118,14 +124,17 @@ impl Attempt<'_> {
     /// One instance, and the state that it stored last.
     async fn instance(&self, start: Start, stop: &mut Stop) -> (InstanceEnd, Option<Vec<u8>>) {
         let purpose = Purpose::Attempt(Arc::clone(&self.host));
-        let mut store = self
+        let store = self
             .wasm
             .store(Guest::new(Arc::clone(self.identity), purpose, RUN_CPU));
-        // Goes before the Store, also where this future is dropped half-way.
-        let _lost = SetOnDrop(Arc::clone(&store.data().lost));
+        let mut instance = Instance {
+            _lost: SetOnDrop(Arc::clone(&store.data().lost)),
+            store,
+        };
+        let store = &mut instance.store;
         let (tell, told) = oneshot::channel();
         let result = {
-            let mut call = pin!(self.wasm.ticker.drive(self.call(&mut store, start, told)));
+            let mut call = pin!(self.wasm.ticker.drive(self.call(store, start, told)));
             tokio::select! {
                 biased;
                 result = &mut call => Some(result),
@@ -137,8 +146,11 @@ impl Attempt<'_> {
                 }
             }
         };
-        let end = Self::end_of(&mut store, result);
-        (end, store.data_mut().checkpoint.take())
+        let end = Self::end_of(&mut instance.store, result);
+        let checkpoint = instance.store.data_mut().checkpoint.take();
+        // To give back its memory takes as long as many a guest runs, and nobody has to wait for it.
+        tokio::spawn(async move { drop(instance) });
+        (end, checkpoint)
     }
 
     fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {
