@@ -1,7 +1,10 @@
 //! The loop that owns the board.
 
+mod effects;
+mod reload;
+
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,17 +13,17 @@ use std::{
 };
 
 use claudine_domain::{
-    batch::{Action, Batch, BatchNumber, Effect},
-    board::{Board, Bounds, Stored},
+    batch::{Batch, BatchNumber, Effect},
+    board::{Board, Bounds},
     capacity::Limits,
     id::{AttemptId, TaskId},
-    step::{Answer, Found, Input},
+    step::{Answer, Input},
     time::Now,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Attempts, CapacityNow, EngineError, Launch, Machine, Message, Parts, Snapshot, StartError,
+    Attempts, CapacityNow, EngineError, Machine, Message, Parts, Snapshot, StartError,
     commit::{Committer, Done, remember_since},
     finishes::Finishes,
     recent::Recent,
@@ -260,15 +263,6 @@ impl Owner {
         any
     }
 
-    /// Whether it starts what may ask for an end that is not on disk yet.
-    fn follows_an_end(&self, effect: &Effect) -> bool {
-        let Action::Start(attempt) = effect.action else {
-            return false;
-        };
-        let task = self.board.task(attempt.task);
-        task.is_some_and(|task| !task.dependencies.is_empty())
-    }
-
     /// The next batch, answers, what others go by.
     fn settle(&mut self) {
         self.name_next();
@@ -284,34 +278,6 @@ impl Owner {
                 if idle.send(()).is_err() {
                     tracing::debug!("nobody waits for the host to be idle any more");
                 }
-            }
-        }
-    }
-
-    /// Tells who runs attempts which are next, and which of those it was told are not any more.
-    fn name_next(&mut self) {
-        let next: Vec<AttemptId> = if self.stopping {
-            Vec::new()
-        } else {
-            self.board.next_to_start(self.durable)
-        };
-        if next == self.standing_by {
-            return;
-        }
-        for attempt in &next {
-            if !self.standing_by.contains(attempt)
-                && let Some(task) = self.board.task(attempt.task)
-            {
-                self.attempts.prepare(Launch {
-                    attempt: *attempt,
-                    task: task.clone(),
-                    spec: self.recent.get(attempt.task),
-                });
-            }
-        }
-        for attempt in std::mem::replace(&mut self.standing_by, next) {
-            if !self.standing_by.contains(&attempt) {
-                self.attempts.dismiss(attempt);
             }
         }
     }
@@ -407,128 +373,6 @@ impl Owner {
                 self.reload(error).await
             }
             Done::Loaded(_) => Ok(()),
-        }
-    }
-
-    /// That batch and every later one are dropped with their effects, their callers get the error, and the board is loaded again.
-    async fn reload(&mut self, error: StoreError) -> Result<(), ()> {
-        (self.in_flight, self.due) = (None, None);
-        let answer = match &error {
-            StoreError::Full { .. } => EngineError::StoreFull(error.to_string()),
-            error => EngineError::Store(error.to_string()),
-        };
-        for awaiting in self.awaiting.drain(..) {
-            let answer = if awaiting.after <= self.durable {
-                awaiting.answer
-            } else {
-                Err(answer.clone())
-            };
-            // Whoever asked may have gone away meanwhile.
-            drop(awaiting.reply.send(answer));
-        }
-        if matches!(error, StoreError::Fenced { .. }) {
-            tracing::error!("another host has taken over this store; this one ends");
-            return Err(());
-        }
-        let stored = loop {
-            if self.committer.load().is_err() {
-                return Err(());
-            }
-            match self.committer.done.recv().await {
-                Some(Done::Loaded(Ok(stored))) => break stored,
-                Some(Done::Loaded(Err(error))) => {
-                    tracing::error!(%error, "the board cannot be loaded; trying again");
-                    clock::sleep(RETRY_AFTER).await;
-                }
-                Some(_) => {}
-                None => return Err(()),
-            }
-        };
-        self.replace_board(stored);
-        // What failed once fails again at once: the disk is given a moment.
-        clock::sleep(RETRY_AFTER).await;
-        Ok(())
-    }
-
-    fn replace_board(&mut self, stored: Stored) {
-        self.durable = stored.last_batch;
-        // What was acted on will be told again, and written with that.
-        self.acted_on.store(0, Ordering::Release);
-        let draining = self.board.is_draining();
-        self.board = Board::new(stored, self.limits, self.bounds, clock::boot_id());
-        let now = clock::now();
-        if draining && let Err(refused) = self.board.step(now, Input::Drain) {
-            tracing::error!(%refused, "a drain was refused");
-        }
-        self.read_machine(now);
-        self.recover();
-    }
-
-    /// Every attempt that the store has as begun is matched with what became of it.
-    fn recover(&mut self) {
-        let now = clock::now();
-        let running = self
-            .board
-            .unfinished()
-            .filter(|task| task.has_open_attempt());
-        let begun: BTreeSet<AttemptId> =
-            running.filter_map(|task| task.last_attempt_id()).collect();
-        self.board.restart_queue_clocks(now);
-        self.attempts.begun(&begun);
-        for attempt in begun {
-            let found = if self.attempts.knows(attempt) {
-                Found::Known
-            } else if self.began_on_another_boot(attempt.task) {
-                Found::Orphaned
-            } else {
-                Found::NeverReceived
-            };
-            let task = attempt.task;
-            if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
-                tracing::error!(%refused, %attempt, "a recovery was refused");
-            }
-        }
-    }
-
-    /// What began before the machine was started anew is gone, whether its supervisor's notes are there or not.
-    fn began_on_another_boot(&self, task: TaskId) -> bool {
-        let attempt = self.board.task(task).and_then(|task| task.last_attempt());
-        let boot = attempt
-            .and_then(|attempt| attempt.started_monotonic.as_ref())
-            .map(|(_, boot)| boot);
-        boot.is_some_and(|boot| *boot != clock::boot_id())
-    }
-
-    fn perform(&mut self, effects: Vec<Effect>) {
-        for Effect { action, .. } in effects {
-            match action {
-                Action::Start(attempt) => {
-                    self.launch(attempt, super::port::Attempts::start);
-                }
-                Action::Resume(attempt) => {
-                    self.launch(attempt, super::port::Attempts::resume);
-                }
-                Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
-                Action::Release(attempt) => self.attempts.release(attempt),
-                Action::CheckpointStored(attempt) => self.attempts.checkpoint_stored(attempt),
-            }
-        }
-    }
-
-    /// An attempt that was stopped between its decision and here has left the board, or waits under another number: nothing is started.
-    fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
-        match self.board.task(attempt.task) {
-            Some(task) if task.last_attempt_id() == Some(attempt) => {
-                go(
-                    &*self.attempts,
-                    Launch {
-                        attempt,
-                        task: task.clone(),
-                        spec: self.recent.take(attempt.task),
-                    },
-                );
-            }
-            _ => tracing::debug!(%attempt, "not launched: the board has moved on"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a task of this executor says.
 
+use crate::misbehave;
 use claudine_plugin_sdk::{Attributes, Class, Command, ExitStatus, Failure, Issue, Outcome, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,6 +12,8 @@ use std::time::Duration;
 pub(crate) struct Script {
     /// What `validate` answers.
     refuse: Option<String>,
+    /// `validate` gives no answer, since the instance is gone.
+    trap_in_validate: bool,
     pub(crate) steps: Vec<Step>,
     /// How the attempt ends. Without it: as the last child did that was waited for, else well.
     outcome: Option<End>,
@@ -186,6 +189,9 @@ impl Spawn {
 
 impl Script {
     pub(crate) fn issues(&self) -> Vec<Issue> {
+        if self.trap_in_validate {
+            misbehave::trap();
+        }
         let mut issues: Vec<Issue> = self
             .refuse
             .iter()
@@ -300,6 +306,7 @@ fn report<S>(task: &Task<S>) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use crate::misbehave;
     use claudine_plugin_sdk::parse;
 
     use super::*;

@@ -207,3 +207,24 @@ fn an_unreadable_setting_is_named() {
     let host = TestHost::builder().config("slotz = 3\n").build();
     check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }
+
+/// Short documents of one request are asked about together. Where one of them takes the instance along, it is still found.
+#[test]
+fn a_plugin_that_cannot_be_asked_about_a_task_is_named_with_it() {
+    let host = TestHost::new();
+    let spec = r#"{"trap_in_validate": true}"#;
+    check(
+        &host,
+        &["delegate", "--executor", "mock", "--spec", spec],
+        REFUSED,
+        &["`mock` cannot be asked"],
+    );
+    let graph = r"
+- {name: good, executor: mock, spec: {}}
+- {name: bad, executor: mock, spec: {trap_in_validate: true}}
+- {name: behind, executor: mock, spec: {}}
+";
+    let ran = host.run_with(["submit", "-"], graph.as_bytes());
+    ran.code(REFUSED).says(&["`bad`", "`mock` cannot be asked"]);
+    assert_eq!(host.json(["list"])["tasks"], serde_json::json!([]));
+}

@@ -1,0 +1,81 @@
+//! What is done outside: what a durable batch allows, and what is made ready for the next ones.
+
+use claudine_domain::{
+    batch::{Action, Effect},
+    id::AttemptId,
+};
+
+use super::Owner;
+use crate::engine::{Attempts, Launch, port};
+
+impl Owner {
+    /// Whether it starts what may ask for an end that is not on disk yet.
+    pub(super) fn follows_an_end(&self, effect: &Effect) -> bool {
+        let Action::Start(attempt) = effect.action else {
+            return false;
+        };
+        let task = self.board.task(attempt.task);
+        task.is_some_and(|task| !task.dependencies.is_empty())
+    }
+
+    /// Tells who runs attempts which are next, and which of those it was told are not any more.
+    pub(super) fn name_next(&mut self) {
+        let next: Vec<AttemptId> = if self.stopping {
+            Vec::new()
+        } else {
+            self.board.next_to_start(self.durable)
+        };
+        if next == self.standing_by {
+            return;
+        }
+        for attempt in &next {
+            if !self.standing_by.contains(attempt)
+                && let Some(task) = self.board.task(attempt.task)
+            {
+                self.attempts.prepare(Launch {
+                    attempt: *attempt,
+                    task: task.clone(),
+                    spec: self.recent.get(attempt.task),
+                });
+            }
+        }
+        for attempt in std::mem::replace(&mut self.standing_by, next) {
+            if !self.standing_by.contains(&attempt) {
+                self.attempts.dismiss(attempt);
+            }
+        }
+    }
+
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
+        for Effect { action, .. } in effects {
+            match action {
+                Action::Start(attempt) => {
+                    self.launch(attempt, port::Attempts::start);
+                }
+                Action::Resume(attempt) => {
+                    self.launch(attempt, port::Attempts::resume);
+                }
+                Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
+                Action::Release(attempt) => self.attempts.release(attempt),
+                Action::CheckpointStored(attempt) => self.attempts.checkpoint_stored(attempt),
+            }
+        }
+    }
+
+    /// An attempt that was stopped between its decision and here has left the board, or waits under another number: nothing is started.
+    fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
+        match self.board.task(attempt.task) {
+            Some(task) if task.last_attempt_id() == Some(attempt) => {
+                go(
+                    &*self.attempts,
+                    Launch {
+                        attempt,
+                        task: task.clone(),
+                        spec: self.recent.take(attempt.task),
+                    },
+                );
+            }
+            _ => tracing::debug!(%attempt, "not launched: the board has moved on"),
+        }
+    }
+}
