@@ -306,7 +306,6 @@ fn report<S>(task: &Task<S>) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use crate::misbehave;
     use claudine_plugin_sdk::parse;
 
     use super::*;

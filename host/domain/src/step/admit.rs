@@ -202,10 +202,7 @@ impl Board {
     /// stands between its end and their start. As many are chosen as ahead of free slots, however deep or wide the graph is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
-        while self.chosen.len() < most {
-            let Some(upstream) = self.frontier.pop_first() else {
-                return;
-            };
+        while let Some(upstream) = self.frontier.pop_first() {
             let dependants = self.dependants.get(&upstream);
             let dependants: Vec<TaskId> = dependants
                 .into_iter()
@@ -213,7 +210,7 @@ impl Board {
                 .take(most)
                 .collect();
             for id in dependants {
-                if self.chosen.len() == most {
+                if self.chosen.len() >= most {
                     self.frontier.insert(upstream);
                     return;
                 }

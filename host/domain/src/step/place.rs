@@ -87,7 +87,6 @@ impl Board {
                     since,
                 };
             }
-            State::Blocked { .. } => task.state = state,
             _ => {
                 unassign(task);
                 task.state = state;

@@ -124,6 +124,21 @@ fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
 }
 
 #[test]
+fn nobody_more_is_chosen_when_there_are_fewer_slots() {
+    let mut desk = Desk::new(2);
+    let chain = desk.chain(40);
+    desk.turn();
+    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    let ended: Vec<TaskId> = chain[..9].to_vec();
+    for id in &ended {
+        assert!(desk.chosen().len() <= 16);
+        desk.report(*id, success());
+        desk.turn();
+    }
+    assert_eq!(desk.chosen().len(), 8);
+}
+
+#[test]
 fn who_waits_for_several_is_chosen_when_one_is_left() {
     let mut desk = Desk::new(2);
     let [a, b, c] = [(); 3].map(|()| desk.submit(|_| {}));
