@@ -2,7 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use claudine_domain::{attempt::Session, step::Report, task::Task};
+use claudine_domain::{
+    attempt::Session,
+    step::Report,
+    task::{Request, Task},
+};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
@@ -32,7 +36,7 @@ const CHILDREN_MAX: usize = 1000;
 const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
-    task: Arc<Task>,
+    request: Arc<Request>,
     /// The directory that it works in.
     workspace: String,
     live: Arc<Live>,
@@ -49,14 +53,14 @@ pub(super) struct GuestHost {
 impl GuestHost {
     pub(super) fn new(
         runner: &Runner,
-        task: Arc<Task>,
+        request: Arc<Request>,
         live: Arc<Live>,
         manifest: &Manifest,
         variables: Vec<(String, String)>,
         workspace: String,
     ) -> Self {
         Self {
-            task,
+            request,
             workspace,
             live,
             supervisors: runner.supervisors.clone(),
@@ -145,7 +149,7 @@ impl GuestHost {
                     .send(self.live.id, Report::Started { leader })
                     .await;
                 // Where no time to it is measured, that it was started is sign enough.
-                let request = &self.task.request;
+                let request = &self.request;
                 let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
                 if is_awaited && !self.tells_alive {
                     self.mark_alive();
@@ -210,7 +214,7 @@ impl GuestHost {
             env_remove,
             stdin,
         } = spec;
-        let request = &self.task.request;
+        let request = &self.request;
         let (env_file, mut env_remove) = match env_remove {
             EnvRemove::Everything => (None, Vec::new()),
             EnvRemove::Names(names) => (Some(self.layout.environment(&request.env_digest)), names),
@@ -469,7 +473,7 @@ impl AttemptHost for GuestHost {
     }
 
     fn log(&self, level: LogLevel, message: &str) {
-        let (attempt, executor) = (self.live.id, &*self.task.request.executor);
+        let (attempt, executor) = (self.live.id, &*self.request.executor);
         match level {
             LogLevel::Trace => tracing::trace!(%attempt, executor, "{message}"),
             LogLevel::Debug => tracing::debug!(%attempt, executor, "{message}"),

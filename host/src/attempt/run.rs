@@ -143,7 +143,7 @@ impl Runner {
     ) -> Option<JoinHandle<()>> {
         let runner = self.this.upgrade()?;
         Some(self.tasks.spawn(async move {
-            let result = runner.execute(&launch, &live, resumed, stopped).await;
+            let result = runner.execute(launch, &live, resumed, stopped).await;
             let task = live.begun().await;
             runner.finish(task, &live, result).await;
         }))
@@ -152,7 +152,7 @@ impl Runner {
     /// Runs the executor to its answer.
     async fn execute(
         &self,
-        launch: &Launch,
+        launch: Launch,
         live: &Arc<Live>,
         resumed: bool,
         stopped: oneshot::Receiver<StopRequest>,
@@ -162,12 +162,14 @@ impl Runner {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
-        let workspace = self.workspace(launch).await?;
+        let workspace = self.workspace(&launch).await?;
         let Prepared {
             task,
             checkpoint,
             variables,
-        } = self.prepare(launch, &executor, &workspace, resumed).await?;
+        } = self
+            .prepare(&launch, &executor, &workspace, resumed)
+            .await?;
         live.change(|state| state.given = launch.task.reads_others());
         let start = if resumed {
             Start::Resume(checkpoint.unwrap_or_default())
@@ -176,12 +178,14 @@ impl Runner {
         };
         let host = Arc::new(GuestHost::new(
             self,
-            launch.task.clone(),
+            launch.task.request.clone(),
             live.clone(),
             executor.manifest(),
             variables,
             workspace,
         ));
+        // What was asked is the guest's now, and the row as it stood then is nobody's.
+        drop(launch);
         executor.run(task, start, host, stopped).await
     }
 
