@@ -103,6 +103,7 @@ fn a_retry_goes_on_where_the_agent_was_killed() {
     let world = World::new(script);
     let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
     world.reach("for ever");
+    world.in_session("tool_result");
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
 
@@ -170,6 +171,7 @@ fn a_lost_attempt_left_its_session() {
     let world = World::new(script);
     let id = world.delegate(&["the original prompt", "--allowed-tools", "Bash"]);
     world.reach("for ever");
+    world.in_session("tool_result");
     let agent = world.host.live(&id);
     world.host.kill_host();
     world.host.kill_supervisors();

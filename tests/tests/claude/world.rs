@@ -100,6 +100,24 @@ impl World {
         }
     }
 
+    /// Waits until Claude Code has written this into its session, which it does some time after it has said it to the API.
+    #[track_caller]
+    pub(crate) fn in_session(&self, words: &str) {
+        let projects = self.host.home().join(".claude/projects");
+        let files = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        wait_for(&format!("`{words}` in the session"), || {
+            let mut sessions = files(&projects).into_iter().flat_map(|it| files(&it));
+            let has_it = |path: PathBuf| {
+                let text = fs::read_to_string(path).ok();
+                text.is_some_and(|text| text.contains(words))
+            };
+            sessions.any(has_it).then_some(())
+        });
+    }
+
     /// Waits until a file of the task's directory has a line; that line.
     #[track_caller]
     pub(crate) fn line_of(&self, name: &str) -> String {
