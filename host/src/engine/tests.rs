@@ -33,8 +33,16 @@ enum Told {
     Release(AttemptId),
 }
 
+/// What the engine said of those that start next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Prepare(AttemptId),
+    Dismiss(AttemptId),
+}
+
 struct Script {
     told: UnboundedSender<Told>,
+    next: UnboundedSender<Next>,
     known: Mutex<Vec<AttemptId>>,
 }
 
@@ -45,8 +53,13 @@ impl Script {
 }
 
 impl Attempts for Script {
-    fn prepare(&self, _launch: Launch) {}
-    fn dismiss(&self, _attempt: AttemptId) {}
+    fn prepare(&self, launch: Launch) {
+        // Most tests do not listen to this.
+        drop(self.next.send(Next::Prepare(launch.attempt)));
+    }
+    fn dismiss(&self, attempt: AttemptId) {
+        drop(self.next.send(Next::Dismiss(attempt)));
+    }
     fn start(&self, launch: Launch) {
         self.known.lock().unwrap().push(launch.attempt);
         self.tell(Told::Start(launch.attempt));
@@ -71,6 +84,7 @@ struct Fixture {
     engine: Engine,
     reports: ReportSender,
     told: UnboundedReceiver<Told>,
+    next: UnboundedReceiver<Next>,
     store: Arc<MemoryStore>,
     task: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
@@ -79,6 +93,7 @@ struct Fixture {
 fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (sender, told) = unbounded_channel();
+    let (next_sender, next) = unbounded_channel();
     let inbox = Inbox::new();
     let reports = inbox.reports();
     let limits = Limits {
@@ -97,6 +112,7 @@ fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
     };
     let attempts = Arc::new(Script {
         told: sender,
+        next: next_sender,
         known: Mutex::default(),
     });
     let (engine, task) = start(parts, inbox, attempts).unwrap();
@@ -104,6 +120,7 @@ fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
         engine,
         reports,
         told,
+        next,
         store,
         task,
         _dir: dir,
@@ -218,6 +235,24 @@ async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
     fixture.end(attempt(1)).await;
     finished.await.unwrap();
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn who_starts_next_is_named_before_its_turn_and_no_more_when_it_has_none() {
+    let mut fixture = begin(Arc::default(), 1);
+    for number in 1..=3 {
+        fixture.submit(number).await.unwrap();
+    }
+    assert_eq!(fixture.next.recv().await, Some(Next::Prepare(attempt(2))));
+    let cancel = Input::Cancel {
+        task: id(2),
+        reason: None,
+    };
+    fixture.engine.command(cancel).await.unwrap();
+    let named = [fixture.next.recv().await, fixture.next.recv().await];
+    let expected = [Next::Prepare(attempt(3)), Next::Dismiss(attempt(2))];
+    assert_eq!(named, expected.map(Some));
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
 }
 
 /// It may ask for the other one with its first line.

@@ -101,6 +101,7 @@ async fn agents_have_clocks_and_a_ladder_of_their_own() {
     let check = async |name: &str, start: Option<u64>, idle: Option<u64>, ladder: &[&str]| {
         let inspection = house.catalog.inspect(name).await.unwrap();
         let manifest = inspection.listing.shipped.unwrap().manifest;
+        assert_eq!(manifest.standby, name == "shell");
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
         assert_eq!(seconds(manifest.start_timeout), start, "{name}");
         assert_eq!(seconds(manifest.idle_timeout), idle, "{name}");
