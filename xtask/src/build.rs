@@ -2,7 +2,10 @@
 //!
 //! Whether anything has to be built again is left to cargo, for plugins as for the host.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use claudine_plugin_build::{BuildRequest, Toolchain, Way};
@@ -15,13 +18,23 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// The binary to show or to measure: the one that `CLAUDINE_BIN` names, else a release build.
+/// The binary to measure: the one that `CLAUDINE_BIN` names, else a release build.
 pub(crate) fn ready() -> Result<PathBuf> {
+    named_or(Profile::Release)
+}
+
+/// The binary to show: the one that `CLAUDINE_BIN` names, else a debug build, which costs a third
+/// of a release build and shares its dependencies with the tests.
+pub(crate) fn to_show() -> Result<PathBuf> {
+    named_or(Profile::Debug)
+}
+
+fn named_or(profile: Profile) -> Result<PathBuf> {
     match env::var_os("CLAUDINE_BIN") {
         Some(path) => {
             fs::canonicalize(&path).with_context(|| format!("CLAUDINE_BIN is {}", path.display()))
         }
-        None => host(Profile::Release),
+        None => host(profile),
     }
 }
 
@@ -32,7 +45,9 @@ pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
 
 /// The same, and other programs of this package: in one go, since dependencies get their features from all that is built together, and would otherwise be compiled twice.
 pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
+    eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
     plugins()?;
+    eprintln!("Step 2 of 2: the host (from nothing, some four hundred crates)");
     let mut cargo = program::cargo(["build", "--package", "claudine", "--bin", "claudine"]);
     if profile == Profile::Release {
         cargo.arg("--release");
@@ -75,6 +90,14 @@ pub(crate) fn plugins() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The test that is left out for want of Debian's own Rust, with the way to have it run.
+pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
+    let debian = Path::new("/etc/debian_version").exists();
+    let found = Toolchain::find(&checkout::root(), &[Way::Distribution], &mut |_| ()).is_ok();
+    (debian && !found)
+        .then_some("debians_rust_builds_the_same_plugin: apt-get install rustc-web rust-web-src")
 }
 
 /// What compiles for WebAssembly here; Debian's packages are fetched where there is nothing else.

@@ -13,7 +13,7 @@ use crate::{
 const COUNT: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do echo \"step $i of 10\"; sleep 1; done";
 
 pub(crate) fn run() -> Result<()> {
-    let binary = build::ready()?;
+    let binary = build::to_show()?;
     let trial = Trial::new(&binary, &[("CLAUDINE_SLOTS", "8")])?;
 
     heading("A host, in a directory of its own");
@@ -86,9 +86,10 @@ pub(crate) fn run() -> Result<()> {
 
     heading("Where to go next");
     println!(
-        "The binary is {}: put it on your PATH, then",
+        "This was {}, a debug build unless CLAUDINE_BIN names another. The one to keep:",
         binary.display()
     );
+    println!("  cargo xtask build                           # optimised, target/release/claudine");
     println!("  claudine delegate --allowed-tools 'Read,Edit,Bash' 'Make the failing test pass.'");
     println!("  claude mcp add claudine -- claudine mcp     # the same for your agent");
     println!("  claudine --help                             # and README.md");

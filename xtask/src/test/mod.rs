@@ -56,6 +56,9 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
     let compiled = built
         .and_then(|()| stages.run("compile", || run(&mut workspace("build", "--all-targets"))));
     if let (Some(tools), Some(())) = (&tools, compiled) {
+        if let Some(left_out) = build::left_out_without_debians_rust() {
+            stages.leave_out(left_out);
+        }
         stages.run("tests", || tests(tools, &options.filter, &mut summary));
         if options.filter.is_empty() {
             stages.run("simulation", || sim::histories(sim::HISTORIES_IN_TESTS));
