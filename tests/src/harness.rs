@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     command::{self, Ran},
-    process,
+    compiled, process,
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
@@ -45,11 +45,17 @@ fn target_dir() -> PathBuf {
         .to_owned()
 }
 
+/// Where tests keep compiled plugins for each other.
+fn compiled_plugins() -> PathBuf {
+    target_dir().join("compiled-plugins")
+}
+
 /// What a host is to be started with.
 pub struct HostBuilder {
     variables: BTreeMap<OsString, OsString>,
     config: Option<String>,
     data_dir: Option<PathBuf>,
+    from_nothing: bool,
 }
 
 impl HostBuilder {
@@ -81,6 +87,13 @@ impl HostBuilder {
         self
     }
 
+    /// Without a data directory: else there is one with the compiled code of the built-in plugins.
+    #[must_use]
+    pub fn from_nothing(mut self) -> Self {
+        self.from_nothing = true;
+        self
+    }
+
     /// Makes the directories. No host is started: the first command that needs one does.
     #[must_use]
     pub fn build(self) -> TestHost {
@@ -89,6 +102,7 @@ impl HostBuilder {
             .prefix("cdn-")
             .tempdir()
             .expect("a temporary directory");
+        let is_usual = self.data_dir.is_none() && !self.from_nothing;
         let host = TestHost {
             data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
             binary: binary(),
@@ -105,6 +119,10 @@ impl HostBuilder {
         }
         fs::set_permissions(host.root().join("run"), fs::Permissions::from_mode(0o700))
             .expect("a directory of the test's own");
+        if is_usual {
+            compiled::take_over(&compiled_plugins(), &host.data_dir)
+                .expect("compiled code of the built-in plugins");
+        }
         if let Some(config) = self.config {
             fs::write(host.config_dir().join("claudine/config.toml"), config)
                 .expect("a file of the test's own");
@@ -138,6 +156,7 @@ impl TestHost {
             variables: BTreeMap::new(),
             config: None,
             data_dir: None,
+            from_nothing: false,
         }
         .slots(4)
     }
@@ -375,6 +394,8 @@ impl Drop for TestHost {
         let left = self.end();
         if thread::panicking() {
             self.print_host_log();
+        } else if let Err(error) = compiled::hand_on(&self.data_dir, &compiled_plugins()) {
+            eprintln!("compiled plugins are not kept for other tests: {error}");
         }
         if !left.is_empty() {
             let left: Vec<String> = left

@@ -8,6 +8,7 @@
 )]
 
 pub mod command;
+mod compiled;
 pub mod harness;
 pub mod mcp;
 pub mod messages_api;

@@ -21,6 +21,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   build [--debug]      plugins and host: target/release/claudine, one file
+  plugins              the built-in plugins alone
   test [-- FILTER…]    every check there is
   demo                 what Claudine does, in half a minute
   bench [--quick] [--full] [WHAT…]
@@ -47,6 +48,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
     match arguments {
         ["build"] => build::host(build::Profile::Release).map(|_| ExitCode::SUCCESS),
         ["build", "--debug"] => build::host(build::Profile::Debug).map(|_| ExitCode::SUCCESS),
+        ["plugins"] => build::plugins().map(|()| ExitCode::SUCCESS),
         ["test", options @ ..] => Ok(test::everything(&test::Options::parse(options)?)),
         ["demo"] => demo::run().map(|()| ExitCode::SUCCESS),
         ["bench", options @ ..] => bench::run(options).map(|()| ExitCode::SUCCESS),

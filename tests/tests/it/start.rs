@@ -57,7 +57,7 @@ fn twenty_commands_at_once_start_one_host() {
 
 #[test]
 fn what_it_keeps_is_for_the_user_alone() {
-    let host = TestHost::new();
+    let host = TestHost::builder().from_nothing().build();
     host.finished(&host.script("echo output"));
     let mut open = Vec::new();
     let mut dirs = vec![host.data_dir().to_owned()];
