@@ -3,6 +3,8 @@
 //! The one place of the host that reads the environment. A later source wins: file, then environment, then command line. A value that
 //! makes no sense is an error that names it and its source, never a silent default.
 
+mod mcp;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -10,11 +12,10 @@ use std::{
     time::Duration,
 };
 
-use claudine_domain::{
-    capacity::{Limits, Slots},
-    worktree::MergeStrategy,
-};
+use claudine_domain::capacity::{Limits, Slots};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::mcp::{McpCeiling, is_dangerous, step_of};
 
 /// The environment variable that names the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
@@ -56,26 +57,6 @@ pub(crate) enum ConfigError {
     NoDataDir,
     #[error("{name} is `{value}`, but must be an absolute path")]
     NotAbsolute { name: &'static str, value: String },
-}
-
-/// What MCP clients may ask for at most: agents are what the policy restrains.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct McpCeiling {
-    pub(crate) executors: Vec<String>,
-    pub(crate) max_permission_mode: String,
-    /// What may become of a worktree's branch: all but these reaches further than the worktree.
-    pub(crate) merge_strategies: Vec<MergeStrategy>,
-}
-
-impl Default for McpCeiling {
-    fn default() -> Self {
-        Self {
-            executors: vec!["claude".to_owned(), "shell".to_owned()],
-            max_permission_mode: "acceptEdits".to_owned(),
-            merge_strategies: vec![MergeStrategy::Manual, MergeStrategy::Patch],
-        }
-    }
 }
 
 /// The configuration file as written.
@@ -128,14 +109,15 @@ const SESSION_VARIABLES: [&str; 9] = [
 impl EnvRules {
     /// Whether a variable of the submitter is kept from its task.
     pub(crate) fn drops(&self, name: &str) -> bool {
-        SESSION_VARIABLES.contains(&name)
-            || self
-                .exclude
-                .iter()
-                .any(|rule| match rule.strip_suffix('*') {
-                    Some(prefix) => name.starts_with(prefix),
-                    None => name == rule,
-                })
+        SESSION_VARIABLES.contains(&name) || self.exclude.iter().any(|rule| matches(rule, name))
+    }
+}
+
+/// Whether a rule names a variable; a `*` at its end stands for any rest.
+fn matches(rule: &str, name: &str) -> bool {
+    match rule.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == rule,
     }
 }
 
@@ -300,7 +282,7 @@ impl Settings {
                 "log_level",
                 file.log_level.as_deref().unwrap_or("info"),
             )?,
-            mcp: file.mcp,
+            mcp: file.mcp.checked(source)?,
             env: file.env,
             plugins: file.plugins,
         })
@@ -511,18 +493,7 @@ impl fmt::Display for Settings {
         if let Some(micro_usd) = self.limits.daily_micro_usd {
             writeln!(f, "\n[budget]\ndaily_usd = {}", micro_usd as f64 / 1e6)?;
         }
-        writeln!(f, "\n[mcp]\nexecutors = {:?}", self.mcp.executors)?;
-        writeln!(
-            f,
-            "max_permission_mode = {:?}",
-            self.mcp.max_permission_mode
-        )?;
-        let strategies = self.mcp.merge_strategies.iter();
-        writeln!(
-            f,
-            "merge_strategies = {:?}",
-            strategies.map(|it| it.as_str()).collect::<Vec<_>>()
-        )?;
+        write!(f, "\n{}", self.mcp)?;
         writeln!(f, "\n[env]\nexclude = {:?}", self.env.exclude)
     }
 }

@@ -55,7 +55,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             println!("claudine {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Some("__supervise") => match arguments.get(2) {
+        Some(supervise::peer::SUPERVISE) => match arguments.get(2) {
             Some(dir) => supervise::process::run(Path::new(dir)),
             None => ExitCode::from(2),
         },

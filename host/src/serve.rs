@@ -130,7 +130,7 @@ async fn serve(
         dir: layout.supervisors(),
         program: supervise::Program {
             path: exe.clone(),
-            args: vec!["__supervise".into()],
+            args: vec![supervise::peer::SUPERVISE.into()],
         },
         environment: config::whole_environment(),
         epoch: epoch.0,
@@ -193,6 +193,13 @@ async fn serve(
         held_back: Box::new({
             let runner = runner.clone();
             move |attempt| runner.held_back(attempt)
+        }),
+        attempt_of: Box::new({
+            let runner = runner.clone();
+            move |line| {
+                let runner = runner.clone();
+                Box::pin(async move { runner.attempt_of(&line).await })
+            }
         }),
         watch: opened.supervisors.log_watch().clone(),
     }));

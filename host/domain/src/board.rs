@@ -24,6 +24,7 @@ use crate::{
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
     id_set::IdSet,
+    principal::Principal,
     profile::{Profile, ProfileKey, Profiles, deciding},
     refusals::PastRefusals,
     task::{Class, Priority, Request, State, Task},
@@ -214,6 +215,8 @@ pub struct Board {
     pub(crate) refusals: BTreeMap<Lane, Refusal>,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
+    /// Who asked for the input that is being taken, if somebody did.
+    pub(crate) by: Option<Arc<Principal>>,
     pub(crate) pending: Pending,
 }
 
@@ -275,6 +278,7 @@ impl Board {
             refusals: BTreeMap::new(),
             past_refusals: PastRefusals::default(),
             drain: false,
+            by: None,
             pending: Pending {
                 number: stored.last_batch,
                 ..Pending::default()
@@ -515,6 +519,7 @@ impl Board {
         self.pending.events.push(Event {
             task,
             at: now.wall,
+            by: self.by.clone(),
             fact,
         });
     }

@@ -1,11 +1,14 @@
 //! Facts, in the order they became true. They are stored in the transaction that made them true.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     attempt::{Leader, StopWhy},
     id::{AccountKey, TaskId},
     outcome::{Outcome, Reason},
+    principal::Principal,
     time::Timestamp,
 };
 
@@ -70,6 +73,9 @@ pub enum Fact {
 pub struct Event {
     pub task: TaskId,
     pub at: Timestamp,
+    /// Who asked for what it follows from; the host itself causes what has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<Principal>>,
     #[serde(flatten)]
     pub fact: Fact,
 }

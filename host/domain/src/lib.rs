@@ -17,6 +17,7 @@ pub mod group;
 pub mod id;
 mod id_set;
 pub mod outcome;
+pub mod principal;
 pub mod profile;
 pub mod refusals;
 pub mod retry_policy;

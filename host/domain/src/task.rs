@@ -10,6 +10,7 @@ use crate::{
     dependency::{Condition, Dependency, End},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason},
+    principal::{Authority, Principal},
     retry_policy::RetryPolicy,
     time::{MonotonicMs, Timestamp},
     worktree::Worktree,
@@ -77,6 +78,12 @@ pub struct Request {
     pub worktree: Option<Box<Worktree>>,
     /// What lists show of it: the start of its prompt, script or command line.
     pub summary: String,
+    /// Who submitted it.
+    #[serde(default, skip_serializing_if = "is_owner_at_terminal")]
+    pub by: Arc<Principal>,
+    /// What its executor said that it can do; `None` if nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Arc<Authority>>,
     /// The task from whose attempt this one was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
@@ -132,6 +139,8 @@ impl Request {
             graph_budget: None,
             worktree: None,
             summary: String::new(),
+            by: Arc::default(),
+            authority: None,
             parent: None,
             above_parent: Vec::new(),
             attached_above: 0,
@@ -179,6 +188,10 @@ impl Request {
         share(&mut self.cwd, &other.cwd);
         share(&mut self.env_digest, &other.env_digest);
         share(&mut self.ladder, &other.ladder);
+        share(&mut self.by, &other.by);
+        if let (Some(mine), Some(other)) = (&mut self.authority, &other.authority) {
+            share(mine, other);
+        }
     }
 
     /// Hangs it under its parent, whether that has ended meanwhile or not.
@@ -198,6 +211,10 @@ fn share<T: PartialEq + ?Sized>(mine: &mut Arc<T>, other: &Arc<T>) {
     if mine == other {
         *mine = other.clone();
     }
+}
+
+fn is_owner_at_terminal(by: &Principal) -> bool {
+    by.is_owner_at_terminal()
 }
 
 #[allow(
@@ -287,6 +304,9 @@ pub struct Task {
     /// It was started, so what it depends on does not matter any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_begun: bool,
+    /// Who holds it; the owner, if it is held and nobody is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Arc<Principal>>,
     /// The next attempt is not started before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
@@ -314,6 +334,11 @@ impl Task {
             } => Some(End { outcome, culprit }),
             _ => None,
         }
+    }
+
+    /// Whether a principal may undo the hold on it: the owner any, everybody else one that is theirs alone or among others.
+    pub fn may_be_released_by(&self, by: &Principal) -> bool {
+        by.is_person() || self.holders.iter().any(|holder| holder.is_same_as(by))
     }
 
     /// The condition under which it waits for that task.

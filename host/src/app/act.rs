@@ -1,15 +1,17 @@
 //! What can be done to tasks and to the host.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
     id::{AttemptId, TaskId},
+    principal::Principal,
     step::{Answer, Input, Refused},
 };
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    may::{Verb, may},
     reader::unknown,
     request::{DownMode, TaskRef},
     view::{Cancelled, TaskView},
@@ -27,10 +29,12 @@ const REASON_MAX_CHARS: usize = 1000;
 impl Host {
     pub(crate) async fn cancel(
         &self,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         reason: Option<String>,
     ) -> Result<Cancelled, AppError> {
         let id = self.resolve(reference).await?;
+        may(by, Verb::Cancel, None, &self.settings.mcp)?;
         let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| {
             reason
                 .chars()
@@ -40,7 +44,7 @@ impl Host {
         });
         match self
             .engine
-            .command(Input::Cancel { task: id, reason })
+            .asked(by, Input::Cancel { task: id, reason })
             .await
         {
             Ok(Answer::Cancelling { task, already }) => Ok(Cancelled {
@@ -125,7 +129,12 @@ impl Host {
     }
 
     /// Asks the host to go down. Returns when it is on its way: with `Drain` and `Kill` that is when the last attempt has ended.
-    pub(crate) async fn go_down(&self, mode: DownMode) -> Result<(), AppError> {
+    pub(crate) async fn go_down(
+        &self,
+        by: &Arc<Principal>,
+        mode: DownMode,
+    ) -> Result<(), AppError> {
+        may(by, Verb::GoDown, None, &self.settings.mcp)?;
         match mode {
             DownMode::Leave => {}
             DownMode::Drain => {
@@ -137,10 +146,13 @@ impl Host {
                 for id in self.running().await? {
                     match self
                         .engine
-                        .command(Input::Cancel {
-                            task: id,
-                            reason: Some("the host was told to stop it".to_owned()),
-                        })
+                        .asked(
+                            by,
+                            Input::Cancel {
+                                task: id,
+                                reason: Some("the host was told to stop it".to_owned()),
+                            },
+                        )
                         .await
                     {
                         // It ended by itself meanwhile.

@@ -6,11 +6,10 @@ use claudine_domain::{board::Bounds, time::Timestamp};
 
 use super::{
     error::{AppError, ErrorKind},
-    request::{NewTask, Origin},
+    request::NewTask,
 };
 use crate::{
     clock::{self, rfc3339},
-    config::McpCeiling,
     environment::Environment,
 };
 
@@ -28,17 +27,6 @@ pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
 /// Tasks whose output one task is given.
 pub(crate) const OUTPUTS_USED_MAX: usize = 100;
-
-/// The permission modes of an agent, from the one that may do least to the one that may do all.
-const PERMISSION_MODES: [&str; 7] = [
-    "plan",
-    "dontAsk",
-    "manual",
-    "default",
-    "acceptEdits",
-    "auto",
-    "bypassPermissions",
-];
 
 fn invalid(message: impl Into<String>) -> AppError {
     AppError::new(ErrorKind::Invalid, message)
@@ -243,66 +231,6 @@ fn plain(error: &std::io::Error) -> String {
     }
 }
 
-/// What of an agent's document a ceiling is about.
-#[derive(serde::Deserialize)]
-struct Mode {
-    permission_mode: Option<String>,
-}
-
-/// What an MCP client may ask for has a ceiling that only the command line or the configuration sets.
-pub(super) fn ceiling(
-    request: &NewTask,
-    origin: Origin,
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if origin != Origin::Mcp {
-        return Ok(());
-    }
-    let forbidden = |message: String, setting: &str| {
-        AppError::new(ErrorKind::Forbidden, message).hint(format!(
-            "a person can allow it: mcp.{setting} in the configuration file"
-        ))
-    };
-    if !ceiling.executors.contains(&request.executor) {
-        return Err(forbidden(
-            format!(
-                "executor `{}` may not be used over MCP; allowed are: {}",
-                request.executor,
-                ceiling.executors.join(", ")
-            ),
-            "executors",
-        ));
-    }
-    if let Some(worktree) = &request.worktree
-        && !ceiling.merge_strategies.contains(&worktree.merge)
-    {
-        let allowed = ceiling.merge_strategies.iter().map(|it| it.as_str());
-        return Err(forbidden(
-            format!(
-                "merge strategy `{}` may not be used over MCP; allowed are: {}",
-                worktree.merge.as_str(),
-                allowed.collect::<Vec<_>>().join(", ")
-            ),
-            "merge_strategies",
-        ));
-    }
-    let asked = serde_json::from_str::<Mode>(request.spec.get())
-        .ok()
-        .and_then(|spec| spec.permission_mode);
-    let Some(asked) = asked else { return Ok(()) };
-    let height = |mode: &str| PERMISSION_MODES.iter().position(|known| *known == mode);
-    match (height(&asked), height(&ceiling.max_permission_mode)) {
-        (Some(asked), Some(most)) if asked <= most => Ok(()),
-        _ => Err(forbidden(
-            format!(
-                "permission mode `{asked}` may not be used over MCP; the most is `{}`",
-                ceiling.max_permission_mode
-            ),
-            "max_permission_mode",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -363,55 +291,5 @@ mod tests {
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
-    }
-
-    #[test]
-    fn mcp_clients_have_a_ceiling() {
-        let check = |executor: &str, mode: Option<&str>, origin: Origin, allowed: bool| {
-            let request = request(|v| {
-                v["executor"] = executor.into();
-                if let Some(mode) = mode {
-                    v["spec"]["permission_mode"] = mode.into();
-                }
-            });
-            assert_eq!(
-                ceiling(&request, origin, &McpCeiling::default()).is_ok(),
-                allowed,
-                "{executor} {mode:?} {origin:?}"
-            );
-        };
-        check("claude", None, Origin::Mcp, true);
-        check("claude", Some("acceptEdits"), Origin::Mcp, true);
-        check("claude", Some("plan"), Origin::Mcp, true);
-        check("claude", Some("bypassPermissions"), Origin::Mcp, false);
-        check("claude", Some("unheard-of"), Origin::Mcp, false);
-        check("docker", None, Origin::Mcp, false);
-        check("claude", Some("bypassPermissions"), Origin::Cli, true);
-        check("docker", None, Origin::Cli, true);
-    }
-
-    #[test]
-    fn what_becomes_of_a_worktree_has_a_ceiling_over_mcp() {
-        let check = |merge: &str, origin: Origin, ceiling_of: &McpCeiling, allowed: bool| {
-            let request = request(|v| v["worktree"] = serde_json::json!({ "merge": merge }));
-            let found = ceiling(&request, origin, ceiling_of);
-            assert_eq!(found.is_ok(), allowed, "{merge} {origin:?}");
-            if let Err(error) = found {
-                let hint = error.hint.unwrap();
-                assert!(hint.contains("mcp.merge_strategies"), "{hint}");
-            }
-        };
-        let usual = McpCeiling::default();
-        check("manual", Origin::Mcp, &usual, true);
-        check("patch", Origin::Mcp, &usual, true);
-        check("auto", Origin::Mcp, &usual, false);
-        check("pr", Origin::Mcp, &usual, false);
-        check("auto", Origin::Cli, &usual, true);
-        let more = McpCeiling {
-            merge_strategies: vec![claudine_domain::worktree::MergeStrategy::Auto],
-            ..usual
-        };
-        check("auto", Origin::Mcp, &more, true);
-        check("manual", Origin::Mcp, &more, false);
     }
 }

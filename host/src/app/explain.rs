@@ -11,7 +11,7 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-use super::view::Why;
+use super::{present::held_by, view::Why};
 use crate::{clock::rfc3339, engine::Snapshot};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -68,7 +68,8 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         State::Held { since } => (
             *since,
             vec![format!(
-                "somebody holds it; `claudine release {}` lets it go",
+                "it is held by {}; `claudine release {}` lets it go",
+                held_by(task),
                 task.id
             )],
         ),

@@ -1,18 +1,20 @@
 //! What a person stops and lets go: tasks, what hangs together with them, and groups.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use claudine_domain::{
     group::NewLimit,
     id::TaskId,
+    principal::Principal,
     step::{Answer, Input},
-    task::State,
+    task::{State, Task},
 };
 
 use super::{
     check::group_name,
     error::{AppError, ErrorKind},
     host::Host,
+    may::{Verb, may},
     reader::Reader,
     request::{GroupChange, TaskRef},
     view::{Changed, GroupView},
@@ -21,25 +23,42 @@ use crate::store::Status;
 
 impl Host {
     /// Keeps a task from being started; with `graph` also every queued one that hangs together with it.
-    pub(crate) async fn hold(&self, reference: &TaskRef, graph: bool) -> Result<Changed, AppError> {
-        let queued = |state: &State| {
-            !matches!(
-                state,
-                State::Running { .. } | State::Done { .. } | State::Held { .. }
-            )
+    pub(crate) async fn hold(
+        &self,
+        by: &Arc<Principal>,
+        reference: &TaskRef,
+        graph: bool,
+    ) -> Result<Changed, AppError> {
+        may(by, Verb::Hold, None, &self.settings.mcp)?;
+        // What others hold already is held by this one too.
+        let holder = by.clone();
+        let queued = move |task: &Task| match task.state {
+            State::Running { .. } | State::Done { .. } => false,
+            State::Held { .. } => !task.holders.iter().any(|it| it.is_same_as(&holder)),
+            _ => true,
         };
         let tasks = self.meant(reference, graph, queued).await?;
-        self.change(Input::Hold { tasks }).await
+        let tasks = tasks.into_iter().map(|task| task.id).collect();
+        self.change(by, Input::Hold { tasks }).await
     }
 
     pub(crate) async fn release(
         &self,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         graph: bool,
     ) -> Result<Changed, AppError> {
-        let held = |state: &State| matches!(state, State::Held { .. });
-        let tasks = self.meant(reference, graph, held).await?;
-        self.change(Input::Release { tasks }).await
+        let held = |task: &Task| matches!(task.state, State::Held { .. });
+        let mut tasks = self.meant(reference, graph, held).await?;
+        if graph && tasks.iter().any(|task| task.may_be_released_by(by)) {
+            // Of a graph those that this one holds, whoever holds the others.
+            tasks.retain(|task| task.may_be_released_by(by));
+        }
+        for task in tasks.iter().filter(|task| held(task)) {
+            may(by, Verb::Release, Some(task), &self.settings.mcp)?;
+        }
+        let tasks = tasks.into_iter().map(|task| task.id).collect();
+        self.change(by, Input::Release { tasks }).await
     }
 
     /// The task itself, or those that hang together with it and that it can be done to.
@@ -47,27 +66,25 @@ impl Host {
         &self,
         reference: &TaskRef,
         graph: bool,
-        can: fn(&State) -> bool,
-    ) -> Result<Vec<TaskId>, AppError> {
+        can: impl Fn(&Task) -> bool + Send + 'static,
+    ) -> Result<Vec<Task>, AppError> {
         let reference = reference.clone();
         self.read(move |reader| {
             let task = reader.task(&reference)?;
             if !graph {
-                return Ok(vec![task.id]);
+                return Ok(vec![task]);
             }
             let mut tasks = Vec::new();
             for id in connected(reader, task.id)? {
-                if reader.store.task(id)?.is_some_and(|task| can(&task.state)) {
-                    tasks.push(id);
-                }
+                tasks.extend(reader.store.task(id)?.filter(&can));
             }
             Ok(tasks)
         })
         .await
     }
 
-    async fn change(&self, input: Input) -> Result<Changed, AppError> {
-        match self.engine.command(input).await? {
+    async fn change(&self, by: &Arc<Principal>, input: Input) -> Result<Changed, AppError> {
+        match self.engine.asked(by, input).await? {
             Answer::Changed(tasks) => Ok(Changed { tasks }),
             other => Err(AppError::new(
                 ErrorKind::Internal,
@@ -78,9 +95,11 @@ impl Host {
 
     pub(crate) async fn set_group(
         &self,
+        by: &Arc<Principal>,
         name: &str,
         change: GroupChange,
     ) -> Result<GroupView, AppError> {
+        may(by, Verb::SetGroup, None, &self.settings.mcp)?;
         let invalid = |message: &str| Err(AppError::new(ErrorKind::Invalid, message));
         group_name(name)?;
         let limit = match (change.limit, change.unlimited) {
@@ -97,7 +116,7 @@ impl Host {
             limit,
             paused: change.paused,
         };
-        self.engine.command(input).await?;
+        self.engine.asked(by, input).await?;
         let groups = self.groups().await?;
         let found = groups.into_iter().find(|group| group.name == name);
         found.ok_or_else(|| AppError::new(ErrorKind::Internal, "the group is not there"))

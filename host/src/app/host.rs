@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     error::{AppError, ErrorKind},
+    principal::AttemptOf,
     reader::Reader,
     request::{DownMode, TaskRef},
 };
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(super) held_back: HeldBack,
+    pub(super) attempt_of: AttemptOf,
     /// Tells followers that a log has grown.
     pub(super) watch: LogWatch,
     /// Readers of logs; they end with their clients.
@@ -62,6 +64,7 @@ pub(crate) struct HostParts {
     pub(crate) started_at: Timestamp,
     pub(crate) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(crate) held_back: HeldBack,
+    pub(crate) attempt_of: AttemptOf,
     pub(crate) watch: LogWatch,
 }
 
@@ -78,6 +81,7 @@ impl Host {
             started_at,
             supervisor_pids,
             held_back,
+            attempt_of,
             watch,
         } = parts;
         let (down, _) = watched::channel(None);
@@ -93,6 +97,7 @@ impl Host {
             started_at,
             supervisor_pids,
             held_back,
+            attempt_of,
             watch,
             reading,
             down,
@@ -168,6 +173,7 @@ impl From<EngineError> for AppError {
                 | Refused::NothingToResume { .. }
                 | Refused::OverBudget { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
+                Refused::HeldByOthers { .. } => ErrorKind::Forbidden,
                 Refused::Unknown { .. } => ErrorKind::NotFound,
                 Refused::TooDeep { .. }
                 | Refused::TooManyDescendants { .. }

@@ -7,6 +7,7 @@ mod act;
 mod capacity;
 mod check;
 mod checkpoint;
+mod effective;
 mod error;
 mod events;
 mod explain;
@@ -14,14 +15,17 @@ pub(crate) mod graph;
 mod hold;
 mod host;
 mod logs;
+mod may;
 mod plugins;
 mod prepare;
 mod present;
+mod principal;
 mod read;
 mod reader;
 mod request;
 mod retry;
 mod submit;
+mod variables;
 mod view;
 mod worktrees;
 
@@ -29,6 +33,7 @@ pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
+    principal::{Caller, Peer},
     request::{
         CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
         ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,

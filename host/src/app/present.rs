@@ -5,6 +5,7 @@ use claudine_domain::{
     dependency::Dependency,
     id::TaskId,
     outcome::{Outcome, Reason},
+    principal::Principal,
     task::{Priority, State, Task, WaitingFor},
     worktree::Worktree,
 };
@@ -54,7 +55,9 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         reason: reason.or(waiting_reason).map(reason_view),
         culprit: culprit.map(|culprit| culprit.to_string()),
         until,
-        held_by: matches!(task.state, State::Held { .. }).then(|| "person".to_owned()),
+        held_by: matches!(task.state, State::Held { .. }).then(|| held_by(task)),
+        by: Principal::clone(&request.by),
+        authority: request.authority.as_deref().cloned(),
         parent: request.parent.map(|parent| parent.to_string()),
         dependencies: task.dependencies.iter().map(dependency_view).collect(),
         group: request.group.clone(),
@@ -86,6 +89,15 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         spec: None,
         outputs: None,
     }
+}
+
+/// Who holds a task. Older versions name nobody: only the owner could hold one.
+pub(super) fn held_by(task: &Task) -> String {
+    if task.holders.is_empty() {
+        return Principal::default().to_string();
+    }
+    let holders: Vec<String> = task.holders.iter().map(ToString::to_string).collect();
+    holders.join(", ")
 }
 
 /// What all attempts cost together, where any of them told.

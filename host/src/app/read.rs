@@ -121,6 +121,7 @@ impl Host {
             draining: snapshot.draining,
             supervisors: (self.supervisor_pids)(),
             dropped_reports: snapshot.dropped_reports,
+            commands_over_mcp: self.settings.mcp.allows_commands(),
             warnings,
         }
     }

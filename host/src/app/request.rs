@@ -1,8 +1,13 @@
 //! What can be asked of the host, typed. Entry points parse into these; whether they make sense is checked in one place, `app`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use claudine_domain::{dependency::Condition, id::TaskId, task::Priority};
+use claudine_domain::{
+    dependency::Condition,
+    id::TaskId,
+    principal::{Principal, Via},
+    task::Priority,
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -16,8 +21,8 @@ pub(crate) use crate::{environment::Environment, worktree::Wish as WorktreeWish}
 #[serde(deny_unknown_fields)]
 pub(crate) struct Submit {
     pub(crate) environment: Environment,
-    /// Who asks: decides which ceilings apply.
-    #[serde(default)]
+    /// What an MCP server of an earlier version says of itself; later ones say it of each request.
+    #[serde(default, skip_serializing_if = "Origin::is_cli")]
     pub(crate) origin: Origin,
     /// What the agents among them may cost together, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,8 +201,29 @@ pub(crate) struct GroupChange {
 pub(crate) enum Origin {
     #[default]
     Cli,
-    /// `mcp.executors`, `mcp.max_permission_mode` and `mcp.merge_strategies` apply.
     Mcp,
+}
+
+impl Origin {
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_cli(&self) -> bool {
+        *self == Self::Cli
+    }
+
+    /// The principal of a request that says this of itself.
+    pub(super) fn principal(self, by: &Arc<Principal>) -> Arc<Principal> {
+        match self {
+            Self::Cli => by.clone(),
+            Self::Mcp => Arc::new(Principal {
+                via: Via::Mcp,
+                restrained: true,
+                ..Principal::clone(by)
+            }),
+        }
+    }
 }
 
 /// A task as a person names it: an id, a unique prefix of one, or a name.

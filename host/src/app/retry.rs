@@ -7,6 +7,7 @@ use std::{
 
 use claudine_domain::{
     id::TaskId,
+    principal::Principal,
     step::{Answer, Input, Refused, Retry},
     task::Task,
 };
@@ -30,15 +31,17 @@ const CONTEXT_MAX_BYTES: usize = 1 << 20;
 impl Host {
     pub(crate) async fn retry(
         &self,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         options: RetryOptions,
     ) -> Result<Retried, AppError> {
-        self.again(reference, options, None).await
+        self.again(by, reference, options, None).await
     }
 
     /// Another attempt, which goes on from where the last one ended.
     pub(crate) async fn resume(
         &self,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         options: ResumeOptions,
     ) -> Result<Retried, AppError> {
@@ -51,12 +54,13 @@ impl Host {
             .hint("put what is large into a file, and name the file"));
         }
         let context = options.context.into_bytes().into();
-        self.again(reference, RetryOptions::default(), Some(context))
+        self.again(by, reference, RetryOptions::default(), Some(context))
             .await
     }
 
     async fn again(
         &self,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         options: RetryOptions,
         resume: Option<Arc<[u8]>>,
@@ -67,7 +71,8 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, options))
                 .await?;
             retry.resume.clone_from(&resume);
-            match self.engine.command(Input::Retry(Box::new(retry))).await {
+            self.may_retry(by, &retry).await?;
+            match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(Answer::Retrying {
                     task,
                     attempt,

@@ -10,20 +10,22 @@ use claudine_domain::{
     budget::GraphBudget,
     dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
+    principal::{Authority, Kind, Principal},
     step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
     task::{Request, Task},
     time::Timestamp,
 };
 
 use super::{
-    check::{ceiling, check, variables, working_directory},
+    check::{check, variables, working_directory},
     error::{AppError, ErrorKind},
     host::Host,
+    may::may_use,
     prepare::{
         Checked, account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate,
     },
     reader::{Reader, unknown},
-    request::{DependencyRef, NewTask, Origin, Submit, TaskRef},
+    request::{DependencyRef, NewTask, Submit, TaskRef},
     view::{Delegated, Submitted},
     worktrees::{each_its_own, few_enough},
 };
@@ -45,13 +47,18 @@ const TRIES: usize = 5;
 
 impl Host {
     /// Takes tasks on; returns once they are on disk.
-    pub(crate) async fn submit(&self, submit: Submit) -> Result<Submitted, AppError> {
+    pub(crate) async fn submit(
+        &self,
+        by: &Arc<Principal>,
+        submit: Submit,
+    ) -> Result<Submitted, AppError> {
         let Submit {
             environment,
             origin,
             budget_usd,
             tasks,
         } = submit;
+        let by = &origin.principal(by);
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
             return Err(AppError::new(
@@ -61,7 +68,8 @@ impl Host {
         }
         few_enough(&tasks)?;
         variables(&environment)?;
-        let parent = self.parent(environment.base.get(ATTEMPT)).await?;
+        let parent = self.parent(by, environment.base.get(ATTEMPT)).await?;
+        let environment = self.environment_by(by, environment, &tasks).await?;
         let kept = self
             .environments
             .keep(environment)
@@ -76,14 +84,17 @@ impl Host {
         let mut checked = Vec::with_capacity(tasks.len());
         for (index, task) in tasks.into_iter().enumerate() {
             let before = checked.last();
-            let one = self.checked(task, before, origin, &kept).await;
+            let one = self.checked(by, task, before, &kept).await;
             checked.push(one.map_err(|error| of_member(index, error))?);
         }
         let valid = validate(&checked).await;
         valid.map_err(|(index, error)| of_member(index, error))?;
+        let allowed = self.may_submit(by, &checked).await;
+        let authorities = allowed.map_err(|(index, error)| of_member(index, error))?;
         let mut prepared = Vec::with_capacity(checked.len());
-        for (index, task) in checked.into_iter().enumerate() {
-            let one = self.prepare(task, budget_micro_usd).await;
+        for (index, (task, authority)) in checked.into_iter().zip(authorities).enumerate() {
+            let by = (by.clone(), authority);
+            let one = self.prepare(task, by, budget_micro_usd).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
         each_its_own(
@@ -92,7 +103,7 @@ impl Host {
                 .filter_map(|one| one.request.worktree.as_deref()),
         )?;
         let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
-        let accepted = self.take_on(prepared, parent, budget_micro_usd).await?;
+        let accepted = self.take_on(by, prepared, parent, budget_micro_usd).await?;
         if accepted.len() >= MANY {
             allocator::give_back().await;
         }
@@ -111,17 +122,17 @@ impl Host {
     /// Looks at what can be said without its executor. `before` is the task before it in the request, if any.
     async fn checked(
         &self,
+        by: &Principal,
         task: NewTask,
         before: Option<&Checked>,
-        origin: Origin,
         kept: &Arc<Kept>,
     ) -> Result<Checked, AppError> {
         check(&task)?;
+        may_use(by, &task.executor, &self.settings.mcp)?;
         // One directory is looked at once.
         if before.is_none_or(|before| before.task.working_directory != task.working_directory) {
             working_directory(&task.working_directory)?;
         }
-        ceiling(&task, origin, &self.settings.mcp)?;
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {
@@ -139,6 +150,7 @@ impl Host {
     async fn prepare(
         &self,
         checked: Checked,
+        (by, authority): (Arc<Principal>, Option<Arc<Authority>>),
         graph_micro_usd: Option<u64>,
     ) -> Result<Prepared, AppError> {
         let Checked {
@@ -155,6 +167,8 @@ impl Host {
         let worktree = self.planned(&task, idempotency.as_ref(), &kept).await?;
         let request = Request {
             worktree,
+            by,
+            authority,
             summary: summary(spec),
             cwd: plain(&task.working_directory).into(),
             detached: task.detached,
@@ -193,6 +207,7 @@ impl Host {
 
     async fn take_on(
         &self,
+        by: &Arc<Principal>,
         prepared: Vec<Prepared>,
         parent: Option<Task>,
         budget_micro_usd: Option<u64>,
@@ -213,7 +228,7 @@ impl Host {
                 let none = graph.ids.iter().map(|_| Edges::default());
                 graph.with(none.collect(), Ends::new())
             };
-            match self.engine.command(Input::Submit(together)).await {
+            match self.engine.asked(by, Input::Submit(together)).await {
                 Ok(Answer::Accepted(accepted)) => return Ok(accepted),
                 Ok(other) => {
                     return Err(AppError::new(
@@ -232,13 +247,20 @@ impl Host {
         ))
     }
 
-    /// The task from within which this is asked. A marker of a task that is not here means nothing: it is of another host, or made up.
-    async fn parent(&self, marker: Option<&String>) -> Result<Option<Task>, AppError> {
-        match marker.and_then(|marker| marker.parse::<AttemptId>().ok()) {
-            Some(attempt) => {
-                self.read(move |reader| Ok(reader.store.task(attempt.task)?))
-                    .await
-            }
+    /// The task from within which this is asked: the one that the caller is known to belong to, else the one whose marker it has. A marker of a
+    /// task that is not here means nothing: it is of another host, or made up.
+    async fn parent(
+        &self,
+        by: &Principal,
+        marker: Option<&String>,
+    ) -> Result<Option<Task>, AppError> {
+        let marked = || Some(marker?.parse::<AttemptId>().ok()?.task);
+        let parent = match by.kind {
+            Kind::Agent { task: Some(task) } => Some(task),
+            _ => marked(),
+        };
+        match parent {
+            Some(task) => self.read(move |reader| Ok(reader.store.task(task)?)).await,
             None => Ok(None),
         }
     }

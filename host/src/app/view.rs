@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use claudine_domain::{
     dependency::Condition,
+    principal::{Authority, Principal},
     task::Class,
     worktree::{Merge, MergeStrategy},
 };
@@ -27,7 +28,14 @@ pub(crate) struct TaskView {
     pub(crate) reason: Option<ReasonView>,
     pub(crate) culprit: Option<String>,
     pub(crate) until: Option<String>,
+    /// While it is held: by whom.
     pub(crate) held_by: Option<String>,
+    /// Who submitted it.
+    #[serde(default)]
+    pub(crate) by: Principal,
+    /// What its executor said that it can do; null if nobody asked.
+    #[serde(default)]
+    pub(crate) authority: Option<Authority>,
     pub(crate) parent: Option<String>,
     pub(crate) dependencies: Vec<DependencyView>,
     pub(crate) group: Option<String>,
@@ -245,6 +253,9 @@ pub(crate) struct EventView {
     pub(crate) at: String,
     pub(crate) task: String,
     pub(crate) name: Option<String>,
+    /// Who asked for what it follows from; absent if the host itself caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<Principal>,
     /// What happened, as a person says it.
     pub(crate) words: String,
     /// Its `kind`, and what belongs to an event of that kind.
@@ -299,6 +310,9 @@ pub(crate) struct HostInfo {
     /// How many reports came from attempts that were over and were dropped, since the host started.
     #[serde(default)]
     pub(crate) dropped_reports: u64,
+    /// MCP clients may run commands, so that no other limit of theirs means anything.
+    #[serde(default)]
+    pub(crate) commands_over_mcp: bool,
     /// What is not as it should be: no built-in plugins, a full disk, accounts at a limit.
     pub(crate) warnings: Vec<String>,
 }

@@ -8,6 +8,7 @@ use std::{
 
 use claudine_domain::{
     id::TaskId,
+    principal::Principal,
     task::{Idempotency, Task},
     worktree::{Merge, MergeStrategy, Worktree},
 };
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    may::{Verb, may},
     request::{NewTask, TaskRef},
 };
 use crate::{
@@ -148,6 +150,7 @@ impl Host {
     /// Asks once more for what becomes of a finished task's work. The task stays as it has ended.
     pub(crate) async fn merge_worktree(
         &self,
+        by: &Principal,
         reference: &TaskRef,
         asked: MergeWorktree,
     ) -> Result<WorktreeMerged, AppError> {
@@ -170,6 +173,7 @@ impl Host {
             return Err(AppError::new(ErrorKind::Invalid, message)
                 .hint("say what is to become of it by --merge auto, pr or patch"));
         }
+        may(by, Verb::Merge(strategy), task.as_ref(), &self.settings.mcp)?;
         let title = task.as_ref().map(|task| task.request.summary.as_str());
         let again = Again {
             strategy,
@@ -188,7 +192,7 @@ impl Host {
     }
 
     /// The environment in which git is run for a task: its own, as long as that is kept.
-    async fn variables_of(
+    pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,
     ) -> Result<Arc<BTreeMap<String, String>>, AppError> {
@@ -209,8 +213,10 @@ impl Host {
 
     pub(crate) async fn clean_worktrees(
         &self,
+        by: &Principal,
         asked: CleanWorktrees,
     ) -> Result<WorktreesCleaned, AppError> {
+        may(by, Verb::CleanWorktrees, None, &self.settings.mcp)?;
         let tasks = self.worktrees.tasks()?;
         let unfinished = self
             .read(move |reader| {

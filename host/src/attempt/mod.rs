@@ -12,6 +12,7 @@ mod output;
 mod route;
 mod run;
 mod standby;
+mod whose;
 mod workspace;
 
 pub(crate) use self::{

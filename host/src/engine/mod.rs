@@ -23,6 +23,7 @@ use claudine_domain::{
     board::Bounds,
     capacity::Limits,
     id::{AttemptId, TaskId},
+    principal::Principal,
     step::{Answer, Input, Refused, Report},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -167,6 +168,16 @@ impl Engine {
             .await
             .map_err(|_| EngineError::Down)?;
         answer.await.map_err(|_| EngineError::Down)?
+    }
+
+    /// Carries out what a principal asks for: what is recorded of it names them.
+    pub(crate) async fn asked(
+        &self,
+        by: &Arc<Principal>,
+        command: Input,
+    ) -> Result<Answer, EngineError> {
+        let (by, command) = (by.clone(), Box::new(command));
+        self.command(Input::Asked { by, command }).await
     }
 
     /// Tells something nobody waits for. A full inbox drops it, with a word in the log: what is told so is a hint, not a fact to be kept.

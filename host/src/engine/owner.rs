@@ -184,7 +184,7 @@ impl Owner {
     fn take(&mut self, now: Now, message: Message) {
         match message {
             Message::Command { input, reply } => {
-                if let Input::SetSlots(slots) = &input {
+                if let Input::SetSlots(slots) = input.command() {
                     // A board that is loaded again after a failed commit has them too.
                     self.limits.slots = *slots;
                 }
@@ -232,7 +232,7 @@ impl Owner {
 
     /// New work is not taken on a full disk, nor on the way down.
     fn refuse(&self, input: &Input) -> Option<EngineError> {
-        if !matches!(input, Input::Submit(_) | Input::Retry(_)) {
+        if !matches!(input.command(), Input::Submit(_) | Input::Retry(_)) {
             return None;
         }
         if self.stopping || self.board.is_draining() {

@@ -14,6 +14,7 @@ use claudine_domain::{
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
+    principal::{Authority, Kind, Principal, Via},
     profile::{Profile, ProfileKey},
     task::{Class, Idempotency, Priority, Request, Rung, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
@@ -52,6 +53,7 @@ pub(crate) fn ready(number: u64) -> Task {
         },
         dependencies: Arc::default(),
         has_begun: false,
+        holders: Vec::new(),
         retry_at: None,
         resumes: None,
         attempts: Vec::new(),
@@ -263,7 +265,27 @@ pub(super) fn event(number: u64, fact: Fact) -> Event {
     Event {
         task: id(number),
         at: at(number),
+        by: None,
         fact,
+    }
+}
+
+/// Who asked for the first task and caused the first event: an agent, with all that is stored of it.
+pub(super) fn name_principals(batch: &mut Batch) {
+    let agent = Arc::new(Principal {
+        kind: Kind::Agent { task: Some(id(1)) },
+        name: None,
+        via: Via::Mcp,
+        restrained: true,
+    });
+    if let Some(event) = batch.events.first_mut() {
+        event.by = Some(agent.clone());
+    }
+    if let Some(task) = batch.tasks.first_mut().map(Arc::make_mut) {
+        task.holders.push(agent.clone());
+        let request = Arc::make_mut(&mut task.request);
+        request.by = agent;
+        request.authority = Some(Arc::new(Authority::of_words("edit", ["network"])));
     }
 }
 

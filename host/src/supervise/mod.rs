@@ -11,6 +11,7 @@
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
+//! | `peer` | which attempt a process belongs to that speaks to the host |
 //! | `launch` | start a process that outlives whoever starts it |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
@@ -31,6 +32,7 @@ mod frame;
 mod host;
 pub(crate) mod launch;
 pub(crate) mod log;
+pub(crate) mod peer;
 pub(crate) mod process;
 mod protocol;
 mod sys;

@@ -190,8 +190,8 @@ fn a_graph_is_held_and_released() {
         "- {name: a, script: 'true', hold: true}\n- {name: b, script: 'true', dependencies: [a]}\n- {name: c, script: 'true', dependencies: [b]}\n",
     );
     assert_eq!(host.status("a")["state"], "held");
-    assert_eq!(host.status("a")["held_by"], "person");
-    assert!(why(&host, "a").contains("somebody holds it"));
+    assert_eq!(host.status("a")["held_by"], "owner");
+    assert!(why(&host, "a").contains("it is held by owner"));
     let held = host.json(["hold", "--graph", "b"]);
     assert_eq!(held["tasks"], 2);
     assert_eq!(host.status("c")["state"], "held");

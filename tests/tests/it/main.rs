@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod authority;
 mod bad_input;
 mod capacity;
 mod crash;

@@ -18,6 +18,8 @@ const FIELDS: &[&str] = &[
     "culprit",
     "until",
     "held_by",
+    "by",
+    "authority",
     "parent",
     "dependencies",
     "group",

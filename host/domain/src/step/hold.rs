@@ -1,5 +1,7 @@
 //! What a person stops and lets go: tasks, and groups.
 
+use std::sync::Arc;
+
 use super::{Answer, Refused, place::unassign};
 use crate::{
     attempt::Phase,
@@ -7,12 +9,13 @@ use crate::{
     event::Fact,
     group::{Group, NewLimit},
     id::TaskId,
+    principal::Principal,
     task::State,
     time::Now,
 };
 
 impl Board {
-    /// All or none of them. One that is held already stays so.
+    /// All or none of them. One that is held already is held by this principal too.
     pub(super) fn hold(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         for &task in tasks {
             let found = self.tasks.get(&task).ok_or(Refused::Unknown { task })?;
@@ -21,39 +24,67 @@ impl Board {
                 return Err(Refused::NotQueued { task, state });
             }
         }
+        let by = self.by.clone().unwrap_or_default();
         let mut held = 0;
         for id in tasks {
-            let is_held = |state: &State| matches!(state, State::Held { .. });
-            if self.tasks.get(id).is_none_or(|task| is_held(&task.state)) {
+            let Some(task) = self.tasks.get(id) else {
+                continue;
+            };
+            let is_held = matches!(task.state, State::Held { .. });
+            if is_held && task.holders.iter().any(|holder| holder.is_same_as(&by)) {
                 continue;
             }
+            // Older versions name nobody; the hold is the owner's, and stays that.
+            let is_owners = is_held && task.holders.is_empty();
             self.change(*id, |task| {
-                unassign(task);
-                task.state = State::Held { since: now.wall };
+                if is_owners {
+                    task.holders.push(Arc::default());
+                }
+                if !task.holders.iter().any(|holder| holder.is_same_as(&by)) {
+                    task.holders.push(by.clone());
+                }
+                if !is_held {
+                    unassign(task);
+                    task.state = State::Held { since: now.wall };
+                }
             });
-            self.record(*id, now, Fact::Held);
-            held += 1;
+            if !is_held {
+                self.record(*id, now, Fact::Held);
+                held += 1;
+            }
         }
         Ok(Answer::Changed(held))
     }
 
-    /// All or none of them. They keep the place in the line that they have by their creation.
+    /// All or none of them. They keep the place in the line that they have by their creation. Each goes on once nobody holds it any more; the
+    /// owner's word undoes the holds of all.
     pub(super) fn release(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
+        let by = self.by.clone().unwrap_or_default();
         for &task in tasks {
             let found = self.tasks.get(&task).ok_or(Refused::Unknown { task })?;
             if !matches!(found.state, State::Held { .. }) {
                 let state = found.state.as_str();
                 return Err(Refused::NotHeld { task, state });
             }
+            if !found.may_be_released_by(&by) {
+                let holders = found.holders.clone();
+                return Err(Refused::HeldByOthers { task, holders });
+            }
         }
+        let mut released = 0;
         for id in tasks {
-            let Some(created_at) = self.tasks.get(id).map(|task| task.created_at) else {
+            self.change(*id, |task| {
+                let stays = |holder: &Arc<Principal>| !by.is_person() && !holder.is_same_as(&by);
+                task.holders.retain(stays);
+            });
+            let Some(task) = self.tasks.get(id).filter(|task| task.holders.is_empty()) else {
                 continue;
             };
-            self.place(now, *id, created_at);
+            self.place(now, *id, task.created_at);
             self.record(*id, now, Fact::Released);
+            released += 1;
         }
-        Ok(Answer::Changed(tasks.len()))
+        Ok(Answer::Changed(released))
     }
 
     pub(super) fn set_group(&mut self, name: String, limit: NewLimit, paused: Option<bool>) {

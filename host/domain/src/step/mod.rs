@@ -26,6 +26,7 @@ use crate::{
     group::NewLimit,
     id::{AttemptId, TaskId},
     outcome::{Outcome, ReasonClass},
+    principal::Principal,
     task::{Request, Task},
     time::Now,
     worktree::Merge,
@@ -34,6 +35,11 @@ use crate::{
 /// Something that happened, or that somebody asks for.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// A command, and who gives it. What is recorded of it names them.
+    Asked {
+        by: Arc<Principal>,
+        command: Box<Input>,
+    },
     /// Tasks that are taken or refused together.
     Submit(Submit),
     Cancel {
@@ -84,6 +90,16 @@ pub enum Input {
     Drain,
     /// Time has passed.
     Tick,
+}
+
+impl Input {
+    /// What is asked, whoever asks for it.
+    pub fn command(&self) -> &Self {
+        match self {
+            Self::Asked { command, .. } => command.command(),
+            other => other,
+        }
+    }
 }
 
 /// How tasks that the board does not hold have ended, as the store has it.
@@ -290,6 +306,20 @@ pub enum Refused {
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task} is {state}, not held")]
     NotHeld { task: TaskId, state: &'static str },
+    #[error("task {task} is held by {}: only they or the owner may release it", holders_text(.holders))]
+    HeldByOthers {
+        task: TaskId,
+        holders: Vec<Arc<Principal>>,
+    },
+}
+
+/// Who holds a task; nobody is named by what older versions have stored, which only the owner could hold.
+fn holders_text(holders: &[Arc<Principal>]) -> String {
+    if holders.is_empty() {
+        return Principal::default().to_string();
+    }
+    let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    holders.join(", ")
 }
 
 fn path_text(path: &[TaskId]) -> String {
@@ -301,6 +331,12 @@ impl Board {
     /// Takes one input. Whatever it decides stands in the batch that [`Board::seal`] closes.
     pub fn step(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
         match input {
+            Input::Asked { by, command } => {
+                let outer = self.by.replace(by);
+                let answer = self.step(now, *command);
+                self.by = outer;
+                answer
+            }
             Input::Submit(submit) => self.submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),
             Input::Retry(retry) => self.retry(now, *retry),

@@ -99,11 +99,13 @@ impl Board {
             state: State::Blocked { since },
             dependencies,
             has_begun: false,
+            holders: Vec::new(),
             retry_at: None,
             resumes: None,
             attempts: Vec::new(),
         };
         if held {
+            task.holders.push(self.by.clone().unwrap_or_default());
             task.state = State::Held { since };
         } else if task.dependencies.is_empty() {
             task.state = self.state_of(&task, since, now);

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod admission;
+mod asking;
 mod batches;
 mod budgets;
 mod cancelling;

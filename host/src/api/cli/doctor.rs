@@ -199,12 +199,19 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         );
         findings.push(Finding::new(Verdict::Ok, "reports", dropped));
     }
+    findings.extend(host.commands_over_mcp.then(commands_over_mcp));
     findings.extend(
         host.warnings
             .iter()
             .map(|warning| Finding::new(Verdict::Warn, "host", warning)),
     );
     findings
+}
+
+fn commands_over_mcp() -> Finding {
+    let found = "`shell` is among mcp.executors, so agents can do whatever you can: the other limits of [mcp] mean nothing";
+    let hint = "to hold agents to less, write `executors = [\"claude\"]` below [mcp] in the configuration file";
+    Finding::new(Verdict::Warn, "mcp", found).hint(Some(hint.to_owned()))
 }
 
 async fn plugins(client: &Client) -> Vec<Finding> {
@@ -233,23 +240,46 @@ fn of_plugin(plugin: &PluginView) -> Finding {
 mod tests {
     use super::*;
 
+    fn host() -> HostInfo {
+        HostInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: 1,
+            url: "unix:/s".to_owned(),
+            mcp_url: None,
+            data_dir: "/".to_owned(),
+            started_at: String::new(),
+            slots: "auto".to_owned(),
+            running: 0,
+            queued: 0,
+            draining: false,
+            supervisors: Vec::new(),
+            dropped_reports: 0,
+            commands_over_mcp: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn limits_that_mean_nothing_are_told() {
+        let warned = |commands_over_mcp: bool| {
+            let host = HostInfo {
+                commands_over_mcp,
+                ..host()
+            };
+            let findings = of_host(&host, false);
+            let found = findings.into_iter().find(|finding| finding.what == "mcp");
+            found.map(|finding| finding.verdict)
+        };
+        assert_eq!(warned(true), Some(Verdict::Warn));
+        assert_eq!(warned(false), None);
+    }
+
     #[test]
     fn dropped_reports_are_told_where_there_are_any() {
         let check = |dropped_reports: u64, expected: Option<&str>| {
             let host = HostInfo {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: 1,
-                url: "unix:/s".to_owned(),
-                mcp_url: None,
-                data_dir: "/".to_owned(),
-                started_at: String::new(),
-                slots: "auto".to_owned(),
-                running: 0,
-                queued: 0,
-                draining: false,
-                supervisors: Vec::new(),
                 dropped_reports,
-                warnings: Vec::new(),
+                ..host()
             };
             let findings = of_host(&host, false);
             let found = findings.iter().find(|finding| finding.what == "reports");

@@ -92,7 +92,11 @@ fn line(event: &EventView, look: Look) -> String {
         .name
         .as_deref()
         .map_or_else(|| "-".to_owned(), |name| fit(&harmless(name), NAME_COLUMNS));
-    let words = harmless(&event.words);
+    let by = event.by.as_ref();
+    // The owner at a terminal is whom everybody takes for granted.
+    let by = by.filter(|by| !by.is_owner_at_terminal());
+    let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
+    let words = harmless(&format!("{}{by}", event.words));
     let words = match event.fact.get("outcome").and_then(|it| it.as_str()) {
         Some("succeeded") => look.paint(Colour::Green, &words),
         Some("cancelled" | "skipped") => look.paint(Colour::Grey, &words),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use claudine_domain::principal::Via;
 use serde_json::{Value, json};
 
 use super::{
@@ -70,7 +71,7 @@ fn serve(session: &Session) -> Result<ExitCode, Failure> {
         attempt: session::enclosing_attempt(),
     };
     session.block_on(async {
-        mcp::serve(session.client_with(|_| {}), origins).await?;
+        mcp::serve(session.client_with(|start| start.via = Via::Mcp), origins).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use claudine_domain::principal::Via;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Common, exit::Failure, output};
@@ -33,6 +34,7 @@ impl Session {
             layout,
             overrides,
             policy: Policy::IfNeeded,
+            via: Via::Cli,
             launch: wiring.launch,
         };
         // One thread: a command waits for one thing at a time, and it shall be there and gone quickly.

@@ -81,6 +81,11 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
         "Labels",
         (!labels.is_empty()).then(|| labels.join(" ")).as_deref(),
     );
+    lines.add("By", &task.by.to_string());
+    lines.add_some(
+        "May",
+        task.authority.as_ref().map(ToString::to_string).as_deref(),
+    );
     lines.add(
         "Created",
         &format!(

@@ -5,17 +5,19 @@
 
 use std::pin::Pin;
 
+use claudine_domain::principal::Via;
 use http_body_util::Full;
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
-    header::{CONTENT_TYPE, HOST},
+    header::{CONTENT_TYPE, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::Ask;
+use crate::api::rest::VIA_HEADER;
 
 /// The connection ended before the answer was whole.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ impl Broken {
 }
 
 pub(super) struct Connection {
+    via: Via,
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
 }
@@ -58,9 +61,10 @@ impl Driver {
 }
 
 impl Connection {
-    pub(super) async fn open(stream: UnixStream) -> hyper::Result<Self> {
+    pub(super) async fn open(stream: UnixStream, via: Via) -> hyper::Result<Self> {
         let (sender, wire) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Self {
+            via,
             sender,
             driver: Driver(Some(Box::pin(wire))),
         })
@@ -78,12 +82,10 @@ impl Connection {
         // Paths are percent-encoded by `address`, so there is none that is not a URI but one that is too long.
         *request.uri_mut() = ask.path.parse().unwrap_or_default();
         let headers = request.headers_mut();
-        headers.insert(HOST, hyper::header::HeaderValue::from_static("claudine"));
+        headers.insert(HOST, HeaderValue::from_static("claudine"));
+        headers.insert(VIA_HEADER, HeaderValue::from_static(self.via.as_str()));
         if !ask.body.is_empty() {
-            headers.insert(
-                CONTENT_TYPE,
-                hyper::header::HeaderValue::from_static("application/json"),
-            );
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         self.driver
             .drive(self.sender.try_send_request(request))

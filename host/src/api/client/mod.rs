@@ -179,7 +179,7 @@ impl Client {
             }
         }
         let (stream, _) = self.start.connect().await?;
-        Connection::open(stream)
+        Connection::open(stream, self.start.via)
             .await
             .map_err(|error| ClientError::Cut(Some(error)))
     }

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use claudine_domain::principal::Via;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::FlockOperation,
@@ -60,6 +61,8 @@ pub(in crate::api) struct HostStart {
     pub(in crate::api) layout: Layout,
     pub(in crate::api) overrides: Overrides,
     pub(in crate::api) policy: Policy,
+    /// What the host is told of the way by which requests come.
+    pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<File>,
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Task {
     pub(super) exit_code: Option<i32>,
     pub(super) working_directory: String,
     pub(super) executor: String,
+    /// Who submitted it: `owner`, `owner via mcp`, `agent task_… via mcp`, …
+    pub(super) by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
     pub(super) priority: String,
@@ -113,6 +115,7 @@ impl From<TaskView> for Task {
             exit_code: task.exit_code,
             working_directory: task.cwd,
             executor: task.executor,
+            by: task.by.to_string(),
             name: task.name,
             priority: task.priority,
             state: task.state,

@@ -34,7 +34,8 @@ whose dependency fails ends as upstream_failed and does not run.
 
 DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
 `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
-may edit files but not run arbitrary commands unless allowedTools says so.";
+may edit files but not run arbitrary commands. What permissionMode and allowedTools may add to that is limited by the user's settings; a \
+refusal says by which.";
 
 pub(super) fn all() -> Vec<Tool> {
     let reads = || ToolAnnotations::new().read_only(true).open_world(false);

@@ -62,7 +62,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Refusal {
+pub(super) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal(AppError::new(ErrorKind::Invalid, message))
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use super::{
     Shared,
     answer::{Answered, Body, ok},
+    caller::By,
 };
 use crate::app::{CapacityView, ForgetProfiles, SetSlots};
 
@@ -14,14 +15,16 @@ pub(super) async fn show(State(shared): State<Shared>) -> Answered<CapacityView>
 
 pub(super) async fn set_slots(
     State(shared): State<Shared>,
+    By(by): By,
     Body(asked): Body<SetSlots>,
 ) -> Answered<CapacityView> {
-    ok(shared.host.set_slots(&asked).await?)
+    ok(shared.host.set_slots(&by, &asked).await?)
 }
 
 pub(super) async fn forget(
     State(shared): State<Shared>,
+    By(by): By,
     Body(asked): Body<ForgetProfiles>,
 ) -> Answered<CapacityView> {
-    ok(shared.host.forget_profiles(&asked).await?)
+    ok(shared.host.forget_profiles(&by, &asked).await?)
 }

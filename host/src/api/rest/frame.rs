@@ -155,6 +155,8 @@ fn decode(kind: u8, offset: u64, payload: &[u8]) -> Result<Frame, FrameError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::principal::Principal;
+
     use super::*;
     use crate::app::{ErrorKind, EventView};
 
@@ -181,6 +183,7 @@ mod tests {
                 at: "2026-11-22T14:51:33.042Z".to_owned(),
                 task: "task_1".to_owned(),
                 name: None,
+                by: Some(Principal::default()),
                 words: "submitted".to_owned(),
                 fact: serde_json::Map::from_iter([("kind".to_owned(), "submitted".into())]),
             })),

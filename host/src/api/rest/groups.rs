@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use super::{
     Shared,
     answer::{Answered, Body, ok},
+    caller::By,
 };
 use crate::app::{GroupChange, GroupView};
 
@@ -14,8 +15,9 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<GroupView
 
 pub(super) async fn set(
     State(shared): State<Shared>,
+    By(by): By,
     Path(name): Path<String>,
     Body(change): Body<GroupChange>,
 ) -> Answered<GroupView> {
-    ok(shared.host.set_group(&name, change).await?)
+    ok(shared.host.set_group(&by, &name, change).await?)
 }

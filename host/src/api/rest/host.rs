@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Shared,
     answer::{Answered, Body, ok},
+    caller::By,
 };
 use crate::app::{DownMode, HostInfo};
 
@@ -23,9 +24,10 @@ pub(super) async fn info(State(shared): State<Shared>) -> Answered<HostInfo> {
 /// Answers when the host is on its way: with `drain` and `kill` that is when the last attempt has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,
+    By(by): By,
     Body(body): Body<DownBody>,
 ) -> Answered<HostInfo> {
     let info = shared.host.info();
-    shared.host.go_down(body.mode).await?;
+    shared.host.go_down(&by, body.mode).await?;
     ok(info)
 }

@@ -3,7 +3,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -11,8 +16,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::GoingDown;
-use crate::{app::Host, clock};
+use super::{GoingDown, caller::Connected};
+use crate::{
+    app::{Host, Peer},
+    clock,
+};
 
 /// Connections at once. A client that is over it waits in the kernel's queue until another one leaves.
 const CONNECTIONS: usize = 1_024;
@@ -84,14 +92,32 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
+    let cred = stream.peer_cred()?;
+    // The kernel says 0 of a process in a pid namespace that cannot be seen from here.
+    let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
+    Ok(Peer::new(cred.uid(), pid.filter(|pid| *pid != 0)))
+}
+
 async fn converse(
     stream: UnixStream,
     router: Router,
     going_down: GoingDown,
     _place: OwnedSemaphorePermit,
 ) {
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connected = match peer_of(&stream) {
+        Ok(peer) => Connected::new(peer),
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be told who has connected");
+            return;
+        }
+    };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(connected.clone());
+        router.call(request)
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

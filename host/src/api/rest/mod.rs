@@ -1,6 +1,8 @@
 //! The REST API, on the host's Unix socket.
 //!
-//! Who may open the socket (mode 0600) may do everything, so there is no token here; TCP, tokens and `Host` checks come with the gateway.
+//! Only the user whom the host belongs to can open the socket (mode 0600), so there is no token here; TCP, tokens and `Host` checks come with the
+//! gateway. Who of that user's processes asks is recognised by the kernel's word and `/proc` ([`caller`]); `claudine-via` says by what way:
+//! `cli`, `mcp`, or `rest` where it is missing. What they may do is decided in `app`.
 //! A handler is a few lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
 //! [`super::status`].
 //!
@@ -31,6 +33,7 @@
 //! | `POST /v1/host/down` | ends the host |
 
 mod answer;
+mod caller;
 mod capacity;
 mod events;
 pub(crate) mod frame;
@@ -62,6 +65,8 @@ pub(super) use tasks::{CancelBody, HoldBody, LONGEST_WAIT, WaitQuery};
 
 use crate::app::Host;
 
+/// By what way a request came.
+pub(crate) const VIA_HEADER: &str = "claudine-via";
 /// A prompt may have 10 MB and is escaped on the way.
 const BODY_LIMIT_BYTES: usize = 16 << 20;
 /// Of a whole graph: a hundred thousand tasks with a million edges have some 100 MB.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Shared,
     answer::{Answer, Answered, Asked, Body, Refusal, ok},
+    caller::By,
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
@@ -40,9 +41,10 @@ pub(crate) struct CancelBody {
 
 pub(super) async fn submit(
     State(shared): State<Shared>,
+    By(by): By,
     Body(request): Body<Submit>,
 ) -> Answered<Submitted> {
-    let submitted = shared.host.submit(request).await?;
+    let submitted = shared.host.submit(&by, request).await?;
     let status = if submitted.tasks.iter().all(|task| task.existing) {
         StatusCode::OK
     } else {
@@ -88,26 +90,29 @@ pub(super) async fn wait(
 
 pub(super) async fn cancel(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(body): Body<CancelBody>,
 ) -> Answered<Cancelled> {
-    ok(shared.host.cancel(&TaskRef(task), body.reason).await?)
+    ok(shared.host.cancel(&by, &TaskRef(task), body.reason).await?)
 }
 
 pub(super) async fn retry(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(options): Body<RetryOptions>,
 ) -> Answered<Retried> {
-    ok(shared.host.retry(&TaskRef(task), options).await?)
+    ok(shared.host.retry(&by, &TaskRef(task), options).await?)
 }
 
 pub(super) async fn resume(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(options): Body<ResumeOptions>,
 ) -> Answered<Retried> {
-    ok(shared.host.resume(&TaskRef(task), options).await?)
+    ok(shared.host.resume(&by, &TaskRef(task), options).await?)
 }
 
 pub(super) async fn checkpoint(
@@ -129,18 +134,20 @@ pub(crate) struct HoldBody {
 
 pub(super) async fn hold(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.hold(&TaskRef(task), body.graph).await?)
+    ok(shared.host.hold(&by, &TaskRef(task), body.graph).await?)
 }
 
 pub(super) async fn release(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.release(&TaskRef(task), body.graph).await?)
+    ok(shared.host.release(&by, &TaskRef(task), body.graph).await?)
 }
 
 pub(super) fn going_down() -> AppError {

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use super::{
     Shared,
     answer::{Answered, Body, ok},
+    caller::By,
 };
 use crate::app::{
     CleanWorktrees, FoundWorktree, MergeWorktree, TaskRef, WorktreeMerged, WorktreesCleaned,
@@ -16,15 +17,20 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<FoundWork
 
 pub(super) async fn clean(
     State(shared): State<Shared>,
+    By(by): By,
     Body(asked): Body<CleanWorktrees>,
 ) -> Answered<WorktreesCleaned> {
-    ok(shared.host.clean_worktrees(asked).await?)
+    ok(shared.host.clean_worktrees(&by, asked).await?)
 }
 
 pub(super) async fn merge(
     State(shared): State<Shared>,
+    By(by): By,
     Path(task): Path<String>,
     Body(asked): Body<MergeWorktree>,
 ) -> Answered<WorktreeMerged> {
-    ok(shared.host.merge_worktree(&TaskRef(task), asked).await?)
+    ok(shared
+        .host
+        .merge_worktree(&by, &TaskRef(task), asked)
+        .await?)
 }

@@ -3,9 +3,12 @@
 mod advise;
 mod view;
 
+use std::sync::Arc;
+
 use claudine_domain::{
     board::Lane,
     capacity::{Refusal, Slots},
+    principal::Principal,
     profile::{Profile, ProfileKey},
     step::{Answer, Input},
 };
@@ -18,6 +21,7 @@ use super::{
     error::{AppError, ErrorKind},
     explain::refusal_text,
     host::Host,
+    may::{Verb, may},
 };
 use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
 
@@ -31,10 +35,15 @@ impl Host {
     }
 
     /// Until the host ends: the next one has what is configured.
-    pub(crate) async fn set_slots(&self, asked: &SetSlots) -> Result<CapacityView, AppError> {
+    pub(crate) async fn set_slots(
+        &self,
+        by: &Arc<Principal>,
+        asked: &SetSlots,
+    ) -> Result<CapacityView, AppError> {
+        may(by, Verb::SetSlots, None, &self.settings.mcp)?;
         let slots = parse_slots("the request", "slots", asked.slots.trim())
             .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
-        self.engine.command(Input::SetSlots(slots)).await?;
+        self.engine.asked(by, Input::SetSlots(slots)).await?;
         self.capacity().await
     }
 }
@@ -42,12 +51,14 @@ impl Host {
 impl Host {
     pub(crate) async fn forget_profiles(
         &self,
+        by: &Arc<Principal>,
         asked: &ForgetProfiles,
     ) -> Result<CapacityView, AppError> {
+        may(by, Verb::ForgetProfiles, None, &self.settings.mcp)?;
         let executor = asked.executor.clone();
         match self
             .engine
-            .command(Input::ForgetProfiles { executor })
+            .asked(by, Input::ForgetProfiles { executor })
             .await?
         {
             Answer::Forgotten(0) => {

@@ -240,6 +240,7 @@ fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
         at: rfc3339(event.at),
         task: event.task.to_string(),
         name,
+        by: event.by.as_deref().cloned(),
         words: words::of(&event.fact),
         fact,
     }

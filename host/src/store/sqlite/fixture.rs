@@ -23,7 +23,7 @@ use super::{
         Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
-        samples::{batch, id, profiles, spent},
+        samples::{batch, id, name_principals, profiles, spent},
     },
     SqliteStore, row, schema,
 };
@@ -41,6 +41,9 @@ fn put_samples(store: &dyn Store, version: usize) {
     }
     if version >= 4 {
         batch.spent = spent();
+    }
+    if version >= 6 {
+        name_principals(&mut batch);
     }
     let epoch = store.lead().unwrap();
     store.commit(epoch, &batch).unwrap();

@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
         sql: include_str!("5.sql"),
         then: edges::migrate,
     },
+    Step::of(include_str!("6.sql")),
 ];
 
 /// "Clau".

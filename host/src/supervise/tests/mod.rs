@@ -16,6 +16,7 @@ mod impostor;
 mod input;
 mod leftovers;
 mod output;
+mod peer;
 mod recovery;
 mod start;
 mod stop;

@@ -1,0 +1,293 @@
+//! Principals: who asks for something, by what way, and how much what they ask for may do.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::TaskId;
+
+/// The kinds of principals.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Kind {
+    /// The user that the host runs as.
+    #[default]
+    Owner,
+    /// A process of an attempt. It has no task if it is not known which attempt it belongs to.
+    Agent {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<TaskId>,
+    },
+    /// Whoever has a token.
+    Token,
+    /// Whoever is logged in to the dashboard.
+    Login,
+    /// Another host.
+    Node,
+}
+
+/// The way by which a request came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    #[default]
+    Cli,
+    Mcp,
+    Rest,
+    Workflow,
+    Schedule,
+}
+
+impl Via {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Mcp => "mcp",
+            Self::Rest => "rest",
+            Self::Workflow => "workflow",
+            Self::Schedule => "schedule",
+        }
+    }
+}
+
+/// Who asks for something. It is stored with each task, hold and event that it causes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Principal {
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// What a token, a login or a node is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub via: Via,
+    /// The settings for MCP clients limit what it may ask for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restrained: bool,
+}
+
+impl Principal {
+    /// The owner at a terminal, which is also whoever caused what older versions have stored.
+    pub fn is_owner_at_terminal(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The owner in person. A chat that the owner holds with a model is not: a model writes what it asks for.
+    pub fn is_person(&self) -> bool {
+        self.kind == Kind::Owner && !self.restrained
+    }
+
+    /// Whether two requests came from the same principal. The owner at a terminal and the owner by REST are one.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (self.kind, &self.name, self.restrained) == (other.kind, &other.name, other.restrained)
+    }
+}
+
+/// As it is shown: `owner`, `owner via mcp`, `agent task_… via cli`, `token ci via rest`.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Owner => f.write_str("owner")?,
+            Kind::Agent { task: Some(task) } => write!(f, "agent {task}")?,
+            Kind::Agent { task: None } => f.write_str("agent")?,
+            Kind::Token => f.write_str("token")?,
+            Kind::Login => f.write_str("login")?,
+            Kind::Node => f.write_str("node")?,
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
+        }
+        if self.is_owner_at_terminal() {
+            return Ok(());
+        }
+        write!(f, " via {}", self.via.as_str())
+    }
+}
+
+/// How far a task can reach, each step including those before it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// It reads files.
+    Read,
+    /// It changes files.
+    Edit,
+    /// It runs commands, within limits that its executor sets.
+    Run,
+    /// It does whatever the owner can do.
+    #[default]
+    Full,
+}
+
+impl Step {
+    /// All of them, the least first.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Edit, Self::Run, Self::Full];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Edit => "edit",
+            Self::Run => "run",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What a task can do, as its executor says of the request for it. Nothing known counts as everything.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Authority {
+    pub step: Step,
+    /// What it can do beside that, by name: `network`, …
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub extras: BTreeSet<String>,
+}
+
+impl Authority {
+    /// Reads an executor's answer. A step that is not known counts as `full`, which includes all extras.
+    pub fn of_words<'a>(step: &str, extras: impl IntoIterator<Item = &'a str>) -> Self {
+        let known = Step::ALL.into_iter().find(|known| known.as_str() == step);
+        match known.unwrap_or_default() {
+            Step::Full => Self::default(),
+            step => Self {
+                step,
+                extras: extras.into_iter().map(str::to_owned).collect(),
+            },
+        }
+    }
+
+    /// Whether everything that the other can do is within this.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.step == Step::Full
+            || (self.step >= other.step && self.extras.is_superset(&other.extras))
+    }
+}
+
+/// `edit`, or `edit, network`.
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.step.as_str())?;
+        self.extras
+            .iter()
+            .try_for_each(|extra| write!(f, ", {extra}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::tests::stored;
+
+    fn by(kind: Kind, via: Via, restrained: bool) -> Principal {
+        Principal {
+            kind,
+            name: None,
+            via,
+            restrained,
+        }
+    }
+
+    #[test]
+    fn each_principal_is_stored_and_shown_as_it_is() {
+        let check = |principal: Principal, json: &str, shown: &str| {
+            assert_eq!(serde_json::to_string(&principal).unwrap(), json);
+            let read: Principal = serde_json::from_str(json).unwrap();
+            assert_eq!(read, principal);
+            assert_eq!(principal.to_string(), shown);
+        };
+        let task = TaskId::new(0, 7);
+        check(
+            Principal::default(),
+            r#"{"kind":"owner","via":"cli"}"#,
+            "owner",
+        );
+        check(
+            by(Kind::Owner, Via::Mcp, true),
+            r#"{"kind":"owner","via":"mcp","restrained":true}"#,
+            "owner via mcp",
+        );
+        check(
+            by(Kind::Agent { task: Some(task) }, Via::Cli, false),
+            r#"{"kind":"agent","task":"task_00000000000000000000000007","via":"cli"}"#,
+            "agent task_00000000000000000000000007 via cli",
+        );
+        check(
+            by(Kind::Agent { task: None }, Via::Rest, true),
+            r#"{"kind":"agent","via":"rest","restrained":true}"#,
+            "agent via rest",
+        );
+        let token = Principal {
+            name: Some("ci".to_owned()),
+            ..by(Kind::Token, Via::Rest, false)
+        };
+        check(
+            token,
+            r#"{"kind":"token","name":"ci","via":"rest"}"#,
+            "token ci via rest",
+        );
+    }
+
+    #[test]
+    fn only_the_owner_without_a_model_between_is_a_person() {
+        let task = Some(TaskId::new(0, 7));
+        assert!(Principal::default().is_person());
+        assert!(by(Kind::Owner, Via::Rest, false).is_person());
+        assert!(!by(Kind::Owner, Via::Mcp, true).is_person());
+        assert!(!by(Kind::Agent { task }, Via::Cli, false).is_person());
+        assert!(!by(Kind::Token, Via::Rest, false).is_person());
+    }
+
+    #[test]
+    fn the_way_alone_makes_no_other_principal_unless_a_model_writes_on_it() {
+        let owner = Principal::default();
+        assert!(owner.is_same_as(&by(Kind::Owner, Via::Rest, false)));
+        assert!(!owner.is_same_as(&by(Kind::Owner, Via::Mcp, true)));
+        let agent = |number| Kind::Agent {
+            task: Some(TaskId::new(0, number)),
+        };
+        let one = by(agent(1), Via::Cli, true);
+        assert!(one.is_same_as(&by(agent(1), Via::Mcp, true)));
+        assert!(!one.is_same_as(&by(agent(2), Via::Cli, true)));
+    }
+
+    #[test]
+    fn each_step_has_one_word_and_includes_those_before_it() {
+        for step in Step::ALL {
+            assert_eq!(stored(step), step.as_str());
+        }
+        assert!(Step::ALL.is_sorted());
+    }
+
+    #[test]
+    fn what_an_executor_does_not_say_counts_as_everything() {
+        let check = |step: &str, extras: &[&str], expected: &str| {
+            let authority = Authority::of_words(step, extras.iter().copied());
+            assert_eq!(authority.to_string(), expected, "{step} {extras:?}");
+        };
+        check("read", &[], "read");
+        check(
+            "edit",
+            &["network", "container"],
+            "edit, container, network",
+        );
+        check("", &[], "full");
+        check("Read", &["network"], "full");
+        check("full", &["network"], "full");
+        assert_eq!(Authority::default().step, Step::Full);
+    }
+
+    #[test]
+    fn an_authority_covers_what_has_no_more() {
+        let of = |step: &str, extras: &[&str]| Authority::of_words(step, extras.iter().copied());
+        let check = |one: Authority, other: Authority, expected: bool| {
+            assert_eq!(one.covers(&other), expected, "{one} {other}");
+        };
+        check(of("edit", &[]), of("edit", &[]), true);
+        check(of("edit", &[]), of("read", &[]), true);
+        check(of("edit", &[]), of("run", &[]), false);
+        check(of("edit", &[]), of("read", &["network"]), false);
+        check(of("edit", &["network"]), of("read", &["network"]), true);
+        check(of("full", &[]), of("read", &["network"]), true);
+        check(of("run", &["network"]), of("full", &[]), false);
+    }
+}

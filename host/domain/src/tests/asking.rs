@@ -1,0 +1,171 @@
+//! Who asks: events name them, and a hold is undone by whoever made it, or by the owner.
+
+use std::sync::Arc;
+
+use super::{Desk, request, submission};
+use crate::{
+    event::Fact,
+    id::TaskId,
+    principal::{Kind, Principal, Via},
+    step::{Answer, Input, Refused, Retry, Submission, Submit},
+};
+
+fn owner() -> Arc<Principal> {
+    Arc::default()
+}
+
+fn chat() -> Arc<Principal> {
+    Arc::new(Principal {
+        via: Via::Mcp,
+        restrained: true,
+        ..Principal::default()
+    })
+}
+
+fn agent(number: u128) -> Arc<Principal> {
+    let task = Some(TaskId::new(0, number));
+    Arc::new(Principal {
+        kind: Kind::Agent { task },
+        name: None,
+        via: Via::Cli,
+        restrained: true,
+    })
+}
+
+impl Desk {
+    fn asked(&mut self, by: &Arc<Principal>, command: Input) -> Result<Answer, Refused> {
+        self.step(Input::Asked {
+            by: by.clone(),
+            command: Box::new(command),
+        })
+    }
+
+    fn held_by(&mut self, by: &Arc<Principal>, task: TaskId) -> Result<Answer, Refused> {
+        self.asked(by, Input::Hold { tasks: vec![task] })
+    }
+
+    fn released_by(&mut self, by: &Arc<Principal>, task: TaskId) -> Result<Answer, Refused> {
+        self.asked(by, Input::Release { tasks: vec![task] })
+    }
+
+    /// Whom the events of the batch that is being filled name, with what happened.
+    fn named(&self) -> Vec<(Option<String>, Fact)> {
+        let events = self.board.pending.events.iter();
+        events
+            .map(|event| {
+                let by = event.by.as_ref().map(ToString::to_string);
+                (by, event.fact.clone())
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn events_name_whoever_asked_and_nobody_for_what_the_host_does_itself() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    let submit = Submit {
+        tasks: vec![submission(id, request())],
+        ..Submit::default()
+    };
+    desk.asked(&agent(7), Input::Submit(submit)).unwrap();
+    let by = || Some(agent(7).to_string());
+    assert_eq!(desk.named(), [(by(), Fact::Submitted)]);
+    desk.turn();
+    let attempt = desk.attempt(id);
+    desk.report_of(attempt, super::success());
+    assert!(desk.named().iter().all(|(by, _)| by.is_none()));
+    desk.settle();
+    let retry = Retry {
+        task: desk.task(id),
+        downstream: Vec::new(),
+        ended: desk.ends(),
+        resume: None,
+    };
+    desk.asked(&chat(), Input::Retry(Box::new(retry))).unwrap();
+    let by_chat = Some("owner via mcp".to_owned());
+    assert_eq!(desk.named(), [(by_chat, Fact::Retried)]);
+    desk.settle();
+    let cancel = Input::Cancel {
+        task: id,
+        reason: None,
+    };
+    desk.asked(&owner(), cancel).unwrap();
+    let by_owner = Some("owner".to_owned());
+    assert!(matches!(&desk.named()[..], [(by, Fact::Done { .. })] if *by == by_owner));
+}
+
+#[test]
+fn a_hold_is_undone_by_whoever_made_it_or_by_the_owner() {
+    let check = |holder: Arc<Principal>, by: Arc<Principal>, allowed: bool| {
+        let (mut desk, id) = Desk::in_phase("ready");
+        desk.held_by(&holder, id).unwrap();
+        let released = desk.released_by(&by, id);
+        if allowed {
+            assert_eq!(released, Ok(Answer::Changed(1)), "{holder} {by}");
+            assert_eq!(desk.word(id), "ready");
+        } else {
+            let holders = vec![holder.clone()];
+            let refused = Refused::HeldByOthers { task: id, holders };
+            assert_eq!(released, Err(refused), "{holder} {by}");
+            assert_eq!(desk.word(id), "held");
+        }
+    };
+    check(owner(), owner(), true);
+    check(chat(), owner(), true);
+    check(agent(7), owner(), true);
+    check(agent(7), agent(7), true);
+    check(chat(), chat(), true);
+    check(owner(), chat(), false);
+    check(owner(), agent(7), false);
+    check(agent(7), agent(8), false);
+    check(agent(7), chat(), false);
+}
+
+#[test]
+fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
+    let (mut desk, id) = Desk::in_phase("ready");
+    let (one, two) = (agent(7), agent(8));
+    assert_eq!(desk.held_by(&one, id), Ok(Answer::Changed(1)));
+    assert_eq!(desk.held_by(&two, id), Ok(Answer::Changed(0)));
+    assert_eq!(desk.released_by(&one, id), Ok(Answer::Changed(0)));
+    assert_eq!(desk.word(id), "held");
+    assert_eq!(desk.released_by(&two, id), Ok(Answer::Changed(1)));
+    assert_eq!(desk.word(id), "ready");
+
+    // The owner's word is the last one, whoever else holds it.
+    desk.held_by(&one, id).unwrap();
+    desk.held_by(&owner(), id).unwrap();
+    assert_eq!(desk.released_by(&one, id), Ok(Answer::Changed(0)));
+    desk.held_by(&one, id).unwrap();
+    assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
+    assert_eq!(desk.task(id).holders, []);
+}
+
+#[test]
+fn a_hold_from_the_start_is_the_submitters_and_an_old_one_the_owners() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    let held = Submission {
+        held: true,
+        ..submission(id, request())
+    };
+    let submit = Submit {
+        tasks: vec![held],
+        ..Submit::default()
+    };
+    desk.asked(&agent(7), Input::Submit(submit)).unwrap();
+    assert_eq!(desk.task(id).holders, [agent(7)]);
+    assert!(desk.released_by(&chat(), id).is_err());
+    // As older versions have stored it.
+    desk.board.change(id, |task| task.holders.clear());
+    let refused = desk.released_by(&agent(7), id).unwrap_err();
+    assert!(
+        refused.to_string().contains("is held by owner"),
+        "{refused}"
+    );
+    desk.held_by(&agent(7), id).unwrap();
+    assert_eq!(desk.task(id).holders, [owner(), agent(7)]);
+    assert_eq!(desk.released_by(&agent(7), id), Ok(Answer::Changed(0)));
+    assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
+}

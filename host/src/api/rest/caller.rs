@@ -1,0 +1,94 @@
+//! Who asks: recognised once for a connection, named in each request.
+
+use std::sync::Arc;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use claudine_domain::principal::{Principal, Via};
+use tokio::sync::OnceCell;
+
+use super::{
+    Shared, VIA_HEADER,
+    answer::{Refusal, invalid},
+};
+use crate::app::{Caller, Peer};
+
+/// The principal of a request.
+pub(super) struct By(pub(super) Arc<Principal>);
+
+/// What the kernel said of the other end of a request's connection. Who that is, is found out when a request asks: looking costs more than
+/// most answers.
+#[derive(Clone)]
+pub(super) struct Connected {
+    peer: Arc<Peer>,
+    caller: Arc<OnceCell<Caller>>,
+}
+
+impl Connected {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self {
+            peer: Arc::new(peer),
+            caller: Arc::default(),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for By {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let via = via(parts)?;
+        let connected = parts.extensions.get::<Connected>().cloned();
+        // Without one there was no connection: nothing can ask so.
+        let connected = connected.ok_or_else(|| invalid("the request came by no connection"))?;
+        let recognised = shared.host.recognise(&connected.peer);
+        let caller = connected.caller.get_or_init(|| recognised).await;
+        Ok(Self(Arc::new(caller.by(via))))
+    }
+}
+
+/// The way that a request says it came by. Of itself it can say no more than that: who asks is not its to say.
+fn via(parts: &Parts) -> Result<Via, Refusal> {
+    let Some(said) = parts.headers.get(VIA_HEADER) else {
+        return Ok(Via::Rest);
+    };
+    let ways = [Via::Cli, Via::Mcp, Via::Rest];
+    let found = ways
+        .into_iter()
+        .find(|via| via.as_str().as_bytes() == said.as_bytes());
+    found.ok_or_else(|| {
+        let said = String::from_utf8_lossy(said.as_bytes())
+            .escape_debug()
+            .to_string();
+        invalid(format!(
+            "{VIA_HEADER} is `{said}`, but must be cli, mcp or rest"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_request_says_by_what_way_it_came_and_no_other_than_these() {
+        let check = |said: Option<&str>, expected: Result<Via, &str>| {
+            let mut request = Request::builder();
+            if let Some(said) = said {
+                request = request.header(VIA_HEADER, said);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let found = via(&parts).map_err(|refusal| refusal.0.message);
+            assert_eq!(found, expected.map_err(str::to_owned), "{said:?}");
+        };
+        check(None, Ok(Via::Rest));
+        check(Some("cli"), Ok(Via::Cli));
+        check(Some("mcp"), Ok(Via::Mcp));
+        check(Some("rest"), Ok(Via::Rest));
+        let other = |said| format!("claudine-via is `{said}`, but must be cli, mcp or rest");
+        check(Some("schedule"), Err(&other("schedule")));
+        check(Some("MCP"), Err(&other("MCP")));
+    }
+}

@@ -1,0 +1,178 @@
+//! What a request comes to once it runs, after all defaults: what its executor says that it can do.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use claudine_domain::{
+    batch::DocumentKey,
+    principal::{Authority, Principal, Step},
+    step::Retry,
+    task::{Class, Task},
+};
+
+use super::{
+    error::AppError,
+    host::Host,
+    may::{Verb, Work, may},
+    prepare::{Checked, class_of},
+};
+use crate::{config::step_of, plugin::Executor};
+
+impl Host {
+    /// Decides whether these tasks may be submitted, and gives what each can do. Nobody asks that of what an unrestrained principal submits.
+    pub(super) async fn may_submit(
+        &self,
+        by: &Principal,
+        tasks: &[Checked],
+    ) -> Result<Vec<Option<Arc<Authority>>>, (usize, AppError)> {
+        if !by.restrained {
+            return Ok(tasks.iter().map(|_| None).collect());
+        }
+        let mut authorities = Vec::with_capacity(tasks.len());
+        for (index, one) in tasks.iter().enumerate() {
+            let spec = one.task.spec.get();
+            let authority = self.authority(&one.executor, spec, &one.kept.variables);
+            let work = Work {
+                executor: &one.task.executor,
+                class: class_of(one.executor.manifest()),
+                authority: &authority,
+                merge: one.task.worktree.as_ref().map(|worktree| worktree.merge),
+                spec,
+            };
+            may(by, Verb::Submit(work), None, &self.settings.mcp)
+                .map_err(|error| (index, error))?;
+            authorities.push(Some(Arc::new(authority)));
+        }
+        Ok(authorities)
+    }
+
+    /// Decides whether a finished task may run again, and what would run after it.
+    pub(super) async fn may_retry(&self, by: &Principal, retry: &Retry) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        let id = retry.task.id;
+        for task in std::iter::once(&retry.task).chain(&retry.downstream) {
+            // What was said goes to the one that goes on.
+            let said = retry.resume.as_deref().filter(|_| task.id == id);
+            let decided = self.may_run_again(by, task, said).await;
+            decided.map_err(|mut error| {
+                if task.id != id {
+                    let name = task.request.name.as_deref();
+                    let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
+                    error.message =
+                        format!("{}{named} would run again too: {}", task.id, error.message);
+                }
+                error
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn may_run_again(
+        &self,
+        by: &Principal,
+        task: &Task,
+        said: Option<&[u8]>,
+    ) -> Result<(), AppError> {
+        let id = task.id;
+        let spec = self
+            .read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?))
+            .await?;
+        let spec = spec.map_or_else(String::new, |spec| {
+            String::from_utf8_lossy(&spec).into_owned()
+        });
+        let request = &task.request;
+        let variables = self.variables_of(Some(task)).await?;
+        let told = said.and_then(|said| told(&spec, said));
+        for document in std::iter::once(&spec).chain(&told) {
+            // A plugin that is not there any more cannot say anything, which counts as everything.
+            let authority = match self.plugins.executor(&request.executor) {
+                Ok(executor) => self.authority(executor, document, &variables),
+                Err(_) => Authority::default(),
+            };
+            let work = Work {
+                executor: &request.executor,
+                class: request.class,
+                authority: &authority,
+                merge: request.worktree.as_ref().map(|worktree| worktree.merge),
+                spec: document,
+            };
+            let verb = match said {
+                Some(_) => Verb::Resume(work),
+                None => Verb::Retry(work),
+            };
+            may(by, verb, Some(task), &self.settings.mcp)?;
+        }
+        Ok(())
+    }
+
+    /// What an executor says that a task with this document can do.
+    fn authority(
+        &self,
+        executor: &Executor,
+        spec: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Authority {
+        let _ = variables;
+        let name = &executor.manifest().name;
+        let table = self.settings.plugins.get(name);
+        let default = table.and_then(|table| table.get("permission_mode")?.as_str());
+        assumed(class_of(executor.manifest()), spec, default)
+    }
+}
+
+/// The document of a task that goes on with these words in place of its prompt: what they make an agent do may be more than its prompt did.
+fn told(spec: &str, said: &[u8]) -> Option<String> {
+    let said = std::str::from_utf8(said).ok()?.trim();
+    let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
+    let prompt = document.get_mut("prompt")?;
+    if said.is_empty() {
+        return None;
+    }
+    *prompt = said.into();
+    Some(document.to_string())
+}
+
+/// What of an agent's document decides what it can do.
+#[derive(serde::Deserialize)]
+struct Asks {
+    permission_mode: Option<String>,
+    #[serde(default)]
+    allowed_tools: Vec<String>,
+    #[serde(default)]
+    extra_args: Vec<String>,
+}
+
+/// What an agent can do by its mode alone; with tools or options of its own it may be everything.
+fn assumed(class: Class, spec: &str, default: Option<&str>) -> Authority {
+    let full = Authority::default();
+    if class == Class::Command {
+        return full;
+    }
+    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
+        return full;
+    };
+    if !(asks.allowed_tools.is_empty() && asks.extra_args.is_empty()) {
+        return full;
+    }
+    let mode = asks.permission_mode.as_deref().or(default);
+    let step = step_of(mode.unwrap_or("acceptEdits")).unwrap_or(Step::Full);
+    Authority { step, ..full }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_a_task_that_goes_on_counts_as_its_prompt() {
+        let check = |spec: &str, said: &str, expected: Option<&str>| {
+            assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
+        };
+        let spec = r#"{"model":"opus","prompt":"do it"}"#;
+        let expected = r#"{"model":"opus","prompt":"/deploy now"}"#;
+        check(spec, " /deploy now\n", Some(expected));
+        check(spec, " ", None);
+        check(r#"{"script":"make"}"#, "more", None);
+    }
+}

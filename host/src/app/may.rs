@@ -1,0 +1,437 @@
+//! The one place that decides who may do what.
+//!
+//! Every verb that changes something asks [`may`] before it does. A principal that is *restrained* (see
+//! [`Principal`](claudine_domain::principal::Principal)) is held to the settings for MCP clients: what it asks for is looked at as it would
+//! run, after all defaults, and what is beyond them is refused with the reason and the setting that a person can change.
+
+use claudine_domain::{
+    principal::{Authority, Principal, Step, Via},
+    task::{Class, Task},
+    worktree::MergeStrategy,
+};
+
+use super::error::{AppError, ErrorKind};
+use crate::config::McpCeiling;
+
+/// How much of what was asked a refusal repeats.
+const SHOWN: usize = 80;
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work<'a> {
+    pub(super) executor: &'a str,
+    pub(super) class: Class,
+    /// What its executor says that it can do.
+    pub(super) authority: &'a Authority,
+    /// What becomes of its worktree, if it has one.
+    pub(super) merge: Option<MergeStrategy>,
+    /// The document for the executor; what of it its authority may come from is said with a refusal.
+    pub(super) spec: &'a str,
+}
+
+/// What is done to tasks or to the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb<'a> {
+    Submit(Work<'a>),
+    Retry(Work<'a>),
+    Resume(Work<'a>),
+    Cancel,
+    Hold,
+    Release,
+    /// What is to become of the work of a finished task.
+    Merge(MergeStrategy),
+    CleanWorktrees,
+    SetGroup,
+    SetSlots,
+    ForgetProfiles,
+    GoDown,
+}
+
+/// Decides whether a principal may do this, to this task if it is done to one.
+pub(super) fn may(
+    by: &Principal,
+    verb: Verb<'_>,
+    task: Option<&Task>,
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    match verb {
+        Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
+            within(by, ceiling, work)
+        }
+        Verb::Merge(strategy) if by.restrained => merges(by, ceiling, strategy),
+        Verb::CleanWorktrees | Verb::SetGroup | Verb::SetSlots | Verb::ForgetProfiles
+            if by.restrained =>
+        {
+            Err(persons(by, verb))
+        }
+        // An attempt of a command may do what whoever submitted it may do, but not end what it runs on.
+        Verb::GoDown if !by.is_person() => Err(persons(by, verb)),
+        Verb::Release => match task {
+            Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
+            _ => Ok(()),
+        },
+        Verb::Submit(_)
+        | Verb::Retry(_)
+        | Verb::Resume(_)
+        | Verb::Cancel
+        | Verb::Hold
+        | Verb::Merge(_)
+        | Verb::CleanWorktrees
+        | Verb::SetGroup
+        | Verb::SetSlots
+        | Verb::ForgetProfiles
+        | Verb::GoDown => Ok(()),
+    }
+}
+
+/// Decides whether an executor may be asked anything at all.
+pub(super) fn may_use(
+    by: &Principal,
+    executor: &str,
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    if !by.restrained || ceiling.executors.iter().any(|name| name == executor) {
+        return Ok(());
+    }
+    let shown: String = executor.chars().take(SHOWN).collect();
+    let message = format!(
+        "executor `{}` may not be used {}; allowed are: {}",
+        shown.escape_debug(),
+        way(by),
+        ceiling.executors.join(", ")
+    );
+    Err(forbidden(message, "executors"))
+}
+
+/// Holds what is to be run to the settings for MCP clients.
+fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), AppError> {
+    may_use(by, work.executor, ceiling)?;
+    if let Some(strategy) = work.merge {
+        merges(by, ceiling, strategy)?;
+    }
+    // To name a command among the executors is to allow what it does: it has no modes to choose from.
+    if work.class == Class::Command {
+        return Ok(());
+    }
+    let most = ceiling.most();
+    if work.authority.step > most.step {
+        let message = format!(
+            "this task could {} ({}); what may be asked for {} can at most {} (`{}`)",
+            can(work.authority.step),
+            because(work.spec),
+            way(by),
+            can(most.step),
+            ceiling.max_permission_mode
+        );
+        return Err(forbidden(message, "max_permission_mode"));
+    }
+    if most.covers(work.authority) {
+        return Ok(());
+    }
+    let more = work.authority.extras.difference(&most.extras);
+    let more: Vec<&str> = more.map(String::as_str).collect();
+    let message = format!(
+        "this task has `{}` beside what it can {}, which may not be asked for {}",
+        more.join("`, `"),
+        can(work.authority.step),
+        way(by)
+    );
+    Err(forbidden(message, "extras"))
+}
+
+fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Result<(), AppError> {
+    if ceiling.merge_strategies.contains(&strategy) {
+        return Ok(());
+    }
+    let allowed = ceiling.merge_strategies.iter().map(|it| it.as_str());
+    let message = format!(
+        "merge strategy `{}` may not be used {}; allowed are: {}",
+        strategy.as_str(),
+        way(by),
+        allowed.collect::<Vec<_>>().join(", ")
+    );
+    Err(forbidden(message, "merge_strategies"))
+}
+
+fn held(by: &Principal, task: &Task) -> AppError {
+    let message = format!(
+        "task {} is held by {}; {by} may not release it",
+        task.id,
+        super::present::held_by(task)
+    );
+    AppError::new(ErrorKind::Forbidden, message)
+        .hint("a person releases it by `claudine release`, outside of any task")
+}
+
+/// Refuses what is for the owner in person.
+fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
+    let what = match verb {
+        Verb::CleanWorktrees => "remove worktrees",
+        Verb::SetGroup => "change groups",
+        Verb::SetSlots => "set the slots",
+        Verb::ForgetProfiles => "make the host forget what it has learned",
+        Verb::GoDown => "end the host",
+        Verb::Submit(_)
+        | Verb::Retry(_)
+        | Verb::Resume(_)
+        | Verb::Cancel
+        | Verb::Hold
+        | Verb::Release
+        | Verb::Merge(_) => "do this",
+    };
+    AppError::new(ErrorKind::Forbidden, format!("{by} may not {what}"))
+        .hint("a person does that at a terminal, outside of any task")
+}
+
+pub(super) fn forbidden(message: String, setting: &str) -> AppError {
+    AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "a person can allow it: mcp.{setting} in the configuration file"
+    ))
+}
+
+/// By what way the settings for MCP clients come to hold.
+pub(super) fn way(by: &Principal) -> &'static str {
+    match by.via {
+        Via::Mcp => "over MCP",
+        Via::Cli | Via::Rest | Via::Workflow | Via::Schedule => "by an agent",
+    }
+}
+
+fn can(step: Step) -> &'static str {
+    match step {
+        Step::Read => "read",
+        Step::Edit => "change files",
+        Step::Run => "run commands",
+        Step::Full => "do whatever the user can",
+    }
+}
+
+/// What of an agent's document its authority follows from.
+#[derive(serde::Deserialize)]
+struct Asks {
+    permission_mode: Option<String>,
+    #[serde(default)]
+    allowed_tools: Vec<String>,
+    #[serde(default)]
+    extra_args: Vec<String>,
+}
+
+/// What a document asks for, or that it leaves that to its executor.
+fn because(spec: &str) -> String {
+    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
+        return "by what its executor says of it".to_owned();
+    };
+    let mut reasons = vec![asks.permission_mode.map_or_else(
+        || "without `permission_mode` its executor's default counts".to_owned(),
+        |mode| format!("permission mode `{mode}`"),
+    )];
+    for (name, values) in [
+        ("allowed_tools", asks.allowed_tools),
+        ("extra_args", asks.extra_args),
+    ] {
+        if !values.is_empty() {
+            let text = values.join(" ").escape_debug().to_string();
+            let shown: String = text.chars().take(SHOWN).collect();
+            reasons.push(format!("{name} `{shown}`"));
+        }
+    }
+    reasons.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use claudine_domain::{id::TaskId, principal::Kind};
+
+    use super::*;
+    use crate::store::sample_task;
+
+    const AGENT: Kind = Kind::Agent { task: None };
+
+    fn by(kind: Kind, via: Via, restrained: bool) -> Principal {
+        Principal {
+            kind,
+            name: None,
+            via,
+            restrained,
+        }
+    }
+
+    /// Each kind of principal, with the word that stands for it in the tables.
+    fn principals() -> Vec<(&'static str, Principal)> {
+        let task = Some(TaskId::new(0, 7));
+        vec![
+            ("owner", Principal::default()),
+            ("rest", by(Kind::Owner, Via::Rest, false)),
+            ("command", by(Kind::Agent { task }, Via::Cli, false)),
+            ("chat", by(Kind::Owner, Via::Mcp, true)),
+            ("agent", by(Kind::Agent { task }, Via::Cli, true)),
+            ("nested", by(Kind::Agent { task }, Via::Mcp, true)),
+            ("stranger", by(AGENT, Via::Rest, true)),
+        ]
+    }
+
+    fn smallest() -> McpCeiling {
+        McpCeiling {
+            executors: vec!["claude".to_owned()],
+            max_permission_mode: "plan".to_owned(),
+            merge_strategies: vec![MergeStrategy::Manual],
+            extras: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    fn work<'a>(executor: &'a str, authority: &'a Authority) -> Work<'a> {
+        let class = match executor {
+            "shell" => Class::Command,
+            _ => Class::Agent,
+        };
+        Work {
+            executor,
+            class,
+            authority,
+            merge: None,
+            spec: "{}",
+        }
+    }
+
+    const EVERYBODY: &[&str] = &[
+        "owner", "rest", "command", "chat", "agent", "nested", "stranger",
+    ];
+    const UNRESTRAINED: &[&str] = &["owner", "rest", "command"];
+    const PERSONS: &[&str] = &["owner", "rest"];
+
+    #[test]
+    fn each_principal_may_do_what_its_row_says() {
+        let read = Authority::of_words("read", []);
+        let edit = Authority::of_words("edit", []);
+        let network = Authority::of_words("read", ["network"]);
+        let full = Authority::default();
+        let merging = |merge| Work {
+            merge: Some(merge),
+            ..work("claude", &read)
+        };
+        let table: Vec<(&str, Work<'_>, &[&str])> = vec![
+            ("within", work("claude", &read), EVERYBODY),
+            ("step", work("claude", &edit), UNRESTRAINED),
+            ("extra", work("claude", &network), UNRESTRAINED),
+            ("full", work("claude", &full), UNRESTRAINED),
+            ("executor", work("shell", &full), UNRESTRAINED),
+            ("manual", merging(MergeStrategy::Manual), EVERYBODY),
+            ("auto", merging(MergeStrategy::Auto), UNRESTRAINED),
+            ("pr", merging(MergeStrategy::Pr), UNRESTRAINED),
+        ];
+        for (name, work, allowed) in table {
+            for verb in [Verb::Submit(work), Verb::Retry(work), Verb::Resume(work)] {
+                check(name, verb, None, allowed);
+            }
+        }
+        for (name, verb, allowed) in [
+            ("cancel", Verb::Cancel, EVERYBODY),
+            ("hold", Verb::Hold, EVERYBODY),
+            ("manual", Verb::Merge(MergeStrategy::Manual), EVERYBODY),
+            ("auto", Verb::Merge(MergeStrategy::Auto), UNRESTRAINED),
+            ("patch", Verb::Merge(MergeStrategy::Patch), UNRESTRAINED),
+            ("clean", Verb::CleanWorktrees, UNRESTRAINED),
+            ("group", Verb::SetGroup, UNRESTRAINED),
+            ("slots", Verb::SetSlots, UNRESTRAINED),
+            ("forget", Verb::ForgetProfiles, UNRESTRAINED),
+            ("down", Verb::GoDown, PERSONS),
+        ] {
+            check(name, verb, None, allowed);
+        }
+    }
+
+    fn check(name: &str, verb: Verb<'_>, task: Option<&Task>, allowed: &[&str]) {
+        for (word, principal) in principals() {
+            let decided = may(&principal, verb, task, &smallest());
+            assert_eq!(
+                decided.is_ok(),
+                allowed.contains(&word),
+                "{word} {name}: {decided:?}"
+            );
+            if let Err(error) = decided {
+                assert_eq!(error.kind, ErrorKind::Forbidden);
+                assert!(error.hint.unwrap().contains("a person"), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hold_is_released_by_its_holder_and_by_persons() {
+        let held_by = |holders: &[Principal]| {
+            let mut task = sample_task(1);
+            task.holders = holders.iter().cloned().map(Arc::new).collect();
+            task
+        };
+        let of = |word: &str| {
+            let mut all = principals().into_iter();
+            all.find(|(name, _)| *name == word).unwrap().1
+        };
+        // Older versions name nobody: it was a person.
+        check("old", Verb::Release, Some(&held_by(&[])), PERSONS);
+        let owners = held_by(&[Principal::default()]);
+        check("owner", Verb::Release, Some(&owners), PERSONS);
+        let chats = held_by(&[of("chat")]);
+        check(
+            "chat",
+            Verb::Release,
+            Some(&chats),
+            &["owner", "rest", "chat"],
+        );
+        // An attempt is the same whether its agent types a command or calls a tool.
+        let agents = ["owner", "rest", "agent", "nested"];
+        let one = held_by(&[of("agent")]);
+        check("agent", Verb::Release, Some(&one), &agents);
+        let both = held_by(&[Principal::default(), of("agent")]);
+        check("both", Verb::Release, Some(&both), &agents);
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_is_about_and_who_can_change_that() {
+        let check = |work: Work<'_>, ceiling: McpCeiling, message: &str, setting: &str| {
+            let chat = by(Kind::Owner, Via::Mcp, true);
+            let error = may(&chat, Verb::Submit(work), None, &ceiling).unwrap_err();
+            assert!(error.message.contains(message), "{}", error.message);
+            assert!(error.hint.unwrap().contains(setting));
+        };
+        let edit = Authority::of_words("edit", []);
+        let full = Authority::default();
+        check(
+            work("claude", &edit),
+            smallest(),
+            "this task could change files (without `permission_mode` its executor's default counts); \
+             what may be asked for over MCP can at most read (`plan`)",
+            "mcp.max_permission_mode",
+        );
+        let asked = r#"{"permission_mode": "plan", "allowed_tools": ["Bash"], "extra_args": ["--settings", "x"]}"#;
+        check(
+            Work {
+                spec: asked,
+                ..work("claude", &full)
+            },
+            McpCeiling::default(),
+            "this task could do whatever the user can (permission mode `plan`, allowed_tools `Bash`, \
+             extra_args `--settings x`)",
+            "mcp.max_permission_mode",
+        );
+        let reach = Authority {
+            extras: BTreeSet::from(["network".to_owned()]),
+            ..Authority::of_words("read", [])
+        };
+        check(
+            work("claude", &reach),
+            smallest(),
+            "this task has `network` beside what it can read",
+            "mcp.extras",
+        );
+        check(
+            work("docker", &reach),
+            smallest(),
+            "executor `docker` may not be used over MCP; allowed are: claude",
+            "mcp.executors",
+        );
+    }
+}

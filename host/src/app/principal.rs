@@ -1,0 +1,175 @@
+//! Who is at the other end of a connection.
+
+use std::sync::Arc;
+
+use claudine_domain::{
+    id::AttemptId,
+    principal::{Kind, Principal, Via},
+    task::{Class, Task},
+};
+use futures_util::future::BoxFuture;
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+};
+use crate::supervise::peer::{Forebear, Handle, Whereabouts};
+
+/// Tells the attempt of a process that is given with its parents, if it is known for certain.
+pub(crate) type AttemptOf =
+    Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<AttemptId>> + Send + Sync>;
+
+/// What the kernel says of whoever connected.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    uid: u32,
+    /// `None` if it has ended, or is in a pid namespace that this host cannot see.
+    process: Option<Arc<Handle>>,
+}
+
+impl Peer {
+    /// To be made as soon as the connection is accepted: from then on the pid can be given to no other process unnoticed.
+    pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
+        Self {
+            uid,
+            process: pid.and_then(Handle::open).map(Arc::new),
+        }
+    }
+}
+
+/// Who is at the other end of a connection, whatever way its requests come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Caller {
+    kind: Kind,
+    restrained: bool,
+}
+
+impl Caller {
+    const OWNER: Self = Self {
+        kind: Kind::Owner,
+        restrained: false,
+    };
+    /// It belongs to an attempt of which nothing is known for certain.
+    const SOME_AGENT: Self = Self {
+        kind: Kind::Agent { task: None },
+        restrained: true,
+    };
+
+    /// Somebody in an attempt of this task. An agent acts on its own; a command does what whoever submitted it told it to do.
+    fn within(task: &Task) -> Self {
+        Self {
+            kind: Kind::Agent {
+                task: Some(task.id),
+            },
+            restrained: task.request.class == Class::Agent || task.request.by.restrained,
+        }
+    }
+
+    /// The principal of a request. Over MCP the settings for it hold for everybody: what comes that way was written by a model.
+    pub(crate) fn by(self, via: Via) -> Principal {
+        Principal {
+            kind: self.kind,
+            name: None,
+            via,
+            restrained: self.restrained || via == Via::Mcp,
+        }
+    }
+}
+
+impl Host {
+    /// Looks at who has connected.
+    pub(crate) async fn recognise(&self, peer: &Peer) -> Caller {
+        let own = rustix::process::geteuid().as_raw();
+        let process = peer.process.clone().filter(|_| peer.uid == own);
+        let Some(process) = process else {
+            return Caller::SOME_AGENT;
+        };
+        let supervisors = self.reader.layout.supervisors();
+        // A look at another process' memory, as its environment is, may wait for a disk.
+        let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
+        let task = match looked {
+            Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
+            Ok(Whereabouts::Outside {
+                marker: Some(marker),
+            }) => {
+                let attempt: Option<AttemptId> = marker.parse().ok();
+                match self.stored(attempt).await {
+                    // The marker of another host, or of nobody.
+                    Ok(None) => return Caller::OWNER,
+                    found => found,
+                }
+            }
+            Ok(Whereabouts::Below(line)) => {
+                let attempt = (self.attempt_of)(line).await;
+                self.stored(attempt).await
+            }
+            Ok(Whereabouts::Unknown) => Ok(None),
+            Err(panic) => Err(AppError::new(ErrorKind::Internal, panic.to_string())),
+        };
+        match task {
+            Ok(Some(task)) => Caller::within(&task),
+            Ok(None) => Caller::SOME_AGENT,
+            // Who cannot be recognised has no more than the least.
+            Err(error) => {
+                tracing::warn!(%error, "a caller could not be recognised");
+                Caller::SOME_AGENT
+            }
+        }
+    }
+
+    async fn stored(&self, attempt: Option<AttemptId>) -> Result<Option<Task>, AppError> {
+        match attempt {
+            Some(AttemptId { task, .. }) => {
+                self.read(move |reader| Ok(reader.store.task(task)?)).await
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::task::Request;
+
+    use super::*;
+    use crate::store::sample_task;
+
+    fn task(class: Class, by: Principal) -> Task {
+        let mut task = sample_task(1);
+        task.request = std::sync::Arc::new(Request {
+            by: by.into(),
+            ..Request::new("any", class)
+        });
+        task
+    }
+
+    #[test]
+    fn an_attempt_has_at_most_what_its_submitter_has_and_an_agents_less() {
+        let chat = || Caller::OWNER.by(Via::Mcp);
+        let check = |class: Class, by: Principal, restrained: bool| {
+            let within = Caller::within(&task(class, by.clone()));
+            for via in [Via::Cli, Via::Rest] {
+                assert_eq!(within.by(via).restrained, restrained, "{class:?} {by}");
+            }
+            assert!(within.by(Via::Mcp).restrained);
+            assert!(!within.by(Via::Cli).is_person());
+        };
+        check(Class::Command, Principal::default(), false);
+        check(Class::Agent, Principal::default(), true);
+        check(Class::Command, chat(), true);
+        check(Class::Agent, chat(), true);
+        // Down a chain of commands it stays what it was at its beginning.
+        let of_owner = Caller::within(&task(Class::Command, Principal::default())).by(Via::Cli);
+        check(Class::Command, of_owner, false);
+        let of_agent = Caller::within(&task(Class::Agent, Principal::default())).by(Via::Cli);
+        check(Class::Command, of_agent, true);
+    }
+
+    #[test]
+    fn the_owner_is_a_person_everywhere_but_over_mcp() {
+        for (via, person) in [(Via::Cli, true), (Via::Rest, true), (Via::Mcp, false)] {
+            assert_eq!(Caller::OWNER.by(via).is_person(), person, "{via:?}");
+            assert!(!Caller::SOME_AGENT.by(via).is_person());
+        }
+    }
+}

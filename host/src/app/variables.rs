@@ -1,0 +1,150 @@
+//! The environment that a request's tasks get, by who asks.
+//!
+//! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and `GIT_CONFIG_COUNT` what a harmless
+//! program does. So a restrained principal sets those alone that `mcp.env` names, and everything else comes from where it cannot write: of
+//! an MCP server from whoever started it, of an attempt from its own task.
+
+use std::collections::BTreeMap;
+
+use claudine_domain::principal::{Kind, Principal};
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    may::{forbidden, way},
+    request::{Environment, NewTask},
+};
+use crate::config::{self, McpCeiling, is_dangerous};
+
+/// What a task of somebody gets of whom nothing is known but that it is an agent.
+const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
+
+/// Refuses variables that a restrained principal may not set.
+pub(super) fn settable<'a>(
+    by: &Principal,
+    ceiling: &McpCeiling,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<(), AppError> {
+    if !by.restrained {
+        return Ok(());
+    }
+    match names.into_iter().find(|name| !ceiling.may_set(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let shown: String = name.chars().take(80).collect();
+            let refused = format!(
+                "variable `{}` may not be set {}",
+                shown.escape_debug(),
+                way(by)
+            );
+            if is_dangerous(name) {
+                let message = format!("{refused}: it can make programs run something else");
+                return Err(AppError::new(ErrorKind::Forbidden, message)
+                    .hint("no setting allows it; say in the prompt or the script what is needed"));
+            }
+            let message = match ceiling.env.as_slice() {
+                [] => format!("{refused}; none is allowed"),
+                names => format!("{refused}; allowed are: {}", names.join(", ")),
+            };
+            Err(forbidden(message, "env"))
+        }
+    }
+}
+
+impl Host {
+    /// The environment of a request as its tasks may have it.
+    pub(super) async fn environment_by(
+        &self,
+        by: &Principal,
+        asked: Environment,
+        tasks: &[NewTask],
+    ) -> Result<Environment, AppError> {
+        let ceiling = &self.settings.mcp;
+        let set = asked.set.keys();
+        settable(
+            by,
+            ceiling,
+            set.chain(tasks.iter().flat_map(|task| task.env.keys())),
+        )?;
+        let own = match (by.restrained, by.kind) {
+            (false, _) | (true, Kind::Owner) => return Ok(asked),
+            (true, Kind::Agent { task: Some(task) }) => {
+                let task = self
+                    .read(move |reader| Ok(reader.store.task(task)?))
+                    .await?;
+                let task = task.ok_or_else(|| gone(by))?;
+                BTreeMap::clone(&*self.variables_of(Some(&task)).await?)
+            }
+            (true, _) => minimal(),
+        };
+        let Environment { base, set } = asked;
+        let told = base.into_iter().filter(|(name, _)| ceiling.may_set(name));
+        Ok(Environment {
+            base: own.into_iter().chain(told).collect(),
+            set,
+        })
+    }
+}
+
+/// The host's own variables, as far as every program needs them.
+fn minimal() -> BTreeMap<String, String> {
+    let named = |name: &str| Some((name.to_owned(), config::process_environment(name)?));
+    MINIMAL.into_iter().filter_map(named).collect()
+}
+
+fn gone(by: &Principal) -> AppError {
+    AppError::new(ErrorKind::Conflict, format!("the task of {by} is gone"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::principal::Via;
+
+    use super::*;
+
+    #[test]
+    fn a_restrained_principal_sets_what_is_listed_and_others_what_they_like() {
+        let check = |by: &Principal, name: &str, expected: Option<&str>| {
+            let found = settable(by, &McpCeiling::default(), [&name.to_owned()]).err();
+            if let Some(error) = &found {
+                let hint = error.hint.as_ref().unwrap();
+                assert_eq!(hint.contains("mcp.env"), !is_dangerous(name), "{hint}");
+            }
+            let found = found.map(|error| error.message);
+            assert_eq!(found.is_some(), expected.is_some(), "{by} {name}");
+            if let Some(expected) = expected {
+                assert!(found.unwrap().starts_with(expected), "{by} {name}");
+            }
+        };
+        let owner = Principal::default();
+        let chat = Principal {
+            via: Via::Mcp,
+            restrained: true,
+            ..Principal::default()
+        };
+        let agent = Principal {
+            kind: Kind::Agent { task: None },
+            via: Via::Cli,
+            ..chat.clone()
+        };
+        check(&owner, "PATH", None);
+        check(&chat, "CI", None);
+        check(&agent, "LC_ALL", None);
+        check(
+            &chat,
+            "PATH",
+            Some("variable `PATH` may not be set over MCP"),
+        );
+        check(
+            &agent,
+            "GIT_CONFIG_COUNT",
+            Some("variable `GIT_CONFIG_COUNT` may not be set by an agent"),
+        );
+        check(
+            &chat,
+            "A\u{1b}[2J",
+            Some("variable `A\\u{1b}[2J` may not be set over MCP"),
+        );
+    }
+}

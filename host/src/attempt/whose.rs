@@ -1,0 +1,66 @@
+//! Which attempt a process belongs to.
+
+use std::time::Duration;
+
+use claudine_domain::{attempt::Leader, id::AttemptId};
+
+use super::{
+    live::{ChildState, Live, State},
+    run::{Runner, lock},
+};
+use crate::{clock, supervise::peer::Forebear};
+
+/// How long the report of a start may take that a process overtakes: the process runs, and asks, before this host hears of it.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
+
+impl Runner {
+    /// The attempt of a process, given with its parents up to the supervisor: one of them is a child that this host started, or stands in such
+    /// a child's session. Of anything else only its environment says where it belongs, which it may have written itself.
+    pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
+        if let Some(found) = self.has_among_children(line) {
+            return Some(found);
+        }
+        let reported = self.starts_reported();
+        if clock::within(REPORT_LIMIT, reported).await.is_none() {
+            tracing::warn!("a process asks whose start was not reported");
+        }
+        self.has_among_children(line)
+    }
+
+    fn has_among_children(&self, line: &[Forebear]) -> Option<AttemptId> {
+        let live = lock(&self.live);
+        let of = |is: fn(&Leader, &Forebear) -> bool| {
+            let has = |state: &State| {
+                let mut children = state.children.iter().filter_map(leader);
+                children.any(|child| line.iter().any(|it| is(&child, it)))
+            };
+            let found = live.values().find(|live| live.look(has));
+            found.map(|live| live.id)
+        };
+        of(|child, it| (child.pid, child.start_time) == (it.pid, it.start_time))
+            .or_else(|| of(|child, it| child.pid == it.session))
+    }
+
+    /// Returns once nothing is heard any more of a start that was sent.
+    async fn starts_reported(&self) {
+        let is_sent = |child: &ChildState| matches!(child, ChildState::Sent);
+        let waits = |live: &&std::sync::Arc<Live>| live.look(|it| it.children.iter().any(is_sent));
+        let sent: Vec<_> = lock(&self.live).values().filter(waits).cloned().collect();
+        for live in sent {
+            live.until(|state| (!state.children.iter().any(is_sent)).then_some(()))
+                .await;
+        }
+    }
+}
+
+fn leader(child: &ChildState) -> Option<Leader> {
+    match child {
+        ChildState::Running(leader) => Some(*leader),
+        // Its session lives on in what it left.
+        ChildState::Exited(exit) => Some(Leader {
+            pid: exit.pid,
+            start_time: exit.start_time,
+        }),
+        ChildState::Sent | ChildState::NotStarted { .. } | ChildState::Lost => None,
+    }
+}

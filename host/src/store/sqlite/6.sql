@@ -1,0 +1,2 @@
+-- Tasks, holds and events name who caused them, in their bodies; what was written before is the owner's. No column changes: the step keeps
+-- programs that do not know of principals from writing a task without its own.

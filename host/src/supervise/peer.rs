@@ -1,0 +1,228 @@
+//! Where a process at the other end of a socket belongs: to an attempt, to another pid namespace, or to nobody here.
+//!
+//! Whatever an attempt starts stays below its supervisor, which is a sub-reaper: a process whose parents have ended is the supervisor's own
+//! child. So the walk from a process to its parents tells whether it belongs to an attempt, and nothing that the process does to itself can
+//! change what it meets there. Which attempt it is, is another question: see `Runner::attempt_of`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::sys::procfs::{self, Stat};
+
+/// The first argument of a supervisor; its directory follows.
+pub(crate) const SUPERVISE: &str = "__supervise";
+/// More parents than any process has.
+const PARENTS: usize = 4_096;
+/// How often a walk begins anew because a parent ended under it.
+const WALKS: usize = 5;
+
+/// A process between the one that was asked about and its supervisor, both ends included where they differ from the supervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Forebear {
+    pub(crate) pid: u32,
+    /// In clock ticks since boot.
+    pub(crate) start_time: u64,
+    /// Only `setsid` changes it, and then to the pid of whoever calls it: a session that is named after a child of a supervisor has only
+    /// descendants of that child in it.
+    pub(crate) session: u32,
+}
+
+/// Where a process belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Whereabouts {
+    /// Below no supervisor. `marker` is the attempt that its environment, or that of one of its parents, claims: what is left of a task after
+    /// its supervisor died has one.
+    Outside { marker: Option<String> },
+    /// Below a supervisor: the process itself first, then its parents.
+    Below(Vec<Forebear>),
+    /// In another pid namespace, or gone before it could be looked at, or started by the host itself: a hook of a repository is.
+    Unknown,
+}
+
+/// A process that another one cannot be taken for.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pid: u32,
+    fd: OwnedFd,
+}
+
+impl Handle {
+    /// `None` if there is no such process any more.
+    pub(crate) fn open(pid: u32) -> Option<Self> {
+        let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let fd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
+        Some(Self { pid, fd })
+    }
+
+    /// Where it belongs, if it still lives when that has been looked at: its pid was nobody else's meanwhile.
+    pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
+        let found = whereabouts(self.pid, supervisors, std::process::id());
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&now)) {
+            Ok(0) => found,
+            _ => Whereabouts::Unknown,
+        }
+    }
+}
+
+/// Looks at `/proc` for where a process belongs. `supervisors` is the directory that the host has for its own, `host` its pid.
+///
+/// A supervisor of another data directory counts as well, unless this host itself runs below it: then so does everybody who speaks to it.
+pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
+    match (namespace("self"), namespace(&pid.to_string())) {
+        (Ok(own), Ok(other)) if own == other => {}
+        _ => return Whereabouts::Unknown,
+    }
+    for _ in 0..WALKS {
+        let Some(parents) = parents_of(pid) else {
+            continue;
+        };
+        let counts = |stat: &Stat| {
+            directory_of(stat.pid).is_some_and(|dir| is_below(&dir, supervisors) || !is_ours(stat))
+        };
+        let Some(end) = parents.iter().skip(1).position(counts) else {
+            if parents.iter().any(|stat| stat.pid == host) {
+                return Whereabouts::Unknown;
+            }
+            let marker = parents
+                .iter()
+                .find_map(|stat| procfs::marks(stat.pid).attempt);
+            return Whereabouts::Outside { marker };
+        };
+        let below = parents.iter().take(end + 1).map(|stat| Forebear {
+            pid: stat.pid,
+            start_time: stat.start_time,
+            session: stat.session,
+        });
+        return Whereabouts::Below(below.collect());
+    }
+    Whereabouts::Unknown
+}
+
+fn namespace(process: &str) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/pid"))
+}
+
+/// The process and all of its parents; `None` if one of them ended meanwhile.
+fn parents_of(pid: u32) -> Option<Vec<Stat>> {
+    let mut found: Vec<Stat> = vec![procfs::stat(pid)?];
+    while let Some(last) = found.last().filter(|last| last.parent != 0) {
+        let parent = procfs::stat(last.parent)?;
+        // A parent is older than its child: otherwise its pid was given to another process since.
+        if parent.start_time > last.start_time || found.len() == PARENTS {
+            return None;
+        }
+        found.push(parent);
+    }
+    Some(found)
+}
+
+/// The directory of a process that is a supervisor.
+fn directory_of(pid: u32) -> Option<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    (words.next()? == SUPERVISE.as_bytes()).then_some(())?;
+    words
+        .next()
+        .map(|dir| PathBuf::from(OsStr::from_bytes(dir)))
+}
+
+fn is_below(dir: &Path, supervisors: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    dir.starts_with(supervisors) || real(dir).starts_with(real(supervisors))
+}
+
+/// Whether this process runs below that one.
+fn is_ours(supervisor: &Stat) -> bool {
+    let own = parents_of(std::process::id()).unwrap_or_default();
+    own.iter()
+        .any(|stat| (stat.pid, stat.start_time) == (supervisor.pid, supervisor.start_time))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )]
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A process that lives until it is dropped.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn with(marker: Option<&str>) -> Self {
+            let mut command = Command::new("cat");
+            command.env_remove(procfs::ATTEMPT_VARIABLE);
+            if let Some(marker) = marker {
+                command.env(procfs::ATTEMPT_VARIABLE, marker);
+            }
+            let child = command.stdin(Stdio::piped()).stdout(Stdio::null());
+            Self(child.spawn().unwrap())
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            drop(self.0.stdin.take());
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn of(pid: u32) -> Whereabouts {
+        whereabouts(pid, Path::new("/nowhere"), 0)
+    }
+
+    #[test]
+    fn a_process_below_no_supervisor_is_outside_and_its_marker_is_told() {
+        let plain = Sleeper::with(None);
+        let marked = Sleeper::with(Some("task_x.1"));
+        let marker = |child: &Sleeper| match of(child.0.id()) {
+            Whereabouts::Outside { marker } => marker,
+            other => panic!("{other:?}"),
+        };
+        // The tests themselves may run inside of an attempt.
+        let inherited = parents_of(std::process::id()).unwrap();
+        let inherited = inherited
+            .iter()
+            .find_map(|stat| procfs::marks(stat.pid).attempt);
+        assert_eq!(marker(&plain), inherited);
+        assert_eq!(marker(&marked).as_deref(), Some("task_x.1"));
+    }
+
+    #[test]
+    fn what_the_host_itself_has_started_is_nobodys() {
+        let child = Sleeper::with(None);
+        let handle = Handle::open(child.0.id()).unwrap();
+        let place = handle.whereabouts(Path::new("/nowhere"));
+        assert_eq!(place, Whereabouts::Unknown);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_belongs_nowhere_that_is_known() {
+        let gone = Sleeper::with(None);
+        let pid = gone.0.id();
+        let handle = Handle::open(pid).unwrap();
+        drop(gone);
+        assert_eq!(of(pid), Whereabouts::Unknown);
+        assert_eq!(of(0), Whereabouts::Unknown);
+        assert!(Handle::open(pid).is_none());
+        assert_eq!(
+            handle.whereabouts(Path::new("/nowhere")),
+            Whereabouts::Unknown
+        );
+    }
+}

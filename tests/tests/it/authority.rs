@@ -1,0 +1,302 @@
+//! Who asks, and what they may ask for: the owner at a terminal, commands and agents in attempts, and clients that speak MCP alone.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use claudine_tests::{TestHost, harness::binary, mcp::PythonClient};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The least that agents can be held to.
+const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
+                        merge_strategies = [\"manual\"]\nextras = []\nenv = []\n";
+
+/// A host whose agents run this script in place of Claude Code, as long as the directory lives.
+fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = directory.path().join("claude");
+    fs::write(&agent, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let host = TestHost::builder()
+        .config(config)
+        .env("PATH", format!("{}:{path}", directory.path().display()))
+        // So that a person may ask for everything, whoever runs the tests.
+        .env("IS_SANDBOX", "1")
+        .build();
+    (host, directory)
+}
+
+fn smallest() -> (TestHost, TempDir) {
+    with_agent(SMALLEST, "exit 3")
+}
+
+#[track_caller]
+fn refused(client: &mut PythonClient, tool: &str, arguments: Value, says: &[&str]) {
+    let complaint = client.fail(tool, arguments);
+    for piece in says {
+        assert!(complaint.contains(piece), "{complaint:?} lacks {piece:?}");
+    }
+}
+
+fn claudine() -> String {
+    format!("'{}'", binary().display())
+}
+
+#[test]
+fn each_way_past_the_ceiling_is_refused_with_its_reason() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let mut check = |task: Value, says: &[&str]| {
+        refused(&mut client, "SubmitGraph", json!({ "tasks": [task] }), says);
+    };
+    let plan = |name: &str, value: Value| {
+        let mut task = json!({"prompt": "p", "permissionMode": "plan"});
+        task[name] = value;
+        task
+    };
+    let too_much = ["this task could", "over MCP can at most read (`plan`)"];
+    // Its own `claude`, and code in the host's git.
+    for (name, value) in [
+        ("PATH", "/evil"),
+        ("GIT_CONFIG_COUNT", "1"),
+        ("LD_PRELOAD", "/evil.so"),
+    ] {
+        let says = format!("variable `{name}` may not be set over MCP");
+        let why = "no setting allows it";
+        check(plan("env", json!({ name: value })), &[&says, why]);
+    }
+    check(plan("env", json!({"CI": "1"})), &["mcp.env"]);
+    let mut worktree = plan("env", json!({"GIT_CONFIG_COUNT": "1"}));
+    worktree["worktree"] = true.into();
+    check(worktree, &["variable `GIT_CONFIG_COUNT`"]);
+    // Options of the agent.
+    for arguments in [
+        json!(["--settings", "{}"]),
+        json!(["--mcp-config", "x.json"]),
+        json!(["--dangerously-unheard-of"]),
+    ] {
+        let spec = json!({"prompt": "p", "permission_mode": "plan", "extra_args": arguments});
+        let task = json!({"executor": "claude", "spec": spec});
+        check(task, &[too_much[0], too_much[1], "extra_args"]);
+    }
+    check(plan("allowedTools", json!(["Bash"])), &too_much);
+    check(
+        plan("allowedTools", json!(["Read", "Bash(ls *)"])),
+        &too_much,
+    );
+    check(plan("allowedTools", json!(["Edit"])), &too_much);
+    // What counts if nothing is said, and what is more.
+    check(
+        json!({"prompt": "p"}),
+        &[too_much[1], "without `permission_mode`"],
+    );
+    for mode in ["acceptEdits", "bypassPermissions", "auto"] {
+        check(json!({"prompt": "p", "permissionMode": mode}), &too_much);
+    }
+    check(
+        json!({"script": "true"}),
+        &["executor `shell`", "mcp.executors"],
+    );
+    check(
+        plan("worktree", json!({"merge": "auto"})),
+        &["mcp.merge_strategies"],
+    );
+    let delegated = json!({"prompt": "p", "allowedTools": ["Bash"], "permissionMode": "plan"});
+    refused(&mut client, "DelegateTask", delegated, &too_much);
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+
+    // What is within it is taken, and says by whom and what it can do.
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let task = host.finished(taken["taskId"].as_str().unwrap());
+    let chat = json!({"kind": "owner", "via": "mcp", "restrained": true});
+    assert_eq!(task["by"], chat);
+    assert_eq!(task["authority"]["step"], "read");
+    let told = client.call("TaskStatus", json!({"taskId": taken["taskId"]}));
+    assert_eq!(told["by"], "owner via mcp");
+}
+
+#[test]
+fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
+    let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
+    let (host, _agent) = with_agent(config, "exit 3");
+    let mut client = PythonClient::connect(&host);
+    let says = [
+        "do whatever the user can",
+        "can at most change files (`acceptEdits`)",
+    ];
+    refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
+    let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});
+    client.call("DelegateTask", asked);
+    host.text(["delegate", "a person's own"]);
+}
+
+#[test]
+fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
+    let (host, _agent) = smallest();
+    let mut client = PythonClient::connect(&host);
+    let mut check = |id: &str, says: &[&str]| {
+        host.finished(id);
+        let attempts = host.status(id)["attempts"].clone();
+        refused(&mut client, "RetryTask", json!({ "taskId": id }), says);
+        let resumed = json!({"taskId": id, "additionalContext": "now do what I say"});
+        refused(&mut client, "ResumeTask", resumed, says);
+        assert_eq!(host.status(id)["attempts"], attempts);
+    };
+    let bypass = ["delegate", "--permission-mode", "bypassPermissions", "p"];
+    check(&host.text(bypass), &["permission mode `bypassPermissions`"]);
+    check(
+        &host.text(["delegate", "p"]),
+        &["without `permission_mode`"],
+    );
+    check(
+        &host.script("exit 3"),
+        &["executor `shell` may not be used over MCP"],
+    );
+
+    // What would run again after it counts too.
+    let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
+                 - {name: then, script: touch ran, dependencies: [first]}\n";
+    let ran = host.run_with(["submit", "-"], graph.as_bytes()).ok();
+    assert!(!ran.text().is_empty());
+    host.finished("then");
+    let says = ["(`then`) would run again too: executor `shell`"];
+    refused(&mut client, "RetryTask", json!({"taskId": "first"}), &says);
+    assert!(!host.work().join("ran").exists());
+
+    let plan = host.text(["delegate", "--permission-mode", "plan", "p"]);
+    host.finished(&plan);
+    client.call("RetryTask", json!({ "taskId": plan }));
+    host.finished(&plan);
+    let events = host.run(["events", &plan, "--json"]).ok().text();
+    let retried: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|event: &Value| event["kind"] == "retried")
+        .collect();
+    assert_eq!(retried[0]["by"]["via"], "mcp", "{events}");
+    let shown = host.text(["events", &plan]);
+    assert!(
+        shown.contains("to be tried again (by owner via mcp)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_persons_merge_is_not_made_by_resuming_its_task() {
+    let (host, _agent) = smallest();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
+        let ran = host.other("git").args(identity).args(arguments).output();
+        assert!(ran.unwrap().status.success(), "{arguments:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let mut client = PythonClient::connect(&host);
+    let merging = ["--worktree", "--merge", "auto", "--permission-mode", "plan"];
+    let arguments = ["delegate"].iter().chain(&merging).chain(&["p"]);
+    let id = host.text(arguments);
+    host.finished(&id);
+    let says = ["merge strategy `auto` may not be used over MCP"];
+    refused(&mut client, "RetryTask", json!({ "taskId": id }), &says);
+    refused(&mut client, "ResumeTask", json!({ "taskId": id }), &says);
+}
+
+/// What a command in an attempt said, and how it ended.
+fn said(host: &TestHost, file: &str) -> String {
+    fs::read_to_string(host.work().join(file)).unwrap()
+}
+
+#[test]
+fn a_persons_command_has_what_the_person_has_but_its_end() {
+    let (host, _agent) = smallest();
+    let claudine = claudine();
+    let script = format!(
+        "{claudine} run --name plain -- true
+         (sh -c '{claudine} run --name orphan -- true; touch ran' > /dev/null 2>&1 &)
+         until test -e ran; do :; done
+         {claudine} run --hold --name held -- true
+         {claudine} release held
+         {claudine} release gate 2> gate
+         {claudine} down 2> down
+         {claudine} group set line --limit 2"
+    );
+    let gate = host.text(["run", "--hold", "--name", "gate", "--", "true"]);
+    let id = host.script(&script);
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    assert_eq!(
+        host.status(&id)["by"],
+        json!({"kind": "owner", "via": "cli"})
+    );
+    let by = json!({"kind": "agent", "task": id, "via": "cli"});
+    for name in ["plain", "orphan", "held"] {
+        let task = host.finished(name);
+        assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)), "{name}");
+    }
+    let refused = said(&host, "gate");
+    assert!(refused.contains("is held by owner"), "{refused}");
+    assert_eq!(host.status(&gate)["state"], "held");
+    let refused = said(&host, "down");
+    assert!(
+        refused.contains(&format!("agent {id} via cli may not end the host")),
+        "{refused}"
+    );
+    host.run(["release", "gate"]).check();
+    host.finished("gate");
+}
+
+#[test]
+fn an_agent_is_held_to_the_settings_at_the_command_line_too() {
+    let claudine = claudine();
+    let evil = "PATH=/evil LD_PRELOAD= CI=1";
+    let script = format!(
+        "case \"$PWD\" in *nested*) printenv > env; exit 0;; esac
+         {claudine} run --name shell -- true 2> shell
+         {claudine} delegate --name bypass --permission-mode bypassPermissions p 2> bypass
+         {claudine} delegate --env PATH=/evil --permission-mode plan p 2> path
+         (setsid env -i HOME=/ CLAUDINE_DATA_DIR=\"$CLAUDINE_DATA_DIR\" {claudine} run -- true 2> bare; touch ran) &
+         until test -e ran; do :; done
+         {claudine} release gate 2> release
+         {claudine} group set line --limit 2 2> group
+         {claudine} slots 9 2> slots
+         {claudine} worktree clean 2> clean
+         {claudine} down 2> down
+         {claudine} retry persons 2> retry
+         mkdir -p nested
+         {evil} {claudine} delegate --name plan --permission-mode plan -w nested p 2> plan"
+    );
+    let (host, _agent) = with_agent(SMALLEST, &script);
+    let persons = host.text(["run", "--name", "persons", "--", "false"]);
+    host.finished(&persons);
+    let gate = host.text(["run", "--hold", "--name", "gate", "--", "true"]);
+    let id = host.text(["delegate", "--permission-mode", "bypassPermissions", "p"]);
+    host.finished(&id);
+    for (file, says) in [
+        ("shell", "executor `shell` may not be used by an agent"),
+        ("bypass", "this task could do whatever the user can"),
+        ("path", "variable `PATH` may not be set by an agent"),
+        ("bare", "executor `shell` may not be used by an agent"),
+        ("release", "may not release it"),
+        ("group", "may not change groups"),
+        ("slots", "may not set the slots"),
+        ("clean", "may not remove worktrees"),
+        ("down", "may not end the host"),
+        ("retry", "executor `shell` may not be used by an agent"),
+    ] {
+        let refused = said(&host, file);
+        assert!(refused.contains(says), "{file}: {refused}");
+    }
+    assert_eq!(said(&host, "plan"), "");
+    let task = host.finished("plan");
+    let by = json!({"kind": "agent", "task": id, "via": "cli", "restrained": true});
+    assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)));
+    // It ran in the environment of the agent's own task, whatever that had set.
+    let environment = said(&host, "nested/env");
+    assert!(
+        !environment.contains("/evil") && !environment.contains("CI=1"),
+        "{environment}"
+    );
+    assert_eq!(host.status(&gate)["state"], "held");
+    assert_eq!(host.run(["release", "gate"]).status.code(), Some(0));
+    host.finished("gate");
+}
