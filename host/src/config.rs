@@ -24,6 +24,9 @@ pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
 /// The marker in the environment of every child: the attempt it belongs to.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
+/// Set for tasks that a restrained principal submitted, for executors that then leave out what a
+/// directory brings along.
+pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
@@ -94,7 +97,7 @@ pub(crate) struct EnvRules {
 }
 
 /// Variables that belong to an enclosing agent session or attempt and never reach a task.
-const SESSION_VARIABLES: [&str; 9] = [
+const SESSION_VARIABLES: [&str; 10] = [
     "CLAUDECODE",
     "CLAUDE_CODE_SESSION_ID",
     "CLAUDE_CODE_ENTRYPOINT",
@@ -104,6 +107,7 @@ const SESSION_VARIABLES: [&str; 9] = [
     "CLAUDE_PID",
     ATTEMPT,
     TASK_ID,
+    RESTRAINED,
 ];
 
 impl EnvRules {

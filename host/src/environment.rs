@@ -89,9 +89,13 @@ impl Environments {
         kept: &Kept,
         set: &BTreeMap<String, String>,
     ) -> io::Result<Kept> {
+        // What is kept was looked through already: nothing of it is dropped now.
+        let kept = kept.variables.iter().chain(set);
         self.keep(Environment {
-            base: BTreeMap::clone(&kept.variables),
-            set: set.clone(),
+            base: BTreeMap::new(),
+            set: kept
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
         })
         .await
     }
@@ -227,6 +231,16 @@ mod tests {
         let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
         assert_eq!(*first.variables, expected);
         assert_eq!(*environments.recent(&first.digest).unwrap(), expected);
+        let more = pairs(&[("A", "2"), ("SECRET", "given after all")]);
+        let both = environments.with(&first, &more).await.unwrap();
+        let expected_of_both = [
+            ("A", "2"),
+            ("GIVEN", "by name"),
+            ("LINES", "a\nb"),
+            ("SECRET", "given after all"),
+        ];
+        assert_eq!(*both.variables, pairs(&expected_of_both));
+        fs::remove_file(layout.environment(&both.digest)).unwrap();
         lock(&environments.recent).clear();
         assert_eq!(*environments.read(&first.digest).unwrap(), expected);
         let files: Vec<_> = fs::read_dir(layout.environments())

@@ -70,12 +70,14 @@ impl Principal {
         *self == Self::default()
     }
 
-    /// The owner in person. A chat that the owner holds with a model is not: a model writes what it asks for.
+    /// The owner in person. A chat that the owner holds with a model is not: a model writes what it
+    /// asks for.
     pub fn is_person(&self) -> bool {
         self.kind == Kind::Owner && !self.restrained
     }
 
-    /// Whether two requests came from the same principal. The owner at a terminal and the owner by REST are one.
+    /// Whether two requests came from the same principal. The owner at a terminal and the owner by
+    /// REST are one.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (self.kind, &self.name, self.restrained) == (other.kind, &other.name, other.restrained)
     }
@@ -133,7 +135,8 @@ impl Step {
     }
 }
 
-/// What a task can do, as its executor says of the request for it. Nothing known counts as everything.
+/// What a task can do, as its executor says of the request for it. Nothing known counts as
+/// everything.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Authority {
     pub step: Step,
@@ -143,7 +146,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads an executor's answer. A step that is not known counts as `full`, which includes all extras.
+    /// Reads an executor's answer. A step that is not known counts as `full`, which includes all
+    /// extras.
     pub fn of_words<'a>(step: &str, extras: impl IntoIterator<Item = &'a str>) -> Self {
         let known = Step::ALL.into_iter().find(|known| known.as_str() == step);
         match known.unwrap_or_default() {

@@ -336,7 +336,8 @@ impl Task {
         }
     }
 
-    /// Whether a principal may undo the hold on it: the owner any, everybody else one that is theirs alone or among others.
+    /// Whether a principal may undo the hold on it: the owner any, everybody else one that is
+    /// theirs alone or among others.
     pub fn may_be_released_by(&self, by: &Principal) -> bool {
         by.is_person() || self.holders.iter().any(|holder| holder.is_same_as(by))
     }

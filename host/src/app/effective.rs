@@ -18,7 +18,8 @@ use super::{
 use crate::{config::step_of, plugin::Executor};
 
 impl Host {
-    /// Decides whether these tasks may be submitted, and gives what each can do. Nobody asks that of what an unrestrained principal submits.
+    /// Decides whether these tasks may be submitted, and gives what each can do. Nobody asks that
+    /// of what an unrestrained principal submits.
     pub(super) async fn may_submit(
         &self,
         by: &Principal,
@@ -121,7 +122,8 @@ impl Host {
     }
 }
 
-/// The document of a task that goes on with these words in place of its prompt: what they make an agent do may be more than its prompt did.
+/// The document of a task that goes on with these words in place of its prompt: what they make an
+/// agent do may be more than its prompt did.
 fn told(spec: &str, said: &[u8]) -> Option<String> {
     let said = std::str::from_utf8(said).ok()?.trim();
     let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;

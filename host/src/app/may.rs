@@ -1,8 +1,9 @@
 //! The one place that decides who may do what.
 //!
-//! Every verb that changes something asks [`may`] before it does. A principal that is *restrained* (see
-//! [`Principal`](claudine_domain::principal::Principal)) is held to the settings for MCP clients: what it asks for is looked at as it would
-//! run, after all defaults, and what is beyond them is refused with the reason and the setting that a person can change.
+//! Every verb that changes something asks [`may`] before it does. A principal that is *restrained*
+//! (see [`Principal`](claudine_domain::principal::Principal)) is held to the settings for MCP
+//! clients: what it asks for is looked at as it would run, after all defaults, and what is beyond
+//! them is refused with the reason and the setting that a person can change.
 
 use claudine_domain::{
     principal::{Authority, Principal, Step, Via},
@@ -25,7 +26,8 @@ pub(super) struct Work<'a> {
     pub(super) authority: &'a Authority,
     /// What becomes of its worktree, if it has one.
     pub(super) merge: Option<MergeStrategy>,
-    /// The document for the executor; what of it its authority may come from is said with a refusal.
+    /// The document for the executor; what of it its authority may come from is said with a
+    /// refusal.
     pub(super) spec: &'a str,
 }
 
@@ -64,7 +66,8 @@ pub(super) fn may(
         {
             Err(persons(by, verb))
         }
-        // An attempt of a command may do what whoever submitted it may do, but not end what it runs on.
+        // An attempt of a command may do what whoever submitted it may do, but not end what it runs
+        // on.
         Verb::GoDown if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
@@ -109,7 +112,8 @@ fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Ap
     if let Some(strategy) = work.merge {
         merges(by, ceiling, strategy)?;
     }
-    // To name a command among the executors is to allow what it does: it has no modes to choose from.
+    // To name a command among the executors is to allow what it does: it has no modes to choose
+    // from.
     if work.class == Class::Command {
         return Ok(());
     }

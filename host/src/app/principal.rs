@@ -28,7 +28,8 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// To be made as soon as the connection is accepted: from then on the pid can be given to no other process unnoticed.
+    /// To be made as soon as the connection is accepted: from then on the pid can be given to no
+    /// other process unnoticed.
     pub(crate) fn new(uid: u32, pid: Option<u32>) -> Self {
         Self {
             uid,
@@ -55,7 +56,8 @@ impl Caller {
         restrained: true,
     };
 
-    /// Somebody in an attempt of this task. An agent acts on its own; a command does what whoever submitted it told it to do.
+    /// Somebody in an attempt of this task. An agent acts on its own; a command does what whoever
+    /// submitted it told it to do.
     fn within(task: &Task) -> Self {
         Self {
             kind: Kind::Agent {
@@ -65,7 +67,8 @@ impl Caller {
         }
     }
 
-    /// The principal of a request. Over MCP the settings for it hold for everybody: what comes that way was written by a model.
+    /// The principal of a request. Over MCP the settings for it hold for everybody: what comes that
+    /// way was written by a model.
     pub(crate) fn by(self, via: Via) -> Principal {
         Principal {
             kind: self.kind,

@@ -247,8 +247,9 @@ impl Host {
         ))
     }
 
-    /// The task from within which this is asked: the one that the caller is known to belong to, else the one whose marker it has. A marker of a
-    /// task that is not here means nothing: it is of another host, or made up.
+    /// The task from within which this is asked: the one that the caller is known to belong to,
+    /// else the one whose marker it has. A marker of a task that is not here means nothing: it is
+    /// of another host, or made up.
     async fn parent(
         &self,
         by: &Principal,

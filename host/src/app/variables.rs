@@ -1,8 +1,9 @@
 //! The environment that a request's tasks get, by who asks.
 //!
-//! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and `GIT_CONFIG_COUNT` what a harmless
-//! program does. So a restrained principal sets those alone that `mcp.env` names, and everything else comes from where it cannot write: of
-//! an MCP server from whoever started it, of an attempt from its own task.
+//! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and
+//! `GIT_CONFIG_COUNT` what a harmless program does. So a restrained principal sets those alone that
+//! `mcp.env` names, and everything else comes from where it cannot write: of an MCP server from
+//! whoever started it, of an attempt from its own task.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use super::{
     may::{forbidden, way},
     request::{Environment, NewTask},
 };
-use crate::config::{self, McpCeiling, is_dangerous};
+use crate::config::{self, McpCeiling, RESTRAINED, is_dangerous};
 
 /// What a task of somebody gets of whom nothing is known but that it is an agent.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
@@ -66,18 +67,22 @@ impl Host {
             ceiling,
             set.chain(tasks.iter().flat_map(|task| task.env.keys())),
         )?;
-        let own = match (by.restrained, by.kind) {
-            (false, _) | (true, Kind::Owner) => return Ok(asked),
-            (true, Kind::Agent { task: Some(task) }) => {
+        if !by.restrained {
+            return Ok(asked);
+        }
+        let Environment { base, mut set } = asked;
+        set.insert(RESTRAINED.to_owned(), "1".to_owned());
+        let own = match by.kind {
+            Kind::Owner => return Ok(Environment { base, set }),
+            Kind::Agent { task: Some(task) } => {
                 let task = self
                     .read(move |reader| Ok(reader.store.task(task)?))
                     .await?;
                 let task = task.ok_or_else(|| gone(by))?;
                 BTreeMap::clone(&*self.variables_of(Some(&task)).await?)
             }
-            (true, _) => minimal(),
+            _ => minimal(),
         };
-        let Environment { base, set } = asked;
         let told = base.into_iter().filter(|(name, _)| ceiling.may_set(name));
         Ok(Environment {
             base: own.into_iter().chain(told).collect(),

@@ -10,12 +10,14 @@ use super::{
 };
 use crate::{clock, supervise::peer::Forebear};
 
-/// How long the report of a start may take that a process overtakes: the process runs, and asks, before this host hears of it.
+/// How long the report of a start may take that a process overtakes: the process runs, and asks,
+/// before this host hears of it.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Runner {
-    /// The attempt of a process, given with its parents up to the supervisor: one of them is a child that this host started, or stands in such
-    /// a child's session. Of anything else only its environment says where it belongs, which it may have written itself.
+    /// The attempt of a process, given with its parents up to the supervisor: one of them is a
+    /// child that this host started, or stands in such a child's session. Of anything else only its
+    /// environment says where it belongs, which it may have written itself.
     pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);

@@ -15,7 +15,8 @@ use super::{ConfigError, matches, wrong};
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
-    /// Stands for a step: what an agent can do in this mode, every request may. Or the word of a step.
+    /// Stands for a step: what an agent can do in this mode, every request may. Or the word of a
+    /// step.
     pub(crate) max_permission_mode: String,
     /// What may become of a worktree's branch: all but these reaches further than the worktree.
     pub(crate) merge_strategies: Vec<MergeStrategy>,
@@ -63,8 +64,9 @@ const MODES: [(&str, Step); 11] = [
     ("full", Step::Full),
 ];
 
-/// Variables that make programs run code, find others than they would, send what they have elsewhere, or take settings from another place. No
-/// setting lets an agent set them. A `*` at the end stands for any rest; case does not matter.
+/// Variables that make programs run code, find others than they would, send what they have
+/// elsewhere, or take settings from another place. No setting lets an agent set them. A `*` at the
+/// end stands for any rest; case does not matter.
 const NEVER: [&str; 49] = [
     "PATH",
     "HOME",
@@ -162,7 +164,8 @@ impl McpCeiling {
         !is_dangerous(name) && self.env.iter().any(|rule| matches(rule, name))
     }
 
-    /// Whether a task may run any command, so that what the other settings keep away can be had by one.
+    /// Whether a task may run any command, so that what the other settings keep away can be had by
+    /// one.
     pub(crate) fn allows_commands(&self) -> bool {
         self.executors.iter().any(|name| name == "shell")
     }

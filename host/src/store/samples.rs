@@ -270,7 +270,8 @@ pub(super) fn event(number: u64, fact: Fact) -> Event {
     }
 }
 
-/// Who asked for the first task and caused the first event: an agent, with all that is stored of it.
+/// Who asked for the first task and caused the first event: an agent, with all that is stored of
+/// it.
 pub(super) fn name_principals(batch: &mut Batch) {
     let agent = Arc::new(Principal {
         kind: Kind::Agent { task: Some(id(1)) },

@@ -1,8 +1,10 @@
-//! Where a process at the other end of a socket belongs: to an attempt, to another pid namespace, or to nobody here.
+//! Where a process at the other end of a socket belongs: to an attempt, to another pid namespace,
+//! or to nobody here.
 //!
-//! Whatever an attempt starts stays below its supervisor, which is a sub-reaper: a process whose parents have ended is the supervisor's own
-//! child. So the walk from a process to its parents tells whether it belongs to an attempt, and nothing that the process does to itself can
-//! change what it meets there. Which attempt it is, is another question: see `Runner::attempt_of`.
+//! Whatever an attempt starts stays below its supervisor, which is a sub-reaper: a process whose
+//! parents have ended is the supervisor's own child. So the walk from a process to its parents
+//! tells whether it belongs to an attempt, and nothing that the process does to itself can change
+//! what it meets there. Which attempt it is, is another question: see `Runner::attempt_of`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,26 +25,28 @@ const PARENTS: usize = 4_096;
 /// How often a walk begins anew because a parent ended under it.
 const WALKS: usize = 5;
 
-/// A process between the one that was asked about and its supervisor, both ends included where they differ from the supervisor.
+/// A process between the one that was asked about and its supervisor, both ends included where they
+/// differ from the supervisor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// In clock ticks since boot.
     pub(crate) start_time: u64,
-    /// Only `setsid` changes it, and then to the pid of whoever calls it: a session that is named after a child of a supervisor has only
-    /// descendants of that child in it.
+    /// Only `setsid` changes it, and then to the pid of whoever calls it: a session that is named
+    /// after a child of a supervisor has only descendants of that child in it.
     pub(crate) session: u32,
 }
 
 /// Where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
-    /// Below no supervisor. `marker` is the attempt that its environment, or that of one of its parents, claims: what is left of a task after
-    /// its supervisor died has one.
+    /// Below no supervisor. `marker` is the attempt that its environment, or that of one of its
+    /// parents, claims: what is left of a task after its supervisor died has one.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// In another pid namespace, or gone before it could be looked at, or started by the host itself: a hook of a repository is.
+    /// In another pid namespace, or gone before it could be looked at, or started by the host
+    /// itself: a hook of a repository is.
     Unknown,
 }
 
@@ -61,7 +65,8 @@ impl Handle {
         Some(Self { pid, fd })
     }
 
-    /// Where it belongs, if it still lives when that has been looked at: its pid was nobody else's meanwhile.
+    /// Where it belongs, if it still lives when that has been looked at: its pid was nobody else's
+    /// meanwhile.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
         let found = whereabouts(self.pid, supervisors, std::process::id());
         let now = Timespec {
@@ -75,9 +80,11 @@ impl Handle {
     }
 }
 
-/// Looks at `/proc` for where a process belongs. `supervisors` is the directory that the host has for its own, `host` its pid.
+/// Looks at `/proc` for where a process belongs. `supervisors` is the directory that the host has
+/// for its own, `host` its pid.
 ///
-/// A supervisor of another data directory counts as well, unless this host itself runs below it: then so does everybody who speaks to it.
+/// A supervisor of another data directory counts as well, unless this host itself runs below it:
+/// then so does everybody who speaks to it.
 pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
     match (namespace("self"), namespace(&pid.to_string())) {
         (Ok(own), Ok(other)) if own == other => {}

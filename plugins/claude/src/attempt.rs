@@ -19,6 +19,9 @@ use crate::spec::{Spec, root_bypass};
 use crate::start::{Earlier, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
+/// Set by the host for a task whose submitter is held to limits.
+const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
+
 /// How long a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
 
@@ -82,8 +85,9 @@ impl Attempt {
             ));
         }
         let model = spec.model.as_deref().or(self.config.model.as_deref());
+        let is_restrained = self.task.env.get(RESTRAINED).is_some();
         let child = Command::new("claude")
-            .args(start.arguments(spec, model, mode))
+            .args(start.arguments(spec, model, mode, is_restrained))
             .stdin_bytes(start.input(spec))
             .spawn()
             .await;

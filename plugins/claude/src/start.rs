@@ -13,6 +13,15 @@ use crate::spec::{PermissionMode, Spec};
 /// What a session is told that was broken off.
 const GO_ON: &str = "The previous run of this task was broken off before it was finished. Look at what was done already and go on from there.";
 
+/// What an agent is told that is started without what its directory brings along.
+const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
+                        CLAUDE.md, read it first: it says how people want to work here.";
+
+/// Leaves out what a directory brings along: hooks, helpers, MCP servers and skills with tools that
+/// are allowed. Without anybody at a terminal Claude Code takes all of them from a directory that
+/// nobody has trusted, and runs commands by them before the first word is said.
+const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
+
 /// The namespace of session ids, itself a UUID made at random once.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_93d2_7a64_4e0f_9d1e_c27f_41d8_86a3);
 
@@ -94,7 +103,10 @@ impl Start {
         spec: &Spec,
         model: Option<&str>,
         mode: PermissionMode,
+        is_restrained: bool,
     ) -> Vec<String> {
+        let told = spec.append_system_prompt.iter().map(String::as_str);
+        let told: Vec<&str> = told.chain(is_restrained.then_some(LEFT_OUT)).collect();
         let (session_option, session_id) = match self {
             Self::Fresh { session_id } => ("--session-id", session_id),
             Self::Named { session_id } | Self::Again { session_id, .. } => ("--resume", session_id),
@@ -107,7 +119,10 @@ impl Start {
         option("--permission-mode", mode.to_string());
         for (name, value) in [
             ("--model", model.map(str::to_owned)),
-            ("--append-system-prompt", spec.append_system_prompt.clone()),
+            (
+                "--append-system-prompt",
+                (!told.is_empty()).then(|| told.join("\n\n")),
+            ),
             ("--max-turns", spec.max_turns.map(|turns| turns.to_string())),
             (
                 "--max-budget-usd",
@@ -122,6 +137,9 @@ impl Start {
             option("--allowedTools", tool.clone());
         }
         arguments.extend(spec.extra_args.iter().cloned());
+        if is_restrained {
+            arguments.extend(WITHOUT_DIRECTORY.map(str::to_owned));
+        }
         arguments
     }
 }
@@ -307,6 +325,31 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_is_held_to_limits_takes_nothing_from_its_directory() {
+        let start = Start::Named {
+            session_id: SESSION.to_owned(),
+        };
+        let line = |spec: &Spec| {
+            let arguments = start.arguments(spec, None, PermissionMode::Plan, true);
+            arguments.join("|")
+        };
+        let without = "--setting-sources|user|--strict-mcp-config";
+        let plain = line(&Spec::default());
+        assert!(plain.ends_with(&format!("--append-system-prompt|{LEFT_OUT}|{without}")));
+        let told = line(&Spec {
+            append_system_prompt: Some("be brief".to_owned()),
+            extra_args: vec!["--setting-sources".to_owned(), "project".to_owned()],
+            ..Spec::default()
+        });
+        // The last one counts.
+        assert!(
+            told.ends_with(&format!("--setting-sources|project|{without}")),
+            "{told}"
+        );
+        assert!(told.contains(&format!("be brief\n\n{LEFT_OUT}")), "{told}");
+    }
+
+    #[test]
     fn everything_of_the_spec_reaches_the_command_line() {
         let spec = Spec {
             append_system_prompt: Some("be brief".to_owned()),
@@ -320,7 +363,7 @@ mod tests {
             session_id: SESSION.to_owned(),
         };
         let line = start
-            .arguments(&spec, Some("opus"), PermissionMode::Plan)
+            .arguments(&spec, Some("opus"), PermissionMode::Plan, false)
             .join("|");
         assert_eq!(
             line,

@@ -1,4 +1,5 @@
-//! Who asks, and what they may ask for: the owner at a terminal, commands and agents in attempts, and clients that speak MCP alone.
+//! Who asks, and what they may ask for: the owner at a terminal, commands and agents in attempts,
+//! and clients that speak MCP alone.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -56,8 +56,8 @@ impl Board {
         Ok(Answer::Changed(held))
     }
 
-    /// All or none of them. They keep the place in the line that they have by their creation. Each goes on once nobody holds it any more; the
-    /// owner's word undoes the holds of all.
+    /// All or none of them. They keep the place in the line that they have by their creation. Each
+    /// goes on once nobody holds it any more; the owner's word undoes the holds of all.
     pub(super) fn release(&mut self, now: Now, tasks: &[TaskId]) -> Result<Answer, Refused> {
         let by = self.by.clone().unwrap_or_default();
         for &task in tasks {

@@ -313,7 +313,8 @@ pub enum Refused {
     },
 }
 
-/// Who holds a task; nobody is named by what older versions have stored, which only the owner could hold.
+/// Who holds a task; nobody is named by what older versions have stored, which only the owner could
+/// hold.
 fn holders_text(holders: &[Arc<Principal>]) -> String {
     if holders.is_empty() {
         return Principal::default().to_string();

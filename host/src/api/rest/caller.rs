@@ -15,8 +15,8 @@ use crate::app::{Caller, Peer};
 /// The principal of a request.
 pub(super) struct By(pub(super) Arc<Principal>);
 
-/// What the kernel said of the other end of a request's connection. Who that is, is found out when a request asks: looking costs more than
-/// most answers.
+/// What the kernel said of the other end of a request's connection. Who that is, is found out when
+/// a request asks: looking costs more than most answers.
 #[derive(Clone)]
 pub(super) struct Connected {
     peer: Arc<Peer>,
@@ -46,7 +46,8 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
-/// The way that a request says it came by. Of itself it can say no more than that: who asks is not its to say.
+/// The way that a request says it came by. Of itself it can say no more than that: who asks is not
+/// its to say.
 fn via(parts: &Parts) -> Result<Via, Refusal> {
     let Some(said) = parts.headers.get(VIA_HEADER) else {
         return Ok(Via::Rest);

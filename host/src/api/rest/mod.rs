@@ -1,10 +1,11 @@
 //! The REST API, on the host's Unix socket.
 //!
-//! Only the user whom the host belongs to can open the socket (mode 0600), so there is no token here; TCP, tokens and `Host` checks come with the
-//! gateway. Who of that user's processes asks is recognised by the kernel's word and `/proc` ([`caller`]); `claudine-via` says by what way:
-//! `cli`, `mcp`, or `rest` where it is missing. What they may do is decided in `app`.
-//! A handler is a few lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with the status of
-//! [`super::status`].
+//! Only the user whom the host belongs to can open the socket (mode 0600), so there is no token
+//! here; TCP, tokens and `Host` checks come with the gateway. Who of that user's processes asks is
+//! recognised by the kernel's word and `/proc` ([`caller`]); `claudine-via` says by what way:
+//! `cli`, `mcp`, or `rest` where it is missing. What they may do is decided in `app`. A handler is
+//! a few lines: parse, ask the host, answer. Errors are the JSON of [`crate::app::AppError`] with
+//! the status of [`super::status`].
 //!
 //! | method and path | answer |
 //! |---|---|

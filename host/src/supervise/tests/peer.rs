@@ -52,7 +52,8 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
                 .iter()
                 .any(|it| (it.pid, it.start_time) == (leader, start_time));
             let by_session = line.iter().any(|it| it.session == leader);
-            // Up to here the process can be told to be of this attempt; from here on only that it is of one.
+            // Up to here the process can be told to be of this attempt; from here on only that it
+            // is of one.
             let expected = [(true, true), (true, true), (false, true)];
             let expected = expected.get(index).copied().unwrap_or_default();
             assert_eq!((by_parents, by_session), expected, "{name} {line:?}");
