@@ -1,10 +1,8 @@
 //! What an attempt can say to the host, and ask of it, while it runs.
 
+use crate::bindings::claudine::plugin::{children, progress};
+use crate::{Child, Failure, StopRequest, stop};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::bindings::claudine::plugin::{config, process, progress};
-use crate::{Child, Class, Failure, StopRequest, stop};
 
 /// The attempt's side of the host. There is one in each instance; copies are the same.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +18,7 @@ impl Ctx {
 
     /// The children of this attempt so far, in the order of their start, those that ended included. What `resume` begins with.
     pub fn children(self) -> Vec<Child> {
-        process::Child::children()
-            .into_iter()
-            .map(Child::new)
-            .collect()
+        children::list().into_iter().map(Child::new).collect()
     }
 
     /// The first sign of life: ends the start timeout, and lets the next task of the same account start where the manifest says
@@ -56,8 +51,8 @@ impl Ctx {
         self.emit("phase", &serde_json::json!({ "text": text }));
     }
 
-    /// Tells the host something of a kind of the executor's own; it is kept as an event. At most 64 KiB and 100 a second, the
-    /// surplus is dropped and counted.
+    /// Tells the host something of a kind of the executor's own; it is kept as an event. At most
+    /// 64 KiB, and 100 and 256 KiB a second; the surplus is dropped and counted.
     pub fn emit(self, kind: &str, data: &impl Serialize) {
         match serde_json::to_string(data) {
             Ok(data) => progress::emit(kind, &data),
@@ -70,16 +65,6 @@ impl Ctx {
         progress::checkpoint(state.to_vec())
             .await
             .map_err(Failure::from)
-    }
-
-    /// The plugin's own configuration: the table `[plugins.NAME]` of the host's configuration file.
-    pub fn config<T: DeserializeOwned>(self) -> Result<T, Failure> {
-        crate::parse(&config::get()).map_err(|issue| {
-            Failure::new(
-                Class::Invalid,
-                format!("the plugin's configuration: {}", Failure::from(issue)),
-            )
-        })
     }
 
     /// Whether [`Executor::stop`](crate::Executor::stop) was called.

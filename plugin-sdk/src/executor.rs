@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::bindings::exports::claudine::plugin::lifecycle as wit;
-use crate::{Attributes, Ctx, Failure, Issue, Outcome, StopRequest, Task};
+use crate::transcript::{self, Reading};
+use crate::{Authority, Ctx, Draft, Failure, Issue, Outcome, StopRequest, Task};
 
 /// Knows how to run one kind of task.
 ///
@@ -19,16 +20,31 @@ pub trait Executor: Default + 'static {
     /// with its place instead of being ignored.
     type Spec: DeserializeOwned;
 
-    /// What the plugin says of itself: the same as in its manifest.
-    fn describe() -> Description;
-
     /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it is not what refuses a task.
     fn task_schema() -> &'static str;
 
-    /// Checks what the type alone cannot. Called for each submission, so it must be quick; `env` is what
-    /// [`Task::env`] will be.
-    fn validate(_spec: &Self::Spec, _env: &Attributes) -> Vec<Issue> {
+    /// Checks what the type alone cannot. Called for each submission, so it must be quick.
+    fn validate(_draft: &Draft<Self::Spec>) -> Vec<Issue> {
         Vec::new()
+    }
+
+    /// What a task that [`validate`](Executor::validate) accepts is able to do, with all that is
+    /// decided by the plugin's configuration and defaults. It is what ceilings are compared with, so
+    /// an option that is not known here has to count as [`Authority::full`], which is the default.
+    fn authority(_draft: &Draft<Self::Spec>) -> Authority {
+        Authority::full()
+    }
+
+    /// Makes items of what a child has printed to standard output: `bytes` are the next ones, and none
+    /// are the end; `state` is what the call before gave back. The answer has to follow from the two
+    /// alone. The default shows the output as it is.
+    fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
+        transcript::plain(bytes, state)
+    }
+
+    /// A JSON Schema (2020-12) of the plugin's own configuration. The default allows any table.
+    fn config_schema() -> &'static str {
+        r#"{"type": "object"}"#
     }
 
     /// Checks the plugin's own configuration, a JSON object.
@@ -36,8 +52,9 @@ pub trait Executor: Default + 'static {
         Vec::new()
     }
 
-    /// Looks at the machine: is what this plugin drives there, and does it work? [`process::probe`](crate::process::probe) is there
-    /// for it. The default says that nothing is needed.
+    /// Looks at the machine: is what this plugin drives there, and does it work?
+    /// [`Command::capture`](crate::Command::capture) is there for it. The default says that nothing is
+    /// needed.
     async fn fingerprint() -> Health {
         Health::healthy("needs nothing on this machine")
     }
@@ -66,32 +83,6 @@ pub trait Executor: Default + 'static {
     /// Called at most once, on the running instance, before the host signals the children by the ladder of the manifest; `run`
     /// is not interrupted by it. The default leaves everything to the host.
     async fn stop(&self, _request: StopRequest, _ctx: Ctx) {}
-}
-
-/// What the plugin says of itself. It has to agree with the manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The name tasks choose it by.
-    pub name: String,
-    /// As in `Cargo.toml`, which `env!("CARGO_PKG_VERSION")` gives.
-    pub version: String,
-    /// One line for lists.
-    pub summary: String,
-}
-
-impl Description {
-    /// Name, version and one line of summary.
-    pub fn new(
-        name: impl Into<String>,
-        version: impl Into<String>,
-        summary: impl Into<String>,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            version: version.into(),
-            summary: summary.into(),
-        }
-    }
 }
 
 /// A fact about the machine, not about a task.
@@ -130,16 +121,6 @@ impl Health {
             status,
             message,
             attributes: Vec::new(),
-        }
-    }
-}
-
-impl From<Description> for wit::Description {
-    fn from(description: Description) -> Self {
-        Self {
-            name: description.name,
-            version: description.version,
-            summary: description.summary,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::bindings::claudine::plugin::types::{Failure, Issue, Outcome};
 use crate::bindings::exports::claudine::plugin::{executor, lifecycle};
-use crate::{Attributes, Ctx, Executor, StopRequest, Task, parse, stop};
+use crate::{Authority, Ctx, Draft, Executor, StopRequest, Task, parse, stop};
 
 /// Makes the plugin of an executor: exports the contract's functions. Once in a crate, whose `crate-type` is `cdylib`.
 ///
@@ -54,8 +54,8 @@ fn report_panics() {
 }
 
 impl<E: Executor> lifecycle::Guest for Glue<E> {
-    fn describe() -> lifecycle::Description {
-        E::describe().into()
+    fn config_schema() -> String {
+        E::config_schema().to_owned()
     }
 
     fn validate_config(config: String) -> Vec<Issue> {
@@ -79,14 +79,27 @@ impl<E: Executor> executor::Guest for Glue<E> {
         E::task_schema().to_owned()
     }
 
-    fn validate(spec: String, env: Vec<(String, String)>) -> Vec<Issue> {
-        match parse(&spec) {
-            Ok(spec) => E::validate(&spec, &Attributes::new(env))
+    fn validate(draft: executor::Draft) -> Vec<Issue> {
+        match parse(&draft.spec) {
+            Ok(spec) => E::validate(&Draft::new(draft, spec))
                 .into_iter()
                 .map(Issue::from)
                 .collect(),
             Err(issue) => vec![issue.into()],
         }
+    }
+
+    /// A document that cannot be read has no limit that could be known.
+    fn authority(draft: executor::Draft) -> executor::Reach {
+        let authority = match parse(&draft.spec) {
+            Ok(spec) => E::authority(&Draft::new(draft, spec)),
+            Err(_) => Authority::full(),
+        };
+        authority.into()
+    }
+
+    fn transcript(bytes: Vec<u8>, state: Vec<u8>) -> executor::Reading {
+        E::transcript(&bytes, &state).into()
     }
 
     async fn run(task: executor::Task) -> Result<Outcome, Failure> {

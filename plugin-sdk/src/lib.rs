@@ -5,7 +5,7 @@
 //! `claudine plugin build` makes the component.
 //!
 //! ```
-//! use claudine_plugin_sdk::{Command, Ctx, Description, Executor, Failure, Outcome, Task};
+//! use claudine_plugin_sdk::{Command, Ctx, Executor, Failure, Outcome, Task};
 //!
 //! #[derive(serde::Deserialize)]
 //! #[serde(deny_unknown_fields)]
@@ -18,10 +18,6 @@
 //!
 //! impl Executor for Greet {
 //!     type Spec = Spec;
-//!
-//!     fn describe() -> Description {
-//!         Description::new("greet", "1.0.0", "Says hello")
-//!     }
 //!
 //!     fn task_schema() -> &'static str {
 //!         r#"{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}"#
@@ -63,12 +59,15 @@
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+mod authority;
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;
+mod config;
 mod ctx;
 mod executor;
 mod export;
+mod facts;
 mod failure;
 mod log;
 mod outcome;
@@ -76,17 +75,23 @@ pub mod process;
 mod spec;
 mod stop;
 mod task;
+pub mod transcript;
 
+pub use authority::{Authority, Step};
+pub use config::config;
 pub use ctx::Ctx;
-pub use executor::{Description, Executor, Health};
+pub use executor::{Executor, Health};
 #[doc(hidden)]
 pub use export::Glue;
+pub use facts::facts;
 pub use failure::{Class, Failure, Issue};
 pub use log::Level;
 #[doc(hidden)]
 pub use log::write as log_write;
+pub use log::write_with as log_with;
 pub use outcome::Outcome;
 pub use process::{Child, Command, ExitStatus, Signal};
 pub use spec::parse;
 pub use stop::{StopReason, StopRequest};
-pub use task::{Attributes, Previous, Task};
+pub use task::{Attributes, Draft, Previous, Task};
+pub use transcript::{Item, ItemKind, Reading};

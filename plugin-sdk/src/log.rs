@@ -19,9 +19,22 @@ pub enum Level {
     Error,
 }
 
+/// Writes one line with fields, which are shown after the message as `name=value`.
+pub fn write_with(level: Level, message: &str, fields: &[(&str, &str)]) {
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    send(level, message, &fields);
+}
+
 /// Writes one line. The macros [`trace!`](crate::trace), [`debug!`](crate::debug), [`info!`](crate::info), [`warn!`](crate::warn)
 /// and [`error!`](crate::error) are the way to call it.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
+    send(level, &message.to_string(), &[]);
+}
+
+fn send(level: Level, message: &str, fields: &[(String, String)]) {
     let level = match level {
         Level::Trace => wit::Level::Trace,
         Level::Debug => wit::Level::Debug,
@@ -29,7 +42,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
         Level::Warn => wit::Level::Warn,
         Level::Error => wit::Level::Error,
     };
-    wit::write(level, &message.to_string());
+    wit::write(level, message, fields);
 }
 
 /// Writes a line of level `trace` to the host's log; arguments as for `format!`.

@@ -114,6 +114,7 @@ impl From<Outcome> for wit::Outcome {
             outputs: Value::Object(outcome.outputs).to_string(),
             retry_after_ms: outcome.retry_after.map(milliseconds),
             metrics: outcome.metrics,
+            more: Vec::new(),
         }
     }
 }

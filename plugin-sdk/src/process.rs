@@ -1,10 +1,11 @@
-//! Children of an attempt. They belong to the host: they outlive the instance, a trap and a restart of the host.
+//! Children of an attempt. They belong to the host: they outlive the instance, a trap and a restart
+//! of the host.
 //!
-//! Needs the permission `process` in the manifest.
+//! Starting one needs the permission `process` in the manifest; waiting for one needs none.
 
 mod command;
 mod input;
-mod lines;
+pub(crate) mod lines;
 mod output;
 mod status;
 
@@ -12,9 +13,9 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::Failure;
-use crate::bindings::claudine::plugin::process as wit;
+use crate::bindings::claudine::plugin::children as wit;
 
-pub use command::Command;
+pub use command::{Captured, Command};
 pub use input::{Input, InputClosed};
 pub use lines::{Line, Lines};
 pub use output::Output;
@@ -94,30 +95,4 @@ impl Signal {
             Self::Usr2 => "USR2",
         }
     }
-}
-
-/// What a [`probe`] found.
-#[derive(Clone, Debug)]
-pub struct Probe {
-    /// How the command ended.
-    pub status: ExitStatus,
-    /// At most 64 KiB.
-    pub stdout: Vec<u8>,
-    /// At most 64 KiB.
-    pub stderr: Vec<u8>,
-}
-
-/// Runs a command to its end, outside any attempt and with the host's environment; at most 10 s. For
-/// [`fingerprint`](crate::Executor::fingerprint).
-pub async fn probe<I>(command: impl Into<String>, args: I) -> Result<Probe, Failure>
-where
-    I: IntoIterator<Item: Into<String>>,
-{
-    let args = args.into_iter().map(Into::into).collect();
-    let output = wit::probe(command.into(), args).await?;
-    Ok(Probe {
-        status: output.status.into(),
-        stdout: output.stdout,
-        stderr: output.stderr,
-    })
 }

@@ -22,6 +22,30 @@ pub struct Task<S> {
     pub previous: Option<Previous>,
 }
 
+/// A task that nobody has accepted yet, as it would be run.
+#[derive(Clone, Debug)]
+pub struct Draft<S> {
+    /// What is asked.
+    pub spec: S,
+    /// What [`Task::env`] will be.
+    pub env: Attributes,
+    /// The absolute directory it would work in. A task with a worktree of its own gets another.
+    pub workspace: String,
+    /// What the task would be labelled with.
+    pub labels: Attributes,
+}
+
+impl<S> Draft<S> {
+    pub(crate) fn new(draft: wit::Draft, spec: S) -> Self {
+        Self {
+            spec,
+            env: Attributes::new(draft.env),
+            workspace: draft.workspace,
+            labels: Attributes::new(draft.labels),
+        }
+    }
+}
+
 /// How the attempt before this one ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {

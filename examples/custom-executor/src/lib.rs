@@ -1,6 +1,6 @@
 //! An executor for make. `{"target": "test"}` makes that target in the task's directory.
 
-use claudine_plugin_sdk::{Command, Ctx, Description, Executor, Failure, Outcome, Task, export};
+use claudine_plugin_sdk::{Command, Ctx, Executor, Failure, Outcome, Task, export};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,14 +13,6 @@ struct Make;
 
 impl Executor for Make {
     type Spec = Spec;
-
-    fn describe() -> Description {
-        Description::new(
-            "make",
-            env!("CARGO_PKG_VERSION"),
-            "Makes a target in the task's directory",
-        )
-    }
 
     fn task_schema() -> &'static str {
         r#"{"type": "object", "properties": {"target": {"type": "string"}}, "required": ["target"]}"#

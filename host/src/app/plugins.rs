@@ -1,5 +1,7 @@
 //! What plugins there are, and what they may do.
 
+use serde_json::Value;
+
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
@@ -50,7 +52,7 @@ fn listed(listing: &Listing) -> PluginView {
 fn detail(inspection: &Inspection) -> PluginDetail {
     let Inspection { listing, component } = inspection;
     let mut plugin = listed(listing);
-    let (imports, task_schema) = match component {
+    let (imports, task_schema, config_schema) = match component {
         Ok(facts) => {
             for issue in &facts.config_issues {
                 plugin.health = HealthState::Unhealthy.to_string();
@@ -61,13 +63,14 @@ fn detail(inspection: &Inspection) -> PluginDetail {
             }
             (
                 facts.imports.clone(),
-                serde_json::from_str(&facts.task_schema).unwrap_or_default(),
+                schema(&facts.task_schema),
+                schema(&facts.config_schema),
             )
         }
         Err(error) => {
             "broken".clone_into(&mut plugin.health);
             plugin.message = error.to_string();
-            (Vec::new(), serde_json::Value::Null)
+            (Vec::new(), Value::Null, Value::Null)
         }
     };
     let shipped = listing.shipped.as_ref();
@@ -90,7 +93,13 @@ fn detail(inspection: &Inspection) -> PluginDetail {
         plugin,
         imports,
         task_schema,
+        config_schema,
     }
+}
+
+/// What is no JSON was refused when the plugin gave it.
+fn schema(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// What a grant is worth, said plainly.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     digest,
     environment::Kept,
-    plugin::{Executor, Issue, Manifest, ManifestClass, visible},
+    plugin::{Draft, Executor, Issue, Manifest, ManifestClass, visible},
 };
 
 /// How much of a prompt or command line lists show.
@@ -62,11 +62,13 @@ pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)>
 async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let Checked { executor, kept, .. } = &tasks[0];
     let env = visible(executor.manifest(), &kept.variables);
-    let specs = tasks.iter().map(|one| one.task.spec.get().to_owned());
-    match executor
-        .validate_each(&specs.collect::<Vec<_>>(), &env)
-        .await
-    {
+    let drafts = tasks.iter().map(|one| Draft {
+        spec: one.task.spec.get().to_owned(),
+        env: env.clone(),
+        workspace: plain(&one.task.working_directory),
+        labels: one.task.labels.clone().into_iter().collect(),
+    });
+    match executor.validate_each(&drafts.collect::<Vec<_>>()).await {
         Ok(found) => {
             let faulty = found.iter().position(|issues| !issues.is_empty());
             faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))

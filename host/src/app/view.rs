@@ -342,6 +342,8 @@ pub(crate) struct PluginDetail {
     /// What was granted.
     pub(crate) grants: Vec<PermissionView>,
     pub(crate) task_schema: serde_json::Value,
+    /// Of its table in the configuration file.
+    pub(crate) config_schema: serde_json::Value,
     pub(crate) attributes: BTreeMap<String, String>,
 }
 

@@ -14,7 +14,7 @@ use super::{
     ending::{cost_micro_usd, status},
     input,
     live::{ChildState, Live},
-    output::{ChildOutput, channel},
+    output::{channel, follow},
     run::Runner,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     layout::Layout,
     plugin::{
         AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
-        LogLevel, Manifest, OutputReader, Signal, SpawnSpec, Stdin, Usage,
+        LogLevel, Manifest, Output, Signal, SpawnSpec, Stdin, Usage,
     },
     supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
 };
@@ -94,16 +94,19 @@ impl GuestHost {
         let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
         let index = self.live.change(|state| {
-            state.children.push(ChildState::Sent);
-            state.children.len() - 1
+            let is_allowed = state.children.len() < CHILDREN_MAX;
+            is_allowed.then(|| {
+                state.children.push(ChildState::Sent);
+                state.children.len() - 1
+            })
         });
-        if index >= CHILDREN_MAX {
-            return Err(self.give_up(
-                index,
+        // One that is refused leaves nothing behind, or a guest that asks on would fill the host.
+        let index = index.ok_or_else(|| {
+            Failure::new(
                 "resource",
                 format!("an attempt starts at most {CHILDREN_MAX} children"),
-            ));
-        }
+            )
+        })?;
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {
@@ -363,18 +366,18 @@ impl AttemptHost for GuestHost {
             .collect()
     }
 
-    fn output(&self, child: &ChildRef, wanted: Channel, from_offset: u64) -> OutputReader {
+    fn output(&self, child: &ChildRef, wanted: Channel, from_offset: u64) -> Output {
         let index = Self::index(child).map_or(u16::MAX, |(id, _)| id.index());
         let reader = LogReader::new(&self.layout.log(self.live.id))
             .child(index)
             .channel(channel(wanted));
-        Box::pin(ChildOutput::new(
+        follow(
             reader,
             self.supervisors.log_watch(),
             self.live.clone(),
             index,
             from_offset,
-        ))
+        )
     }
 
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure> {

@@ -1,21 +1,53 @@
-//! A child's output as a guest reads it: from the log, from an offset, until the child has ended and all was read.
+//! A child's output as a guest reads it: from the log, from an offset, until the child has ended and all was
+//! read, or up to what the cap took away.
 
 use std::{
     io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::StreamReader;
 
 use super::live::{ChildState, Live};
-use crate::supervise::log::{Begin, Channel, LogReader, LogWatch, Piece};
+use crate::{
+    plugin::Output,
+    supervise::log::{Begin, Channel, LogReader, LogWatch, Piece},
+};
 
-/// Follows one channel of one child.
-pub(super) struct ChildOutput {
-    inner: Pin<Box<dyn AsyncRead + Send>>,
+/// Follows one channel of one child from an offset on.
+pub(super) fn follow(
+    reader: LogReader,
+    watch: &LogWatch,
+    live: Arc<Live>,
+    child: u16,
+    from: u64,
+) -> Output {
+    let grown = watch.subscribe(reader.path());
+    let gap = Arc::new(AtomicU64::new(0));
+    let follow = Follow {
+        reader,
+        grown,
+        live,
+        child,
+        gap: Arc::clone(&gap),
+    };
+    let stream = futures_util::stream::try_unfold(
+        (follow, from > 0),
+        move |(mut follow, seek)| async move {
+            if seek {
+                follow.reader.begin(Begin::Offset(from))?;
+            }
+            let piece = follow.next().await?;
+            Ok::<_, io::Error>(piece.map(|bytes| (io::Cursor::new(bytes), (follow, false))))
+        },
+    );
+    Output {
+        reader: Box::pin(StreamReader::new(Box::pin(stream))),
+        gap,
+    }
 }
 
 struct Follow {
@@ -23,49 +55,22 @@ struct Follow {
     grown: crate::supervise::log::Subscription,
     live: Arc<Live>,
     child: u16,
-}
-
-impl ChildOutput {
-    pub(super) fn new(
-        reader: LogReader,
-        watch: &LogWatch,
-        live: Arc<Live>,
-        child: u16,
-        from: u64,
-    ) -> Self {
-        let grown = watch.subscribe(reader.path());
-        let follow = Follow {
-            reader,
-            grown,
-            live,
-            child,
-        };
-        let stream = futures_util::stream::try_unfold(
-            (follow, from > 0),
-            move |(mut follow, seek)| async move {
-                if seek {
-                    follow.reader.begin(Begin::Offset(from))?;
-                }
-                let piece = follow.next().await?;
-                Ok::<_, io::Error>(piece.map(|bytes| (io::Cursor::new(bytes), (follow, false))))
-            },
-        );
-        Self {
-            inner: Box::pin(StreamReader::new(stream)),
-        }
-    }
+    gap: Arc<AtomicU64>,
 }
 
 impl Follow {
-    /// The next bytes, or `None` after the last.
+    /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             // Asked before the reading: what was written before the child's end is read after.
             let over = self.live.look(|state| self.is_over(state));
             match self.reader.next_piece()? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
-                // A guest reads on behind what the cap took away; a line broken by it is the guest's to skip.
-                Some(Piece::Gap { .. }) => {}
+                // The guest is told, and reads on behind it: only so does it know its offset.
+                Some(Piece::Gap { bytes, .. }) => {
+                    self.gap.store(bytes, Ordering::Release);
+                    return Ok(None);
+                }
                 None if over => return Ok(None),
                 None => {
                     let live = self.live.clone();
@@ -84,16 +89,6 @@ impl Follow {
             state.children.get(usize::from(self.child)),
             None | Some(ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. })
         )
-    }
-}
-
-impl AsyncRead for ChildOutput {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_read(cx, buffer)
     }
 }
 

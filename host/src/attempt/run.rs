@@ -249,6 +249,7 @@ impl Runner {
             attempt: attempt.number,
             spec: handed.spec,
             workspace: workspace.to_owned(),
+            path: variables.get("PATH").cloned(),
             env: visible(executor.manifest(), &variables),
             labels: task
                 .request

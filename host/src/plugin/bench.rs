@@ -21,8 +21,8 @@ use super::error::PluginError;
 use super::executor::Executor;
 use super::load::Compiler;
 use super::port::{
-    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Failure, GuestTask, LogLevel,
-    OutputReader, Signal, SpawnSpec, Start, Usage,
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, Failure, GuestTask, LogLevel,
+    Output, Signal, SpawnSpec, Start, Usage,
 };
 use crate::{clock, digest};
 
@@ -133,13 +133,15 @@ async fn allocation(
     for (name, spec) in [("shell", r#"{"argv": ["true"]}"#), ("mock", "{}")] {
         let executor = catalog.executor(name).map_err(text)?;
         first_answer(executor).await?;
-        let spec = spec.to_owned();
+        let draft = Draft {
+            spec: spec.to_owned(),
+            env: Vec::new(),
+            workspace: "/".into(),
+            labels: Vec::new(),
+        };
         let validate = median(async || {
-            executor
-                .validate(&spec, &Vec::new())
-                .await
-                .map(drop)
-                .map_err(text)
+            let drafts = std::slice::from_ref(&draft);
+            executor.validate_each(drafts).await.map(drop).map_err(text)
         })
         .await?;
         show(
@@ -275,6 +277,7 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         attempt: 1,
         spec: spec.into(),
         workspace: "/".into(),
+        path: None,
         env: Vec::new(),
         labels: Vec::new(),
         previous: None,
@@ -329,8 +332,11 @@ impl AttemptHost for Host {
         Vec::new()
     }
 
-    fn output(&self, _child: &ChildRef, _channel: Channel, from_offset: u64) -> OutputReader {
-        Box::pin(Zeroes(STREAM_BYTES.saturating_sub(from_offset)))
+    fn output(&self, _child: &ChildRef, _channel: Channel, from_offset: u64) -> Output {
+        Output {
+            reader: Box::pin(Zeroes(STREAM_BYTES.saturating_sub(from_offset))),
+            gap: Arc::default(),
+        }
     }
 
     fn signal(&self, _child: &ChildRef, _signal: Signal) -> Result<(), Failure> {

@@ -15,9 +15,11 @@ use tokio::sync::oneshot;
 use super::catalog::{BUILTINS, Catalog, Places, Status};
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd};
-use super::fixtures::{Recorder, task};
+use super::fixtures::{Recorder, draft, task};
 use super::load::Compiler;
-use super::port::{GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest};
+use super::port::{
+    AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, ItemKind, Start, StopRequest,
+};
 
 /// A catalog of the components in this binary.
 struct House {
@@ -78,6 +80,7 @@ async fn every_builtin_is_an_executor_with_all_it_asks_for() {
             "{}",
             component.task_schema
         );
+        assert!(component.config_schema.contains("object"));
         assert_eq!(component.config_issues, []);
         let shipped = inspection.listing.shipped.unwrap();
         let asks = shipped.manifest.permissions.process.unwrap().commands;
@@ -124,7 +127,7 @@ async fn a_spec_is_checked_by_its_executor() {
             .catalog
             .executor(name)
             .unwrap()
-            .validate(&spec.to_owned(), &Vec::new())
+            .validate(spec, &Vec::new())
             .await
             .unwrap();
         assert_eq!(issues.len(), expected, "{name} {spec}: {issues:?}");
@@ -133,6 +136,60 @@ async fn a_spec_is_checked_by_its_executor() {
     check("shell", r#"{"argv": []}"#, 1).await;
     check("mock", "{}", 0).await;
     check("mock", r#"{"steps": [{"no_such_step": 1}]}"#, 1).await;
+}
+
+/// What ceilings are compared with.
+#[tokio::test]
+async fn each_says_what_its_tasks_may_do() {
+    use AuthorityStep::{Edit, Full, Read, Run};
+    let house = house();
+    let check = async |name: &str, spec: &str, step: AuthorityStep, extras: &[&str]| {
+        let executor = house.catalog.executor(name).unwrap();
+        let authority = executor.authority(&draft(spec)).await;
+        let found: Vec<_> = authority.extras.iter().map(String::as_str).collect();
+        assert_eq!((authority.step, &*found), (step, extras), "{name} {spec}");
+    };
+    check("shell", r#"{"argv": ["true"]}"#, Full, &[]).await;
+    check("claude", r#"{"prompt": "x"}"#, Edit, &[]).await;
+    let plan = r#"{"prompt": "x", "permission_mode": "plan", "allowed_tools": ["WebSearch"]}"#;
+    check("claude", plan, Read, &["network"]).await;
+    let tests = r#"{"prompt": "x", "allowed_tools": ["Bash(npm test)"]}"#;
+    check("claude", tests, Run, &[]).await;
+    let unknown = r#"{"prompt": "x", "extra_args": ["--settings", "{}"]}"#;
+    check("claude", unknown, Full, &[]).await;
+    check("claude", "not even JSON", Full, &[]).await;
+    let told = r#"{"authority": {"step": "read", "extras": ["push", "network"]}}"#;
+    check("mock", told, Read, &["network", "push"]).await;
+    check("mock", r#"{"trap_in_authority": true}"#, Full, &[]).await;
+    check("mock", "{}", Full, &[]).await;
+}
+
+#[tokio::test]
+async fn each_makes_a_transcript_of_its_output() {
+    let house = house();
+    let check = async |name: &str, pieces: &[&str], expected: &[(ItemKind, &str)]| {
+        let executor = house.catalog.executor(name).unwrap();
+        let (mut state, mut found) = (Vec::new(), Vec::new());
+        for piece in pieces.iter().copied().chain([""]) {
+            let reading = executor.transcript(piece.as_bytes(), &state).await.unwrap();
+            state = reading.state;
+            found.extend(reading.items);
+        }
+        let found: Vec<_> = found.iter().map(|item| (item.kind, &*item.text)).collect();
+        assert_eq!(found, expected, "{name}");
+    };
+    let plain = [(ItemKind::Text, "one\n"), (ItemKind::Text, "two")];
+    check("shell", &["on", "e\ntw", "o"], &plain).await;
+    let call = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","#;
+    let rest = "\"input\":{\"command\":\"ls\"}}]}}\nwarning\n";
+    let items = [(ItemKind::Tool, "ls"), (ItemKind::Text, "warning")];
+    check("claude", &[call, rest], &items).await;
+    // More than the guest is given at once.
+    let long = "x".repeat(100_000) + "\n";
+    let executor = house.catalog.executor("shell").unwrap();
+    let reading = executor.transcript(long.as_bytes(), b"").await.unwrap();
+    let text: String = reading.items.into_iter().map(|item| item.text).collect();
+    assert_eq!((text == long, reading.state.len()), (true, 0));
 }
 
 #[tokio::test]
@@ -221,7 +278,8 @@ async fn misbehaviour_has_a_reason() {
         ));
     };
     check(r#"{"trap": true}"#, "trapped").await;
-    check(r#"{"panic": "what a pity"}"#, "trapped").await;
+    // The trap of a panic has no text of its own.
+    check(r#"{"panic": "what a pity"}"#, "what a pity").await;
     check(r#"{"eat_memory": true}"#, "64 MiB").await;
     check(r#"{"spin": true}"#, "waiting").await;
 }
@@ -288,6 +346,35 @@ async fn output_reaches_the_guest_whole() {
     let script = r#"{"steps": [{"spawn": {"argv": ["x"], "wait": false}}, {"read": "stdout"}]}"#;
     let outcome = mock(script, Start::Fresh, &host).await.unwrap();
     assert_eq!(outcome.outputs, r#"{"read_bytes":3000000}"#);
+}
+
+/// A gap is told where it is, and what is after it is read on with.
+#[tokio::test]
+async fn what_the_cap_took_away_is_told_to_the_guest() {
+    let read = r#"{"steps": [{"spawn": {"argv": ["x"]}}, {"read": "stdout"}]}"#;
+    let host = Arc::new(Recorder {
+        output: vec![b'x'; 300_000],
+        gap: Some(100_000..250_000),
+        ..Recorder::default()
+    });
+    let outcome = mock(read, Start::Fresh, &host).await.unwrap();
+    let expected = r#"{"left_out_bytes":150000,"read_bytes":150000}"#;
+    assert_eq!(outcome.outputs, expected);
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_read_is_a_failure_and_no_crash() {
+    let read = r#"{"steps": [{"spawn": {"argv": ["x"]}}, {"read": "stdout"}]}"#;
+    let host = Arc::new(Recorder {
+        is_unreadable: true,
+        ..Recorder::default()
+    });
+    let end = mock(read, Start::Fresh, &host).await.unwrap_err();
+    let GuestEnd::Failed(failure) = &end else {
+        panic!("{end}")
+    };
+    assert_eq!((failure.code.as_str(), host.crashes()), ("resource", 0));
+    assert!(failure.message.contains("no such block"), "{failure:?}");
 }
 
 /// Runs a script beside what becomes of the stream with which it feeds its child.

@@ -105,6 +105,8 @@ pub(crate) struct ComponentFacts {
     /// The most it can ever do.
     pub(crate) imports: Vec<String>,
     /// JSON.
+    pub(crate) config_schema: String,
+    /// JSON.
     pub(crate) task_schema: String,
     /// Faults of the plugin's table in the configuration.
     pub(crate) config_issues: Vec<Issue>,
@@ -351,11 +353,12 @@ async fn status(executor: &Executor, refresh: bool) -> Status {
 
 async fn component_facts(executor: &Executor) -> Result<ComponentFacts, PluginError> {
     let imports = executor.loaded().await?.surface.imports.clone();
-    executor.check_name().await?;
+    let config_schema = executor.config_schema().await?;
     let task_schema = executor.task_schema().await?;
     let config_issues = executor.validate_config().await?;
     Ok(ComponentFacts {
         imports,
+        config_schema,
         task_schema,
         config_issues,
     })

@@ -3,6 +3,8 @@
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use claudine_plugin_build::manifest::Permissions;
+
 use super::error::PluginError;
 use super::v0_1;
 
@@ -12,6 +14,8 @@ const COMPONENT: &[u8; 4] = &[0x0d, 0, 1, 0];
 const CORE_MODULE: &[u8; 4] = &[1, 0, 0, 0];
 const CONTRACT: &str = "claudine:plugin/";
 const WASI: &str = "wasi:";
+/// The interface that needs the permission `process`.
+const PROCESS: &str = "claudine:plugin/process@";
 
 /// A look at the first bytes. Nothing but a binary component may reach the compiler, which would take text as well.
 pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
@@ -80,6 +84,20 @@ impl Surface {
             }
         }
         Ok(())
+    }
+}
+
+impl Surface {
+    /// Whether its manifest asks for what its imports need. Without that every call would be denied, and a
+    /// reader of the manifest would be told less than there is.
+    pub(crate) fn check_asks(&self, permissions: &Permissions) -> Result<(), PluginError> {
+        let is_process = |name: &&String| name.starts_with(PROCESS);
+        match self.imports.iter().find(is_process) {
+            Some(import) if permissions.process.is_none() => Err(PluginError::Unasked {
+                import: import.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::epoch::Ticker;
 use super::error::PluginError;
 use super::guest::Guest;
 use super::limits::{CORE_INSTANCES, HANDLES, HOSTCALL_BYTES, MEMORY_BYTES, TABLE_ELEMENTS};
+use super::reap::Reaper;
 use super::v0_1;
 
 /// Instances that live at once.
@@ -37,6 +38,7 @@ pub(crate) struct Wasm {
     #[cfg(feature = "bench")]
     pub(crate) allocation: Allocation,
     pub(crate) ticker: Ticker,
+    pub(crate) reaper: Reaper,
     linker: Linker<Guest>,
     wasi_linker: Linker<Guest>,
 }
@@ -67,12 +69,16 @@ impl Wasm {
         let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::Engine {
             message: error.to_string(),
         })?;
+        let reaper = Reaper::start().map_err(|error| PluginError::Engine {
+            message: error.to_string(),
+        })?;
         tracing::debug!(?allocation, "the engine for plugins is ready");
         Ok(Wasm {
             engine,
             #[cfg(feature = "bench")]
             allocation,
             ticker,
+            reaper,
             linker,
             wasi_linker,
         })

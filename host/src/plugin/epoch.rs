@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 
 use wasmtime::Engine;
 
-use super::limits::TICK;
+use super::limits::{TICK, Waits};
+use crate::clock;
 
 /// It goes on for this many ticks after the last guest left, so that a busy host does not stop and start it all the time.
 const LINGER_TICKS: u32 = 10;
@@ -46,12 +47,19 @@ impl Ticker {
         })
     }
 
-    /// Drives a future that runs guest code, with the epoch moving whenever it is polled.
-    pub(crate) async fn drive<F: Future>(&self, future: F) -> F::Output {
+    /// Drives a future that runs guest code, with the epoch moving whenever it is polled. The time between is
+    /// told to the guest's budget.
+    pub(crate) async fn drive<F: Future>(&self, waits: Arc<Waits>, future: F) -> F::Output {
         let mut future = pin!(future);
+        let mut left_at = None;
         std::future::poll_fn(|context| {
+            if let Some(left_at) = left_at {
+                waits.passed(clock::monotonic().saturating_sub(left_at));
+            }
             let _turn = self.turn();
-            future.as_mut().poll(context)
+            let result = future.as_mut().poll(context);
+            left_at = Some(clock::monotonic());
+            result
         })
         .await
     }

@@ -25,6 +25,8 @@ pub(crate) enum PluginError {
     WrongWorld { missing: String },
     #[error("it imports {import}, which this host does not offer")]
     UnknownImport { import: String },
+    #[error("it imports {import}, and its manifest does not ask for what that needs")]
+    Unasked { import: String },
     #[error("its types are not those of the contract: {message}")]
     WrongTypes { message: String },
     #[error("it could not be compiled: {message}")]

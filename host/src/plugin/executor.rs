@@ -11,11 +11,16 @@ use wasmtime::Store;
 use super::check::Surface;
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
-use super::grant::{Gate, Grant};
-use super::guest::{Guest, Identity, Purpose};
+use super::grant::{Gate, Grant, Lookup};
+use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{FINGERPRINT_WALL, JSON_BYTES, QUICK_CPU, QUICK_WALL, RUN_CPU};
 use super::load::CodeCache;
-use super::port::{AttemptHost, Attrs, GuestOutcome, GuestTask, Health, Issue, Start, StopRequest};
+#[cfg(test)]
+use super::port::Attrs;
+use super::port::{
+    AttemptHost, Authority, Draft, GuestOutcome, GuestTask, Health, Issue, Reading, Start,
+    StopRequest, TranscriptItem,
+};
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
 use crate::{clock, digest};
@@ -26,6 +31,11 @@ const CRASHED_ATTEMPTS: u32 = 5;
 /// Issues that are shown of one document.
 const ISSUES: usize = 100;
 const TEXT_BYTES: usize = 4 << 10;
+/// Facts that are shown of one look at the machine.
+const FACTS: usize = 100;
+/// Of a child's output in one call.
+const TRANSCRIPT_BYTES: usize = 64 << 10;
+const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
 
 /// What the executors of one host share.
 pub(crate) struct Shared {
@@ -96,7 +106,11 @@ impl Executor {
             .process
             .as_ref()
             .map_or(&[][..], |process| &process.commands);
-        let gate = Gate::new(&manifest.name, asked, &grant.process);
+        let lookup = match source {
+            Source::BuiltIn(_) => Lookup::TaskPath,
+            Source::File(_) => Lookup::Host,
+        };
+        let gate = Gate::new(&manifest.name, asked, &grant.process, lookup);
         let identity = Arc::new(Identity {
             name: manifest.name.clone(),
             config,
@@ -184,6 +198,7 @@ impl Executor {
             .await?;
         let surface = Surface::of(&wasm.engine, &component);
         surface.check()?;
+        surface.check_asks(&self.manifest.permissions)?;
         let wrong_types = |error: wasmtime::Error| PluginError::WrongTypes {
             message: format!("{error:#}"),
         };
@@ -193,27 +208,6 @@ impl Executor {
             .map_err(wrong_types)?;
         let pre = ExecutorPluginPre::new(instance_pre).map_err(wrong_types)?;
         Ok(Loaded { pre, surface })
-    }
-
-    /// A component that calls itself otherwise than its manifest is not the one that the manifest was shipped with.
-    pub(crate) async fn check_name(&self) -> Result<(), PluginError> {
-        let description = self
-            .ask(async |plugin, store| {
-                plugin
-                    .claudine_plugin_lifecycle()
-                    .call_describe(store)
-                    .await
-            })
-            .await?;
-        if description.name == self.manifest.name {
-            return Ok(());
-        }
-        let message = format!(
-            "it calls itself `{}`, and its manifest `{}`",
-            cut_text(description.name),
-            self.manifest.name
-        );
-        Err(PluginError::Answer { message })
     }
 
     /// A JSON Schema of a task's spec.
@@ -226,43 +220,121 @@ impl Executor {
                     .await
             })
             .await?;
-        if schema.len() > JSON_BYTES || serde_json::from_str::<serde_json::Value>(&schema).is_err()
-        {
-            return Err(PluginError::Answer {
-                message: "its task schema is no JSON".into(),
-            });
-        }
-        Ok(schema)
+        json_of(schema, "its task schema")
     }
 
     /// The faults of a spec; none means that a task with it is accepted.
     #[cfg(test)]
     pub(crate) async fn validate(
         &self,
-        spec: &String,
+        spec: &str,
         env: &Attrs,
     ) -> Result<Vec<Issue>, PluginError> {
-        let each = self.validate_each(std::slice::from_ref(spec), env).await?;
+        let draft = Draft {
+            env: env.clone(),
+            ..super::fixtures::draft(spec)
+        };
+        let each = self.validate_each(std::slice::from_ref(&draft)).await?;
         Ok(each.into_iter().flatten().collect())
     }
 
-    /// The faults of each of some specs, all asked of one instance and within the time that there is for one.
+    /// The faults of each of some drafts, all asked of one instance and within the time that there is for
+    /// one.
     pub(crate) async fn validate_each(
         &self,
-        specs: &[String],
-        env: &Attrs,
+        drafts: &[Draft],
     ) -> Result<Vec<Vec<Issue>>, PluginError> {
         self.ask(async |plugin, store| {
-            let mut found = Vec::with_capacity(specs.len());
-            for spec in specs {
+            let mut found = Vec::with_capacity(drafts.len());
+            for draft in drafts {
                 let asked = plugin.claudine_plugin_executor();
-                let issues = asked.call_validate(&mut *store, spec, env).await?;
+                let issues = asked.call_validate(&mut *store, &draft.into()).await?;
                 let issues = issues.into_iter().take(ISSUES);
                 found.push(issues.map(|issue| cut(issue.into())).collect());
             }
             Ok(found)
         })
         .await
+    }
+
+    /// What a task is able to do once it runs, of its effective spec: with what the plugin's configuration and
+    /// its defaults decide. To be asked of a draft that `validate_each` has accepted, and compared with a
+    /// ceiling: `authority.step <= ceiling`, and every extra named by it.
+    ///
+    /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long or answers
+    /// in words that are not known here counts as [`Authority::full`].
+    #[allow(dead_code, reason = "the ceilings are compared with it")]
+    pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
+        let asked = self
+            .ask(async |plugin, store| {
+                let executor = plugin.claudine_plugin_executor();
+                executor.call_authority(store, &draft.into()).await
+            })
+            .await;
+        match asked {
+            Ok(authority) => authority.into(),
+            Err(error) => {
+                let plugin = &self.identity.name;
+                tracing::warn!(
+                    "what a task of {plugin} may do is not known, and counts as full: {error}"
+                );
+                Authority::full()
+            }
+        }
+    }
+
+    /// Makes items of a child's standard output, for people.
+    ///
+    /// `bytes` are the next ones, some 256 KiB at a time: all of a call share the time of one question. The
+    /// first call is given an empty state, each other one the state of the [`Reading`] before it, and the last
+    /// one no bytes, which gives what was held back. The answer follows from the two alone, so it may be asked
+    /// for again from the same place. Standard error is plain text for every executor. Where this fails the
+    /// output is to be shown as it is.
+    #[allow(dead_code, reason = "whoever shows output asks for it")]
+    pub(crate) async fn transcript(
+        &self,
+        bytes: &[u8],
+        state: &[u8],
+    ) -> Result<Reading, PluginError> {
+        let reading = self
+            .ask(async |plugin, store| {
+                let executor = plugin.claudine_plugin_executor();
+                let mut reading = Reading {
+                    items: Vec::new(),
+                    state: state.to_vec(),
+                };
+                let end = bytes.is_empty().then_some(bytes);
+                for piece in bytes.chunks(TRANSCRIPT_BYTES).chain(end) {
+                    let asked = executor.call_transcript(&mut *store, piece, &reading.state);
+                    let answer = asked.await?;
+                    let items = answer.items.into_iter().map(TranscriptItem::from);
+                    reading.items.extend(items);
+                    reading.state = answer.state;
+                }
+                Ok(reading)
+            })
+            .await?;
+        if reading.state.len() > TRANSCRIPT_STATE_BYTES {
+            let message = format!(
+                "the state of its transcript has {} bytes, more than 8 MiB",
+                reading.state.len()
+            );
+            return Err(PluginError::Answer { message });
+        }
+        Ok(reading)
+    }
+
+    /// A JSON Schema of the plugin's own configuration.
+    pub(crate) async fn config_schema(&self) -> Result<String, PluginError> {
+        let schema = self
+            .ask(async |plugin, store| {
+                plugin
+                    .claudine_plugin_lifecycle()
+                    .call_config_schema(store)
+                    .await
+            })
+            .await?;
+        json_of(schema, "the schema of its configuration")
     }
 
     /// The faults of the plugin's own configuration.
@@ -291,6 +363,7 @@ impl Executor {
             Purpose::Fingerprint,
             RUN_CPU,
         ));
+        let waits = store.data().budget.waits();
         let call = async {
             let plugin = loaded.pre.instantiate_async(&mut store).await?;
             let lifecycle = plugin.claudine_plugin_lifecycle();
@@ -298,9 +371,10 @@ impl Executor {
                 .run_concurrent(async |accessor| lifecycle.call_fingerprint(accessor).await)
                 .await?
         };
-        let answer = clock::within(FINGERPRINT_WALL, wasm.ticker.drive(call)).await;
+        let answer = clock::within(FINGERPRINT_WALL, wasm.ticker.drive(waits, call)).await;
         let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
+        let health = cut_health(health);
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
         Ok(health)
     }
@@ -325,6 +399,7 @@ impl Executor {
             wasm,
             loaded,
             identity: &self.identity,
+            place: Arc::new(Place::of(&task)),
             task,
             host,
         };
@@ -355,11 +430,12 @@ impl Executor {
             Purpose::Question,
             QUICK_CPU,
         ));
+        let waits = store.data().budget.waits();
         let call = async {
             let plugin = loaded.pre.instantiate_async(&mut store).await?;
             question(&plugin, &mut store).await
         };
-        let answer = clock::within(QUICK_WALL, wasm.ticker.drive(call)).await;
+        let answer = clock::within(QUICK_WALL, wasm.ticker.drive(waits, call)).await;
         answer_of(&store, answer, QUICK_WALL)
     }
 }
@@ -381,10 +457,30 @@ fn answer_of<T>(
     }
 }
 
+fn json_of(text: String, what: &str) -> Result<String, PluginError> {
+    if text.len() > JSON_BYTES || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() {
+        return Err(PluginError::Answer {
+            message: format!("{what} is no JSON"),
+        });
+    }
+    Ok(text)
+}
+
 fn cut(issue: Issue) -> Issue {
     Issue {
         path: cut_text(issue.path),
         message: cut_text(issue.message),
+    }
+}
+
+fn cut_health(health: Health) -> Health {
+    let attributes = health.attributes.into_iter().take(FACTS);
+    Health {
+        state: health.state,
+        message: cut_text(health.message),
+        attributes: attributes
+            .map(|(name, value)| (cut_text(name), cut_text(value)))
+            .collect(),
     }
 }
 

@@ -2,16 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use super::port::{
-    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Failure, GuestTask, InputStream,
-    LogLevel, OutputReader, Signal, SpawnSpec, Stdin, Usage,
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, Failure, GuestTask, InputStream,
+    LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
 };
 
 /// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from 65536 on.
@@ -19,18 +21,20 @@ use super::port::{
 pub(crate) struct Wat(HashMap<&'static str, String>);
 
 const TEMPLATE: &str = r#"(module
-  (import "claudine:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+  (import "claudine:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32 i32 i32)))
+  (import "claudine:plugin/host@0.1.0" "facts" (func $facts (param i32)))
   (import "claudine:plugin/clock@0.1.0" "now" (func $now (result i64)))
   (import "claudine:plugin/clock@0.1.0" "sleep" (func $sleep (param i64)))
   (import "claudine:plugin/progress@0.1.0" "emit" (func $emit (param i32 i32 i32 i32)))
   (import "claudine:plugin/progress@0.1.0" "checkpoint" (func $checkpoint (param i32 i32 i32)))
-  (import "claudine:plugin/process@0.1.0" "[static]child.children" (func $children (param i32)))
-  (import "claudine:plugin/process@0.1.0" "[static]child.spawn"
-    (func $spawn (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "claudine:plugin/process@0.1.0" "probe" (func $probe (param i32 i32 i32 i32 i32)))
+  (import "claudine:plugin/children@0.1.0" "list" (func $children (param i32)))
+  (import "claudine:plugin/process@0.1.0" "spawn" (func $spawn (param
+    i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "claudine:plugin/process@0.1.0" "capture" (func $capture (param
+    i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
   (import "$root" "[waitable-set-new]" (func $new_set (result i32)))
   (import "[export]claudine:plugin/executor@0.1.0" "[task-return]run"
-    (func $return_run (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i64 i32 i32)))
+    (func $return_run (param i32)))
   {imports}
   (memory (export "memory") 2)
   (table $table 1 funcref)
@@ -42,6 +46,8 @@ const TEMPLATE: &str = r#"(module
   (data (i32.const 96) "sh")
   (data (i32.const 112) "no\00ul")
   (data (i32.const 128) "not json")
+  (data (i32.const 144) "edit")
+  {data}
   (global $heap (mut i32) (i32.const 65536))
   (global $stopped (mut i32) (i32.const 0))
   {start}
@@ -64,9 +70,9 @@ const TEMPLATE: &str = r#"(module
     (i32.store8 (i32.const 2048) (i32.const 0))
     (call $text (i32.const 2056) (i32.const 16) (i32.const 7))
     (i32.const 2048))
-  (func (export "claudine:plugin/lifecycle@0.1.0#describe") (result i32)
-    {describe}
-    (call $text (i32.const 1024) (i32.const 48) (i32.const 5))
+  (func (export "claudine:plugin/lifecycle@0.1.0#config-schema") (result i32)
+    {config-schema}
+    (call $text (i32.const 1024) (i32.const 64) (i32.const 2))
     (i32.const 1024))
   (func (export "claudine:plugin/lifecycle@0.1.0#validate-config") (param i32 i32) (result i32)
     {validate-config}
@@ -79,14 +85,23 @@ const TEMPLATE: &str = r#"(module
     {task-schema}
     (call $text (i32.const 1408) (i32.const 64) (i32.const 2))
     (i32.const 1408))
-  (func (export "claudine:plugin/executor@0.1.0#validate") (param i32 i32 i32 i32) (result i32)
+  (func (export "claudine:plugin/executor@0.1.0#validate")
+    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
     {validate}
     (i32.const 1536))
+  (func (export "claudine:plugin/executor@0.1.0#authority")
+    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+    {authority}
+    (call $text (i32.const 1664) (i32.const 144) (i32.const 4))
+    (i32.const 1664))
+  (func (export "claudine:plugin/executor@0.1.0#transcript") (param i32 i32 i32 i32) (result i32)
+    {transcript}
+    (i32.const 1792))
   {run}
   (func (export "claudine:plugin/executor@0.1.0#resume") (param $task i32) (result i32)
     {resume}
     (call $success))
-  (func (export "claudine:plugin/executor@0.1.0#stop") (param i32 i32 i64)
+  (func (export "claudine:plugin/executor@0.1.0#stop") (param i32 i32 i64 i32 i32)
     {stop}
     (global.set $stopped (i32.const 1)))
 )"#;
@@ -94,8 +109,7 @@ const TEMPLATE: &str = r#"(module
 /// `run` by the asynchronous ABI, ending at once.
 pub(crate) const RUN: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
-    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (call $return_run (call $success))
     (i32.const 0))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32) (i32.const 0))"#;
 
@@ -104,15 +118,13 @@ pub(crate) const RUN_UNTIL_STOPPED: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32) (i32.const 1))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
     (if (i32.eqz (global.get $stopped)) (then (return (i32.const 1))))
-    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (call $return_run (call $success))
     (i32.const 0))"#;
 
 /// `run` that has returned an outcome and goes on as a task until `stop` was called.
 pub(crate) const RUN_RETURNS_AND_STAYS: &str = r#"
   (func (export "[async-lift]claudine:plugin/executor@0.1.0#run") (param $task i32) (result i32)
-    (call $return_run (i32.const 0) (i32.const 16) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-      (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0))
+    (call $return_run (call $success))
     (i32.const 1))
   (func (export "[callback][async-lift]claudine:plugin/executor@0.1.0#run") (param i32 i32 i32) (result i32)
     (i32.eqz (global.get $stopped)))"#;
@@ -149,13 +161,16 @@ impl Wat {
     pub(crate) fn component(&self) -> Vec<u8> {
         let parts = [
             "imports",
+            "data",
             "start",
             "realloc",
-            "describe",
+            "config-schema",
             "validate-config",
             "fingerprint",
             "task-schema",
             "validate",
+            "authority",
+            "transcript",
             "run",
             "resume",
             "stop",
@@ -205,9 +220,19 @@ pub(crate) fn task() -> GuestTask {
         attempt: 1,
         spec: "{}".into(),
         workspace: "/".into(),
+        path: None,
         env: vec![("HOME".into(), "/root".into())],
         labels: Vec::new(),
         previous: None,
+    }
+}
+
+pub(crate) fn draft(spec: &str) -> Draft {
+    Draft {
+        spec: spec.into(),
+        env: Vec::new(),
+        workspace: "/".into(),
+        labels: Vec::new(),
     }
 }
 
@@ -215,8 +240,11 @@ pub(crate) fn task() -> GuestTask {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) children: Vec<ChildRef>,
-    /// What every child prints.
+    /// What every child prints, and which part of it cannot be read any more.
     pub(crate) output: Vec<u8>,
+    pub(crate) gap: Option<Range<usize>>,
+    /// The log cannot be read at all.
+    pub(crate) is_unreadable: bool,
     pub(crate) spawned: Mutex<Vec<String>>,
     pub(crate) lines: Mutex<Vec<(LogLevel, String)>>,
     pub(crate) reports: Mutex<Vec<(String, String)>>,
@@ -266,8 +294,28 @@ impl AttemptHost for Recorder {
         self.children.iter().cloned().chain(started).collect()
     }
 
-    fn output(&self, _child: &ChildRef, _channel: Channel, _from_offset: u64) -> OutputReader {
-        Box::pin(std::io::Cursor::new(self.output.clone()))
+    fn output(&self, _child: &ChildRef, _channel: Channel, from_offset: u64) -> Output {
+        if self.is_unreadable {
+            return Output {
+                reader: Box::pin(tokio_util::io::StreamReader::new(
+                    futures_util::stream::iter([Err::<std::io::Cursor<Vec<u8>>, _>(
+                        std::io::Error::other("no such block"),
+                    )]),
+                )),
+                gap: Arc::default(),
+            };
+        }
+        // What is read on with: what is before the gap, the gap, what is after it.
+        let from = usize::try_from(from_offset).unwrap();
+        let (bytes, gap) = match &self.gap {
+            Some(gap) if from < gap.start => (&self.output[from..gap.start], gap.len()),
+            Some(gap) if from < gap.end => (&[][..], gap.end - from),
+            _ => (&self.output[from..], 0),
+        };
+        Output {
+            reader: Box::pin(std::io::Cursor::new(bytes.to_vec())),
+            gap: Arc::new(AtomicU64::new(gap as u64)),
+        }
     }
 
     fn signal(&self, _child: &ChildRef, _signal: Signal) -> Result<(), Failure> {

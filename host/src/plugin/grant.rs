@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PluginError;
 use super::port::Failure;
+use super::variables::decides_code;
 
 /// What was given to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,26 +48,52 @@ impl Grant {
     }
 }
 
+/// Which file a command means that was granted by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. It is how the
+    /// built-in plugins work, which belong to the host: who gives a task its `PATH` decides what `claude` is.
+    TaskPath,
+    /// What the host finds, which is never a file of the task's workspace.
+    Host,
+}
+
+/// What an allowed command may come with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// Anything: manifest and grant both say `*`.
+    Anything,
+    /// This command as it was meant when it was granted.
+    AsGranted,
+}
+
 /// The check itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gate {
     plugin: String,
     asked: Vec<CommandPattern>,
     granted: Vec<CommandPattern>,
+    pub(crate) lookup: Lookup,
 }
 
 impl Gate {
-    pub(crate) fn new(plugin: &str, asked: &[CommandPattern], granted: &[String]) -> Gate {
+    pub(crate) fn new(
+        plugin: &str,
+        asked: &[CommandPattern],
+        granted: &[String],
+        lookup: Lookup,
+    ) -> Gate {
         let granted = granted.iter().map(|text| pattern(text)).collect();
         Gate {
             plugin: plugin.into(),
             asked: asked.to_vec(),
             granted,
+            lookup,
         }
     }
 
     /// Whether this command may be started; the failure names the gate that is closed and what opens it.
-    pub(crate) fn check_command(&self, command: &str) -> Result<(), Failure> {
+    pub(crate) fn check_command(&self, command: &str) -> Result<Permit, Failure> {
         let allowed =
             |patterns: &[CommandPattern]| patterns.iter().any(|pattern| allows(pattern, command));
         if !allowed(&self.asked) {
@@ -74,17 +101,53 @@ impl Gate {
                 "the manifest of {} does not ask to start `{command}`",
                 self.plugin
             );
-            return Err(Failure::new("denied", message));
+            return Err(denied(message));
         }
         if !allowed(&self.granted) {
             let message = format!(
-                "{plugin} was not granted to start `{command}`; `process = [\"{command}\"]` in grants/{plugin}.toml of the data directory would",
+                "{plugin} was not granted to start `{command}`; `process = [\"{command}\"]` in \
+                 grants/{plugin}.toml of the data directory would",
                 plugin = self.plugin
             );
-            return Err(Failure::new("denied", message));
+            return Err(denied(message));
         }
-        Ok(())
+        let is_any = |patterns: &[CommandPattern]| patterns.contains(&CommandPattern::Any);
+        Ok(if is_any(&self.asked) && is_any(&self.granted) {
+            Permit::Anything
+        } else {
+            Permit::AsGranted
+        })
     }
+
+    /// Whether these variables may be set for a command: not those by which something else would be run in
+    /// its place.
+    pub(crate) fn check_variables(
+        &self,
+        permit: Permit,
+        variables: &[(String, String)],
+    ) -> Result<(), Failure> {
+        let mut names = variables.iter().map(|(name, _)| name);
+        match names.find(|name| permit == Permit::AsGranted && decides_code(name)) {
+            None => Ok(()),
+            Some(name) => Err(denied(format!(
+                "{} may not set {name}, which decides what code is run; only a grant of `*` allows that",
+                self.plugin
+            ))),
+        }
+    }
+
+    /// What is said of a working directory that is not the task's.
+    pub(crate) fn deny_directory(&self, directory: &str) -> Failure {
+        denied(format!(
+            "{} may not start a command in {directory}, which is not in the task's workspace; only a grant \
+             of `*` allows that",
+            self.plugin
+        ))
+    }
+}
+
+fn denied(message: String) -> Failure {
+    Failure::new("denied", message)
 }
 
 /// As in a manifest, where the same text has been checked.
@@ -96,17 +159,12 @@ fn pattern(text: &str) -> CommandPattern {
     }
 }
 
-/// A name allows the same name, looked up on the task's `PATH`, and an absolute path that ends in it. A relative path is allowed
-/// by `*` alone: what it means depends on a directory that the task may write to.
+/// A name allows that name alone, and a path that path: a file elsewhere that is called the same is another
+/// command.
 fn allows(pattern: &CommandPattern, command: &str) -> bool {
     match pattern {
         CommandPattern::Any => true,
-        CommandPattern::Path(path) => command == path,
-        CommandPattern::Name(name) if command.contains('/') => {
-            let file = Path::new(command).file_name();
-            command.starts_with('/') && file.is_some_and(|file| file == name.as_str())
-        }
-        CommandPattern::Name(name) => command == name,
+        CommandPattern::Path(granted) | CommandPattern::Name(granted) => command == granted,
     }
 }
 
@@ -119,16 +177,20 @@ mod tests {
     )]
     use super::*;
 
-    fn check(asked: &[&str], granted: &[&str], command: &str, expected: Result<(), &str>) {
+    fn gate(asked: &[&str], granted: &[&str]) -> Gate {
         let own = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
         let asked: Vec<_> = asked.iter().map(|text| pattern(text)).collect();
-        let gate = Gate::new("demo", &asked, &own(granted));
+        Gate::new("demo", &asked, &own(granted), Lookup::Host)
+    }
+
+    fn check(asked: &[&str], granted: &[&str], command: &str, expected: Result<Permit, &str>) {
+        let gate = gate(asked, granted);
         let result = gate.check_command(command).map_err(|failure| {
             assert_eq!(failure.code, "denied");
             failure.message
         });
         match (result, expected) {
-            (Ok(()), Ok(())) => {}
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{command}"),
             (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
             (result, expected) => panic!("{command}: {result:?}, not {expected:?}"),
         }
@@ -136,10 +198,16 @@ mod tests {
 
     #[test]
     fn both_gates_have_to_be_open() {
-        check(&["*"], &["*"], "anything at all", Ok(()));
-        check(&["claude"], &["claude"], "claude", Ok(()));
-        check(&["claude"], &["claude"], "/usr/bin/claude", Ok(()));
-        check(&["/usr/bin/git"], &["*"], "/usr/bin/git", Ok(()));
+        let as_granted = Ok(Permit::AsGranted);
+        check(&["*"], &["*"], "anything at all", Ok(Permit::Anything));
+        check(&["*"], &["git"], "git", as_granted);
+        check(&["claude"], &["*"], "claude", as_granted);
+        check(&["claude"], &["claude"], "claude", as_granted);
+        check(&["/usr/bin/git"], &["*"], "/usr/bin/git", as_granted);
+        // A file of that name may be anybody's.
+        let other = Err("does not ask");
+        check(&["claude"], &["claude"], "/usr/bin/claude", other);
+        check(&["claude"], &["*"], "/work/task/claude", other);
         check(&["claude"], &[], "claude", Err("grants/demo.toml"));
         check(&[], &["*"], "claude", Err("does not ask"));
         check(&["claude"], &["*"], "sh", Err("does not ask"));
@@ -154,6 +222,29 @@ mod tests {
         );
         check(&["*"], &["git"], "/opt/git/evil", Err("was not granted"));
         check(&["claude"], &["*"], "", Err("does not ask"));
+    }
+
+    #[test]
+    fn a_granted_command_comes_without_what_would_run_another() {
+        let set = |name: &str| [(name.to_owned(), "x".to_owned())];
+        let gate = gate(&["*"], &["*", "git"]);
+        for name in [
+            "LD_PRELOAD",
+            "PATH",
+            "GIT_SSH_COMMAND",
+            "NODE_OPTIONS",
+            "BASH_ENV",
+        ] {
+            let found = gate.check_variables(Permit::AsGranted, &set(name));
+            let failure = found.unwrap_err();
+            assert_eq!(failure.code, "denied");
+            assert!(failure.message.contains(name), "{failure:?}");
+            assert_eq!(gate.check_variables(Permit::Anything, &set(name)), Ok(()));
+        }
+        assert_eq!(
+            gate.check_variables(Permit::AsGranted, &set("LANG")),
+            Ok(())
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Every figure here bounds the damage of a hostile component. None of them is a setting: a plugin that needs more than this is
 //! doing work that belongs into a child process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -101,35 +103,72 @@ impl ResourceLimiter for Limits {
 #[error("it computed for {0:?} without waiting for anything")]
 pub(crate) struct Spun(Duration);
 
+/// Computing that a guest earns for the time in which it really waited.
+const EARNED_BY_WAITING: u32 = 10;
+/// What it earns for each byte of output that is new to it, or that a child took from it: a guest that
+/// follows a child is not to be ended for what the child prints, and handles at least 2.5 MB/s.
+const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
+
+/// What whoever drives a guest tells its budget, while the guest itself is borrowed.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    waited_us: AtomicU64,
+    /// The thread was given back for others to have it, and not to wait for something.
+    is_yielding: AtomicBool,
+}
+
+impl Waits {
+    /// The guest is polled again, so long after it was last.
+    pub(crate) fn passed(&self, time: Duration) {
+        if !self.is_yielding.swap(false, Ordering::Relaxed) {
+            let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            self.waited_us.fetch_add(time_us, Ordering::Relaxed);
+        }
+    }
+}
+
 /// How long a guest may still compute before it has to wait for something.
 ///
-/// Counted in ticks in which it was on a thread; waiting costs nothing. The host's asynchronous imports fill it up again, the
-/// others do not, or a loop around `clock.now` would never be found.
+/// Counted in ticks in which it was on a thread. It is filled up by time in which the guest really waited,
+/// and by what came from outside; to call an import is neither, or a loop around one would never be found.
 #[derive(Debug)]
 pub(crate) struct Budget {
     whole: Duration,
-    ticks_left: u128,
+    left: Duration,
+    waits: Arc<Waits>,
 }
 
 impl Budget {
     pub(crate) fn new(whole: Duration) -> Budget {
-        let mut budget = Budget {
+        Budget {
             whole,
-            ticks_left: 0,
-        };
-        budget.refill();
-        budget
+            left: whole,
+            waits: Arc::default(),
+        }
     }
 
-    pub(crate) fn refill(&mut self) {
-        self.ticks_left = self.whole.as_millis() / TICK.as_millis();
+    /// For whoever drives the guest.
+    pub(crate) fn waits(&self) -> Arc<Waits> {
+        Arc::clone(&self.waits)
+    }
+
+    /// So many bytes have come from outside or gone there.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.earn(EARNED_BY_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX)));
+    }
+
+    fn earn(&mut self, time: Duration) {
+        self.left = self.left.saturating_add(time).min(self.whole);
     }
 
     /// Called by the epoch's callback: one tick is spent, the thread is given back to others, or the call ends.
     pub(crate) fn spend(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        match self.ticks_left.checked_sub(1) {
+        let waited_us = self.waits.waited_us.swap(0, Ordering::Relaxed);
+        self.earn(Duration::from_micros(waited_us).saturating_mul(EARNED_BY_WAITING));
+        match self.left.checked_sub(TICK) {
             Some(left) => {
-                self.ticks_left = left;
+                self.left = left;
+                self.waits.is_yielding.store(true, Ordering::Relaxed);
                 Ok(UpdateDeadline::Yield(1))
             }
             None => Err(wasmtime::Error::new(Spun(self.whole))),
@@ -161,20 +200,27 @@ mod tests {
         assert!(!limits.table_growing(0, 2, None).unwrap());
     }
 
+    /// How many ticks it has.
+    fn ticks(budget: &mut Budget) -> usize {
+        (0..1_000).take_while(|_| budget.spend().is_ok()).count()
+    }
+
     #[test]
-    fn a_budget_ends_and_is_filled_again() {
-        let mut budget = Budget::new(Duration::from_millis(30));
-        let spend = |budget: &mut Budget| budget.spend().is_ok();
-        assert_eq!(
-            [
-                spend(&mut budget),
-                spend(&mut budget),
-                spend(&mut budget),
-                spend(&mut budget)
-            ],
-            [true, true, true, false]
-        );
-        budget.refill();
-        assert!(spend(&mut budget));
+    fn a_budget_ends_and_is_filled_up_by_what_is_no_call() {
+        let mut budget = Budget::new(Duration::from_millis(300));
+        assert_eq!(ticks(&mut budget), 30);
+        assert_eq!(ticks(&mut budget), 0);
+        let waits = budget.waits();
+        // The first time the thread was given back because the tick was over.
+        waits.passed(Duration::from_secs(1));
+        assert_eq!(ticks(&mut budget), 0);
+        waits.is_yielding.store(false, Ordering::Relaxed);
+        waits.passed(Duration::from_millis(5));
+        assert_eq!(ticks(&mut budget), 5);
+        waits.is_yielding.store(false, Ordering::Relaxed);
+        waits.passed(Duration::from_hours(1));
+        assert_eq!(ticks(&mut budget), 30, "no more than the whole");
+        budget.moved(64 << 10);
+        assert_eq!(ticks(&mut budget), 2);
     }
 }

@@ -10,8 +10,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit: u32,
+    limit_bytes: usize,
     window_start: Duration,
     taken: u32,
+    taken_bytes: usize,
     surplus: u64,
 }
 
@@ -26,29 +28,34 @@ pub(crate) enum Admission {
 }
 
 impl Meter {
-    pub(crate) fn per_second(limit: u32) -> Meter {
+    pub(crate) fn per_second(limit: u32, limit_bytes: usize) -> Meter {
         Meter {
             limit,
+            limit_bytes,
             window_start: Duration::ZERO,
             taken: 0,
+            taken_bytes: 0,
             surplus: 0,
         }
     }
 
-    pub(crate) fn admit(&mut self) -> Admission {
-        self.admit_at(clock::monotonic())
+    pub(crate) fn admit(&mut self, bytes: usize) -> Admission {
+        self.admit_at(clock::monotonic(), bytes)
     }
 
-    fn admit_at(&mut self, now: Duration) -> Admission {
+    fn admit_at(&mut self, now: Duration, bytes: usize) -> Admission {
         if now >= self.window_start + WINDOW {
             self.window_start = now;
             self.taken = 0;
+            self.taken_bytes = 0;
         }
-        if self.taken >= self.limit {
+        let after = self.taken_bytes.saturating_add(bytes);
+        if self.taken >= self.limit || after > self.limit_bytes {
             self.surplus += 1;
             return Admission::No;
         }
         self.taken += 1;
+        self.taken_bytes = after;
         Admission::Yes {
             left_out: std::mem::take(&mut self.surplus),
         }
@@ -61,8 +68,8 @@ mod tests {
 
     #[test]
     fn the_surplus_is_counted_and_said_once() {
-        let mut meter = Meter::per_second(2);
-        let mut at = |millis| meter.admit_at(Duration::from_millis(millis));
+        let mut meter = Meter::per_second(2, 100);
+        let mut at = |millis| meter.admit_at(Duration::from_millis(millis), 50);
         let answers = [
             at(1_000),
             at(1_001),
@@ -86,5 +93,17 @@ mod tests {
                 Admission::Yes { left_out: 0 }
             ]
         );
+    }
+
+    #[test]
+    fn few_that_are_large_are_as_many_that_are_small() {
+        let mut meter = Meter::per_second(10, 100);
+        let mut at = |millis, bytes| meter.admit_at(Duration::from_millis(millis), bytes);
+        let yes = |left_out| Admission::Yes { left_out };
+        assert_eq!(at(1_000, 60), yes(0));
+        assert_eq!(at(1_001, 60), Admission::No);
+        assert_eq!(at(1_002, 40), yes(1));
+        assert_eq!(at(1_003, 1), Admission::No);
+        assert_eq!(at(2_000, 100), yes(1));
     }
 }

@@ -8,6 +8,7 @@ mod bench;
 #[cfg(test)]
 mod builtin_tests;
 mod capability;
+mod capture;
 mod catalog;
 mod check;
 mod compile;
@@ -15,6 +16,7 @@ mod engine;
 mod epoch;
 mod error;
 mod executor;
+mod find;
 #[cfg(test)]
 mod fixtures;
 mod grant;
@@ -23,11 +25,13 @@ mod limits;
 mod load;
 mod meter;
 mod port;
-mod probe;
+mod reap;
 mod run;
+mod states;
 #[cfg(test)]
 mod tests;
 mod v0_1;
+mod variables;
 mod visible;
 
 pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifest};
@@ -40,8 +44,13 @@ pub(crate) use error::{GuestEnd, PluginError};
 pub(crate) use executor::Executor;
 pub(crate) use load::Compiler;
 pub(crate) use port::{
-    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, GuestOutcome,
-    GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, OutputReader,
+    AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, EnvRemove, Failure, GuestOutcome,
+    GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, Output,
     PreviousAttempt, Signal, SpawnSpec, Start, Stdin, StopRequest, Usage,
 };
+#[allow(
+    unused_imports,
+    reason = "what the questions about authority and output are answered with"
+)]
+pub(crate) use port::{Authority, AuthorityStep, ItemKind, Reading, TranscriptItem};
 pub(crate) use visible::visible;

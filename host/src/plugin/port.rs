@@ -3,19 +3,20 @@
 //! These types belong to no version of the contract: each version has a module that converts to them at once, so nothing else of
 //! the host knows which version a component was built for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// The bytes of one channel of a child, in order, ending when the child has ended and all was read. An error in it ends the
-/// instance, which is then resumed.
+/// The bytes of one channel of a child, in order. It ends where the child has ended and all was read, and
+/// where the cap has left out bytes, which are then counted in [`Output::gap`].
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;
@@ -29,7 +30,7 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>>;
     /// All children of this attempt, in the order of their start.
     fn children(&self) -> Vec<ChildRef>;
-    fn output(&self, child: &ChildRef, channel: Channel, from_offset: u64) -> OutputReader;
+    fn output(&self, child: &ChildRef, channel: Channel, from_offset: u64) -> Output;
     /// To the child's process group; nothing happens to a child that has ended.
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure>;
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
@@ -39,6 +40,14 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
     /// A line for the host's log, free of control characters, at most 16 KiB.
     fn log(&self, level: LogLevel, message: &str);
+}
+
+/// A child's output from an offset on, up to its end or the next gap.
+pub(crate) struct Output {
+    pub(crate) reader: OutputReader,
+    /// To be looked at when the reader has ended: how many bytes were left out at that place. They count
+    /// in the offsets. 0: it was the end.
+    pub(crate) gap: Arc<AtomicU64>,
 }
 
 /// A child's id, unique on the node.
@@ -125,7 +134,7 @@ impl InputStream {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Channel {
     Stdout,
     Stderr,
@@ -212,6 +221,95 @@ pub(crate) struct Issue {
     pub(crate) message: String,
 }
 
+/// A task that nobody has accepted yet, as an executor is asked about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    /// JSON.
+    pub(crate) spec: String,
+    /// Those variables of its environment that the executor may see: see [`super::visible`].
+    pub(crate) env: Attrs,
+    /// Where it would work; a worktree of its own is not made yet.
+    pub(crate) workspace: String,
+    pub(crate) labels: Attrs,
+}
+
+/// What a task is able to do, as its executor says: see [`super::Executor::authority`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Authority {
+    pub(crate) step: AuthorityStep,
+    /// What it may do beside its step: `network`, `merge`, `push`, `container` and whatever may come. A
+    /// ceiling that does not name one does not allow it; [`AuthorityStep::Full`] includes all.
+    pub(crate) extras: BTreeSet<String>,
+}
+
+impl Authority {
+    /// What the user who runs the host may do.
+    pub(crate) fn full() -> Authority {
+        Authority {
+            step: AuthorityStep::Full,
+            extras: BTreeSet::new(),
+        }
+    }
+}
+
+/// How far a task reaches. Each step includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AuthorityStep {
+    /// It changes nothing.
+    Read,
+    /// It changes files of its workspace.
+    Edit,
+    /// It runs the commands that its spec names, with all that these can do.
+    Run,
+    /// It may do what the user may do.
+    Full,
+}
+
+impl fmt::Display for AuthorityStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthorityStep::Read => "read",
+            AuthorityStep::Edit => "edit",
+            AuthorityStep::Run => "run",
+            AuthorityStep::Full => "full",
+        })
+    }
+}
+
+/// What came of some bytes of a child's output.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) items: Vec<TranscriptItem>,
+    /// What the next call has to be given.
+    pub(crate) state: Vec<u8>,
+}
+
+/// A part of a child's output, for people. The text is what the guest made of it: whoever shows it makes it
+/// harmless and short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TranscriptItem {
+    pub(crate) kind: ItemKind,
+    pub(crate) text: String,
+    /// `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
+    pub(crate) more: Attrs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemKind {
+    /// What an agent or a command says.
+    Text,
+    /// A tool is called.
+    Tool,
+    /// What came of a tool.
+    Result,
+    /// A tool was refused.
+    Denied,
+    /// What was spent since the last item of this kind.
+    Cost,
+    /// Something failed.
+    Error,
+}
+
 /// An attempt as the guest is told of it.
 #[derive(Debug, Clone)]
 pub(crate) struct GuestTask {
@@ -220,6 +318,8 @@ pub(crate) struct GuestTask {
     /// JSON.
     pub(crate) spec: String,
     pub(crate) workspace: String,
+    /// The task's `PATH`, by which commands that were granted by name are found. The guest is not told.
+    pub(crate) path: Option<String>,
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,
     pub(crate) previous: Option<PreviousAttempt>,

@@ -5,6 +5,7 @@
 //! Store. The children belong to the host and survive that: an instance that crashed is followed by another, which is asked to
 //! `resume` from the last checkpoint.
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use wasmtime::Store;
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
 use super::executor::Loaded;
-use super::guest::{Guest, Identity, Purpose};
+use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{JSON_BYTES, RUN_CPU, Spun};
 use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
 use super::v0_1::ExecutorPlugin;
@@ -31,6 +32,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) identity: &'a Arc<Identity>,
     pub(crate) task: GuestTask,
     pub(crate) host: Arc<dyn AttemptHost>,
+    pub(crate) place: Arc<Place>,
 }
 
 /// How one instance ended.
@@ -101,7 +103,9 @@ impl Attempt<'_> {
                 InstanceEnd::Returned(Ok(outcome)) => {
                     return check_outcome(outcome).map_err(GuestEnd::Failed);
                 }
-                InstanceEnd::Returned(Err(failure)) => return Err(GuestEnd::Failed(failure)),
+                InstanceEnd::Returned(Err(failure)) => {
+                    return Err(GuestEnd::Failed(bounded_failure(failure)));
+                }
                 InstanceEnd::Dropped => return Err(GuestEnd::Dropped),
                 InstanceEnd::Unavailable(error) => return Err(GuestEnd::Unavailable(error)),
                 InstanceEnd::Crashed(crash) => crash,
@@ -123,7 +127,7 @@ impl Attempt<'_> {
 
     /// One instance, and the state that it stored last.
     async fn instance(&self, start: Start, stop: &mut Stop) -> (InstanceEnd, Option<Vec<u8>>) {
-        let purpose = Purpose::Attempt(Arc::clone(&self.host));
+        let purpose = Purpose::Attempt(Arc::clone(&self.host), Arc::clone(&self.place));
         let store = self
             .wasm
             .store(Guest::new(Arc::clone(self.identity), purpose, RUN_CPU));
@@ -131,26 +135,46 @@ impl Attempt<'_> {
             _lost: SetOnDrop(Arc::clone(&store.data().lost)),
             store,
         };
-        let store = &mut instance.store;
-        let (tell, told) = oneshot::channel();
+        let states = Arc::clone(&instance.store.data().states);
         let result = {
-            let mut call = pin!(self.wasm.ticker.drive(self.call(store, start, told)));
-            tokio::select! {
-                biased;
-                result = &mut call => Some(result),
-                request = stop.asked() => {
-                    let grace = request.grace;
-                    // A guest that ended in this moment does not listen, and needs no telling.
-                    drop(tell.send(request));
-                    clock::within(grace, call).await
-                }
-            }
+            let mut call = pin!(self.called(&mut instance.store, start, stop));
+            let mut pump = pin!(states.pump(&*self.host));
+            std::future::poll_fn(|context| {
+                // What waits to be told is told beside the call.
+                let pumped = pump.as_mut().poll(context);
+                debug_assert!(pumped.is_pending(), "it never ends");
+                call.as_mut().poll(context)
+            })
+            .await
         };
+        states.flush(&*self.host);
         let end = Self::end_of(&mut instance.store, result);
         let checkpoint = instance.store.data_mut().checkpoint.take();
-        // To give back its memory takes as long as many a guest runs, and nobody has to wait for it.
-        tokio::spawn(async move { drop(instance) });
+        self.wasm.reaper.take(instance);
         (end, checkpoint)
+    }
+
+    /// The call until it has ended by itself, or was asked to and is given up; nothing then.
+    async fn called(
+        &self,
+        store: &mut Store<Guest>,
+        start: Start,
+        stop: &mut Stop,
+    ) -> Option<wasmtime::Result<()>> {
+        let waits = store.data().budget.waits();
+        let (tell, told) = oneshot::channel();
+        let call = self.call(store, start, told);
+        let mut call = pin!(self.wasm.ticker.drive(waits, call));
+        tokio::select! {
+            biased;
+            result = &mut call => Some(result),
+            request = stop.asked() => {
+                let grace = request.grace;
+                // A guest that has ended in the meantime has no use for it.
+                drop(tell.send(request));
+                clock::within(grace, call).await
+            }
+        }
     }
 
     fn end_of(store: &mut Store<Guest>, result: Option<wasmtime::Result<()>>) -> InstanceEnd {
@@ -246,7 +270,49 @@ fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     {
         return fault(format!("its outputs are no JSON object: {error}"));
     }
-    Ok(outcome)
+    Ok(bounded_outcome(outcome))
+}
+
+/// What a guest says of itself goes into the task's record, which is written anew at each change, and into
+/// events: it has room for some sentences.
+const TEXT_BYTES: usize = 16 << 10;
+/// Reason classes, and names of figures and details.
+const WORD_BYTES: usize = 64;
+const FIGURES: usize = 100;
+
+fn bounded_outcome(mut outcome: GuestOutcome) -> GuestOutcome {
+    cut_word(&mut outcome.cause);
+    outcome.summary = bounded(outcome.summary);
+    outcome.metrics.truncate(FIGURES);
+    for (name, _) in &mut outcome.metrics {
+        cut_word(name);
+    }
+    outcome
+}
+
+fn bounded_failure(mut failure: Failure) -> Failure {
+    cut_word(&mut failure.code);
+    failure.message = bounded(failure.message);
+    failure.extra.truncate(FIGURES);
+    for (name, value) in &mut failure.extra {
+        cut_word(name);
+        cut_word(value);
+    }
+    failure
+}
+
+/// A text with its beginning and its length, where it is longer than what is kept.
+fn bounded(mut text: String) -> String {
+    let length = text.len();
+    if length <= TEXT_BYTES {
+        return text;
+    }
+    text.truncate(text.floor_char_boundary(TEXT_BYTES));
+    format!("{text}… ({length} bytes in all; the rest was left out)")
+}
+
+fn cut_word(word: &mut String) {
+    word.truncate(word.floor_char_boundary(WORD_BYTES));
 }
 
 /// Whose fault an error of the engine is: the guest's, or that there is no place for it.
@@ -262,7 +328,11 @@ pub(crate) fn crash_or_error(guest: &Guest, error: &wasmtime::Error) -> Result<C
     if let Some(refused) = guest.limits.refused() {
         return Ok(Crash::Limit(refused));
     }
-    Ok(Crash::Trap(short(&error.root_cause().to_string())))
+    let why = short(&error.root_cause().to_string());
+    Ok(Crash::Trap(match &guest.last_error {
+        Some(said) => format!("{why}; the last error that it told: {said}"),
+        None => why,
+    }))
 }
 
 /// The first line, and not too much of it.
@@ -275,6 +345,29 @@ fn short(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_keep_their_beginning_and_say_how_long_they_were() {
+        let failure = Failure {
+            extra: vec![("x".repeat(1_000), "y".repeat(1_000)); 1_000],
+            ..Failure::new(&"c".repeat(1_000), "ä".repeat(4_000_000))
+        };
+        let failure = bounded_failure(failure);
+        assert!(failure.message.starts_with(&"ä".repeat(TEXT_BYTES / 2)));
+        let end = "ä… (8000000 bytes in all; the rest was left out)";
+        assert!(
+            failure.message.ends_with(end),
+            "{} bytes",
+            failure.message.len()
+        );
+        assert!(failure.message.len() < TEXT_BYTES + 100);
+        assert_eq!(
+            (failure.code.len(), failure.extra.len()),
+            (WORD_BYTES, FIGURES)
+        );
+        let short = "as it was given".to_owned();
+        assert_eq!(bounded(short.clone()), short);
+    }
 
     #[test]
     fn outcomes() {

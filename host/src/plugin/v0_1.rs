@@ -31,15 +31,17 @@ mod bindings {
         world: "executor-plugin",
         path: "../wit",
         imports: {
-            "claudine:plugin/process.[method]child.output": store | trappable,
+            "claudine:plugin/children.[method]child.output": store | trappable,
             default: trappable,
         },
         exports: { default: async },
-        with: { "claudine:plugin/process.child": super::ChildHandle },
+        with: { "claudine:plugin/children.child": super::ChildHandle },
     });
 }
 
-pub(crate) use bindings::claudine::plugin::{clock, config, log, process, progress, types};
+pub(crate) use bindings::claudine::plugin::{
+    children, clock, config, host, log, process, progress, types,
+};
 pub(crate) use bindings::exports::claudine::plugin::{executor, lifecycle};
 pub(crate) use bindings::{ExecutorPlugin, ExecutorPluginPre};
 
@@ -109,25 +111,27 @@ impl From<types::Outcome> for port::GuestOutcome {
     }
 }
 
-impl From<port::ChildExit> for process::ExitStatus {
-    fn from(exit: port::ChildExit) -> process::ExitStatus {
-        process::ExitStatus {
+impl From<port::ChildExit> for children::ExitStatus {
+    fn from(exit: port::ChildExit) -> children::ExitStatus {
+        children::ExitStatus {
             code: exit.code,
             signal: exit.signal,
             usage: types::Usage {
                 wall_ms: millis(exit.usage.wall),
                 cpu_ms: exit.usage.cpu.map(millis),
                 peak_rss_bytes: exit.usage.peak_rss_bytes,
+                more: Vec::new(),
             },
+            more: Vec::new(),
         }
     }
 }
 
-impl From<process::Channel> for port::Channel {
-    fn from(channel: process::Channel) -> port::Channel {
+impl From<children::Channel> for port::Channel {
+    fn from(channel: children::Channel) -> port::Channel {
         match channel {
-            process::Channel::Stdout => port::Channel::Stdout,
-            process::Channel::Stderr => port::Channel::Stderr,
+            children::Channel::Stdout => port::Channel::Stdout,
+            children::Channel::Stderr => port::Channel::Stderr,
         }
     }
 }
@@ -159,7 +163,53 @@ impl From<port::GuestTask> for executor::Task {
                 class: previous.class,
                 outputs: previous.outputs,
                 resume: previous.resume,
+                more: Vec::new(),
             }),
+            more: Vec::new(),
+        }
+    }
+}
+
+impl From<&port::Draft> for executor::Draft {
+    fn from(draft: &port::Draft) -> executor::Draft {
+        executor::Draft {
+            spec: draft.spec.clone(),
+            env: draft.env.clone(),
+            workspace: draft.workspace.clone(),
+            labels: draft.labels.clone(),
+            more: Vec::new(),
+        }
+    }
+}
+
+/// A step that the contract does not know is the last one.
+impl From<executor::Reach> for port::Authority {
+    fn from(authority: executor::Reach) -> port::Authority {
+        port::Authority {
+            step: match authority.step.as_str() {
+                "read" => port::AuthorityStep::Read,
+                "edit" => port::AuthorityStep::Edit,
+                "run" => port::AuthorityStep::Run,
+                _ => port::AuthorityStep::Full,
+            },
+            extras: authority.extras.into_iter().collect(),
+        }
+    }
+}
+
+impl From<executor::Item> for port::TranscriptItem {
+    fn from(item: executor::Item) -> port::TranscriptItem {
+        port::TranscriptItem {
+            kind: match item.kind.as_str() {
+                "tool" => port::ItemKind::Tool,
+                "result" => port::ItemKind::Result,
+                "denied" => port::ItemKind::Denied,
+                "cost" => port::ItemKind::Cost,
+                "error" => port::ItemKind::Error,
+                _ => port::ItemKind::Text,
+            },
+            text: item.text,
+            more: item.more,
         }
     }
 }
@@ -169,6 +219,7 @@ impl From<port::StopRequest> for executor::StopRequest {
         executor::StopRequest {
             reason: request.reason,
             grace_ms: millis(request.grace),
+            more: Vec::new(),
         }
     }
 }

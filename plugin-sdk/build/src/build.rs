@@ -64,6 +64,7 @@ pub fn build(
     let bytes = component::encode(&bytes)?;
     let face = component::Face::of(&bytes)?;
     face.check()?;
+    face.check_asks(&manifest)?;
 
     let digest = component::sha256_hex(&bytes);
     let name = &manifest.name;

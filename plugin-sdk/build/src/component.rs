@@ -4,12 +4,16 @@ use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 use crate::error::BuildError;
+use crate::manifest::Manifest;
 
 /// The package every import of a plugin belongs to.
 const CONTRACT: &str = "claudine:plugin/";
 
 /// What every executor exports, without the version.
 const EXPORTS: [&str; 2] = ["claudine:plugin/lifecycle@", "claudine:plugin/executor@"];
+
+/// The interface that needs the permission `process`.
+const PROCESS: &str = "claudine:plugin/process@";
 
 const EXPORT_HINT: &str = "name the executor in `claudine_plugin_sdk::export!`, once in the crate";
 
@@ -67,6 +71,18 @@ impl Face {
             .map(|key| resolve.name_world_key(key))
             .collect();
         Ok(Self { imports, exports })
+    }
+
+    /// Refuses an import that needs a permission which the manifest does not ask for: its calls would all
+    /// be denied.
+    pub(crate) fn check_asks(&self, manifest: &Manifest) -> Result<(), BuildError> {
+        let is_process = |import: &&String| import.starts_with(PROCESS);
+        match self.imports.iter().find(is_process) {
+            Some(import) if manifest.permissions.process.is_none() => Err(BuildError::Unasked {
+                import: import.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses what no host of a plugin offers, and what is no executor.
@@ -179,6 +195,31 @@ mod tests {
             &["claudine:plugins/log@0.1.0"],
             &["claudine:plugins/log@0.1.0"],
         );
+    }
+
+    #[test]
+    fn an_import_is_asked_for() {
+        let check = |imports: &[&str], asks: &str, expected: Option<&str>| {
+            let text = format!(
+                "kind = \"executor\"\nname = \"x\"\nversion = \"1.0.0\"\nwit = \"0.1.0\"\n\
+                 summary = \"x\"\n{asks}"
+            );
+            let manifest = Manifest::parse(&text).unwrap();
+            let imports = imports.iter().map(|&name| name.to_owned()).collect();
+            let face = Face {
+                imports,
+                exports: Vec::new(),
+            };
+            let error = face.check_asks(&manifest).err();
+            assert_eq!(error.map(|error| error.to_string()).as_deref(), expected);
+        };
+        let asks = "[permissions.process]\ncommands = [\"make\"]\nwhy = \"it makes\"";
+        let process = "claudine:plugin/process@0.1.0";
+        check(&[process], asks, None);
+        check(&["claudine:plugin/children@0.1.0"], "", None);
+        let unasked = "the component imports claudine:plugin/process@0.1.0, \
+                       and plugin.toml does not ask for it";
+        check(&[process], "", Some(unasked));
     }
 
     #[test]

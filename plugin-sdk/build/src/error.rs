@@ -36,6 +36,8 @@ pub enum BuildError {
     Encode { reason: String, hint: &'static str },
     #[error("the component imports {}", names.join(", "))]
     Imports { names: Vec<String> },
+    #[error("the component imports {import}, and plugin.toml does not ask for it")]
+    Unasked { import: String },
 }
 
 impl BuildError {
@@ -59,6 +61,9 @@ impl BuildError {
             Self::Encode { hint, .. } => Some(hint),
             Self::Imports { .. } => Some(
                 "a plugin may import only claudine:plugin: build it for wasm32-unknown-unknown, without WASI",
+            ),
+            Self::Unasked { .. } => Some(
+                "ask for what it starts under `[permissions.process]`, with the reason in `why`",
             ),
             Self::File { .. } | Self::Manifest { .. } => None,
         }

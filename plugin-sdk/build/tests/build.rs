@@ -49,7 +49,8 @@ fn has(dir: &Path, name: &str) -> Vec<u8> {
 fn the_shell_executor_can_reach_nothing_but_what_it_uses() {
     let out = tempfile::tempdir().unwrap();
     let built = build_plugin("plugins/shell", out.path());
-    let expected = ["log", "process", "types"].map(|name| format!("claudine:plugin/{name}@0.1.0"));
+    let expected =
+        ["children", "log", "process", "types"].map(|name| format!("claudine:plugin/{name}@0.1.0"));
     assert_eq!(built.imports, expected);
 }
 

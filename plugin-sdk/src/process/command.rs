@@ -1,27 +1,33 @@
 //! What is to be started.
 
 use super::input::Input;
-use crate::bindings::claudine::plugin::process as wit;
+use super::status::ExitStatus;
+use crate::bindings::claudine::plugin::{children, process as wit};
 use crate::bindings::wit_stream;
 use crate::{Child, Failure};
 
-/// A child to be started. It gets the task's environment and working directory, and nothing on standard input, unless told otherwise.
+/// A child to be started. It gets the task's environment and working directory, and nothing on
+/// standard input, unless told otherwise.
+///
+/// Without a grant of `*` it is refused a variable that decides which code is loaded or which program
+/// is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and their like), and a directory outside the task's.
 ///
 /// Arguments reach it exactly as they are given: no shell is in between.
 #[derive(Debug)]
 #[must_use = "a command does nothing until it is spawned"]
-pub struct Command(wit::SpawnSpec);
+pub struct Command(wit::Command);
 
 impl Command {
     /// An absolute path, or a name that is looked up on the task's `PATH`.
     pub fn new(program: impl Into<String>) -> Self {
-        Self(wit::SpawnSpec {
-            command: program.into(),
+        Self(wit::Command {
+            program: program.into(),
             args: Vec::new(),
             cwd: None,
             env: Vec::new(),
             env_remove: Vec::new(),
-            stdin: wit::Input::Empty,
+            stdin: children::Input::Empty,
+            more: Vec::new(),
         })
     }
 
@@ -71,7 +77,7 @@ impl Command {
 
     /// What it reads. The bytes are in a file before it starts, so it can never be fed half of them.
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.0.stdin = wit::Input::Bytes(bytes.into());
+        self.0.stdin = children::Input::Bytes(bytes.into());
         self
     }
 
@@ -79,7 +85,7 @@ impl Command {
     ///
     /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid` (a NUL byte) or `resource`.
     pub async fn spawn(self) -> Result<Child, Failure> {
-        wit::Child::spawn(self.0)
+        wit::spawn(self.0)
             .await
             .map(Child::new)
             .map_err(Failure::from)
@@ -105,11 +111,33 @@ impl Command {
     /// It fails as [`spawn`](Command::spawn) does.
     pub async fn spawn_with_input(mut self) -> Result<(Child, Input), Failure> {
         let (writer, reader) = wit_stream::new::<u8>();
-        self.0.stdin = wit::Input::Stream(reader);
+        self.0.stdin = children::Input::Stream(reader);
         let child = self.spawn().await?;
         let input = Input::new(child.clone(), writer);
         Ok((child, input))
     }
+
+    /// Runs it to its end, outside any attempt and in the host's environment; at most 10 s. For
+    /// [`fingerprint`](crate::Executor::fingerprint), and refused elsewhere.
+    pub async fn capture(self) -> Result<Captured, Failure> {
+        let captured = wit::capture(self.0).await?;
+        Ok(Captured {
+            status: captured.status.into(),
+            stdout: captured.stdout,
+            stderr: captured.stderr,
+        })
+    }
+}
+
+/// What came of a command that was run to its end.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// At most 1 MiB; the rest is left out.
+    pub stdout: Vec<u8>,
+    /// At most 1 MiB; the rest is left out.
+    pub stderr: Vec<u8>,
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::output::Output;
+use crate::Failure;
 
 /// One line of a child's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Without its line feed; of a line longer than the limit, its beginning.
     pub bytes: Vec<u8>,
-    /// How long the whole line is, without its line feed.
+    /// How long the whole line is, without its line feed. Where the cap on the attempt's output took
+    /// away a part of it, or of several lines at once, that part counts.
     pub length_bytes: u64,
     /// Offset of the first byte after it: where to read on if this line was the last one dealt with.
     pub end_offset: u64,
@@ -19,7 +21,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether its end was cut off because it is longer than the limit.
+    /// Whether a part of it is missing: it is longer than the limit, or fell under the cap.
     pub fn is_cut(&self) -> bool {
         self.length_bytes > self.bytes.len() as u64
     }
@@ -42,34 +44,40 @@ impl Lines {
         Self { output, splitter }
     }
 
-    /// The next line; `None` once the child has ended and all was read. The future may be dropped and the call made again: no
-    /// line is lost or doubled.
-    pub async fn next(&mut self) -> Option<Line> {
+    /// The next line; `None` once the child has ended and all was read. The future may be dropped and
+    /// the call made again: no line is lost or doubled. Fails where the log cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             if let Some(line) = self.splitter.ready.pop_front() {
-                return Some(line);
+                return Ok(Some(line));
             }
-            match self.output.read().await {
-                Some(bytes) => self.splitter.push(&bytes),
-                None => return self.splitter.finish(),
-            }
+            let Some(bytes) = self.output.read().await? else {
+                self.splitter.skip_to(self.output.offset());
+                return Ok(self.splitter.finish());
+            };
+            // Taken from the offset, so that a read that is dropped and made again cannot count a gap
+            // twice.
+            let begin = self.output.offset() - bytes.len() as u64;
+            self.splitter.skip_to(begin);
+            self.splitter.push(&bytes);
         }
     }
 }
 
-struct Splitter {
+/// Makes lines of bytes that come in pieces.
+pub(crate) struct Splitter {
     limit_bytes: usize,
     /// Offset of the first byte that was not yet pushed.
     offset: u64,
     /// The beginning of the line whose end was not yet seen, and its length so far.
-    partial: Vec<u8>,
-    length_bytes: u64,
+    pub(crate) partial: Vec<u8>,
+    pub(crate) length_bytes: u64,
     /// At most what one push brought.
-    ready: VecDeque<Line>,
+    pub(crate) ready: VecDeque<Line>,
 }
 
 impl Splitter {
-    fn new(offset: u64, limit_bytes: usize) -> Self {
+    pub(crate) fn new(offset: u64, limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
             offset,
@@ -79,13 +87,25 @@ impl Splitter {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    /// Passes over what nobody can read any more. It becomes a part of the line that it interrupts,
+    /// of which nothing more is kept: what follows may be the end of another line.
+    fn skip_to(&mut self, offset: u64) {
+        self.length_bytes += offset.saturating_sub(self.offset);
+        self.offset = self.offset.max(offset);
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, terminated) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
                 None => (piece, false),
             };
-            let room = self.limit_bytes.saturating_sub(self.partial.len());
+            let is_whole = self.length_bytes == self.partial.len() as u64;
+            let room = if is_whole {
+                self.limit_bytes.saturating_sub(self.partial.len())
+            } else {
+                0
+            };
             self.partial
                 .extend_from_slice(&text[..text.len().min(room)]);
             self.length_bytes += text.len() as u64;
@@ -98,7 +118,7 @@ impl Splitter {
     }
 
     /// The line that the end of output ended.
-    fn finish(&mut self) -> Option<Line> {
+    pub(crate) fn finish(&mut self) -> Option<Line> {
         (self.length_bytes > 0).then(|| self.take(false))
     }
 
@@ -162,5 +182,26 @@ mod tests {
             &[("abcd", 9, 110, true), ("j", 1, 112, true)],
         );
         check(&["abcdef"], &[("abcd", 6, 106, false)]);
+    }
+
+    #[test]
+    fn a_gap_belongs_to_the_line_that_it_interrupts() {
+        let mut splitter = Splitter::new(100, 8);
+        splitter.push(b"one\ntw");
+        splitter.skip_to(150);
+        splitter.push(b"end of another\nlast\n");
+        let seen: Vec<_> = splitter
+            .ready
+            .iter()
+            .map(|line| (line.text(), line.is_cut(), line.end_offset))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("one".into(), false, 104),
+                ("tw".into(), true, 165),
+                ("last".into(), false, 170)
+            ]
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::bindings::claudine::plugin::{process, types};
+use crate::bindings::claudine::plugin::{children, types};
 
 /// How a child ended: by a code or by a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +71,8 @@ pub struct Usage {
     pub peak_rss_bytes: Option<u64>,
 }
 
-impl From<process::ExitStatus> for ExitStatus {
-    fn from(status: process::ExitStatus) -> Self {
+impl From<children::ExitStatus> for ExitStatus {
+    fn from(status: children::ExitStatus) -> Self {
         Self {
             code: status.code,
             signal: status.signal,

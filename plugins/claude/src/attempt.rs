@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use claudine_plugin_sdk::process::Lines;
 use claudine_plugin_sdk::{
-    Child, Class, Command, Ctx, ExitStatus, Failure, Outcome, Signal, Task, clock, process::Line,
-    warn,
+    Child, Class, Command, Ctx, ExitStatus, Failure, Outcome, Signal, Task, clock, facts,
+    process::Line, warn,
 };
 
 use crate::Config;
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
-use crate::spec::{Spec, root_bypass};
+use crate::spec::{Machine, Spec, root_bypass};
 use crate::start::{Earlier, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
@@ -65,7 +65,7 @@ impl Attempt {
                     .await
             }
             Some(first) => {
-                let why = self.read_again(&first).await.no_session();
+                let why = self.read_again(&first).await?.no_session();
                 self.follow(Start::fresh(&self.task), child, checkpoint, why)
                     .await
             }
@@ -74,11 +74,9 @@ impl Attempt {
 
     async fn spawn(&self, start: &Start) -> Result<Child, Failure> {
         let spec = &self.task.spec;
-        let mode = spec
-            .permission_mode
-            .or(self.config.permission_mode)
-            .unwrap_or_default();
-        if let Some(refusal) = root_bypass(mode, &self.task.env) {
+        let mode = spec.mode(&self.config);
+        let machine = Machine::of(&facts(), &self.task.env);
+        if let Some(refusal) = root_bypass(mode, machine) {
             return Err(Failure::new(
                 Class::Invalid,
                 format!("the permission mode {refusal}"),
@@ -171,7 +169,7 @@ impl Attempt {
         let mut rest_since = None;
         let mut odd_lines = 0;
         loop {
-            let line = match next_line(&mut lines, rest_since).await {
+            let line = match next_line(&mut lines, rest_since).await? {
                 Next::Line(line) => line,
                 Next::End => return Ok((checkpoint.transcript, child.wait().await?)),
                 Next::GraceOver => return Ok((checkpoint.transcript, end_by_force(child).await?)),
@@ -245,13 +243,13 @@ impl Attempt {
     }
 
     /// The transcript of a child that has ended.
-    async fn read_again(&self, child: &Child) -> Transcript {
+    async fn read_again(&self, child: &Child) -> Result<Transcript, Failure> {
         let mut transcript = Transcript::default();
         let mut lines = child.stdout(0).lines(LONGEST_LINE_BYTES);
-        while let Some(line) = lines.next().await {
+        while let Some(line) = lines.next().await? {
             transcript.take(&line);
         }
-        transcript
+        Ok(transcript)
     }
 }
 
@@ -262,19 +260,19 @@ enum Next {
     GraceOver,
 }
 
-async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Next {
+async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Result<Next, Failure> {
     let next = match rest_since {
-        None => Some(lines.next().await),
+        None => Some(lines.next().await?),
         Some(since) => {
             let left = (since + AFTER_RESULT).saturating_sub(clock::monotonic());
-            clock::timeout(left, lines.next()).await
+            clock::timeout(left, lines.next()).await.transpose()?
         }
     };
-    match next {
+    Ok(match next {
         Some(Some(line)) => Next::Line(line),
         Some(None) => Next::End,
         None => Next::GraceOver,
-    }
+    })
 }
 
 /// INT, TERM and KILL with time between them. What the agent's commands leave behind the host looks for.
@@ -289,11 +287,11 @@ async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     child.wait().await
 }
 
-/// The last line of standard error that says something.
+/// The last line of standard error that says something, of what of it can be read.
 async fn complaint(child: &Child) -> Option<String> {
     let mut lines = child.stderr(0).lines(LONGEST_COMPLAINT_BYTES);
     let mut last = None;
-    while let Some(line) = lines.next().await {
+    while let Ok(Some(line)) = lines.next().await {
         let text = line.text().trim().trim_end_matches('.').to_owned();
         if !text.is_empty() {
             last = Some(text);

@@ -8,7 +8,9 @@
 //! knowledge by the manifest's `[account]`.
 
 mod attempt;
+mod authority;
 mod checkpoint;
+mod items;
 mod outcome;
 mod phase;
 mod spec;
@@ -17,13 +19,16 @@ mod stream;
 mod transcript;
 
 use attempt::Attempt;
-use claudine_plugin_sdk::process::{Probe, probe};
+use claudine_plugin_sdk::process::Captured;
+use claudine_plugin_sdk::transcript::by_line;
 use claudine_plugin_sdk::{
-    Attributes, Class, Ctx, Description, Executor, Failure, Health, Issue, Outcome, Task,
+    Authority, Class, Command, Ctx, Draft, Executor, Failure, Health, Issue, Outcome, Reading,
+    Task, config, facts,
 };
 use serde::Deserialize;
 use serde_json::Value;
-use spec::{PermissionMode, Spec};
+use spec::{Machine, PermissionMode, Spec};
+use transcript::LONGEST_LINE_BYTES;
 
 /// The version whose behaviour the tests hold true.
 pub(crate) const KNOWN_VERSION: &str = "2.1.330";
@@ -45,20 +50,28 @@ pub(crate) struct Config {
 impl Executor for Claude {
     type Spec = Spec;
 
-    fn describe() -> Description {
-        Description::new(
-            "claude",
-            env!("CARGO_PKG_VERSION"),
-            "Delegates a task to Claude Code",
-        )
-    }
-
     fn task_schema() -> &'static str {
         include_str!("schema.json")
     }
 
-    fn validate(spec: &Spec, env: &Attributes) -> Vec<Issue> {
-        spec.issues(env)
+    fn validate(draft: &Draft<Spec>) -> Vec<Issue> {
+        draft.spec.issues(Machine::of(&facts(), &draft.env))
+    }
+
+    /// A configuration that cannot be read fails every task; until it is mended it allows nothing.
+    fn authority(draft: &Draft<Spec>) -> Authority {
+        match config() {
+            Ok(config) => authority::of(&draft.spec, &config),
+            Err(_) => Authority::full(),
+        }
+    }
+
+    fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
+        by_line(bytes, state, LONGEST_LINE_BYTES, items::of_line)
+    }
+
+    fn config_schema() -> &'static str {
+        include_str!("config.json")
     }
 
     fn validate_config(config: &Value) -> Vec<Issue> {
@@ -69,7 +82,7 @@ impl Executor for Claude {
     }
 
     async fn fingerprint() -> Health {
-        match probe("claude", ["--version"]).await {
+        match Command::new("claude").arg("--version").capture().await {
             Ok(output) => health(&output),
             Err(failure) if failure.class == Class::Spawn => {
                 Health::undetected(format!("{failure}; {INSTALL_ADVICE}"))
@@ -81,12 +94,12 @@ impl Executor for Claude {
     }
 
     async fn run(&self, task: Task<Spec>, ctx: Ctx) -> Result<Outcome, Failure> {
-        let config = ctx.config()?;
+        let config = config()?;
         Attempt { task, config, ctx }.run().await
     }
 
     async fn resume(&self, task: Task<Spec>, state: Vec<u8>, ctx: Ctx) -> Result<Outcome, Failure> {
-        let config = ctx.config()?;
+        let config = config()?;
         Attempt { task, config, ctx }.resume(&state).await
     }
 
@@ -94,7 +107,7 @@ impl Executor for Claude {
 }
 
 /// `2.1.330 (Claude Code)` is what it prints.
-fn health(output: &Probe) -> Health {
+fn health(output: &Captured) -> Health {
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text
         .strip_suffix("(Claude Code)\n")
@@ -128,7 +141,7 @@ mod tests {
             code: Some(code),
             ..ExitStatus::default()
         };
-        let output = Probe {
+        let output = Captured {
             status,
             stdout: stdout.as_bytes().to_vec(),
             stderr: Vec::new(),
@@ -174,7 +187,22 @@ mod tests {
         known.sort();
         assert_eq!(named, known);
         let spec: Spec = serde_json::from_value(spec)?;
-        assert_eq!(spec.issues(&Attributes::default()), []);
+        let machine = Machine {
+            is_root: false,
+            is_sandbox: false,
+        };
+        assert_eq!(spec.issues(machine), []);
+        Ok(())
+    }
+
+    #[test]
+    fn the_schema_of_the_configuration_names_its_fields() -> Result<(), serde_json::Error> {
+        let schema: Value = serde_json::from_str(Claude::config_schema())?;
+        let config = json!({"model": "opus", "permission_mode": "plan"});
+        let names = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect());
+        let named: Option<Vec<String>> = names(&schema["properties"]);
+        assert_eq!(named, names(&config));
+        assert_eq!(Claude::validate_config(&config), []);
         Ok(())
     }
 

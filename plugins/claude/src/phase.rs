@@ -23,18 +23,22 @@ const TELLING_FIELDS: &[&str] = &[
 pub(crate) fn of_message(content: &[Block]) -> Option<String> {
     content.iter().rev().find_map(|block| match block {
         Block::ToolUse { name, input } => Some(of_tool(name, input)),
-        Block::Other => None,
+        Block::Text { .. } | Block::Other => None,
     })
 }
 
 fn of_tool(name: &str, input: &Value) -> String {
-    let detail = TELLING_FIELDS
-        .iter()
-        .find_map(|field| input.get(field)?.as_str());
-    match detail {
+    match detail(input) {
         Some(detail) => one_line(&format!("{name}: {detail}")),
         None => one_line(name),
     }
+}
+
+/// What says most about a call.
+pub(crate) fn detail(input: &Value) -> Option<&str> {
+    TELLING_FIELDS
+        .iter()
+        .find_map(|field| input.get(field)?.as_str())
 }
 
 /// What a retried request waits for.

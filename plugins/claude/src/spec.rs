@@ -6,6 +6,8 @@ use claudine_plugin_sdk::{Attributes, Issue};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Config;
+
 /// Claude Code refuses more than 10 MB on standard input, and that only after its start.
 const LARGEST_PROMPT_BYTES: usize = 10_000_000;
 
@@ -94,12 +96,12 @@ impl fmt::Display for PermissionMode {
 
 impl Spec {
     /// Every fault of it, in the order of its fields.
-    pub(crate) fn issues(&self, env: &Attributes) -> Vec<Issue> {
+    pub(crate) fn issues(&self, machine: Machine) -> Vec<Issue> {
         [
             self.prompt_issue(),
             text_issue("/model", self.model.as_deref(), usize::MAX),
             self.permission_mode
-                .and_then(|mode| root_bypass(mode, env))
+                .and_then(|mode| root_bypass(mode, machine))
                 .map(|message| Issue::new("/permission_mode", message)),
             text_issue(
                 "/append_system_prompt",
@@ -129,6 +131,13 @@ impl Spec {
         .collect()
     }
 
+    /// The permission mode that it is run with.
+    pub(crate) fn mode(&self, config: &Config) -> PermissionMode {
+        self.permission_mode
+            .or(config.permission_mode)
+            .unwrap_or_default()
+    }
+
     fn prompt_issue(&self) -> Option<Issue> {
         let message = if self.prompt.trim().is_empty() {
             "is empty; say what is to be done".to_owned()
@@ -144,11 +153,31 @@ impl Spec {
     }
 }
 
-/// Why this mode cannot work for whoever runs the host, with the way out. Claude Code says so on standard error alone, after its start.
-pub(crate) fn root_bypass(mode: PermissionMode, env: &Attributes) -> Option<String> {
-    let is_root = env.get("UID_EFFECTIVE") == Some("0");
-    // No other value than 1 counts for Claude Code.
-    let is_sandbox = env.get("IS_SANDBOX") == Some("1");
+/// Where Claude Code is to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine {
+    pub(crate) is_root: bool,
+    pub(crate) is_sandbox: bool,
+}
+
+impl Machine {
+    /// From the facts of the host and the environment of a task.
+    pub(crate) fn of(facts: &Attributes, env: &Attributes) -> Self {
+        Self {
+            is_root: facts.get("uid") == Some("0"),
+            // No other value than 1 counts for Claude Code.
+            is_sandbox: env.get("IS_SANDBOX") == Some("1"),
+        }
+    }
+}
+
+/// Why this mode cannot work for whoever runs the host, with the way out. Claude Code says so on
+/// standard error alone, after its start.
+pub(crate) fn root_bypass(mode: PermissionMode, machine: Machine) -> Option<String> {
+    let Machine {
+        is_root,
+        is_sandbox,
+    } = machine;
     (mode == PermissionMode::BypassPermissions && is_root && !is_sandbox).then(|| {
         format!(
             "`{mode}` is refused by Claude Code when it runs as root; run the host as another user, or set IS_SANDBOX=1 in the task's environment where the machine is a sandbox"
@@ -224,15 +253,17 @@ mod tests {
 
     use super::*;
 
-    const ROOT: &[(&str, &str)] = &[("UID_EFFECTIVE", "0")];
+    /// The facts of the host and the task's environment together: their names differ.
+    const ROOT: &[(&str, &str)] = &[("uid", "0")];
 
     fn issues(spec: Value, env: &[(&str, &str)]) -> Vec<(String, String)> {
         let env = env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        let both = Attributes::new(env);
         match claudine_plugin_sdk::parse::<Spec>(&spec.to_string()) {
-            Ok(spec) => spec.issues(&Attributes::new(env)),
+            Ok(spec) => spec.issues(Machine::of(&both, &both)),
             Err(issue) => vec![issue],
         }
         .into_iter()
@@ -292,7 +323,7 @@ mod tests {
         ] {
             accepted(
                 json!({"prompt": "x", "permission_mode": mode}),
-                &[("UID_EFFECTIVE", "1000")],
+                &[("uid", "1000")],
             );
             let parsed: PermissionMode = serde_json::from_value(json!(mode)).unwrap();
             assert_eq!(parsed.as_str(), mode);
@@ -305,11 +336,11 @@ mod tests {
         check(bypass.clone(), ROOT, "/permission_mode", "IS_SANDBOX=1");
         check(
             bypass.clone(),
-            &[("UID_EFFECTIVE", "0"), ("IS_SANDBOX", "true")],
+            &[("uid", "0"), ("IS_SANDBOX", "true")],
             "/permission_mode",
             "IS_SANDBOX=1",
         );
-        accepted(bypass, &[("UID_EFFECTIVE", "0"), ("IS_SANDBOX", "1")]);
+        accepted(bypass, &[("uid", "0"), ("IS_SANDBOX", "1")]);
         accepted(json!({"prompt": "x", "permission_mode": "plan"}), ROOT);
     }
 

@@ -59,6 +59,9 @@ pub(crate) struct Message {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Block {
+    Text {
+        text: String,
+    },
     ToolUse {
         name: String,
         #[serde(default)]
@@ -66,6 +69,45 @@ pub(crate) enum Block {
     },
     #[serde(other)]
     Other,
+}
+
+/// What a line says to whoever reads the transcript: more than is acted on.
+#[derive(Debug)]
+pub(crate) enum Detail {
+    Results(Vec<ToolResult>),
+    Denied(ToolDenied),
+    Event(Event),
+}
+
+/// What came of a tool.
+#[derive(Debug)]
+pub(crate) struct ToolResult {
+    pub(crate) content: Value,
+    pub(crate) is_error: bool,
+    /// It was not run at all.
+    pub(crate) is_refused: bool,
+}
+
+/// `system`/`permission_denied`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ToolDenied {
+    pub(crate) tool_name: String,
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    message: UserMessage,
+    parent_tool_use_id: Option<String>,
+    #[serde(default)]
+    tool_result_meta: Value,
+}
+
+#[derive(Deserialize)]
+struct UserMessage {
+    /// A text, or a list of blocks.
+    #[serde(default)]
+    content: Value,
 }
 
 /// `system`/`api_retry`: a request failed and is tried again.
@@ -165,6 +207,40 @@ pub(crate) fn parse(line: &[u8]) -> Result<Event, Fault> {
         ("result", _) => body("result", line).map(|verdict| Event::Result(Box::new(verdict))),
         _ => Ok(Event::Other),
     }
+}
+
+/// The same for a reader of transcripts, who is also told what came of the tools.
+pub(crate) fn parse_detail(line: &[u8]) -> Result<Detail, Fault> {
+    let head: Head<'_> = serde_json::from_slice(line).map_err(|_| Fault::NotAnEvent)?;
+    match (head.kind.as_ref(), head.subtype.as_deref()) {
+        ("user", _) => body("user", line).map(|user| Detail::Results(results(user))),
+        ("system", Some("permission_denied")) => {
+            body("permission_denied", line).map(Detail::Denied)
+        }
+        _ => parse(line).map(Detail::Event),
+    }
+}
+
+/// Those of the agent itself.
+fn results(user: User) -> Vec<ToolResult> {
+    let (Value::Array(blocks), None) = (user.message.content, user.parent_tool_use_id) else {
+        return Vec::new();
+    };
+    let meta = user.tool_result_meta;
+    let is_refused = |id: Option<&Value>| {
+        let found = meta.as_array().into_iter().flatten();
+        let mut found = found.filter(|one| one.get("id") == id);
+        found.any(|one| one["non_execution_kind"].is_string())
+    };
+    blocks
+        .into_iter()
+        .filter(|block| block["type"] == "tool_result")
+        .map(|mut block| ToolResult {
+            is_refused: is_refused(block.get("tool_use_id")),
+            is_error: block["is_error"] == true,
+            content: block["content"].take(),
+        })
+        .collect()
 }
 
 fn body<'a, T: Deserialize<'a>>(event: &'static str, line: &'a [u8]) -> Result<T, Fault> {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use claudine_plugin_sdk::clock::{Either, race, sleep};
 use claudine_plugin_sdk::{
-    Attributes, Child, Class, Command, Ctx, Description, Executor, ExitStatus, Failure, Issue,
-    Outcome, Task, info, parse,
+    Authority, Child, Class, Command, Ctx, Draft, Executor, ExitStatus, Failure, Issue, Outcome,
+    Task, info, parse,
 };
 use script::{Checkpoint, Counts, Feed, Script, Step, Then};
 
@@ -24,20 +24,16 @@ struct Mock;
 impl Executor for Mock {
     type Spec = Script;
 
-    fn describe() -> Description {
-        Description::new(
-            "mock",
-            env!("CARGO_PKG_VERSION"),
-            "Does what its task says, misbehaviour included; for tests",
-        )
-    }
-
     fn task_schema() -> &'static str {
         include_str!("schema.json")
     }
 
-    fn validate(script: &Script, _env: &Attributes) -> Vec<Issue> {
-        script.issues()
+    fn validate(draft: &Draft<Script>) -> Vec<Issue> {
+        draft.spec.issues()
+    }
+
+    fn authority(draft: &Draft<Script>) -> Authority {
+        draft.spec.authority()
     }
 
     async fn run(&self, task: Task<Script>, ctx: Ctx) -> Result<Outcome, Failure> {
@@ -231,9 +227,10 @@ impl Attempt {
             script::Channel::Stdout => child.stdout(0),
             script::Channel::Stderr => child.stderr(0),
         };
-        while let Some(bytes) = output.read().await {
+        while let Some(bytes) = output.read().await? {
             self.counts.read += bytes.len() as u64;
         }
+        self.counts.left_out += output.left_out();
         Ok(())
     }
 }

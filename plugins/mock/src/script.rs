@@ -1,9 +1,12 @@
 //! What a task of this executor says.
 
 use crate::misbehave;
-use claudine_plugin_sdk::{Attributes, Class, Command, ExitStatus, Failure, Issue, Outcome, Task};
+use claudine_plugin_sdk::{
+    Attributes, Authority, Class, Command, ExitStatus, Failure, Issue, Outcome, Step as Reach, Task,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The empty object is a task that succeeds at once, without a process.
@@ -14,6 +17,10 @@ pub(crate) struct Script {
     refuse: Option<String>,
     /// `validate` gives no answer, since the instance is gone.
     trap_in_validate: bool,
+    /// What `authority` answers; `full` without it.
+    authority: Option<Told>,
+    /// `authority` gives no answer, since the instance is gone.
+    trap_in_authority: bool,
     pub(crate) steps: Vec<Step>,
     /// How the attempt ends. Without it: as the last child did that was waited for, else well.
     outcome: Option<End>,
@@ -25,6 +32,24 @@ pub(crate) struct Script {
     pub(crate) ignore_stop: bool,
     /// Puts what the guest was given into the output `task`.
     report: bool,
+}
+
+/// An authority.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    step: ToldStep,
+    #[serde(default)]
+    extras: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToldStep {
+    Read,
+    Edit,
+    Run,
+    Full,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -71,6 +96,10 @@ pub(crate) struct Spawn {
     pub(crate) wait: bool,
     #[serde(default)]
     stdin: Option<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    cwd: Option<String>,
 }
 
 /// Byte `n` of the input is `n % 251`.
@@ -107,6 +136,8 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) read: u64,
+    /// What the cap on the output took away of what was to be read.
+    pub(crate) left_out: u64,
     pub(crate) fed: u64,
 }
 
@@ -179,7 +210,13 @@ impl Feed {
 
 impl Spawn {
     pub(crate) fn command(&self) -> Command {
-        let command = command(&self.argv);
+        let mut command = command(&self.argv);
+        for (name, value) in &self.env {
+            command = command.env(name, value);
+        }
+        if let Some(directory) = &self.cwd {
+            command = command.current_dir(directory);
+        }
         match &self.stdin {
             Some(text) => command.stdin_bytes(text.as_str()),
             None => command,
@@ -213,6 +250,22 @@ impl Script {
         issues
     }
 
+    pub(crate) fn authority(&self) -> Authority {
+        if self.trap_in_authority {
+            misbehave::trap();
+        }
+        let Some(told) = &self.authority else {
+            return Authority::full();
+        };
+        let authority = Authority::of(match told.step {
+            ToldStep::Read => Reach::Read,
+            ToldStep::Edit => Reach::Edit,
+            ToldStep::Run => Reach::Run,
+            ToldStep::Full => Reach::Full,
+        });
+        told.extras.iter().fold(authority, Authority::with)
+    }
+
     /// How many children the steps before this one start.
     pub(crate) fn children_before(&self, step: usize) -> usize {
         self.steps
@@ -240,7 +293,11 @@ impl Script {
             (None, Some(status)) => status.into(),
             _ => Outcome::success("did what the script says"),
         };
-        for (name, count) in [("read_bytes", counts.read), ("fed_bytes", counts.fed)] {
+        for (name, count) in [
+            ("read_bytes", counts.read),
+            ("left_out_bytes", counts.left_out),
+            ("fed_bytes", counts.fed),
+        ] {
             if count > 0 {
                 outcome = outcome.output(name, count);
             }
@@ -374,7 +431,14 @@ mod tests {
         );
         let outcome = task
             .spec
-            .end(&task, None, Counts { read: 9, fed: 0 })
+            .end(
+                &task,
+                None,
+                Counts {
+                    read: 9,
+                    ..Counts::default()
+                },
+            )
             .unwrap();
         assert_eq!((outcome.code, outcome.summary.as_str()), (Some(7), "no"));
         assert_eq!(outcome.metrics, [("x_ms".to_owned(), 2.5)]);
@@ -383,6 +447,16 @@ mod tests {
             (&json!([1]), &json!(9))
         );
         assert_eq!(outcome.outputs["task"]["env"], json!({"MOCK": "1"}));
+    }
+
+    #[test]
+    fn its_authority_is_what_the_script_says_and_full_without_a_word() {
+        let authority = |script| parse::<Script>(script).unwrap().authority();
+        assert_eq!(authority("{}"), Authority::full());
+        assert_eq!(
+            authority(r#"{"authority": {"step": "edit", "extras": ["network"]}}"#),
+            Authority::of(Reach::Edit).with("network")
+        );
     }
 
     #[test]

@@ -7,9 +7,7 @@
 
 mod spec;
 
-use claudine_plugin_sdk::{
-    Attributes, Command, Ctx, Description, Executor, Failure, Issue, Outcome, Task,
-};
+use claudine_plugin_sdk::{Command, Ctx, Draft, Executor, Failure, Issue, Outcome, Task};
 use spec::{Spec, Work};
 
 #[derive(Default)]
@@ -18,23 +16,17 @@ struct Shell;
 impl Executor for Shell {
     type Spec = Spec;
 
-    fn describe() -> Description {
-        Description::new(
-            "shell",
-            env!("CARGO_PKG_VERSION"),
-            "Runs a command or a script",
-        )
-    }
-
     fn task_schema() -> &'static str {
         include_str!("schema.json")
     }
 
-    fn validate(spec: &Spec, _env: &Attributes) -> Vec<Issue> {
-        spec.work().err().unwrap_or_default()
+    fn validate(draft: &Draft<Spec>) -> Vec<Issue> {
+        draft.spec.work().err().unwrap_or_default()
     }
 
-    // `resume` is the default: wait for the one child and take its exit status, as here.
+    // `authority` is the default: a command may do whatever the user may do. So is `transcript`: what
+    // it prints is shown as it is. And so is `resume`: wait for the one child and take its exit
+    // status, as here.
     async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
         let work = task.spec.work().map_err(first)?;
         Ok(command(work).spawn().await?.wait().await?.into())

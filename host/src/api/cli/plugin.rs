@@ -142,6 +142,7 @@ fn describe(detail: &PluginDetail) -> String {
     permissions(&mut add, "Asks for", &detail.asks);
     permissions(&mut add, "Granted", &detail.grants);
     add("Tasks", &detail.task_schema.to_string());
+    add("Settings", &detail.config_schema.to_string());
     text
 }
 

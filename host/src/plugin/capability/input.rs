@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
-use wasmtime::StoreContextMut;
 use wasmtime::component::{Source, StreamConsumer, StreamResult};
+use wasmtime::{AsContextMut, StoreContextMut};
 
 use crate::plugin::guest::Guest;
 use crate::plugin::port::InputStream;
@@ -56,24 +56,25 @@ impl StreamConsumer<Guest> for InputConsumer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         mut store: StoreContextMut<'_, Guest>,
-        source: Source<'_, u8>,
+        mut source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        store.data_mut().budget.refill();
         match self.pieces.poll_reserve(context) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => return Poll::Ready(Ok(StreamResult::Dropped)),
             Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
             Poll::Pending => return Poll::Pending,
         }
-        let mut source = source.as_direct(store);
-        let all = source.remaining();
+        let mut direct = source.reborrow().as_direct(store.as_context_mut());
+        let all = direct.remaining();
         if all.is_empty() {
             // A guest that asks whether there is room is told to write; the room stays reserved.
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let piece = all[..all.len().min(PIECE_BYTES)].to_vec();
-        source.mark_read(piece.len());
+        let length = piece.len();
+        direct.mark_read(length);
+        store.data_mut().budget.moved(length);
         Poll::Ready(Ok(match self.pieces.send_item(piece) {
             Ok(()) => StreamResult::Completed,
             Err(_) => StreamResult::Dropped,

@@ -7,16 +7,36 @@ use crate::plugin::v0_1::log::{Host, Level};
 
 /// A line is cut here.
 const LINE_BYTES: usize = 16 << 10;
+/// What is kept of the last error, to be quoted where the guest traps.
+const LAST_ERROR_BYTES: usize = 500;
 
 impl Host for Guest {
-    fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
-        let Admission::Yes { left_out } = self.log_meter.admit() else {
+    fn write(
+        &mut self,
+        level: Level,
+        mut message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        for (name, value) in fields {
+            if message.len() > LINE_BYTES {
+                break;
+            }
+            message.extend([" ", &name, "=", &value]);
+        }
+        if level == Level::Error {
+            let end = message.floor_char_boundary(LAST_ERROR_BYTES);
+            self.last_error = Some(printable(&message[..end]));
+        }
+        let length = message.len().min(LINE_BYTES);
+        let Admission::Yes { left_out } = self.log_meter.admit(length) else {
             return Ok(());
         };
         if left_out > 0 {
             self.tell(
                 LogLevel::Warn,
-                &format!("{left_out} lines were left out here: more than 1,000 in a second"),
+                &format!(
+                    "{left_out} lines were left out here: more than 1,000, or 1 MiB, in a second"
+                ),
             );
         }
         self.tell(level.into(), &printable(&message));

@@ -3,8 +3,10 @@
 //! A capability that needs a permission checks it through [`super::grant::Gate`] and nowhere else. None of these functions may
 //! block its thread, and none holds the Store across an await: `stop` would wait behind it.
 
+mod children;
 mod clock;
 mod config;
+mod host;
 mod input;
 mod log;
 mod process;

@@ -1,103 +1,33 @@
-//! The interface `process`: children of an attempt, which belong to the host.
+//! The interface `process`: starts children of an attempt, and runs what a fingerprint looks at.
 
 use std::collections::HashSet;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, PoisonError};
 
-use tokio::io::ReadBuf;
-use wasmtime::StoreContextMut;
-use wasmtime::component::{
-    Access, Accessor, Destination, HasSelf, Resource, StreamProducer, StreamReader, StreamResult,
-};
+use wasmtime::component::{Access, Accessor, HasSelf, Resource};
 
 use super::input::InputConsumer;
-use crate::plugin::guest::{Guest, Purpose};
-use crate::plugin::port::{self, AttemptHost, ChildRef, EnvRemove, OutputReader, SpawnSpec, Stdin};
-use crate::plugin::probe;
+use crate::plugin::grant::{Lookup, Permit};
+use crate::plugin::guest::{Guest, Identity, Place, Purpose};
+use crate::plugin::port::{self, AttemptHost, ChildRef, EnvRemove, SpawnSpec, Stdin};
 use crate::plugin::v0_1::ChildHandle;
-use crate::plugin::v0_1::process::{
-    self as wit, Channel, ExitStatus, Host, HostChild, HostChildWithStore, HostWithStore, Input,
-    ProbeOutput,
-};
+use crate::plugin::v0_1::children::Input;
+use crate::plugin::v0_1::process::{Captured, Command, Host, HostWithStore};
 use crate::plugin::v0_1::types::Failure;
-
-/// What is read at once where the reader is the host itself; a guest brings its own buffer.
-const PIECE_BYTES: usize = 64 << 10;
+use crate::plugin::{capture, find};
 
 impl Host for Guest {}
 
-impl Guest {
-    fn child(&self, handle: &Resource<ChildHandle>) -> wasmtime::Result<ChildRef> {
-        Ok(self.table.get(handle)?.0.clone())
-    }
-
-    /// A handle exists only where an attempt gave it out, so this cannot fail for one that came from the table.
-    fn attempt_of(
-        &self,
-        handle: &Resource<ChildHandle>,
-    ) -> wasmtime::Result<(Arc<dyn AttemptHost>, ChildRef)> {
-        let child = self.child(handle)?;
-        let host = self
-            .attempt()
-            .ok_or_else(|| wasmtime::Error::msg("a child without an attempt"))?;
-        Ok((host, child))
-    }
-}
-
-impl HostChild for Guest {
-    fn children(&mut self) -> wasmtime::Result<Vec<Resource<ChildHandle>>> {
-        let children = self
-            .attempt()
-            .map(|host| host.children())
-            .unwrap_or_default();
-        children
-            .into_iter()
-            .map(|child| Ok(self.table.push(ChildHandle(child))?))
-            .collect()
-    }
-
-    fn id(&mut self, handle: Resource<ChildHandle>) -> wasmtime::Result<String> {
-        Ok(self.child(&handle)?.to_string())
-    }
-
-    fn signal(
-        &mut self,
-        handle: Resource<ChildHandle>,
-        name: String,
-    ) -> wasmtime::Result<Result<(), Failure>> {
-        let (host, child) = self.attempt_of(&handle)?;
-        let Some(signal) = port::Signal::parse(&name) else {
-            return Ok(Err(port::Failure::new(
-                "invalid",
-                format!("there is no signal `{name}` to send"),
-            )
-            .into()));
-        };
-        Ok(host.signal(&child, signal).map_err(Failure::from))
-    }
-
-    /// The child runs on: only the guest's handle goes.
-    fn drop(&mut self, handle: Resource<ChildHandle>) -> wasmtime::Result<()> {
-        self.table.delete(handle)?;
-        Ok(())
-    }
-}
-
-impl HostChildWithStore<Guest> for HasSelf<Guest> {
+impl HostWithStore<Guest> for HasSelf<Guest> {
     async fn spawn(
         accessor: &Accessor<Guest, Self>,
-        spec: wit::SpawnSpec,
+        command: Command,
     ) -> wasmtime::Result<Result<Resource<ChildHandle>, Failure>> {
-        let prepared = accessor.with(|mut access| {
-            access.get().budget.refill();
-            prepare(access, spec)
-        })?;
-        let (host, spec) = match prepared {
-            Ok(prepared) => prepared,
-            Err(failure) => return Ok(Err(failure.into())),
+        let prepared = accessor.with(|access| prepare(access, command, admit_spawn))?;
+        let started = match prepared {
+            Ok((admitted, spec)) => start(admitted, spec).await,
+            Err(failure) => Err(failure),
         };
-        match host.spawn(spec).await {
+        match started {
             Ok(child) => {
                 accessor.with(|mut access| Ok(Ok(access.get().table.push(ChildHandle(child))?)))
             }
@@ -105,87 +35,41 @@ impl HostChildWithStore<Guest> for HasSelf<Guest> {
         }
     }
 
-    fn output(
-        mut access: Access<'_, Guest, Self>,
-        handle: Resource<ChildHandle>,
-        channel: Channel,
-        from_offset: u64,
-    ) -> wasmtime::Result<StreamReader<u8>> {
-        let (host, child) = access.get().attempt_of(&handle)?;
-        let reader = host.output(&child, channel.into(), from_offset);
-        StreamReader::new(access, OutputProducer(reader))
-    }
-
-    async fn wait(
+    async fn capture(
         accessor: &Accessor<Guest, Self>,
-        handle: Resource<ChildHandle>,
-    ) -> wasmtime::Result<Result<ExitStatus, Failure>> {
-        let (host, child) = accessor.with(|mut access| {
-            access.get().budget.refill();
-            access.get().attempt_of(&handle)
-        })?;
-        Ok(host
-            .wait(&child)
-            .await
-            .map(ExitStatus::from)
-            .map_err(Failure::from))
-    }
-}
-
-impl HostWithStore<Guest> for HasSelf<Guest> {
-    async fn probe(
-        accessor: &Accessor<Guest, Self>,
-        command: String,
-        args: Vec<String>,
-    ) -> wasmtime::Result<Result<ProbeOutput, Failure>> {
-        let allowed = accessor.with(|mut access| {
-            let guest = access.get();
-            guest.budget.refill();
-            check_probe(guest, &command, &args)
-        });
-        if let Err(failure) = allowed {
-            return Ok(Err(failure.into()));
-        }
-        let probed = probe::run(&command, &args).await;
-        Ok(probed.map_err(Failure::from).map(|output| ProbeOutput {
+        command: Command,
+    ) -> wasmtime::Result<Result<Captured, Failure>> {
+        let prepared = accessor.with(|access| prepare(access, command, admit_capture))?;
+        let captured = match prepared {
+            Ok(((), spec)) => capture::run(spec).await,
+            Err(failure) => Err(failure),
+        };
+        Ok(captured.map_err(Failure::from).map(|output| Captured {
             status: output.exit.into(),
             stdout: output.stdout,
             stderr: output.stderr,
+            more: Vec::new(),
         }))
     }
 }
 
-fn check_probe(guest: &Guest, command: &str, args: &[String]) -> Result<(), port::Failure> {
-    if !matches!(guest.purpose, Purpose::Fingerprint) {
-        return Err(port::Failure::new(
-            "denied",
-            "a probe is for `fingerprint`; an attempt starts a child",
-        ));
-    }
-    check_text("the command", command)?;
-    for (position, arg) in args.iter().enumerate() {
-        check_text(&format!("argument {position}"), arg)?;
-    }
-    guest.identity.gate.check_command(command)
-}
-
-type Prepared = Result<(Arc<dyn AttemptHost>, SpawnSpec), port::Failure>;
-
-/// Everything that can be refused before the host is asked.
-fn prepare(
+/// Everything that can be refused before the host is asked. A stream of a command that is refused is
+/// closed.
+fn prepare<T>(
     mut access: Access<'_, Guest, HasSelf<Guest>>,
-    spec: wit::SpawnSpec,
-) -> wasmtime::Result<Prepared> {
-    let host = match admit(access.get(), &spec) {
-        Ok(host) => host,
+    command: Command,
+    admit: impl FnOnce(&Guest, &Command) -> Result<T, port::Failure>,
+) -> wasmtime::Result<Result<(T, SpawnSpec), port::Failure>> {
+    let admitted = match admit(access.get(), &command) {
+        Ok(admitted) => admitted,
         Err(failure) => {
-            if let Input::Stream(mut stream) = spec.stdin {
+            if let Input::Stream(mut stream) = command.stdin {
                 stream.close(&mut access)?;
             }
             return Ok(Err(failure));
         }
     };
-    let stdin = match spec.stdin {
+    let stdin = match command.stdin {
         Input::Empty => Stdin::Empty,
         Input::Bytes(bytes) => Stdin::Bytes(bytes),
         Input::Stream(stream) => {
@@ -194,55 +78,132 @@ fn prepare(
             Stdin::Stream(input)
         }
     };
-    let env_remove = if spec.env_remove.iter().any(|name| name == "*") {
+    let env_remove = if command.env_remove.iter().any(|name| name == "*") {
         EnvRemove::Everything
     } else {
-        EnvRemove::Names(spec.env_remove)
+        EnvRemove::Names(command.env_remove)
     };
-    let (command, args, cwd, env) = (spec.command, spec.args, spec.cwd, spec.env);
-    Ok(Ok((
-        host,
-        SpawnSpec {
-            command,
-            args,
-            cwd,
-            env,
-            env_remove,
-            stdin,
-        },
-    )))
+    let spec = SpawnSpec {
+        command: command.program,
+        args: command.args,
+        cwd: command.cwd,
+        env: command.env,
+        env_remove,
+        stdin,
+    };
+    Ok(Ok((admitted, spec)))
+}
+
+/// A child that may be started, but for what only the disk can tell.
+struct Admitted {
+    host: Arc<dyn AttemptHost>,
+    place: Arc<Place>,
+    identity: Arc<Identity>,
+    permit: Permit,
 }
 
 /// The grant is first: what is not allowed is not looked at.
-fn admit(guest: &Guest, spec: &wit::SpawnSpec) -> Result<Arc<dyn AttemptHost>, port::Failure> {
-    guest.identity.gate.check_command(&spec.command)?;
-    let Some(host) = guest.attempt() else {
+fn admit_spawn(guest: &Guest, command: &Command) -> Result<Admitted, port::Failure> {
+    let permit = admit(guest, command)?;
+    let (Some(host), Some(place)) = (guest.attempt(), guest.place()) else {
         return Err(port::Failure::new(
             "denied",
             "children are started by an attempt, not by a question",
         ));
     };
-    check_spec(spec)?;
-    Ok(host)
+    check(command)?;
+    Ok(Admitted {
+        host,
+        place,
+        identity: Arc::clone(&guest.identity),
+        permit,
+    })
 }
 
-fn check_spec(spec: &wit::SpawnSpec) -> Result<(), port::Failure> {
+fn admit_capture(guest: &Guest, command: &Command) -> Result<(), port::Failure> {
+    let permit = admit(guest, command)?;
+    if !matches!(guest.purpose, Purpose::Fingerprint) {
+        return Err(port::Failure::new(
+            "denied",
+            "`capture` is for `fingerprint`; an attempt starts a child",
+        ));
+    }
+    if let (Permit::AsGranted, Some(directory)) = (permit, &command.cwd) {
+        return Err(guest.identity.gate.deny_directory(directory));
+    }
+    if matches!(command.stdin, Input::Stream(_)) {
+        return Err(port::Failure::new(
+            "invalid",
+            "a command that is captured cannot be fed by a stream",
+        ));
+    }
+    check(command)
+}
+
+fn admit(guest: &Guest, command: &Command) -> Result<Permit, port::Failure> {
+    let gate = &guest.identity.gate;
+    let permit = gate.check_command(&command.program)?;
+    gate.check_variables(permit, &command.env)?;
+    Ok(permit)
+}
+
+/// Starts what was admitted, as it was granted.
+async fn start(admitted: Admitted, mut spec: SpawnSpec) -> Result<ChildRef, port::Failure> {
+    let host = Arc::clone(&admitted.host);
+    if admitted.permit == Permit::AsGranted {
+        let asked = (spec.command, spec.cwd);
+        let bound = tokio::task::spawn_blocking(move || bind(&admitted, asked)).await;
+        (spec.command, spec.cwd) = bound.map_err(|error| {
+            port::Failure::new(
+                "resource",
+                format!("the command was not looked for: {error}"),
+            )
+        })??;
+    }
+    host.spawn(spec).await
+}
+
+/// The file that a granted name means, and a directory of the workspace. It reads the disk.
+fn bind(
+    admitted: &Admitted,
+    (command, directory): (String, Option<String>),
+) -> Result<(String, Option<String>), port::Failure> {
+    let (gate, place) = (&admitted.identity.gate, &admitted.place);
+    if let Some(directory) = &directory
+        && !find::is_within(directory, &place.workspace)
+    {
+        return Err(gate.deny_directory(directory));
+    }
+    if gate.lookup == Lookup::TaskPath || command.contains('/') {
+        return Ok((command, directory));
+    }
+    let mut found = place.found.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = found.get(&command) {
+        return Ok((file.clone(), directory));
+    }
+    let file = find::find(&command, place.path.as_deref(), &place.workspace)?;
+    let file = file.to_string_lossy().into_owned();
+    found.insert(command, file.clone());
+    Ok((file, directory))
+}
+
+fn check(command: &Command) -> Result<(), port::Failure> {
     let invalid = |message: String| Err(port::Failure::new("invalid", message));
-    if spec.command.is_empty() {
+    if command.program.is_empty() {
         return invalid("the command is empty".into());
     }
-    check_text("the command", &spec.command)?;
-    for (position, arg) in spec.args.iter().enumerate() {
+    check_text("the command", &command.program)?;
+    for (position, arg) in command.args.iter().enumerate() {
         check_text(&format!("argument {position}"), arg)?;
     }
-    if let Some(cwd) = &spec.cwd {
+    if let Some(cwd) = &command.cwd {
         check_text("the working directory", cwd)?;
         if !cwd.starts_with('/') {
             return invalid(format!("the working directory `{cwd}` is not absolute"));
         }
     }
     let mut seen = HashSet::new();
-    for (name, value) in &spec.env {
+    for (name, value) in &command.env {
         check_text("the name of a variable", name)?;
         check_text(&format!("the variable {name}"), value)?;
         if name.is_empty() || name.contains('=') {
@@ -251,6 +212,10 @@ fn check_spec(spec: &wit::SpawnSpec) -> Result<(), port::Failure> {
         if !seen.insert(name) {
             return invalid(format!("the variable {name} stands twice"));
         }
+    }
+    // A limit that is not known here would be a limit that is missing.
+    if let Some((key, _)) = command.more.first() {
+        return invalid(format!("this host knows no `{key}` of a command"));
     }
     Ok(())
 }
@@ -262,46 +227,5 @@ fn check_text(what: &str, text: &str) -> Result<(), port::Failure> {
             format!("{what} has a NUL byte at {position}, which no program can be given"),
         )),
         None => Ok(()),
-    }
-}
-
-/// Hands a child's output to the guest, straight into the guest's own buffer.
-struct OutputProducer(OutputReader);
-
-impl StreamProducer<Guest> for OutputProducer {
-    type Item = u8;
-    type Buffer = Option<u8>;
-
-    fn poll_produce<'a>(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut store: StoreContextMut<'a, Guest>,
-        destination: Destination<'a, u8, Option<u8>>,
-        finish: bool,
-    ) -> Poll<wasmtime::Result<StreamResult>> {
-        store.data_mut().budget.refill();
-        let mut direct = destination.as_direct(store, PIECE_BYTES);
-        let room = direct.remaining();
-        if room.is_empty() {
-            // A guest that asks whether there is something to read is told to read.
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        let mut buffer = ReadBuf::new(room);
-        match self.0.as_mut().poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                let read = buffer.filled().len();
-                direct.mark_written(read);
-                Poll::Ready(Ok(if read == 0 {
-                    StreamResult::Dropped
-                } else {
-                    StreamResult::Completed
-                }))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(wasmtime::Error::msg(format!(
-                "reading a child's output: {error}"
-            )))),
-            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => Poll::Pending,
-        }
     }
 }

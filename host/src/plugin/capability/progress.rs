@@ -6,12 +6,15 @@ use wasmtime::component::{Accessor, HasSelf};
 use crate::plugin::guest::Guest;
 use crate::plugin::meter::Admission;
 use crate::plugin::port::{self, LogLevel};
+use crate::plugin::states::kind_of;
 use crate::plugin::v0_1::progress::{Host, HostWithStore};
 use crate::plugin::v0_1::types::Failure;
 
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 64;
+/// Of a state, which is kept with the task.
+const WORD_BYTES: usize = 4 << 10;
 
 impl Host for Guest {
     fn emit(&mut self, kind: String, data: String) -> wasmtime::Result<()> {
@@ -25,12 +28,16 @@ impl Host for Guest {
             );
             return Ok(());
         }
-        if let Admission::Yes { left_out } = self.progress_meter.admit() {
+        if let Some(kind) = kind_of(&kind) {
+            self.states.tell(kind, data, &*host);
+            return Ok(());
+        }
+        if let Admission::Yes { left_out } = self.progress_meter.admit(data.len()) {
             if left_out > 0 {
                 host.log(
                     LogLevel::Warn,
                     &format!(
-                        "{left_out} progress reports were left out: more than 100 in a second"
+                        "{left_out} progress reports were left out: more than 100, or 256 KiB, in a second"
                     ),
                 );
             }
@@ -52,6 +59,12 @@ fn fault_of(kind: &str, data: &str) -> Option<String> {
             data.len()
         ));
     }
+    if kind_of(kind).is_some() && data.len() > WORD_BYTES {
+        return Some(format!(
+            "`{kind}` has {} bytes, more than 4 KiB",
+            data.len()
+        ));
+    }
     let parsed = serde_json::from_str::<IgnoredAny>(data);
     parsed
         .err()
@@ -63,10 +76,7 @@ impl HostWithStore<Guest> for HasSelf<Guest> {
         accessor: &Accessor<Guest, Self>,
         state: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Failure>> {
-        let host = accessor.with(|mut access| {
-            access.get().budget.refill();
-            access.get().attempt()
-        });
+        let host = accessor.with(|mut access| access.get().attempt());
         let Some(host) = host else {
             return Ok(Err(port::Failure::new(
                 "denied",
@@ -106,6 +116,9 @@ mod tests {
         check("phase", "{text}", Some("no JSON"));
         check("", "{}", Some("1 to 64 bytes"));
         check("a\nb", "{}", Some("control"));
+        let long = format!(r#"{{"text": "{}"}}"#, "x".repeat(WORD_BYTES));
+        check("phase", &long, Some("4 KiB"));
+        check("note", &long, None);
         check(
             "big",
             &format!("\"{}\"", "x".repeat(REPORT_BYTES)),

@@ -1,12 +1,14 @@
 //! What a component may do, by its manifest and its grant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{House, run};
+use crate::clock;
 use crate::plugin::{
     error::{GuestEnd, PluginError},
     fixtures::{self, Recorder, Wat},
-    port::{HealthState, LogLevel},
+    port::{Authority, AuthorityStep, HealthState},
 };
 
 #[tokio::test]
@@ -24,8 +26,8 @@ async fn handles_are_bounded() {
 /// The result of `spawn` is at 4096: its discriminant, and at 8 the code of a failure.
 fn spawn(command: (u32, u32)) -> String {
     let (at, length) = command;
-    // Arguments, working directory, variables and standard input are empty.
-    let zeros = "(i32.const 0) ".repeat(12);
+    // Arguments, working directory, variables, standard input and what may come are empty.
+    let zeros = "(i32.const 0) ".repeat(14);
     format!(
         "(call $spawn (i32.const {at}) (i32.const {length}) {zeros} (i32.const 4096))
          (if (i32.eqz (i32.load8_u (i32.const 4096))) (then (return (call $success))))
@@ -63,58 +65,187 @@ async fn a_child_needs_manifest_and_grant() {
     check(&["*"], nul, Err("does not ask")).await;
 }
 
-#[tokio::test]
-async fn floods_are_bounded() {
-    let flood = |call: &str| {
-        format!("(local $left i32) (local.set $left (i32.const 20000))
-            (loop $again {call} (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))")
-    };
-    let lines = flood("(call $log (i32.const 2) (i32.const 48) (i32.const 5))");
-    let reports = flood("(call $emit (i32.const 80) (i32.const 5) (i32.const 64) (i32.const 2))");
+/// What a guest of so many calls was let through with, and how long that took.
+async fn flood(call: &str, count: u32) -> (Arc<Recorder>, Duration) {
+    let body = format!(
+        "(local $left i32) (local.set $left (i32.const {count}))
+        (loop $again {call}
+            (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"
+    );
+    let house = House::with(&Wat::good().run(&body).component());
+    house.executor().task_schema().await.unwrap();
     let host = Arc::new(Recorder::default());
-    let house = House::with(&Wat::good().run(&lines).component());
+    let before = clock::monotonic();
     run(house.executor(), &host).await.unwrap();
-    let written = host
-        .lines()
-        .iter()
-        .filter(|(level, line)| *level == LogLevel::Info && line == "guest")
-        .count();
-    assert!((1_000..20_000).contains(&written), "{written}");
-    let host = Arc::new(Recorder::default());
-    let house = House::with(&Wat::good().run(&reports).component());
-    run(house.executor(), &host).await.unwrap();
-    let told = host.reports.lock().unwrap().len();
-    assert!((100..20_000).contains(&told), "{told}");
+    (host, clock::monotonic().saturating_sub(before))
+}
+
+/// The most that a limit for each second lets through in a time: its windows begin anew when one is over.
+fn most(limit: u32, time: Duration) -> usize {
+    usize::try_from(u64::from(limit) * (time.as_secs() + 1)).unwrap()
 }
 
 #[tokio::test]
-async fn a_question_may_not_start_anything() {
-    let probe =
-        "(call $probe (i32.const 96) (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 4096))
-        (if (i32.eqz (i32.load8_u (i32.const 4096))) (then (unreachable)))";
-    let house = House::with(&Wat::good().run(probe).component());
-    assert_eq!(
-        run(house.executor(), &Arc::new(Recorder::default()))
-            .await
-            .unwrap()
-            .cause,
-        "success"
+async fn floods_are_bounded() {
+    let line = "(call $log (i32.const 2) (i32.const 48) (i32.const 5) (i32.const 0) (i32.const 0))";
+    let (host, time) = flood(line, 20_000).await;
+    let lines = host.lines();
+    let written = |text: &str| lines.iter().filter(|(_, line)| line == text).count();
+    let allowed = 1_000..=most(1_000, time);
+    assert!(allowed.contains(&written("guest")), "{time:?}");
+    // An event of the guest's own kind.
+    let event = "(call $emit (i32.const 48) (i32.const 5) (i32.const 64) (i32.const 2))";
+    let (host, time) = flood(event, 20_000).await;
+    let told = host.reports.lock().unwrap().len();
+    assert!(
+        (100..=most(100, time)).contains(&told),
+        "{told} in {time:?}"
     );
 }
 
+/// The flood of one kind drops no other, and its last word is told.
 #[tokio::test]
-async fn a_fingerprint_may_probe() {
-    let probe =
-        "(call $probe (i32.const 96) (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 4096))
-        (if (i32.load8_u (i32.const 4096)) (then (unreachable)))";
-    let house = House::with(&Wat::good().with("fingerprint", probe).component());
+async fn a_flood_of_states_is_told_as_its_last_words() {
+    // `phase` with one and the same text, after each a `cost` of its own length.
+    let imports = r#"(data (i32.const 160) "phase") (data (i32.const 176) "cost")"#;
+    let body = "(local $left i32) (local.set $left (i32.const 5000))
+        (loop $again
+            (call $emit (i32.const 160) (i32.const 5) (i32.const 64) (i32.const 2))
+            (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (call $emit (i32.const 176) (i32.const 4) (i32.const 64) (i32.const 2))
+        (call $emit (i32.const 160) (i32.const 5) (i32.const 192) (i32.const 1))";
+    let last = r#"(data (i32.const 192) "7")"#;
+    let wat = Wat::good()
+        .run(body)
+        .with("data", format!("{imports} {last}"));
+    let house = House::with(&wat.component());
+    house.executor().task_schema().await.unwrap();
+    let host = Arc::new(Recorder::default());
+    let before = clock::monotonic();
+    run(house.executor(), &host).await.unwrap();
+    let time = clock::monotonic().saturating_sub(before);
+    let reports = host.reports.lock().unwrap().clone();
+    let told = |kind: &str| reports.iter().filter(|(told, _)| told == kind).count();
+    assert_eq!(told("cost"), 1, "{reports:?}");
+    assert_eq!(
+        reports.last().unwrap(),
+        &("phase".to_owned(), "7".to_owned())
+    );
+    let most = time.as_millis() / 50 + 3;
+    assert!(
+        told("phase") as u128 <= most,
+        "{} in {time:?}",
+        told("phase")
+    );
+}
+
+/// Runs `sh` to its end; the result is at 4096 as for [`spawn`].
+fn capture() -> String {
+    let zeros = "(i32.const 0) ".repeat(14);
+    format!("(call $capture (i32.const 96) (i32.const 2) {zeros} (i32.const 4096))")
+}
+
+/// Traps unless the call before it failed with the code `denied`.
+const UNLESS_DENIED: &str = r"
+    (if (i32.eqz (i32.load8_u (i32.const 4096))) (then (unreachable)))
+    (if (i32.ne (i32.load offset=4 (i32.const 4104)) (i32.const 6)) (then (unreachable)))
+    (if (i32.ne (i32.load (i32.load (i32.const 4104))) (i32.const 0x696e6564)) (then (unreachable)))";
+
+/// A question is denied `spawn` and `capture`, and has no attempt whose children it could see.
+#[tokio::test]
+async fn a_question_may_not_start_anything() {
+    let zeros = "(i32.const 0) ".repeat(14);
+    let spawn = format!("(call $spawn (i32.const 96) (i32.const 2) {zeros} (i32.const 4096))");
+    let list = "(call $children (i32.const 4096))
+        (if (i32.load offset=4 (i32.const 4096)) (then (unreachable)))";
+    for body in [
+        format!("{} {UNLESS_DENIED}", capture()),
+        list.to_owned(),
+        format!("{spawn} {UNLESS_DENIED}"),
+    ] {
+        for part in ["validate", "authority", "task-schema", "validate-config"] {
+            let house = House::granting(&Wat::good().with(part, &*body).component(), &["sh"]);
+            let executor = house.executor();
+            let error = match part {
+                "validate" => executor.validate("{}", &vec![]).await.err(),
+                "authority" => (executor.authority(&fixtures::draft("{}")).await.step
+                    == AuthorityStep::Full)
+                    .then(|| PluginError::Answer {
+                        message: "trapped".into(),
+                    }),
+                "task-schema" => executor.task_schema().await.err(),
+                _ => executor.validate_config().await.err(),
+            };
+            // An asynchronous import cannot be waited for in a question at all, so to call it is a trap.
+            let is_waiting = !body.contains("$children");
+            let trapped = error.is_some_and(|error| error.to_string().contains("trapped"));
+            assert_eq!(trapped, is_waiting, "{part}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_may_not_run_what_nobody_would_find_again() {
+    let body = format!("{} {UNLESS_DENIED}", capture());
+    let house = House::with(&Wat::good().run(&body).component());
+    let outcome = run(house.executor(), &Arc::new(Recorder::default())).await;
+    assert_eq!(outcome.unwrap().cause, "success");
+}
+
+#[tokio::test]
+async fn a_fingerprint_may_capture() {
+    let body = format!(
+        "{} (if (i32.load8_u (i32.const 4096)) (then (unreachable)))",
+        capture()
+    );
+    let house = House::with(&Wat::good().with("fingerprint", &*body).component());
     assert_eq!(
         house.executor().fingerprint().await.unwrap().state,
         HealthState::Healthy
     );
-    let denied = House::granting(&Wat::good().with("fingerprint", probe).component(), &[]);
+    let denied = House::granting(&Wat::good().with("fingerprint", &*body).component(), &[]);
     assert!(matches!(
         denied.executor().fingerprint().await,
         Err(PluginError::Crashed(_))
     ));
+}
+
+/// A question may look at the host and at the clock.
+#[tokio::test]
+async fn a_question_has_the_facts_of_the_host() {
+    let body = "(call $facts (i32.const 4096))
+        (if (i32.lt_u (i32.load offset=4 (i32.const 4096)) (i32.const 4)) (then (unreachable)))
+        (drop (call $now))";
+    let house = House::with(&Wat::good().with("validate", body).component());
+    let issues = house.executor().validate("{}", &vec![]).await;
+    assert_eq!(issues.unwrap(), []);
+}
+
+/// What cannot be asked for counts as everything.
+#[tokio::test]
+async fn an_authority_that_is_not_told_is_full() {
+    let step = |body: &str| Wat::good().with("authority", body);
+    let told =
+        "(call $text (i32.const 1664) (i32.const 16) (i32.const 7)) (return (i32.const 1664))";
+    for (wat, expected) in [
+        (Wat::good(), AuthorityStep::Edit),
+        (step(fixtures::TRAP), AuthorityStep::Full),
+        (step(fixtures::SPIN), AuthorityStep::Full),
+        (step(told), AuthorityStep::Full),
+    ] {
+        let house = House::with(&wat.component());
+        assert_eq!(
+            house
+                .executor()
+                .authority(&fixtures::draft("{}"))
+                .await
+                .step,
+            expected
+        );
+    }
+    let house = House::with(b"no component");
+    assert_eq!(
+        house.executor().authority(&fixtures::draft("{}")).await,
+        Authority::full()
+    );
 }

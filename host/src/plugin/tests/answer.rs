@@ -6,18 +6,20 @@ use super::{House, open, run};
 use crate::plugin::{
     catalog::Status,
     engine::Wasm,
-    fixtures::{Recorder, Wat},
-    port::HealthState,
+    fixtures::{self, Recorder, Wat},
+    port::{AuthorityStep, HealthState},
 };
 
 #[tokio::test]
 async fn a_good_guest_answers_everything() {
     let house = House::with(&Wat::good().component());
     let executor = house.executor();
-    assert_eq!(executor.validate(&"{}".into(), &vec![]).await.unwrap(), []);
+    assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
+    let authority = executor.authority(&fixtures::draft("{}")).await;
+    assert_eq!(authority.step, AuthorityStep::Edit);
     // Several documents of a request, each with its own answer.
-    let several = ["{}", "{}", "{}"].map(String::from);
-    let each = executor.validate_each(&several, &vec![]).await.unwrap();
+    let several = ["{}", "{}", "{}"].map(fixtures::draft);
+    let each = executor.validate_each(&several).await.unwrap();
     assert_eq!(each, [[], [], []]);
     assert_eq!(executor.task_schema().await.unwrap(), "{}");
     let inspection = house.catalog.inspect("guest").await.unwrap();
@@ -32,8 +34,12 @@ async fn a_good_guest_answers_everything() {
         component.imports
     );
     assert_eq!(
-        (component.task_schema.as_str(), component.config_issues),
-        ("{}", vec![])
+        (
+            component.task_schema.as_str(),
+            component.config_schema.as_str(),
+            component.config_issues
+        ),
+        ("{}", "{}", vec![])
     );
     let host = Arc::new(Recorder::default());
     let outcome = run(executor, &host).await.unwrap();

@@ -23,8 +23,9 @@ async fn a_hostile_question_is_ended_with_a_reason() {
             "task-schema" => executor.task_schema().await.unwrap_err(),
             "fingerprint" => executor.fingerprint().await.unwrap_err(),
             "validate-config" => executor.validate_config().await.unwrap_err(),
-            "describe" => executor.check_name().await.unwrap_err(),
-            _ => executor.validate(&"{}".into(), &vec![]).await.unwrap_err(),
+            "config-schema" => executor.config_schema().await.unwrap_err(),
+            "transcript" => executor.transcript(b"x", b"").await.unwrap_err(),
+            _ => executor.validate("{}", &vec![]).await.unwrap_err(),
         };
         assert!(error.to_string().contains(expected), "{part}: {error}");
     }
@@ -34,7 +35,8 @@ async fn a_hostile_question_is_ended_with_a_reason() {
         "more than 10,000 table elements",
     );
     for part in [
-        "describe",
+        "config-schema",
+        "transcript",
         "validate",
         "task-schema",
         "validate-config",
@@ -52,15 +54,16 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     // A gigabyte that is not there, and 32 MiB that are.
     check(
         "validate",
-        "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824))",
+        "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",
         "trapped",
     )
     .await;
-    let long = "(drop (memory.grow (i32.const 512))) (call $log (i32.const 2) (i32.const 0) (i32.const 33554432))";
+    let long = "(drop (memory.grow (i32.const 512))) (call $log (i32.const 2) (i32.const 0) (i32.const 33554432)
+        (i32.const 0) (i32.const 0))";
     check("validate", long, "trapped").await;
     check(
         "validate",
-        "(call $log (i32.const 9) (i32.const 0) (i32.const 1))",
+        "(call $log (i32.const 9) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0))",
         "trapped",
     )
     .await;
@@ -78,14 +81,57 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     .await;
 }
 
+/// To call an import is not to wait: a loop around one is found like any other.
+#[tokio::test]
+async fn a_loop_around_calls_that_wait_for_nothing_is_ended() {
+    let zeros = "(i32.const 0) ".repeat(14);
+    for call in [
+        // Denied, since it was not granted.
+        format!("(call $spawn (i32.const 48) (i32.const 5) {zeros} (i32.const 4096))"),
+        format!("(call $capture (i32.const 96) (i32.const 2) {zeros} (i32.const 4096))"),
+        "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096))".to_owned(),
+        "(call $children (i32.const 4096))".to_owned(),
+        "(drop (call $now))".to_owned(),
+        "(call $emit (i32.const 80) (i32.const 5) (i32.const 64) (i32.const 2))".to_owned(),
+    ] {
+        let body = format!("(loop $again {call} (br $again))");
+        let house = House::with(&Wat::good().run(&body).component());
+        let host = Arc::new(Recorder::default());
+        // `resume` succeeds.
+        assert_eq!(run(house.executor(), &host).await.unwrap().cause, "success");
+        let lines = host.lines();
+        assert!(
+            lines
+                .iter()
+                .any(|(_, line)| line.contains("without waiting")),
+            "{call}: {lines:?}"
+        );
+    }
+}
+
+/// A loop that does wait, for as little as it can, hardly costs anything.
+#[tokio::test]
+async fn to_wait_for_nothing_takes_a_tick() {
+    let body = "(local $left i32) (local.set $left (i32.const 20))
+        (loop $again (call $sleep (i64.const 0))
+            (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
+    let house = House::with(&Wat::good().run(body).component());
+    house.executor().task_schema().await.unwrap();
+    let before = crate::clock::monotonic();
+    let host = Arc::new(Recorder::default());
+    assert_eq!(run(house.executor(), &host).await.unwrap().cause, "success");
+    let passed = crate::clock::monotonic().saturating_sub(before);
+    assert!(passed >= 20 * crate::plugin::limits::TICK, "{passed:?}");
+}
+
 #[tokio::test]
 async fn a_crash_is_resumed_from_the_last_checkpoint() {
-    // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven bytes. The task's record takes
-    // 88 bytes, and the state follows it.
+    // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven bytes.
+    // The task's record takes 104 bytes, and the state follows it.
     let store_and_trap =
         "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096)) (unreachable)";
     let seven =
-        "(if (i32.ne (i32.load offset=92 (local.get $task)) (i32.const 7)) (then (unreachable)))";
+        "(if (i32.ne (i32.load offset=108 (local.get $task)) (i32.const 7)) (then (unreachable)))";
     let house = House::with(
         &Wat::good()
             .run(store_and_trap)
@@ -152,13 +198,7 @@ async fn spinning_guests_on_every_worker_leave_room_for_others() {
         })
         .collect();
     for _ in 0..20 {
-        assert_eq!(
-            good.executor()
-                .validate(&"{}".into(), &vec![])
-                .await
-                .unwrap(),
-            []
-        );
+        assert_eq!(good.executor().validate("{}", &vec![]).await.unwrap(), []);
     }
     assert!(
         hosts.iter().all(|host| host.crashes() == 0),

@@ -8,6 +8,7 @@
 
 mod allow;
 mod answer;
+mod attack;
 mod crash;
 mod refuse;
 mod stop;

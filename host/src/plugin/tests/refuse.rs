@@ -16,11 +16,7 @@ async fn what_is_no_executor_says_why() {
     async fn check(component: &[u8], expected: &str) {
         let house = House::with(component);
         for _ in 0..2 {
-            let error = house
-                .executor()
-                .validate(&"{}".into(), &vec![])
-                .await
-                .unwrap_err();
+            let error = house.executor().validate("{}", &vec![]).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
         let end = run(house.executor(), &Arc::new(Recorder::default()))
@@ -41,9 +37,9 @@ async fn what_is_no_executor_says_why() {
     let wanting_core = r#"(module (import "other:thing/kernel@1.0.0" "halt" (func $halt)) (func (export "run") (call $halt)))"#;
     let half = "package claudine:plugin@0.1.0; interface lifecycle { ping: func(); } world executor-plugin { export lifecycle; }";
     let half_core = r#"(module (func (export "claudine:plugin/lifecycle@0.1.0#ping")))"#;
-    let twisted = "package claudine:plugin@0.1.0; interface lifecycle { describe: func(); }
+    let twisted = "package claudine:plugin@0.1.0; interface lifecycle { config-schema: func(); }
         interface executor { run: func(); } world executor-plugin { export lifecycle; export executor; }";
-    let twisted_core = r#"(module (func (export "claudine:plugin/lifecycle@0.1.0#describe"))
+    let twisted_core = r#"(module (func (export "claudine:plugin/lifecycle@0.1.0#config-schema"))
         (func (export "claudine:plugin/executor@0.1.0#run")))"#;
     let world = "executor-plugin";
     check(
@@ -82,6 +78,25 @@ async fn what_is_no_executor_says_why() {
 }
 
 #[tokio::test]
+async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
+    let house = House::with(&Wat::good().component());
+    let silent = MANIFEST.split("[permissions").next().unwrap();
+    std::fs::write(house.dir.path().join("plugins/guest/plugin.toml"), silent).unwrap();
+    let catalog = open(house.dir.path(), Wasm::on_demand);
+    let end = run(
+        catalog.executor("guest").unwrap(),
+        &Arc::new(Recorder::default()),
+    )
+    .await
+    .unwrap_err();
+    let message = end.failure("guest").message;
+    assert!(
+        message.contains("imports claudine:plugin/process@0.1.0, and its manifest does not ask"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_changed_cache_is_made_anew_and_a_changed_component_is_not_run() {
     let house = House::with(&Wat::good().component());
     run(house.executor(), &Arc::new(Recorder::default()))
@@ -115,7 +130,7 @@ async fn a_changed_cache_is_made_anew_and_a_changed_component_is_not_run() {
     let error = late
         .executor("guest")
         .unwrap()
-        .validate(&"{}".into(), &vec![])
+        .validate("{}", &vec![])
         .await
         .unwrap_err();
     assert!(

@@ -336,7 +336,7 @@ mod tests {
             idle-timeout-ms = 1800000
             start-timeout-ms = 120000
             serial-start = true
-            reads-env = ["HOME", "UID_EFFECTIVE"]
+            reads-env = ["HOME", "IS_SANDBOX"]
             [[stop]]
             signal = "INT"
             wait-ms = 5000
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(manifest.idle_timeout, Some(Duration::from_mins(30)));
         assert_eq!(manifest.start_timeout, Some(Duration::from_mins(2)));
         assert!(manifest.serial_start);
-        assert_eq!(manifest.reads_env, ["HOME", "UID_EFFECTIVE"]);
+        assert_eq!(manifest.reads_env, ["HOME", "IS_SANDBOX"]);
         assert_eq!(
             manifest.stop,
             [

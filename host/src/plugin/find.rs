@@ -1,0 +1,108 @@
+//! Which file a granted name means: looked up by the host, on the task's `PATH`, and never in what the task
+//! itself may have written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::port::Failure;
+
+/// Where a task has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The file of this name. Entries that are relative, or lead into the workspace, are passed over: what is
+/// there is the task's own work. It reads the disk.
+pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
+    let path = path.unwrap_or(DEFAULT_PATH);
+    let workspace = real(Path::new(workspace));
+    // A task that works in the root directory has not written all there is.
+    let is_own = |file: &Path| workspace.parent().is_some() && real(file).starts_with(&workspace);
+    let mut is_passed_over = false;
+    for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
+        let file = folder.join(name);
+        if !is_program(&file) {
+            continue;
+        }
+        if !is_own(&file) {
+            return Ok(file);
+        }
+        is_passed_over = true;
+    }
+    let message = if is_passed_over {
+        format!(
+            "`{name}` is found in the task's workspace alone, where the task may have put it; a grant of its \
+             whole path allows it"
+        )
+    } else {
+        format!("command not found: `{name}` (PATH is {path})")
+    };
+    Err(Failure::new("spawn", message))
+}
+
+/// Whether a directory is the workspace or one below it, links followed. It reads the disk.
+pub(crate) fn is_within(directory: &str, workspace: &str) -> bool {
+    let directory = fs::canonicalize(directory);
+    directory.is_ok_and(|directory| directory.starts_with(real(Path::new(workspace))))
+}
+
+fn is_program(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(file: &Path) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn a_name_means_a_file_that_the_task_has_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        program(&root.join("work/bin/tool"));
+        program(&root.join("work/only/other"));
+        program(&root.join("system/tool"));
+        fs::write(root.join("system/text"), "").unwrap();
+        fs::create_dir_all(root.join("links")).unwrap();
+        std::os::unix::fs::symlink(root.join("work/bin/tool"), root.join("links/tool")).unwrap();
+        let workspace = root.join("work").display().to_string();
+        let folders = ["work/bin", "work/only", "links", "system"];
+        let folders: Vec<_> = folders.iter().map(|name| root.join(name)).collect();
+        let path =
+            std::env::join_paths(folders.iter().map(PathBuf::as_path).chain([Path::new(".")]));
+        let path = path.unwrap().into_string().unwrap();
+        let found = |name: &str| find(name, Some(&path), &workspace);
+        assert_eq!(found("tool").unwrap(), root.join("system/tool"));
+        for name in ["other", "text", "nothing"] {
+            let failure = found(name).unwrap_err();
+            assert_eq!(failure.code, "spawn", "{name}");
+            assert!(failure.message.contains(name), "{failure:?}");
+        }
+        assert!(find("sh", None, &workspace).is_ok());
+    }
+
+    #[test]
+    fn a_directory_outside_is_told_from_one_within() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("work/sub")).unwrap();
+        fs::create_dir_all(root.join("work2")).unwrap();
+        std::os::unix::fs::symlink(root.join("work2"), root.join("work/out")).unwrap();
+        let workspace = root.join("work").display().to_string();
+        let within = |path: &str| is_within(&root.join(path).display().to_string(), &workspace);
+        assert!(within("work") && within("work/sub") && within("work/sub/.."));
+        for path in ["work2", "work/..", "work/out", "work/gone", "."] {
+            assert!(!within(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Gives back what an instance has held, on a thread of its own.
+//!
+//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that. Where the
+//! thread does not keep up, whoever brings an instance gives it back himself.
+
+use std::any::Any;
+use std::io;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+/// Instances that wait for it: each still has its memory.
+const WAITING: usize = 64;
+
+type Instance = Box<dyn Any + Send>;
+
+/// Owns the thread; dropping it waits for what was brought.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    sender: Option<SyncSender<Instance>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reaper {
+    pub(crate) fn start() -> io::Result<Reaper> {
+        let (sender, instances) = sync_channel::<Instance>(WAITING);
+        let thread = thread::Builder::new()
+            .name("instances".into())
+            .spawn(move || instances.into_iter().for_each(drop))?;
+        Ok(Reaper {
+            sender: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    pub(crate) fn take(&self, instance: impl Any + Send) {
+        let Some(sender) = &self.sender else { return };
+        match sender.try_send(Box::new(instance)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(instance) | TrySendError::Disconnected(instance)) => {
+                drop(instance);
+            }
+        }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic while something was given back was told by its message; the rest is gone with it.
+            drop(thread.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn all_that_was_brought_is_given_back_before_it_is_gone() {
+        let instance = Arc::new(());
+        let reaper = Reaper::start().unwrap();
+        for _ in 0..10 * WAITING {
+            reaper.take(Arc::clone(&instance));
+        }
+        drop(reaper);
+        assert_eq!(Arc::strong_count(&instance), 1);
+    }
+}

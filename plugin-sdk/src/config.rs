@@ -1,0 +1,17 @@
+//! The plugin's own configuration.
+
+use serde::de::DeserializeOwned;
+
+use crate::bindings::claudine::plugin::config as wit;
+use crate::{Class, Failure, parse};
+
+/// The plugin's own configuration: the table `[plugins.NAME]` of the host's configuration file, an
+/// empty one where it says nothing. Fails with class `invalid` where it does not fit the type.
+pub fn config<T: DeserializeOwned>() -> Result<T, Failure> {
+    parse(&wit::get()).map_err(|issue| {
+        Failure::new(
+            Class::Invalid,
+            format!("the plugin's configuration: {}", Failure::from(issue)),
+        )
+    })
+}

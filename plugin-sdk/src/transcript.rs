@@ -1,0 +1,188 @@
+//! Output made readable: items of what a child has printed.
+//!
+//! A transcript is made of the bytes and of a state that the plugin gave back before, and of nothing
+//! else. Whoever shows output asks for it again, from other places, and long after the attempt.
+
+use crate::bindings::exports::claudine::plugin::executor as wit;
+use crate::process::Line;
+use crate::process::lines::Splitter;
+
+/// What a text without a line feed may grow to before it is given as it is.
+const LONGEST_HELD_BYTES: usize = 64 * 1024;
+
+/// A part of what a child has printed, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// What is shown. It may have several lines, and whatever the child printed.
+    pub text: String,
+    /// Details by name: `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
+    pub more: Vec<(String, String)>,
+}
+
+/// What a part of a transcript is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemKind {
+    /// What an agent or a command says.
+    Text,
+    /// A tool is called.
+    Tool,
+    /// What came of a tool.
+    Result,
+    /// A tool was refused.
+    Denied,
+    /// What was spent since the last item of this kind.
+    Cost,
+    /// Something failed.
+    Error,
+}
+
+impl ItemKind {
+    /// The word the contract uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Tool => "tool",
+            Self::Result => "result",
+            Self::Denied => "denied",
+            Self::Cost => "cost",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Item {
+    /// An item without details.
+    pub fn new(kind: ItemKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            more: Vec::new(),
+        }
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.more.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// Some items, and what the next call is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// In the order in which they were printed.
+    pub items: Vec<Item>,
+    /// Opaque to the host.
+    pub state: Vec<u8>,
+}
+
+/// The output as it is: text up to the last line feed, and what follows it with the next call. No
+/// `bytes` are the end.
+pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
+    let mut text = state.to_vec();
+    text.extend_from_slice(bytes);
+    let whole = match text.iter().rposition(|byte| *byte == b'\n') {
+        _ if bytes.is_empty() || text.len() > LONGEST_HELD_BYTES => text.len(),
+        Some(last) => last + 1,
+        None => 0,
+    };
+    let state = text.split_off(whole);
+    let items = (!text.is_empty()).then(|| {
+        let shown = String::from_utf8_lossy(&text);
+        Item::new(ItemKind::Text, shown)
+    });
+    Reading {
+        items: items.into_iter().collect(),
+        state,
+    }
+}
+
+/// The output line by line: `item_of` is given each line once it is whole, and of a line longer than
+/// `limit_bytes` its beginning. No `bytes` are the end, which ends a last line, too.
+pub fn by_line(
+    bytes: &[u8],
+    state: &[u8],
+    limit_bytes: usize,
+    mut item_of: impl FnMut(&Line) -> Vec<Item>,
+) -> Reading {
+    let mut splitter = Splitter::new(0, limit_bytes);
+    if let Some((length, partial)) = state.split_first_chunk() {
+        splitter.length_bytes = u64::from_le_bytes(*length);
+        splitter.partial = partial.to_vec();
+    }
+    splitter.push(bytes);
+    let mut lines: Vec<Line> = splitter.ready.drain(..).collect();
+    if bytes.is_empty() {
+        lines.extend(splitter.finish());
+    }
+    let mut state = Vec::new();
+    if splitter.length_bytes > 0 {
+        state.extend(splitter.length_bytes.to_le_bytes());
+        state.append(&mut splitter.partial);
+    }
+    Reading {
+        items: lines.iter().flat_map(&mut item_of).collect(),
+        state,
+    }
+}
+
+impl From<Reading> for wit::Reading {
+    fn from(reading: Reading) -> Self {
+        let items = reading.items.into_iter().map(|item| wit::Item {
+            kind: item.kind.as_str().to_owned(),
+            text: item.text,
+            more: item.more,
+        });
+        Self {
+            items: items.collect(),
+            state: reading.state,
+            more: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts of all items, with the bytes given in pieces of each length.
+    fn check(step: impl Fn(&[u8], &[u8]) -> Reading, bytes: &[u8], expected: &str) {
+        for length in 1..=bytes.len() {
+            let mut state = Vec::new();
+            let mut texts = String::new();
+            for piece in bytes.chunks(length).chain([&[][..]]) {
+                let reading = step(piece, &state);
+                state = reading.state;
+                texts.extend(reading.items.into_iter().map(|item| item.text));
+            }
+            assert_eq!(texts, expected, "pieces of {length} bytes");
+            assert!(state.is_empty(), "pieces of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn plain_output_is_given_whole_in_any_pieces() {
+        check(plain, "one\nzwölf\nend".as_bytes(), "one\nzwölf\nend");
+        check(plain, b"a\xffb\n", "a\u{fffd}b\n");
+    }
+
+    #[test]
+    fn a_text_without_lines_is_not_held_for_ever() {
+        let reading = plain(&vec![b'x'; LONGEST_HELD_BYTES + 1], b"");
+        assert_eq!((reading.items.len(), reading.state.len()), (1, 0));
+    }
+
+    #[test]
+    fn lines_are_whole_in_any_pieces() {
+        let step = |bytes: &[u8], state: &[u8]| {
+            by_line(bytes, state, 4, |line| {
+                let text = format!("{}/{};", line.text(), line.length_bytes);
+                vec![Item::new(ItemKind::Text, text)]
+            })
+        };
+        check(step, b"ab\n\nabcdefg\nlast", "ab/2;/0;abcd/7;last/4;");
+    }
+}

@@ -1,0 +1,296 @@
+//! What a task for Claude Code is able to do.
+//!
+//! Everything here is a list of what is known: a mode, a tool or an option that is not in it counts as
+//! full. What the workspace itself brings along (its settings, hooks and commands) is no part of it.
+
+use claudine_plugin_sdk::{Authority, Step};
+
+use crate::Config;
+use crate::spec::{PermissionMode, Spec};
+
+/// Tools that change nothing. A subagent's own tools are asked for like those of the agent.
+const READING_TOOLS: &[&str] = &[
+    "Agent",
+    "BashOutput",
+    "ExitPlanMode",
+    "Glob",
+    "Grep",
+    "KillShell",
+    "LS",
+    "NotebookRead",
+    "Read",
+    "Task",
+    "TaskOutput",
+    "TodoWrite",
+];
+
+const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
+
+const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
+
+/// Programs that run whatever they are told: a pattern that leaves their arguments open is no limit.
+const RUNS_ANYTHING: &[&str] = &[
+    "ash", "awk", "bash", "bun", "busybox", "dash", "deno", "doas", "env", "exec", "eval", "find",
+    "fish", "ksh", "lua", "node", "nohup", "npx", "perl", "php", "python", "python3", "ruby", "sh",
+    "ssh", "su", "sudo", "time", "timeout", "uvx", "xargs", "zsh",
+];
+
+/// How many values an option takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    None,
+    One,
+    /// All up to the next option.
+    Many,
+}
+
+/// Options that give the agent nothing it had not before.
+const HARMLESS_OPTIONS: &[(&str, Values)] = &[
+    ("--betas", Values::Many),
+    ("--disable-slash-commands", Values::None),
+    ("--disallowed-tools", Values::Many),
+    ("--disallowedTools", Values::Many),
+    ("--effort", Values::One),
+    ("--fallback-model", Values::One),
+    ("--include-partial-messages", Values::None),
+    ("--json-schema", Values::One),
+    ("--no-session-persistence", Values::None),
+    ("--strict-mcp-config", Values::None),
+];
+
+/// Lets the tools reach another directory.
+const ADD_DIRECTORY: &str = "--add-dir";
+
+pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
+    let mut authority = of_mode(spec.mode(config));
+    if names_a_command(&spec.prompt) {
+        return Authority::full();
+    }
+    for tool in spec.allowed_tools.iter().flat_map(|list| split(list)) {
+        authority = with_tool(authority, tool);
+    }
+    with_options(authority, &spec.extra_args)
+}
+
+/// Without anybody to ask, what would have to be asked is refused.
+fn of_mode(mode: PermissionMode) -> Authority {
+    Authority::of(match mode {
+        PermissionMode::Plan
+        | PermissionMode::Default
+        | PermissionMode::DontAsk
+        | PermissionMode::Manual => Step::Read,
+        PermissionMode::AcceptEdits => Step::Edit,
+        // What it lets pass is decided by a model.
+        PermissionMode::Auto | PermissionMode::BypassPermissions => Step::Full,
+    })
+}
+
+/// A prompt such as `/deploy now` is a command of the workspace or the user, which may bring leave for
+/// tools along. A path is none.
+fn names_a_command(prompt: &str) -> bool {
+    let first = prompt.split_whitespace().next().unwrap_or_default();
+    first
+        .strip_prefix('/')
+        .is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// The tools of a list that is written as one text, `Bash(git status), Edit`.
+fn split(list: &str) -> Vec<&str> {
+    let mut depth = 0_u32;
+    list.split(|character: char| {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && (character == ',' || character.is_whitespace())
+    })
+    .filter(|tool| !tool.is_empty())
+    .collect()
+}
+
+fn with_tool(authority: Authority, tool: &str) -> Authority {
+    let (name, pattern) = match tool.split_once('(') {
+        None => (tool, None),
+        Some((name, rest)) => match rest.strip_suffix(')') {
+            Some(pattern) => (name, Some(pattern)),
+            None => return Authority::full(),
+        },
+    };
+    if READING_TOOLS.contains(&name) {
+        authority
+    } else if EDITING_TOOLS.contains(&name) {
+        authority.at_least(Step::Edit)
+    } else if NETWORK_TOOLS.contains(&name) {
+        authority.with("network")
+    } else if name == "Bash" && pattern.is_some_and(is_bounded) {
+        authority.at_least(Step::Run)
+    } else {
+        Authority::full()
+    }
+}
+
+/// Whether a pattern of commands names its program, and one that does one thing.
+fn is_bounded(pattern: &str) -> bool {
+    let is_open = pattern.contains('*');
+    let program = pattern.split_whitespace().next().unwrap_or_default();
+    let program = program.strip_suffix(":*").unwrap_or(program);
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let is_named = !name.is_empty() && !program.contains(['*', '=', '$', '`']);
+    is_named && !(is_open && RUNS_ANYTHING.contains(&name))
+}
+
+fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
+    let mut rest = arguments.iter().map(String::as_str).peekable();
+    while let Some(argument) = rest.next() {
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (argument, None),
+        };
+        let values = match HARMLESS_OPTIONS.iter().find(|(known, _)| *known == name) {
+            Some((_, values)) => *values,
+            None if name == ADD_DIRECTORY => {
+                // What it may change elsewhere, a start file for instance, decides what others run.
+                if authority.step() >= Step::Edit {
+                    authority = Authority::full();
+                }
+                Values::Many
+            }
+            None => return Authority::full(),
+        };
+        match (values, value) {
+            (Values::None, None) | (Values::One | Values::Many, Some(_)) => {}
+            (Values::One, None) => {
+                if rest.next().is_none_or(|value| value.starts_with('-')) {
+                    return Authority::full();
+                }
+            }
+            (Values::Many, None) => {
+                while rest.next_if(|value| !value.starts_with('-')).is_some() {}
+            }
+            (Values::None, Some(_)) => return Authority::full(),
+        }
+    }
+    authority
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn authority(spec: Value, config: Value) -> String {
+        let mut whole = json!({"prompt": "do it"});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let spec: Spec = serde_json::from_value(whole).unwrap();
+        let config: Config = serde_json::from_value(config).unwrap();
+        let authority = of(&spec, &config);
+        let mut text = authority.step().as_str().to_owned();
+        for extra in authority.extras() {
+            text.push('+');
+            text.push_str(extra);
+        }
+        text
+    }
+
+    fn check(spec: Value, expected: &str) {
+        assert_eq!(authority(spec.clone(), json!({})), expected, "{spec}");
+    }
+
+    #[test]
+    fn a_mode_decides_unless_the_configuration_does() {
+        for (mode, expected) in [
+            ("plan", "read"),
+            ("default", "read"),
+            ("dontAsk", "read"),
+            ("manual", "read"),
+            ("acceptEdits", "edit"),
+            ("auto", "full"),
+            ("bypassPermissions", "full"),
+        ] {
+            check(json!({"permission_mode": mode}), expected);
+            let config = json!({"permission_mode": mode});
+            assert_eq!(authority(json!({}), config.clone()), expected);
+            assert_eq!(
+                authority(json!({"permission_mode": "plan"}), config),
+                "read"
+            );
+        }
+        check(json!({}), "edit");
+    }
+
+    #[test]
+    fn a_tool_that_is_allowed_adds_what_it_can_do() {
+        for (tools, expected) in [
+            (json!(["Read", "Grep(src/**)", "Task"]), "read"),
+            (json!(["Edit"]), "edit"),
+            (json!(["Edit(src/**)", "Read"]), "edit"),
+            (json!(["WebFetch(domain:example.com)"]), "read+network"),
+            (json!(["WebSearch", "Write"]), "edit+network"),
+            (json!(["Bash(npm test)"]), "run"),
+            (json!(["Bash(npm run test:*)", "Bash(git *)"]), "run"),
+            (json!(["Bash(python3 check.py)"]), "run"),
+            (json!(["Read, Edit Bash(git status)"]), "run"),
+            (json!(["Bash"]), "full"),
+            (json!(["Read Bash"]), "full"),
+            (json!(["Bash()"]), "full"),
+            (json!(["Bash(*)"]), "full"),
+            (json!(["Bash(:*)"]), "full"),
+            (json!(["Bash(* --help)"]), "full"),
+            (json!(["Bash(bash -c *)"]), "full"),
+            (json!(["Bash(/usr/bin/env:*)"]), "full"),
+            (json!(["Bash(A=1 make *)"]), "full"),
+            (json!(["Bash(npm test"]), "full"),
+            (json!(["mcp__db__query"]), "full"),
+            (json!(["Hologram"]), "full"),
+        ] {
+            check(
+                json!({"permission_mode": "plan", "allowed_tools": tools}),
+                expected,
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_that_is_not_known_is_full() {
+        for (arguments, expected) in [
+            (json!([]), "read"),
+            (json!(["--effort", "high", "--strict-mcp-config"]), "read"),
+            (json!(["--fallback-model=sonnet"]), "read"),
+            (
+                json!(["--disallowedTools", "Bash", "Edit", "--effort", "low"]),
+                "read",
+            ),
+            (json!(["--add-dir", "/x", "/y"]), "read"),
+            (json!(["--settings", "{}"]), "full"),
+            (json!(["--settings={}"]), "full"),
+            (json!(["--mcp-config", "x.json"]), "full"),
+            (json!(["--plugin-dir", "x"]), "full"),
+            (json!(["--effort"]), "full"),
+            (json!(["--effort", "--settings"]), "full"),
+            (json!(["--effort", "high", "a prompt"]), "full"),
+            (json!(["--strict-mcp-config=no"]), "full"),
+            (json!(["-d"]), "full"),
+            (json!(["words"]), "full"),
+            (json!(["--some-day-new"]), "full"),
+        ] {
+            let spec = json!({"permission_mode": "plan", "extra_args": arguments});
+            check(spec, expected);
+        }
+        check(json!({"extra_args": ["--add-dir", "/x"]}), "full");
+    }
+
+    #[test]
+    fn a_prompt_that_is_a_command_may_do_what_the_command_may() {
+        check(json!({"prompt": "/deploy now"}), "full");
+        check(json!({"prompt": "  /team:review"}), "full");
+        check(json!({"prompt": "/src/main.rs does not compile"}), "edit");
+        check(json!({"prompt": "look at /deploy"}), "edit");
+    }
+}
