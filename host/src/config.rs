@@ -110,10 +110,29 @@ const SESSION_VARIABLES: [&str; 10] = [
     RESTRAINED,
 ];
 
+/// Variables that lead git away from the repository of the directory that it is run in. Hooks have
+/// them set. A task outlives the hook that submits it, and may work in another repository.
+pub(crate) const GIT_ELSEWHERE: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 impl EnvRules {
     /// Whether a variable of the submitter is kept from its task.
     pub(crate) fn drops(&self, name: &str) -> bool {
-        SESSION_VARIABLES.contains(&name) || self.exclude.iter().any(|rule| matches(rule, name))
+        SESSION_VARIABLES.contains(&name)
+            || GIT_ELSEWHERE.contains(&name)
+            || self.exclude.iter().any(|rule| matches(rule, name))
     }
 }
 
@@ -621,13 +640,23 @@ mod tests {
             "PATH",
             "CLAUDINE_ATTEMPT",
             "CLAUDE_CONFIG_DIR",
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_AUTHOR_NAME",
         ]
         .into_iter()
         .filter(|name| rules.drops(name))
         .collect();
         assert_eq!(
             dropped,
-            ["CLAUDECODE", "AWS_SECRET", "TOKEN", "CLAUDINE_ATTEMPT"]
+            [
+                "CLAUDECODE",
+                "AWS_SECRET",
+                "TOKEN",
+                "CLAUDINE_ATTEMPT",
+                "GIT_DIR",
+                "GIT_INDEX_FILE"
+            ]
         );
     }
 }

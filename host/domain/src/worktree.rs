@@ -35,6 +35,10 @@ impl MergeStrategy {
 pub struct Worktree {
     /// The directory that the repository's checkouts share, mostly its `.git`.
     pub repository: String,
+    /// The repository's first checkout, if git cannot find it from there: if its `.git` is a link,
+    /// or names a directory elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<String>,
     /// Where in the checkout the task was submitted, and works in the worktree; empty for the top.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inside: String,
@@ -53,11 +57,14 @@ pub struct Worktree {
     pub keep: bool,
 }
 
+/// What branches of tasks begin with, if they were not named, and a slash after it.
+pub const OWN_BRANCHES: &str = "claudine";
+
 impl Worktree {
     pub fn branch_of(&self, task: TaskId) -> String {
         self.branch.clone().unwrap_or_else(|| {
             let id = task.to_string();
-            format!("claudine/{}", id.strip_prefix("task_").unwrap_or(&id))
+            format!("{OWN_BRANCHES}/{}", id.strip_prefix("task_").unwrap_or(&id))
         })
     }
 
@@ -145,6 +152,7 @@ mod tests {
     fn branch_and_base_have_names() {
         let mut worktree = Worktree {
             repository: "/r/.git".to_owned(),
+            checkout: None,
             inside: String::new(),
             branch: None,
             base: None,

@@ -21,10 +21,9 @@ use super::{
     request::{NewTask, TaskRef},
 };
 use crate::{
-    config,
     environment::Kept,
     git::Git,
-    worktree::{Again, Content, Found, WorktreeError, plan, refuse_taken},
+    worktree::{Again, Also, Found, WorktreeError, plan, refuse_taken},
 };
 
 /// Tasks with a worktree in one request.
@@ -38,12 +37,15 @@ pub(crate) struct FoundWorktree {
     pub(crate) name: Option<String>,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, an outcome, or `forgotten`.
     pub(crate) state: String,
-    pub(crate) branch: String,
+    /// Null if what is known of the worktree cannot be read.
+    pub(crate) branch: Option<String>,
     pub(crate) base: Option<String>,
     pub(crate) path: String,
-    pub(crate) repository: String,
+    pub(crate) repository: Option<String>,
     /// Files that are changed or new, and not committed; null where git cannot say.
     pub(crate) dirty: Option<u64>,
+    /// Files, and directories of files, that git ignores and that its task has made.
+    pub(crate) ignored: Option<u64>,
     /// Commits that are neither in the base nor on a remote.
     pub(crate) unmerged: Option<u64>,
     pub(crate) error: Option<String>,
@@ -57,6 +59,9 @@ pub(crate) struct CleanWorktrees {
     /// Also those whose work is on their branch only; the branch stays.
     #[serde(default)]
     pub(crate) all: bool,
+    /// Also those with files in them that git ignores; the files go with them.
+    #[serde(default)]
+    pub(crate) ignored: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -124,7 +129,8 @@ impl Host {
         };
         let owner = self
             .worktrees
-            .owner(Path::new(&worktree.repository), branch)?;
+            .owner(Path::new(&worktree.repository), branch)
+            .await?;
         let Some(owner) = owner else {
             return Ok(false);
         };
@@ -135,7 +141,7 @@ impl Host {
     }
 
     pub(crate) async fn list_worktrees(&self) -> Result<Vec<FoundWorktree>, AppError> {
-        let found = self.worktrees.list(own_variables()).await?;
+        let found = self.worktrees.list(Arc::default()).await?;
         self.read(move |reader| {
             let mut list = Vec::with_capacity(found.len());
             for one in found {
@@ -165,7 +171,11 @@ impl Host {
         let worktree = task.as_ref().and_then(|it| it.request.worktree.as_deref());
         let usual = match worktree {
             Some(worktree) => Some(worktree.merge),
-            None => self.worktrees.last_merge(id)?.map(|merge| merge.strategy),
+            None => self
+                .worktrees
+                .last_merge(id)
+                .await?
+                .map(|merge| merge.strategy),
         };
         let strategy = asked.merge.or(usual).unwrap_or_default();
         if strategy == MergeStrategy::Manual {
@@ -191,13 +201,13 @@ impl Host {
         })
     }
 
-    /// The environment in which git is run for a task: its own, as long as that is kept.
+    /// What git is told of a task: its environment, as long as that is kept.
     pub(super) async fn variables_of(
         &self,
         task: Option<&Task>,
     ) -> Result<Arc<BTreeMap<String, String>>, AppError> {
         let Some(task) = task else {
-            return Ok(own_variables());
+            return Ok(Arc::default());
         };
         let (environments, digest) = (self.environments.clone(), task.request.env_digest.clone());
         self.read(move |_| {
@@ -217,36 +227,49 @@ impl Host {
         asked: CleanWorktrees,
     ) -> Result<WorktreesCleaned, AppError> {
         may(by, Verb::CleanWorktrees, None, &self.settings.mcp)?;
-        let tasks = self.worktrees.tasks()?;
-        let unfinished = self
-            .read(move |reader| {
-                let ends = reader.store.ends(&tasks)?;
-                let unfinished = ends.into_iter().filter(|(_, end)| end.is_none());
-                Ok(unfinished
-                    .map(|(task, _)| task)
-                    .collect::<BTreeSet<TaskId>>())
-            })
+        let (mut removed, mut left) = (Vec::new(), Vec::new());
+        for id in self.worktrees.tasks().await? {
+            let path = self.worktrees.path(id);
+            let was_there = path.exists();
+            let (task, path) = (id.to_string(), path.display().to_string());
+            let cleaned = self.clean_worktree(id, asked).await;
+            match cleaned.unwrap_or_else(|error| Some(error.message)) {
+                Some(why) => left.push(LeftWorktree { task, path, why }),
+                None if was_there => removed.push(RemovedWorktree { task, path }),
+                None => {}
+            }
+        }
+        Ok(WorktreesCleaned { removed, left })
+    }
+
+    /// Why it stays; none if it is gone.
+    async fn clean_worktree(
+        &self,
+        id: TaskId,
+        asked: CleanWorktrees,
+    ) -> Result<Option<String>, AppError> {
+        let unfinished = "its task has not ended";
+        // Whoever works in a repository is not waited for.
+        if self.is_unfinished(id).await? {
+            return Ok(Some(unfinished.to_owned()));
+        }
+        // An attempt that begins after the second look cannot enter what is held.
+        let held = self.worktrees.hold(id).await?;
+        if self.is_unfinished(id).await? {
+            return Ok(Some(unfinished.to_owned()));
+        }
+        let also = Also {
+            unmerged: asked.all,
+            ignored: asked.ignored,
+        };
+        Ok(self.worktrees.clean(&held, also, Arc::default()).await?)
+    }
+
+    async fn is_unfinished(&self, id: TaskId) -> Result<bool, AppError> {
+        let ends = self
+            .read(move |reader| Ok(reader.store.ends(&BTreeSet::from([id]))?))
             .await?;
-        let cleaned = self
-            .worktrees
-            .clean(&unfinished, asked.all, own_variables())
-            .await?;
-        let removed = cleaned
-            .removed
-            .into_iter()
-            .map(|(task, path)| RemovedWorktree {
-                task: task.to_string(),
-                path: path.display().to_string(),
-            });
-        let left = cleaned.left.into_iter().map(|left| LeftWorktree {
-            task: left.task.to_string(),
-            path: left.path.display().to_string(),
-            why: left.why,
-        });
-        Ok(WorktreesCleaned {
-            removed: removed.collect(),
-            left: left.collect(),
-        })
+        Ok(ends.into_iter().any(|(_, end)| end.is_none()))
     }
 }
 
@@ -264,33 +287,37 @@ pub(super) fn few_enough(tasks: &[NewTask]) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Refuses two that name the same branch: the second would find it taken.
+/// Refuses two whose branches cannot both be: the second would find it so when it starts.
 pub(super) fn each_its_own<'a>(
     worktrees: impl Iterator<Item = &'a Worktree>,
 ) -> Result<(), AppError> {
-    let mut named = BTreeSet::new();
+    let mut named: BTreeSet<(&str, String)> = BTreeSet::new();
     for worktree in worktrees {
-        if let Some(branch) = &worktree.branch
-            && !named.insert((&worktree.repository, branch))
-        {
+        let Some(branch) = &worktree.branch else {
+            continue;
+        };
+        let repository = worktree.repository.as_str();
+        if !named.insert((repository, format!("{branch}/"))) {
             return Err(AppError::new(
                 ErrorKind::Invalid,
                 format!("two tasks of the request name the branch `{branch}`"),
             ));
         }
     }
+    // In this order a name is followed at once by those below it.
+    let pairs = named.iter().zip(named.iter().skip(1));
+    for ((repository, above), (other, below)) in pairs {
+        if repository == other && below.starts_with(above) {
+            let (above, below) = (above.trim_end_matches('/'), below.trim_end_matches('/'));
+            return Err(AppError::new(
+                ErrorKind::Invalid,
+                format!(
+                    "tasks of the request name the branches `{above}` and `{below}`, which cannot both be: git keeps a branch as a file"
+                ),
+            ));
+        }
+    }
     Ok(())
-}
-
-/// The host's own: the task of a worktree may be forgotten, and its environment with it.
-fn own_variables() -> Arc<BTreeMap<String, String>> {
-    let text = |value: std::ffi::OsString| value.into_string().ok();
-    let variables = config::whole_environment().into_iter();
-    Arc::new(
-        variables
-            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .collect(),
-    )
 }
 
 fn view(found: Found, task: Option<&Task>) -> FoundWorktree {
@@ -300,9 +327,9 @@ fn view(found: Found, task: Option<&Task>) -> FoundWorktree {
             .end()
             .map_or_else(|| task.state.as_str(), |end| end.outcome.as_str()),
     };
-    let (content, error) = match found.content {
+    let (content, error) = match &found.content {
         Ok(content) => (Some(content), None),
-        Err(error) => (None, Some(error)),
+        Err(error) => (None, Some(error.clone())),
     };
     FoundWorktree {
         task: found.task.to_string(),
@@ -311,9 +338,10 @@ fn view(found: Found, task: Option<&Task>) -> FoundWorktree {
         branch: found.branch,
         base: found.base,
         path: found.path.display().to_string(),
-        repository: found.repository.display().to_string(),
-        dirty: content.map(|Content { dirty, .. }| dirty),
-        unmerged: content.map(|Content { unmerged, .. }| unmerged),
+        repository: found.repository.map(|path| path.display().to_string()),
+        dirty: content.map(|content| content.dirty),
+        ignored: content.map(|content| content.ignored),
+        unmerged: content.map(|content| content.unmerged),
         error,
         merge: found.merge,
     }

@@ -1,134 +1,259 @@
 //! Where a repository is checked out: what there is, adding one, removing one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use super::{Git, GitError, LONG, SHORT};
+use super::{
+    BranchRef, Commit, Git, GitError, Look,
+    place::is_same,
+    spec::{LONG, Spec},
+};
 
-/// A directory as it lies in a repository.
+/// How somebody uses a branch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    CheckedOut,
+    /// It is moved when the rebase ends.
+    Rebased,
+    /// It is returned to when the bisect ends.
+    Bisected,
+}
+
+impl Standing {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::CheckedOut => "checked out",
+            Self::Rebased => "being rebased",
+            Self::Bisected => "being bisected",
+        }
+    }
+}
+
+/// A directory in which somebody uses a branch.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
-    /// What all checkouts of the repository share.
-    pub(crate) repository: PathBuf,
-    /// The top of this checkout.
-    pub(crate) top: PathBuf,
-    /// The directory below the top.
-    pub(crate) inside: String,
+pub(crate) struct Checkout {
+    pub(crate) path: PathBuf,
+    pub(crate) standing: Standing,
+    /// The path is that of the repository: where its first checkout is, nobody says.
+    pub(crate) is_hidden: bool,
+}
+
+/// An entry of git's list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    path: PathBuf,
+    branch: Option<BranchRef>,
+    is_bare: bool,
+    /// Its directory is gone, and nobody has said that it will be back.
+    is_gone: bool,
 }
 
 impl Git {
-    /// Where the directory lies.
-    pub(crate) async fn place(&self) -> Result<Place, GitError> {
-        let arguments = [
-            "rev-parse",
-            "--path-format=absolute",
-            "--git-common-dir",
-            "--show-toplevel",
-            "--show-prefix",
-        ];
-        let output = self.output(&arguments, SHORT).await?;
-        let text = String::from_utf8_lossy(&output);
-        let mut lines = text.lines();
-        let mut next = || lines.next().unwrap_or_default();
-        Ok(Place {
-            repository: next().into(),
-            top: next().into(),
-            inside: next().trim_end_matches('/').to_owned(),
-        })
-    }
-
-    /// The directories in which a branch is checked out.
-    pub(crate) async fn checkouts_of(&self, branch: &str) -> Result<Vec<PathBuf>, GitError> {
-        let output = self
-            .output(&["worktree", "list", "--porcelain", "-z"], SHORT)
-            .await?;
-        Ok(checkouts(&String::from_utf8_lossy(&output), branch))
-    }
-
-    /// Makes a checkout of a new branch.
-    pub(crate) async fn add_worktree(
+    /// The directories in which a branch is used. The repository's first checkout, if git cannot
+    /// find it, is looked for where it is said to be.
+    pub(crate) async fn checkouts_of(
         &self,
-        path: &Path,
-        branch: &str,
-        commit: &str,
-    ) -> Result<(), GitError> {
-        let path = path.as_os_str();
-        let arguments = ["worktree", "add", "--quiet", "--no-track", "-b", branch]
-            .map(AsRef::as_ref)
-            .into_iter()
-            .chain([path, commit.as_ref()]);
-        self.change(&arguments.collect::<Vec<_>>(), LONG).await
-    }
-
-    /// Makes a checkout of a branch that is there.
-    pub(crate) async fn add_worktree_of(&self, path: &Path, branch: &str) -> Result<(), GitError> {
-        let arguments = [
-            "worktree".as_ref(),
-            "add".as_ref(),
-            "--quiet".as_ref(),
-            path.as_os_str(),
-            branch.as_ref(),
-        ];
-        self.change(&arguments, LONG).await
-    }
-
-    /// Removes a checkout; refused where something in it is not committed, or in a submodule of it nowhere else.
-    pub(crate) async fn remove_worktree(&self, path: &Path) -> Result<(), GitError> {
-        let remove: [&std::ffi::OsStr; 2] = ["worktree", "remove"].map(AsRef::as_ref);
-        let there = self.in_dir(path);
-        if !there.has_submodules() {
-            return self
-                .change(&[remove[0], remove[1], path.as_os_str()], LONG)
-                .await;
+        branch: &BranchRef,
+        main: Option<&Path>,
+    ) -> Result<Vec<Checkout>, GitError> {
+        let spec = Spec::reads(["worktree", "list", "--porcelain", "-z"]);
+        let entries = entries(&String::from_utf8_lossy(&self.output(&spec).await?));
+        let repository = self.common_dir().await?;
+        let mut found = Vec::new();
+        for (at, entry) in entries.into_iter().enumerate() {
+            if entry.is_bare || entry.is_gone {
+                continue;
+            }
+            let git_dir = if at == 0 {
+                Some(repository.clone())
+            } else {
+                git_dir_of(&entry.path)
+            };
+            let standing = if entry.branch.as_ref() == Some(branch) {
+                Some(Standing::CheckedOut)
+            } else {
+                git_dir.and_then(|git_dir| under_way(&git_dir, branch))
+            };
+            let Some(standing) = standing else { continue };
+            let path = if at == 0 {
+                self.main_checkout(&entry.path, &repository, main).await?
+            } else {
+                Some(entry.path)
+            };
+            found.push(Checkout {
+                is_hidden: path.is_none(),
+                path: path.unwrap_or_else(|| repository.clone()),
+                standing,
+            });
         }
-        there.nothing_to_lose().await?;
-        let arguments = [remove[0], remove[1], "--force".as_ref(), path.as_os_str()];
-        self.change(&arguments, LONG).await
+        Ok(found)
+    }
+
+    /// The first checkout of a repository; none if it cannot be found.
+    async fn main_checkout(
+        &self,
+        listed: &Path,
+        repository: &Path,
+        said: Option<&Path>,
+    ) -> Result<Option<PathBuf>, GitError> {
+        if is_same(&listed.join(".git"), repository) {
+            return Ok(Some(listed.to_owned()));
+        }
+        let configured = self.setting("core.worktree").await?;
+        let configured = configured.map(|path| repository.join(path));
+        for path in said.map(Path::to_owned).into_iter().chain(configured) {
+            let place = self.in_dir(&path).place().await;
+            if place.is_ok_and(|place| {
+                is_same(&place.git_dir, repository) && is_same(&place.top, &path)
+            }) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a checkout in which nothing is on a branch yet.
+    pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
+        let arguments = ["worktree", "add", "--quiet", "--detach"];
+        let spec = Spec::changes(arguments).arg(path).arg(commit.hash());
+        self.change(&spec.limit(LONG)).await.map(drop)
+    }
+
+    /// Puts this checkout, which is at the commit of a branch, on that branch. By its full name:
+    /// `worktree add` and `switch` take a tag that is called like it.
+    pub(crate) async fn stand_on(&self, branch: &BranchRef) -> Result<(), GitError> {
+        let full = branch.full();
+        let arguments = ["symbolic-ref", "-m", "claudine: made", "HEAD", &full];
+        self.change(&Spec::changes(arguments)).await.map(drop)
+    }
+
+    /// Removes a checkout that was looked at, and had nothing to lose. Git looks once more, unless
+    /// there are repositories within: it removes none of those by any other means.
+    pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
+        let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
+        if look.has_repositories() {
+            spec = spec.arg("--force");
+        }
+        self.change(&spec.arg(path)).await.map(drop)
     }
 
     /// Forgets a checkout whose directory was removed, also one that was not made to the end.
     pub(crate) async fn forget_worktree(&self, path: &Path) -> Result<(), GitError> {
-        let force: [&std::ffi::OsStr; 4] =
-            ["worktree", "remove", "--force", "--force"].map(AsRef::as_ref);
-        let arguments = force.into_iter().chain([path.as_os_str()]);
-        match self.change(&arguments.collect::<Vec<_>>(), SHORT).await {
+        let spec = Spec::changes(["worktree", "remove", "--force", "--force"]);
+        match self.change(&spec.arg(path).limit(LONG)).await {
             Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
-            done => done,
+            done => done.map(drop),
         }
     }
 
     /// Forgets checkouts whose directories are gone.
     pub(crate) async fn prune_worktrees(&self) -> Result<(), GitError> {
-        self.change(&["worktree", "prune"], SHORT).await
+        let spec = Spec::changes(["worktree", "prune"]);
+        self.change(&spec).await.map(drop)
     }
 }
 
-fn checkouts(list: &str, branch: &str) -> Vec<PathBuf> {
-    let wanted = format!("branch {}", super::refs::reference(branch));
+fn entries(list: &str) -> Vec<Entry> {
     // An entry is ended by an empty line, which here is two NULs in a row.
     list.split("\0\0")
-        .filter(|entry| entry.split('\0').any(|line| line == wanted))
         .filter_map(|entry| {
-            entry
-                .split('\0')
-                .find_map(|line| line.strip_prefix("worktree "))
+            let mut lines = entry.split('\0');
+            let path = lines.next()?.strip_prefix("worktree ")?.into();
+            let lines: Vec<&str> = lines.collect();
+            let is = |word: &str| {
+                let mut heads = lines.iter().map(|line| line.split(' ').next());
+                heads.any(|head| head == Some(word))
+            };
+            let mut branches = lines.iter().filter_map(|line| line.strip_prefix("branch "));
+            Some(Entry {
+                path,
+                branch: branches.next().and_then(BranchRef::from_full),
+                is_bare: is("bare"),
+                is_gone: is("prunable") && !is("locked"),
+            })
         })
-        .map(PathBuf::from)
         .collect()
+}
+
+/// What a checkout beside the first one has alone; its `.git` is a file that names it.
+fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(checkout.join(".git")).ok()?;
+    let path = text.strip_prefix("gitdir: ")?;
+    Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
+}
+
+/// A rebase and a bisect let nothing be checked out, and yet have their branch: git notes it in
+/// these files, and itself asks them before it lets go of a branch.
+fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
+    let read = |file: &str| fs::read_to_string(git_dir.join(file)).unwrap_or_default();
+    let full = branch.full();
+    let is_named = |file: &str| read(file).lines().any(|line| line == full);
+    let rebases = [
+        "rebase-merge/head-name",
+        "rebase-apply/head-name",
+        "rebase-merge/update-refs",
+    ];
+    if rebases.iter().any(|file| is_named(file)) {
+        return Some(Standing::Rebased);
+    }
+    // A short name, or the hash of a commit.
+    let start = read("BISECT_START");
+    let start = start.trim_end();
+    (start == branch.name() || start == full).then_some(Standing::Bisected)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
-    fn a_branch_is_found_where_it_is_checked_out() {
-        let list = "worktree /a\0HEAD 1\0branch refs/heads/main\0\0worktree /b c\0HEAD 2\0branch refs/heads/x\0locked\0\0worktree /d\0HEAD 3\0detached\0\0";
-        let check = |branch: &str, expected: &[&str]| {
-            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
-            assert_eq!(checkouts(list, branch), expected, "{branch}");
+    fn the_list_of_checkouts_is_read() {
+        let list = "worktree /a\0HEAD 1\0branch refs/heads/main\0\0\
+            worktree /b c\0HEAD 2\0branch refs/heads/x\0locked it is away\0prunable gone\0\0\
+            worktree /d\0HEAD 3\0detached\0\0worktree /e\0bare\0\0\
+            worktree /f\0HEAD 2\0branch refs/heads/x\0prunable gone\0\0";
+        let check = |at: usize, path: &str, branch: Option<&str>, bare: bool, gone: bool| {
+            let expected = Entry {
+                path: path.into(),
+                branch: branch.map(BranchRef::named),
+                is_bare: bare,
+                is_gone: gone,
+            };
+            assert_eq!(entries(list)[at], expected);
         };
-        check("main", &["/a"]);
-        check("x", &["/b c"]);
-        check("y", &[]);
+        check(0, "/a", Some("main"), false, false);
+        check(1, "/b c", Some("x"), false, false);
+        check(2, "/d", None, false, false);
+        check(3, "/e", None, true, false);
+        check(4, "/f", Some("x"), false, true);
+        assert_eq!(entries(list).len(), 5);
+    }
+
+    #[test]
+    fn what_is_under_way_has_its_branch() {
+        let check = |file: &str, text: &str, expected: Option<Standing>| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+            let found = under_way(dir.path(), &BranchRef::named("main"));
+            assert_eq!(found, expected, "{file}: {text}");
+        };
+        let rebased = Some(Standing::Rebased);
+        check("rebase-merge/head-name", "refs/heads/main\n", rebased);
+        check("rebase-apply/head-name", "refs/heads/main\n", rebased);
+        check("rebase-merge/head-name", "detached HEAD\n", None);
+        check("rebase-merge/head-name", "refs/heads/main2\n", None);
+        check(
+            "rebase-merge/update-refs",
+            "refs/heads/main\n1\n2\n",
+            rebased,
+        );
+        check("BISECT_START", "main\n", Some(Standing::Bisected));
+        check("BISECT_START", "heads/main\n", None);
+        check("HEAD", "ref: refs/heads/main\n", None);
     }
 }

@@ -1,207 +1,216 @@
-//! Git, by its command line: the one place that runs it.
+//! Git and `gh`, by their command lines: the one place that runs them.
 //!
-//! It runs in the environment of the task that it is for, so that it finds what the person's own git finds (identity, keys, helpers), less
-//! what would lead it to another repository than the directory's. It never waits for a person: nothing to read, no prompt, and an end to its
-//! time. What a repository may have configured to run at each look at it (`core.fsmonitor`) stays off.
+//! A command is a `Spec`, and all of them go through [`Git::run`]: with a fixed environment
+//! (`environment`), with settings that are the same for everybody (`settings`), and without hooks
+//! unless something is pushed. They never wait for a person: nothing to read, no prompt, and an end
+//! to their time. The rest of the module says what to run and how to read what it prints.
 
 mod checkouts;
+mod environment;
+mod gh;
+mod index;
+mod look;
+mod names;
+mod patch;
+mod place;
 mod refs;
+mod settings;
+mod spec;
 mod status;
-mod submodules;
+#[cfg(test)]
+pub(crate) mod tests;
 mod work;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-pub(crate) use self::{checkouts::Place, refs::Resolved, work::Merged};
+pub(crate) use self::{
+    checkouts::{Checkout, Standing},
+    gh::Opening,
+    index::Stamps,
+    look::{Look, shortened},
+    names::{BranchRef, Commit},
+    place::Place,
+    refs::{Resolved, Unmakable},
+    work::Merged,
+};
+use self::{
+    environment::Variables,
+    spec::{Purpose, Spec},
+};
+pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
     clock,
     command::{Abandoned, Finished, finish},
+    config,
 };
 
-/// For what is a look: at refs, or at the files of a large repository with a cold cache.
-const SHORT: Duration = Duration::from_secs(20);
-/// For what reads or writes a whole checkout, or asks a remote.
-const LONG: Duration = Duration::from_mins(10);
-/// How often, and how far apart, it is tried again while somebody else's git holds a lock of the repository: git itself does not wait.
+/// How often, and how far apart, it is tried again while somebody else's git holds a lock of the
+/// repository: git itself does not wait.
 const LOCKED_TRIES: u32 = 50;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
-
-/// Of each channel. What git is asked for is mostly a line; the status of a directory with a hundred thousand changes is a few MiB.
-const OUTPUT_BYTES: usize = 4 << 20;
-/// How much of what git complains is told.
+/// How much of a complaint is told.
 const SAID_CHARS: usize = 300;
-
-/// Variables that lead git away from the repository of the directory it is run in. Hooks have them set.
-pub(crate) const ELSEWHERE: &[&str] = &[
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_WORK_TREE",
-];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
-    #[error("git is not installed: `git` was not found on the task's PATH")]
-    NotInstalled,
-    #[error("git cannot be run: {0}")]
-    Spawn(io::Error),
-    #[error("`git {verb}` did not end within {} s", .limit.as_secs())]
-    Timeout { verb: String, limit: Duration },
-    #[error("`git {verb}` failed: {said}")]
-    Failed { verb: String, said: String },
-    #[error("{what}")]
-    WouldLose { what: String },
+    #[error("{program} is not installed: `{program}` was not found on the host's PATH")]
+    NotInstalled { program: &'static str },
+    #[error("{program} cannot be run: {source}")]
+    Spawn {
+        program: &'static str,
+        source: io::Error,
+    },
+    #[error("`{called}` did not end within {} s", .limit.as_secs())]
+    Timeout { called: String, limit: Duration },
+    #[error("`{called}` failed: {said}")]
+    Failed { called: String, said: String },
+    #[error("`{called}` printed more than can be read")]
+    TooMuch { called: String },
+    #[error("`{called}` printed what cannot be read: {printed}")]
+    Unreadable { called: String, printed: String },
+    #[error("{} is no worktree of its own any more: git takes it for a part of {}; what is in it is yours to look at, and to remove", dir.display(), top.display())]
+    NotItsOwn { dir: PathBuf, top: PathBuf },
+    #[error("the path {} is not valid UTF-8", path.display())]
+    NotUtf8 { path: PathBuf },
+    #[error("branch `{branch}` is checked out in {}", at.display())]
+    InUse { branch: BranchRef, at: PathBuf },
+    #[error("{} cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
 }
 
-/// Whether the directory, or one above it, has a `.git`. Looked at without git: whoever has none, and needs none, is not told so.
+/// Whether the directory, or one above it, has a `.git`. Looked at without git: whoever has none,
+/// and needs none, is not told so.
 pub(crate) fn is_within_repository(dir: &Path) -> bool {
     dir.ancestors().any(|dir| dir.join(".git").exists())
 }
 
-/// Git in one directory.
+/// Where git is run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum At {
+    /// In a directory, whose repository git finds.
+    Checkout(PathBuf),
+    /// In the directory that all checkouts of a repository share; there are no files to look at.
+    Repository(PathBuf),
+}
+
+impl At {
+    fn dir(&self) -> &Path {
+        match self {
+            Self::Checkout(dir) | Self::Repository(dir) => dir,
+        }
+    }
+}
+
+/// Git in one place.
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
-    dir: PathBuf,
-    variables: Arc<BTreeMap<String, String>>,
+    at: At,
+    variables: Variables,
 }
 
 impl Git {
-    pub(crate) fn at(dir: impl Into<PathBuf>, variables: Arc<BTreeMap<String, String>>) -> Self {
+    /// In a directory, for a task with these variables.
+    pub(crate) fn at(dir: impl Into<PathBuf>, task: Arc<BTreeMap<String, String>>) -> Self {
         Self {
-            dir: dir.into(),
-            variables,
+            at: At::Checkout(dir.into()),
+            variables: Variables::new(config::whole_environment(), &task),
         }
     }
 
     /// The same in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
-        Self::at(dir, self.variables.clone())
+        Self {
+            at: At::Checkout(dir.into()),
+            variables: self.variables.clone(),
+        }
+    }
+
+    /// The same in what all checkouts of a repository share.
+    pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            at: At::Repository(dir.into()),
+            variables: self.variables.clone(),
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.at.dir()
     }
 
-    /// Runs git to its end, whatever its exit status.
-    async fn run<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-    ) -> Result<Finished, GitError> {
-        self.run_once(arguments, limit, Abandoned::Killed).await
-    }
-
-    async fn run_once<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-        abandoned: Abandoned,
-    ) -> Result<Finished, GitError> {
-        let mut command = Command::new("git");
-        command
-            .env_clear()
-            .envs(self.variables.iter())
-            .env("LC_ALL", "C")
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .arg("-C")
-            .arg(&self.dir)
-            .args(["-c", "core.fsmonitor=false"])
-            .args(arguments)
-            .current_dir("/")
-            .stdin(Stdio::null());
-        for name in ELSEWHERE {
-            command.env_remove(name);
-        }
-        match clock::within(limit, finish(command, OUTPUT_BYTES, abandoned)).await {
+    /// Runs a command to its end, whatever its exit status. Nothing else runs any.
+    async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
+        let program = spec.program.name();
+        let abandoned = match spec.purpose {
+            Purpose::Reads => Abandoned::Killed,
+            Purpose::Changes => Abandoned::LeftAlone,
+        };
+        let command = spec.command(&self.at, &self.variables);
+        match clock::within(spec.limit, finish(command, spec.kept_bytes, abandoned)).await {
             Some(Ok(finished)) => Ok(finished),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                Err(GitError::NotInstalled)
+                Err(GitError::NotInstalled { program })
             }
-            Some(Err(error)) => Err(GitError::Spawn(error)),
+            Some(Err(source)) => Err(GitError::Spawn { program, source }),
             None => Err(GitError::Timeout {
-                verb: verb(arguments),
-                limit,
+                called: spec.called(),
+                limit: spec.limit,
             }),
         }
     }
 
-    /// What git printed, where it succeeded.
-    async fn output<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-    ) -> Result<Vec<u8>, GitError> {
-        let finished = self.run(arguments, limit).await?;
-        if finished.status.success() {
-            Ok(finished.stdout)
-        } else {
-            Err(failed(arguments, &finished))
+    /// What a command printed, if it succeeded.
+    async fn output(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
+        let finished = self.run(spec).await?;
+        if !finished.status.success() {
+            return Err(failed(spec, &finished));
         }
+        // What was cut off is not to be read as nothing.
+        if finished.stdout.len() >= spec.kept_bytes {
+            return Err(GitError::TooMuch {
+                called: spec.called(),
+            });
+        }
+        Ok(finished.stdout)
     }
 
-    /// The line that git printed, without its end.
-    async fn line<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-    ) -> Result<String, GitError> {
-        let output = self.output(arguments, limit).await?;
-        Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
+    /// The line that a command printed, without its end.
+    async fn line(&self, spec: &Spec) -> Result<String, GitError> {
+        Ok(without_newline(self.output(spec).await?))
     }
 
-    /// The same for a question that git answers by failing where there is nothing.
-    async fn line_if<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-    ) -> Result<Option<String>, GitError> {
-        let finished = self.run(arguments, limit).await?;
-        let line = String::from_utf8_lossy(&finished.stdout)
-            .trim_end()
-            .to_owned();
+    /// The same for a question that git answers by failing if there is nothing.
+    async fn line_if(&self, spec: &Spec) -> Result<Option<String>, GitError> {
+        let finished = self.run(spec).await?;
+        let line = without_newline(finished.stdout);
         Ok((finished.status.success() && !line.is_empty()).then_some(line))
     }
 
-    /// Has git change something. It is not killed in the middle of it, and waits a while for others that do the same.
-    async fn change<S: AsRef<OsStr>>(
-        &self,
-        arguments: &[S],
-        limit: Duration,
-    ) -> Result<(), GitError> {
+    /// What a command printed that changes something. It waits a while for others that do the same.
+    async fn change(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let mut tries = LOCKED_TRIES;
         loop {
-            let finished = self
-                .run_once(arguments, limit, Abandoned::LeftAlone)
-                .await?;
+            let finished = self.run(spec).await?;
             if finished.status.success() {
-                return Ok(());
+                return Ok(finished.stdout);
             }
             tries -= 1;
             if tries == 0 || !is_locked(&finished) {
-                return Err(failed(arguments, &finished));
+                return Err(failed(spec, &finished));
             }
             clock::sleep(LOCKED_PAUSE).await;
         }
     }
 }
 
-fn verb<S: AsRef<OsStr>>(arguments: &[S]) -> String {
-    let first = arguments.first().map(AsRef::as_ref).unwrap_or_default();
-    first.to_string_lossy().into_owned()
+fn without_newline(output: Vec<u8>) -> String {
+    let text = output.strip_suffix(b"\n").unwrap_or(&output);
+    String::from_utf8_lossy(text).into_owned()
 }
 
 fn is_locked(finished: &Finished) -> bool {
@@ -209,7 +218,7 @@ fn is_locked(finished: &Finished) -> bool {
     said.contains(".lock': File exists") || said.contains("could not lock")
 }
 
-fn failed<S: AsRef<OsStr>>(arguments: &[S], finished: &Finished) -> GitError {
+fn failed(spec: &Spec, finished: &Finished) -> GitError {
     let text = String::from_utf8_lossy(&finished.stderr);
     let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let said: String = if said.is_empty() {
@@ -218,7 +227,16 @@ fn failed<S: AsRef<OsStr>>(arguments: &[S], finished: &Finished) -> GitError {
         said.chars().take(SAID_CHARS).collect()
     };
     GitError::Failed {
-        verb: verb(arguments),
+        called: spec.called(),
         said,
     }
+}
+
+/// Names that are ended by NUL.
+fn names(output: &[u8]) -> Vec<String> {
+    output
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
 }

@@ -1,115 +1,341 @@
 //! Branches and commits.
 
-use super::{Git, GitError, SHORT};
+use super::{
+    BranchRef, Commit, Git, GitError, failed, names,
+    spec::{SHORT, Spec},
+};
 
 /// What a name stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resolved {
-    pub(crate) commit: String,
+    pub(crate) commit: Commit,
     /// The branch of this repository that it is.
-    pub(crate) branch: Option<String>,
+    pub(crate) branch: Option<BranchRef>,
 }
 
-const HEADS: &str = "refs/heads/";
+/// Where what a repository has, and its remotes do not, hangs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tips {
+    /// Its remotes have all of it.
+    Elsewhere,
+    /// On a branch, or on what is checked out.
+    Commits,
+    Stash,
+}
 
-pub(crate) fn reference(branch: &str) -> String {
-    format!("{HEADS}{branch}")
+/// Why a branch cannot be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Unmakable {
+    /// Git takes it for no name of a branch, or no file can have it.
+    BadName,
+    /// A branch is in its way: one of the two would have to be a directory and a file at once.
+    InTheWay(BranchRef),
 }
 
 impl Git {
-    /// The commit of a name; none where there is no such commit.
-    pub(crate) async fn commit_of(&self, name: &str) -> Result<Option<String>, GitError> {
+    /// The commit of a name; none if there is no such commit.
+    pub(crate) async fn commit_of(&self, name: &str) -> Result<Option<Commit>, GitError> {
         let commit = format!("{name}^{{commit}}");
-        let arguments = [
+        let spec = Spec::reads([
             "rev-parse",
             "--verify",
             "--quiet",
             "--end-of-options",
             &commit,
-        ];
-        self.line_if(&arguments, SHORT).await
+        ]);
+        match self.line_if(&spec).await? {
+            Some(line) => read_commit(&spec, &line).map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// The commit of a name, and the branch that it is.
+    /// The commit of a name, and the branch that it is. A tag of the same name, which git would
+    /// take, is not meant: whoever names a base names what is merged into.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
+        // A whole hash means that commit, whatever is called so.
+        if Commit::parse(name).is_some() {
+            let commit = self.commit_of(name).await?;
+            return Ok(commit.map(|commit| Resolved {
+                commit,
+                branch: None,
+            }));
+        }
+        let branch = BranchRef::named(name);
+        match self.branch_commit(&branch).await? {
+            Some(commit) => Ok(Some(Resolved {
+                commit,
+                branch: Some(branch),
+            })),
+            None => self.resolve_as_git(name).await,
+        }
+    }
+
+    /// What is checked out here.
+    pub(crate) async fn checked_out(&self) -> Result<Option<Resolved>, GitError> {
+        self.resolve_as_git("HEAD").await
+    }
+
+    async fn resolve_as_git(&self, name: &str) -> Result<Option<Resolved>, GitError> {
         let Some(commit) = self.commit_of(name).await? else {
             return Ok(None);
         };
-        let arguments = [
+        let spec = Spec::reads([
             "rev-parse",
             "--verify",
             "--quiet",
             "--symbolic-full-name",
             "--end-of-options",
             name,
-        ];
-        let full = self.line_if(&arguments, SHORT).await?;
-        let branch = full.and_then(|full| full.strip_prefix(HEADS).map(str::to_owned));
+        ]);
+        let full = self.line_if(&spec).await?;
+        let branch = full.and_then(|full| BranchRef::from_full(&full));
         Ok(Some(Resolved { commit, branch }))
     }
 
-    pub(crate) async fn branch_commit(&self, branch: &str) -> Result<Option<String>, GitError> {
-        self.commit_of(&reference(branch)).await
+    pub(crate) async fn branch_commit(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<Option<Commit>, GitError> {
+        self.commit_of(&branch.full()).await
     }
 
-    /// Whether git takes it for the name of a branch.
-    pub(crate) async fn is_branch_name(&self, branch: &str) -> Result<bool, GitError> {
-        let arguments = ["check-ref-format", "--branch", branch];
+    /// Why no branch can have this name, if none can. One that is there already can.
+    pub(crate) async fn unmakable(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<Option<Unmakable>, GitError> {
+        let spec = Spec::reads(["check-ref-format", "--branch", branch.name()]);
         // It also takes what stands for another branch, such as `@{-1}`.
-        Ok(self.line_if(&arguments, SHORT).await?.as_deref() == Some(branch))
+        let is_name = self.line_if(&spec).await?.as_deref() == Some(branch.name());
+        if !is_name || !branch.fits() {
+            return Ok(Some(Unmakable::BadName));
+        }
+        self.in_the_way_of(branch)
+            .await
+            .map(|found| found.map(Unmakable::InTheWay))
     }
 
-    pub(crate) async fn is_ancestor(&self, older: &str, newer: &str) -> Result<bool, GitError> {
-        let arguments = ["merge-base", "--is-ancestor", older, newer];
-        let finished = self.run(&arguments, SHORT).await?;
+    /// A branch besides which this one cannot be: `a` and `a/b` cannot both be.
+    pub(crate) async fn in_the_way_of(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<Option<BranchRef>, GitError> {
+        for above in branch.above() {
+            if self.branch_commit(&above).await?.is_some() {
+                return Ok(Some(above));
+            }
+        }
+        let below = format!("{}/", branch.full());
+        let arguments = ["for-each-ref", "--count=1", "--format=%(refname)", &below];
+        let found = self.line(&Spec::reads(arguments)).await?;
+        Ok(BranchRef::from_full(&found))
+    }
+
+    pub(crate) async fn is_ancestor(
+        &self,
+        older: &Commit,
+        newer: &Commit,
+    ) -> Result<bool, GitError> {
+        let arguments = ["merge-base", "--is-ancestor", older.hash(), newer.hash()];
+        let spec = Spec::reads(arguments).of_true_history();
+        let finished = self.run(&spec).await?;
         match finished.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            _ => Err(super::failed(&arguments, &finished)),
+            _ => Err(failed(&spec, &finished)),
         }
     }
 
     /// How many commits are on the one and not on the other.
-    pub(crate) async fn commits_between(&self, base: &str, tip: &str) -> Result<u64, GitError> {
-        let range = format!("{base}..{tip}");
-        let arguments = ["rev-list", "--count", "--end-of-options", &range];
-        let text = self.line(&arguments, SHORT).await?;
-        text.parse().map_err(|_| GitError::Failed {
-            verb: "rev-list".to_owned(),
-            said: format!("`{text}` is no number"),
+    pub(crate) async fn commits_between(
+        &self,
+        base: &Commit,
+        tip: &Commit,
+    ) -> Result<u64, GitError> {
+        let range = format!("{}..{}", base.hash(), tip.hash());
+        let spec = Spec::reads(["rev-list", "--count", &range]).of_true_history();
+        let printed = self.line(&spec).await?;
+        printed.parse().map_err(|_| GitError::Unreadable {
+            called: spec.called(),
+            printed,
         })
     }
 
     /// Whether a branch of a remote, as it was last seen, has the commit.
-    pub(crate) async fn is_on_a_remote(&self, commit: &str) -> Result<bool, GitError> {
-        let arguments = [
+    pub(crate) async fn is_on_a_remote(&self, commit: &Commit) -> Result<bool, GitError> {
+        let spec = Spec::reads([
             "for-each-ref",
             "--count=1",
             "--contains",
-            commit,
+            commit.hash(),
             "refs/remotes",
-        ];
-        Ok(!self.line(&arguments, SHORT).await?.is_empty())
+        ]);
+        Ok(!self.line(&spec.of_true_history()).await?.is_empty())
     }
 
-    /// Moves a branch, if it is where it is said to be. If it is elsewhere meanwhile, it stays there, and that is no error.
+    /// Whether this repository has commits that no branch of its remotes has.
+    pub(super) async fn tips(&self) -> Result<Tips, GitError> {
+        if self.commit_of("refs/stash").await?.is_some() {
+            return Ok(Tips::Stash);
+        }
+        let spec = Spec::reads([
+            "rev-list",
+            "--max-count=1",
+            "HEAD",
+            "--branches",
+            "--not",
+            "--remotes",
+        ]);
+        if self.line(&spec.of_true_history()).await?.is_empty() {
+            Ok(Tips::Elsewhere)
+        } else {
+            Ok(Tips::Commits)
+        }
+    }
+
+    /// Makes a branch, unless there is one of this name.
+    pub(crate) async fn make_branch(
+        &self,
+        branch: &BranchRef,
+        commit: &Commit,
+    ) -> Result<(), GitError> {
+        let full = branch.full();
+        let arguments = [
+            "update-ref",
+            "-m",
+            "claudine: made",
+            &full,
+            commit.hash(),
+            "",
+        ];
+        self.change(&Spec::changes(arguments)).await.map(drop)
+    }
+
+    /// Moves a branch, if it is where it is said to be. If it is elsewhere meanwhile, it stays
+    /// there, and that is no error.
     pub(crate) async fn move_branch(
         &self,
-        branch: &str,
-        new: &str,
-        old: &str,
+        branch: &BranchRef,
+        new: &Commit,
+        old: &Commit,
     ) -> Result<(), GitError> {
-        let name = reference(branch);
-        let arguments = ["update-ref", "-m", "claudine: merge", &name, new, old];
-        match self.change(&arguments, SHORT).await {
-            Err(error) if self.branch_commit(branch).await?.as_deref() == Some(old) => Err(error),
+        let full = branch.full();
+        let arguments = [
+            "update-ref",
+            "-m",
+            "claudine: merge",
+            &full,
+            new.hash(),
+            old.hash(),
+        ];
+        match self.change(&Spec::changes(arguments)).await {
+            Err(error) if self.branch_commit(branch).await?.as_ref() == Some(old) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Takes a branch away, if it is where it is said to be.
-    pub(crate) async fn delete_branch(&self, branch: &str, old: &str) -> Result<(), GitError> {
-        let name = reference(branch);
-        self.change(&["update-ref", "-d", &name, old], SHORT).await
+    /// Takes a branch away, if it is where it is said to be, and nobody stands on it.
+    pub(crate) async fn delete_branch(
+        &self,
+        branch: &BranchRef,
+        old: &Commit,
+    ) -> Result<(), GitError> {
+        if let Some(checkout) = self.checkouts_of(branch, None).await?.into_iter().next() {
+            return Err(GitError::InUse {
+                branch: branch.clone(),
+                at: checkout.path,
+            });
+        }
+        let full = branch.full();
+        let arguments = ["update-ref", "-d", &full, old.hash()];
+        self.change(&Spec::changes(arguments)).await.map(drop)
+    }
+
+    /// Repositories that are committed by their hash between two commits, and that are no
+    /// submodules: nobody who has the commit can have them.
+    pub(crate) async fn links_to_nowhere(
+        &self,
+        base: &Commit,
+        tip: &Commit,
+    ) -> Result<Vec<String>, GitError> {
+        let spec = Spec::reads([
+            "diff-tree",
+            "-r",
+            "-z",
+            "--raw",
+            "--no-renames",
+            "--ignore-submodules=none",
+            "--diff-filter=AT",
+            base.hash(),
+            tip.hash(),
+        ]);
+        let spec = spec.limit(super::spec::LONG).kept_bytes(64 << 20);
+        let new = new_links(&self.output(&spec).await?);
+        if new.is_empty() {
+            return Ok(new);
+        }
+        let known = self.submodules_of(tip).await?;
+        Ok(new
+            .into_iter()
+            .filter(|path| !known.contains(path))
+            .collect())
+    }
+
+    /// The paths that a commit names as submodules.
+    async fn submodules_of(&self, tip: &Commit) -> Result<Vec<String>, GitError> {
+        let blob = format!("{}:.gitmodules", tip.hash());
+        if self.commit_has(&blob).await? {
+            let spec = Spec::reads([
+                "config",
+                "--blob",
+                &blob,
+                "-z",
+                "--get-regexp",
+                r"^submodule\..*\.path$",
+            ]);
+            // It fails if there is none.
+            let finished = self.run(&spec).await?;
+            // Each is its name, a line's end, and its value.
+            let entries = names(&finished.stdout);
+            let paths = entries.iter().filter_map(|entry| entry.split_once('\n'));
+            return Ok(paths.map(|(_, path)| path.to_owned()).collect());
+        }
+        Ok(Vec::new())
+    }
+
+    async fn commit_has(&self, object: &str) -> Result<bool, GitError> {
+        let spec = Spec::reads(["rev-parse", "--verify", "--quiet", object]).limit(SHORT);
+        Ok(self.line_if(&spec).await?.is_some())
+    }
+}
+
+/// Entries are `:OLDMODE NEWMODE OLD NEW STATUS`, and the path is one more.
+fn new_links(output: &[u8]) -> Vec<String> {
+    let entries = names(output);
+    let pairs = entries.chunks_exact(2);
+    let links = pairs.filter(|pair| {
+        let mut modes = pair[0].trim_start_matches(':').split(' ');
+        modes.next() != Some("160000") && modes.next() == Some("160000")
+    });
+    links.map(|pair| pair[1].clone()).collect()
+}
+
+pub(super) fn read_commit(spec: &Spec, line: &str) -> Result<Commit, GitError> {
+    Commit::parse(line).ok_or_else(|| GitError::Unreadable {
+        called: spec.called(),
+        printed: line.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_repositories_are_found_among_what_a_branch_has_changed() {
+        let output = b":000000 100644 00 ab A\0file\0:000000 160000 00 cd A\0nested\0\
+            :160000 160000 ab cd M\0lib\0:100644 160000 ab cd T\0was a file\0\
+            :160000 100644 ab cd T\0is a file\0";
+        assert_eq!(new_links(output), ["nested", "was a file"]);
     }
 }

@@ -1,30 +1,81 @@
-//! Branch, commit and uncommitted changes of a directory, by one `git status`.
+//! Branch, commit, uncommitted changes and ignored files of a directory, by one `git status`.
 
 use claudine_domain::attempt::GitState;
 
-use super::{Git, GitError, SHORT};
+use super::{
+    Git, GitError, failed,
+    spec::{LONG, Spec},
+};
 
-/// How many changed paths are named.
+/// How many changed or ignored paths are named.
 const NAMED: usize = 50;
-/// How long they may be together: the state is kept in the row of its task.
+/// How long the changed ones may be together: the state is kept in the row of its task.
 const NAMED_BYTES: usize = 8 << 10;
 
+/// How changes inside of submodules count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Submodules {
+    /// As changes: they would be lost with the checkout.
+    Inside,
+    /// Only if another commit is checked out: nothing that is done here touches their files.
+    Outside,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Status {
+    pub(super) state: GitState,
+    /// Ignored files, and directories with nothing else in them: the first of them.
+    pub(super) ignored: Vec<String>,
+    pub(super) ignored_count: u64,
+}
+
 impl Git {
+    /// As a task has left it.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
-        let arguments = [
+        Ok(self.full_status(Submodules::Inside, false).await?.state)
+    }
+
+    /// As somebody's checkout would take part in a merge.
+    pub(crate) async fn status_beside_submodules(&self) -> Result<GitState, GitError> {
+        Ok(self.full_status(Submodules::Outside, false).await?.state)
+    }
+
+    pub(super) async fn full_status(
+        &self,
+        submodules: Submodules,
+        ignored: bool,
+    ) -> Result<Status, GitError> {
+        let spec = Spec::reads([
             "status",
             "--porcelain=v2",
             "--branch",
+            "--no-ahead-behind",
+            "--no-renames",
             "-z",
             "--untracked-files=normal",
-        ];
-        Ok(parse(&self.output(&arguments, SHORT).await?))
+            match submodules {
+                Submodules::Inside => "--ignore-submodules=none",
+                Submodules::Outside => "--ignore-submodules=dirty",
+            },
+            if ignored {
+                "--ignored=matching"
+            } else {
+                "--ignored=no"
+            },
+        ]);
+        let spec = spec.limit(LONG);
+        let finished = self.run(&spec).await?;
+        if !finished.status.success() {
+            return Err(failed(&spec, &finished));
+        }
+        // If the end is cut off, there is more than enough before it.
+        Ok(parse(&finished.stdout))
     }
 }
 
 /// Lines are ended by NUL; the line of a renamed file is followed by its old path as one more.
-fn parse(output: &[u8]) -> GitState {
-    let mut state = GitState::default();
+fn parse(output: &[u8]) -> Status {
+    let mut status = Status::default();
     let mut named_bytes = 0;
     let mut lines = output
         .split_inclusive(|byte| *byte == 0)
@@ -33,7 +84,7 @@ fn parse(output: &[u8]) -> GitState {
     while let Some(line) = lines.next() {
         let text = String::from_utf8_lossy(line);
         if let Some(head) = text.strip_prefix("# ") {
-            heading(head, &mut state);
+            heading(head, &mut status.state);
             continue;
         }
         let path = match text.as_bytes().first() {
@@ -47,16 +98,26 @@ fn parse(output: &[u8]) -> GitState {
             // u XY sub m1 m2 m3 mW h1 h2 h3
             Some(b'u') => text.splitn(11, ' ').nth(10),
             Some(b'?') => text.get(2..),
+            Some(b'!') => {
+                status.ignored_count += 1;
+                if status.ignored.len() < NAMED {
+                    status
+                        .ignored
+                        .push(text.get(2..).unwrap_or_default().to_owned());
+                }
+                None
+            }
             _ => None,
         };
         let Some(path) = path else { continue };
+        let state = &mut status.state;
         state.dirty_count += 1;
         named_bytes += path.len();
         if state.dirty.len() < NAMED && named_bytes <= NAMED_BYTES {
             state.dirty.push(path.to_owned());
         }
     }
-    state
+    status
 }
 
 fn heading(head: &str, state: &mut GitState) {
@@ -71,13 +132,12 @@ fn heading(head: &str, state: &mut GitState) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{collections::BTreeMap, process::Command, sync::Arc};
-
     use super::*;
+    use crate::git::tests::Person;
 
     fn check(lines: &[&str], branch: Option<&str>, commit: Option<&str>, dirty: &[&str]) {
         let output = lines.join("\0") + "\0";
-        let state = parse(output.as_bytes());
+        let state = parse(output.as_bytes()).state;
         assert_eq!(
             (state.branch.as_deref(), state.commit.as_deref()),
             (branch, commit)
@@ -119,42 +179,37 @@ mod tests {
     #[test]
     fn what_is_named_is_bounded_and_all_are_counted() {
         let many = "? file\0".repeat(60);
-        let state = parse(many.as_bytes());
+        let state = parse(many.as_bytes()).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (NAMED, 60));
         let long = format!("? {}\0? cut off", "d/".repeat(NAMED_BYTES));
-        let state = parse(long.as_bytes());
+        let state = parse(long.as_bytes()).state;
         assert_eq!((state.dirty.len(), state.dirty_count), (0, 1));
+    }
+
+    #[test]
+    fn ignored_files_are_counted_apart() {
+        let many = "! out/\0".repeat(60);
+        let status = parse(format!("? new\0{many}! cut off").as_bytes());
+        assert_eq!(status.state.dirty, ["new"]);
+        assert_eq!((status.ignored.len(), status.ignored_count), (NAMED, 60));
+        assert_eq!(status.ignored[0], "out/");
     }
 
     #[tokio::test]
     async fn git_itself_is_asked_and_not_led_astray() {
-        let dir = tempfile::tempdir().unwrap();
-        let init = Command::new("git")
-            .args(["init", "-q", "-b", "trunk"])
-            .arg(dir.path())
-            .status();
-        assert!(init.unwrap().success());
-        std::fs::write(dir.path().join("größe\n2"), "").unwrap();
-        let path = std::env::var("PATH").unwrap();
-        let check = async |variables: &[(&str, &str)]| {
-            let variables = variables
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect::<BTreeMap<_, _>>();
-            Git::at(dir.path(), Arc::new(variables)).status().await
-        };
-        let state = check(&[("PATH", &path), ("GIT_DIR", "/no/such")])
-            .await
-            .unwrap();
+        let person = Person::new("");
+        person.git(&["init", "-q", "-b", "trunk"]);
+        person.write("größe\n2", "");
+        let state = person.at(".").status().await.unwrap();
         assert_eq!(
             (state.branch.as_deref(), state.commit),
             (Some("trunk"), None)
         );
         assert_eq!(state.dirty, ["größe\n2"]);
-        let error = check(&[("PATH", "/no/such")]).await.unwrap_err();
+        let error = person.without_programs().status().await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "git is not installed: `git` was not found on the task's PATH"
+            "git is not installed: `git` was not found on the host's PATH"
         );
     }
 }

@@ -1,10 +1,12 @@
-//! Commits, merges, pushes and patches.
+//! Commits, merges and pushes.
 
-use std::path::Path;
+use super::{
+    BranchRef, Commit, Git, GitError, failed, names,
+    refs::read_commit,
+    spec::{Hooks, LONG, Spec},
+};
 
-use super::{Git, GitError, LONG, SHORT, failed};
-
-/// Who commits where the person has not said who they are.
+/// Who commits if the person has not said who they are.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
     ("GIT_AUTHOR_EMAIL", "claudine@localhost"),
@@ -20,30 +22,35 @@ pub(crate) enum Merged {
 }
 
 impl Git {
-    /// The same with an identity, where neither configuration nor environment has one.
-    pub(crate) async fn with_identity(&self, repository: &Path) -> Result<Self, GitError> {
+    /// The same with an identity, if neither configuration nor environment has one.
+    pub(crate) async fn with_identity(self) -> Result<Self, GitError> {
         let known = self
-            .in_dir(repository)
-            .run(&["var", "GIT_COMMITTER_IDENT"], SHORT)
+            .run(&Spec::reads(["var", "GIT_COMMITTER_IDENT"]))
             .await?;
         if known.status.success() {
-            return Ok(self.clone());
+            return Ok(self);
         }
-        let mut variables = (*self.variables).clone();
-        for (name, value) in NOBODY {
-            variables
-                .entry(name.to_owned())
-                .or_insert_with(|| value.to_owned());
-        }
-        Ok(Self::at(&self.dir, variables.into()))
+        Ok(Self {
+            variables: self.variables.with_missing(&NOBODY),
+            ..self
+        })
     }
 
-    /// Commits everything that is there and not ignored, without what is changed inside of submodules: that is theirs to commit. Hooks and signatures are for what a person commits.
+    /// Commits everything that is there and not ignored, without what is changed inside of
+    /// submodules: that is theirs to commit. Signatures are for what a person commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
-        self.change(&["add", "--all"], LONG).await?;
-        let staged = ["diff", "--cached", "--quiet", "--ignore-submodules=none"];
+        let add = Spec::changes(["add", "--all", "--sparse"]).limit(LONG);
+        self.change(&add).await?;
+        let staged = [
+            "diff",
+            "--cached",
+            "--quiet",
+            "--no-ext-diff",
+            "--ignore-submodules=none",
+        ];
+        let staged = Spec::reads(staged).limit(LONG);
         // All that is changed may be inside of submodules.
-        if self.run(&staged, LONG).await?.status.success() && !self.is_merging().await? {
+        if self.run(&staged).await?.status.success() && !self.is_merging().await? {
             return Ok(());
         }
         let arguments = [
@@ -51,33 +58,38 @@ impl Git {
             "--quiet",
             "--no-verify",
             "--no-gpg-sign",
+            "--no-signoff",
+            "--cleanup=whitespace",
             "-m",
             message,
         ];
-        self.change(&arguments, LONG).await
+        self.change(&Spec::changes(arguments).limit(LONG))
+            .await
+            .map(drop)
     }
 
     /// Merges in memory: no checkout, no branch and no index changes.
-    pub(crate) async fn merge_trees(&self, ours: &str, theirs: &str) -> Result<Merged, GitError> {
-        let arguments = [
+    pub(crate) async fn merge_trees(
+        &self,
+        ours: &Commit,
+        theirs: &Commit,
+    ) -> Result<Merged, GitError> {
+        let spec = Spec::changes([
             "merge-tree",
             "--write-tree",
             "--name-only",
             "--no-messages",
             "-z",
-            ours,
-            theirs,
-        ];
-        let finished = self.run(&arguments, LONG).await?;
-        let text = String::from_utf8_lossy(&finished.stdout);
-        let mut parts = text
-            .split('\0')
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned);
+            ours.hash(),
+            theirs.hash(),
+        ]);
+        let spec = spec.limit(LONG);
+        let finished = self.run(&spec).await?;
+        let mut parts = names(&finished.stdout).into_iter();
         match (finished.status.code(), parts.next()) {
             (Some(0), Some(tree)) => Ok(Merged::Tree(tree)),
             (Some(1), Some(_)) => Ok(Merged::Conflict(parts.collect())),
-            _ => Err(failed(&arguments, &finished)),
+            _ => Err(failed(&spec, &finished)),
         }
     }
 
@@ -85,33 +97,54 @@ impl Git {
     pub(crate) async fn commit_tree(
         &self,
         tree: &str,
-        parents: [&str; 2],
+        parents: [&Commit; 2],
         message: &str,
-    ) -> Result<String, GitError> {
-        let arguments = [
+    ) -> Result<Commit, GitError> {
+        let spec = Spec::changes([
             "commit-tree",
             "--no-gpg-sign",
             "-p",
-            parents[0],
+            parents[0].hash(),
             "-p",
-            parents[1],
+            parents[1].hash(),
             "-m",
             message,
             tree,
-        ];
-        self.line(&arguments, SHORT).await
+        ]);
+        let output = self.change(&spec).await?;
+        let line = String::from_utf8_lossy(&output);
+        read_commit(&spec, line.trim_end())
     }
 
-    /// Has the checkout in this directory follow its branch to a commit that comes after it.
-    pub(crate) async fn fast_forward(&self, commit: &str) -> Result<(), GitError> {
-        self.change(&["merge", "--quiet", "--ff-only", commit], LONG)
-            .await
+    /// Has the checkout in this directory follow its branch to a commit that comes after it. Refused
+    /// if a file is in the way that git does not know or ignores: it is somebody's, and nowhere else.
+    pub(crate) async fn fast_forward(&self, commit: &Commit) -> Result<(), GitError> {
+        let spec = Spec::changes([
+            "merge",
+            "--quiet",
+            "--ff-only",
+            "--no-overwrite-ignore",
+            "--no-squash",
+            "--commit",
+            "--no-verify-signatures",
+            "--no-autostash",
+            "--no-stat",
+            "--no-edit",
+            commit.hash(),
+        ]);
+        self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Whether files that git knows are changed here. What it does not know stays where it is in a fast-forward, or git refuses it.
+    /// Whether files that git knows are changed here. What it does not know stays where it is in a
+    /// fast-forward, or git refuses it.
     pub(crate) async fn has_changes(&self) -> Result<bool, GitError> {
-        let arguments = ["status", "--porcelain", "--untracked-files=no"];
-        Ok(!self.output(&arguments, LONG).await?.is_empty())
+        let spec = Spec::reads([
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--ignore-submodules=dirty",
+        ]);
+        Ok(!self.output(&spec.limit(LONG)).await?.is_empty())
     }
 
     /// Whether a merge was begun here and is not committed.
@@ -121,54 +154,44 @@ impl Git {
 
     /// Files of a merge under way here whose conflicts nobody has resolved.
     pub(crate) async fn conflicting_files(&self) -> Result<Vec<String>, GitError> {
-        let arguments = ["diff", "--name-only", "--diff-filter=U", "-z"];
-        let output = self.output(&arguments, LONG).await?;
-        let text = String::from_utf8_lossy(&output);
-        let names = text.split('\0').filter(|name| !name.is_empty());
-        Ok(names.map(str::to_owned).collect())
+        let arguments = [
+            "diff",
+            "--name-only",
+            "--diff-filter=U",
+            "--no-ext-diff",
+            "--no-relative",
+            "-z",
+        ];
+        let spec = Spec::reads(arguments).limit(LONG);
+        Ok(names(&self.output(&spec).await?))
     }
 
     pub(crate) async fn remotes(&self) -> Result<Vec<String>, GitError> {
-        let output = self.output(&["remote"], SHORT).await?;
-        Ok(String::from_utf8_lossy(&output)
-            .lines()
-            .map(str::to_owned)
-            .collect())
+        let output = self.output(&Spec::reads(["remote"])).await?;
+        let lines = String::from_utf8_lossy(&output);
+        Ok(lines.lines().map(str::to_owned).collect())
     }
 
     /// A setting of the repository or the person.
     pub(crate) async fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
-        self.line_if(&["config", "--get", name], SHORT).await
+        self.line_if(&Spec::reads(["config", "--get", name])).await
     }
 
-    pub(crate) async fn push(&self, remote: &str, branch: &str) -> Result<(), GitError> {
-        let name = super::refs::reference(branch);
-        let refspec = format!("{name}:{name}");
-        self.change(
-            &["push", "--quiet", "--end-of-options", remote, &refspec],
-            LONG,
-        )
-        .await
-    }
-
-    /// Writes what a branch has changed since it left its base.
-    pub(crate) async fn write_patch(
-        &self,
-        base: &str,
-        branch: &str,
-        file: &Path,
-    ) -> Result<(), GitError> {
-        let range = format!("{base}...{branch}");
-        let mut output = std::ffi::OsString::from("--output=");
-        output.push(file);
+    /// Pushes a branch, and nothing with it. It is refused if a submodule has what its own remotes
+    /// have not.
+    pub(crate) async fn push(&self, remote: &str, branch: &BranchRef) -> Result<(), GitError> {
+        let refspec = format!("{0}:{0}", branch.full());
         let arguments = [
-            "diff".as_ref(),
-            "--binary".as_ref(),
-            "--no-ext-diff".as_ref(),
-            "--no-color".as_ref(),
-            output.as_os_str(),
-            range.as_ref(),
+            "push",
+            "--quiet",
+            "--no-follow-tags",
+            "--no-signed",
+            "--recurse-submodules=check",
+            "--end-of-options",
+            remote,
+            &refspec,
         ];
-        self.change(&arguments, LONG).await
+        let spec = Spec::changes(arguments).hooks(Hooks::OfPush);
+        self.change(&spec.limit(LONG)).await.map(drop)
     }
 }

@@ -10,7 +10,7 @@ use claudine_domain::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{WorktreeError, Worktrees};
+use super::{WorktreeError, Worktrees, record};
 use crate::git::Git;
 
 /// What is to become of the work of a task that has ended.
@@ -29,21 +29,27 @@ pub(crate) struct Held {
     _turn: OwnedSemaphorePermit,
 }
 
+impl Held {
+    pub(super) fn task(&self) -> TaskId {
+        self.task
+    }
+}
+
 impl Worktrees {
     /// What came of the last merge, as it is noted beside the worktree.
-    pub(crate) fn last_merge(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
-        let record = self.record(task)?;
+    pub(crate) async fn last_merge(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
+        let record = self.record(task).await?;
         Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    /// What came of it when it was asked for again.
+    /// What came of it when it was asked for again. To be called on a thread that may block.
     pub(crate) fn merged_again(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
-        Ok(self.record(task)?.and_then(|record| record.again))
+        Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
     /// As long as it is held no attempt of the task can enter its worktree: one that is in it has begun before, and the store shows it.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
-        let repository = self.known(task)?.repository;
+        let repository = self.known(task).await?.repository;
         Ok(Held {
             task,
             _turn: self.turn(&repository).await,
@@ -61,22 +67,23 @@ impl Worktrees {
             title,
             variables,
         } = again;
-        let record = self.known(held.task)?;
-        let git = Git::at(&record.repository, variables.clone());
-        if git.branch_commit(&record.branch).await?.is_none() {
+        let record = self.known(held.task).await?;
+        let git = Git::at(self.path(held.task), variables);
+        let repository = git.in_repository(&record.repository);
+        if repository.branch_commit(&record.branch).await?.is_none() {
             return Err(WorktreeError::BranchGone {
                 branch: record.branch,
             });
         }
-        let mut work = self.begin(record, strategy, title, variables).await?;
+        let mut work = self.begin(git, record, strategy, title).await?;
         let mut merge = self.carry_out(&work).await?;
         // Before the worktree goes, and with what became of that.
         work.record.again = Some(merge.clone());
-        self.write_record(&work.record)?;
+        self.write_record(&work.record).await?;
         if !keep && !merge.state.is_failure() {
             merge = self.leave(&work, merge).await;
             work.record.again = Some(merge.clone());
-            self.write_record(&work.record)?;
+            self.write_record(&work.record).await?;
         }
         Ok(merge)
     }

@@ -7,9 +7,9 @@ use claudine_domain::worktree::MergeState;
 
 use super::{
     WorktreeError,
-    settle::{Done, Work, shortened},
+    settle::{Done, Work},
 };
-use crate::git::Merged;
+use crate::git::{BranchRef, Commit, Merged, Standing, shortened};
 
 /// How often it is begun anew because the base has moved meanwhile.
 const TRIES: usize = 5;
@@ -50,44 +50,68 @@ impl Work {
                 Ok(new) => new,
                 Err(conflict) => return Ok((MergeState::Conflict, conflict)),
             };
-            let checkouts = self.git.checkouts_of(&base).await?;
-            let [checkout] = checkouts.as_slice() else {
-                if !checkouts.is_empty() {
-                    return Ok(refused(format!(
-                        "`{base}` is checked out in several places"
-                    )));
-                }
-                self.git.move_branch(&base, &new, &old).await?;
-                continue;
-            };
-            let there = self.git.in_dir(checkout);
-            if there.has_changes().await? {
-                return Ok(refused(format!(
-                    "`{base}` is checked out in {}, which has changes that are not committed",
-                    checkout.display()
-                )));
-            }
-            if let Err(error) = there.fast_forward(&new).await
-                && self.git.branch_commit(&base).await?.as_ref() == Some(&old)
-            {
-                return Ok(refused(format!(
-                    "`{base}` is checked out in {}, which cannot follow: {error}",
-                    checkout.display()
-                )));
+            if let Some(why) = self.advance(&base, &old, &new).await? {
+                return Ok(refused(why));
             }
         }
         Ok(refused(format!("`{base}` moved {TRIES} times meanwhile")))
     }
 
+    /// Has the base, and whoever has it checked out, follow to a commit; or says why it may not.
+    async fn advance(
+        &self,
+        base: &BranchRef,
+        old: &Commit,
+        new: &Commit,
+    ) -> Result<Option<String>, WorktreeError> {
+        let main = self.record.checkout.as_deref();
+        let checkouts = self.git.checkouts_of(base, main).await?;
+        let checkout = match checkouts.as_slice() {
+            [] => {
+                self.git.move_branch(base, new, old).await?;
+                return Ok(None);
+            }
+            [checkout] => checkout,
+            _ => return Ok(Some(format!("`{base}` is checked out in several places"))),
+        };
+        let place = format!(
+            "`{base}` is {} in {}",
+            checkout.standing.as_str(),
+            checkout.path.display()
+        );
+        if checkout.is_hidden {
+            return Ok(Some(format!(
+                "{place}, and git cannot find its files from there"
+            )));
+        }
+        if checkout.standing != Standing::CheckedOut {
+            return Ok(Some(format!(
+                "{place}, and would not be found where it was"
+            )));
+        }
+        let there = self.git.in_dir(&checkout.path);
+        if there.has_changes().await? {
+            return Ok(Some(format!(
+                "{place}, which has changes that are not committed"
+            )));
+        }
+        match there.fast_forward(new).await {
+            Err(error) if self.git.branch_commit(base).await?.as_ref() == Some(old) => {
+                Ok(Some(format!("{place}, which cannot follow: {error}")))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The commit that the base is to move to, or what conflicts.
     async fn merged(
         &self,
-        base: &str,
-        old: &str,
-        tip: &str,
-    ) -> Result<Result<String, String>, WorktreeError> {
+        base: &BranchRef,
+        old: &Commit,
+        tip: &Commit,
+    ) -> Result<Result<Commit, String>, WorktreeError> {
         if self.git.is_ancestor(old, tip).await? {
-            return Ok(Ok(tip.to_owned()));
+            return Ok(Ok(tip.clone()));
         }
         let branch = &self.record.branch;
         match self.git.merge_trees(old, tip).await? {
@@ -103,14 +127,14 @@ impl Work {
             }
             Merged::Conflict(files) => Ok(Err(format!(
                 "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {branch}` on `{base}` merges it by hand",
-                shortened(files),
+                shortened(&files),
                 self.way_out(base)
             ))),
         }
     }
 
     /// How a conflict is resolved on the branch.
-    fn way_out(&self, base: &str) -> String {
+    fn way_out(&self, base: &BranchRef) -> String {
         let branch = &self.record.branch;
         let place = if self.path.exists() {
             format!("in the worktree {}", self.path.display())

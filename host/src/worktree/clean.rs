@@ -1,117 +1,108 @@
 //! Removing worktrees that nobody needs any more, and saying why the others stay.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use claudine_domain::id::TaskId;
+use super::{WorktreeError, Worktrees, again::Held, list::Content, record::Record};
+use crate::git::{BranchRef, Git, GitError};
 
-use super::{WorktreeError, Worktrees, list::Content, record::Record};
-use crate::git::Git;
-
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Cleaned {
-    pub(crate) removed: Vec<(TaskId, PathBuf)>,
-    pub(crate) left: Vec<Left>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Left {
-    pub(crate) task: TaskId,
-    pub(crate) path: PathBuf,
-    pub(crate) why: String,
+/// Which worktrees are removed, beside those that nobody needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Also {
+    /// Those whose work is on their branch only.
+    pub(crate) unmerged: bool,
+    /// Those with ignored files in them.
+    pub(crate) ignored: bool,
 }
 
 impl Worktrees {
-    /// Removes what has nothing in it that is not in its base or on a remote; with `all` also what is on its branch, which stays. Never what is
-    /// not committed, nor what belongs to one of the unfinished tasks.
+    /// Removes a worktree that has nothing in it that is not in its base or on a remote. Never what
+    /// is not committed. Why it stays; none if it is gone.
     pub(crate) async fn clean(
         &self,
-        unfinished: &BTreeSet<TaskId>,
-        all: bool,
+        held: &Held,
+        also: Also,
         variables: Arc<BTreeMap<String, String>>,
-    ) -> Result<Cleaned, WorktreeError> {
-        let mut cleaned = Cleaned::default();
-        for record in self.records()? {
-            let path = self.path(record.task);
-            let task = record.task;
-            if unfinished.contains(&task) {
-                let why = "its task has not ended".to_owned();
-                cleaned.left.push(Left { task, path, why });
-                continue;
-            }
-            let was_there = path.exists();
-            let git = Git::at(&record.repository, variables.clone());
-            let _turn = self.turn(&record.repository).await;
-            match self.clean_one(&record, &path, &git, all).await {
-                Ok(None) if was_there => cleaned.removed.push((task, path)),
-                Ok(None) => {}
-                Ok(Some(why)) => cleaned.left.push(Left { task, path, why }),
-                Err(error) => cleaned.left.push(Left {
-                    task,
-                    path,
-                    why: error.to_string(),
-                }),
-            }
-        }
-        Ok(cleaned)
+    ) -> Result<Option<String>, WorktreeError> {
+        let record = self.known(held.task()).await?;
+        let git = Git::at(self.path(held.task()), variables);
+        self.clean_one(&record, &git, also).await
     }
 
-    /// Why it stays; none where it is gone.
     async fn clean_one(
         &self,
         record: &Record,
-        path: &Path,
         git: &Git,
-        all: bool,
+        also: Also,
     ) -> Result<Option<String>, WorktreeError> {
-        if path.exists() {
-            let content = record.content(&git.in_dir(path)).await?;
-            if let Some(why) = reason_to_stay(content, &record.branch, all) {
+        let repository = git.in_repository(&record.repository);
+        if git.dir().exists() {
+            let content = record.content(git).await?;
+            if let Some(why) = reason_to_stay(&content, &record.branch, also) {
                 return Ok(Some(why));
             }
-            git.remove_worktree(path).await?;
+            repository.remove_worktree(git.dir(), &content.look).await?;
         } else if record.repository.exists() {
-            git.prune_worktrees().await?;
+            repository.prune_worktrees().await?;
         }
         if record.repository.exists() {
-            record.drop_branch(git).await?;
+            match record.drop_branch(&repository).await {
+                // It is not the worktree that somebody uses.
+                Err(WorktreeError::Git(GitError::InUse { .. })) => {}
+                dropped => dropped?,
+            }
         }
-        self.remove_record(record.task)?;
+        self.remove_record(record.task).await?;
         Ok(None)
     }
 }
 
-fn reason_to_stay(content: Content, branch: &str, all: bool) -> Option<String> {
-    let Content { dirty, unmerged } = content;
-    if dirty > 0 {
+fn reason_to_stay(content: &Content, branch: &BranchRef, also: Also) -> Option<String> {
+    if let Some(loss) = content.look.loss() {
+        return Some(loss);
+    }
+    let unmerged = content.unmerged;
+    if unmerged > 0 && !also.unmerged {
         return Some(format!(
-            "it has changes that are not committed, in {dirty} of its files"
+            "branch `{branch}` is not merged (commits: {unmerged}); --all removes the worktree and keeps the branch"
         ));
     }
-    (unmerged > 0 && !all).then(|| {
-        format!("branch `{branch}` is not merged (commits: {unmerged}); --all removes the worktree and keeps the branch")
-    })
+    let ignored = content.look.ignored().filter(|_| !also.ignored)?;
+    Some(format!("{ignored}; --ignored removes it with them"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::Look;
 
     #[test]
     fn what_is_not_committed_stays_whatever_is_asked() {
-        let check = |dirty: u64, unmerged: u64, all: bool, stays: bool| {
-            let why = reason_to_stay(Content { dirty, unmerged }, "b", all);
-            assert_eq!(why.is_some(), stays, "{dirty} {unmerged} {all}");
+        let check = |dirty: u64, ignored: u64, unmerged: u64, expected: [bool; 4]| {
+            let mut look = Look::default();
+            look.state.dirty_count = dirty;
+            look.ignored_count = ignored;
+            let content = Content {
+                dirty,
+                ignored,
+                unmerged,
+                look,
+            };
+            let branch = BranchRef::named("b");
+            let also = |unmerged, ignored| Also { unmerged, ignored };
+            let asked = [
+                also(false, false),
+                also(true, false),
+                also(false, true),
+                also(true, true),
+            ];
+            let stays = asked.map(|also| reason_to_stay(&content, &branch, also).is_some());
+            assert_eq!(stays, expected, "{dirty} {ignored} {unmerged}");
         };
-        check(0, 0, false, false);
-        check(0, 0, true, false);
-        check(0, 2, false, true);
-        check(0, 2, true, false);
-        check(1, 0, false, true);
-        check(1, 0, true, true);
-        check(1, 2, true, true);
+        check(0, 0, 0, [false; 4]);
+        check(0, 0, 2, [true, false, true, false]);
+        check(0, 1, 0, [true, true, false, false]);
+        check(0, 1, 2, [true, true, true, false]);
+        check(1, 0, 0, [true; 4]);
+        check(1, 1, 2, [true; 4]);
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use claudine_domain::{task::Task, worktree::Worktree};
 
-use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::Git;
+use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use crate::git::{BranchRef, Commit, Git, GitError, Stamps};
 
 impl Worktrees {
     /// The directory that this attempt works in. What is there already is as it was left.
@@ -23,9 +23,9 @@ impl Worktrees {
     ) -> Result<PathBuf, WorktreeError> {
         let path = self.path(task.id);
         let repository = Path::new(&worktree.repository);
-        let git = Git::at(repository, variables);
+        let git = Git::at(&path, variables);
         let _turn = self.turn(repository).await;
-        let known = self.record(task.id)?;
+        let known = self.record(task.id).await?;
         let is_settled = known
             .as_ref()
             .and_then(|record| record.settled.as_ref())
@@ -38,130 +38,173 @@ impl Worktrees {
         // A host that was killed after the merge takes the attempt up again, with nothing left to do but to say so.
         if !is_settled {
             match known {
-                Some(record) if record.is_ready => self.find(&git, &path, record).await?,
-                known => self.make(&git, &path, task, worktree, known).await?,
+                Some(record) if record.is_ready => self.find(&git, record).await?,
+                known => self.make(&git, task, worktree, known).await?,
             }
             // A directory that nothing is committed in is in no worktree.
-            fs::create_dir_all(&inside).map_err(|source| WorktreeError::Io {
-                what: "cannot make",
-                path: inside.clone(),
-                source,
-            })?;
+            let dir = inside.clone();
+            self.blocking(move |_| fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir)))
+                .await?;
         }
         Ok(inside)
     }
 
-    async fn find(&self, git: &Git, path: &Path, mut record: Record) -> Result<(), WorktreeError> {
+    async fn find(&self, git: &Git, mut record: Record) -> Result<(), WorktreeError> {
         let settled = record.settled.take().is_some();
         if record.again.take().is_some() || settled {
-            self.write_record(&record)?;
+            self.write_record(&record).await?;
         }
-        if path.join(".git").exists() {
+        if git.dir().exists() {
+            git.own_place(&record.repository).await?;
             return Ok(());
         }
-        git.prune_worktrees().await?;
-        if git.branch_commit(&record.branch).await?.is_some() {
-            git.add_worktree_of(path, &record.branch).await?;
-            return check_submodules_out(git, path).await;
+        let repository = git.in_repository(&record.repository);
+        repository.prune_worktrees().await?;
+        if let Some(tip) = repository.branch_commit(&record.branch).await? {
+            refuse_in_use(&repository, &record.branch).await?;
+            return self.fill(git, &mut record, &tip).await;
         }
         // It was taken away because all that was on it is in its base, or by somebody.
-        if let Some(tip) = tip(git, record.base.as_deref()).await? {
+        if let Some(tip) = tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
-            self.write_record(&record)?;
+            self.write_record(&record).await?;
         }
-        git.add_worktree(path, &record.branch, &record.base_commit)
-            .await?;
-        check_submodules_out(git, path).await
+        let start = record.base_commit.clone();
+        repository.make_branch(&record.branch, &start).await?;
+        self.fill(git, &mut record, &start).await
     }
 
     async fn make(
         &self,
         git: &Git,
-        path: &Path,
         task: &Task,
         worktree: &Worktree,
         half: Option<Record>,
     ) -> Result<(), WorktreeError> {
         if let Some(half) = half {
-            self.take_back(git, path, &half).await?;
+            self.take_back(git, &half).await?;
         }
-        let branch = worktree.branch_of(task.id);
-        if git.branch_commit(&branch).await?.is_some() {
+        let repository = git.in_repository(&worktree.repository);
+        let branch = BranchRef::named(worktree.branch_of(task.id));
+        if repository.branch_commit(&branch).await?.is_some() {
             return Err(WorktreeError::BranchExists { branch });
+        }
+        if let Some(there) = repository.in_the_way_of(&branch).await? {
+            return Err(WorktreeError::BranchInTheWay { branch, there });
         }
         let mut record = Record {
             task: task.id,
             repository: worktree.repository.clone().into(),
+            checkout: worktree.checkout.clone().map(PathBuf::from),
             branch,
-            base: worktree.base.clone(),
-            base_commit: start(git, task, worktree).await?,
+            base: worktree.base.clone().map(BranchRef::named),
+            base_commit: start(&repository, task, worktree).await?,
             is_named: worktree.branch.is_some(),
             is_ready: false,
+            ignored: Stamps::default(),
             settled: None,
             again: None,
         };
-        self.write_record(&record)?;
+        self.write_record(&record).await?;
+        let start = record.base_commit.clone();
         let made = async {
-            git.add_worktree(path, &record.branch, &record.base_commit)
-                .await?;
-            check_submodules_out(git, path).await
+            repository.make_branch(&record.branch, &start).await?;
+            self.fill(git, &mut record, &start).await
         };
         if let Err(error) = made.await {
-            if let Err(error) = self.take_back(git, path, &record).await {
+            if let Err(error) = self.take_back(git, &record).await {
                 tracing::warn!(task = %task.id, %error, "a worktree that could not be made is left half made");
             }
             return Err(error);
         }
-        record.is_ready = true;
-        self.write_record(&record)
+        Ok(())
+    }
+
+    /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what is
+    /// ignored in it. Without its submodules it is taken away again, or the next attempt would find
+    /// it so.
+    async fn fill(
+        &self,
+        git: &Git,
+        record: &mut Record,
+        tip: &Commit,
+    ) -> Result<(), WorktreeError> {
+        let repository = git.in_repository(&record.repository);
+        repository.add_worktree(git.dir(), tip).await?;
+        let filled = async {
+            // Before anything is done there: it may be somebody's own directory.
+            match git.own_place(&record.repository).await {
+                Err(GitError::NotItsOwn { top, .. }) => return Err(WorktreeError::LedAway { top }),
+                place => place?,
+            };
+            git.stand_on(&record.branch).await?;
+            if git.has_submodules() {
+                let updated = git.update_submodules().await;
+                updated.map_err(WorktreeError::Submodules)?;
+            }
+            Ok(git.ignored_at_first().await?)
+        };
+        match filled.await {
+            Ok(ignored) => {
+                record.ignored = ignored;
+                record.is_ready = true;
+                self.write_record(record).await
+            }
+            Err(error) => {
+                if let Err(error) = repository.forget_worktree(git.dir()).await {
+                    tracing::warn!(path = %git.dir().display(), %error, "a worktree that is not whole cannot be taken away");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes away what a making that was broken off has left. Nothing was done in it.
-    async fn take_back(&self, git: &Git, path: &Path, half: &Record) -> Result<(), WorktreeError> {
-        match fs::remove_dir_all(path) {
+    async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
+        let path = git.dir().to_owned();
+        self.blocking(move |_| match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(WorktreeError::Io {
-                    what: "cannot remove",
-                    path: path.to_owned(),
-                    source: error,
-                });
+                Err(io_error("cannot remove", &path)(error))
             }
-            _ => {}
+            _ => Ok(()),
+        })
+        .await?;
+        let repository = git.in_repository(&half.repository);
+        repository.forget_worktree(git.dir()).await?;
+        if repository.branch_commit(&half.branch).await?.as_ref() == Some(&half.base_commit) {
+            let (branch, start) = (&half.branch, &half.base_commit);
+            repository.delete_branch(branch, start).await?;
         }
-        git.forget_worktree(path).await?;
-        if git.branch_commit(&half.branch).await?.as_ref() == Some(&half.base_commit) {
-            git.delete_branch(&half.branch, &half.base_commit).await?;
-        }
-        self.remove_record(half.task)
+        self.remove_record(half.task).await
     }
 }
 
-/// Fills the submodules of a worktree that was just made; without them it is taken away again, or the next attempt would find it so.
-async fn check_submodules_out(git: &Git, path: &Path) -> Result<(), WorktreeError> {
-    let there = git.in_dir(path);
-    if !there.has_submodules() {
-        return Ok(());
+/// Two checkouts of one branch would undo each other's work.
+async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeError> {
+    match git.checkouts_of(branch, None).await?.into_iter().next() {
+        None => Ok(()),
+        Some(checkout) => Err(GitError::InUse {
+            branch: branch.clone(),
+            at: checkout.path,
+        }
+        .into()),
     }
-    let Err(error) = there.update_submodules().await else {
-        return Ok(());
-    };
-    if let Err(error) = git.forget_worktree(path).await {
-        tracing::warn!(path = %path.display(), %error, "a worktree without its submodules cannot be taken away");
-    }
-    Err(WorktreeError::Submodules(error))
 }
 
 /// A task that waited for others goes out from what they have made of the base meanwhile.
-async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<String, WorktreeError> {
-    let tip = if task.dependencies.is_empty() {
-        None
-    } else {
-        tip(git, worktree.base.as_deref()).await?
-    };
-    Ok(tip.unwrap_or_else(|| worktree.base_commit.clone()))
+async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
+    let base = worktree.base.as_ref().map(BranchRef::named);
+    if !task.dependencies.is_empty()
+        && let Some(tip) = tip(git, base.as_ref()).await?
+    {
+        return Ok(tip);
+    }
+    Commit::parse(&worktree.base_commit).ok_or_else(|| WorktreeError::NoBase {
+        base: worktree.base_commit.clone(),
+    })
 }
 
-async fn tip(git: &Git, branch: Option<&str>) -> Result<Option<String>, WorktreeError> {
+async fn tip(git: &Git, branch: Option<&BranchRef>) -> Result<Option<Commit>, WorktreeError> {
     match branch {
         Some(branch) => Ok(git.branch_commit(branch).await?),
         None => Ok(None),

@@ -1,10 +1,13 @@
 //! Why a worktree cannot be had.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use claudine_domain::id::TaskId;
 
-use crate::git::GitError;
+use crate::git::{BranchRef, GitError, Standing};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorktreeError {
@@ -17,7 +20,13 @@ pub(crate) enum WorktreeError {
     #[error("`{branch}` cannot be the name of a branch")]
     BadBranch { branch: String },
     #[error("branch `{branch}` exists already")]
-    BranchExists { branch: String },
+    BranchExists { branch: BranchRef },
+    #[error(
+        "branch `{branch}` cannot be made beside the branch `{there}`: git keeps a branch as a file, and one of the two would have to be a directory"
+    )]
+    BranchInTheWay { branch: BranchRef, there: BranchRef },
+    #[error("a worktree of this repository would be none: by its settings `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
+    LedAway { top: PathBuf },
     #[error("base `{base}` does not exist in the repository")]
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
@@ -25,8 +34,20 @@ pub(crate) enum WorktreeError {
     #[error("--merge auto would change {}, where `{branch}` is checked out, and that has changes that are not committed: {files}", checkout.display())]
     Dirty {
         checkout: PathBuf,
-        branch: String,
+        branch: BranchRef,
         files: String,
+    },
+    #[error("--merge auto would move `{branch}`, which is {} in {}", standing.as_str(), checkout.display())]
+    InUse {
+        checkout: PathBuf,
+        branch: BranchRef,
+        standing: Standing,
+    },
+    #[error("--merge auto would change the checkout where `{branch}` is {}, and git cannot find that from the repository {}", standing.as_str(), repository.display())]
+    Hidden {
+        repository: PathBuf,
+        branch: BranchRef,
+        standing: Standing,
     },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
@@ -35,7 +56,7 @@ pub(crate) enum WorktreeError {
     #[error("task {task} has no worktree")]
     NoWorktree { task: TaskId },
     #[error("branch `{branch}` is gone: all that was on it is merged, or somebody took it away")]
-    BranchGone { branch: String },
+    BranchGone { branch: BranchRef },
     #[error("{what} {}: {source}", path.display())]
     Io {
         what: &'static str,
@@ -50,6 +71,14 @@ impl WorktreeError {
             Self::NoRepository { .. } => Some(
                 "`git init` makes one; without --worktree the task runs in the directory itself",
             ),
+            Self::BranchInTheWay { .. } => Some("name another one with --branch"),
+            Self::LedAway { .. } => Some(
+                "keep that setting for its first checkout alone, there: `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
+            ),
+            Self::InUse { .. } => Some("end that first, or choose --merge manual, pr or patch"),
+            Self::Hidden { .. } => {
+                Some("submit the task from that checkout, or choose --merge manual, pr or patch")
+            }
             Self::BranchExists { .. } => {
                 Some("choose another name, or leave --branch out for one of the task's own")
             }
@@ -62,7 +91,9 @@ impl WorktreeError {
             Self::NoRemote => {
                 Some("`git remote add origin URL` adds one; --merge manual leaves the branch here")
             }
-            Self::Git(GitError::NotInstalled) => Some("install git, or leave --worktree out"),
+            Self::Git(GitError::NotInstalled { .. }) => {
+                Some("install git, or leave --worktree out")
+            }
             _ => None,
         }
     }
@@ -72,7 +103,10 @@ impl WorktreeError {
         matches!(
             self,
             Self::BranchExists { .. }
+                | Self::BranchInTheWay { .. }
                 | Self::Dirty { .. }
+                | Self::InUse { .. }
+                | Self::Hidden { .. }
                 | Self::NoWorktree { .. }
                 | Self::BranchGone { .. }
         )
@@ -85,7 +119,13 @@ impl WorktreeError {
             Self::Io { .. }
                 // They come from elsewhere, and that may not answer.
                 | Self::Submodules(_)
-                | Self::Git(GitError::Timeout { .. } | GitError::Spawn(_))
+                | Self::Git(GitError::Timeout { .. } | GitError::Spawn { .. } | GitError::Read { .. })
         )
     }
+}
+
+/// What was tried with a path, and failed.
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WorktreeError {
+    let path = path.to_owned();
+    move |source| WorktreeError::Io { what, path, source }
 }

@@ -9,15 +9,16 @@ use std::{
 use claudine_domain::{id::TaskId, worktree::Merge};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::Git;
+use crate::git::{Git, Look, Resolved};
 
 /// A worktree that is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Found {
     pub(crate) task: TaskId,
     pub(crate) path: PathBuf,
-    pub(crate) repository: PathBuf,
-    pub(crate) branch: String,
+    /// None if its record cannot be read.
+    pub(crate) repository: Option<PathBuf>,
+    pub(crate) branch: Option<String>,
     pub(crate) base: Option<String>,
     pub(crate) merge: Option<Merge>,
     /// What is in it, or why git cannot say.
@@ -25,12 +26,15 @@ pub(crate) struct Found {
 }
 
 /// What would be lost, or only be on a branch, without the worktree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
     /// Files that are changed or new.
     pub(crate) dirty: u64,
+    /// Files, and directories of files, that git ignores and that were not there at first.
+    pub(crate) ignored: u64,
     /// Commits that are neither in the base nor on a remote.
     pub(crate) unmerged: u64,
+    pub(super) look: Look,
 }
 
 impl Worktrees {
@@ -39,48 +43,53 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Vec<Found>, WorktreeError> {
         let mut list = Vec::new();
-        for record in self.records()? {
-            let path = self.path(record.task);
-            if !path.exists() {
-                continue;
+        for (task, record) in self.records().await? {
+            let path = self.path(task);
+            match record {
+                Ok(_) if !path.exists() => {}
+                Ok(record) => {
+                    let git = Git::at(&path, variables.clone());
+                    let content = record.content(&git).await;
+                    list.push(Found {
+                        task,
+                        path,
+                        merge: record.last_merge().cloned(),
+                        repository: Some(record.repository),
+                        branch: Some(record.branch.name().to_owned()),
+                        base: record.base.map(|base| base.name().to_owned()),
+                        content: content.map_err(|error| error.to_string()),
+                    });
+                }
+                Err(error) => list.push(Found {
+                    task,
+                    path,
+                    repository: None,
+                    branch: None,
+                    base: None,
+                    merge: None,
+                    content: Err(error.to_string()),
+                }),
             }
-            let git = Git::at(&path, variables.clone());
-            let content = record
-                .content(&git)
-                .await
-                .map_err(|error| error.to_string());
-            list.push(Found {
-                task: record.task,
-                path,
-                merge: record.last_merge().cloned(),
-                repository: record.repository,
-                branch: record.branch,
-                base: record.base,
-                content,
-            });
         }
         Ok(list)
     }
 
     /// The tasks that have or had one.
-    pub(crate) fn tasks(&self) -> Result<BTreeSet<TaskId>, WorktreeError> {
-        Ok(self
-            .records()?
-            .into_iter()
-            .map(|record| record.task)
-            .collect())
+    pub(crate) async fn tasks(&self) -> Result<BTreeSet<TaskId>, WorktreeError> {
+        let records = self.records().await?.into_iter();
+        Ok(records.map(|(task, _)| task).collect())
     }
 
     /// The task whose branch it is.
-    pub(crate) fn owner(
+    pub(crate) async fn owner(
         &self,
         repository: &Path,
         branch: &str,
     ) -> Result<Option<TaskId>, WorktreeError> {
-        let records = self.records()?;
-        let own = records
-            .into_iter()
-            .find(|record| record.repository == repository && record.branch == branch);
+        let records = self.records().await?;
+        let mut readable = records.into_iter().filter_map(|(_, record)| record.ok());
+        let own = readable
+            .find(|record| record.repository == repository && record.branch.name() == branch);
         Ok(own.map(|record| record.task))
     }
 }
@@ -94,15 +103,20 @@ impl Record {
 
     /// To be asked in the worktree: what is checked out there counts, whatever branch that is.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
-        let dirty = git.status().await?.dirty_count;
-        let Some(tip) = git.commit_of("HEAD").await? else {
-            return Ok(Content { dirty, unmerged: 0 });
+        let look = git.look(&self.repository, &self.ignored).await?;
+        let unmerged = match git.checked_out().await? {
+            Some(Resolved { commit: tip, .. })
+                if !self.is_merged(git, &tip).await? && !git.is_on_a_remote(&tip).await? =>
+            {
+                git.commits_between(&self.base_commit, &tip).await?.max(1)
+            }
+            _ => 0,
         };
-        let unmerged = if self.is_merged(git, &tip).await? || git.is_on_a_remote(&tip).await? {
-            0
-        } else {
-            git.commits_between(&self.base_commit, &tip).await?.max(1)
-        };
-        Ok(Content { dirty, unmerged })
+        Ok(Content {
+            dirty: look.dirty_count(),
+            ignored: look.ignored_count,
+            unmerged,
+            look,
+        })
     }
 }

@@ -18,6 +18,7 @@ mod settle;
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -27,8 +28,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::{
     again::Again,
+    clean::Also,
     error::WorktreeError,
-    list::{Content, Found},
+    list::Found,
     plan::{Wish, plan, refuse_taken},
     settle::Settling,
 };
@@ -37,7 +39,7 @@ use crate::layout::Layout;
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// For each repository: whose turn it is to change something in it. Git's own locks refuse whoever comes second, and do not wait.
+    /// For each repository that somebody changes or waits for: whose turn it is. Git's own locks refuse whoever comes second, and do not wait.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
 }
 
@@ -54,9 +56,24 @@ impl Worktrees {
         self.layout.worktree(task)
     }
 
+    /// Does what waits for the disk on a thread that may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Layout) -> Result<T, WorktreeError> + Send + 'static,
+    ) -> Result<T, WorktreeError> {
+        let layout = self.layout.clone();
+        let done = tokio::task::spawn_blocking(move || work(&layout)).await;
+        done.unwrap_or_else(|panic| {
+            let dir = self.layout.worktrees();
+            Err(error::io_error("cannot use", &dir)(io::Error::other(panic)))
+        })
+    }
+
     async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody has or awaits what nobody else knows.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns
                 .entry(repository.to_owned())
                 .or_insert_with(|| Arc::new(Semaphore::new(1)))

@@ -1,13 +1,14 @@
 //! What a worktree will be like, and what is refused before anything is done.
 
-use claudine_domain::worktree::{MergeStrategy, Worktree};
+use std::path::Path;
+
+use claudine_domain::worktree::{MergeStrategy, OWN_BRANCHES, Worktree};
 use serde::{Deserialize, Serialize};
 
 use super::WorktreeError;
-use crate::git::{Git, GitError, Place, Resolved};
-
-/// How many changed files an error names.
-const NAMED: usize = 5;
+use crate::git::{
+    BranchRef, Checkout, Git, GitError, Place, Resolved, Standing, Unmakable, shortened,
+};
 
 /// A worktree as it is asked for. Everything has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -27,27 +28,22 @@ pub(crate) struct Wish {
 /// Looks at the repository that git's directory is in, and refuses what could not be done.
 pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Worktree, WorktreeError> {
     let place = place(git).await?;
-    if let Some(branch) = &wish.branch
-        && !git.is_branch_name(branch).await?
-    {
-        return Err(WorktreeError::BadBranch {
-            branch: branch.clone(),
-        });
-    }
+    refuse_unmakable(git, wish).await?;
     let base = base(git, wish, &place).await?;
     match wish.merge {
-        MergeStrategy::Auto => refuse_dirty(git, wish, &base).await?,
+        MergeStrategy::Auto => refuse_unmergeable(git, wish, &base, &place).await?,
         MergeStrategy::Pr if git.remotes().await?.is_empty() => {
             return Err(WorktreeError::NoRemote);
         }
         MergeStrategy::Pr | MergeStrategy::Manual | MergeStrategy::Patch => {}
     }
     Ok(Worktree {
-        repository: place.repository.to_string_lossy().into_owned(),
-        inside: place.inside,
+        repository: text(&place.repository)?,
+        checkout: place.hidden_main().map(text).transpose()?,
+        inside: text(&place.inside)?,
         branch: wish.branch.clone(),
-        base: base.branch,
-        base_commit: base.commit,
+        base: base.branch.map(|branch| branch.name().to_owned()),
+        base_commit: base.commit.into(),
         merge: wish.merge,
         keep: wish.keep,
     })
@@ -55,13 +51,45 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Worktree, WorktreeErr
 
 /// Refuses a branch that is there. Apart from the plan: it may be there because this very request was sent before.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
-    match &worktree.branch {
-        Some(branch) if git.branch_commit(branch).await?.is_some() => {
-            Err(WorktreeError::BranchExists {
-                branch: branch.clone(),
-            })
+    let Some(branch) = &worktree.branch else {
+        return Ok(());
+    };
+    let branch = BranchRef::named(branch);
+    match git.branch_commit(&branch).await? {
+        Some(_) => Err(WorktreeError::BranchExists { branch }),
+        None => Ok(()),
+    }
+}
+
+/// A path as it is stored. Not as far as it can be read: that would be another one.
+fn text(path: &Path) -> Result<String, WorktreeError> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        GitError::NotUtf8 {
+            path: path.to_owned(),
         }
-        _ => Ok(()),
+        .into()
+    })
+}
+
+/// Refuses a name that no branch can have here. Without a name it is that of the task, below
+/// `claudine/`.
+async fn refuse_unmakable(git: &Git, wish: &Wish) -> Result<(), WorktreeError> {
+    let Some(name) = &wish.branch else {
+        let branch = BranchRef::named(format!("{OWN_BRANCHES}/"));
+        let there = BranchRef::named(OWN_BRANCHES);
+        return match git.branch_commit(&there).await? {
+            Some(_) => Err(WorktreeError::BranchInTheWay { branch, there }),
+            None => Ok(()),
+        };
+    };
+    let branch = BranchRef::named(name);
+    match git.unmakable(&branch).await? {
+        None => Ok(()),
+        Some(Unmakable::BadName) => Err(WorktreeError::BadBranch {
+            branch: name.clone(),
+        }),
+        Some(Unmakable::InTheWay(there)) => Err(WorktreeError::BranchInTheWay { branch, there }),
     }
 }
 
@@ -80,8 +108,12 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
 }
 
 async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, WorktreeError> {
-    let name = wish.base.as_deref().unwrap_or("HEAD");
-    match (git.resolve(name).await?, &wish.base) {
+    // Not by name: a branch may be called `HEAD`.
+    let found = match &wish.base {
+        Some(base) => git.resolve(base).await?,
+        None => git.checked_out().await?,
+    };
+    match (found, &wish.base) {
         (Some(base), _) => Ok(base),
         (None, Some(base)) => Err(WorktreeError::NoBase { base: base.clone() }),
         (None, None) => Err(WorktreeError::NoCommit {
@@ -90,8 +122,14 @@ async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, Worktre
     }
 }
 
-/// Refuses what could not be merged by itself: without a branch to merge into, or where that is checked out with changes.
-async fn refuse_dirty(git: &Git, wish: &Wish, base: &Resolved) -> Result<(), WorktreeError> {
+/// Refuses what could not be merged by itself: without a branch to merge into, or if that is in use
+/// with changes, or in a way that a merge would break.
+async fn refuse_unmergeable(
+    git: &Git,
+    wish: &Wish,
+    base: &Resolved,
+    place: &Place,
+) -> Result<(), WorktreeError> {
     let Some(branch) = &base.branch else {
         let base = match &wish.base {
             Some(base) => format!("`{base}` is none of this repository's"),
@@ -99,17 +137,29 @@ async fn refuse_dirty(git: &Git, wish: &Wish, base: &Resolved) -> Result<(), Wor
         };
         return Err(WorktreeError::NoBranchToMergeInto { base });
     };
-    for checkout in git.checkouts_of(branch).await? {
-        let state = git.in_dir(&checkout).status().await?;
+    for checkout in git.checkouts_of(branch, place.hidden_main()).await? {
+        let Checkout { path, standing, .. } = checkout;
+        let branch = branch.clone();
+        if checkout.is_hidden {
+            return Err(WorktreeError::Hidden {
+                repository: path,
+                branch,
+                standing,
+            });
+        }
+        if standing != Standing::CheckedOut {
+            return Err(WorktreeError::InUse {
+                checkout: path,
+                branch,
+                standing,
+            });
+        }
+        let state = git.in_dir(&path).status_beside_submodules().await?;
         if state.dirty_count > 0 {
-            let mut files: Vec<&str> = state.dirty.iter().take(NAMED).map(String::as_str).collect();
-            if state.dirty_count > files.len() as u64 {
-                files.push("…");
-            }
             return Err(WorktreeError::Dirty {
-                files: files.join(", "),
-                checkout,
-                branch: branch.clone(),
+                files: shortened(&state.dirty),
+                checkout: path,
+                branch,
             });
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,11 +15,9 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::Git;
+use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use crate::git::{Commit, Git, shortened};
 
-/// How many files are named.
-const NAMED: usize = 5;
 /// How much of a title is kept.
 const TITLE_CHARS: usize = 72;
 
@@ -38,10 +37,9 @@ pub(super) struct Work {
     pub(super) record: Record,
     pub(super) strategy: MergeStrategy,
     pub(super) title: String,
-    /// In the worktree, or, where that is gone, in the repository.
+    /// In the worktree, or, if that is gone, in the repository.
     pub(super) git: Git,
     pub(super) path: PathBuf,
-    pub(super) variables: Arc<BTreeMap<String, String>>,
 }
 
 /// What a step came to, in words.
@@ -52,14 +50,22 @@ impl Worktrees {
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
         let strategy = settling.worktree.merge;
         let branch = settling.worktree.branch_of(settling.task);
-        self.try_to_settle(settling)
-            .await
-            .unwrap_or_else(|error| Merge {
+        let path = self.path(settling.task);
+        let settled = self.try_to_settle(settling).await;
+        settled.unwrap_or_else(|error| {
+            // It may not even be committed.
+            let place = if path.exists() {
+                format!("in the worktree {} (branch `{branch}`)", path.display())
+            } else {
+                format!("on branch `{branch}`")
+            };
+            Merge {
                 strategy,
                 state: MergeState::Refused,
-                detail: format!("{error}; the work is on branch `{branch}`"),
+                detail: format!("{error}; the work is {place}"),
                 worktree_removed: false,
-            })
+            }
+        })
     }
 
     async fn try_to_settle(&self, settling: Settling<'_>) -> Result<Merge, WorktreeError> {
@@ -71,14 +77,15 @@ impl Worktrees {
             variables,
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
-        let record = self.known(task)?;
-        let mut work = self.begin(record, worktree.merge, title, variables).await?;
+        let record = self.known(task).await?;
+        let git = Git::at(self.path(task), variables);
+        let mut work = self.begin(git, record, worktree.merge, title).await?;
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),
             _ => {
                 let merge = self.carry_out(&work).await?;
                 work.record.settled = Some((attempt, merge.clone()));
-                self.write_record(&work.record)?;
+                self.write_record(&work.record).await?;
                 merge
             }
         };
@@ -88,30 +95,28 @@ impl Worktrees {
         Ok(self.leave(&work, merge).await)
     }
 
+    /// With git in the worktree, which may be gone.
     pub(super) async fn begin(
         &self,
+        git: Git,
         record: Record,
         strategy: MergeStrategy,
         title: &str,
-        variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Work, WorktreeError> {
         let path = self.path(record.task);
-        let dir = if path.exists() {
-            &path
+        let git = if path.exists() {
+            git.own_place(&record.repository).await?;
+            git
         } else {
-            &record.repository
+            git.in_repository(&record.repository)
         };
-        let git = Git::at(dir, variables.clone())
-            .with_identity(&record.repository)
-            .await?;
         Ok(Work {
             task: record.task,
             record,
             strategy,
             title: title_of(title),
-            git,
+            git: git.with_identity().await?,
             path,
-            variables,
         })
     }
 
@@ -130,16 +135,23 @@ impl Worktrees {
         let branch = &work.record.branch;
         // Without a worktree all of it is on the branch.
         if work.path.exists()
-            && let Some(done) = commit_rest(work).await?
+            && let Some(done) = work.commit_rest().await?
         {
             return Ok(done);
         }
-        let commits = work
-            .git
-            .commits_between(&work.record.base_commit, branch)
-            .await?;
+        let Some(tip) = work.git.branch_commit(branch).await? else {
+            let branch = branch.clone();
+            return Err(WorktreeError::BranchGone { branch });
+        };
+        let base = &work.record.base_commit;
+        let commits = work.git.commits_between(base, &tip).await?;
         if commits == 0 {
             return Ok((MergeState::Nothing, "the task changed nothing".to_owned()));
+        }
+        if work.strategy != MergeStrategy::Manual
+            && let Some(done) = work.refuse_links(&tip).await?
+        {
+            return Ok(done);
         }
         match work.strategy {
             MergeStrategy::Manual => {
@@ -151,26 +163,28 @@ impl Worktrees {
                     ),
                 ))
             }
-            MergeStrategy::Patch => self.patch(work).await,
+            MergeStrategy::Patch => self.patch(work, &tip).await,
             MergeStrategy::Pr => work.open_request().await,
             MergeStrategy::Auto => work.merge().await,
         }
     }
 
-    async fn patch(&self, work: &Work) -> Result<Done, WorktreeError> {
+    async fn patch(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
+        let branch = &work.record.branch;
         let file = self.layout.patch(work.task);
         let fresh = file.with_extension("patch.new");
-        let Record {
-            base_commit,
-            branch,
-            ..
-        } = &work.record;
-        work.git.write_patch(base_commit, branch, &fresh).await?;
-        std::fs::rename(&fresh, &file).map_err(|source| WorktreeError::Io {
-            what: "cannot write",
-            path: file.clone(),
-            source,
-        })?;
+        let base = &work.record.base_commit;
+        work.git.write_patch(base, tip, &fresh).await?;
+        let target = file.clone();
+        let is_empty = self
+            .blocking(move |_| {
+                name_patch(&fresh, &target).map_err(io_error("cannot write", &target))
+            })
+            .await?;
+        if is_empty {
+            let detail = format!("the commits on branch `{branch}` change nothing together");
+            return Ok((MergeState::Left, detail));
+        }
         let detail = format!(
             "{} has it; `git apply` takes it (it is also on branch `{branch}`)",
             file.display()
@@ -178,22 +192,21 @@ impl Worktrees {
         Ok((MergeState::Written, detail))
     }
 
-    /// Removes the worktree, where nothing in it would be lost by that, and a branch of our own making that nobody needs any more.
+    /// Removes the worktree, if nothing in it would be lost by that, and a branch of our own making that nobody needs any more.
     pub(super) async fn leave(&self, work: &Work, mut merge: Merge) -> Merge {
         // The worktree's own directory is no place to remove it from.
-        let git = work.git.in_dir(&work.record.repository);
+        let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
-            let is_clean = work
-                .git
-                .status()
-                .await
-                .is_ok_and(|state| state.dirty_count == 0);
-            if !is_clean {
-                return merge;
-            }
-            if let Err(error) = git.remove_worktree(&work.path).await {
+            let why = match work.remove(&repository).await {
+                Ok(Removal::Removed) => None,
+                // Why, the merge says.
+                Ok(Removal::LeftUncommitted) => return merge,
+                Ok(Removal::Refused(why)) => Some(why),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = why {
                 merge.detail = format!(
-                    "{}; the worktree {} stays: {error}",
+                    "{}; the worktree {} stays: {why}",
                     merge.detail,
                     work.path.display()
                 );
@@ -202,7 +215,7 @@ impl Worktrees {
         }
         merge.worktree_removed = true;
         if matches!(merge.state, MergeState::Merged | MergeState::Nothing)
-            && let Err(error) = work.record.drop_branch(&git).await
+            && let Err(error) = work.record.drop_branch(&repository).await
         {
             merge.detail = format!(
                 "{}; the branch `{}` stays: {error}",
@@ -213,59 +226,108 @@ impl Worktrees {
     }
 }
 
-/// Commits what the task has not, where that is to be done; or says why nothing is done with the worktree as it is.
-async fn commit_rest(work: &Work) -> Result<Option<Done>, WorktreeError> {
-    let branch = &work.record.branch;
-    let manual = work.strategy == MergeStrategy::Manual;
-    let state = work.git.status().await?;
-    if state.branch.as_ref() != Some(branch) {
-        let instead = state
-            .branch
-            .map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
+/// What became of a worktree that was to be removed.
+enum Removal {
+    Removed,
+    /// It was asked for that what is not committed is left.
+    LeftUncommitted,
+    Refused(String),
+}
+
+impl Work {
+    async fn remove(&self, repository: &Git) -> Result<Removal, WorktreeError> {
+        let look = self.git.look(&self.record.repository, &self.record.ignored);
+        let look = look.await?;
+        if look.state.dirty_count > 0 && self.strategy == MergeStrategy::Manual {
+            return Ok(Removal::LeftUncommitted);
+        }
+        if let Some(loss) = look.loss() {
+            return Ok(Removal::Refused(loss));
+        }
+        if let Some(ignored) = look.ignored() {
+            return Ok(Removal::Refused(format!(
+                "{ignored}; `claudine worktree clean --ignored` removes it with them"
+            )));
+        }
+        repository.remove_worktree(&self.path, &look).await?;
+        Ok(Removal::Removed)
+    }
+
+    /// Commits what the task has not, if that is to be done; or says why nothing is done with the worktree as it is.
+    async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
+        let branch = &self.record.branch;
+        let manual = self.strategy == MergeStrategy::Manual;
+        let place = self.path.display();
+        let state = self.git.status().await?;
+        if state.branch.as_deref() != Some(branch.name()) {
+            let instead = state
+                .branch
+                .map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
+            let detail = format!(
+                "the worktree {place} has {instead} checked out and not `{branch}`, so nothing was done with it"
+            );
+            return Ok(Some((MergeState::Refused, detail)));
+        }
+        // A merge that was resolved to what was there before changes nothing, and yet is to be committed.
+        if state.dirty_count == 0 && (manual || !self.git.is_merging().await?) {
+            return Ok(None);
+        }
+        if manual {
+            let detail = format!(
+                "{} not committed in the worktree {place}, which stays (branch `{branch}`)",
+                text_of_changes(state.dirty_count)
+            );
+            return Ok(Some((MergeState::Left, detail)));
+        }
+        // Committed, they would be taken for resolved.
+        let conflicts = self.git.conflicting_files().await?;
+        if !conflicts.is_empty() {
+            let detail = format!(
+                "a merge is under way in the worktree {place}, and its conflicts are not resolved: {}",
+                shortened(&conflicts)
+            );
+            return Ok(Some((MergeState::Refused, detail)));
+        }
+        let foreign = self.git.foreign_repositories().await?;
+        if !foreign.is_empty() {
+            let detail = format!(
+                "there are repositories of their own in the worktree {place}, which cannot be committed: {}; move them elsewhere, or have git ignore them",
+                shortened(&foreign)
+            );
+            return Ok(Some((MergeState::Refused, detail)));
+        }
+        let message = format!("claudine: work of {}\n\n{}", self.task, self.title);
+        self.git.commit_all(&message).await?;
+        let left = self.git.status().await?;
+        if left.dirty_count == 0 {
+            return Ok(None);
+        }
         let detail = format!(
-            "the worktree {} has {instead} checked out and not `{branch}`, so nothing was done with it",
-            work.path.display()
+            "not all that was changed in the worktree {place} can be committed there; what is inside of a submodule is committed in that: {}",
+            shortened(&left.dirty)
         );
-        return Ok(Some((MergeState::Refused, detail)));
+        Ok(Some((MergeState::Refused, detail)))
     }
-    // A merge that was resolved to what was there before changes nothing, and yet is to be committed.
-    if state.dirty_count == 0 && (manual || !work.git.is_merging().await?) {
-        return Ok(None);
-    }
-    if manual {
+
+    /// Refuses repositories that were committed by their hash alone: whoever gets the commit gets
+    /// none of what is in them.
+    async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
+        let base = &self.record.base_commit;
+        let links = self.git.links_to_nowhere(base, tip).await?;
+        if links.is_empty() {
+            return Ok(None);
+        }
         let detail = format!(
-            "{} not committed in the worktree {}, which stays (branch `{branch}`)",
-            text_of_changes(state.dirty_count),
-            work.path.display()
+            "branch `{}` has repositories of their own in it that are no submodules, so nobody else would have their content: {}; `git rm --cached` takes them out",
+            self.record.branch,
+            shortened(&links)
         );
-        return Ok(Some((MergeState::Left, detail)));
+        Ok(Some((MergeState::Refused, detail)))
     }
-    // Committed, they would be taken for resolved.
-    let conflicts = work.git.conflicting_files().await?;
-    if !conflicts.is_empty() {
-        let detail = format!(
-            "a merge is under way in the worktree {}, and its conflicts are not resolved: {}",
-            work.path.display(),
-            shortened(conflicts)
-        );
-        return Ok(Some((MergeState::Refused, detail)));
-    }
-    let message = format!("claudine: work of {}\n\n{}", work.task, work.title);
-    work.git.commit_all(&message).await?;
-    let left = work.git.status().await?;
-    if left.dirty_count == 0 {
-        return Ok(None);
-    }
-    let detail = format!(
-        "not all that was changed in the worktree {} can be committed there; what is inside of a submodule is committed in that: {}",
-        work.path.display(),
-        shortened(left.dirty)
-    );
-    Ok(Some((MergeState::Refused, detail)))
 }
 
 impl Record {
-    /// Takes the branch away, where its name is our own and all that is on it is in its base.
+    /// Takes the branch away, if its name is our own and all that is on it is in its base.
     pub(super) async fn drop_branch(&self, git: &Git) -> Result<(), WorktreeError> {
         if self.is_named {
             return Ok(());
@@ -280,7 +342,7 @@ impl Record {
     }
 
     /// Whether all that is on the branch is in its base.
-    pub(super) async fn is_merged(&self, git: &Git, tip: &str) -> Result<bool, WorktreeError> {
+    pub(super) async fn is_merged(&self, git: &Git, tip: &Commit) -> Result<bool, WorktreeError> {
         if git.is_ancestor(tip, &self.base_commit).await? {
             return Ok(true);
         }
@@ -294,14 +356,15 @@ impl Record {
     }
 }
 
-/// The first of some files, and that there are more.
-pub(super) fn shortened(mut files: Vec<String>) -> String {
-    let more = files.len() > NAMED;
-    files.truncate(NAMED);
-    if more {
-        files.push("…".to_owned());
+/// Gives a patch its name, unless it is empty: none is to be applied then.
+fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
+    let is_empty = fs::metadata(fresh)?.len() == 0;
+    if is_empty {
+        fs::remove_file(fresh)?;
+    } else {
+        fs::rename(fresh, file)?;
     }
-    files.join(", ")
+    Ok(is_empty)
 }
 
 fn title_of(summary: &str) -> String {

@@ -15,10 +15,10 @@ pub(super) struct WorktreeOptions {
     /// Let it work in a git worktree of its own, on a branch of its own, and leave this checkout alone.
     #[arg(long)]
     worktree: bool,
-    /// The branch, which must not exist yet [default: claudine/ and the task's id].
+    /// The branch, which must not exist yet [default: claudine/ and the task's id without `task_`].
     #[arg(long, value_name = "NAME", requires = "worktree")]
     branch: Option<String>,
-    /// What the branch goes out from, and is merged into: a branch, a tag or a commit [default: what is checked out here].
+    /// What the branch goes out from, and is merged into: a branch, else a tag or a commit [default: what is checked out here].
     #[arg(long, value_name = "REF", requires = "worktree")]
     base: Option<String>,
     /// What becomes of the branch once the task has succeeded: pr (push it and open a request with `gh`), auto (merge it into its base),
@@ -78,10 +78,16 @@ Examples:
         merge: Option<MergeStrategy>,
     },
     /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
+    ///
+    /// Files that git ignores (build output, reports, `.env`) are in no commit either: a worktree in
+    /// which its task has made some stays, unless you say --ignored.
     Clean {
         /// Also those whose work is committed, but only on their branch; the branch stays.
         #[arg(long)]
         all: bool,
+        /// Also those with files in them that git ignores; the files go with them.
+        #[arg(long)]
+        ignored: bool,
     },
 }
 
@@ -90,7 +96,7 @@ impl Worktree {
         match self.verb {
             Verb::List => list(session).await,
             Verb::Merge { task, merge } => self::merge(session, &task, merge).await,
-            Verb::Clean { all } => clean(session, all).await,
+            Verb::Clean { all, ignored } => clean(session, CleanWorktrees { all, ignored }).await,
         }
     }
 }
@@ -126,11 +132,8 @@ async fn merge(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn clean(session: &Session, all: bool) -> Result<ExitCode, Failure> {
-    let cleaned = session
-        .client()
-        .clean_worktrees(CleanWorktrees { all })
-        .await?;
+async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Failure> {
+    let cleaned = session.client().clean_worktrees(asked).await?;
     if session.json {
         output::json(&cleaned)?;
         return Ok(ExitCode::SUCCESS);
@@ -166,14 +169,13 @@ fn describe(worktree: &FoundWorktree) -> String {
         // Writing into a text does not fail.
         writeln!(text, "  {name:<9}{value}").unwrap_or_default();
     };
-    line(
-        "branch",
-        &format!(
-            "{}{base}, {}",
-            harmless(&worktree.branch),
-            open_work(worktree)
+    match &worktree.branch {
+        Some(branch) => line(
+            "branch",
+            &format!("{}{base}, {}", harmless(branch), open_work(worktree)),
         ),
-    );
+        None => line("error", &open_work(worktree)),
+    }
     line("path", &harmless(&worktree.path));
     if let Some(merge) = &worktree.merge {
         line(
@@ -194,6 +196,11 @@ fn open_work(worktree: &FoundWorktree) -> String {
         Some(count) if count > 1 => parts.push(format!("{count} files not committed")),
         _ => {}
     }
+    match worktree.ignored {
+        Some(1) => parts.push("1 ignored by git".to_owned()),
+        Some(count) if count > 1 => parts.push(format!("{count} ignored by git")),
+        _ => {}
+    }
     match worktree.unmerged {
         Some(1) => parts.push("1 commit not merged".to_owned()),
         Some(count) if count > 1 => parts.push(format!("{count} commits not merged")),
@@ -212,22 +219,34 @@ mod tests {
 
     #[test]
     fn a_worktree_is_described() {
-        let worktree = FoundWorktree {
+        let mut worktree = FoundWorktree {
             task: "task_01kb".to_owned(),
             name: Some("fix".to_owned()),
             state: "failed".to_owned(),
-            branch: "claudine/01kb".to_owned(),
+            branch: Some("claudine/01kb".to_owned()),
             base: Some("main".to_owned()),
             path: "/data/worktrees/task_01kb".to_owned(),
-            repository: "/src/.git".to_owned(),
+            repository: Some("/src/.git".to_owned()),
             dirty: Some(1),
+            ignored: Some(0),
             unmerged: Some(2),
             error: None,
             merge: None,
         };
+        let path = "  path     /data/worktrees/task_01kb\n";
         assert_eq!(
             describe(&worktree),
-            "task_01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n  path     /data/worktrees/task_01kb\n"
+            format!(
+                "task_01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n{path}"
+            )
+        );
+        (worktree.dirty, worktree.unmerged, worktree.ignored) = (Some(0), Some(0), Some(3));
+        assert!(describe(&worktree).contains("from main, 3 ignored by git\n"));
+        (worktree.branch, worktree.base) = (None, None);
+        worktree.error = Some("cannot read it".to_owned());
+        assert_eq!(
+            describe(&worktree),
+            format!("task_01kb (fix): failed\n  error    cannot read it\n{path}")
         );
     }
 }

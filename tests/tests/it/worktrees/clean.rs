@@ -66,3 +66,115 @@ fn what_is_not_committed_is_never_removed() {
     assert_eq!(fs::read(worktree.join("file")).unwrap(), b"two\n");
     assert!(repository.worktree(&failed).exists());
 }
+
+#[test]
+fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
+    let repository = Repository::new();
+    repository.write(".gitignore", "out/\n");
+    repository.commit("ignore");
+    let host = &repository.host;
+    let script = "mkdir out; echo 42 > out/report; echo two > file";
+    let task = repository.done(&["--merge", "auto"], script);
+    let detail = merged(&task, "succeeded", "merged");
+    let worktree = repository.worktree(&task);
+    let stays = format!(
+        "; the worktree {} stays: it has files that git ignores: out/; `claudine worktree clean --ignored` removes it with them",
+        worktree.display()
+    );
+    assert!(detail.ends_with(&stays), "{detail}");
+    let nothing = repository.done(&[], "mkdir out; echo 42 > out/report");
+    let detail = merged(&nothing, "succeeded", "nothing");
+    assert!(
+        detail.starts_with("the task changed nothing; the worktree"),
+        "{detail}"
+    );
+    let hidden = repository.done(
+        &[],
+        "git update-index --assume-unchanged file; echo 2 > file",
+    );
+    let detail = merged(&hidden, "succeeded", "nothing");
+    assert!(
+        detail.contains("git was told not to look at: file"),
+        "{detail}"
+    );
+    let list = host.json(["worktree", "list"]);
+    assert_eq!(list[0]["ignored"], 1, "{list:#}");
+    assert_eq!(list[2]["dirty"], 1, "{list:#}");
+    assert!(
+        host.text(["worktree", "list"])
+            .contains("from main, 1 ignored by git")
+    );
+    for arguments in [&["worktree", "clean"][..], &["worktree", "clean", "--all"]] {
+        let cleaned = host.json(arguments);
+        assert_eq!(cleaned["removed"], json!([]), "{cleaned:#}");
+        let why = cleaned["left"][0]["why"].as_str().unwrap();
+        assert_eq!(
+            why,
+            "it has files that git ignores: out/; --ignored removes it with them"
+        );
+    }
+    assert_eq!(fs::read(worktree.join("out/report")).unwrap(), b"42\n");
+    let cleaned = host.json(["worktree", "clean", "--ignored"]);
+    assert_eq!(
+        cleaned["removed"].as_array().unwrap().len(),
+        2,
+        "{cleaned:#}"
+    );
+    assert_eq!(cleaned["left"][0]["task"], hidden["id"], "{cleaned:#}");
+    assert!(!worktree.exists());
+    assert_eq!(
+        fs::read(repository.worktree(&hidden).join("file")).unwrap(),
+        b"2\n"
+    );
+}
+
+#[test]
+fn a_branch_that_somebody_stands_on_stays() {
+    let repository = Repository::new();
+    let task = repository.done(&[], &format!("echo two > file; {COMMIT}"));
+    merged(&task, "succeeded", "left");
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    repository.git(&["merge", "-q", branch]);
+    repository.git(&["switch", "-q", branch]);
+    repository.host.run(["worktree", "clean"]).check();
+    let status = repository.git(&["status", "--porcelain", "--branch"]);
+    assert_eq!(status, format!("## {branch}"));
+    // Nor does a task take its own branch from under another worktree at its end.
+    let beside = repository.host.home().join("beside");
+    let script = format!(
+        "git worktree add -q -f {} HEAD; cd {0}; git symbolic-ref HEAD \"refs/heads/$(git -C \"$OLDPWD\" branch --show-current)\"",
+        beside.display()
+    );
+    let task = repository.done(&[], &script);
+    let detail = merged(&task, "succeeded", "nothing");
+    assert!(detail.contains("stays: branch `claudine/"), "{detail}");
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    assert!(repository.branches().contains(&branch.to_owned()));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_in_nobodys_way() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let broken = repository.done(&["--keep-worktree"], "true");
+    let other = repository.done(&["--keep-worktree", "--branch", "fix"], "true");
+    let record = repository.worktree(&broken).with_extension("json");
+    fs::write(&record, "{\"task\": ").unwrap();
+    let list = host.json(["worktree", "list"]);
+    assert_eq!(list.as_array().unwrap().len(), 2, "{list:#}");
+    assert_eq!(list[0]["task"], broken["id"]);
+    assert_eq!(list[0]["branch"], json!(null));
+    let error = list[0]["error"].as_str().unwrap();
+    assert!(
+        error.starts_with(&format!("cannot read {}", record.display())),
+        "{error}"
+    );
+    let cleaned = host.json(["worktree", "clean"]);
+    assert_eq!(cleaned["removed"][0]["task"], other["id"], "{cleaned:#}");
+    assert_eq!(cleaned["left"][0]["why"], list[0]["error"]);
+    // Who else has a branch is asked of all of them.
+    let options = ["--branch", "fix2", "--idempotency-key", "once"];
+    let first = repository.submit(&options, "true");
+    host.finished(&first);
+    assert_eq!(repository.submit(&options, "true"), first);
+}

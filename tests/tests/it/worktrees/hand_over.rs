@@ -1,14 +1,10 @@
 //! Work that leaves as a patch or as a request.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt, symlink},
-    path::PathBuf,
-};
+use std::fs;
 
 use claudine_tests::TestHost;
 
-use super::{COMMIT, Repository, git_in, merged};
+use super::{COMMIT, Repository, git_in, merged, programs, write_script};
 
 #[test]
 fn a_patch_has_all_of_it() {
@@ -32,25 +28,10 @@ fn a_patch_has_all_of_it() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// A directory for `PATH` with these programs and nothing else.
-fn programs(host: &TestHost, names: &[&str]) -> PathBuf {
-    let bin = host.root().join("bin");
-    fs::create_dir_all(&bin).unwrap();
-    for name in names {
-        let path = host
-            .other("sh")
-            .args(["-c", "command -v \"$0\"", name])
-            .output()
-            .unwrap();
-        let path = String::from_utf8(path.stdout).unwrap();
-        symlink(path.trim(), bin.join(name)).unwrap();
-    }
-    bin
-}
-
 #[test]
 fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
-    let repository = Repository::new();
+    let bin = programs(&["git", "sh"]);
+    let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
     let remote = repository.host.root().join("remote.git");
     git_in(
         &repository.host,
@@ -58,9 +39,7 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
         &["init", "-q", "--bare", "remote.git"],
     );
     repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
-    let bin = programs(&repository.host, &["git", "sh"]);
-    let path = format!("PATH={}", bin.display());
-    let options = ["--merge", "pr", "--branch", "fix", "--env", &path];
+    let options = ["--merge", "pr", "--branch", "fix"];
     let task = repository.done(&options, "echo two > file");
     let detail = merged(&task, "succeeded", "pushed");
     assert_eq!(
@@ -73,9 +52,9 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
     );
 
     let gh = "#!/bin/sh\necho \"$@\" >> \"$HOME/gh.calls\"\ntest \"$2\" = create && echo https://example.org/pull/1\n";
-    fs::write(bin.join("gh"), gh).unwrap();
-    fs::set_permissions(bin.join("gh"), fs::Permissions::from_mode(0o755)).unwrap();
-    let options = ["--merge", "pr", "--branch", "fix2", "--env", &path];
+    write_script(&bin.path().join("gh"), gh);
+    // A number would be the request of that number.
+    let options = ["--merge", "pr", "--branch", "12"];
     let task = repository.done(&options, "echo three > file");
     let detail = merged(&task, "succeeded", "opened");
     assert!(
@@ -84,16 +63,20 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
     );
     let calls = fs::read_to_string(repository.host.home().join("gh.calls")).unwrap();
     assert!(
-        calls.contains("pr create --head fix2 --title echo three > file --body"),
+        calls.starts_with("pr list --head=12 --state=open"),
         "{calls}"
     );
-    assert!(calls.contains("--base main"), "{calls}");
+    assert!(
+        calls.contains("pr create --head=12 --title=echo three > file --body="),
+        "{calls}"
+    );
+    assert!(calls.contains("--base=main"), "{calls}");
     repository.is_untouched();
 
     fs::remove_dir_all(&remote).unwrap();
     let task = repository.done(&["--merge", "pr", "--branch", "fix3"], "echo four > file");
     let detail = merged(&task, "failed", "refused");
     assert!(detail.starts_with("`git push` failed: "), "{detail}");
-    assert!(detail.ends_with("the work is on branch `fix3`"), "{detail}");
+    assert!(detail.ends_with("(branch `fix3`)"), "{detail}");
     assert_eq!(repository.git(&["show", "fix3:file"]), "four");
 }

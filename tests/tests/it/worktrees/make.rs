@@ -91,9 +91,12 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         &["--merge auto needs a branch to merge into", "`HEAD~0`"],
     );
     check(
-        USAGE,
-        &["--env", "PATH=/nonexistent"],
-        &["git is not installed: `git` was not found on the task's PATH"],
+        REFUSED,
+        &["--branch", "taken/by"],
+        &[
+            "branch `taken/by` cannot be made beside the branch `taken`",
+            "--branch",
+        ],
     );
     repository.write("file", "mine\n");
     repository.write("new", "mine\n");
@@ -114,6 +117,11 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     host.run_with(["submit", "-"], twice.as_bytes())
         .code(USAGE)
         .says(&["two tasks of the request name the branch `x`"]);
+    let above =
+        "- {script: 'true', worktree: {branch: x/y}}\n- {script: 'true', worktree: {branch: x}}\n";
+    host.run_with(["submit", "-"], above.as_bytes())
+        .code(USAGE)
+        .says(&["the branches `x` and `x/y`, which cannot both be"]);
     let empty = host.home().join("empty");
     git_in(host, &host.home(), &["init", "-q", "empty"]);
     check(
@@ -124,6 +132,15 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     assert_eq!(host.json(["list"])["tasks"], json!([]));
     assert!(!host.data_dir().join("worktrees").exists());
     assert_eq!(repository.branches(), ["main", "taken"]);
+    repository.git(&["branch", "claudine"]);
+    check(
+        REFUSED,
+        &[],
+        &[
+            "beside the branch `claudine`",
+            "name another one with --branch",
+        ],
+    );
 }
 
 #[test]
@@ -174,4 +191,33 @@ fn a_submission_from_a_hook_is_not_led_back() {
     merged(&task, "succeeded", "left");
     repository.is_untouched();
     assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
+}
+
+#[test]
+fn a_hook_leads_no_task_into_its_repository() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let other = host.home().join("other");
+    git_in(host, &host.home(), &["init", "-q", "other"]);
+    let script = "git rev-parse --show-toplevel; git status --porcelain; echo \"$GIT_DIR$NAMED\"";
+    let submit = |more: &[&str]| {
+        let mut command = host.command(["run", "--wait", "-w", other.to_str().unwrap()]);
+        // As a hook has them, which is gone before the task starts.
+        command
+            .args(more)
+            .args(["--script", script])
+            .env("GIT_DIR", repository.path().join(".git"))
+            .env("GIT_INDEX_FILE", repository.path().join(".git/index.gone"))
+            .env("GIT_WORK_TREE", repository.path())
+            .env("GIT_PREFIX", "sub/");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(submit(&[]), format!("{}\n\n", other.display()));
+    // Given by name, they are meant.
+    let git_dir = other.join(".git").display().to_string();
+    let named = format!("GIT_DIR={git_dir}");
+    let printed = submit(&["--env", &named]);
+    assert_eq!(printed, format!("{}\n{git_dir}\n", other.display()));
 }

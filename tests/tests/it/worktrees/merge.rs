@@ -1,10 +1,17 @@
 //! Work that is merged into its base, and what is refused and then left as it is.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{env, ffi::OsString, fs, path::Path};
 
 use claudine_tests::{TestHost, wait_for};
 
-use super::{Repository, merged};
+use super::{COMMIT, REFUSED, Repository, git_in, merged, program, programs, write_script};
+
+/// `PATH` with a directory before all others.
+fn path_with(first: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap();
+    let all = std::iter::once(first.to_owned()).chain(env::split_paths(&path));
+    env::join_paths(all).unwrap()
+}
 
 #[test]
 fn auto_brings_a_clean_checkout_of_the_base_along() {
@@ -170,19 +177,19 @@ fn a_graph_builds_on_what_it_has_merged() {
 
 #[test]
 fn a_merge_survives_the_death_of_the_host_in_the_middle_of_it() {
-    let repository = Repository::new();
-    // Git calls it once the base has moved: the host dies before it can note that.
-    let hook = repository.path().join(".git/hooks/reference-transaction");
+    // Once the base has moved, and before the host can note that, this git kills it.
+    let bin = programs(&[]);
+    let repository = Repository::with(TestHost::builder().env("PATH", path_with(bin.path())));
+    let killed = repository.host.home().join("killed");
     let text = format!(
-        "#!/bin/sh\ntest \"$1\" = committed || exit 0\ngrep -q refs/heads/main || exit 0\n\
-         test -e '{0}/killed' && exit 0\ntouch '{0}/killed'\nkill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' '{1}/host.json')\n",
-        repository.host.home().display(),
+        "#!/bin/sh\n'{0}' \"$@\" || exit\ncase \" $* \" in *\" --ff-only \"*) ;; *) exit 0 ;; esac\n\
+         test -e '{1}' && exit 0\ntouch '{1}'\nkill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' '{2}/host.json')\n",
+        program("git").display(),
+        killed.display(),
         repository.host.data_dir().display(),
     );
-    fs::write(&hook, text).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&bin.path().join("git"), &text);
     let id = repository.submit(&["--merge", "auto"], "echo two > file");
-    let killed = repository.host.home().join("killed");
     wait_for("the host to be killed", || {
         (killed.exists() && repository.host.host_pid().is_none()).then_some(())
     });
@@ -192,4 +199,161 @@ fn a_merge_survives_the_death_of_the_host_in_the_middle_of_it() {
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
     repository.is_untouched();
     assert!(!repository.worktree(&task).exists());
+}
+
+#[test]
+fn a_file_that_git_ignores_is_not_written_over() {
+    let repository = Repository::new();
+    repository.write(".gitignore", ".env\n");
+    repository.commit("ignore");
+    repository.write(".env", "mine\n");
+    let script = format!("echo theirs > .env; git add -f .env; {COMMIT}");
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "refused");
+    assert!(
+        detail.contains("which cannot follow: `git merge` failed:") && detail.contains(".env"),
+        "{detail}"
+    );
+    assert_eq!(fs::read(repository.path().join(".env")).unwrap(), b"mine\n");
+    repository.is_untouched();
+    // Out of the way, it is no reason any more.
+    fs::remove_file(repository.path().join(".env")).unwrap();
+    let id = task["id"].as_str().unwrap();
+    repository.host.run(["worktree", "merge", id]).check();
+    assert_eq!(
+        fs::read(repository.path().join(".env")).unwrap(),
+        b"theirs\n"
+    );
+}
+
+#[test]
+fn a_branch_that_somebody_rebases_or_bisects_is_not_moved() {
+    let repository = Repository::new();
+    for message in ["second", "third"] {
+        repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
+    }
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let begin = || {
+        let id = repository.submit(&["--merge", "auto"], script);
+        repository.host.live(&id);
+        id
+    };
+    let end = |id: &str, says: &str| {
+        let main = repository.git(&["rev-parse", "main"]);
+        let worktree = repository.host.data_dir().join("worktrees").join(id);
+        fs::write(worktree.join("go"), "").unwrap();
+        let detail = merged(&repository.host.finished(id), "failed", "refused");
+        assert!(detail.starts_with(says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    };
+    let id = begin();
+    let editor = "sequence.editor=echo break >";
+    repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
+    end(&id, "`main` is being rebased in ");
+    // Nor is it taken on.
+    repository
+        .host
+        .run([
+            "run",
+            "--worktree",
+            "--base",
+            "main",
+            "--merge",
+            "auto",
+            "--",
+            "true",
+        ])
+        .code(REFUSED)
+        .says(&["`main`, which is being rebased in", "end that first"]);
+    repository.git(&["rebase", "--abort"]);
+    let id = begin();
+    repository.git(&["bisect", "start", "main", "main~2"]);
+    end(&id, "`main` is being bisected in ");
+    repository.git(&["bisect", "reset"]);
+    repository.is_untouched();
+}
+
+#[test]
+fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
+    let repository = Repository::new();
+    let elsewhere = repository.host.home().join("elsewhere.git");
+    let separate = format!("--separate-git-dir={}", elsewhere.display());
+    repository.git(&["init", "-q", &separate]);
+    let task = repository.done(&["--merge", "auto"], "echo two > file");
+    merged(&task, "succeeded", "merged");
+    repository.is_untouched();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    // From another checkout nobody can say where that one is.
+    let other = repository.host.home().join("other");
+    repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
+    let other = other.to_str().unwrap();
+    let arguments = [
+        "run",
+        "--worktree",
+        "-w",
+        other,
+        "--merge",
+        "auto",
+        "--base",
+        "main",
+    ];
+    repository
+        .host
+        .run(arguments.iter().chain(&["--", "true"]))
+        .code(REFUSED)
+        .says(&["git cannot find that", "submit the task from that checkout"]);
+}
+
+#[test]
+fn a_bare_repository_with_its_checkouts_beside_it_is_merged_in() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let beside = host.home().join("beside");
+    let bare = beside.join(".bare");
+    let (from, to) = (repository.path(), bare.to_str().unwrap());
+    git_in(
+        host,
+        &host.home(),
+        &["clone", "-q", "--bare", from.to_str().unwrap(), to],
+    );
+    fs::write(beside.join(".git"), "gitdir: ./.bare\n").unwrap();
+    git_in(host, &beside, &["worktree", "add", "-q", "main", "main"]);
+    let config = "[safe]\n\tbareRepository = explicit\n";
+    fs::write(host.home().join(".gitconfig"), config).unwrap();
+    let main = beside.join("main");
+    let options = ["--merge", "auto", "-w", main.to_str().unwrap()];
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert_eq!(fs::read(main.join("file")).unwrap(), b"two\n");
+    assert_eq!(git_in(host, &main, &["status", "--porcelain"]), "");
+    assert!(!repository.worktree(&task).exists());
+}
+
+#[test]
+fn a_repository_within_the_worktree_is_not_merged_as_a_hash() {
+    let repository = Repository::new();
+    let inner = "git init -q inner; cd inner; echo x > x; git add x; \
+                 git -c user.name=T -c user.email=t@example.org commit -q -m x; cd ..";
+    let task = repository.done(&["--merge", "auto"], inner);
+    let detail = merged(&task, "failed", "refused");
+    assert!(
+        detail.contains("which cannot be committed: inner; move them elsewhere"),
+        "{detail}"
+    );
+    assert!(repository.worktree(&task).join("inner/x").exists());
+    // Committed by the task itself, it is no better.
+    for how in ["auto", "patch"] {
+        let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
+        let detail = merged(&task, "failed", "refused");
+        assert!(detail.contains("that are no submodules"), "{detail}");
+        assert!(repository.worktree(&task).join("inner/x").exists());
+    }
+    let task = repository.done(&[], &format!("{inner}; {COMMIT}"));
+    let detail = merged(&task, "succeeded", "left");
+    assert!(
+        detail.contains("`inner` has commits that are on no remote"),
+        "{detail}"
+    );
+    assert!(repository.worktree(&task).join("inner/x").exists());
+    repository.is_untouched();
 }

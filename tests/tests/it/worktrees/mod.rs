@@ -3,13 +3,16 @@
 mod again;
 mod clean;
 mod hand_over;
+mod hostile;
 mod make;
 mod mcp;
 mod merge;
+mod names;
 mod submodules;
 
 use std::{
-    fs,
+    env, fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -113,4 +116,26 @@ fn merged(task: &Value, outcome: &str, state: &str) -> String {
     assert_eq!(task["outcome"], outcome, "{task:#}");
     assert_eq!(task["merge"]["state"], state, "{task:#}");
     task["merge"]["detail"].as_str().unwrap().to_owned()
+}
+
+/// A directory for `PATH` with these programs, as they are here, and nothing else.
+fn programs(names: &[&str]) -> tempfile::TempDir {
+    let bin = tempfile::tempdir().unwrap();
+    for name in names {
+        symlink(program(name), bin.path().join(name)).unwrap();
+    }
+    bin
+}
+
+/// Where a program is.
+fn program(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap();
+    let mut places = env::split_paths(&path).map(|dir| dir.join(name));
+    places.find(|path| path.exists()).unwrap()
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -78,17 +78,23 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         detail.contains("what is inside of a submodule is committed in that: lib"),
         "{detail}"
     );
-    // A commit that is on no remote, and the commit that refers to it.
-    let script =
-        format!("cd lib; git switch -q -c own; echo own > text; {COMMIT}; cd ..; {COMMIT}");
-    let committed = repository.done(&["--merge", "auto"], &script);
+    // A commit that is on no remote, in a submodule that is not there any more.
+    let own = format!("cd lib; git switch -q -c own; echo own > text; {COMMIT}; cd ..; {COMMIT}");
+    let removed = repository.done(&[], &format!("{own}; git rm -qf lib; {COMMIT}"));
+    let detail = merged(&removed, "succeeded", "left");
+    assert!(
+        detail.contains("not checked out any more lies with it: modules/lib"),
+        "{detail}"
+    );
+    // The same in one that is, and the commit that refers to it.
+    let committed = repository.done(&["--merge", "auto"], &own);
     let detail = merged(&committed, "succeeded", "merged");
     assert!(
         detail.contains("stays: its submodule `lib` has commits that are on no remote"),
         "{detail}"
     );
     let cleaned = repository.host.json(["worktree", "clean", "--all"]);
-    assert_eq!(cleaned["left"].as_array().unwrap().len(), 2, "{cleaned:#}");
+    assert_eq!(cleaned["left"].as_array().unwrap().len(), 3, "{cleaned:#}");
     for (task, path, text) in [
         (&committed, "lib/text", "own\n"),
         (&changed, "lib/deep/text", "changed\n"),
@@ -96,4 +102,45 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         let file = repository.worktree(task).join(path);
         assert_eq!(fs::read_to_string(file).unwrap(), text);
     }
+}
+
+#[test]
+fn what_git_ignores_in_a_submodule_stays() {
+    let repository = with_submodules(true);
+    let script =
+        "cd lib/deep; echo out > \"$(git rev-parse --git-path info/exclude)\"; echo 42 > out";
+    let task = repository.done(&[], script);
+    let detail = merged(&task, "succeeded", "nothing");
+    assert!(
+        detail.contains("it has files that git ignores: lib/deep/out"),
+        "{detail}"
+    );
+    let file = repository.worktree(&task).join("lib/deep/out");
+    assert_eq!(fs::read_to_string(file).unwrap(), "42\n");
+    let cleaned = repository.host.json(["worktree", "clean", "--ignored"]);
+    assert_eq!(cleaned["removed"][0]["task"], task["id"], "{cleaned:#}");
+}
+
+#[test]
+fn a_worktree_that_git_would_leave_is_not_made() {
+    let repository = with_submodules(true);
+    let host = &repository.host;
+    let lib = repository.path().join("lib");
+    git_in(host, &lib, &["config", "extensions.worktreeConfig", "true"]);
+    // In its own checkout, it thinks.
+    let task = repository.done(
+        &["-w", lib.to_str().unwrap()],
+        "git clean -fdxq; rm -rf text",
+    );
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("`core.worktree` git works in"),
+        "{message}"
+    );
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "lib\n");
+    assert_eq!(git_in(host, &lib, &["status", "--porcelain"]), "");
+    let branches = git_in(host, &lib, &["branch", "--list", "claudine/*"]);
+    assert_eq!(branches, "");
 }

@@ -1,0 +1,207 @@
+//! The environment of git and of `gh`: made here from two lists of names, and always the same.
+//!
+//! What the host runs belongs to no attempt and is not the task's to lead. So almost all of it is
+//! the host's own. Of the task come names and keys alone, which are text to git and never a program,
+//! a file or a setting: a login has its agent of keys at another socket than the one before it, and
+//! the host outlives both.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    sync::Arc,
+};
+
+/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: whoever
+/// started the host may have been a hook.
+const OF_THE_HOST: &[&str] = &[
+    // Where programs and the person's settings are.
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "GH_CONFIG_DIR",
+    // How remotes are reached: proxies, whom to trust, and where credentials are.
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NIX_SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "KRB5CCNAME",
+    "KRB5_CONFIG",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GH_HOST",
+    "GH_TOKEN",
+    "GITHUB_TOKEN",
+];
+
+/// Taken from the task, if it has them: who the person is, and with which keys.
+const OF_THE_TASK: &[&str] = &[
+    "EMAIL",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "GH_TOKEN",
+    "GITHUB_TOKEN",
+];
+
+/// Set whatever anybody says.
+const FIXED: &[(&str, &str)] = &[
+    ("LC_ALL", "C"),
+    // Nobody is there to answer. An empty program to ask with is none, not even a configured one.
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", ""),
+    ("SSH_ASKPASS_REQUIRE", "never"),
+    ("GCM_INTERACTIVE", "never"),
+    ("GIT_EDITOR", ":"),
+    ("GIT_SEQUENCE_EDITOR", ":"),
+    ("GIT_PAGER", "cat"),
+    // Advice would fill what is told of a failure.
+    ("GIT_ADVICE", "0"),
+    ("GH_PROMPT_DISABLED", "1"),
+    ("GH_NO_UPDATE_NOTIFIER", "1"),
+    ("GH_PAGER", "cat"),
+    ("NO_COLOR", "1"),
+];
+
+/// The variables that git and `gh` are run with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
+
+impl Variables {
+    pub(super) fn new(
+        host: impl IntoIterator<Item = (OsString, OsString)>,
+        task: &BTreeMap<String, String>,
+    ) -> Self {
+        let of_the_host = host
+            .into_iter()
+            .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known));
+        let mut variables: BTreeMap<OsString, OsString> = of_the_host.collect();
+        let of_the_task = OF_THE_TASK
+            .iter()
+            .filter_map(|name| Some((name.into(), task.get(*name)?.into())));
+        variables.extend(of_the_task);
+        let fixed = FIXED
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        variables.extend(fixed);
+        Self(Arc::new(variables))
+    }
+
+    /// The same with some that are set only where there is none of that name.
+    pub(super) fn with_missing(&self, missing: &[(&str, &str)]) -> Self {
+        let mut variables = BTreeMap::clone(&self.0);
+        for (name, value) in missing {
+            variables.entry(name.into()).or_insert_with(|| value.into());
+        }
+        Self(Arc::new(variables))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        let pairs = self.0.iter();
+        pairs.map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of these, without what is fixed.
+    fn left(host: &[(&str, &str)], task: &[(&str, &str)]) -> Vec<(String, String)> {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let host = host.iter().map(|(name, value)| (name.into(), value.into()));
+        let variables = Variables::new(host, &task.iter().map(own).collect());
+        let fixed: Vec<&str> = FIXED.iter().map(|(name, _)| *name).collect();
+        variables
+            .iter()
+            .filter(|(name, _)| !fixed.iter().any(|fixed| name == fixed))
+            .map(|(name, value)| {
+                (
+                    name.to_string_lossy().into_owned(),
+                    value.to_string_lossy().into_owned(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_that_leads_git_elsewhere_is_taken_from_anybody() {
+        let hostile = [
+            ("GIT_DIR", "/elsewhere/.git"),
+            ("GIT_INDEX_FILE", "/elsewhere/index"),
+            ("GIT_WORK_TREE", "/elsewhere"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "core.hooksPath"),
+            ("GIT_CONFIG_VALUE_0", "/elsewhere"),
+            ("GIT_CONFIG_PARAMETERS", "'core.hooksPath'='/elsewhere'"),
+            ("GIT_CONFIG_GLOBAL", "/elsewhere"),
+            ("GIT_EXEC_PATH", "/elsewhere"),
+            ("GIT_SSH_COMMAND", "elsewhere"),
+            ("GIT_EXTERNAL_DIFF", "elsewhere"),
+            ("GIT_TRACE", "/elsewhere"),
+            ("LD_PRELOAD", "/elsewhere.so"),
+        ];
+        assert_eq!(left(&hostile, &hostile), []);
+        // Where programs and settings are is the host's to say, and whom it trusts.
+        let places = [
+            ("PATH", "/elsewhere"),
+            ("HOME", "/elsewhere"),
+            ("XDG_CONFIG_HOME", "/elsewhere"),
+            ("GIT_SSL_CAINFO", "/elsewhere"),
+            ("https_proxy", "http://elsewhere"),
+        ];
+        assert_eq!(left(&[], &places), []);
+        assert_eq!(left(&places, &[]).len(), places.len());
+    }
+
+    #[test]
+    fn who_somebody_is_and_their_keys_come_from_the_task() {
+        let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let check = |host, task, expected: &str| {
+            assert_eq!(left(host, task), [owned("SSH_AUTH_SOCK", expected)]);
+        };
+        check(
+            &[("SSH_AUTH_SOCK", "/old")],
+            &[("SSH_AUTH_SOCK", "/new")],
+            "/new",
+        );
+        check(&[("SSH_AUTH_SOCK", "/old")], &[], "/old");
+        // A hook has the name of whoever it commits for. As the host's it would be everybody's.
+        let name = [("GIT_AUTHOR_NAME", "A")];
+        assert_eq!(left(&name, &[]), []);
+        assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);
+    }
+
+    #[test]
+    fn what_is_fixed_is_nobodys_to_change() {
+        let other: BTreeMap<String, String> = FIXED
+            .iter()
+            .map(|(name, _)| ((*name).to_owned(), "other".to_owned()))
+            .collect();
+        let host = other
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let variables = Variables::new(host, &other);
+        assert!(variables.iter().all(|(_, value)| value != "other"));
+        assert_eq!(variables.iter().count(), FIXED.len());
+    }
+}

@@ -1,0 +1,68 @@
+//! Requests to merge a branch, by `gh`.
+
+use std::time::Duration;
+
+use super::{
+    BranchRef, Git, GitError,
+    spec::{Purpose, Spec},
+};
+
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A request that is to be opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) branch: &'a BranchRef,
+    pub(crate) base: Option<&'a BranchRef>,
+    pub(crate) title: &'a str,
+    pub(crate) body: &'a str,
+}
+
+impl Git {
+    /// The address of a branch's open request. It is looked for by the branch: as an argument of its
+    /// own, a branch that is called like a number would be the request of that number.
+    pub(crate) async fn open_request(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<Option<String>, GitError> {
+        let head = format!("--head={branch}");
+        let arguments = [
+            "pr",
+            "list",
+            &head,
+            "--state=open",
+            "--limit=1",
+            "--json=url",
+            "--jq=.[0].url // empty",
+        ];
+        let spec = Spec::gh(Purpose::Reads, arguments).limit(LIMIT);
+        let line = self.line_if(&spec).await?;
+        Ok(line.and_then(|text| last_line(&text)))
+    }
+
+    /// Opens a request; its address, if `gh` says it.
+    pub(crate) async fn create_request(
+        &self,
+        opening: Opening<'_>,
+    ) -> Result<Option<String>, GitError> {
+        let Opening {
+            branch,
+            base,
+            title,
+            body,
+        } = opening;
+        let mut spec = Spec::gh(Purpose::Changes, ["pr", "create"])
+            .arg(format!("--head={branch}"))
+            .arg(format!("--title={title}"))
+            .arg(format!("--body={body}"));
+        if let Some(base) = base {
+            spec = spec.arg(format!("--base={base}"));
+        }
+        let output = self.change(&spec.limit(LIMIT)).await?;
+        Ok(last_line(&String::from_utf8_lossy(&output)))
+    }
+}
+
+fn last_line(text: &str) -> Option<String> {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}

@@ -1,0 +1,216 @@
+//! What an index says of a checkout's files, and what lies beside them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Git, GitError, names,
+    place::Place,
+    spec::{LONG, Spec},
+};
+
+/// Room for the list of a repository with some hundred thousand files.
+const LIST_BYTES: usize = 64 << 20;
+/// How many ignored files are remembered by name. If there are more, they count as a task's own.
+const STAMPS_MAX: usize = 10_000;
+
+/// Ignored files that were there before a task began, each by its size and the time of its last
+/// change.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Stamps(BTreeMap<String, String>);
+
+impl Stamps {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a list of an index has that a look needs more of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Listed {
+    /// Files that git was told not to look at (`assume-unchanged`, `skip-worktree`).
+    pub(super) unwatched: Vec<String>,
+    /// Repositories that are committed by the hash of their commit: submodules.
+    pub(super) links: Vec<String>,
+}
+
+impl Git {
+    pub(super) async fn listed(&self) -> Result<Listed, GitError> {
+        let spec = Spec::reads(["ls-files", "-v", "--stage", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(parse(&self.output(&spec).await?))
+    }
+
+    /// Files that git was told not to look at, and that are changed. What is not there, is not
+    /// changed: with a sparse checkout most are not.
+    pub(super) async fn changed_unwatched(
+        &self,
+        place: &Place,
+        unwatched: Vec<String>,
+    ) -> Result<Vec<String>, GitError> {
+        let there = self.only_there(unwatched).await;
+        if there.is_empty() {
+            return Ok(Vec::new());
+        }
+        // An index that has nothing but what is committed is told nothing else either.
+        let fresh = place.git_dir.join("claudine.index");
+        // One that was broken off has left it, or its lock.
+        remove_index(&fresh);
+        let found = self.changed_by(&fresh).await;
+        remove_index(&fresh);
+        let changed = found?.into_iter();
+        Ok(changed.filter(|path| there.contains(path)).collect())
+    }
+
+    async fn changed_by(&self, index: &Path) -> Result<Vec<String>, GitError> {
+        let read = Spec::changes(["read-tree", "HEAD"]).index(index);
+        self.change(&read.limit(LONG)).await?;
+        // It compares content: such an index says of no file that it is as it was. It fails if one
+        // is not.
+        let refresh = Spec::reads(["update-index", "-q", "--really-refresh"]).index(index);
+        self.run(&refresh.limit(LONG)).await?;
+        let arguments = [
+            "diff-index",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+            "HEAD",
+        ];
+        let spec = Spec::reads(arguments).index(index);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(names(&self.output(&spec).await?))
+    }
+
+    async fn only_there(&self, paths: Vec<String>) -> BTreeSet<String> {
+        if paths.is_empty() {
+            return BTreeSet::new();
+        }
+        let top = self.dir().to_owned();
+        let looked = tokio::task::spawn_blocking(move || {
+            let there = paths
+                .iter()
+                .filter(|path| fs::symlink_metadata(top.join(path)).is_ok());
+            there.cloned().collect()
+        });
+        looked.await.unwrap_or_default()
+    }
+
+    /// Repositories within this one that it knows nothing of: committed, they would be the hash of
+    /// a commit that nobody else has.
+    pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
+        let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let others = names(&self.output(&spec).await?);
+        // Of whatever is a repository, git names the directory, and of nothing else.
+        let inner = others.iter().filter_map(|path| path.strip_suffix('/'));
+        Ok(inner.map(str::to_owned).collect())
+    }
+
+    /// The ignored files of this checkout, each for itself.
+    pub(super) async fn ignored_files(&self) -> Result<Stamps, GitError> {
+        let arguments = [
+            "ls-files",
+            "--others",
+            "--ignored",
+            "--exclude-standard",
+            "-z",
+        ];
+        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+        let paths = names(&self.output(&spec).await?);
+        let top = self.dir().to_owned();
+        let stamped = tokio::task::spawn_blocking(move || {
+            let stamped = paths.into_iter().map(|path| {
+                let stamp = stamp(&top.join(&path));
+                (path, stamp)
+            });
+            Stamps(stamped.collect())
+        });
+        stamped.await.map_err(|panic| GitError::Read {
+            path: self.dir().to_owned(),
+            source: io::Error::other(panic),
+        })
+    }
+
+    /// What is ignored in a checkout that was just made.
+    pub(crate) async fn ignored_at_first(&self) -> Result<Stamps, GitError> {
+        let mut stamps = self.ignored_files().await?;
+        if stamps.0.len() > STAMPS_MAX {
+            stamps.0.clear();
+        }
+        Ok(stamps)
+    }
+
+    /// Ignored files that are new or changed since.
+    pub(super) async fn ignored_since(&self, first: &Stamps) -> Result<Vec<String>, GitError> {
+        let now = self.ignored_files().await?.0;
+        let new = now
+            .into_iter()
+            .filter(|(path, stamp)| first.0.get(path) != Some(stamp));
+        Ok(new.map(|(path, _)| path).collect())
+    }
+}
+
+fn remove_index(path: &Path) {
+    for path in [path.to_owned(), path.with_extension("index.lock")] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "an index stays behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn stamp(path: &PathBuf) -> String {
+    match fs::symlink_metadata(path) {
+        Ok(found) => format!(
+            "{}:{}.{:09}",
+            found.size(),
+            found.mtime(),
+            found.mtime_nsec()
+        ),
+        Err(error) => error.kind().to_string(),
+    }
+}
+
+/// Entries are `TAG MODE HASH STAGE\tPATH`; the tag is a small letter for what is assumed to be
+/// unchanged, and an S for what is skipped.
+fn parse(output: &[u8]) -> Listed {
+    let mut listed = Listed::default();
+    for entry in names(output) {
+        let Some((head, path)) = entry.split_once('\t') else {
+            continue;
+        };
+        let mut head = head.split(' ');
+        let (tag, mode) = (head.next().unwrap_or_default(), head.next());
+        if tag == "S" || tag.starts_with(|tag: char| tag.is_ascii_lowercase()) {
+            listed.unwatched.push(path.to_owned());
+        }
+        if mode == Some("160000") {
+            listed.links.push(path.to_owned());
+        }
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_read() {
+        let output = b"H 100644 ab 0\tplain\0h 100644 ab 0\tassumed\0S 100644 ab 0\tskipped\0\
+            s 100755 ab 0\tboth\0H 160000 cd 0\tlib\0M 100644 ab 2\tin conflict\0H 100644 ab 0\ta\tb\n";
+        let listed = parse(output);
+        assert_eq!(listed.unwatched, ["assumed", "skipped", "both"]);
+        assert_eq!(listed.links, ["lib"]);
+    }
+}

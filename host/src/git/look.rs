@@ -1,0 +1,250 @@
+//! One look at a checkout: what would be lost with it. Whoever shows, keeps or removes one asks here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use claudine_domain::attempt::GitState;
+
+use super::{
+    Git, GitError, Stamps,
+    place::{Place, is_top},
+    refs::Tips,
+    spec::Spec,
+    status::Submodules,
+};
+
+/// How many files are named.
+const NAMED: usize = 5;
+
+/// How many slashes the name of a submodule may have.
+const MODULES_DEPTH: usize = 16;
+
+/// Files in a checkout's own git directory that are there while something is under way in it.
+const UNDER_WAY: &[(&str, &str)] = &[
+    ("rebase-merge", "a rebase"),
+    ("rebase-apply", "a rebase, or the applying of patches,"),
+    ("MERGE_HEAD", "a merge"),
+    ("CHERRY_PICK_HEAD", "a cherry-pick"),
+    ("REVERT_HEAD", "a revert"),
+    ("sequencer", "a row of cherry-picks or reverts"),
+    ("BISECT_START", "a bisect"),
+];
+
+/// What is in a checkout and nowhere else, beside the commits of its own repository.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) state: GitState,
+    /// Files that are changed, and that git was told not to look at.
+    pub(crate) unwatched: Vec<String>,
+    /// Something that was begun and not ended.
+    under_way: Option<&'static str>,
+    /// What repositories within it have, in words.
+    within: Option<String>,
+    /// Ignored files and directories: the first of them, and how many there are.
+    ignored: Vec<String>,
+    pub(crate) ignored_count: u64,
+    /// There are repositories within it, which git itself refuses to remove.
+    has_repositories: bool,
+}
+
+impl Look {
+    /// Files that are changed or new.
+    pub(crate) fn dirty_count(&self) -> u64 {
+        self.state.dirty_count + self.unwatched.len() as u64
+    }
+
+    /// What would be lost without the checkout, less ignored files.
+    pub(crate) fn loss(&self) -> Option<String> {
+        if self.state.dirty_count > 0 {
+            return Some(format!(
+                "it has changes that are not committed, in {} of its files",
+                self.state.dirty_count
+            ));
+        }
+        if !self.unwatched.is_empty() {
+            return Some(format!(
+                "it has changes in files that git was told not to look at: {}",
+                shortened(&self.unwatched)
+            ));
+        }
+        if let Some(what) = self.under_way {
+            return Some(format!("{what} is under way in it"));
+        }
+        self.within.clone()
+    }
+
+    /// Ignored files, in words.
+    pub(crate) fn ignored(&self) -> Option<String> {
+        (self.ignored_count > 0).then(|| {
+            format!(
+                "it has files that git ignores: {}",
+                shortened(&self.ignored)
+            )
+        })
+    }
+
+    pub(super) fn has_repositories(&self) -> bool {
+        self.has_repositories
+    }
+}
+
+impl Git {
+    /// Looks at this checkout of a repository; ignored files that were there at first do not count.
+    pub(crate) async fn look(&self, repository: &Path, first: &Stamps) -> Result<Look, GitError> {
+        let place = self.own_place(repository).await?;
+        self.look_at(&place, first).await
+    }
+
+    async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
+        let status = self.full_status(Submodules::Inside, true).await?;
+        let listed = self.listed().await?;
+        let mut look = Look {
+            state: status.state,
+            unwatched: self.changed_unwatched(place, listed.unwatched).await?,
+            under_way: under_way(&place.git_dir),
+            within: None,
+            ignored: status.ignored,
+            ignored_count: status.ignored_count,
+            has_repositories: !listed.links.is_empty() || place.git_dir.join("modules").exists(),
+        };
+        if look.ignored_count > 0 && !first.is_empty() {
+            look.ignored = self.ignored_since(first).await?;
+            look.ignored_count = look.ignored.len() as u64;
+        }
+        let mut looked_at = Vec::new();
+        for path in listed.links {
+            looked_at.extend(self.look_within(&path, &mut look).await?);
+        }
+        let mut others = repositories_below(&place.git_dir.join("modules"), MODULES_DEPTH);
+        others.retain(|other| !looked_at.contains(other));
+        if let Some(other) = others.first()
+            && look.within.is_none()
+        {
+            let name = other.strip_prefix(&place.git_dir).unwrap_or(other);
+            look.within = Some(format!(
+                "the repository of a submodule that is not checked out any more lies with it: {}",
+                name.display()
+            ));
+        }
+        Ok(look)
+    }
+
+    /// Adds what a repository within this checkout has, and says where it lies. Its commits lie with
+    /// it until they are pushed: each worktree has one of its own.
+    async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
+        let inner = self.in_dir(self.dir().join(path));
+        if !inner.dir().join(".git").exists() {
+            return Ok(None);
+        }
+        let place = inner.place().await?;
+        if !is_top(&place, inner.dir()) {
+            return Err(GitError::NotItsOwn {
+                dir: inner.dir().to_owned(),
+                top: place.top,
+            });
+        }
+        let found = Box::pin(inner.look_at(&place, &Stamps::default())).await?;
+        look.ignored_count += found.ignored_count;
+        let ignored = found.ignored.iter();
+        look.ignored
+            .extend(ignored.map(|name| format!("{path}/{name}")));
+        if look.within.is_some() {
+            return Ok(Some(place.git_dir));
+        }
+        look.within = match inner.tips().await? {
+            Tips::Elsewhere => found
+                .loss()
+                .map(|loss| format!("its submodule `{path}`: {loss}")),
+            Tips::Commits => Some(format!(
+                "its submodule `{path}` has commits that are on no remote"
+            )),
+            Tips::Stash => Some(format!("its submodule `{path}` has a stash")),
+        };
+        Ok(Some(place.git_dir))
+    }
+
+    /// Checks all submodules out, and theirs, as far as git's own settings allow where they come
+    /// from.
+    pub(crate) async fn update_submodules(&self) -> Result<(), GitError> {
+        let arguments = ["submodule", "--quiet", "update", "--init", "--recursive"];
+        let spec = Spec::changes(arguments).limit(super::spec::LONG);
+        self.change(&spec).await.map(drop)
+    }
+
+    /// Whether what is checked out here names submodules.
+    pub(crate) fn has_submodules(&self) -> bool {
+        self.dir().join(".gitmodules").exists()
+    }
+}
+
+/// The repositories in a directory, less those within them. A name may have slashes in it.
+fn repositories_below(dir: &Path, depth: usize) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let found = dirs.flat_map(|entry| {
+        let path = entry.path();
+        if path.join("HEAD").exists() {
+            vec![path]
+        } else if depth > 0 {
+            repositories_below(&path, depth - 1)
+        } else {
+            Vec::new()
+        }
+    });
+    found.collect()
+}
+
+fn under_way(git_dir: &Path) -> Option<&'static str> {
+    let found = UNDER_WAY
+        .iter()
+        .find(|(file, _)| git_dir.join(file).exists());
+    found.map(|(_, what)| *what)
+}
+
+/// The first of some files, and that there are more.
+pub(crate) fn shortened(files: &[String]) -> String {
+    let mut shown: Vec<&str> = files.iter().take(NAMED).map(String::as_str).collect();
+    if files.len() > NAMED {
+        shown.push("…");
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_loss_is_said() {
+        let check = |look: Look, loss: Option<&str>, ignored: Option<&str>| {
+            assert_eq!(look.loss().as_deref(), loss);
+            assert_eq!(look.ignored().as_deref(), ignored);
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        check(Look::default(), None, None);
+        let mut look = Look {
+            ignored: names(&["a", "b", "c", "d", "e", "f"]),
+            ignored_count: 6,
+            ..Look::default()
+        };
+        let ignored = Some("it has files that git ignores: a, b, c, d, e, …");
+        check(look.clone(), None, ignored);
+        look.within = Some("its submodule `lib` has a stash".to_owned());
+        check(
+            look.clone(),
+            Some("its submodule `lib` has a stash"),
+            ignored,
+        );
+        look.under_way = Some("a bisect");
+        check(look.clone(), Some("a bisect is under way in it"), ignored);
+        look.unwatched = names(&["local"]);
+        let loss = "it has changes in files that git was told not to look at: local";
+        check(look.clone(), Some(loss), ignored);
+        look.state.dirty_count = 2;
+        let loss = "it has changes that are not committed, in 2 of its files";
+        check(look.clone(), Some(loss), ignored);
+        assert_eq!(look.dirty_count(), 3);
+    }
+}

@@ -1,0 +1,139 @@
+//! Names that git is given, as types: git takes a bare name for a tag, a branch, a remote or the
+//! beginning of a hash, whichever it finds first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+const HEADS: &str = "refs/heads/";
+/// Longest part of a branch's name, in bytes: a part is the name of a file, and git makes another
+/// one beside it with `.lock` at its end.
+const PART_BYTES: usize = 250;
+
+/// A branch of this repository. It is kept by its short name, which is for people; git is only ever
+/// given the full one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct BranchRef(String);
+
+impl BranchRef {
+    pub(crate) fn named(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The branch of a full name; none if it is the name of something else.
+    pub(crate) fn from_full(full: &str) -> Option<Self> {
+        full.strip_prefix(HEADS).map(Self::named)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn full(&self) -> String {
+        format!("{HEADS}{}", self.0)
+    }
+
+    /// Whether a file system can hold it.
+    pub(super) fn fits(&self) -> bool {
+        self.0.split('/').all(|part| part.len() <= PART_BYTES)
+    }
+
+    /// The branches that would have to be directories for this one to be: of `a/b/c`, `a` and `a/b`.
+    pub(super) fn above(&self) -> impl Iterator<Item = Self> {
+        let slashes = self.0.match_indices('/');
+        slashes.map(|(at, _)| Self::named(&self.0[..at]))
+    }
+}
+
+impl fmt::Display for BranchRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A commit by its whole hash, as git itself has written it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Commit(String);
+
+impl Commit {
+    /// None if it is no whole hash.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_hash = matches!(text.len(), 40 | 64)
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_hash.then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn hash(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Commit {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is no hash of a commit"))
+    }
+}
+
+impl From<Commit> for String {
+    fn from(commit: Commit) -> Self {
+        commit.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn git_is_only_given_full_names_of_branches() {
+        for name in ["v2", "heads/v2", "refs/heads/v2", "@", "0123456789"] {
+            let branch = BranchRef::named(name);
+            assert_eq!(branch.full(), format!("refs/heads/{name}"));
+            assert_eq!(BranchRef::from_full(&branch.full()), Some(branch.clone()));
+            assert_eq!(branch.to_string(), name, "people are shown the short one");
+        }
+        assert_eq!(BranchRef::from_full("refs/tags/v2"), None);
+    }
+
+    #[test]
+    fn the_branches_above_one_are_named() {
+        let above = |name: &str| -> Vec<String> {
+            let branch = BranchRef::named(name);
+            branch.above().map(|above| above.0).collect()
+        };
+        assert_eq!(above("a/b/c"), ["a", "a/b"]);
+        assert!(above("a").is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_name_has_to_fit_a_file_system() {
+        let check = |name: String, fits: bool| assert_eq!(BranchRef::named(name).fits(), fits);
+        check("x".repeat(250), true);
+        check("x".repeat(251), false);
+        check(format!("a/{}/b", "x".repeat(251)), false);
+    }
+
+    #[test]
+    fn only_a_whole_hash_is_a_commit() {
+        let check = |text: &str, is_one: bool| {
+            assert_eq!(Commit::parse(text).is_some(), is_one, "{text}");
+        };
+        check(&"0f".repeat(20), true);
+        check(&"0f".repeat(32), true);
+        check(&"0F".repeat(20), false);
+        check("0f0f0f0", false);
+        check("main", false);
+        check(&"-x".repeat(20), false);
+        let text = format!("\"{}\"", "0f".repeat(20));
+        let commit: Commit = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&commit).unwrap(), text);
+        assert!(serde_json::from_str::<Commit>("\"main\"").is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! What a branch has changed, as a file that any git can apply.
+
+use std::{ffi::OsString, path::Path};
+
+use super::{
+    Commit, Git, GitError,
+    spec::{LONG, Spec},
+};
+
+/// Plumbing, and each option that a setting would otherwise decide: a patch that is made for a
+/// person's eyes is none that `git apply` takes.
+const OPTIONS: &[&str] = &[
+    "diff-tree",
+    "-r",
+    "--patch",
+    "--binary",
+    "--full-index",
+    "--no-textconv",
+    "--no-ext-diff",
+    "--no-color",
+    "--no-color-moved",
+    "--ws-error-highlight=none",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--no-relative",
+    "--no-renames",
+    "--unified=3",
+    "--inter-hunk-context=0",
+    "--diff-algorithm=myers",
+    "--submodule=short",
+    "--ignore-submodules=none",
+    // An order of the files; an empty one is git's own.
+    "-O/dev/null",
+];
+
+impl Git {
+    /// Writes what a commit has that its base has not.
+    pub(crate) async fn write_patch(
+        &self,
+        base: &Commit,
+        tip: &Commit,
+        file: &Path,
+    ) -> Result<(), GitError> {
+        let spec = Spec::reads(["merge-base", base.hash(), tip.hash()]);
+        // Without a common ancestor all of it is new.
+        let common = self.commit_line(&spec).await?;
+        let mut output = OsString::from("--output=");
+        output.push(file);
+        let spec = Spec::changes(OPTIONS)
+            .arg(output)
+            .arg(common.as_ref().unwrap_or(base).hash())
+            .arg(tip.hash());
+        self.change(&spec.limit(LONG)).await.map(drop)
+    }
+
+    async fn commit_line(&self, spec: &Spec) -> Result<Option<Commit>, GitError> {
+        let line = self.line_if(spec).await?;
+        Ok(line.as_deref().and_then(Commit::parse))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
+    use crate::git::tests::Person;
+
+    const HOSTILE: &str = "\
+[diff]
+	noprefix = true
+	mnemonicPrefix = true
+	relative = true
+	orderFile = ~/.order
+	algorithm = patience
+	context = 0
+	interHunkContext = 20
+	external = false
+	submodule = log
+	renames = copies
+	suppressBlankEmpty = true
+	wsErrorHighlight = all
+	colorMoved = zebra
+	ignoreSubmodules = all
+	wordRegex = .
+[diff \"text\"]
+	textconv = od
+	command = false
+[color]
+	ui = always
+	diff = always
+[core]
+	abbrev = 4
+	quotePath = true
+	attributesFile = ~/.attributes
+	whitespace = trailing-space,space-before-tab
+	pager = false
+";
+
+    #[tokio::test]
+    async fn a_patch_applies_whatever_a_person_has_configured() {
+        let person = Person::new(HOSTILE);
+        fs::write(person.home().join(".attributes"), "* diff=text\n").unwrap();
+        fs::write(person.home().join(".order"), "sub/*\nnew\n").unwrap();
+        person.git(&["init", "-q", "-b", "main"]);
+        let lines: Vec<String> = (0..40).map(|n| format!("{n}\n\n")).collect();
+        let lines = lines.concat();
+        person.write("sub/lines", &lines);
+        person.write("größe\n2", "old\n");
+        person.write("binary", "\0\x01");
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "first"]);
+        let base = person.commit("HEAD").await;
+        person.write("sub/lines", &lines.replace("20\n", "changed \n"));
+        person.git(&["mv", "größe\n2", "größe\n3"]);
+        person.write("binary", "\0\x02");
+        person.write("new", "no end of line");
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "second"]);
+        let tip = person.commit("HEAD").await;
+        let file = person.home().join("patch");
+        let git = person.at("sub");
+        git.write_patch(&base, &tip, &file).await.unwrap();
+        person.git(&["reset", "-q", "--hard", base.hash()]);
+        // A person without these settings can apply it.
+        person.configure("");
+        person.git(&["apply", "--index", file.to_str().unwrap()]);
+        person.git(&["diff", "--exit-code", "--cached", tip.hash()]);
+    }
+}

@@ -1,0 +1,239 @@
+//! A command of git or of `gh`: what is to be run and how, without running it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use super::{
+    At,
+    environment::Variables,
+    settings::{self, FIXED, NO_HOOKS},
+};
+
+/// For a look at refs, or at the files of a large repository with a cold cache.
+pub(super) const SHORT: Duration = Duration::from_secs(20);
+/// For whatever reads or writes a whole checkout, or asks a remote.
+pub(super) const LONG: Duration = Duration::from_mins(10);
+/// Kept of each channel. Mostly git is asked for a line; the status of a directory with a hundred
+/// thousand changes is a few MiB.
+const KEPT_BYTES: usize = 4 << 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Program {
+    Git,
+    Gh,
+}
+
+impl Program {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Gh => "gh",
+        }
+    }
+}
+
+/// What a command is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// It may be ended at any moment, and takes no lock for what it could as well leave.
+    Reads,
+    /// It is not ended in the middle, and is tried again while somebody else holds a lock.
+    Changes,
+}
+
+/// Which hooks of the repository or the person are run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hooks {
+    None,
+    /// Those that git asks when it pushes.
+    OfPush,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Spec {
+    pub(super) program: Program,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) purpose: Purpose,
+    pub(super) hooks: Hooks,
+    pub(super) limit: Duration,
+    pub(super) kept_bytes: usize,
+    /// An index other than the checkout's own.
+    index: Option<OsString>,
+    /// History as it is, whatever was said to stand in place of a commit.
+    is_true: bool,
+}
+
+impl Spec {
+    fn new<A: AsRef<OsStr>>(purpose: Purpose, arguments: impl IntoIterator<Item = A>) -> Self {
+        let arguments = arguments.into_iter();
+        Self {
+            program: Program::Git,
+            arguments: arguments.map(|it| it.as_ref().to_owned()).collect(),
+            purpose,
+            hooks: Hooks::None,
+            limit: SHORT,
+            kept_bytes: KEPT_BYTES,
+            index: None,
+            is_true: false,
+        }
+    }
+
+    pub(super) fn reads<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::new(Purpose::Reads, arguments)
+    }
+
+    pub(super) fn changes<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::new(Purpose::Changes, arguments)
+    }
+
+    pub(super) fn gh<A: AsRef<OsStr>>(
+        purpose: Purpose,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            program: Program::Gh,
+            ..Self::new(purpose, arguments)
+        }
+    }
+
+    pub(super) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    pub(super) fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    pub(super) fn hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+
+    pub(super) fn kept_bytes(self, kept_bytes: usize) -> Self {
+        Self { kept_bytes, ..self }
+    }
+
+    pub(super) fn index(self, index: &Path) -> Self {
+        Self {
+            index: Some(index.into()),
+            ..self
+        }
+    }
+
+    /// A question on which it depends whether a branch is still needed: whoever can write into a
+    /// repository can have git show another commit, with other parents, in a commit's place.
+    pub(super) fn of_true_history(self) -> Self {
+        Self {
+            is_true: true,
+            ..self
+        }
+    }
+
+    /// For messages: `git merge`.
+    pub(super) fn called(&self) -> String {
+        let verb = self.arguments.first().cloned().unwrap_or_default();
+        format!("{} {}", self.program.name(), verb.display())
+    }
+
+    /// The command line and the environment of it, with nothing that is anybody else's.
+    pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
+        let mut command = Command::new(self.program.name());
+        command
+            .env_clear()
+            .envs(variables.iter())
+            .stdin(Stdio::null());
+        let mut fixed: Vec<_> = FIXED
+            .iter()
+            .map(|(name, value, _)| (*name, *value))
+            .collect();
+        if self.hooks == Hooks::None {
+            fixed.push(NO_HOOKS);
+        }
+        command.envs(settings::as_variables(fixed));
+        if self.purpose == Purpose::Reads {
+            command.env("GIT_OPTIONAL_LOCKS", "0");
+        }
+        if let Some(index) = &self.index {
+            command.env("GIT_INDEX_FILE", index);
+        }
+        if self.is_true {
+            command.env("GIT_NO_REPLACE_OBJECTS", "1");
+            command.env("GIT_GRAFT_FILE", "/dev/null");
+        }
+        // Named, it is not looked for: git refuses to find a bare one if a person wants it so.
+        if let At::Repository(dir) = at {
+            command.env("GIT_DIR", dir);
+        }
+        match self.program {
+            // With a directory that is gone, this is git's to say.
+            Program::Git => command.arg("-C").arg(at.dir()).current_dir("/"),
+            Program::Gh => command.current_dir(at.dir()),
+        };
+        command.args(&self.arguments);
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn variable(command: &Command, name: &str) -> Option<String> {
+        let mut set = command.get_envs();
+        let value = set.find_map(|(known, value)| (known == name).then_some(value))?;
+        value.map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn settings_of(command: &Command) -> BTreeMap<String, String> {
+        let count: usize = variable(command, "GIT_CONFIG_COUNT")
+            .map_or(0, |count| count.parse().unwrap_or_default());
+        let setting = |at: usize| {
+            let name = variable(command, &format!("GIT_CONFIG_KEY_{at}"));
+            let value = variable(command, &format!("GIT_CONFIG_VALUE_{at}"));
+            name.zip(value)
+        };
+        (0..count).filter_map(setting).collect()
+    }
+
+    #[test]
+    fn a_command_has_what_it_needs_and_nothing_else() {
+        let variables = Variables::new([], &BTreeMap::new());
+        let checkout = At::Checkout("/work".into());
+        let command = |spec: &Spec, at: &At| spec.command(at, &variables);
+
+        let look = command(&Spec::reads(["status", "-z"]), &checkout);
+        let words: Vec<_> = look.get_args().collect();
+        assert_eq!(words, ["-C", "/work", "status", "-z"]);
+        assert_eq!(variable(&look, "GIT_OPTIONAL_LOCKS").as_deref(), Some("0"));
+        assert_eq!(variable(&look, "GIT_DIR"), None);
+        let settings = settings_of(&look);
+        assert_eq!(settings["core.hooksPath"], "/dev/null");
+        assert_eq!(settings["gc.auto"], "0");
+        assert_eq!(settings.len(), FIXED.len() + 1);
+
+        let change = command(&Spec::changes(["commit"]), &checkout);
+        assert_eq!(variable(&change, "GIT_OPTIONAL_LOCKS"), None);
+        assert_eq!(settings_of(&change)["core.hooksPath"], "/dev/null");
+
+        let push = Spec::changes(["push"]).hooks(Hooks::OfPush);
+        let settings = settings_of(&command(&push, &checkout));
+        assert!(!settings.contains_key("core.hooksPath"), "{settings:?}");
+
+        let refs = Spec::reads(["rev-parse"]).index(Path::new("/index"));
+        let refs = command(&refs, &At::Repository("/bare".into()));
+        assert_eq!(variable(&refs, "GIT_DIR").as_deref(), Some("/bare"));
+        assert_eq!(variable(&refs, "GIT_INDEX_FILE").as_deref(), Some("/index"));
+    }
+
+    #[test]
+    fn a_command_is_called_by_its_program_and_its_verb() {
+        assert_eq!(Spec::reads(["rev-parse", "HEAD"]).called(), "git rev-parse");
+        assert_eq!(Spec::gh(Purpose::Reads, ["pr", "list"]).called(), "gh pr");
+    }
+}

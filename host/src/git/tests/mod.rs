@@ -1,0 +1,6 @@
+//! Tests with the real git.
+
+mod person;
+mod real;
+
+pub(crate) use person::Person;

@@ -1,0 +1,85 @@
+//! Somebody with settings and a repository of their own, for tests.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::Command};
+
+use crate::git::{At, Commit, Git, environment::Variables};
+
+/// Their home, and the repository `work` in it.
+pub(crate) struct Person {
+    home: tempfile::TempDir,
+}
+
+impl Person {
+    /// With this in `.gitconfig`.
+    pub(crate) fn new(config: &str) -> Self {
+        let person = Self {
+            home: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir(person.work()).unwrap();
+        person.configure(config);
+        person
+    }
+
+    pub(crate) fn configure(&self, config: &str) {
+        fs::write(self.home().join(".gitconfig"), config).unwrap();
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        fs::canonicalize(self.home.path()).unwrap()
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.home().join("work")
+    }
+
+    fn variables(&self, path: OsString) -> Variables {
+        let host = [
+            ("PATH".into(), path),
+            ("HOME".into(), self.home().into_os_string()),
+        ];
+        Variables::new(host, &BTreeMap::new())
+    }
+
+    /// The host's git for them, in a directory of the repository.
+    pub(crate) fn at(&self, inside: &str) -> Git {
+        Git {
+            at: At::Checkout(self.work().join(inside)),
+            variables: self.variables(std::env::var_os("PATH").unwrap()),
+        }
+    }
+
+    pub(crate) fn without_programs(&self) -> Git {
+        Git {
+            at: At::Checkout(self.work()),
+            variables: self.variables("/no/such".into()),
+        }
+    }
+
+    /// Their own git, with their settings and nobody else's.
+    #[track_caller]
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.home())
+            .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
+            .args(arguments)
+            .current_dir(self.work())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.work().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) async fn commit(&self, name: &str) -> Commit {
+        self.at(".").commit_of(name).await.unwrap().unwrap()
+    }
+}

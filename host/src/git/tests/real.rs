@@ -1,0 +1,417 @@
+//! What is asked of the real git, and how its answers are read.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use super::Person;
+use crate::git::{BranchRef, Commit, Git, GitError, Look, Stamps, Standing, Unmakable};
+
+/// Somebody with a repository: branch `main`, with `file`, and `out/` ignored.
+fn somebody(config: &str) -> Person {
+    let person = Person::new(config);
+    person.git(&["init", "-q", "-b", "main"]);
+    person.write("file", "one\n");
+    person.write(".gitignore", "out/\n");
+    person.git(&["add", "-A"]);
+    person.git(&["commit", "-q", "-m", "first"]);
+    person
+}
+
+fn repository(person: &Person) -> Git {
+    person.at(".").in_repository(person.work().join(".git"))
+}
+
+/// A worktree beside the repository, on a new branch.
+async fn worktree(person: &Person, branch: &str) -> Git {
+    let branch = BranchRef::named(branch);
+    let commit = person.commit("main").await;
+    let repository = repository(person);
+    repository.make_branch(&branch, &commit).await.unwrap();
+    let git = repository.in_dir(person.home().join("tree"));
+    repository.add_worktree(git.dir(), &commit).await.unwrap();
+    git.stand_on(&branch).await.unwrap();
+    git
+}
+
+async fn look(person: &Person, git: &Git) -> Look {
+    let repository = person.work().join(".git");
+    git.look(&repository, &Stamps::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tag_is_never_taken_for_the_branch_of_its_name() {
+    let person = somebody("");
+    person.git(&["tag", "v2"]);
+    person.git(&["branch", "heads/v3"]);
+    for name in ["v2", "heads/v2", "heads/v3/x", "v3"] {
+        let branch = BranchRef::named(name);
+        if repository(&person)
+            .unmakable(&branch)
+            .await
+            .unwrap()
+            .is_some()
+        {
+            assert_eq!(name, "heads/v3/x");
+            continue;
+        }
+        let git = worktree(&person, name).await;
+        fs::write(git.dir().join("work"), name).unwrap();
+        // The task itself may call a tag so.
+        person.git(&["tag", "-f", name]);
+        git.clone()
+            .with_identity()
+            .await
+            .unwrap()
+            .commit_all("work")
+            .await
+            .unwrap();
+        let tip = git.branch_commit(&branch).await.unwrap().unwrap();
+        let base = person.commit("main").await;
+        assert_eq!(git.commits_between(&base, &tip).await.unwrap(), 1, "{name}");
+        let found = git.resolve(name).await.unwrap().unwrap();
+        assert_eq!((found.commit, found.branch), (tip, Some(branch)));
+        let clean = look(&person, &git).await;
+        assert_eq!(clean.loss(), None);
+        let repository = repository(&person);
+        repository.remove_worktree(git.dir(), &clean).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_what_it_says() {
+    let person = somebody("");
+    let first = person.commit("main").await;
+    person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
+    let second = person.commit("main").await;
+    // A branch may be called like the hash of another commit.
+    person.git(&[
+        "update-ref",
+        &format!("refs/heads/{}", first.hash()),
+        second.hash(),
+    ]);
+    let check = async |name: &str, expected: Option<(&Commit, Option<&str>)>| {
+        let found = person.at(".").resolve(name).await.unwrap();
+        let found = found.map(|found| (found.commit, found.branch));
+        let expected =
+            expected.map(|(commit, branch)| (commit.clone(), branch.map(BranchRef::named)));
+        assert_eq!(found, expected, "{name:?}");
+    };
+    check(first.hash(), Some((&first, None))).await;
+    check("main", Some((&second, Some("main")))).await;
+    check("refs/heads/main", Some((&second, Some("main")))).await;
+    check("main~1", Some((&first, None))).await;
+    check("HEAD", Some((&second, Some("main")))).await;
+    for nothing in [
+        "",
+        "nowhere",
+        "--help",
+        "-x",
+        "a\nb",
+        "main..main",
+        "HEAD:file",
+    ] {
+        check(nothing, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_branch_that_cannot_be_made_is_known_before() {
+    let person = somebody("");
+    person.git(&["branch", "release/1"]);
+    let check = async |name: &str, expected: Option<Unmakable>| {
+        let branch = BranchRef::named(name);
+        let found = person.at(".").unmakable(&branch).await.unwrap();
+        assert_eq!(found, expected, "{name:?}");
+    };
+    let in_the_way = |name: &str| Some(Unmakable::InTheWay(BranchRef::named(name)));
+    check("release", in_the_way("release/1")).await;
+    check("release/1/x", in_the_way("release/1")).await;
+    check("main/x", in_the_way("main")).await;
+    check("release/2", None).await;
+    check("main", None).await;
+    check("(detached)", None).await;
+    let long = "x".repeat(251);
+    for bad in [
+        "", "-x", "a..b", "@{-1}", "HEAD", "a b", "a\nb", "x.lock", &long,
+    ] {
+        check(bad, Some(Unmakable::BadName)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_thing_that_would_be_lost_is_seen() {
+    let person = somebody("[status]\n\tshowUntrackedFiles = no\n[core]\n\tignoreStat = true\n");
+    let git = worktree(&person, "work").await;
+    let path = |name: &str| git.dir().join(name);
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    assert_eq!(look(&person, &git).await.loss(), None);
+    assert_eq!(look(&person, &git).await.ignored(), None);
+
+    fs::write(path("file"), "two\n").unwrap();
+    let loss = look(&person, &git).await.loss().unwrap();
+    assert_eq!(
+        loss,
+        "it has changes that are not committed, in 1 of its files"
+    );
+    for (hide, show) in [
+        ("--assume-unchanged", "--no-assume-unchanged"),
+        ("--skip-worktree", "--no-skip-worktree"),
+    ] {
+        own(&["update-index", hide, "file"]);
+        let loss = look(&person, &git).await.loss().unwrap();
+        let expected = "it has changes in files that git was told not to look at: file";
+        assert_eq!(loss, expected, "{hide}");
+        fs::write(path("file"), "one\n").unwrap();
+        assert_eq!(look(&person, &git).await.loss(), None, "{hide}");
+        fs::remove_file(path("file")).unwrap();
+        assert_eq!(look(&person, &git).await.loss(), None, "{hide}");
+        fs::write(path("file"), "two\n").unwrap();
+        own(&["update-index", show, "file"]);
+    }
+    fs::write(path("file"), "one\n").unwrap();
+    assert_eq!(look(&person, &git).await.loss(), None);
+
+    fs::create_dir(path("out")).unwrap();
+    fs::write(path("out/report"), "42").unwrap();
+    let expected = "it has files that git ignores: out/";
+    assert_eq!(look(&person, &git).await.ignored().unwrap(), expected);
+    let first = git.ignored_at_first().await.unwrap();
+    let repository = person.work().join(".git");
+    let since = async || git.look(&repository, &first).await.unwrap().ignored();
+    assert_eq!(since().await, None, "it was there at first");
+    fs::write(path("out/report"), "4242").unwrap();
+    let expected = "it has files that git ignores: out/report";
+    assert_eq!(since().await.unwrap(), expected);
+    fs::remove_file(path("out/report")).unwrap();
+    own(&["init", "-q", "out/inner"]);
+    let expected = "it has files that git ignores: out/inner/";
+    assert_eq!(since().await.unwrap(), expected);
+    fs::remove_dir_all(path("out")).unwrap();
+
+    own(&["bisect", "start"]);
+    let loss = look(&person, &git).await.loss().unwrap();
+    assert_eq!(loss, "a bisect is under way in it");
+}
+
+#[tokio::test]
+async fn what_is_no_checkout_of_its_own_is_not_looked_at() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    fs::remove_file(git.dir().join(".git")).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(
+        error.to_string().contains("not a git repository"),
+        "{error}"
+    );
+    // With the `.git` of somebody's own checkout, or a link to that, it would be theirs.
+    let theirs = format!("gitdir: {}\n", repository.display());
+    fs::write(git.dir().join(".git"), theirs).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    fs::remove_dir_all(git.dir()).unwrap();
+    symlink(person.work(), git.dir()).unwrap();
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    fs::remove_file(git.dir()).unwrap();
+    fs::create_dir(git.dir()).unwrap();
+    // A part of a repository that it happens to lie in.
+    person.git(&["init", "-q", ".."]);
+    let error = git.own_place(&repository).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+    // A repository that somebody has made in its place.
+    person.git(&["init", "-q", git.dir().to_str().unwrap()]);
+    let error = git.look(&repository, &Stamps::default()).await.unwrap_err();
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_shown_in_anothers_place_does_not_count_as_merged() {
+    let person = somebody("");
+    let base = person.commit("main").await;
+    person.git(&["commit", "-q", "--allow-empty", "-m", "work"]);
+    let tip = person.commit("main").await;
+    person.git(&["replace", "--graft", base.hash(), tip.hash()]);
+    person.git(&["merge-base", "--is-ancestor", tip.hash(), base.hash()]);
+    let git = person.at(".");
+    assert!(!git.is_ancestor(&tip, &base).await.unwrap());
+    assert_eq!(git.commits_between(&base, &tip).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_branch_in_use_is_not_deleted() {
+    let person = somebody("");
+    let git = repository(&person);
+    let delete = async |name: &str| {
+        let commit = person.commit(&format!("refs/heads/{name}")).await;
+        git.delete_branch(&BranchRef::named(name), &commit).await
+    };
+    person.git(&["branch", "free"]);
+    delete("free").await.unwrap();
+    let in_use = async |name: &str| {
+        let deleted = delete(name).await;
+        assert!(
+            matches!(deleted, Err(GitError::InUse { .. })),
+            "{name}: {deleted:?}"
+        );
+    };
+    in_use("main").await;
+    worktree(&person, "beside").await;
+    in_use("beside").await;
+    // A rebase that has stopped, and a bisect: git itself says that nothing is checked out.
+    person.write("file", "two\n");
+    person.git(&["commit", "-q", "-a", "-m", "second"]);
+    person.git(&["switch", "-q", "-c", "rebased", "HEAD~1"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    person.git(&[
+        "-c",
+        "sequence.editor=echo break >",
+        "rebase",
+        "-q",
+        "-i",
+        "main",
+    ]);
+    in_use("rebased").await;
+    let rebased = BranchRef::named("rebased");
+    let found = git.checkouts_of(&rebased, None).await.unwrap();
+    assert_eq!(
+        (found[0].standing, &found[0].path),
+        (Standing::Rebased, &person.work())
+    );
+    person.git(&["rebase", "--abort"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "more"]);
+    person.git(&["bisect", "start", "rebased", "rebased~2"]);
+    in_use("rebased").await;
+    let found = git.checkouts_of(&rebased, None).await.unwrap();
+    assert_eq!(found[0].standing, Standing::Bisected);
+}
+
+#[tokio::test]
+async fn a_first_checkout_is_found_wherever_its_git_directory_lies() {
+    let main = BranchRef::named("main");
+    for is_link in [true, false] {
+        let person = somebody("");
+        let elsewhere = person.home().join("elsewhere.git");
+        if is_link {
+            fs::rename(person.work().join(".git"), &elsewhere).unwrap();
+            symlink(&elsewhere, person.work().join(".git")).unwrap();
+        } else {
+            let separate = format!("--separate-git-dir={}", elsewhere.display());
+            person.git(&["init", "-q", &separate]);
+        }
+        let place = person.at(".").place().await.unwrap();
+        assert_eq!(place.hidden_main(), Some(person.work().as_path()));
+        let git = person.at(".").in_repository(&place.repository);
+        let found = git.checkouts_of(&main, place.hidden_main()).await.unwrap();
+        assert_eq!(found[0].path, person.work());
+        assert!(!found[0].is_hidden);
+        let unsaid = git.checkouts_of(&main, None).await.unwrap();
+        assert!(unsaid[0].is_hidden, "{unsaid:?}");
+        // Somewhere else is not where it is.
+        let wrong = git.checkouts_of(&main, Some(&person.home())).await.unwrap();
+        assert!(wrong[0].is_hidden, "{wrong:?}");
+    }
+    let person = somebody("");
+    let place = person.at(".").place().await.unwrap();
+    assert_eq!(place.hidden_main(), None);
+    let found = repository(&person).checkouts_of(&main, None).await.unwrap();
+    assert_eq!(found[0].path, person.work());
+}
+
+#[tokio::test]
+async fn a_bare_repository_is_used_where_it_is_named_and_not_found() {
+    let person = Person::new("[safe]\n\tbareRepository = explicit\n");
+    let source = somebody("");
+    let bare = person.work().join(".bare");
+    let (from, to) = (source.work(), bare.to_str().unwrap());
+    person.git(&["clone", "-q", "--bare", from.to_str().unwrap(), to]);
+    person.write(".git", "gitdir: ./.bare\n");
+    person.git(&["worktree", "add", "-q", "main", "main"]);
+    let place = person.at("main").place().await.unwrap();
+    assert_eq!(place.repository, bare);
+    let git = person.at(".").in_repository(&bare);
+    let main = BranchRef::named("main");
+    let found = git.checkouts_of(&main, None).await.unwrap();
+    assert_eq!(
+        found.len(),
+        1,
+        "a bare repository is no checkout: {found:?}"
+    );
+    assert_eq!(found[0].path, person.work().join("main"));
+    let tip = git.branch_commit(&main).await.unwrap().unwrap();
+    let tree = person.home().join("tree");
+    git.add_worktree(&tree, &tip).await.unwrap();
+    assert!(tree.join("file").exists());
+    let look = git.in_dir(&tree).look(&bare, &Stamps::default()).await;
+    git.remove_worktree(&tree, &look.unwrap()).await.unwrap();
+    assert!(!tree.exists());
+}
+
+#[tokio::test]
+async fn a_path_may_have_a_lines_end_in_it() {
+    let person = Person::new("");
+    let dir: PathBuf = person.work().join("line\nend \n");
+    fs::create_dir_all(dir.join("in\nside")).unwrap();
+    let git = |arguments: &[&str]| {
+        let dir = dir.to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    git(&["init", "-q"]);
+    let place = person.at("line\nend \n/in\nside").place().await.unwrap();
+    assert_eq!(place.top, dir);
+    assert_eq!(place.repository, dir.join(".git"));
+    assert_eq!(place.inside, PathBuf::from("in\nside"));
+    assert_eq!(place.hidden_main(), None);
+}
+
+#[tokio::test]
+async fn repositories_within_one_are_found() {
+    let person = somebody("");
+    let git = worktree(&person, "work")
+        .await
+        .with_identity()
+        .await
+        .unwrap();
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    assert!(git.foreign_repositories().await.unwrap().is_empty());
+    own(&["init", "-q", "deep/in/inner"]);
+    own(&[
+        "-C",
+        "deep/in/inner",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "inner",
+    ]);
+    assert_eq!(git.foreign_repositories().await.unwrap(), ["deep/in/inner"]);
+    // Committed by the task itself, it is a hash and nothing else.
+    own(&["add", "-A"]);
+    own(&["commit", "-q", "-m", "work"]);
+    let base = person.commit("main").await;
+    let work = BranchRef::named("work");
+    let tip = async || git.branch_commit(&work).await.unwrap().unwrap();
+    let links = git.links_to_nowhere(&base, &tip().await).await.unwrap();
+    assert_eq!(links, ["deep/in/inner"]);
+    let loss = look(&person, &git).await.loss().unwrap();
+    assert!(
+        loss.ends_with("`deep/in/inner` has commits that are on no remote"),
+        "{loss}"
+    );
+    let path = git.dir().join(".gitmodules");
+    fs::write(
+        path,
+        "[submodule \"x\"]\n\tpath = deep/in/inner\n\turl = ../x\n",
+    )
+    .unwrap();
+    git.commit_all("a submodule").await.unwrap();
+    let links = git.links_to_nowhere(&base, &tip().await).await.unwrap();
+    assert!(links.is_empty(), "{links:?}");
+}

@@ -1,0 +1,245 @@
+//! Settings and hooks of a person that would change what is done, or keep it from being done.
+
+use std::{fs, os::unix::fs::symlink};
+
+use claudine_tests::TestHost;
+
+use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
+
+/// Each of them has changed, hindered or hung a git of somebody's tool.
+const SETTINGS: &str = "\
+[core]
+	fsmonitor = false
+	askPass = false
+	ignoreStat = true
+	splitIndex = true
+	quotePath = true
+	safecrlf = true
+	editor = false
+	pager = false
+	abbrev = 4
+[sequence]
+	editor = false
+[color]
+	ui = always
+	status = always
+	diff = always
+[column]
+	ui = always
+[status]
+	showUntrackedFiles = no
+	short = true
+	branch = true
+	relativePaths = true
+	showStash = true
+	submoduleSummary = true
+[diff]
+	noprefix = true
+	mnemonicPrefix = true
+	relative = true
+	external = false
+	ignoreSubmodules = all
+	renames = copies
+	submodule = log
+[add]
+	ignoreErrors = true
+[commit]
+	gpgSign = true
+	template = /no/such/file
+	cleanup = scissors
+	verbose = true
+[gpg]
+	program = false
+[i18n]
+	commitEncoding = latin1
+[merge]
+	verifySignatures = true
+	autoStash = true
+	ff = false
+	log = true
+	stat = true
+[branch \"main\"]
+	mergeOptions = --squash --no-commit --signoff
+[rerere]
+	enabled = true
+	autoUpdate = true
+[push]
+	gpgSign = true
+	followTags = true
+	pushOption = nobody.knows.it
+	default = nothing
+	recurseSubmodules = only
+[submodule]
+	recurse = true
+[worktree]
+	guessRemote = true
+[branch]
+	autoSetupMerge = always
+	autoSetupRebase = always
+[gc]
+	auto = 1
+[maintenance]
+	autoDetach = false
+[advice]
+	detachedHead = true
+[log]
+	showSignature = true
+";
+
+/// Hooks that git runs when somebody works by hand.
+const HOOKS: &[&str] = &[
+    "applypatch-msg",
+    "commit-msg",
+    "fsmonitor-watchman",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-rewrite",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "prepare-commit-msg",
+    "reference-transaction",
+];
+
+#[test]
+fn nothing_that_a_person_has_configured_changes_what_is_done() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let remote = host.root().join("remote.git");
+    git_in(host, host.root(), &["init", "-q", "--bare", "remote.git"]);
+    repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    repository.git(&["tag", "-a", "-m", "a tag", "annotated"]);
+    fs::write(host.home().join(".gitconfig"), SETTINGS).unwrap();
+
+    // With what the task has not committed, and with a title that looks like a comment.
+    let task = repository.done(
+        &["--merge", "auto", "--name", "t"],
+        "# größe\necho two > file; echo new > new",
+    );
+    merged(&task, "succeeded", "merged");
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    assert_eq!(fs::read(repository.path().join("new")).unwrap(), b"new\n");
+    let raw = repository.git(&["cat-file", "commit", "main"]);
+    assert!(
+        raw.contains("# größe") && !raw.contains("encoding"),
+        "{raw}"
+    );
+    assert_eq!(repository.git(&["rev-list", "--count", "main"]), "2");
+
+    let script = format!("echo three > file; rm new; printf '\\0\\1' > binary; {COMMIT}");
+    let script = script.replace("git -c", "git -c commit.gpgSign=false -c");
+    let task = repository.done(&["--merge", "patch"], &script);
+    let detail = merged(&task, "succeeded", "written");
+    let patch = detail.split(" has it").next().unwrap();
+    fs::remove_file(host.home().join(".gitconfig")).unwrap();
+    repository.git(&["apply", "--index", patch]);
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    repository.git(&["diff", "--cached", "--exit-code", branch]);
+    repository.git(&["reset", "-q", "--hard"]);
+    fs::write(host.home().join(".gitconfig"), SETTINGS).unwrap();
+
+    let task = repository.done(&["--merge", "pr", "--branch", "fix"], "echo four > file");
+    let detail = task["merge"]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("branch `fix` is pushed to `origin`"),
+        "{detail}"
+    );
+    let refs = git_in(host, &remote, &["for-each-ref", "--format=%(refname)"]);
+    assert_eq!(refs, "refs/heads/fix", "and nothing else");
+
+    // What such settings hide is there all the same.
+    let task = repository.done(&[], "echo five > untracked; echo five > file");
+    let detail = merged(&task, "succeeded", "left");
+    assert!(detail.starts_with("2 files are not committed"), "{detail}");
+}
+
+#[test]
+fn hooks_are_for_what_a_person_does_and_for_a_push() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let remote = host.root().join("remote.git");
+    git_in(host, host.root(), &["init", "-q", "--bare", "remote.git"]);
+    repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    let hooks = host.home().join("hooks");
+    let refuse = format!(
+        "#!/bin/sh\necho \"$0\" >> '{}'\necho not found >&2\nexit 2\n",
+        host.home().join("ran").display()
+    );
+    for name in HOOKS {
+        write_script(&hooks.join(name), &refuse);
+    }
+    let filter = format!("tee -a {}", host.home().join("filtered").display());
+    let config = format!(
+        "[core]\n\thooksPath = {}\n[filter \"seen\"]\n\tclean = {filter}\n\tsmudge = {filter}\n",
+        hooks.display()
+    );
+    let person = || fs::write(host.home().join(".gitconfig"), &config).unwrap();
+    repository.write(".gitattributes", "* filter=seen\n");
+    repository.commit("attributes");
+    person();
+    let task = repository.done(&["--merge", "auto"], "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert!(!repository.worktree(&task).exists());
+    let filtered = fs::read_to_string(host.home().join("filtered")).unwrap();
+    assert!(
+        filtered.contains("one\n") && filtered.contains("two\n"),
+        "{filtered}"
+    );
+    assert!(!host.home().join("ran").exists(), "no hook was run");
+
+    // A hook that keeps something from a remote is asked.
+    fs::remove_file(hooks.join("reference-transaction")).unwrap();
+    write_script(&hooks.join("pre-push"), &refuse);
+    let task = repository.done(&["--merge", "pr", "--branch", "fix"], "echo three > file");
+    let detail = merged(&task, "failed", "refused");
+    assert!(
+        detail.starts_with("`git push` failed: not found"),
+        "{detail}"
+    );
+    let ran = fs::read_to_string(host.home().join("ran")).unwrap();
+    assert_eq!(ran, format!("{}\n", hooks.join("pre-push").display()));
+    assert_eq!(git_in(host, &remote, &["for-each-ref"]), "");
+}
+
+#[test]
+fn where_a_task_finds_its_programs_says_nothing_of_the_hosts_git() {
+    let bin = programs(&["git", "sh"]);
+    let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
+    let evil = repository.host.home().join("evil");
+    write_script(
+        &evil.join("git"),
+        "#!/bin/sh\ntouch \"$HOME/evil.ran\"\nexit 1\n",
+    );
+    symlink(program("sh"), evil.join("sh")).unwrap();
+    let path = format!("PATH={}", evil.display());
+    let home = format!("HOME={}", evil.display());
+    let hooks = format!("GIT_CONFIG_VALUE_0={}", evil.display());
+    let options = [
+        "--merge",
+        "auto",
+        "--env",
+        &path,
+        "--env",
+        &home,
+        "--env",
+        "GIT_CONFIG_COUNT=1",
+        "--env",
+        "GIT_CONFIG_KEY_0=core.hooksPath",
+        "--env",
+        &hooks,
+        "--env",
+        "GIT_AUTHOR_NAME=Somebody",
+        "--env",
+        "GIT_AUTHOR_EMAIL=s@example.org",
+    ];
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert!(!evil.join("evil.ran").exists());
+    assert!(!repository.host.home().join("evil.ran").exists());
+    // Who they are is theirs to say.
+    let author = repository.git(&["log", "-1", "--format=%an <%ae>"]);
+    assert_eq!(author, "Somebody <s@example.org>");
+}

@@ -1,0 +1,76 @@
+//! Names that git may take for something else.
+
+use std::fs;
+
+use super::{COMMIT, Repository, git_in, merged};
+
+#[test]
+fn a_tag_is_not_merged_instead_of_the_branch_of_its_name() {
+    let repository = Repository::new();
+    repository.git(&["tag", "v2"]);
+    repository.git(&["branch", "v3"]);
+    for (branch, script) in [
+        ("v2", "echo v2 > v2".to_owned()),
+        ("heads/v3", "echo v3 > v3".to_owned()),
+        // Its own tag.
+        ("own", format!("echo own > own; {COMMIT}; git tag own main")),
+    ] {
+        let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
+        let detail = merged(&task, "succeeded", "merged");
+        assert_eq!(detail, format!("`{branch}` is merged into `main`"));
+        assert!(!repository.worktree(&task).exists());
+    }
+    for name in ["v2", "v3", "own"] {
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+    }
+    repository.is_untouched();
+    // Its worktree is made anew of the branch, not of the tag.
+    let task = repository.done(
+        &["--branch", "again"],
+        &format!("echo again >> again; {COMMIT}"),
+    );
+    repository.git(&["tag", "again", "main"]);
+    let id = task["id"].as_str().unwrap();
+    repository.host.text(["resume", id]);
+    merged(&repository.host.finished(id), "succeeded", "left");
+    assert_eq!(
+        repository.git(&["show", "refs/heads/again:again"]),
+        "again\nagain"
+    );
+}
+
+#[test]
+fn a_base_is_the_branch_of_its_name() {
+    let repository = Repository::new();
+    repository.git(&["tag", "v1"]);
+    repository.git(&["switch", "-q", "-c", "v1"]);
+    repository.write("file", "branch\n");
+    repository.commit("branch");
+    repository.git(&["switch", "-q", "main"]);
+    let task = repository.done(
+        &["--base", "v1", "--merge", "auto"],
+        "cat file; echo more > more",
+    );
+    merged(&task, "succeeded", "merged");
+    assert_eq!(task["output"], "branch\n");
+    assert_eq!(repository.git(&["show", "refs/heads/v1:more"]), "more");
+}
+
+#[test]
+fn a_repositorys_path_may_have_a_lines_end_in_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let dir = host.home().join("line\nend");
+    fs::create_dir(&dir).unwrap();
+    git_in(host, &dir, &["init", "-q", "-b", "main"]);
+    git_in(
+        host,
+        &dir,
+        &["commit", "-q", "--allow-empty", "-m", "first"],
+    );
+    let options = ["--merge", "auto", "-w", dir.to_str().unwrap()];
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert_eq!(fs::read(dir.join("file")).unwrap(), b"two\n");
+}
