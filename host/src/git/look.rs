@@ -1,7 +1,7 @@
 //! One look at a checkout: what would be lost with it. Whoever shows, keeps or removes one asks here.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -113,6 +113,7 @@ impl Git {
             look.ignored = self.ignored_since(first).await?;
             look.ignored_count = look.ignored.len() as u64;
         }
+        self.leave_out_empty(&mut look).await;
         let mut looked_at = Vec::new();
         for path in listed.links {
             looked_at.extend(self.look_within(&path, &mut look).await?);
@@ -129,6 +130,22 @@ impl Git {
             ));
         }
         Ok(look)
+    }
+
+    /// Leaves out ignored directories that have no file in them: git names them all the same.
+    async fn leave_out_empty(&self, look: &mut Look) {
+        if look.ignored.is_empty() {
+            return;
+        }
+        let (top, mut ignored) = (self.dir().to_owned(), std::mem::take(&mut look.ignored));
+        let named = ignored.len();
+        let with_files = tokio::task::spawn_blocking(move || {
+            ignored.retain(|name| has_files(top.join(name)));
+            ignored
+        });
+        // A look that breaks off has seen nothing that could be left out.
+        look.ignored = with_files.await.unwrap_or_else(|_| vec!["…".to_owned()]);
+        look.ignored_count -= named.saturating_sub(look.ignored.len()) as u64;
     }
 
     /// Adds what a repository within this checkout has, and says where it lies. Its commits lie with
@@ -177,6 +194,28 @@ impl Git {
     pub(crate) fn has_submodules(&self) -> bool {
         self.dir().join(".gitmodules").exists()
     }
+}
+
+/// Whether there is anything but directories. What cannot be read may be anything.
+fn has_files(path: PathBuf) -> bool {
+    let mut paths = vec![path];
+    while let Some(path) = paths.pop() {
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            _ => return true,
+        }
+        let Ok(entries) = fs::read_dir(&path) else {
+            return true;
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => paths.push(entry.path()),
+                Err(_) => return true,
+            }
+        }
+    }
+    false
 }
 
 /// The repositories in a directory, less those within them. A name may have slashes in it.

@@ -74,7 +74,7 @@ pub(crate) enum GitError {
     TooMuch { called: String },
     #[error("`{called}` printed what cannot be read: {printed}")]
     Unreadable { called: String, printed: String },
-    #[error("{} is no worktree of its own any more: git takes it for a part of {}; what is in it is yours to look at, and to remove", dir.display(), top.display())]
+    #[error("{} is no worktree of its repository any more: its `.git` is gone, or leads elsewhere; what is in it is yours to look at, and to remove", dir.display())]
     NotItsOwn { dir: PathBuf, top: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },

@@ -68,7 +68,15 @@ impl Git {
     /// lie in; settings may lead git from it to another directory; and a task may have put a link
     /// in its place, or the `.git` of somebody's own checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
-        let place = self.place().await?;
+        let place = match self.place().await {
+            Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {
+                return Err(GitError::NotItsOwn {
+                    dir: self.dir().to_owned(),
+                    top: self.dir().to_owned(),
+                });
+            }
+            place => place?,
+        };
         let is_worktree =
             is_same(&place.repository, repository) && place.git_dir != place.repository;
         if is_worktree && is_top(&place, self.dir()) {

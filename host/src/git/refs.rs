@@ -163,14 +163,26 @@ impl Git {
 
     /// Whether a branch of a remote, as it was last seen, has the commit.
     pub(crate) async fn is_on_a_remote(&self, commit: &Commit) -> Result<bool, GitError> {
-        let spec = Spec::reads([
-            "for-each-ref",
-            "--count=1",
-            "--contains",
-            commit.hash(),
-            "refs/remotes",
-        ]);
-        Ok(!self.line(&spec.of_true_history()).await?.is_empty())
+        self.is_below(commit, &["refs/remotes"]).await
+    }
+
+    /// Whether anything that people see has the commit. Without it, it is forgotten in time.
+    pub(crate) async fn is_on_a_branch(&self, commit: &Commit) -> Result<bool, GitError> {
+        let places = ["refs/heads", "refs/tags", "refs/remotes"];
+        self.is_below(commit, &places).await
+    }
+
+    async fn is_below(&self, commit: &Commit, places: &[&str]) -> Result<bool, GitError> {
+        let arguments = ["for-each-ref", "--count=1", "--contains", commit.hash()];
+        let spec = Spec::reads(arguments.iter().chain(places)).of_true_history();
+        Ok(!self.line(&spec).await?.is_empty())
+    }
+
+    /// The branch that is checked out here, whether it has a commit or not.
+    pub(crate) async fn head_branch(&self) -> Result<Option<BranchRef>, GitError> {
+        let spec = Spec::reads(["symbolic-ref", "--quiet", "HEAD"]);
+        let full = self.line_if(&spec).await?;
+        Ok(full.and_then(|full| BranchRef::from_full(&full)))
     }
 
     /// Whether this repository has commits that no branch of its remotes has.

@@ -60,6 +60,9 @@ fn reason_to_stay(content: &Content, branch: &BranchRef, also: Also) -> Option<S
     if let Some(loss) = content.look.loss() {
         return Some(loss);
     }
+    if content.is_adrift {
+        return Some("it has commits that are on no branch".to_owned());
+    }
     let unmerged = content.unmerged;
     if unmerged > 0 && !also.unmerged {
         return Some(format!(
@@ -78,25 +81,8 @@ mod tests {
     #[test]
     fn what_is_not_committed_stays_whatever_is_asked() {
         let check = |dirty: u64, ignored: u64, unmerged: u64, expected: [bool; 4]| {
-            let mut look = Look::default();
-            look.state.dirty_count = dirty;
-            look.ignored_count = ignored;
-            let content = Content {
-                dirty,
-                ignored,
-                unmerged,
-                look,
-            };
-            let branch = BranchRef::named("b");
-            let also = |unmerged, ignored| Also { unmerged, ignored };
-            let asked = [
-                also(false, false),
-                also(true, false),
-                also(false, true),
-                also(true, true),
-            ];
-            let stays = asked.map(|also| reason_to_stay(&content, &branch, also).is_some());
-            assert_eq!(stays, expected, "{dirty} {ignored} {unmerged}");
+            check_adrift(dirty, ignored, unmerged, false, expected);
+            check_adrift(dirty, ignored, unmerged, true, [true; 4]);
         };
         check(0, 0, 0, [false; 4]);
         check(0, 0, 2, [true, false, true, false]);
@@ -104,5 +90,29 @@ mod tests {
         check(0, 1, 2, [true, true, true, false]);
         check(1, 0, 0, [true; 4]);
         check(1, 1, 2, [true; 4]);
+    }
+
+    /// Asked for nothing, for what is not merged, for what is ignored, and for both.
+    fn check_adrift(dirty: u64, ignored: u64, unmerged: u64, is_adrift: bool, stays: [bool; 4]) {
+        let mut look = Look::default();
+        look.state.dirty_count = dirty;
+        look.ignored_count = ignored;
+        let content = Content {
+            dirty,
+            ignored,
+            unmerged,
+            is_adrift,
+            look,
+        };
+        let branch = BranchRef::named("b");
+        let also = |unmerged, ignored| Also { unmerged, ignored };
+        let asked = [
+            also(false, false),
+            also(true, false),
+            also(false, true),
+            also(true, true),
+        ];
+        let found = asked.map(|also| reason_to_stay(&content, &branch, also).is_some());
+        assert_eq!(found, stays, "{dirty} {ignored} {unmerged} {is_adrift}");
     }
 }

@@ -103,7 +103,6 @@ impl WorktreeError {
         matches!(
             self,
             Self::BranchExists { .. }
-                | Self::BranchInTheWay { .. }
                 | Self::Dirty { .. }
                 | Self::InUse { .. }
                 | Self::Hidden { .. }

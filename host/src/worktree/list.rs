@@ -9,7 +9,7 @@ use std::{
 use claudine_domain::{id::TaskId, worktree::Merge};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::{Git, Look, Resolved};
+use crate::git::{Git, Look};
 
 /// A worktree that is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Content {
     pub(crate) ignored: u64,
     /// Commits that are neither in the base nor on a remote.
     pub(crate) unmerged: u64,
+    /// They are on no branch either.
+    pub(super) is_adrift: bool,
     pub(super) look: Look,
 }
 
@@ -104,18 +106,20 @@ impl Record {
     /// To be asked in the worktree: what is checked out there counts, whatever branch that is.
     pub(super) async fn content(&self, git: &Git) -> Result<Content, WorktreeError> {
         let look = git.look(&self.repository, &self.ignored).await?;
-        let unmerged = match git.checked_out().await? {
-            Some(Resolved { commit: tip, .. })
-                if !self.is_merged(git, &tip).await? && !git.is_on_a_remote(&tip).await? =>
-            {
-                git.commits_between(&self.base_commit, &tip).await?.max(1)
-            }
-            _ => 0,
-        };
+        let tip = git.commit_of("HEAD").await?;
+        let (mut unmerged, mut is_adrift) = (0, false);
+        if let Some(tip) = tip
+            && !self.is_merged(git, &tip).await?
+            && !git.is_on_a_remote(&tip).await?
+        {
+            unmerged = git.commits_between(&self.base_commit, &tip).await?.max(1);
+            is_adrift = !git.is_on_a_branch(&tip).await?;
+        }
         Ok(Content {
             dirty: look.dirty_count(),
             ignored: look.ignored_count,
             unmerged,
+            is_adrift,
             look,
         })
     }

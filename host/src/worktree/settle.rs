@@ -258,16 +258,16 @@ impl Work {
         let branch = &self.record.branch;
         let manual = self.strategy == MergeStrategy::Manual;
         let place = self.path.display();
-        let state = self.git.status().await?;
-        if state.branch.as_deref() != Some(branch.name()) {
-            let instead = state
-                .branch
-                .map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
+        let stands_on = self.git.head_branch().await?;
+        if stands_on.as_ref() != Some(branch) {
+            let instead =
+                stands_on.map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
             let detail = format!(
                 "the worktree {place} has {instead} checked out and not `{branch}`, so nothing was done with it"
             );
             return Ok(Some((MergeState::Refused, detail)));
         }
+        let state = self.git.status().await?;
         // A merge that was resolved to what was there before changes nothing, and yet is to be committed.
         if state.dirty_count == 0 && (manual || !self.git.is_merging().await?) {
             return Ok(None);

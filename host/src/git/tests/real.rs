@@ -175,7 +175,8 @@ async fn each_thing_that_would_be_lost_is_seen() {
     fs::write(path("file"), "one\n").unwrap();
     assert_eq!(look(&person, &git).await.loss(), None);
 
-    fs::create_dir(path("out")).unwrap();
+    fs::create_dir_all(path("out/empty")).unwrap();
+    assert_eq!(look(&person, &git).await.ignored(), None);
     fs::write(path("out/report"), "42").unwrap();
     let expected = "it has files that git ignores: out/";
     assert_eq!(look(&person, &git).await.ignored().unwrap(), expected);
@@ -204,10 +205,7 @@ async fn what_is_no_checkout_of_its_own_is_not_looked_at() {
     let repository = person.work().join(".git");
     fs::remove_file(git.dir().join(".git")).unwrap();
     let error = git.own_place(&repository).await.unwrap_err();
-    assert!(
-        error.to_string().contains("not a git repository"),
-        "{error}"
-    );
+    assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
     // With the `.git` of somebody's own checkout, or a link to that, it would be theirs.
     let theirs = format!("gitdir: {}\n", repository.display());
     fs::write(git.dir().join(".git"), theirs).unwrap();
@@ -240,6 +238,29 @@ async fn a_commit_that_is_shown_in_anothers_place_does_not_count_as_merged() {
     let git = person.at(".");
     assert!(!git.is_ancestor(&tip, &base).await.unwrap());
     assert_eq!(git.commits_between(&base, &tip).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_on_no_branch_is_known() {
+    let person = somebody("");
+    let git = worktree(&person, "(detached)").await;
+    let branch = git.head_branch().await.unwrap();
+    assert_eq!(branch, Some(BranchRef::named("(detached)")));
+    let own = |arguments: &[&str]| {
+        let dir = git.dir().to_str().unwrap();
+        person.git(&[&["-C", dir], arguments].concat())
+    };
+    own(&["checkout", "-q", "--detach"]);
+    assert_eq!(git.head_branch().await.unwrap(), None);
+    let check = async |expected: bool| {
+        let tip = git.commit_of("HEAD").await.unwrap().unwrap();
+        assert_eq!(git.is_on_a_branch(&tip).await.unwrap(), expected);
+    };
+    check(true).await;
+    own(&["commit", "-q", "--allow-empty", "-m", "adrift"]);
+    check(false).await;
+    own(&["tag", "kept"]);
+    check(true).await;
 }
 
 #[tokio::test]

@@ -58,9 +58,17 @@ fn what_is_not_committed_is_never_removed() {
         lines[3].contains("is not merged (commits: 1); --all removes"),
         "{text}"
     );
+    // A commit that is on no branch would be on none without the worktree, either.
+    let adrift = repository.done(
+        &[],
+        &format!("git checkout -q --detach; echo 2 > file; {COMMIT}"),
+    );
+    merged(&adrift, "failed", "refused");
     let all = repository.host.json(["worktree", "clean", "--all"]);
     assert_eq!(all["removed"][0]["task"], committed["id"], "{all:#}");
-    assert_eq!(all["left"].as_array().unwrap().len(), 2, "{all:#}");
+    assert_eq!(all["left"].as_array().unwrap().len(), 3, "{all:#}");
+    let why = &all["left"][2]["why"];
+    assert_eq!(why, "it has commits that are on no branch");
     let branch = committed["worktree"]["branch"].as_str().unwrap();
     assert_eq!(repository.git(&["show", &format!("{branch}:file")]), "2");
     assert_eq!(fs::read(worktree.join("file")).unwrap(), b"two\n");

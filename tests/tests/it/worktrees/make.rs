@@ -91,7 +91,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         &["--merge auto needs a branch to merge into", "`HEAD~0`"],
     );
     check(
-        REFUSED,
+        USAGE,
         &["--branch", "taken/by"],
         &[
             "branch `taken/by` cannot be made beside the branch `taken`",
@@ -134,7 +134,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     assert_eq!(repository.branches(), ["main", "taken"]);
     repository.git(&["branch", "claudine"]);
     check(
-        REFUSED,
+        USAGE,
         &[],
         &[
             "beside the branch `claudine`",
