@@ -18,6 +18,20 @@ pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
     text(&hash.finalize())
 }
 
+/// The digest of what passes by piece by piece.
+#[derive(Clone, Default)]
+pub(crate) struct Running(Sha256);
+
+impl Running {
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    pub(crate) fn hex(self) -> String {
+        text(&self.0.finalize())
+    }
+}
+
 fn hex_of(pieces: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for piece in pieces {
@@ -48,6 +62,10 @@ mod tests {
             hex(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+        let mut running = Running::default();
+        running.update(b"a");
+        running.update(b"bc");
+        assert_eq!(running.hex(), hex(b"abc"));
         assert_ne!(hex_of_pieces(&[b"ab", b"c"]), hex_of_pieces(&[b"a", b"bc"]));
     }
 }

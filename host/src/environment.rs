@@ -8,12 +8,13 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::EnvRules, digest, layout::Layout};
+use crate::{config::EnvRules, digest, layout::Layout, restored::Restored};
 
 /// The environment a task runs with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub(crate) struct Environment {
 pub(crate) struct Environments {
     layout: Layout,
     rules: EnvRules,
+    /// The digest of the environment for tasks that were restored without their own.
+    stand_in: Option<String>,
     /// Digests that are known to be on disk.
     kept: Mutex<BTreeSet<String>>,
     /// The last few that were handed out or read, newest last: tasks that follow one another mostly have the same.
@@ -50,6 +53,7 @@ pub(crate) struct Kept {
 impl Environments {
     pub(crate) fn new(layout: Layout, rules: EnvRules) -> Self {
         Self {
+            stand_in: Restored::known(&layout).and_then(|restored| restored.environment),
             layout,
             rules,
             kept: Mutex::new(BTreeSet::new()),
@@ -59,12 +63,7 @@ impl Environments {
 
     /// Drops what tasks do not get and keeps the rest on disk.
     pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
-        let mut variables: BTreeMap<String, String> = environment
-            .base
-            .into_iter()
-            .filter(|(name, _)| !self.rules.drops(name))
-            .collect();
-        variables.extend(environment.set);
+        let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest = digest::hex(&bytes);
         // Noted first: from here on it is not pruned. It is written again where an earlier writing failed.
@@ -81,6 +80,38 @@ impl Environments {
         let variables = Arc::new(variables);
         self.remember(&digest, &variables);
         Ok(Kept { digest, variables })
+    }
+
+    fn given_to_tasks(&self, environment: Environment) -> BTreeMap<String, String> {
+        let mut variables: BTreeMap<String, String> = environment
+            .base
+            .into_iter()
+            .filter(|(name, _)| !self.rules.drops(name))
+            .collect();
+        variables.extend(environment.set);
+        variables
+    }
+
+    /// The same as [`Environments::keep`] where there is no runtime. Its digest.
+    pub(crate) fn keep_blocking(&self, environment: Environment) -> io::Result<String> {
+        let bytes = encode(&self.given_to_tasks(environment));
+        let digest = digest::hex(&bytes);
+        self.write(&digest, &bytes)?;
+        Ok(digest)
+    }
+
+    /// The file that a task's environment is in: its own or, where it was restored without that, the one of whoever restored it.
+    pub(crate) fn file(&self, digest: &str) -> PathBuf {
+        let own = self.layout.environment(digest);
+        match &self.stand_in {
+            Some(stand_in) if !own.exists() => self.layout.environment(stand_in),
+            _ => own,
+        }
+    }
+
+    /// Whether the task's own environment is there.
+    pub(crate) fn has(&self, digest: &str) -> bool {
+        self.layout.environment(digest).exists()
     }
 
     /// An environment with some variables more, or others.
@@ -111,7 +142,7 @@ impl Environments {
         if let Some(variables) = self.recent(digest) {
             return Ok(variables);
         }
-        let variables = Arc::new(decode(&fs::read(self.layout.environment(digest))?));
+        let variables = Arc::new(decode(&fs::read(self.file(digest))?));
         self.remember(digest, &variables);
         Ok(variables)
     }
@@ -136,7 +167,8 @@ impl Environments {
         for file in files {
             let name = file.file_name().to_string_lossy().into_owned();
             // A name with a dot is a file that is just being written.
-            if name.contains('.') || kept.contains(&name) || in_use.contains(&name) {
+            let stands_in = self.stand_in.as_ref() == Some(&name);
+            if name.contains('.') || stands_in || kept.contains(&name) || in_use.contains(&name) {
                 continue;
             }
             if let Err(error) = fs::remove_file(file.path()) {
@@ -205,6 +237,41 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn who_was_restored_without_an_environment_gets_the_restorers() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let open = || Environments::new(layout.clone(), EnvRules::default());
+        let of = |name: &str| Environment {
+            base: pairs(&[("WHO", name), ("CLAUDECODE", "1")]),
+            ..Environment::default()
+        };
+        let (own, missing) = (
+            open().keep_blocking(of("submitter")).unwrap(),
+            "0".repeat(64),
+        );
+        assert!(open().read(&missing).is_err());
+        let restorers = open().keep_blocking(of("restorer")).unwrap();
+        let restored = Restored {
+            taken_at: claudine_domain::time::Timestamp(1),
+            restored_at: claudine_domain::time::Timestamp(2),
+            environment: Some(restorers.clone()),
+        };
+        restored.write(&layout).unwrap();
+        let environments = open();
+        let who = |digest: &str| environments.read(digest).unwrap()["WHO"].clone();
+        assert_eq!(
+            (who(&own), who(&missing)),
+            ("submitter".into(), "restorer".into())
+        );
+        assert_eq!(environments.file(&missing), layout.environment(&restorers));
+        assert_eq!(environments.file(&own), layout.environment(&own));
+        assert!(environments.has(&own) && !environments.has(&missing));
+        environments.prune(&[missing]);
+        assert!(layout.environment(&restorers).exists() && !layout.environment(&own).exists());
     }
 
     #[tokio::test]

@@ -49,6 +49,21 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
+    /// What a restore brings, until it is whole; removed by the next host or restore.
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.root.join("restoring")
+    }
+
+    /// The same once it is whole: whoever has the directory next puts what is left of it in its place.
+    pub(crate) fn to_be_placed(&self) -> PathBuf {
+        self.root.join("restored")
+    }
+
+    /// What is known of the restore that the queue came from.
+    pub(crate) fn restored_file(&self) -> PathBuf {
+        self.root.join("restored.json")
+    }
+
     /// Locked by the one host of this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
@@ -92,6 +107,19 @@ impl Layout {
         let task = attempt.task.to_string();
         let shard = task.get(task.len() - 2..).unwrap_or("00");
         self.logs().join(shard).join(format!("{attempt}.log"))
+    }
+
+    /// Which attempt's output a file of this name has, and which segment of it: the first has the number 0.
+    pub(crate) fn attempt_of_log(name: &str) -> Option<(AttemptId, u32)> {
+        let (attempt, segment) = name.split_once(".log")?;
+        let number = match segment {
+            "" => 0,
+            segment => segment.strip_prefix('.')?.parse().ok().filter(|n| *n > 0)?,
+        };
+        // One name for each.
+        let same = segment.is_empty() || segment == format!(".{number}");
+        let attempt = attempt.parse().ok()?;
+        same.then_some((attempt, number))
     }
 
     pub(crate) fn stdin(&self) -> PathBuf {
@@ -175,6 +203,27 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_is_known_by_its_name() {
+        let attempt = "task_01kb2m8r4zq8w3v5x7y9abcdef.2";
+        let check = |rest: &str, expected: Option<u32>| {
+            let name = format!("{attempt}{rest}");
+            let found = Layout::attempt_of_log(&name);
+            let expected = expected.map(|number| (attempt.to_owned(), number));
+            let found = found.map(|(attempt, number)| (attempt.to_string(), number));
+            assert_eq!(found, expected, "{name}");
+        };
+        check(".log", Some(0));
+        check(".log.1", Some(1));
+        check(".log.17", Some(17));
+        for other in [
+            "", ".log.", ".log.0", ".log.01", ".log.+1", ".log.x", ".log2", ".txt",
+        ] {
+            check(other, None);
+        }
+        assert_eq!(Layout::attempt_of_log("../x.log"), None);
+    }
 
     #[test]
     fn a_long_data_directory_gets_a_short_socket() {

@@ -20,6 +20,7 @@ mod layout;
 mod plain;
 mod plugin;
 mod random;
+mod restored;
 mod retention;
 mod sample;
 mod serve;
@@ -42,8 +43,12 @@ use std::{
 
 use crate::{
     api::{Background, Wiring},
-    app::{AppError, ErrorKind, HostInfo},
+    app::{
+        AppError, ErrorKind, HostInfo,
+        backup::{self, QueueRestored},
+    },
     config::{Overrides, Settings},
+    environment::Environment,
 };
 
 /// The program: `arguments` are those of the process, its own name first.
@@ -67,6 +72,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
                 launch,
                 announce,
                 build_plugin,
+                restore,
             },
         ),
     }
@@ -143,6 +149,31 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
     build(&request, &toolchain, say)
         .map(|built| built.component)
         .map_err(|error| failed(&error))
+}
+
+/// The backup is read through before anything is written; a host that runs, or a queue that is there, is told of before that.
+fn restore(
+    overrides: &Overrides,
+    file: &Path,
+    environment: Environment,
+) -> Result<QueueRestored, AppError> {
+    let settings = Settings::load(overrides, &config::process_environment)
+        .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+    let layout = layout::Layout::new(&settings.data_dir);
+    let claim = || serve::claim(&settings.data_dir).map_err(start_error);
+    let early = layout.lock().exists().then(claim).transpose()?;
+    backup::refuse_used(&layout)?;
+    let checked = backup::check(file)?;
+    let claimed = match early {
+        Some(claimed) => claimed,
+        None => claim()?,
+    };
+    let how = backup::Restore {
+        limits: settings.limits,
+        rules: settings.env,
+        environment,
+    };
+    backup::restore(&checked, &claimed.layout, how)
 }
 
 /// An error with its causes, on one line.

@@ -28,6 +28,8 @@ pub(crate) struct Retention {
     pub(crate) environments: Arc<Environments>,
     /// How long a finished task is kept.
     pub(crate) keep: Duration,
+    /// When the queue was restored from a backup: from then on it is all kept for so long, however old it is.
+    pub(crate) restored_at: Option<Timestamp>,
 }
 
 impl Retention {
@@ -53,6 +55,9 @@ impl Retention {
     /// Forgets everything that may be forgotten now; how many tasks that were.
     fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
         let older_than = Timestamp(now.0.saturating_sub(millis(self.keep)));
+        if self.restored_at.is_some_and(|at| at >= older_than) {
+            return Ok(0);
+        }
         let mut count = 0;
         loop {
             let pruned = self.store.prune(self.epoch, older_than, AT_ONCE)?;
@@ -150,6 +155,7 @@ mod tests {
             layout: layout.clone(),
             environments: environments(),
             keep: KEEP,
+            restored_at: None,
         };
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
         let (old_env, new_env) = (keep(&retention, "old").await, keep(&retention, "new").await);
@@ -197,6 +203,15 @@ mod tests {
             0,
             "not a moment before its time"
         );
+        retention.restored_at = Some(Timestamp(OLD.0 + 1));
+        assert_eq!(
+            retention
+                .prune(Timestamp(OLD.0 + millis(KEEP) + 1))
+                .unwrap(),
+            0,
+            "what was restored is kept for as long as if it had ended then"
+        );
+        retention.restored_at = Some(OLD);
         assert_eq!(
             retention
                 .prune(Timestamp(OLD.0 + millis(KEEP) + 1))

@@ -17,7 +17,7 @@ use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
 pub(crate) use self::error::ServeError;
 use crate::{
     allocator, api,
-    app::{DownMode, Host, HostInfo, HostParts},
+    app::{DownMode, Host, HostInfo, HostParts, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     clock,
@@ -26,6 +26,7 @@ use crate::{
     environment::Environments,
     layout::Layout,
     plugin::{self, Catalog},
+    restored::Restored,
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
     store::{
@@ -49,7 +50,7 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeE
 
 /// The directory is made and locked before anything in it is opened: a second host stops here.
 pub(crate) struct Claimed {
-    layout: Layout,
+    pub(crate) layout: Layout,
     /// The lock is held as long as this file is open.
     _lock: File,
 }
@@ -122,6 +123,12 @@ async fn serve(
     // First: on a full disk there is nothing else to open the store with.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
     let has_room = !ballast.is_freed();
+    if backup::place(layout).map_err(io_error(
+        "cannot put what was restored in its place in",
+        layout.root(),
+    ))? {
+        tracing::info!("a restore that was cut off after it was whole was put in its place");
+    }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
     let exe =
@@ -179,6 +186,7 @@ async fn serve(
         layout: layout.clone(),
         environments: environments.clone(),
         keep: settings.keep,
+        restored_at: Restored::known(layout).map(|restored| restored.restored_at),
     };
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     account::Parked,
     attempt::StopWhy,
@@ -18,7 +20,8 @@ use crate::{
 pub type BatchNumber = u64;
 
 /// A document that is kept beside a row because it may be large and is seldom read.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DocumentKey {
     /// What was asked of the executor, JSON.
     Spec(TaskId),

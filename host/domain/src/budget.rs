@@ -27,7 +27,8 @@ impl Day {
 }
 
 /// What a sum of the ledger is of.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
     /// The tasks that were submitted together, and what was submitted from within them; named by the first of them.

@@ -37,7 +37,7 @@ impl Condition {
 }
 
 /// An edge of the graph, kept with the task that waits. A task has its edges sorted by what is waited for, each once.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Dependency {
     pub task: TaskId,
     pub condition: Condition,

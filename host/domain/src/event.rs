@@ -60,6 +60,10 @@ pub enum Fact {
     Blocked,
     Held,
     Released,
+    /// It was not finished in the backup of that time, and is held since it was restored from it.
+    Restored {
+        taken_at: Timestamp,
+    },
     Done {
         outcome: Outcome,
         reason: Option<Reason>,

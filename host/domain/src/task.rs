@@ -307,6 +307,9 @@ pub struct Task {
     /// Who holds it; the owner, if it is held and nobody is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Arc<Principal>>,
+    /// It is held because it was restored from the backup of that time, and nobody has released it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<Timestamp>,
     /// The next attempt is not started before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,

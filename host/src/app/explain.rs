@@ -29,6 +29,8 @@ pub(super) struct InTheWay {
     pub(super) culprit: Option<Task>,
     /// What the agents of its graph may cost together, and have.
     pub(super) graph: Option<Level>,
+    /// It was restored from a backup that its environment was not in.
+    pub(super) without_environment: bool,
 }
 
 pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why {
@@ -38,6 +40,7 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         more_upstream,
         culprit,
         graph,
+        without_environment,
     } = in_the_way;
     let last_end = || {
         let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
@@ -65,14 +68,7 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
             (*at, std::iter::once(done).chain(culprit).collect())
         }
         State::Blocked { since } => (*since, blocked(&upstream, more_upstream)),
-        State::Held { since } => (
-            *since,
-            vec![format!(
-                "it is held by {}; `claudine release {}` lets it go",
-                held_by(task),
-                task.id
-            )],
-        ),
+        State::Held { since } => (*since, held(task, without_environment)),
         State::Waiting { until, why } => {
             let until = rfc3339(*until);
             let (since, reason) = match why {
@@ -108,6 +104,26 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         since: since_text(since),
         reasons: reasons.into_iter().chain(budgets(task, graph)).collect(),
     }
+}
+
+/// Who holds it, and how it is let go.
+fn held(task: &Task, without_environment: bool) -> Vec<String> {
+    let id = task.id;
+    let Some(taken_at) = task.restored_from else {
+        let by = held_by(task);
+        return vec![format!(
+            "it is held by {by}; `claudine release {id}` lets it go"
+        )];
+    };
+    let restored = format!(
+        "restored from a backup of {}: it is held so that no two hosts do the same work; `claudine release {id}` lets it go, `claudine release --restored` all that was restored",
+        rfc3339(taken_at)
+    );
+    let environment = without_environment.then(|| {
+        "its environment was not in the backup: it will run in the one of whoever restored it"
+            .to_owned()
+    });
+    std::iter::once(restored).chain(environment).collect()
 }
 
 /// What an unfinished task and its graph have spent of what they may.

@@ -19,7 +19,10 @@ use super::{
     request::{GroupChange, TaskRef},
     view::{Changed, GroupView},
 };
-use crate::store::Status;
+use crate::store::{Filter, Status, StatusFilter};
+
+/// Tasks that are looked at together.
+const PAGE: usize = 500;
 
 impl Host {
     /// Keeps a task from being started; with `graph` also every queued one that hangs together with it.
@@ -58,6 +61,16 @@ impl Host {
             may(by, Verb::Release, Some(task), &self.settings.mcp)?;
         }
         let tasks = tasks.into_iter().map(|task| task.id).collect();
+        self.change(by, Input::Release { tasks }).await
+    }
+
+    /// Lets all go that is held for no other reason than that it was restored from a backup.
+    pub(crate) async fn release_restored(&self, by: &Arc<Principal>) -> Result<Changed, AppError> {
+        let (tasks, any) = self.read(|reader| restored(reader)).await?;
+        // Nobody holds any of them, so that the same is true of each.
+        if let Some(task) = any {
+            may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
+        }
         self.change(by, Input::Release { tasks }).await
     }
 
@@ -155,6 +168,28 @@ impl Host {
             }
         }
         Ok(groups.into_values().collect())
+    }
+}
+
+/// All that is held because it was restored and that nobody holds, read a page at a time; one of them.
+fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
+    let mut filter = Filter {
+        status: Some(StatusFilter::Is(Status::Held)),
+        ..Filter::default()
+    };
+    let mut ids = Vec::new();
+    let mut any = None;
+    loop {
+        let page = reader.store.list(&filter, PAGE)?;
+        let restored = |task: &Task| task.restored_from.is_some() && task.holders.is_empty();
+        for task in page.tasks.into_iter().filter(restored) {
+            ids.push(task.id);
+            any = Some(task);
+        }
+        match page.next {
+            Some(_) => filter.before = page.next,
+            None => return Ok((ids, any)),
+        }
     }
 }
 

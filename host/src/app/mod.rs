@@ -4,6 +4,7 @@
 //! as of the last commit.
 
 mod act;
+pub(crate) mod backup;
 mod capacity;
 mod check;
 mod checkpoint;

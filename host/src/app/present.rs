@@ -91,8 +91,11 @@ pub(super) fn task_view(task: &Task) -> TaskView {
     }
 }
 
-/// Who holds a task. Older versions name nobody: only the owner could hold one.
+/// Who or what holds a task. Older versions name nobody: only the owner could hold one.
 pub(super) fn held_by(task: &Task) -> String {
+    if let Some(taken_at) = task.restored_from {
+        return format!("restored from a backup of {}", rfc3339(taken_at));
+    }
     if task.holders.is_empty() {
         return Principal::default().to_string();
     }

@@ -86,6 +86,8 @@ impl Host {
         let (task, mut in_the_way) = self
             .read(move |reader| in_the_way(reader, &reference))
             .await?;
+        in_the_way.without_environment =
+            task.restored_from.is_some() && !self.environments.has(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
         Ok(explain::why(&task, &self.engine.snapshot(), in_the_way))

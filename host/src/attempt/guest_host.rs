@@ -1,6 +1,6 @@
 //! What a running executor may ask of the host: children, their output, progress, checkpoints.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use claudine_domain::{
     attempt::Session,
@@ -42,6 +42,8 @@ pub(super) struct GuestHost {
     live: Arc<Live>,
     supervisors: Supervisors,
     layout: Layout,
+    /// What its children have in their environment at first.
+    env_file: PathBuf,
     reports: ReportSender,
     tasks: TaskTracker,
     /// What children have in their environment beside what is the task's.
@@ -60,6 +62,7 @@ impl GuestHost {
         workspace: String,
     ) -> Self {
         Self {
+            env_file: runner.environments.file(&request.env_digest),
             request,
             workspace,
             live,
@@ -220,7 +223,7 @@ impl GuestHost {
         let request = &self.request;
         let (env_file, mut env_remove) = match env_remove {
             EnvRemove::Everything => (None, Vec::new()),
-            EnvRemove::Names(names) => (Some(self.layout.environment(&request.env_digest)), names),
+            EnvRemove::Names(names) => (Some(self.env_file.clone()), names),
         };
         let mut env_set = env;
         env_set.extend(self.variables.iter().cloned());

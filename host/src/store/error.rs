@@ -24,6 +24,24 @@ pub(crate) enum StoreError {
         found: u32,
         known: u32,
     },
+    /// It is only to be read, and nothing is brought to this version's schema by that.
+    #[error(
+        "{path} was written by an older version: its schema is {found}, this program reads {known}"
+    )]
+    Older {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    /// The schema is not changed without a copy of the database as it was.
+    #[error(
+        "no room for a copy of {path} before its schema changes: {needed_bytes} bytes are needed, {free_bytes} are free"
+    )]
+    NoRoom {
+        path: PathBuf,
+        needed_bytes: u64,
+        free_bytes: u64,
+    },
     /// Nothing is wiped or repaired: what is left of the file may be all there is.
     #[error("the database {path} is damaged: {detail}")]
     Corrupt { path: PathBuf, detail: String },
@@ -49,6 +67,12 @@ impl StoreError {
         match self {
             Self::Newer { .. } => Some(
                 "use the newer claudine, or another data directory (--data-dir); the database was left as it is",
+            ),
+            Self::Older { .. } => Some(
+                "`claudine down && claudine up` has a host of this version bring it up to date; running tasks go on",
+            ),
+            Self::NoRoom { .. } => Some(
+                "free some space, or use the version that was there before; nothing was changed",
             ),
             Self::Corrupt { .. } => Some(
                 "nothing was changed; keep a copy of the file with its -wal and -shm, then restore a backup or try `sqlite3 FILE .recover`, or move all three away to begin anew",

@@ -24,8 +24,8 @@ use claudine_domain::{
 };
 
 use super::{
-    EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Resolved, SPENT_KEPT, Sequence, Status,
-    StatusFilter, Store, StoreError, reference::Reference,
+    Bytes, Counters, EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Record, Resolved, SPENT_KEPT,
+    Sequence, Status, StatusFilter, Store, StoreError, reference::Reference,
 };
 
 #[derive(Debug, Default)]
@@ -112,6 +112,85 @@ impl Content {
         for event in &batch.events {
             self.last_event += 1;
             self.events.insert(self.last_event, event.clone());
+        }
+    }
+
+    /// All there is, in the order of an export.
+    fn records(&self) -> Vec<Record> {
+        let counters = Record::Counters(Counters {
+            epoch: self.epoch,
+            last_batch: self.last_batch,
+            last_event: self.last_event,
+        });
+        let tasks = self.tasks.values().map(|task| Record::Task {
+            depends_on: task.dependencies.to_vec(),
+            task: Box::new(Task {
+                dependencies: Arc::default(),
+                ..task.clone()
+            }),
+        });
+        let mut documents: Vec<_> = self.documents.iter().collect();
+        documents.sort_by_key(|(key, _)| (task_of(**key), **key));
+        let documents = documents.into_iter().map(|(key, bytes)| Record::Document {
+            key: *key,
+            bytes: Bytes::of(bytes.clone()),
+        });
+        let groups = self.groups.iter().map(|(name, group)| Record::Group {
+            name: name.clone(),
+            group: *group,
+        });
+        let accounts = self.accounts.iter().map(|(key, parked)| Record::Account {
+            key: key.clone(),
+            parked: parked.clone(),
+        });
+        let profiles = self.profiles.iter().map(|(key, profile)| Record::Profile {
+            key: key.clone(),
+            profile: Box::new(profile.clone()),
+        });
+        let spent = self.spent.iter().map(|(scope, micro_usd)| Record::Spent {
+            scope: *scope,
+            micro_usd: *micro_usd,
+        });
+        let events = self.events.iter().map(|(sequence, event)| Record::Event {
+            sequence: *sequence,
+            event: Box::new(event.clone()),
+        });
+        std::iter::once(counters)
+            .chain(tasks)
+            .chain(documents)
+            .chain(groups)
+            .chain(accounts)
+            .chain(profiles)
+            .chain(spent)
+            .chain(events)
+            .collect()
+    }
+
+    fn take_in(&mut self, record: Record) {
+        match record {
+            Record::Counters(counters) => {
+                self.epoch = counters.epoch;
+                self.last_batch = counters.last_batch;
+                self.last_event = counters.last_event;
+            }
+            Record::Task { task, depends_on } => {
+                let dependencies: Arc<[Dependency]> = depends_on.into();
+                self.dependencies.insert(task.id, dependencies.clone());
+                let task = Task {
+                    dependencies,
+                    ..*task
+                };
+                self.tasks.insert(task.id, task);
+            }
+            Record::Document { key, bytes } => {
+                self.documents
+                    .insert(key, bytes.into_vec().unwrap_or_default());
+            }
+            Record::Group { name, group } => _ = self.groups.insert(name, group),
+            Record::Account { key, parked } => _ = self.accounts.insert(key, parked),
+            Record::Profile { key, profile } => _ = self.profiles.insert(key, *profile),
+            Record::Spent { scope, micro_usd } => _ = self.spent.insert(scope, micro_usd),
+            Record::Event { sequence, event } => _ = self.events.insert(sequence, *event),
         }
     }
 
@@ -362,6 +441,20 @@ impl Store for MemoryStore {
         let digests = content.tasks.values().map(|task| &task.request.env_digest);
         let sorted: BTreeSet<_> = digests.collect();
         Ok(sorted.into_iter().map(ToString::to_string).collect())
+    }
+
+    fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError> {
+        let content = self.content().clone();
+        let _all_shown = content.records().into_iter().all(each);
+        Ok(())
+    }
+
+    fn import(&self, _part: u32, records: Vec<Record>) -> Result<(), StoreError> {
+        let mut content = self.content();
+        for record in records {
+            content.take_in(record);
+        }
+        Ok(())
     }
 
     fn prune(

@@ -8,6 +8,7 @@
 
 mod error;
 mod filter;
+mod record;
 mod reference;
 pub(crate) mod sqlite;
 
@@ -18,7 +19,7 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
-pub(crate) use samples::ready as sample_task;
+pub(crate) use samples::{batch as sample_batch, ready as sample_task};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,7 @@ use claudine_domain::{
 
 pub(crate) use error::StoreError;
 pub(crate) use filter::{Filter, StatusFilter, UnknownStatus};
+pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::Resolved;
 
 /// The fencing number of whoever may write. Each leadership has a higher one than the last.
@@ -115,6 +117,13 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Shows each record of one moment, in the order of [`record`], for as long as `each` says so. Commits go on meanwhile.
+    fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError>;
+
+    /// Takes in a part of what an export gave, whole or not at all; parts are numbered from 0. For a store that is empty but for the
+    /// parts before, and that nobody leads.
+    fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their
     /// documents. An unfinished task stays, and so does its parent, and what it depends on. Events of before that time go whosever they are, the

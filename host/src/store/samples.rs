@@ -54,6 +54,7 @@ pub(crate) fn ready(number: u64) -> Task {
         dependencies: Arc::default(),
         has_begun: false,
         holders: Vec::new(),
+        restored_from: None,
         retry_at: None,
         resumes: None,
         attempts: Vec::new(),
@@ -187,7 +188,7 @@ pub(super) fn tasks() -> Vec<Task> {
 }
 
 /// All of the tasks, a document of each kind, an account and an event of each kind.
-pub(super) fn batch() -> Batch {
+pub(crate) fn batch() -> Batch {
     let finished = AttemptId {
         task: id(20),
         number: 1,

@@ -8,6 +8,7 @@
 )]
 
 mod authority;
+mod backup;
 mod bad_input;
 mod capacity;
 mod crash;

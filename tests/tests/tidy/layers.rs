@@ -19,6 +19,7 @@ const GROUND: &[&str] = &[
     "layout",
     "plain",
     "random",
+    "restored",
     "telemetry",
 ];
 

@@ -80,7 +80,9 @@ impl Board {
             let Some(task) = self.tasks.get(id).filter(|task| task.holders.is_empty()) else {
                 continue;
             };
-            self.place(now, *id, task.created_at);
+            let since = task.created_at;
+            self.change(*id, |task| task.restored_from = None);
+            self.place(now, *id, since);
             self.record(*id, now, Fact::Released);
             released += 1;
         }

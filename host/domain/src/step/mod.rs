@@ -9,6 +9,7 @@ mod learn;
 mod place;
 mod recover;
 mod report;
+mod restore;
 mod retry;
 mod spend;
 mod submit;
@@ -28,7 +29,7 @@ use crate::{
     outcome::{Outcome, ReasonClass},
     principal::Principal,
     task::{Request, Task},
-    time::Now,
+    time::{Now, Timestamp},
     worktree::Merge,
 };
 
@@ -85,6 +86,10 @@ pub enum Input {
     Recovered {
         task: TaskId,
         found: Found,
+    },
+    /// All that the board holds comes from the backup of that time: another host may have gone on with it since.
+    Restored {
+        taken_at: Timestamp,
     },
     /// Nothing new is started from here on; what runs goes on.
     Drain,
@@ -364,6 +369,7 @@ impl Board {
             Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),
             Input::WaitEnds { attempt } => Ok(self.wait_ends(attempt)),
             Input::Recovered { task, found } => Ok(self.recover(now, task, found)),
+            Input::Restored { taken_at } => Ok(self.restored(now, taken_at)),
             Input::Drain => {
                 self.drain = true;
                 Ok(Answer::Noted)

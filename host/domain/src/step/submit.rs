@@ -100,6 +100,7 @@ impl Board {
             dependencies,
             has_begun: false,
             holders: Vec::new(),
+            restored_from: None,
             retry_at: None,
             resumes: None,
             attempts: Vec::new(),

@@ -23,6 +23,7 @@ mod learning;
 mod machine;
 mod recovery;
 mod reports;
+mod restoring;
 mod retrying;
 mod submitting;
 mod world;

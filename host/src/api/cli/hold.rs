@@ -25,18 +25,24 @@ pub(super) struct Hold {
 }
 
 /// Let a task go that was held.
+///
+/// What `claudine restore` brought back is held too: one by one, graph by graph, or with --restored all of it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine release deploy
-  claudine release --graph build")]
+  claudine release --graph build
+  claudine release --restored")]
 pub(super) struct Release {
     /// Its id, the beginning of one that no other has, or its name.
-    #[arg(value_name = "ID")]
-    task: String,
+    #[arg(value_name = "ID", required_unless_present = "restored")]
+    task: Option<String>,
     /// Also every held task that hangs together with it by dependencies.
     #[arg(long)]
     graph: bool,
+    /// Every task that is held because it was restored from a backup. What somebody holds stays held.
+    #[arg(long, conflicts_with_all = ["task", "graph"])]
+    restored: bool,
 }
 
 impl Hold {
@@ -48,7 +54,11 @@ impl Hold {
 
 impl Release {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let changed = session.client().release(&self.task, self.graph).await?;
+        let client = session.client();
+        let changed = match &self.task {
+            Some(task) => client.release(task, self.graph).await?,
+            None => client.release_restored().await?,
+        };
         show(session, "released", &changed)
     }
 }

@@ -4,6 +4,7 @@
 //! by `client` and knows nothing else of it.
 
 mod arguments;
+mod backup;
 mod cancel;
 mod capacity;
 mod checkpoint;
@@ -24,6 +25,7 @@ mod mcp;
 mod output;
 mod parse;
 mod plugin;
+mod restore;
 mod resume;
 mod retry;
 mod run;
@@ -139,6 +141,8 @@ enum Local {
     Mcp(mcp::Mcp),
     Plugin(plugin::Plugin),
     Serve(serve::Serve),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -151,6 +155,8 @@ pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
             Local::Mcp(verb) => verb.run(&cli.common, wiring),
             Local::Plugin(verb) => verb.run(&cli.common, wiring),
             Local::Serve(verb) => verb.run(&cli.common, wiring),
+            Local::Backup(verb) => verb.run(&cli.common),
+            Local::Restore(verb) => verb.run(&cli.common, wiring),
             Local::Config(verb) => verb.run(&cli.common),
             Local::Completions(verb) => verb.run(),
         },

@@ -55,6 +55,13 @@ impl Client {
         self.ask(Ask::post(path, &HoldBody { graph })?).await
     }
 
+    pub(in crate::api) async fn release_restored(&self) -> Result<Changed, ClientError> {
+        let path = "/v1/restored/release".to_owned();
+        let nothing = serde_json::json!({});
+        self.ask(Ask::post(path, &nothing)?.repeatable_if(true))
+            .await
+    }
+
     pub(in crate::api) async fn groups(&self) -> Result<Vec<GroupView>, ClientError> {
         self.ask(Ask::get("/v1/groups".to_owned())).await
     }

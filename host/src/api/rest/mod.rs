@@ -21,6 +21,7 @@
 //! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt goes on from where the last one ended |
 //! | `GET /v1/tasks/{ref}/checkpoint` | what a finished attempt left |
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
+//! | `POST /v1/restored/release` | lets all go that is held because it was restored from a backup |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
 //! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
@@ -108,6 +109,7 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/tasks/{task}/checkpoint", get(tasks::checkpoint))
         .route("/v1/tasks/{task}/hold", post(tasks::hold))
         .route("/v1/tasks/{task}/release", post(tasks::release))
+        .route("/v1/restored/release", post(tasks::release_restored))
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{name}", post(groups::set))
         .route("/v1/tasks/{task}/logs", get(logs::stream))

@@ -150,6 +150,13 @@ pub(super) async fn release(
     ok(shared.host.release(&by, &TaskRef(task), body.graph).await?)
 }
 
+pub(super) async fn release_restored(
+    State(shared): State<Shared>,
+    By(by): By,
+) -> Answered<Changed> {
+    ok(shared.host.release_restored(&by).await?)
+}
+
 pub(super) fn going_down() -> AppError {
     AppError::new(ErrorKind::Unavailable, "the host went down")
         .hint("what runs goes on under its supervisor; the next command starts a host again")

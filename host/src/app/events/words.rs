@@ -41,6 +41,12 @@ pub(super) fn of(fact: &Fact) -> String {
         Fact::Blocked => "waits again: what it waits for runs again".to_owned(),
         Fact::Held => "held".to_owned(),
         Fact::Released => "released".to_owned(),
+        Fact::Restored { taken_at } => {
+            format!(
+                "restored from the backup of {} and held",
+                rfc3339(*taken_at)
+            )
+        }
         Fact::Done {
             outcome,
             culprit: Some(culprit),
@@ -162,5 +168,11 @@ mod tests {
         );
         check(Fact::Unblocked, "what it waited for has ended as it has to");
         check(Fact::Held, "held");
+        check(
+            Fact::Restored {
+                taken_at: Timestamp(0),
+            },
+            "restored from the backup of 1970-01-01T00:00:00.000Z and held",
+        );
     }
 }

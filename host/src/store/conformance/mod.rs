@@ -14,6 +14,7 @@ mod keep;
 mod list;
 mod prune;
 mod random;
+mod transfer;
 
 use std::sync::Arc;
 

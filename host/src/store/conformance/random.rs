@@ -11,7 +11,10 @@ use claudine_domain::{
 };
 use proptest::prelude::*;
 
-use super::{Leader, everything, of_tasks};
+use super::{
+    Leader, everything, of_tasks,
+    transfer::{comes_through, records},
+};
 use crate::store::{
     Store,
     memory::MemoryStore,
@@ -107,6 +110,7 @@ proptest! {
                 leader.commit(batch.clone());
             }
             prop_assert_eq!(everything(&memory), everything(&sqlite));
+            prop_assert_eq!(records(&memory), records(&sqlite));
             for reference in ["a", "b", "task_0", "01k7"] {
                 prop_assert_eq!(memory.resolve(reference).unwrap(), sqlite.resolve(reference).unwrap());
             }
@@ -115,5 +119,6 @@ proptest! {
                 prop_assert_eq!(memory, sqlite);
             }
         }
+        comes_through(&sqlite, 5);
     }
 }

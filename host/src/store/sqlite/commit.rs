@@ -46,20 +46,39 @@ pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Res
 fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
     let transaction = begin(writer)?;
     let last_event = count(&transaction, epoch, batch)?;
-    write_tasks(&transaction, batch)?;
-    edges::write(&transaction, batch.number, &batch.dependencies)?;
-    write_groups(&transaction, batch)?;
-    write_documents(&transaction, &batch.documents)?;
-    write_accounts(&transaction, &batch.accounts)?;
-    write_profiles(&transaction, &batch.profiles)?;
-    write_spent(&transaction, &batch.spent)?;
+    write_rows(&transaction, row::integer(batch.number), batch)?;
     write_events(&transaction, last_event, &batch.events)?;
     Ok(transaction.commit()?)
+}
+
+/// Writes all of a batch but its events. `number` tells apart what each batch says of who depends on a task.
+pub(super) fn write_rows(
+    transaction: &Transaction<'_>,
+    number: i64,
+    batch: &Batch,
+) -> Result<(), Fault> {
+    write_tasks(transaction, batch)?;
+    edges::write(transaction, number, &batch.dependencies)?;
+    write_groups(transaction, batch)?;
+    write_documents(transaction, &batch.documents)?;
+    write_accounts(transaction, &batch.accounts)?;
+    write_profiles(transaction, &batch.profiles)?;
+    write_spent(transaction, &batch.spent)
 }
 
 /// Writes what the log holds into the file.
 pub(super) fn fold_log(writer: &mut Connection) -> Result<(), Fault> {
     Ok(writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+}
+
+/// Writes all that the log holds into the file, and empties it.
+pub(super) fn fold_whole_log(writer: &Connection) -> Result<(), Fault> {
+    let busy: bool = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None).into());
+    }
+    Ok(())
 }
 
 /// Takes the write lock at once: a transaction that begins by reading can fail to get it later.
@@ -217,15 +236,24 @@ fn write_events(
     last: Sequence,
     events: &[Event],
 ) -> Result<(), Fault> {
+    for (sequence, event) in (last + 1..).zip(events) {
+        write_event(transaction, sequence, event)?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_event(
+    transaction: &Transaction<'_>,
+    sequence: Sequence,
+    event: &Event,
+) -> Result<(), Fault> {
     let mut write =
         transaction.prepare_cached("INSERT INTO event (sequence, at, body) VALUES (?1, ?2, ?3)")?;
-    for (sequence, event) in (last + 1..).zip(events) {
-        write.execute(params![
-            row::integer(sequence),
-            row::time(event.at),
-            row::encode("event", event)?
-        ])?;
-    }
+    write.execute(params![
+        row::integer(sequence),
+        row::time(event.at),
+        row::encode("event", event)?
+    ])?;
     Ok(())
 }
 

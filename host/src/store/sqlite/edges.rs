@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use claudine_domain::{
-    batch::BatchNumber,
     dependency::{Condition, Dependency},
     id::TaskId,
 };
@@ -17,12 +16,12 @@ const ID_BYTES: usize = 16;
 const EDGE_BYTES: usize = ID_BYTES + 1;
 
 /// What migrated rows have for the number of a batch.
-const BEFORE_ALL_BATCHES: BatchNumber = 0;
+const BEFORE_ALL_BATCHES: i64 = 0;
 
 /// Writes the edges that a batch brings.
 pub(super) fn write(
     transaction: &Transaction<'_>,
-    batch: BatchNumber,
+    batch: i64,
     added: &[(TaskId, Arc<[Dependency]>)],
 ) -> Result<(), Fault> {
     let mut forward =
@@ -37,7 +36,7 @@ pub(super) fn write(
         .prepare_cached("INSERT INTO dependant (upstream, batch, tasks) VALUES (?1, ?2, ?3)")?;
     for of_one in reverse.chunk_by(|one, next| one.0 == next.0) {
         let tasks: Vec<u8> = of_one.iter().flat_map(|it| it.1.to_bytes()).collect();
-        write.execute(params![of_one[0].0.to_bytes(), row::integer(batch), tasks])?;
+        write.execute(params![of_one[0].0.to_bytes(), batch, tasks])?;
     }
     Ok(())
 }

@@ -35,6 +35,11 @@ pub(super) enum Fault {
     Newer { found: u32 },
     #[error("its journal mode stays `{0}` where a write-ahead log is needed")]
     NoWal(String),
+    #[error("a document of a backup is no hexadecimal text")]
+    NoHex,
+    /// The file can be read as it is, but not by this version.
+    #[error("schema {found}")]
+    Older { found: u32 },
     #[error(transparent)]
     Refused(#[from] StoreError),
 }
@@ -56,8 +61,13 @@ impl Fault {
                 found,
                 known: u32::try_from(schema::KNOWN).unwrap_or(u32::MAX),
             },
+            Self::Older { found } => StoreError::Older {
+                path: path.to_owned(),
+                found,
+                known: u32::try_from(schema::KNOWN).unwrap_or(u32::MAX),
+            },
             Self::Refused(error) => error,
-            Self::Encode { .. } | Self::NoWal(_) => failed(path, self),
+            Self::Encode { .. } | Self::NoWal(_) | Self::NoHex => failed(path, self),
         }
     }
 }

@@ -57,7 +57,7 @@ fn groups(reader: &Connection) -> Result<Vec<(String, Group)>, Fault> {
     Ok(groups)
 }
 
-fn accounts(
+pub(super) fn accounts(
     reader: &Connection,
 ) -> Result<Vec<(AccountKey, claudine_domain::account::Parked)>, Fault> {
     let mut query = reader.prepare("SELECT key, body FROM account ORDER BY key")?;
@@ -70,7 +70,7 @@ fn accounts(
     Ok(accounts)
 }
 
-fn profiles(reader: &Connection) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
+pub(super) fn profiles(reader: &Connection) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
     let mut query = reader.prepare("SELECT key, body FROM profile")?;
     let mut rows = query.query([])?;
     let mut profiles = Vec::new();

@@ -6,6 +6,7 @@
 //!
 //! It does not take the lock on the data directory, and it checks no rule of the queue.
 
+mod before;
 mod commit;
 #[cfg(test)]
 mod damage;
@@ -23,9 +24,11 @@ mod row;
 mod schema;
 #[cfg(test)]
 mod torn;
+mod transfer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -43,9 +46,14 @@ use claudine_domain::{
 use rusqlite::Connection;
 
 use self::{fault::Fault, readers::Readers};
-use super::{Epoch, Filter, Page, Pruned, Resolved, Sequence, Status, Store, StoreError};
+use super::{Epoch, Filter, Page, Pruned, Record, Resolved, Sequence, Status, Store, StoreError};
 
-pub(crate) use network::refuse_network_filesystem;
+pub(crate) use self::{network::refuse_network_filesystem, transfer::Content};
+
+/// The number of the schema that this version writes.
+pub(crate) fn known_schema() -> u32 {
+    u32::try_from(schema::KNOWN).unwrap_or(u32::MAX)
+}
 
 pub(crate) struct SqliteStore {
     path: PathBuf,
@@ -63,6 +71,42 @@ impl SqliteStore {
             readers: Readers::new(path.to_owned()),
             writer: Mutex::new(writer),
         })
+    }
+
+    /// Opens a database that another process may be writing, only to read it. It is left as it is: one of an older schema is refused.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        let writer = open::existing(path).map_err(|fault| fault.at(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Readers::new(path.to_owned()),
+            writer: Mutex::new(writer),
+        })
+    }
+
+    /// What is in a database of whatever schema; `None` if there is none.
+    pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
+        match fs::metadata(path) {
+            Ok(file) if file.len() > 0 => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fault::from_io(path, error)),
+        }
+        let content = open::reader(path).and_then(|reader| transfer::content(&reader));
+        content.map(Some).map_err(|fault| fault.at(path))
+    }
+
+    /// Folds all of the log back into the file and closes it: what was committed is in the one file then.
+    pub(crate) fn close(self) -> Result<(), StoreError> {
+        let Self {
+            path,
+            readers,
+            writer,
+        } = self;
+        drop(readers);
+        let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let folded = commit::fold_whole_log(&writer);
+        let closed = folded.and_then(|()| Ok(writer.close().map_err(|(_, error)| error)?));
+        closed.map_err(|fault| fault.at(&path))
     }
 
     fn read<T>(
@@ -177,6 +221,14 @@ impl Store for SqliteStore {
 
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
         self.read(query::env_digests)
+    }
+
+    fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError> {
+        self.read(|reader| transfer::export(reader, each))
+    }
+
+    fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError> {
+        self.write(|writer| transfer::import(writer, part, records))
     }
 
     fn prune(

@@ -61,13 +61,21 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
          PRAGMA journal_size_limit = 16777216;",
     )?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    schema::migrate(&mut connection)?;
+    schema::migrate(&mut connection, path)?;
     Ok(connection)
 }
 
 pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.execute_batch("PRAGMA cache_size = -1024;")?;
+    Ok(connection)
+}
+
+/// A connection to a file of this version's schema, which is left as it is.
+pub(super) fn existing(path: &Path) -> Result<Connection, Fault> {
+    let connection = reader(path)?;
+    schema::check(&connection)?;
+    schema::check_not_older(&connection)?;
     Ok(connection)
 }
 

@@ -4,7 +4,7 @@ use claudine_domain::{
     batch::DocumentKey,
     budget::{Day, Scope},
     dependency::Condition,
-    id::TaskId,
+    id::{AttemptId, TaskId},
     outcome::Outcome,
     task::{State, Task},
     time::Timestamp,
@@ -76,6 +76,20 @@ pub(super) fn document_key(key: DocumentKey) -> (TaskId, i64, u32) {
         DocumentKey::Checkpoint(attempt) => (attempt.task, 2, attempt.number),
         DocumentKey::Context(task) => (task, 3, 0),
     }
+}
+
+/// The columns read back.
+pub(super) fn document_key_of(task: TaskId, kind: i64, number: u32) -> Result<DocumentKey, Fault> {
+    let attempt = AttemptId { task, number };
+    [
+        DocumentKey::Spec(task),
+        DocumentKey::Outputs(attempt),
+        DocumentKey::Checkpoint(attempt),
+        DocumentKey::Context(task),
+    ]
+    .into_iter()
+    .find(|key| document_key(*key) == (task, kind, number))
+    .ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(1, kind).into())
 }
 
 /// The columns of what a sum of the ledger is of.

@@ -3,9 +3,11 @@
 //! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store` has a database of every past one, and
 //! each must open. The number of steps taken is SQLite's `user_version`, and `application_id` tells our files from others.
 
+use std::path::Path;
+
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{edges, fault::Fault};
+use super::{before, edges, fault::Fault};
 
 /// A step: statements, and what they cannot say.
 struct Step {
@@ -70,10 +72,24 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes the steps that are missing, all in one transaction.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
-    if header(connection)?.version == KNOWN {
+/// Tells whether a file, of which [`check`] has nothing to say, has all steps behind it.
+pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
+    let found = header(connection)?.version;
+    if found < KNOWN {
+        let found = u32::try_from(found).unwrap_or(u32::MAX);
+        return Err(Fault::Older { found });
+    }
+    Ok(())
+}
+
+/// Takes the steps that are missing, all in one transaction. What an earlier version wrote is copied first.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    let version = header(connection)?.version;
+    if version == KNOWN {
         return Ok(());
+    }
+    if version > 0 {
+        before::copy(connection, path, KNOWN)?;
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Looked at again under the lock: two programs may have opened the file at once.

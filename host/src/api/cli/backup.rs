@@ -1,0 +1,121 @@
+//! `claudine backup`
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{Common, exit::Failure, output, session::unfit, text};
+use crate::{
+    api::client,
+    app::backup::{self, BackupTaken},
+    config::Overrides,
+};
+
+/// Write the queue with its history and all output into one file, while tasks run or not.
+///
+/// In it are all tasks with their attempts, what they were asked and what they answered, events, groups, what was learned and spent, and
+/// the output of every attempt as far as it has come. It is of one moment, and only you can read the file; prompts and outputs are in it
+/// as they are.
+///
+/// Not in it are settings, plugins and what they were allowed, worktrees and what is known of them, and, without --with-environments,
+/// the environments of tasks.
+///
+/// It is a gzipped tar file with a checksum for everything in it. It gets its name once it is whole; what a killed backup leaves beside
+/// it ends in `.partial`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine backup queue.backup
+  claudine backup - | ssh elsewhere 'cat > queue.backup'
+  tar tzf queue.backup")]
+pub(super) struct Backup {
+    /// The file to write; `-` is standard output.
+    file: PathBuf,
+    /// Also put in the environments of tasks. There may be tokens and passwords in them.
+    #[arg(long)]
+    with_environments: bool,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Backup {
+    pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
+        let overrides = Overrides {
+            data_dir: common.data_dir.clone(),
+            slots: None,
+            keep: None,
+        };
+        let layout = client::layout(&overrides).map_err(unfit)?;
+        if self.file == Path::new("-") {
+            if io::stdout().is_terminal() {
+                let message = "a backup is no text for a terminal: name a file, or send it on";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            let taken = backup::to_stdout(&layout, self.with_environments)?;
+            output::say(&words(&taken));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let taken = backup::to_file(&layout, &self.file, self.with_environments, self.force)?;
+        if common.json {
+            output::json(&taken)?;
+        } else {
+            output::say(&words(&taken));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn words(taken: &BackupTaken) -> String {
+    let place = taken
+        .file
+        .as_ref()
+        .map_or_else(String::new, |file| format!(" in {file}"));
+    let environments = match taken.environments {
+        None => "the environments of tasks are not in it (--with-environments)".to_owned(),
+        Some(count) => format!("{count} environments of tasks are in it: keep it as you keep them"),
+    };
+    format!(
+        "backed up {} tasks ({} unfinished) with {} files of output{place}: {}; {environments}",
+        taken.tasks,
+        taken.unfinished,
+        taken.logs,
+        text::bytes(taken.bytes),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_whether_environments_are_in_it() {
+        let check = |environments: Option<u64>, expected: &str| {
+            let taken = BackupTaken {
+                file: Some("queue.backup".to_owned()),
+                taken_at: String::new(),
+                tasks: 12,
+                unfinished: 3,
+                events: 90,
+                logs: 14,
+                environments,
+                bytes: 2048,
+            };
+            assert_eq!(words(&taken), expected);
+        };
+        let begin =
+            "backed up 12 tasks (3 unfinished) with 14 files of output in queue.backup: 2.0 KiB; ";
+        check(
+            None,
+            &format!("{begin}the environments of tasks are not in it (--with-environments)"),
+        );
+        check(
+            Some(2),
+            &format!("{begin}2 environments of tasks are in it: keep it as you keep them"),
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! `claudine restore`
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{Common, environment, exit::Failure, output};
+use crate::{api::Wiring, app::backup::QueueRestored, config::Overrides};
+
+/// Bring a backup back, into a data directory that has no queue yet.
+///
+/// The whole file is read and checked before anything is written. Ids, names, events and all that has ended are as they were. What was
+/// under way when the backup was taken has ended as `lost`, or is tried again if its retries say so. All that has not ended is held,
+/// so that no two hosts do the same work: `claudine release` lets it go, one by one, a graph, or with --restored everything.
+///
+/// A task whose environment is not in the backup runs in the environment of this command; `claudine why` says so while it is held.
+/// Worktrees are not in a backup: a task that had one gets a new one. Finished tasks are kept as if they had ended now.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine restore queue.backup
+  claudine restore queue.backup --data-dir ~/again && claudine list --data-dir ~/again")]
+pub(super) struct Restore {
+    /// What `claudine backup` wrote.
+    file: PathBuf,
+}
+
+impl Restore {
+    pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
+        if self.file == Path::new("-") {
+            let message = "a backup is read twice, so it has to be a file: save it first";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        let overrides = Overrides {
+            data_dir: common.data_dir.clone(),
+            slots: None,
+            keep: None,
+        };
+        let environment = environment::of_this_process(false);
+        let restored = (wiring.restore)(&overrides, &self.file, environment)?;
+        if common.json {
+            output::json(&restored)?;
+        } else {
+            for line in words(&restored) {
+                output::say(&line);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn words(restored: &QueueRestored) -> Vec<String> {
+    let QueueRestored {
+        data_dir,
+        taken_at,
+        tasks,
+        held,
+        lost,
+        ..
+    } = restored;
+    let mut lines = vec![format!(
+        "restored {tasks} tasks of the backup of {taken_at} into {data_dir}"
+    )];
+    if *lost > 0 {
+        lines.push(format!(
+            "attempts that were under way then: {lost}; they have ended as lost"
+        ));
+    }
+    if *held > 0 {
+        lines.push(format!(
+            "held until they are released: {held}; make sure that the host they come from does not run them too, then `claudine release --restored`"
+        ));
+    }
+    if restored.stands_in {
+        lines.push(
+            "not all environments are in the backup: tasks without theirs run in the one of this command"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_or_lost_is_said_where_there_is_any() {
+        let check = |held: u64, lost: u64, stands_in: bool, expected: &[&str]| {
+            let restored = QueueRestored {
+                data_dir: "/d".to_owned(),
+                taken_at: "T".to_owned(),
+                tasks: 7,
+                held,
+                lost,
+                logs: 0,
+                environments: 0,
+                stands_in,
+            };
+            let lines = words(&restored);
+            assert_eq!(lines[0], "restored 7 tasks of the backup of T into /d");
+            assert_eq!(lines.len(), 1 + expected.len(), "{lines:?}");
+            for (line, beginning) in lines[1..].iter().zip(expected) {
+                assert!(line.starts_with(beginning), "{line}");
+            }
+        };
+        check(0, 0, false, &[]);
+        check(3, 0, false, &["held until they are released: 3"]);
+        check(
+            3,
+            2,
+            true,
+            &[
+                "attempts that were under way then: 2",
+                "held until",
+                "not all environments",
+            ],
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! The way back from a backup into a data directory without a queue.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use claudine_domain::{
+    batch::BatchNumber,
+    board::{Board, Bounds, IDEMPOTENCY_WINDOW},
+    capacity::Limits,
+    event::Fact,
+    id::AttemptId,
+    step::Input,
+    time::{Timestamp, millis},
+};
+
+use super::{
+    super::error::{AppError, ErrorKind},
+    QueueRestored, cannot,
+    entry::{Manifest, Name},
+    place::{Pause, make_directory, place_by_steps, remove_tree, sync},
+    read::{Whole, read},
+};
+use crate::{
+    clock,
+    config::EnvRules,
+    environment::{Environment, Environments},
+    layout::Layout,
+    restored::Restored,
+    store::{
+        Counters, Epoch, Record, Store,
+        sqlite::{Content, SqliteStore},
+    },
+};
+
+/// What stays free beside what is restored: a host has to start on it.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// What a restore goes by beside the backup.
+pub(crate) struct Restore {
+    /// What the capacity of a host is; nothing is started by it.
+    pub(crate) limits: Limits,
+    pub(crate) rules: EnvRules,
+    /// The environment of whoever restores: for tasks whose own is not in the backup.
+    pub(crate) environment: Environment,
+}
+
+/// A backup that was read through once and is as it was written.
+pub(crate) struct Checked {
+    path: PathBuf,
+    whole: Whole,
+}
+
+/// Reads a backup through. Nothing is written anywhere.
+pub(crate) fn check(path: &Path) -> Result<Checked, AppError> {
+    let whole = read(path, &mut |_, _, _| Ok(()))?;
+    Ok(Checked {
+        path: path.to_owned(),
+        whole,
+    })
+}
+
+/// Refuses a data directory that has a queue. The epoch of a host that was there and left none.
+pub(crate) fn refuse_used(layout: &Layout) -> Result<u64, AppError> {
+    match SqliteStore::content(&layout.database())? {
+        None => Ok(0),
+        Some(Content {
+            has_rows: false,
+            epoch,
+        }) => Ok(epoch),
+        Some(_) => {
+            let directory = layout.root().display();
+            let message = format!("{directory} has a queue already");
+            Err(AppError::new(ErrorKind::Conflict, message)
+                .hint("nothing was changed; restore into another data directory (--data-dir), or move this one away"))
+        }
+    }
+}
+
+/// Restores a backup. The caller has the lock of the data directory.
+pub(crate) fn restore(
+    backup: &Checked,
+    layout: &Layout,
+    how: Restore,
+) -> Result<QueueRestored, AppError> {
+    let restored = restore_by_steps(backup, layout, how, &mut || Ok(()));
+    if restored.is_err()
+        && let Err(error) = remove_tree(&layout.restoring())
+    {
+        tracing::warn!(%error, "what was begun of the restore stays behind until the next start");
+    }
+    restored
+}
+
+pub(super) fn restore_by_steps(
+    backup: &Checked,
+    layout: &Layout,
+    how: Restore,
+    pause: Pause<'_>,
+) -> Result<QueueRestored, AppError> {
+    let at = |error: io::Error| cannot("restore into", layout.root(), &error);
+    place_by_steps(layout, pause).map_err(at)?;
+    let epoch = refuse_used(layout)?;
+    look_for_room(backup, layout)?;
+    let mut staged = Staged::begin(layout)?;
+    let whole = read(&backup.path, &mut |manifest, name, from| {
+        pause().map_err(at)?;
+        staged.take(manifest, name, from)
+    })?;
+    if whole != backup.whole {
+        let path = backup.path.display();
+        let message = format!("{path} was changed while it was read");
+        return Err(AppError::new(ErrorKind::Conflict, message));
+    }
+    let restored = staged.finish(&whole.manifest, epoch, how, pause)?;
+    sync(layout.root()).map_err(at)?;
+    pause().map_err(at)?;
+    // From here on it counts.
+    fs::rename(layout.restoring(), layout.to_be_placed()).map_err(at)?;
+    sync(layout.root()).map_err(at)?;
+    pause().map_err(at)?;
+    place_by_steps(layout, pause).map_err(at)?;
+    Ok(QueueRestored {
+        data_dir: layout.root().display().to_string(),
+        ..restored
+    })
+}
+
+fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
+    let bytes = backup.whole.end.bytes;
+    // The rows take some more in a database, with what finds them.
+    let needed = bytes.saturating_add(bytes / 2).saturating_add(SPARE_BYTES);
+    let space = rustix::fs::statvfs(layout.root()).map_err(io::Error::from);
+    let space = space.map_err(|error| cannot("restore into", layout.root(), &error))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    let directory = layout.root().display();
+    let message = format!(
+        "no room in {directory} for what is in the backup: {needed} bytes are needed, {free} are free"
+    );
+    Err(AppError::new(ErrorKind::StoreFull, message)
+        .hint("free some space, or restore into another data directory (--data-dir)"))
+}
+
+/// What is being brought together, in a directory that means nothing to anybody until it is whole.
+struct Staged {
+    layout: Layout,
+    store: SqliteStore,
+    parts: u32,
+    /// The attempt of the last log, and whether the history has it.
+    known: Option<(AttemptId, bool)>,
+    restored: QueueRestored,
+}
+
+impl Staged {
+    fn begin(layout: &Layout) -> Result<Self, AppError> {
+        let staged = Layout::new(layout.restoring());
+        let at = |error: io::Error| cannot("restore into", layout.root(), &error);
+        for directory in [staged.root(), &staged.logs(), &staged.environments()] {
+            make_directory(directory).map_err(at)?;
+        }
+        Ok(Self {
+            store: SqliteStore::open(&staged.database())?,
+            layout: staged,
+            parts: 0,
+            known: None,
+            restored: QueueRestored {
+                data_dir: String::new(),
+                taken_at: String::new(),
+                tasks: 0,
+                held: 0,
+                lost: 0,
+                logs: 0,
+                environments: 0,
+                stands_in: false,
+            },
+        })
+    }
+
+    fn take(
+        &mut self,
+        manifest: &Manifest,
+        name: &Name,
+        from: &mut dyn Read,
+    ) -> Result<(), AppError> {
+        match name {
+            Name::Rows(_) => self.rows(manifest, from),
+            Name::Environment(digest) => {
+                self.restored.environments += 1;
+                copy(from, &self.layout.environment(digest))
+            }
+            Name::Log(attempt, segment) => self.log(*attempt, *segment, from),
+            Name::Manifest | Name::Sums(_) | Name::End => Ok(()),
+        }
+    }
+
+    fn rows(&mut self, manifest: &Manifest, from: &mut dyn Read) -> Result<(), AppError> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            let version = &manifest.version;
+            let message = format!("a row that {version} wrote cannot be read: {error}");
+            AppError::new(ErrorKind::Invalid, message)
+        };
+        let mut records = Vec::new();
+        for line in BufReader::new(from).lines() {
+            let line = line.map_err(|error| unreadable(&error))?;
+            let record: Record = serde_json::from_str(&line).map_err(|error| unreadable(&error))?;
+            self.restored.tasks += u64::from(matches!(record, Record::Task { .. }));
+            records.push(record);
+        }
+        self.store.import(self.parts, records)?;
+        self.parts += 1;
+        Ok(())
+    }
+
+    /// Output of attempts that began after the rows were read is not of this history.
+    fn log(
+        &mut self,
+        attempt: AttemptId,
+        segment: u32,
+        from: &mut dyn Read,
+    ) -> Result<(), AppError> {
+        if !self.has_attempt(attempt)? {
+            return Ok(());
+        }
+        let mut path = self.layout.log(attempt).into_os_string();
+        if segment > 0 {
+            path.push(format!(".{segment}"));
+        }
+        let path = PathBuf::from(path);
+        if let Some(shard) = path.parent() {
+            make_directory(shard).map_err(|error| cannot("write", shard, &error))?;
+        }
+        self.restored.logs += 1;
+        copy(from, &path)
+    }
+
+    fn has_attempt(&mut self, id: AttemptId) -> Result<bool, AppError> {
+        if let Some((known, is_there)) = self.known
+            && known == id
+        {
+            return Ok(is_there);
+        }
+        let task = self.store.task(id.task)?;
+        let mut attempts = task.iter().flat_map(|task| &task.attempts);
+        let is_there = attempts.any(|attempt| attempt.number == id.number);
+        self.known = Some((id, is_there));
+        Ok(is_there)
+    }
+
+    /// Ends what was under way, holds the rest, and closes the store.
+    fn finish(
+        mut self,
+        manifest: &Manifest,
+        epoch: u64,
+        how: Restore,
+        pause: Pause<'_>,
+    ) -> Result<QueueRestored, AppError> {
+        let root = self.layout.root().to_owned();
+        let at = |error: io::Error| cannot("restore into", &root, &error);
+        let taken_at = manifest.taken_at;
+        self.hold(taken_at, epoch, how.limits)?;
+        pause().map_err(at)?;
+        let environment = self.stand_in(how.rules, how.environment).map_err(at)?;
+        let restored = Restored {
+            taken_at,
+            restored_at: clock::wall(),
+            environment,
+        };
+        restored.write(&self.layout).map_err(at)?;
+        self.restored.taken_at = clock::rfc3339(taken_at);
+        self.restored.stands_in = restored.environment.is_some();
+        pause().map_err(at)?;
+        self.store.close()?;
+        pause().map_err(at)?;
+        Ok(self.restored)
+    }
+
+    /// `led` is the epoch of whoever led in this data directory before.
+    fn hold(&mut self, taken_at: Timestamp, led: u64, limits: Limits) -> Result<(), AppError> {
+        let now = clock::now();
+        let window = millis(IDEMPOTENCY_WINDOW);
+        let stored = self
+            .store
+            .load(Timestamp(now.wall.0.saturating_sub(window)))?;
+        let epoch = self.lead_after(led, stored.last_batch)?;
+        let mut board = Board::new(stored, limits, Bounds::default(), clock::boot_id());
+        board
+            .step(now, Input::Restored { taken_at })
+            .map_err(|refused| AppError::new(ErrorKind::Internal, refused.to_string()))?;
+        if !board.has_pending() {
+            return Ok(());
+        }
+        let (batch, _nothing_runs_here) = board.seal();
+        let count = |wanted: fn(&Fact) -> bool| {
+            let facts = batch.events.iter().map(|event| &event.fact);
+            facts.filter(|fact| wanted(fact)).count() as u64
+        };
+        self.restored.held = count(|fact| matches!(fact, Fact::Restored { .. }));
+        self.restored.lost = count(|fact| matches!(fact, Fact::AttemptEnded { .. }));
+        Ok(self.store.commit(epoch, &batch)?)
+    }
+
+    /// Leads with an epoch above that of all who led before, here and where the backup comes from.
+    fn lead_after(&self, led: u64, last_batch: BatchNumber) -> Result<Epoch, AppError> {
+        let epoch = self.store.lead()?;
+        if epoch.0 > led {
+            return Ok(epoch);
+        }
+        let counters = Counters {
+            epoch: led,
+            last_batch,
+            last_event: self.store.last_event()?,
+        };
+        self.store
+            .import(self.parts, vec![Record::Counters(counters)])?;
+        Ok(self.store.lead()?)
+    }
+
+    /// The environment of whoever restores, where some task has none of its own.
+    fn stand_in(&self, rules: EnvRules, environment: Environment) -> io::Result<Option<String>> {
+        let digests = self.store.env_digests_in_use().map_err(io::Error::other)?;
+        let missing = |digest: &String| !self.layout.environment(digest).exists();
+        if !digests.iter().any(missing) {
+            return Ok(None);
+        }
+        let environments = Environments::new(self.layout.clone(), rules);
+        environments.keep_blocking(environment).map(Some)
+    }
+}
+
+/// Copies an entry to a file that nobody else can read.
+fn copy(from: &mut dyn Read, path: &Path) -> Result<(), AppError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options
+        .open(path)
+        .map_err(|error| cannot("write", path, &error))?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = from.read(&mut buffer).map_err(|error| {
+            AppError::new(
+                ErrorKind::Invalid,
+                format!("it is damaged or cut off: {error}"),
+            )
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        file.write_all(&buffer[..count])
+            .map_err(|error| cannot("write", path, &error))?;
+    }
+}

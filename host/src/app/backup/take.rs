@@ -1,0 +1,244 @@
+//! Taking a backup: the store of one moment, then what lies in files beside it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+use claudine_domain::id::TaskId;
+
+use super::{
+    super::error::{AppError, ErrorKind},
+    BackupTaken, cannot,
+    entry::{FORMAT, Manifest, Name, is_digest},
+    file::Target,
+    write::Writer,
+};
+use crate::{
+    clock,
+    layout::Layout,
+    store::{
+        Record, Store,
+        sqlite::{SqliteStore, known_schema},
+    },
+};
+
+/// Rows are put into an entry together until they have so many bytes.
+const ROWS_BYTES: usize = 1 << 20;
+
+/// Writes a backup to a file that nobody else can read.
+pub(crate) fn to_file(
+    layout: &Layout,
+    path: &Path,
+    with_environments: bool,
+    force: bool,
+) -> Result<BackupTaken, AppError> {
+    let store = open(layout)?;
+    let (target, file) = Target::create(path, force)?;
+    let taken = take(layout, &store, &file, with_environments).and_then(|mut taken| {
+        let length = file.metadata().map_err(|error| failed(&error))?.len();
+        taken.bytes = length;
+        taken.file = Some(path.display().to_string());
+        Ok(taken)
+    });
+    match taken {
+        Ok(taken) => target.name(&file).map(|()| taken),
+        Err(error) => {
+            target.give_up();
+            Err(error)
+        }
+    }
+}
+
+/// Writes a backup to whoever reads standard output.
+pub(crate) fn to_stdout(layout: &Layout, with_environments: bool) -> Result<BackupTaken, AppError> {
+    let store = open(layout)?;
+    let mut counted = Counted {
+        to: io::stdout().lock(),
+        bytes: 0,
+    };
+    let mut taken = take(layout, &store, &mut counted, with_environments)?;
+    counted.flush().map_err(|error| failed(&error))?;
+    taken.bytes = counted.bytes;
+    Ok(taken)
+}
+
+fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
+    let database = layout.database();
+    if !database.exists() {
+        let directory = layout.root().display();
+        let message = format!("there is nothing to back up: {directory} has no queue");
+        return Err(AppError::new(ErrorKind::NotFound, message)
+            .hint("--data-dir or CLAUDINE_DATA_DIR names another data directory"));
+    }
+    Ok(SqliteStore::open_read_only(&database)?)
+}
+
+fn failed(error: &io::Error) -> AppError {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StoreFull,
+        _ => ErrorKind::Unavailable,
+    };
+    AppError::new(kind, format!("the backup cannot be written: {error}"))
+}
+
+struct Counted<W> {
+    to: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A backup that is being written.
+struct Taking<W: Write> {
+    writer: Writer<W>,
+    taken: BackupTaken,
+    rows: Vec<u8>,
+    parts: u32,
+}
+
+pub(super) fn take(
+    layout: &Layout,
+    store: &dyn Store,
+    to: impl Write,
+    with_environments: bool,
+) -> Result<BackupTaken, AppError> {
+    let taken_at = clock::wall();
+    let manifest = Manifest {
+        format: FORMAT,
+        schema: known_schema(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        taken_at,
+        environments: with_environments,
+    };
+    let mut taking = Taking {
+        writer: Writer::new(to, taken_at),
+        taken: BackupTaken {
+            file: None,
+            taken_at: clock::rfc3339(taken_at),
+            tasks: 0,
+            unfinished: 0,
+            events: 0,
+            logs: 0,
+            environments: with_environments.then_some(0),
+            bytes: 0,
+        },
+        rows: Vec::new(),
+        parts: 0,
+    };
+    let text = serde_json::to_vec(&manifest).map_err(|error| failed(&error.into()))?;
+    let begun = taking.writer.put(&Name::Manifest, &text);
+    begun.map_err(|error| failed(&error))?;
+    taking.store(store)?;
+    if with_environments {
+        taking.environments(layout, store)?;
+    }
+    // What was submitted since the store was read is not in the backup, and its output need not be.
+    taking.logs(layout, TaskId::new(clock::wall().0 + 1, 0))?;
+    taking.writer.finish().map_err(|error| failed(&error))?;
+    Ok(taking.taken)
+}
+
+impl<W: Write> Taking<W> {
+    fn store(&mut self, store: &dyn Store) -> Result<(), AppError> {
+        let mut written = Ok(());
+        store.export(&mut |record| {
+            written = self.row(&record);
+            written.is_ok()
+        })?;
+        written
+            .and_then(|()| self.write_rows())
+            .map_err(|error| failed(&error))
+    }
+
+    fn row(&mut self, record: &Record) -> io::Result<()> {
+        match record {
+            Record::Task { task, .. } => {
+                self.taken.tasks += 1;
+                self.taken.unfinished += u64::from(!task.is_done());
+            }
+            Record::Event { .. } => self.taken.events += 1,
+            _ => {}
+        }
+        serde_json::to_writer(&mut self.rows, record)?;
+        self.rows.push(b'\n');
+        if self.rows.len() >= ROWS_BYTES {
+            self.write_rows()?;
+        }
+        Ok(())
+    }
+
+    fn write_rows(&mut self) -> io::Result<()> {
+        self.parts += 1;
+        self.writer.put(&Name::Rows(self.parts), &self.rows)?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn environments(&mut self, layout: &Layout, store: &dyn Store) -> Result<(), AppError> {
+        for digest in store.env_digests_in_use()? {
+            let path = layout.environment(&digest);
+            if is_digest(&digest) && self.file(&Name::Environment(digest), &path)? {
+                self.taken.environments = self.taken.environments.map(|count| count + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The output of all attempts of tasks that are older than this one.
+    fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
+        for shard in sorted(&layout.logs())? {
+            if !shard.is_dir() {
+                continue;
+            }
+            for path in sorted(&shard)? {
+                let name = path.file_name().and_then(|name| name.to_str());
+                let Some((attempt, segment)) = name.and_then(Layout::attempt_of_log) else {
+                    continue;
+                };
+                if attempt.task < newest && self.file(&Name::Log(attempt, segment), &path)? {
+                    self.taken.logs += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file is still there: what is forgotten meanwhile is no fault.
+    fn file(&mut self, name: &Name, path: &Path) -> Result<bool, AppError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(cannot("read", path, &error)),
+        };
+        let length = file.metadata().map(|found| found.len());
+        let length = length.map_err(|error| cannot("read", path, &error))?;
+        let copied = self.writer.copy(name, length, &mut file);
+        copied.map_err(|error| failed(&error)).map(|()| true)
+    }
+}
+
+/// What is in a directory, in the order of its names; nothing if it is not there.
+fn sorted(directory: &Path) -> Result<Vec<std::path::PathBuf>, AppError> {
+    let at = |error: io::Error| cannot("read", directory, &error);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(at(error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths.collect::<Result<_, _>>().map_err(at)?;
+    paths.sort_unstable();
+    Ok(paths)
+}

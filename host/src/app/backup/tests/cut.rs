@@ -1,0 +1,165 @@
+//! Backups and restores that are cut off: by a kill at any step, by a fault, by a full disk.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Write},
+};
+
+use claudine_domain::task::{State, Task};
+
+use super::{
+    super::{
+        super::error::ErrorKind,
+        check,
+        file::Target,
+        place::{place, place_by_steps},
+        refuse_used,
+        restore::restore_by_steps,
+        take::{take, to_file},
+    },
+    Place, attempts, backup, empty, how, log, output, restored, tasks, used,
+};
+use crate::{
+    restored::Restored,
+    store::{Store, sqlite::SqliteStore},
+};
+
+/// Where a kill ends it, all is there or nothing, and what was begun is in nobody's way.
+#[test]
+fn a_restore_that_is_cut_off_anywhere_leaves_nothing_or_the_whole() {
+    let old = used();
+    let (file, _) = backup(&old, false);
+    let (mut nothing, mut all) = (0, 0);
+    for steps in 0.. {
+        let new = empty();
+        // A host that was there before has left a database with a log.
+        let used = SqliteStore::open(&new.layout.database()).unwrap();
+        used.lead().unwrap();
+        std::mem::forget(used);
+        let mut left = steps;
+        let pause = &mut || {
+            left -= 1;
+            if left < 0 {
+                return Err(io::Error::other("killed"));
+            }
+            Ok(())
+        };
+        let cut = restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause);
+        // What the next host does first, cut off once itself.
+        let mut once = 3;
+        let pause = &mut || {
+            once -= 1;
+            if once == 0 {
+                return Err(io::Error::other("killed"));
+            }
+            Ok(())
+        };
+        drop(place_by_steps(&new.layout, pause));
+        place(&new.layout).unwrap();
+        assert!(!new.layout.restoring().exists() && !new.layout.to_be_placed().exists());
+        if refuse_used(&new.layout).is_ok() {
+            nothing += 1;
+            let logs = fs::read_dir(new.layout.logs()).unwrap();
+            assert_eq!(logs.count(), 0, "after {steps} steps");
+            restored(&file, &new).unwrap();
+        } else {
+            all += 1;
+        }
+        is_whole(&old, &new);
+        if cut.is_ok() {
+            break;
+        }
+    }
+    assert!(nothing > 10 && all > 10, "{nothing} and {all}");
+}
+
+fn is_whole(old: &Place, new: &Place) {
+    let ids = |place: &Place| tasks(&place.layout).into_keys().collect::<BTreeSet<_>>();
+    assert_eq!(ids(new), ids(old));
+    let running = |task: &Task| matches!(task.state, State::Running { .. });
+    assert!(!tasks(&new.layout).values().any(running));
+    for (attempt, segment) in attempts() {
+        let path = log(&new.layout, attempt, segment);
+        assert_eq!(fs::read(path).unwrap(), output(attempt, segment));
+    }
+    assert!(Restored::read(&new.layout).unwrap().is_some());
+}
+
+/// A file gets its name once it is whole, and takes nobody else's.
+#[test]
+fn a_backup_is_there_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.backup");
+    let names = || {
+        let entries = fs::read_dir(dir.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let (target, mut file) = Target::create(&path, false).unwrap();
+    file.write_all(b"first").unwrap();
+    assert!(!path.exists(), "a kill here leaves no backup");
+    assert!(names().iter().all(|name| name.ends_with(".partial")));
+    // Somebody else was faster.
+    let (late, late_file) = Target::create(&path, false).unwrap();
+    target.name(&file).unwrap();
+    let refused = late.name(&late_file).err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(Target::create(&path, false).is_err());
+    let (target, mut file) = Target::create(&path, true).unwrap();
+    file.write_all(b"second").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    target.name(&file).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    assert_eq!(names(), BTreeSet::from(["queue.backup".to_owned()]));
+}
+
+/// Whatever fails on the way, no file has the name.
+#[test]
+fn a_backup_that_fails_leaves_nothing() {
+    let old = used();
+    let file = old.layout.root().join("../queue.backup");
+    // What cannot be read: a directory in the place of a log.
+    let (attempt, _) = attempts()[0];
+    let path = old.layout.log(attempt);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(to_file(&old.layout, &file, false, false).is_err());
+    let beside = fs::read_dir(file.parent().unwrap()).unwrap();
+    assert_eq!(beside.count(), 1, "the data directory alone");
+    let nobody = empty();
+    let refused = to_file(&nobody.layout, &file, false, false).err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    assert!(!file.exists());
+}
+
+/// A disk that takes so many bytes and no more.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let count = bytes.len().min(self.0);
+        self.0 -= count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let old = used();
+    let store = SqliteStore::open_read_only(&old.layout.database()).unwrap();
+    let mut whole = Vec::new();
+    take(&old.layout, &store, &mut whole, false).unwrap();
+    for room in [0, 1, whole.len() / 2, whole.len() - 100] {
+        let full = take(&old.layout, &store, Full(room), false).err().unwrap();
+        assert_eq!(full.kind, ErrorKind::StoreFull, "{room}");
+    }
+    assert!(take(&old.layout, &store, Full(usize::MAX), false).is_ok());
+}

@@ -1,0 +1,140 @@
+//! Files that are not as they were written, or not written by this version.
+
+use std::{
+    cell::Cell,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+};
+
+use claudine_domain::time::Timestamp;
+
+use super::{
+    super::{
+        super::error::ErrorKind,
+        check,
+        entry::{FORMAT, Manifest, Name},
+        read::read,
+        refuse_used, restore,
+        take::take,
+        write::Writer,
+    },
+    backup, empty, how, used,
+};
+use crate::store::sqlite::{SqliteStore, known_schema};
+
+#[test]
+fn what_is_damaged_or_cut_off_anywhere_is_refused() {
+    let old = used();
+    let (file, _) = backup(&old, true);
+    let bytes = fs::read(&file).unwrap();
+    let whole = read(&file, &mut |_, _, _| Ok(())).unwrap();
+    let spoilt = file.with_extension("spoilt");
+    let refused = Cell::new(0);
+    let check_spoilt = |bytes: &[u8], how: &str| {
+        fs::write(&spoilt, bytes).unwrap();
+        match read(&spoilt, &mut |_, _, _| Ok(())) {
+            Err(error) => {
+                refused.set(refused.get() + 1);
+                assert_eq!(error.kind, ErrorKind::Invalid, "{how}: {error}");
+                assert!(error.message.contains(spoilt.to_str().unwrap()), "{error}");
+            }
+            // A few bits mean nothing, such as the time in the header of gzip: what comes out is the same.
+            Ok(found) => assert_eq!(found, whole, "{how}"),
+        }
+    };
+    for at in (0..bytes.len()).step_by(3) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        check_spoilt(&flipped, &format!("a bit of byte {at}"));
+    }
+    let flips = refused.get();
+    let lengths = (0..bytes.len()).step_by(17).chain([bytes.len() - 1]);
+    let cuts = lengths.clone().count();
+    for length in lengths {
+        check_spoilt(&bytes[..length], &format!("cut at {length}"));
+    }
+    assert_eq!(refused.get() - flips, cuts);
+    let flipped = bytes.len().div_ceil(3);
+    assert!(flips * 100 > flipped * 97, "{flips} of {flipped}");
+    let longer = [&bytes[..], b"x"].concat();
+    fs::write(&spoilt, longer).unwrap();
+    assert!(check(&spoilt).is_err(), "something follows it");
+}
+
+/// What is whole in itself, and was put together by somebody else.
+#[test]
+fn what_is_no_backup_of_this_format_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("made");
+    let manifest = Manifest {
+        format: FORMAT,
+        schema: known_schema(),
+        version: "9.9.9".to_owned(),
+        taken_at: Timestamp(1),
+        environments: false,
+    };
+    let check = |make: &dyn Fn(&mut Writer<fs::File>) -> io::Result<()>, expected: &str| {
+        let mut writer = Writer::new(fs::File::create(&file).unwrap(), manifest.taken_at);
+        make(&mut writer).unwrap();
+        writer.finish().unwrap();
+        let refused = super::super::check(&file).err().map(|error| error.message);
+        let refused = refused.unwrap_or_default();
+        assert!(refused.contains(expected), "{expected}: {refused}");
+    };
+    let put = |writer: &mut Writer<fs::File>, manifest: &Manifest| {
+        writer.put(&Name::Manifest, &serde_json::to_vec(manifest).unwrap())
+    };
+    let newer = Manifest {
+        format: FORMAT + 1,
+        ..manifest.clone()
+    };
+    check(
+        &|writer| put(writer, &newer),
+        "it was made by 9.9.9: its format is 2, this version reads up to 1",
+    );
+    let newer = Manifest {
+        schema: known_schema() + 1,
+        ..manifest.clone()
+    };
+    check(&|writer| put(writer, &newer), "its schema is");
+    check(&|_| Ok(()), "it has no manifest");
+    check(
+        &|writer| writer.put(&Name::Rows(1), b""),
+        "it does not begin with a manifest",
+    );
+    check(
+        &|writer| {
+            put(writer, &manifest)?;
+            writer.put(&Name::Environment("unknown".to_owned()), b"")
+        },
+        "no backup has an entry `env/unknown`",
+    );
+    fs::write(&file, b"text").unwrap();
+    let text = super::super::check(&file).err().unwrap();
+    assert!(
+        text.message
+            .ends_with("cannot be restored: it is no backup"),
+        "{text}"
+    );
+    let missing = super::super::check(&dir.path().join("missing"))
+        .err()
+        .unwrap();
+    assert_eq!(missing.kind, ErrorKind::NotFound);
+}
+
+/// What stands in for a file that somebody replaced between the two readings.
+#[test]
+fn a_backup_that_is_exchanged_while_it_is_read_is_refused() {
+    let (old, new) = (used(), empty());
+    let (file, _) = backup(&old, false);
+    let checked = check(&file).unwrap();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let other = options.open(&file).unwrap();
+    let store = SqliteStore::open_read_only(&old.layout.database()).unwrap();
+    take(&old.layout, &store, other, true).unwrap();
+    let refused = restore(&checked, &new.layout, how()).err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
+    assert!(refuse_used(&new.layout).is_ok() && !new.layout.restoring().exists());
+}

@@ -1,0 +1,50 @@
+//! What is known of the restore that a data directory has its queue from: a small file beside it.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+};
+
+use claudine_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::Layout;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    /// When the backup was taken.
+    pub(crate) taken_at: Timestamp,
+    pub(crate) restored_at: Timestamp,
+    /// The environment of whoever restored it, by its digest: for tasks whose own was not in the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) environment: Option<String>,
+}
+
+impl Restored {
+    /// `None` where nothing was restored.
+    pub(crate) fn read(layout: &Layout) -> io::Result<Option<Self>> {
+        match fs::read(layout.restored_file()) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same, where nobody can be told of a fault: what goes by it then goes as if nothing had been restored.
+    pub(crate) fn known(layout: &Layout) -> Option<Self> {
+        Self::read(layout).unwrap_or_else(|error| {
+            let path = layout.restored_file();
+            tracing::warn!(path = %path.display(), %error, "cannot be read");
+            None
+        })
+    }
+
+    pub(crate) fn write(&self, layout: &Layout) -> io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(layout.restored_file())?;
+        serde_json::to_writer(&mut file, self)?;
+        file.write_all(b"\n")
+    }
+}

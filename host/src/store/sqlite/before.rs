@@ -1,0 +1,198 @@
+//! A copy of the database as it was before its schema changes: the way back to the version that wrote it.
+//!
+//! `claudine.db.before-schema-6` lies beside the database and holds what there was when a version with schema 6 first opened it. It is
+//! written aside and named once it is whole; it stays until somebody removes it. To go back: end the host, put the copy in the place of
+//! the database, without the `-wal` and `-shm` of that, and use the older version.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+
+use super::{
+    super::StoreError,
+    fault::{Fault, beside, from_io},
+};
+
+/// What stays free beside the copy: a start has to write as well.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// Where the copy lies that is made before the schema becomes this one.
+pub(super) fn path_of(database: &Path, schema: usize) -> PathBuf {
+    beside(database, &format!(".before-schema-{schema}"))
+}
+
+/// Copies what was committed, whether it is in the file or still in its log.
+pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> Result<(), Fault> {
+    look_for_room(connection, database)?;
+    let path = path_of(database, schema);
+    let fresh = beside(&path, ".new");
+    let at = |error| from_io(&fresh, error);
+    remove(&fresh).map_err(at)?;
+    // An empty file is filled, and keeps its mode.
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(&fresh).map_err(at)?;
+    let name = fresh.to_str().ok_or_else(|| no_text(&fresh))?;
+    let copied = connection
+        .execute("VACUUM INTO ?1", [name])
+        .map_err(Fault::from)
+        .and_then(|_| put(&fresh, &path).map_err(|error| at(error).into()));
+    if copied.is_err() {
+        // The failure itself is told; what was begun is removed by the next try, if not now.
+        drop(remove(&fresh));
+    }
+    copied?;
+    tracing::info!(
+        copy = %path.display(),
+        schema,
+        "the database was copied as it was before its schema changes"
+    );
+    Ok(())
+}
+
+fn look_for_room(connection: &Connection, database: &Path) -> Result<(), Fault> {
+    let pages = "SELECT (page_count - freelist_count) * page_size
+         FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+    let bytes: i64 = connection.query_row(pages, [], |row| row.get(0))?;
+    let space = rustix::fs::statvfs(database).map_err(io::Error::from);
+    let space = space.map_err(|error| from_io(database, error))?;
+    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    Ok(fits(database, bytes.unsigned_abs(), free_bytes)?)
+}
+
+fn fits(database: &Path, bytes: u64, free_bytes: u64) -> Result<(), StoreError> {
+    let needed_bytes = bytes.saturating_add(SPARE_BYTES);
+    if free_bytes >= needed_bytes {
+        return Ok(());
+    }
+    Err(StoreError::NoRoom {
+        path: database.to_owned(),
+        needed_bytes,
+        free_bytes,
+    })
+}
+
+fn put(fresh: &Path, path: &Path) -> io::Result<()> {
+    File::open(fresh)?.sync_all()?;
+    fs::rename(fresh, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn no_text(path: &Path) -> StoreError {
+    let error = io::Error::new(io::ErrorKind::InvalidFilename, "it is not valid UTF-8");
+    from_io(path, error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::{
+        super::{super::Store, SqliteStore, schema},
+        *,
+    };
+
+    fn fixture(version: usize, path: &Path) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/store");
+        fs::copy(fixtures.join(format!("v{version}.db")), path).unwrap();
+    }
+
+    fn version(path: &Path) -> (usize, i64) {
+        let connection = Connection::open(path).unwrap();
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let tasks = number("SELECT count(*) FROM task").unwrap();
+        let version = number("PRAGMA user_version").unwrap();
+        (usize::try_from(version).unwrap(), tasks)
+    }
+
+    #[test]
+    fn the_database_is_kept_as_it_was_before_each_change_of_its_schema() {
+        for old in 1..schema::KNOWN {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("claudine.db");
+            fixture(old, &path);
+            let tasks = version(&path).1;
+            let store = SqliteStore::open(&path).unwrap();
+            let copy = path_of(&path, schema::KNOWN);
+            assert_eq!(version(&copy), (old, tasks));
+            assert_eq!(
+                fs::metadata(&copy).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+            store.lead().unwrap();
+            store.close().unwrap();
+            assert_eq!(version(&path), (schema::KNOWN, tasks));
+            // The way back: the copy in the place of the database is what it was, and may be brought up again.
+            fs::copy(&copy, &path).unwrap();
+            SqliteStore::open(&path).unwrap().lead().unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_is_copied_for_a_new_database_or_one_that_is_up_to_date() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        for _ in 0..2 {
+            SqliteStore::open(&path).unwrap().close().unwrap();
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+    }
+
+    /// A copy that was begun is no copy, and what was there under its name is replaced by what is there now.
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        fixture(1, &path);
+        let copy = path_of(&path, schema::KNOWN);
+        fs::write(beside(&copy, ".new"), b"begun").unwrap();
+        fs::write(&copy, b"of another day").unwrap();
+        SqliteStore::open(&path).unwrap();
+        assert_eq!(version(&copy).0, 1);
+        assert!(!beside(&copy, ".new").exists());
+    }
+
+    #[test]
+    fn a_copy_needs_room_for_itself_and_for_a_start() {
+        let check = |free: u64, expected: Option<&str>| {
+            let refused = fits(Path::new("/d/claudine.db"), 1_000, free).err();
+            assert_eq!(refused.map(|error| error.to_string()).as_deref(), expected);
+        };
+        check(SPARE_BYTES + 1_000, None);
+        check(
+            SPARE_BYTES + 999,
+            Some(
+                "no room for a copy of /d/claudine.db before its schema changes: 16778216 bytes are needed, 16778215 are free",
+            ),
+        );
+    }
+
+    /// The schema stays as it is if it cannot be copied.
+    #[test]
+    fn without_a_copy_nothing_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        fixture(1, &path);
+        // What is in the way cannot be replaced by a file.
+        let copy = path_of(&path, schema::KNOWN);
+        fs::create_dir_all(copy.join("in the way")).unwrap();
+        assert!(SqliteStore::open(&path).is_err());
+        assert_eq!(version(&path).0, 1);
+    }
+}

@@ -1,0 +1,258 @@
+//! The whole of a store read out for a backup, and put into an empty one.
+
+use std::sync::Arc;
+
+use claudine_domain::{batch::Batch, budget::Scope, event::Event, id::TaskId, task::Task};
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::{
+    super::{Bytes, Counters, Record, Sequence},
+    commit, edges,
+    fault::Fault,
+    load, row,
+};
+
+/// Whoever is shown each record, and says whether to go on.
+type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
+
+/// What a part of the reading says: go on, or stop here.
+type Read = Result<bool, Fault>;
+
+/// Reads within one transaction, so that all of it is of one moment, whatever is committed meanwhile.
+pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
+    let moment = reader.unchecked_transaction()?;
+    let parts: [fn(&Connection, Each<'_>) -> Read; 8] = [
+        counters, tasks, documents, groups, accounts, profiles, spent, events,
+    ];
+    for part in parts {
+        if !part(&moment, each)? {
+            break;
+        }
+    }
+    Ok(moment.finish()?)
+}
+
+/// Shows each row of a query as the record that it makes, without having more than one at a time.
+fn rows(
+    reader: &Connection,
+    sql: &str,
+    each: Each<'_>,
+    record: impl Fn(&Row<'_>) -> Result<Record, Fault>,
+) -> Read {
+    let mut query = reader.prepare(sql)?;
+    let mut rows = query.query([])?;
+    while let Some(found) = rows.next()? {
+        if !each(record(found)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn counters(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT epoch, last_batch, last_event FROM leader";
+    rows(reader, sql, each, |found| {
+        let number = |column: usize| found.get::<_, i64>(column).map(i64::unsigned_abs);
+        Ok(Record::Counters(Counters {
+            epoch: number(0)?,
+            last_batch: number(1)?,
+            last_event: number(2)?,
+        }))
+    })
+}
+
+fn tasks(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT body FROM task ORDER BY id";
+    rows(reader, sql, each, |found| {
+        let task: Box<Task> = row::decode("task", found, 0)?;
+        let depends_on = edges::of_task(reader, task.id)?.to_vec();
+        Ok(Record::Task { task, depends_on })
+    })
+}
+
+fn documents(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT task, kind, attempt, bytes FROM document ORDER BY task, kind, attempt";
+    rows(reader, sql, each, |found| {
+        let task = TaskId::from_bytes(found.get(0)?);
+        Ok(Record::Document {
+            key: row::document_key_of(task, found.get(1)?, found.get(2)?)?,
+            bytes: Bytes::of(found.get(3)?),
+        })
+    })
+}
+
+fn groups(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT name, body FROM task_group ORDER BY name";
+    rows(reader, sql, each, |found| {
+        Ok(Record::Group {
+            name: found.get(0)?,
+            group: row::decode("group", found, 1)?,
+        })
+    })
+}
+
+fn accounts(reader: &Connection, each: Each<'_>) -> Read {
+    for (key, parked) in load::accounts(reader)? {
+        if !each(Record::Account { key, parked }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn profiles(reader: &Connection, each: Each<'_>) -> Read {
+    for (key, profile) in load::profiles(reader)? {
+        let profile = Box::new(profile);
+        if !each(Record::Profile { key, profile }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn spent(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT scope, id, micro_usd FROM spent ORDER BY scope, id";
+    rows(reader, sql, each, |found| {
+        let id = found.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        let scope: Scope = row::scope_of(found.get(0)?, id)?;
+        let micro_usd = found.get::<_, i64>(2)?.unsigned_abs();
+        Ok(Record::Spent { scope, micro_usd })
+    })
+}
+
+fn events(reader: &Connection, each: Each<'_>) -> Read {
+    let sql = "SELECT sequence, body FROM event ORDER BY sequence";
+    rows(reader, sql, each, |found| {
+        Ok(Record::Event {
+            sequence: found.get::<_, i64>(0)?.unsigned_abs(),
+            event: row::decode("event", found, 1)?,
+        })
+    })
+}
+
+/// Takes in a part of what `export` gave. Parts are numbered from 0.
+pub(super) fn import(
+    writer: &mut Connection,
+    part: u32,
+    records: Vec<Record>,
+) -> Result<(), Fault> {
+    let transaction = commit::begin(writer)?;
+    let mut batch = Batch::default();
+    let mut events = Vec::new();
+    for record in records {
+        match record {
+            Record::Counters(counters) => set_counters(&transaction, counters)?,
+            Record::Event { sequence, event } => events.push((sequence, *event)),
+            other => add(&mut batch, other)?,
+        }
+    }
+    // Later batches count up from 1, so what was taken in has the numbers below that.
+    commit::write_rows(&transaction, -1 - i64::from(part), &batch)?;
+    write_events(&transaction, &events)?;
+    Ok(transaction.commit()?)
+}
+
+fn add(batch: &mut Batch, record: Record) -> Result<(), Fault> {
+    match record {
+        Record::Task { task, depends_on } => {
+            if !depends_on.is_empty() {
+                batch.dependencies.push((task.id, depends_on.into()));
+            }
+            batch.tasks.push(Arc::new(*task));
+        }
+        Record::Document { key, bytes } => {
+            let bytes = bytes.into_vec().ok_or(Fault::NoHex)?;
+            batch.documents.push((key, bytes.into()));
+        }
+        Record::Group { name, group } => batch.groups.push((name, group)),
+        Record::Account { key, parked } => batch.accounts.push((key, Some(parked))),
+        Record::Profile { key, profile } => batch.profiles.push((key, Some(*profile))),
+        Record::Spent { scope, micro_usd } => batch.spent.push((scope, micro_usd)),
+        Record::Counters(_) | Record::Event { .. } => {}
+    }
+    Ok(())
+}
+
+fn set_counters(transaction: &Transaction<'_>, counters: Counters) -> Result<(), Fault> {
+    let Counters {
+        epoch,
+        last_batch,
+        last_event,
+    } = counters;
+    transaction.execute(
+        "UPDATE leader SET epoch = ?1, last_batch = ?2, last_event = ?3",
+        params![
+            row::integer(epoch),
+            row::integer(last_batch),
+            row::integer(last_event)
+        ],
+    )?;
+    Ok(())
+}
+
+fn write_events(transaction: &Transaction<'_>, events: &[(Sequence, Event)]) -> Result<(), Fault> {
+    for (sequence, event) in events {
+        commit::write_event(transaction, *sequence, event)?;
+    }
+    Ok(())
+}
+
+/// What is in a database, whatever its schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Content {
+    /// Some table beside the leader's has a row.
+    pub(crate) has_rows: bool,
+    pub(crate) epoch: u64,
+}
+
+/// Looks into a database by what it says of itself, so that one of an older or newer schema is understood too.
+pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
+    let mut has_rows = false;
+    for table in tables(reader)?.iter().filter(|table| *table != "leader") {
+        let quoted = table.replace('"', "\"\"");
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM \"{quoted}\")");
+        has_rows |= reader.query_row(&sql, [], |row| row.get::<_, bool>(0))?;
+    }
+    let epoch = "SELECT max(epoch) FROM leader";
+    let epoch: Option<i64> = reader.query_row(epoch, [], |row| row.get(0))?;
+    Ok(Content {
+        has_rows,
+        epoch: epoch.map_or(0, i64::unsigned_abs),
+    })
+}
+
+fn tables(reader: &Connection) -> Result<Vec<String>, Fault> {
+    let mut query = reader.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+         ORDER BY name",
+    )?;
+    let names = query.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::{super::SqliteStore, *};
+
+    /// A new table needs a record of its own, or a word here on why it needs none.
+    #[test]
+    fn every_table_is_in_a_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let expected = [
+            "account",
+            // Who depends on a task follows from what each task depends on.
+            "dependant",
+            "depends_on",
+            "document",
+            "event",
+            "leader",
+            "profile",
+            "spent",
+            "task",
+            "task_group",
+        ];
+        assert_eq!(tables(&store.writer()).unwrap(), expected);
+    }
+}

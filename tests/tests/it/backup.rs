@@ -1,0 +1,211 @@
+//! Backups of a queue that is at work, and the way back from them, also where they are cut off.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use claudine_tests::{
+    TestHost, command,
+    process::kill_9,
+    wait::{PATIENCE, Random, any_moment_within},
+};
+
+fn host(who: &str) -> TestHost {
+    TestHost::builder().slots(1).env("WHO", who).build()
+}
+
+/// One task has ended, one runs, one waits for the slot of that, and one waits for another.
+struct AtWork {
+    host: TestHost,
+    done: String,
+    running: String,
+    queued: String,
+    after: String,
+}
+
+fn at_work() -> AtWork {
+    let host = host("old");
+    let done = host.script("echo output of $WHO");
+    host.finished(&done);
+    let running = host.script("echo begun; exec sleep 600");
+    host.live(&running);
+    let queued = host.script("echo ran as $WHO");
+    let after = ["run", "--depends-on", &queued, "--script", "echo after"];
+    let after = host.text(after);
+    AtWork {
+        done,
+        running,
+        queued,
+        after,
+        host,
+    }
+}
+
+fn file(host: &TestHost) -> PathBuf {
+    host.root().join("queue.backup")
+}
+
+fn backup(host: &TestHost) -> PathBuf {
+    let file = file(host);
+    host.run(["backup", file.to_str().unwrap()]).check();
+    file
+}
+
+fn restore(host: &TestHost, file: &Path) -> command::Ran {
+    host.run(["restore", file.to_str().unwrap()])
+}
+
+#[test]
+fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
+    let old = at_work();
+    let path = file(&old.host);
+    let name = path.to_str().unwrap();
+    let taken = old.host.run(["backup", name]).ok();
+    taken.says(&[
+        "4 tasks (3 unfinished)",
+        "the environments of tasks are not in it",
+    ]);
+    let events = old.host.text(["events", "--json"]);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = old.host.run(["backup", name]).code(125);
+    again.says(&["is there already", "--force"]);
+    old.host.run(["backup", "--force", name]).check();
+
+    let new = host("new");
+    restore(&new, &path).ok().says(&[
+        "restored 4 tasks",
+        "were under way then: 1",
+        "until they are released: 2",
+        "run in the one of this command",
+    ]);
+    assert_eq!(new.status(&old.running)["outcome"], "lost");
+    assert_eq!(new.status(&old.done)["outcome"], "succeeded");
+    let held = new.status(&old.queued);
+    assert_eq!(held["state"], "held", "{held:#}");
+    let by = held["held_by"].as_str().unwrap();
+    assert!(by.starts_with("restored from a backup of 20"), "{by}");
+    let why = new.text(["why", &old.queued]);
+    for piece in [
+        "restored from a backup of 20",
+        "claudine release --restored",
+        "its environment was not in the backup",
+    ] {
+        assert!(why.contains(piece), "{why}");
+    }
+    assert_eq!(new.text(["logs", &old.done]), "output of old");
+    assert_eq!(new.text(["logs", &old.running]), "begun");
+    let brought = new.text(["events", "--json"]);
+    assert!(brought.starts_with(&events), "{events}\n{brought}");
+
+    let released = new.run(["release", "--restored"]).ok();
+    released.says(&["released 2 tasks"]);
+    assert_eq!(new.finished(&old.after)["outcome"], "succeeded");
+    assert_eq!(new.text(["logs", &old.queued]), "ran as new");
+    new.run(["release", "--restored"])
+        .ok()
+        .says(&["released 0 tasks"]);
+    // A task that had ended runs again as well, without the environment that it had.
+    new.run(["retry", &old.done]).check();
+    new.finished(&old.done);
+    assert_eq!(new.text(["logs", &old.done]), "output of new");
+    assert_eq!(old.host.status(&old.running)["state"], "running");
+}
+
+#[test]
+fn a_backup_goes_through_a_pipe_and_may_have_the_environments() {
+    let old = at_work();
+    let ran = old.host.run(["backup", "-", "--with-environments"]).ok();
+    ran.says(&["environments of tasks are in it: keep it as you keep them"]);
+    let path = file(&old.host);
+    fs::write(&path, &ran.stdout).unwrap();
+    let mut list = Command::new("tar");
+    list.arg("tzf").arg(&path);
+    let listed = command::run(list, b"", PATIENCE).ok().text();
+    assert!(listed.starts_with("manifest.json\nrows/000001.jsonl\nenv/"));
+    assert!(listed.ends_with("sums/000001\nend.json"), "{listed}");
+
+    let new = host("new");
+    let told = new.json(["restore", path.to_str().unwrap()]);
+    assert_eq!((&told["held"], &told["lost"]), (&2.into(), &1.into()));
+    assert_eq!(told["stands_in"], false);
+    // One by one, as well.
+    new.run(["release", &old.queued]).check();
+    new.finished(&old.queued);
+    assert_eq!(new.text(["logs", &old.queued]), "ran as old");
+    assert_eq!(new.status(&old.after)["state"], "held");
+}
+
+#[test]
+fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
+    let old = at_work();
+    let path = backup(&old.host);
+    let running = restore(&old.host, &path).code(125);
+    running.says(&["another host", "claudine down"]);
+    let used = host("used");
+    used.finished(&used.script("true"));
+    used.run(["down"]).check();
+    restore(&used, &path)
+        .code(125)
+        .says(&["has a queue already", "nothing was changed"]);
+
+    let new = host("new");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+    let damaged = restore(&new, &path).code(2);
+    damaged.says(&[path.to_str().unwrap(), "damaged or cut off"]);
+    restore(&new, &new.root().join("missing"))
+        .code(125)
+        .says(&["cannot read the backup"]);
+    assert!(!new.data_dir().exists());
+    new.run(["backup", path.to_str().unwrap(), "--force"])
+        .code(125)
+        .says(&["nothing to back up"]);
+    assert!(!new.data_dir().exists());
+}
+
+/// Starts a command, kills it at some moment, and waits until it is gone.
+fn killed(mut command: Command, random: &mut Random) {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    any_moment_within(Duration::from_millis(1200), random);
+    kill_9(child.id());
+    child.wait().unwrap();
+}
+
+#[test]
+fn kill_9_leaves_nothing_or_the_whole() {
+    let old = host("old");
+    let large = old.script("head -c 4000000 /dev/urandom | base64");
+    old.finished(&large);
+    let expected = old.run(["logs", &large]).ok().stdout;
+    let path = file(&old);
+    let mut random = Random::seeded();
+    for _ in 0..4 {
+        killed(old.command(["backup", path.to_str().unwrap()]), &mut random);
+        if path.exists() {
+            break;
+        }
+    }
+    let path = if path.exists() { path } else { backup(&old) };
+    for _ in 0..5 {
+        let new = host("new");
+        killed(
+            new.command(["restore", path.to_str().unwrap()]),
+            &mut random,
+        );
+        let there = new.json(["list"])["tasks"].as_array().unwrap().len();
+        if there == 0 {
+            new.run(["down"]).check();
+            restore(&new, &path).check();
+        }
+        let logs = new.run(["logs", &large]).ok().stdout;
+        assert!(logs == expected, "every byte is there");
+        let rest = ["restoring", "restored"].map(|name| new.data_dir().join(name));
+        assert!(!rest.iter().any(|path| path.exists()));
+    }
+}
