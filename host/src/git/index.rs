@@ -12,11 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Git, GitError, names,
     place::Place,
-    spec::{LONG, Spec},
+    spec::{LIST_BYTES, LONG, Spec},
 };
 
-/// Room for the list of a repository with some hundred thousand files.
-const LIST_BYTES: usize = 64 << 20;
 /// How many ignored files are remembered by name. If there are more, they count as a task's own.
 const STAMPS_MAX: usize = 10_000;
 

@@ -2,7 +2,7 @@
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
-    spec::{SHORT, Spec},
+    spec::{LIST_BYTES, LONG, SHORT, Spec},
 };
 
 /// What a name stands for.
@@ -270,27 +270,55 @@ impl Git {
         base: &Commit,
         tip: &Commit,
     ) -> Result<Vec<String>, GitError> {
+        let links = self.changed_links(base, tip).await?;
+        let new: Vec<Link> = links.into_iter().filter(|link| link.is_new).collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.submodules_of(tip).await?;
+        let paths = new.into_iter().map(|link| link.path);
+        Ok(paths.filter(|path| !known.contains(path)).collect())
+    }
+
+    /// Submodules of this checkout that are at a commit, between two of its own, that their remotes
+    /// do not have: nobody who has the commit could check them out.
+    pub(crate) async fn unpushed_submodules(
+        &self,
+        base: &Commit,
+        tip: &Commit,
+    ) -> Result<Vec<String>, GitError> {
+        let mut unpushed = Vec::new();
+        for link in self.changed_links(base, tip).await? {
+            let inner = self.in_dir(self.dir().join(&link.path));
+            if !inner.dir().join(".git").exists() {
+                continue;
+            }
+            // One that is not even here came from elsewhere.
+            if let Some(commit) = inner.commit_of(&link.hash).await?
+                && !inner
+                    .is_below(&commit, &["refs/remotes", "refs/tags"])
+                    .await?
+            {
+                unpushed.push(link.path);
+            }
+        }
+        Ok(unpushed)
+    }
+
+    async fn changed_links(&self, base: &Commit, tip: &Commit) -> Result<Vec<Link>, GitError> {
         let spec = Spec::reads([
             "diff-tree",
             "-r",
             "-z",
             "--raw",
+            "--no-abbrev",
             "--no-renames",
             "--ignore-submodules=none",
-            "--diff-filter=AT",
             base.hash(),
             tip.hash(),
         ]);
-        let spec = spec.limit(super::spec::LONG).kept_bytes(64 << 20);
-        let new = new_links(&self.output(&spec).await?);
-        if new.is_empty() {
-            return Ok(new);
-        }
-        let known = self.submodules_of(tip).await?;
-        Ok(new
-            .into_iter()
-            .filter(|path| !known.contains(path))
-            .collect())
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(links(&self.output(&spec).await?))
     }
 
     /// The paths that a commit names as submodules.
@@ -321,15 +349,30 @@ impl Git {
     }
 }
 
+/// A repository that is committed by the hash of its commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Link {
+    path: String,
+    hash: String,
+    /// There was none before.
+    is_new: bool,
+}
+
 /// Entries are `:OLDMODE NEWMODE OLD NEW STATUS`, and the path is one more.
-fn new_links(output: &[u8]) -> Vec<String> {
+fn links(output: &[u8]) -> Vec<Link> {
     let entries = names(output);
-    let pairs = entries.chunks_exact(2);
-    let links = pairs.filter(|pair| {
-        let mut modes = pair[0].trim_start_matches(':').split(' ');
-        modes.next() != Some("160000") && modes.next() == Some("160000")
+    let links = entries.chunks_exact(2).filter_map(|pair| {
+        let words: Vec<&str> = pair[0].trim_start_matches(':').split(' ').collect();
+        let [old_mode, "160000", _, hash, _] = words.as_slice() else {
+            return None;
+        };
+        Some(Link {
+            path: pair[1].clone(),
+            hash: (*hash).to_owned(),
+            is_new: *old_mode != "160000",
+        })
     });
-    links.map(|pair| pair[1].clone()).collect()
+    links.collect()
 }
 
 pub(super) fn read_commit(spec: &Spec, line: &str) -> Result<Commit, GitError> {
@@ -344,10 +387,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_repositories_are_found_among_what_a_branch_has_changed() {
+    fn repositories_are_found_among_what_a_branch_has_changed() {
         let output = b":000000 100644 00 ab A\0file\0:000000 160000 00 cd A\0nested\0\
-            :160000 160000 ab cd M\0lib\0:100644 160000 ab cd T\0was a file\0\
-            :160000 100644 ab cd T\0is a file\0";
-        assert_eq!(new_links(output), ["nested", "was a file"]);
+            :160000 160000 ab ef M\0lib\0:100644 160000 ab cd T\0was a file\0\
+            :160000 100644 ab cd T\0is a file\0:160000 000000 ab 00 D\0gone\0";
+        let link = |path: &str, hash: &str, is_new| Link {
+            path: path.to_owned(),
+            hash: hash.to_owned(),
+            is_new,
+        };
+        let expected = [
+            link("nested", "cd", true),
+            link("lib", "ef", false),
+            link("was a file", "cd", true),
+        ];
+        assert_eq!(links(output), expected);
     }
 }

@@ -21,6 +21,9 @@ pub(super) const LONG: Duration = Duration::from_mins(10);
 /// thousand changes is a few MiB.
 const KEPT_BYTES: usize = 4 << 20;
 
+/// Kept of a list with an entry for each file of a checkout: some hundred thousand.
+pub(super) const LIST_BYTES: usize = 64 << 20;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Program {
     Git,

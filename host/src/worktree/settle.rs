@@ -309,20 +309,29 @@ impl Work {
         Ok(Some((MergeState::Refused, detail)))
     }
 
-    /// Refuses repositories that were committed by their hash alone: whoever gets the commit gets
-    /// none of what is in them.
+    /// Refuses repositories that were committed by their hash alone, and submodules at commits that
+    /// are nowhere else: whoever gets the commit could not get what is in them.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
-        let base = &self.record.base_commit;
+        let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;
-        if links.is_empty() {
-            return Ok(None);
+        if !links.is_empty() {
+            let detail = format!(
+                "branch `{branch}` has repositories of their own in it that are no submodules, so nobody else would have their content: {}; `git rm --cached` takes them out",
+                shortened(&links)
+            );
+            return Ok(Some((MergeState::Refused, detail)));
         }
-        let detail = format!(
-            "branch `{}` has repositories of their own in it that are no submodules, so nobody else would have their content: {}; `git rm --cached` takes them out",
-            self.record.branch,
-            shortened(&links)
-        );
-        Ok(Some((MergeState::Refused, detail)))
+        let unpushed = self.git.unpushed_submodules(base, tip).await?;
+        if !unpushed.is_empty() {
+            let detail = format!(
+                "branch `{branch}` has submodules at commits that are on none of their remotes, so nobody else could check them out: {}; push them from the worktree {}, and `claudine worktree merge {}` asks again",
+                shortened(&unpushed),
+                self.path.display(),
+                self.task
+            );
+            return Ok(Some((MergeState::Refused, detail)));
+        }
+        Ok(None)
     }
 }
 

@@ -86,12 +86,23 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         detail.contains("not checked out any more lies with it: modules/lib"),
         "{detail}"
     );
-    // The same in one that is, and the commit that refers to it.
+    // The same in one that is, and the commit that refers to it: merged, it could not be had.
     let committed = repository.done(&["--merge", "auto"], &own);
-    let detail = merged(&committed, "succeeded", "merged");
+    let detail = merged(&committed, "failed", "refused");
     assert!(
-        detail.contains("stays: its submodule `lib` has commits that are on no remote"),
+        detail.contains("at commits that are on none of their remotes")
+            && detail.contains(": lib; push them from the worktree"),
         "{detail}"
+    );
+    let why = |task: &serde_json::Value| {
+        let cleaned = repository.host.json(["worktree", "clean", "--all"]);
+        let left = cleaned["left"].as_array().unwrap().iter();
+        let mut of_task = left.filter(|left| left["task"] == task["id"]);
+        of_task.next().unwrap()["why"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        why(&committed),
+        "its submodule `lib` has commits that are on no remote"
     );
     let cleaned = repository.host.json(["worktree", "clean", "--all"]);
     assert_eq!(cleaned["left"].as_array().unwrap().len(), 3, "{cleaned:#}");
@@ -102,6 +113,13 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         let file = repository.worktree(task).join(path);
         assert_eq!(fs::read_to_string(file).unwrap(), text);
     }
+    // Pushed where it belongs, it is merged.
+    let lib = repository.worktree(&committed).join("lib");
+    git_in(&repository.host, &lib, &["push", "-q", "origin", "own"]);
+    let id = committed["id"].as_str().unwrap();
+    let answer = repository.host.json(["worktree", "merge", id]);
+    assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
+    assert_eq!(answer["merge"]["worktree_removed"], true, "{answer:#}");
 }
 
 #[test]
