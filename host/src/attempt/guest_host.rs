@@ -96,14 +96,7 @@ impl GuestHost {
     async fn start(&self, spec: SpawnSpec) -> Result<ChildRef, Failure> {
         let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
-        let index = self.live.change(|state| {
-            let is_allowed = state.children.len() < CHILDREN_MAX;
-            is_allowed.then(|| {
-                state.children.push(ChildState::Sent);
-                state.children.len() - 1
-            })
-        });
-        // One that is refused leaves nothing behind, or a guest that asks on would fill the host.
+        let index = self.live.change(|state| one_more(&mut state.children));
         let index = index.ok_or_else(|| {
             Failure::new(
                 "resource",
@@ -295,6 +288,16 @@ impl GuestHost {
             _ => Err(unknown(child)),
         }
     }
+}
+
+/// The number of one more child; none if there are as many as there may be. A refusal leaves nothing
+/// behind, or a guest that goes on asking would fill the host.
+fn one_more(children: &mut Vec<ChildState>) -> Option<usize> {
+    let index = children.len();
+    (index < CHILDREN_MAX).then(|| {
+        children.push(ChildState::Sent);
+        index
+    })
 }
 
 fn unknown(child: &ChildRef) -> Failure {
@@ -493,6 +496,17 @@ impl AttemptHost for GuestHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_too_many_leaves_nothing_behind() {
+        let mut children = Vec::new();
+        let numbers: Vec<_> = (0..CHILDREN_MAX + 500)
+            .map_while(|_| one_more(&mut children))
+            .collect();
+        assert!(numbers.into_iter().eq(0..CHILDREN_MAX));
+        assert_eq!(one_more(&mut children), None);
+        assert_eq!(children.len(), CHILDREN_MAX);
+    }
 
     #[test]
     fn what_is_being_done_is_one_short_line() {
