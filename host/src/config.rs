@@ -15,7 +15,7 @@ use std::{
 use claudine_domain::capacity::{Limits, Slots};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::mcp::{McpCeiling, is_dangerous, step_of};
+pub(crate) use self::mcp::{McpCeiling, is_dangerous};
 
 /// The environment variable that names the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";

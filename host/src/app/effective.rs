@@ -1,21 +1,21 @@
 //! What a request comes to once it runs, after all defaults: what its executor says that it can do.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use claudine_domain::{
     batch::DocumentKey,
-    principal::{Authority, Principal, Step},
+    principal::{Authority, Principal},
     step::Retry,
-    task::{Class, Task},
+    task::Task,
 };
 
 use super::{
     error::AppError,
     host::Host,
     may::{Verb, Work, may},
-    prepare::{Checked, class_of},
+    prepare::{Checked, class_of, plain},
 };
-use crate::{config::step_of, plugin::Executor};
+use crate::plugin::{Draft, Executor, visible};
 
 impl Host {
     /// Decides whether these tasks may be submitted, and gives what each can do. Nobody asks that
@@ -31,7 +31,13 @@ impl Host {
         let mut authorities = Vec::with_capacity(tasks.len());
         for (index, one) in tasks.iter().enumerate() {
             let spec = one.task.spec.get();
-            let authority = self.authority(&one.executor, spec, &one.kept.variables);
+            let draft = Draft {
+                spec: spec.to_owned(),
+                env: visible(one.executor.manifest(), &one.kept.variables),
+                workspace: plain(&one.task.working_directory),
+                labels: one.task.labels.clone().into_iter().collect(),
+            };
+            let authority = one.executor.authority(&draft).await;
             let work = Work {
                 executor: &one.task.executor,
                 class: class_of(one.executor.manifest()),
@@ -88,8 +94,16 @@ impl Host {
         for document in std::iter::once(&spec).chain(&told) {
             // A plugin that is not there any more cannot say anything, which counts as everything.
             let authority = match self.plugins.executor(&request.executor) {
-                Ok(executor) => self.authority(executor, document, &variables),
-                Err(_) => Authority::default(),
+                Ok(executor) => {
+                    let draft = Draft {
+                        spec: document.clone(),
+                        env: visible(executor.manifest(), &variables),
+                        workspace: request.cwd.to_string(),
+                        labels: request.labels.clone().into_iter().collect(),
+                    };
+                    executor.authority(&draft).await
+                }
+                Err(_) => Authority::full(),
             };
             let work = Work {
                 executor: &request.executor,
@@ -106,20 +120,6 @@ impl Host {
         }
         Ok(())
     }
-
-    /// What an executor says that a task with this document can do.
-    fn authority(
-        &self,
-        executor: &Executor,
-        spec: &str,
-        variables: &BTreeMap<String, String>,
-    ) -> Authority {
-        let _ = variables;
-        let name = &executor.manifest().name;
-        let table = self.settings.plugins.get(name);
-        let default = table.and_then(|table| table.get("permission_mode")?.as_str());
-        assumed(class_of(executor.manifest()), spec, default)
-    }
 }
 
 /// The document of a task that goes on with these words in place of its prompt: what they make an
@@ -133,33 +133,6 @@ fn told(spec: &str, said: &[u8]) -> Option<String> {
     }
     *prompt = said.into();
     Some(document.to_string())
-}
-
-/// What of an agent's document decides what it can do.
-#[derive(serde::Deserialize)]
-struct Asks {
-    permission_mode: Option<String>,
-    #[serde(default)]
-    allowed_tools: Vec<String>,
-    #[serde(default)]
-    extra_args: Vec<String>,
-}
-
-/// What an agent can do by its mode alone; with tools or options of its own it may be everything.
-fn assumed(class: Class, spec: &str, default: Option<&str>) -> Authority {
-    let full = Authority::default();
-    if class == Class::Command {
-        return full;
-    }
-    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
-        return full;
-    };
-    if !(asks.allowed_tools.is_empty() && asks.extra_args.is_empty()) {
-        return full;
-    }
-    let mode = asks.permission_mode.as_deref().or(default);
-    let step = step_of(mode.unwrap_or("acceptEdits")).unwrap_or(Step::Full);
-    Authority { step, ..full }
 }
 
 #[cfg(test)]

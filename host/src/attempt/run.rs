@@ -13,6 +13,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    allowed::still_allowed,
     ending::ending,
     given::Handed,
     guest_host::GuestHost,
@@ -263,6 +264,7 @@ impl Runner {
                 ..previous
             }),
         };
+        still_allowed(request, executor, &guest).await?;
         Ok(Prepared {
             task: guest,
             checkpoint,

@@ -172,7 +172,7 @@ impl McpCeiling {
 }
 
 /// The step that a permission mode stands for.
-pub(crate) fn step_of(mode: &str) -> Option<Step> {
+fn step_of(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
 }

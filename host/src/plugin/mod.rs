@@ -52,5 +52,5 @@ pub(crate) use port::{
     unused_imports,
     reason = "what the questions about authority and output are answered with"
 )]
-pub(crate) use port::{Authority, AuthorityStep, ItemKind, Reading, TranscriptItem};
+pub(crate) use port::{ItemKind, Reading, TranscriptItem};
 pub(crate) use visible::visible;

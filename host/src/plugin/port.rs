@@ -3,7 +3,6 @@
 //! These types belong to no version of the contract: each version has a module that converts to them at once, so nothing else of
 //! the host knows which version a component was built for.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use claudine_domain::principal::{Authority, Step as AuthorityStep};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
@@ -231,49 +231,6 @@ pub(crate) struct Draft {
     /// Where it would work; a worktree of its own is not made yet.
     pub(crate) workspace: String,
     pub(crate) labels: Attrs,
-}
-
-/// What a task is able to do, as its executor says: see [`super::Executor::authority`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Authority {
-    pub(crate) step: AuthorityStep,
-    /// What it may do beside its step: `network`, `merge`, `push`, `container` and whatever may come. A
-    /// ceiling that does not name one does not allow it; [`AuthorityStep::Full`] includes all.
-    pub(crate) extras: BTreeSet<String>,
-}
-
-impl Authority {
-    /// What the user who runs the host may do.
-    pub(crate) fn full() -> Authority {
-        Authority {
-            step: AuthorityStep::Full,
-            extras: BTreeSet::new(),
-        }
-    }
-}
-
-/// How far a task reaches. Each step includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AuthorityStep {
-    /// It changes nothing.
-    Read,
-    /// It changes files of its workspace.
-    Edit,
-    /// It runs the commands that its spec names, with all that these can do.
-    Run,
-    /// It may do what the user may do.
-    Full,
-}
-
-impl fmt::Display for AuthorityStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AuthorityStep::Read => "read",
-            AuthorityStep::Edit => "edit",
-            AuthorityStep::Run => "run",
-            AuthorityStep::Full => "full",
-        })
-    }
 }
 
 /// What came of some bytes of a child's output.

@@ -185,15 +185,8 @@ impl From<&port::Draft> for executor::Draft {
 /// A step that the contract does not know is the last one.
 impl From<executor::Reach> for port::Authority {
     fn from(authority: executor::Reach) -> port::Authority {
-        port::Authority {
-            step: match authority.step.as_str() {
-                "read" => port::AuthorityStep::Read,
-                "edit" => port::AuthorityStep::Edit,
-                "run" => port::AuthorityStep::Run,
-                _ => port::AuthorityStep::Full,
-            },
-            extras: authority.extras.into_iter().collect(),
-        }
+        let extras = authority.extras.iter().map(String::as_str);
+        port::Authority::of_words(&authority.step, extras)
     }
 }
 

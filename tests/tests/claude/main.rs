@@ -11,6 +11,7 @@
 )]
 
 mod budgets;
+mod ceiling;
 mod endings;
 mod failures;
 mod git;

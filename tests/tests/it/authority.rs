@@ -86,6 +86,10 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
         &too_much,
     );
     check(plan("allowedTools", json!(["Edit"])), &too_much);
+    check(
+        json!({"prompt": "/deploy now", "permissionMode": "plan"}),
+        &too_much,
+    );
     // What counts if nothing is said, and what is more.
     check(
         json!({"prompt": "p"}),
@@ -130,6 +134,23 @@ fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});
     client.call("DelegateTask", asked);
     host.text(["delegate", "a person's own"]);
+}
+
+#[test]
+fn a_default_that_is_changed_later_lifts_no_task_over_what_it_was_allowed() {
+    let config = "[mcp]\nexecutors = [\"claude\"]\n";
+    let (host, _agent) = with_agent(config, "exit 3");
+    let mut client = PythonClient::connect(&host);
+    let task = json!({"prompt": "p", "name": "later", "hold": true});
+    client.call("SubmitGraph", json!({ "tasks": [task] }));
+    host.run(["down"]).check();
+    let lifted = format!("{config}[plugins.claude]\npermission_mode = \"bypassPermissions\"\n");
+    fs::write(host.config_dir().join("claudine/config.toml"), lifted).unwrap();
+    host.run(["release", "later"]).check();
+    let task = host.finished("later");
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("(full, and not edit)"), "{message}");
 }
 
 #[test]
@@ -181,6 +202,10 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
         shown.contains("to be tried again (by owner via mcp)"),
         "{shown}"
     );
+    // A command of the agent's, which may bring leave for tools along.
+    let command = json!({ "taskId": plan, "additionalContext": "/deploy now" });
+    let says = ["do whatever the user can"];
+    refused(&mut client, "ResumeTask", command, &says);
 }
 
 #[test]
