@@ -17,7 +17,6 @@ mod engine;
 mod environment;
 mod git;
 mod layout;
-mod plain;
 mod plugin;
 mod random;
 mod restored;
@@ -27,6 +26,7 @@ mod serve;
 mod store;
 mod supervise;
 mod telemetry;
+mod text;
 mod worktree;
 
 #[cfg(feature = "bench")]

@@ -1,16 +1,27 @@
-//! The host's own log: lines of time, level and message, to stderr in the foreground and to `host.log` in the background.
+//! The host's own log: lines of time, level and message, to stderr in the foreground and to
+//! `host.log` in the background.
 //!
-//! The file is begun anew at a start that finds it over its limit; the one before is kept beside it.
+//! A file that is full is begun anew, and the one before is kept beside it, so that the two together
+//! are bounded however much a guest has to say. What is written is made harmless here: lines quote
+//! file names, git and guests.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{
+    EnvFilter,
+    field::RecordFields,
+    fmt::format::{FormatFields, Writer},
+};
+
+use crate::text::harmless;
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
 
@@ -26,27 +37,150 @@ pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
     let filter = EnvFilter::new(format!("warn,claudine={level}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_target(false);
+        .with_target(false)
+        .fmt_fields(Harmless);
     let set = match sink {
         Sink::Stderr => lines
             .with_writer(io::stderr)
             .with_ansi(rustix::termios::isatty(io::stderr()))
             .try_init(),
         Sink::File(path) => lines
-            .with_writer(Mutex::new(open(path)?))
+            .with_writer(Mutex::new(LogFile::open(path, LOG_FILE_BYTES)?))
             .with_ansi(false)
             .try_init(),
     };
     set.map_err(io::Error::other)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_FILE_BYTES) {
-        fs::rename(path, path.with_extension("log.old"))?;
+/// Messages and fields as usual, each made harmless.
+struct Harmless;
+
+impl<'writer> FormatFields<'writer> for Harmless {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut written = WriteFields {
+            writer,
+            between: "",
+            result: Ok(()),
+        };
+        fields.record(&mut written);
+        written.result
     }
+}
+
+struct WriteFields<'writer> {
+    writer: Writer<'writer>,
+    between: &'static str,
+    result: fmt::Result,
+}
+
+impl Visit for WriteFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let between = std::mem::replace(&mut self.between, " ");
+        let value = harmless(&format!("{value:?}"));
+        self.result = self.result.and_then(|()| match field.name() {
+            "message" => write!(self.writer, "{between}{value}"),
+            name => write!(self.writer, "{between}{name}={value}"),
+        });
+    }
+}
+
+/// A log file that never grows far over its limit.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    most_bytes: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path, most_bytes: u64) -> io::Result<Self> {
+        let file = append(path)?;
+        let bytes = file.metadata()?.len();
+        let path = path.to_owned();
+        Ok(Self {
+            path,
+            file,
+            bytes,
+            most_bytes,
+        })
+    }
+
+    fn begin_anew(&mut self) -> io::Result<()> {
+        fs::rename(&self.path, self.path.with_extension("log.old"))?;
+        self.file = append(&self.path)?;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+impl Write for LogFile {
+    /// A line: the whole of it goes to one file.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.bytes >= self.most_bytes && self.begin_anew().is_err() {
+            // The file that is there goes on; the next try is after as much again.
+            self.bytes = 0;
+        }
+        let written = self.file.write(line)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_log_is_begun_anew_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.log");
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let mut log = LogFile::open(&path, 10).unwrap();
+        for line in ["one two\n", "three\n", "four\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(read(&path), "four\n");
+        assert_eq!(read(&path.with_extension("log.old")), "one two\nthree\n");
+        // A start counts what is there already.
+        let mut log = LogFile::open(&path, 3).unwrap();
+        log.write_all(b"five\n").unwrap();
+        assert_eq!(read(&path), "five\n");
+    }
+
+    #[test]
+    fn lines_of_the_log_are_harmless() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.log");
+        let log = Mutex::new(LogFile::open(&path, LOG_FILE_BYTES).unwrap());
+        let lines = tracing_subscriber::fmt()
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(Harmless)
+            .with_writer(log)
+            .finish();
+        tracing::subscriber::with_default(lines, || {
+            let hostile = "a\u{1b}[2J\u{61C}\u{2028}\nERROR b";
+            tracing::warn!(plugin = hostile, path = %hostile, number = 7, "said {hostile}");
+        });
+        let shown = r"a\u{1b}[2J\u{61c}\u{2028} ERROR b";
+        let quoted = format!("{:?}", "a\u{1b}[2J\u{61C}\u{2028}\nERROR b");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!(" WARN said {shown} plugin={quoted} path={shown} number=7\n")
+        );
+    }
 }

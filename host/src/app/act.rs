@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock,
     engine::{Engine, EngineError},
+    text::{harmless, shortened},
 };
 
 /// The longest a single wait may take: clients give up after a minute.
@@ -35,13 +36,9 @@ impl Host {
     ) -> Result<Cancelled, AppError> {
         let id = self.resolve(reference).await?;
         may(by, Verb::Cancel, None, &self.settings.mcp)?;
-        let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| {
-            reason
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .take(REASON_MAX_CHARS)
-                .collect()
-        });
+        let reason = reason
+            .filter(|reason| !reason.is_empty())
+            .map(|reason| harmless(&shortened(&reason, REASON_MAX_CHARS)));
         match self
             .engine
             .asked(by, Input::Cancel { task: id, reason })

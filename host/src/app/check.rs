@@ -11,6 +11,7 @@ use super::{
 use crate::{
     clock::{self, rfc3339},
     environment::Environment,
+    text::is_harmful,
 };
 
 pub(crate) const NAME_MAX_CHARS: usize = 256;
@@ -122,7 +123,7 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
     text("the group", name, NAME_MAX_CHARS)
 }
 
-/// A short text for people: not empty, bounded, without control characters that would move a cursor.
+/// A short text for people: not empty, bounded, with nothing in it that a terminal acts on.
 fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
@@ -130,9 +131,9 @@ fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
             "{what} must have 1 to {max_chars} characters, not {chars}"
         )));
     }
-    match value.chars().position(char::is_control) {
+    match value.chars().position(is_harmful) {
         Some(at) => Err(invalid(format!(
-            "{what} has a control character at position {at}"
+            "{what} has a character at position {at} that controls how text is shown"
         ))),
         None => Ok(()),
     }
@@ -265,7 +266,7 @@ mod tests {
         );
         check_message(
             |v| v["name"] = "a\u{1b}[2J".into(),
-            Some("the name has a control character at position 1"),
+            Some("the name has a character at position 1 that controls how text is shown"),
         );
         check_message(
             |v| v["timeout_ms"] = 0.into(),

@@ -18,6 +18,7 @@ use crate::{
     digest,
     environment::Kept,
     plugin::{Draft, Executor, Issue, Manifest, ManifestClass, visible},
+    text::{harmless, shortened},
 };
 
 /// How much of a prompt or command line lists show.
@@ -224,7 +225,7 @@ pub(super) fn idempotency(
     }))
 }
 
-/// The first line of what was asked, short and without control characters.
+/// The first line of what was asked, short and harmless.
 pub(super) fn summary(spec: &str) -> String {
     #[derive(Deserialize)]
     struct Known {
@@ -245,15 +246,11 @@ pub(super) fn summary(spec: &str) -> String {
         .find(|line| !line.trim().is_empty())
         .unwrap_or("")
         .trim();
-    let mut short: String = line
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(SUMMARY_CHARS)
-        .collect();
-    if line.chars().count() > SUMMARY_CHARS || text.trim().lines().count() > 1 {
+    let mut short = shortened(line, SUMMARY_CHARS);
+    if !short.ends_with('…') && text.trim().contains('\n') {
         short.push('…');
     }
-    short
+    harmless(&short)
 }
 
 /// An argv as a person would type it.
@@ -319,7 +316,7 @@ mod tests {
             r#"{"argv": ["echo", "two words", "it's", ""]}"#,
             r"echo 'two words' 'it'\''s' ''",
         );
-        check(r#"{"script": "a\u001b[2Jb"}"#, "a [2Jb");
+        check(r#"{"script": "a\u001b[2Jb"}"#, r"a\u{1b}[2Jb");
         check(r#"{"steps": []}"#, r#"{"steps": []}"#);
         let long = format!(r#"{{"prompt": "{}"}}"#, "x".repeat(500));
         assert_eq!(summary(&long).chars().count(), SUMMARY_CHARS + 1);

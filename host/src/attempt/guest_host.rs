@@ -28,6 +28,7 @@ use crate::{
         LogLevel, Manifest, Output, Signal, SpawnSpec, Stdin, Usage,
     },
     supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
+    text::one_line,
 };
 
 /// Children that one attempt may start.
@@ -334,20 +335,6 @@ struct Phase {
     text: String,
 }
 
-/// What is shown beside a task while it runs: one line, and short, for it is kept with the task.
-fn one_line(text: &str) -> String {
-    let shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = shown
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(DOING_CHARS)
-        .collect();
-    if shown.chars().nth(DOING_CHARS).is_some() {
-        line.push('…');
-    }
-    line
-}
-
 /// A child started late in an attempt has what is left of the attempt's time.
 fn left_of(timeout: Duration, task: &Task) -> Duration {
     let started = task
@@ -438,7 +425,7 @@ impl AttemptHost for GuestHost {
                     data: data.to_owned(),
                 });
                 match serde_json::from_str::<Phase>(data) {
-                    Ok(Phase { text }) => self.tell(Report::Doing(one_line(&text))),
+                    Ok(Phase { text }) => self.tell(Report::Doing(one_line(&text, DOING_CHARS))),
                     Err(error) => {
                         tracing::warn!(attempt = %self.live.id, %error, "a phase that makes no sense");
                     }
@@ -506,19 +493,5 @@ mod tests {
         assert!(numbers.into_iter().eq(0..CHILDREN_MAX));
         assert_eq!(one_more(&mut children), None);
         assert_eq!(children.len(), CHILDREN_MAX);
-    }
-
-    #[test]
-    fn what_is_being_done_is_one_short_line() {
-        let check = |text: &str, expected: &str| assert_eq!(one_line(text), expected, "{text:?}");
-        check("Bash: npm test", "Bash: npm test");
-        check(
-            "  two\n lines\twith\u{1b}[31m colour ",
-            "two lines with[31m colour",
-        );
-        check("", "");
-        let long = "x".repeat(DOING_CHARS);
-        check(&long, &long);
-        check(&format!("{long}y"), &format!("{long}…"));
     }
 }

@@ -16,6 +16,7 @@ mod damage;
 mod down;
 mod events;
 mod graphs;
+mod hostile;
 mod input;
 mod logs;
 mod mcp;

@@ -9,7 +9,7 @@ use super::{
     exit::Failure,
     output,
     session::Session,
-    terminal::{Colour, Look, harmless},
+    terminal::{Colour, Look, Painted, harmless},
     text,
 };
 use crate::app::{CapacityView, ClassView, RefusalView};
@@ -41,19 +41,21 @@ impl Capacity {
         if session.json {
             output::json(&view)?;
         } else {
-            output::text(&shown(&view, Look::of_stdout(), text::now()))?;
+            output::painted(&shown(&view, Look::of_stdout(), text::now()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn shown(view: &CapacityView, look: Look, now: Timestamp) -> String {
-    let mut lines = machine(view);
+fn shown(view: &CapacityView, look: Look, now: Timestamp) -> Painted {
+    let mut shown = Painted::default();
+    add_lines(&mut shown, machine(view));
     let mut section = |heading: &str, of_it: Vec<String>| {
         if !of_it.is_empty() {
-            lines.push(String::new());
-            lines.push(look.paint(Colour::Grey, heading));
-            lines.extend(of_it);
+            shown.push("\n");
+            look.paint(&mut shown, Colour::Grey, heading);
+            shown.push("\n");
+            add_lines(&mut shown, of_it);
         }
     };
     section(CLASS_HEADING, view.classes.iter().map(class).collect());
@@ -64,10 +66,14 @@ fn shown(view: &CapacityView, look: Look, now: Timestamp) -> String {
         "ADVICE",
         advice.map(|it| format!("  {}", harmless(it))).collect(),
     );
-    lines
-        .iter()
-        .flat_map(|line| [line.trim_end(), "\n"])
-        .collect()
+    shown
+}
+
+fn add_lines(shown: &mut Painted, lines: Vec<String>) {
+    for line in lines {
+        shown.push(line.trim_end());
+        shown.push("\n");
+    }
 }
 
 fn machine(view: &CapacityView) -> Vec<String> {
@@ -208,7 +214,7 @@ mod tests {
             columns: None,
         };
         let now = Timestamp(1_795_359_153_042);
-        insta::assert_snapshot!("capacity", shown(&view(), look, now));
+        insta::assert_snapshot!("capacity", shown(&view(), look, now).as_str());
         let nothing = CapacityView {
             reading: None,
             classes: Vec::new(),
@@ -216,7 +222,7 @@ mod tests {
             advice: Vec::new(),
             ..view()
         };
-        let lines = shown(&nothing, look, now).lines().count();
+        let lines = shown(&nothing, look, now).as_str().lines().count();
         assert_eq!(lines, 3);
     }
 }

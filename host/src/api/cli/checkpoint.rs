@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session, status};
+use super::{exit::Failure, output, session::Session, status, terminal::harmless};
 use crate::app::{CheckpointQuery, CheckpointView};
 
 /// Show what a finished attempt left.
@@ -33,7 +33,7 @@ impl Checkpoint {
         if session.json {
             output::json(&found)?;
         } else {
-            output::line(&text(&found))?;
+            output::text(&text(&found))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -43,17 +43,22 @@ fn text(found: &CheckpointView) -> String {
     let name = found
         .name
         .as_ref()
-        .map_or(String::new(), |name| format!(" ({name})"));
+        .map_or(String::new(), |name| format!(" ({})", harmless(name)));
     let reason = found
         .reason
         .as_ref()
-        .map_or(String::new(), |reason| format!(": {}", reason.message));
+        .map_or(String::new(), |reason| {
+            format!(": {}", harmless(&reason.message))
+        });
     let mut lines = vec![format!(
         "{}{name}, attempt {}: {}{reason}",
         found.id, found.attempt, found.outcome
     )];
     if let Some(git) = &found.git {
-        lines.push(format!("repository: {}", status::git_line(git)));
+        lines.push(format!(
+            "repository: {}",
+            harmless(&status::git_line(git))
+        ));
     }
     if let Some(summary) = &found.summary {
         lines.push(format!("\nSummary\n{}", summary.trim_end()));
@@ -61,5 +66,5 @@ fn text(found: &CheckpointView) -> String {
     if !found.last_lines.is_empty() {
         lines.push(format!("\nLast lines\n{}", found.last_lines.trim_end()));
     }
-    lines.join("\n")
+    lines.join("\n") + "\n"
 }

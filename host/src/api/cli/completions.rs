@@ -24,7 +24,7 @@ impl Completions {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "claudine", &mut script);
-        output::text(&String::from_utf8_lossy(&script))?;
+        output::bytes(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     exit::Failure,
     output,
     session::Session,
-    terminal::{Colour, Look, harmless},
+    terminal::{Colour, Look, Painted, harmless},
     text,
 };
 use crate::{
@@ -105,14 +105,14 @@ fn show(session: &Session, findings: &[Finding]) -> Result<(), Failure> {
             Verdict::Warn => Colour::Yellow,
             Verdict::Fail => Colour::Red,
         };
-        let verdict = look.paint(colour, &format!("{:<4}", finding.verdict));
-        output::line(&format!(
-            "{verdict}  {:<18} {}",
-            harmless(&finding.what),
-            harmless(&finding.found)
-        ))?;
+        let mut line = Painted::default();
+        look.paint(&mut line, colour, &format!("{:<4}", finding.verdict));
+        let Finding { what, found, .. } = finding;
+        line.push(&harmless(&format!("  {what:<18} {found}")));
+        line.push("\n");
+        output::painted(&line)?;
         if let Some(hint) = &finding.hint {
-            output::line(&format!("{:25}{}", "", harmless(hint)))?;
+            output::line(&format!("{:25}{hint}", ""))?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use super::{
     exit::Failure,
     output, parse,
     session::Session,
-    terminal::{Colour, Look, fit, harmless},
+    terminal::{Colour, Look, Painted, fit, harmless},
 };
 use crate::{
     api::client::Heard,
@@ -78,7 +78,7 @@ impl Events {
         while let Some(heard) = events.next().await? {
             match heard {
                 Heard::Event(event) if session.json => output::json_line(&event)?,
-                Heard::Event(event) => output::line(&line(&event, look))?,
+                Heard::Event(event) => output::painted(&line(&event, look))?,
                 Heard::HostLeft => output::say("the host went down; waiting for the next one"),
             }
         }
@@ -87,7 +87,7 @@ impl Events {
 }
 
 /// `2026-11-22T14:51:33.042Z  task_…  nightly  attempt 1 started, pid 77`
-fn line(event: &EventView, look: Look) -> String {
+fn line(event: &EventView, look: Look) -> Painted {
     let name = event
         .name
         .as_deref()
@@ -97,17 +97,17 @@ fn line(event: &EventView, look: Look) -> String {
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
     let words = harmless(&format!("{}{by}", event.words));
-    let words = match event.fact.get("outcome").and_then(|it| it.as_str()) {
-        Some("succeeded") => look.paint(Colour::Green, &words),
-        Some("cancelled" | "skipped") => look.paint(Colour::Grey, &words),
-        Some(_) => look.paint(Colour::Red, &words),
-        None => words,
-    };
-    format!(
-        "{}  {}  {name}  {words}",
-        look.paint(Colour::Grey, &event.at),
-        event.task
-    )
+    let mut line = Painted::default();
+    look.paint(&mut line, Colour::Grey, &event.at);
+    line.push(&format!("  {}  {name}  ", event.task));
+    match event.fact.get("outcome").and_then(|it| it.as_str()) {
+        Some("succeeded") => look.paint(&mut line, Colour::Green, &words),
+        Some("cancelled" | "skipped") => look.paint(&mut line, Colour::Grey, &words),
+        Some(_) => look.paint(&mut line, Colour::Red, &words),
+        None => line.push(&words),
+    }
+    line.push("\n");
+    line
 }
 
 #[cfg(test)]
@@ -142,8 +142,8 @@ mod tests {
             columns: None,
         };
         assert_eq!(
-            line(&event, plain),
-            "2026-11-22T14:51:33.042Z  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3"
+            line(&event, plain).as_str(),
+            "2026-11-22T14:51:33.042Z  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3\n"
         );
         assert_eq!(event.fact["kind"], "attempt_ended");
     }

@@ -1,11 +1,8 @@
 //! How a command ends: its exit code, and what it says when something went wrong. Decided here, once.
 
-use std::{
-    fmt,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{fmt, io, process::ExitCode};
 
+use super::output;
 use crate::{
     api::{client::ClientError, status},
     app::{AppError, TaskView},
@@ -56,10 +53,14 @@ impl From<io::Error> for Failure {
 pub(super) fn report(failure: Failure) -> ExitCode {
     match failure {
         Failure::Clap(error) => {
-            let code = if error.use_stderr() { status::USAGE } else { 0 };
-            // Nobody is left to tell where help cannot be printed.
+            if error.use_stderr() {
+                // What it quotes of the command line is anybody's text.
+                output::say(&error.render().to_string());
+                return status::USAGE.into();
+            }
+            // Nobody is left to tell if help cannot be printed.
             drop(error.print());
-            code.into()
+            ExitCode::SUCCESS
         }
         // Whoever read the output has seen enough.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -76,10 +77,10 @@ pub(super) fn report(failure: Failure) -> ExitCode {
 }
 
 fn say(failure: &Failure, hint: Option<&str>, code: u8) -> ExitCode {
-    let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
-    let text = format!("error: {failure}\n{hint}");
-    // As above.
-    drop(io::stderr().write_all(text.as_bytes()));
+    output::say(&format!("error: {failure}"));
+    if let Some(hint) = hint {
+        output::say(&format!("hint: {hint}"));
+    }
     code.into()
 }
 

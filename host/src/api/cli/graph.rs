@@ -67,7 +67,7 @@ impl Graph {
             Format::Json => output::json(&graph)?,
             Format::Text => {
                 let Look { colours, columns } = Look::of_stdout();
-                output::text(&graph::text(&graph, TextLook { colours, columns }))?;
+                output::painted(&graph::text(&graph, TextLook { colours, columns }))?;
             }
             Format::Dot => output::text(&graph::dot(&graph))?,
             Format::Mermaid => output::text(&graph::mermaid(&graph))?,

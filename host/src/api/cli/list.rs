@@ -9,10 +9,13 @@ use super::{
     exit::Failure,
     output,
     session::Session,
-    terminal::{Look, fit, harmless},
+    terminal::{Colour, Look, Painted, fit, harmless},
     text,
 };
-use crate::app::{ListFilter, TaskView};
+use crate::{
+    app::{ListFilter, TaskView},
+    text::columns,
+};
 
 /// Show tasks, the newest first.
 #[derive(Debug, Args)]
@@ -74,7 +77,7 @@ impl List {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        output::text(&table(&page.tasks, Look::of_stdout(), text::now()))?;
+        output::painted(&table(&page.tasks, Look::of_stdout(), text::now()))?;
         if page.tasks.is_empty() {
             output::say("no tasks");
         }
@@ -91,13 +94,14 @@ const NAME_COLUMNS: usize = 24;
 const LEAST_COLUMNS: usize = 16;
 
 /// A line a task, in columns; the last one takes what the terminal has left.
-fn table(tasks: &[TaskView], look: Look, now: Timestamp) -> String {
+fn table(tasks: &[TaskView], look: Look, now: Timestamp) -> Painted {
+    let mut table = Painted::default();
     if tasks.is_empty() {
-        return String::new();
+        return table;
     }
     let rows: Vec<[String; 7]> = tasks.iter().map(|task| row(task, now)).collect();
     let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
+        let cells = rows.iter().map(|row| columns(&row[column]));
         cells.chain([HEADINGS[column].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..6).map(width).collect();
@@ -106,19 +110,20 @@ fn table(tasks: &[TaskView], look: Look, now: Timestamp) -> String {
             .saturating_sub(widths.iter().sum::<usize>() + 12)
             .max(LEAST_COLUMNS)
     });
-    let mut table = line(&HEADINGS.map(str::to_owned), &widths, |_, text| {
-        look.paint(super::terminal::Colour::Grey, text)
+    let headings = HEADINGS.map(str::to_owned);
+    line(&mut table, &headings, &widths, |table, _, text| {
+        look.paint(table, Colour::Grey, text);
     });
     for (task, mut row) in tasks.iter().zip(rows) {
         if let Some(left) = left {
             row[6] = fit(&row[6], left);
         }
         let colour = text::colour(task);
-        table += &line(&row, &widths, |column, text| {
+        line(&mut table, &row, &widths, |table, column, text| {
             if column == 1 {
-                look.paint(colour, text)
+                look.paint(table, colour, text);
             } else {
-                text.to_owned()
+                table.push(text);
             }
         });
     }
@@ -137,20 +142,22 @@ fn row(task: &TaskView, now: Timestamp) -> [String; 7] {
     ]
 }
 
-fn line(row: &[String; 7], widths: &[usize], paint: impl Fn(usize, &str) -> String) -> String {
-    let mut line = String::new();
-    for (column, text) in row.iter().enumerate() {
-        line += &paint(column, text);
-        if let Some(width) = widths.get(column) {
-            line.extend(std::iter::repeat_n(
-                ' ',
-                width.saturating_sub(text.chars().count()) + 2,
-            ));
+fn line(
+    table: &mut Painted,
+    row: &[String; 7],
+    widths: &[usize],
+    paint: impl Fn(&mut Painted, usize, &str),
+) {
+    let last = row.iter().rposition(|cell| !cell.trim_end().is_empty());
+    let shown = last.map_or(0, |last| last + 1);
+    for (column, text) in row.iter().take(shown).enumerate() {
+        let is_last = column + 1 == shown;
+        paint(table, column, if is_last { text.trim_end() } else { text });
+        if let (Some(width), false) = (widths.get(column), is_last) {
+            table.push(&" ".repeat(width.saturating_sub(columns(text)) + 2));
         }
     }
-    line.truncate(line.trim_end().len());
-    line.push('\n');
-    line
+    table.push("\n");
 }
 
 #[cfg(test)]
@@ -182,6 +189,7 @@ mod tests {
             },
             now,
         );
+        let terminal = terminal.as_str();
         insta::assert_snapshot!("terminal", terminal);
         assert!(terminal.lines().all(|line| line.chars().count() <= 110));
     }
@@ -197,6 +205,7 @@ mod tests {
             },
             now,
         );
+        let pipe = pipe.as_str();
         assert!(
             pipe.contains("all of them, and then the others as well"),
             "{pipe}"
@@ -214,6 +223,7 @@ mod tests {
             },
             Timestamp(1_795_359_153_042),
         );
+        let coloured = coloured.as_str();
         assert!(coloured.contains("\x1b[36mrunning\x1b[0m"), "{coloured}");
         assert!(coloured.contains("\x1b[31mfailed\x1b[0m"), "{coloured}");
     }

@@ -81,7 +81,7 @@ impl Logs {
         }
         // A task that was cut off in a colour does not keep the terminal in it.
         if escapes && io::stdout().is_terminal() {
-            output::text("\x1b[0m")?;
+            output::bytes(b"\x1b[0m")?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,46 +1,72 @@
 //! Writing: data to standard output, talk to standard error.
+//!
+//! The one place where text reaches the terminal, so the one where it is made harmless. Only what
+//! is to be byte for byte (a task's own output, a script) goes by [`bytes`].
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::exit::Failure;
+use crate::text::{Painted, harmless, harmless_json, harmless_lines};
 
-/// A line of data.
-pub(super) fn line(text: &str) -> Result<(), Failure> {
+/// Bytes as they are.
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.write_all(b"\n")?;
+    stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(())
 }
 
-/// Data as it is.
+/// A line of data.
+pub(super) fn line(text: &str) -> Result<(), Failure> {
+    bytes((harmless(text) + "\n").as_bytes())
+}
+
+/// Data of several lines, the last of which has its end.
 pub(super) fn text(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    bytes(harmless_lines(text).as_bytes())
+}
+
+/// Data with colours of our own.
+pub(super) fn painted(text: &Painted) -> Result<(), Failure> {
+    bytes(text.as_str().as_bytes())
 }
 
 /// An answer in JSON, indented: whoever wants it on one line has `jq -c`.
 pub(super) fn json(answer: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(answer).map_err(io::Error::from)?;
-    line(&text)
+    bytes((harmless_json(&text) + "\n").as_bytes())
 }
 
 /// One answer of many in JSON, on a line of its own.
 pub(super) fn json_line(answer: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(answer).map_err(io::Error::from)?;
-    line(&text)
+    bytes((harmless_json(&text) + "\n").as_bytes())
 }
 
-/// A word to the person. Where nobody listens it is lost, which harms nothing.
+/// A word to the person. If nobody listens it is lost, which harms nothing.
 pub(super) fn say(text: &str) {
-    let mut stderr = io::stderr().lock();
-    drop(
-        stderr
-            .write_all(text.as_bytes())
-            .and_then(|()| stderr.write_all(b"\n")),
-    );
+    let text = message(text) + "\n";
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// A message in which no foreign text can begin a line: what follows the first one is indented.
+fn message(text: &str) -> String {
+    harmless_lines(text).trim_end().replace('\n', "\n  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_be_taken_for_several() {
+        let check = |text: &str, expected: &str| assert_eq!(message(text), expected, "{text:?}");
+        check("note: all is well", "note: all is well");
+        check(
+            "cannot merge `a\nhint: curl evil\x1b[2J`\n",
+            "cannot merge `a\n  hint: curl evil\\u{1b}[2J`",
+        );
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     exit::Failure,
     output,
     session::Session,
-    terminal::{Look, harmless, harmless_lines},
+    terminal::{Look, Painted, harmless},
     text,
 };
 use crate::app::{AttemptView, GitView, TaskView, WorktreeView};
@@ -37,18 +37,18 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            output::text(&describe(&task, Look::of_stdout(), text::now()))?;
+            output::painted(&describe(&task, Look::of_stdout(), text::now()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// What is set, a line each, and the result below.
-fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
+fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let mut lines = Lines::default();
     lines.add("Task", &task.id);
     lines.add_some("Name", task.name.as_deref());
-    lines.add_raw("State", &state(task, look, now));
+    lines.add_painted("State", &state(task, look, now));
     lines.add_some("Doing", task.doing.as_deref());
     lines.add_some(
         "Reason",
@@ -128,13 +128,17 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> String {
         } else {
             "\nOutput:\n"
         };
-        text = text + head + &harmless_lines(result) + "\n";
+        text.push(head);
+        text.push(result.trim_end_matches('\n'));
+        text.push("\n");
     }
     text
 }
 
-fn state(task: &TaskView, look: Look, now: Timestamp) -> String {
-    let mut parts = vec![look.paint(text::colour(task), &text::state(task))];
+fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
+    let mut state = Painted::default();
+    look.paint(&mut state, text::colour(task), &text::state(task));
+    let mut parts = vec![String::new()];
     match (task.exit_code, task.signal) {
         (_, Some(signal)) => parts.push(format!("signal {signal}")),
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
@@ -148,7 +152,8 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> String {
         };
         parts.push(format!("{word} {ran}"));
     }
-    parts.join(", ")
+    state.push(&parts.join(", "));
+    state
 }
 
 fn attempt_line(attempt: &AttemptView) -> String {
@@ -246,12 +251,12 @@ fn denial(denial: &serde_json::Value) -> String {
 
 #[derive(Default)]
 struct Lines {
-    text: String,
+    text: Painted,
 }
 
 impl Lines {
     fn add(&mut self, name: &str, value: &str) {
-        self.add_raw(name, &harmless(value));
+        self.text.push(&format!("{name:<11}{}\n", harmless(value)));
     }
 
     fn add_some(&mut self, name: &str, value: Option<&str>) {
@@ -260,9 +265,10 @@ impl Lines {
         }
     }
 
-    /// A value of our own making, which may have colours.
-    fn add_raw(&mut self, name: &str, value: &str) {
-        self.text.extend([&format!("{name:<11}"), value, "\n"]);
+    fn add_painted(&mut self, name: &str, value: &Painted) {
+        self.text.push(&format!("{name:<11}"));
+        self.text.append(value);
+        self.text.push("\n");
     }
 }
 

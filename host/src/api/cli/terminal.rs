@@ -1,12 +1,12 @@
-//! What is known of the terminal. Text of tasks goes to it only as [`crate::plain`] makes it harmless; raw output (`logs`, `--wait`) is not
-//! touched: a task's colours are its own.
+//! What is known of the terminal. Text goes to it only as [`super::output`] makes it harmless; raw
+//! output (`logs`, `--wait`) is not touched: a task's colours are its own.
 
 use std::{
     env,
     io::{self, IsTerminal},
 };
 
-pub(super) use crate::plain::{fit, harmless, harmless_lines};
+pub(super) use crate::text::{Painted, fit, harmless};
 
 /// A table is made to fit this where the terminal does not say how wide it is.
 const DEFAULT_COLUMNS: usize = 100;
@@ -40,12 +40,9 @@ impl Look {
         }
     }
 
-    pub(super) fn paint(self, colour: Colour, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
-        } else {
-            text.to_owned()
-        }
+    /// Adds a word in a colour, if there are colours.
+    pub(super) fn paint(self, into: &mut Painted, colour: Colour, word: &str) {
+        into.push_in(self.colours.then_some(colour as u8), word);
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use claudine_domain::time::Timestamp;
 
-use super::terminal::{Colour, harmless};
-pub(super) use crate::plain::span;
+use super::terminal::Colour;
+pub(super) use crate::text::span;
 use crate::{app::TaskView, clock};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
@@ -32,7 +32,7 @@ pub(super) fn ended(task: &TaskView) -> String {
     let mut line = format!("{} {}", task.id, state(task));
     if let Some(reason) = &task.reason {
         line.push_str(": ");
-        line.push_str(&harmless(&reason.message));
+        line.push_str(&reason.message);
     }
     line
 }

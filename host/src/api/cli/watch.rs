@@ -202,10 +202,10 @@ pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
         return Ok(());
     };
     if io::stdout().is_terminal() {
-        return output::line(&terminal::harmless_lines(result));
+        return output::text(&format!("{}\n", result.trim_end_matches('\n')));
     }
     let end = if result.ends_with('\n') { "" } else { "\n" };
-    output::text(&format!("{result}{end}"))
+    output::bytes(format!("{result}{end}").as_bytes())
 }
 
 /// The text that an executor gives as its result. Without one, the output of what succeeded; what a failed agent has written is for `logs`.
@@ -224,7 +224,7 @@ pub(super) fn say_how_it_ended(task: &TaskView) {
         output::say(&text::ended(task));
     }
     if let Some(denied) = status::denied(task) {
-        output::say(&format!("denied: {}", terminal::harmless(&denied)));
+        output::say(&format!("denied: {denied}"));
     }
 }
 

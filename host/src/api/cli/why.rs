@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session, terminal::harmless, text};
+use super::{exit::Failure, output, session::Session, text};
 
 /// Say why a task is where it is: what it waits for, what holds it back, how it ended.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ impl Why {
             text::ago(&why.since, text::now())
         ))?;
         for reason in &why.reasons {
-            output::line(&format!("  {}", harmless(reason)))?;
+            output::line(&format!("  {reason}"))?;
         }
         Ok(ExitCode::SUCCESS)
     }

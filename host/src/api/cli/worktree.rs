@@ -127,7 +127,7 @@ async fn merge(
         output::json(&merged)?;
     } else {
         let Merge { state, detail, .. } = &merged.merge;
-        output::line(&format!("{}: {}", state.as_str(), harmless(detail)))?;
+        output::line(&format!("{}: {detail}", state.as_str()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -139,14 +139,10 @@ async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Fai
         return Ok(ExitCode::SUCCESS);
     }
     for removed in &cleaned.removed {
-        output::line(&format!("removed {}", harmless(&removed.path)))?;
+        output::line(&format!("removed {}", removed.path))?;
     }
     for left in &cleaned.left {
-        output::line(&format!(
-            "left {}: {}",
-            harmless(&left.path),
-            harmless(&left.why)
-        ))?;
+        output::line(&format!("left {}: {}", left.path, left.why))?;
     }
     if cleaned.removed.is_empty() && cleaned.left.is_empty() {
         output::say("no worktrees");

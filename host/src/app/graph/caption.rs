@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CriticalPath, Edge, Node};
-use crate::plain::{fit, harmless, span};
+use crate::text::{fit, harmless, span};
 
 /// The condition that needs no word where words are dear.
 pub(super) const USUAL: &str = "succeeded";

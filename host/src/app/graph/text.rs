@@ -4,7 +4,7 @@
 //! right below it, at the same depth: a chain of a thousand is a column, not a staircase.
 
 use super::{Graph, caption, shade::Shade, shape::Shape};
-use crate::plain::{columns, fit};
+use crate::text::{Painted, columns, fit};
 
 /// How to write for whoever reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,10 +43,10 @@ struct Next {
     below: String,
 }
 
-pub(crate) fn text(graph: &Graph, look: TextLook) -> String {
+pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
     let shape = Shape::of(&graph.nodes, &graph.edges);
     let mut shown = vec![false; graph.nodes.len()];
-    let mut text = String::new();
+    let mut text = Painted::default();
     let mut lines = Vec::new();
     let mut breaks = Vec::new();
     let mut last_part: Option<usize> = None;
@@ -65,16 +65,17 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> String {
     let widths = Widths::of(graph, &lines, look);
     for (at, line) in lines.iter().enumerate() {
         if breaks.contains(&at) {
-            text.push('\n');
+            text.push("\n");
         }
-        text += &write(graph, line, &widths, look);
+        write(&mut text, graph, line, &widths, look);
     }
     if !graph.critical_paths.is_empty() {
-        text.push('\n');
+        text.push("\n");
     }
     for path in &graph.critical_paths {
-        text += &paint(look, GREY, &format!("{ON_PATH}{}", caption::critical(path)));
-        text.push('\n');
+        let path = format!("{ON_PATH}{}", caption::critical(path));
+        look.paint(&mut text, GREY, &path);
+        text.push("\n");
     }
     text
 }
@@ -179,8 +180,8 @@ fn time(node: &super::Node) -> String {
     caption::time(node).unwrap_or_else(|| "-".to_owned())
 }
 
-fn write(graph: &Graph, line: &Line, widths: &Widths, look: TextLook) -> String {
-    let mut text = paint(look, GREY, &line.lead);
+fn write(text: &mut Painted, graph: &Graph, line: &Line, widths: &Widths, look: TextLook) {
+    look.paint(text, GREY, &line.lead);
     let before = columns(&line.lead) + columns(line.mark);
     let room = widths.title.saturating_sub(before).max(LEAST_TITLE);
     let title = match look.columns {
@@ -188,37 +189,34 @@ fn write(graph: &Graph, line: &Line, widths: &Widths, look: TextLook) -> String 
         None => line.title.clone(),
     };
     let Some(node) = line.node.map(|node| &graph.nodes[node]) else {
-        text += &paint(look, GREY, &format!("{}{title}", line.mark));
-        text.push('\n');
-        return text;
+        look.paint(text, GREY, &format!("{}{title}", line.mark));
+        text.push("\n");
+        return;
     };
     let shade = Shade::of(node);
-    text += &paint(look, shade.ansi(), line.mark);
-    text += &if node.critical {
-        paint(look, BOLD, &title)
+    look.paint(text, shade.ansi(), line.mark);
+    if node.critical {
+        look.paint(text, BOLD, &title);
     } else {
-        title.clone()
-    };
+        text.push(&title);
+    }
     let padding = widths.title.saturating_sub(before + columns(&title));
-    text += &" ".repeat(padding + 2);
+    text.push(&" ".repeat(padding + 2));
     let state = caption::state(node);
     let gap = widths.state.saturating_sub(columns(&state)) + 2;
-    text += &paint(look, shade.ansi(), &state);
-    text += &" ".repeat(gap);
+    look.paint(text, shade.ansi(), &state);
+    text.push(&" ".repeat(gap));
     let time = time(node);
     let gap = widths.time.saturating_sub(columns(&time)) + 2;
-    text += &time;
-    text += &" ".repeat(gap);
-    text += &paint(look, GREY, &node.id);
-    text.push('\n');
-    text
+    text.push(&time);
+    text.push(&" ".repeat(gap));
+    look.paint(text, GREY, &node.id);
+    text.push("\n");
 }
 
-fn paint(look: TextLook, code: u8, text: &str) -> String {
-    if look.colours && !text.is_empty() {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
+impl TextLook {
+    fn paint(self, text: &mut Painted, code: u8, words: &str) {
+        text.push_in(self.colours.then_some(code), words);
     }
 }
 
@@ -233,8 +231,8 @@ mod tests {
 
     #[test]
     fn each_task_is_a_line() {
-        insta::assert_snapshot!("text", text(&release(), PLAIN));
-        insta::assert_snapshot!("text_awkward", text(&awkward(), PLAIN));
+        insta::assert_snapshot!("text", text(&release(), PLAIN).as_str());
+        insta::assert_snapshot!("text_awkward", text(&awkward(), PLAIN).as_str());
     }
 
     #[test]
@@ -243,7 +241,8 @@ mod tests {
             colours: true,
             columns: Some(80),
         };
-        insta::assert_snapshot!("text_terminal", text(&release(), look).replace('\x1b', "␛"));
+        let shown = text(&release(), look);
+        insta::assert_snapshot!("text_terminal", shown.as_str().replace('\x1b', "␛"));
         for line in text(
             &awkward(),
             TextLook {
@@ -251,6 +250,7 @@ mod tests {
                 ..look
             },
         )
+        .as_str()
         .lines()
         {
             assert!(columns(line) <= 80, "{line}");
@@ -262,6 +262,7 @@ mod tests {
         let chain: Vec<_> = (1..=5_000).map(task).collect();
         let edges: Vec<_> = (1..5_000).map(|task| (task, task + 1)).collect();
         let chain = text(&graph(chain, &edges), PLAIN);
+        let chain = chain.as_str();
         assert_eq!(chain.lines().count(), 5_002);
         assert!(chain.lines().all(|line| columns(line) < 100));
         // Each has two that follow, the second of which goes on.
@@ -270,6 +271,7 @@ mod tests {
             .flat_map(|task| [(task, task + 200), (task, task + 1)])
             .collect();
         let comb = text(&graph(comb, &edges), PLAIN);
+        let comb = comb.as_str();
         assert!(comb.lines().all(|line| columns(line) < 140));
     }
 
@@ -277,6 +279,7 @@ mod tests {
     fn every_edge_and_every_task_is_there_once() {
         let release = release();
         let text = text(&release, PLAIN);
+        let text = text.as_str();
         for node in &release.nodes {
             assert_eq!(text.matches(&node.id).count(), 1, "{}", node.id);
         }
@@ -290,6 +293,6 @@ mod tests {
     #[test]
     fn a_cycle_is_shown_and_does_not_go_round() {
         let text = text(&graph(vec![task(1), task(2)], &[(1, 2), (2, 1)]), PLAIN);
-        assert_eq!(text.lines().count(), 3);
+        assert_eq!(text.as_str().lines().count(), 3);
     }
 }

@@ -4,6 +4,7 @@ use crate::plugin::guest::Guest;
 use crate::plugin::meter::Admission;
 use crate::plugin::port::LogLevel;
 use crate::plugin::v0_1::log::{Host, Level};
+use crate::text::line_of_log;
 
 /// A line is cut here.
 const LINE_BYTES: usize = 16 << 10;
@@ -39,7 +40,7 @@ impl Host for Guest {
                 ),
             );
         }
-        self.tell(level.into(), &printable(&message));
+        self.tell(level.into(), &line_of_log(&message, LINE_BYTES));
         Ok(())
     }
 }
@@ -58,38 +59,5 @@ impl Guest {
             LogLevel::Warn => tracing::warn!(plugin, "{line}"),
             LogLevel::Error => tracing::error!(plugin, "{line}"),
         }
-    }
-}
-
-/// Cut to its limit, and with control characters made visible: a log is read on terminals.
-fn printable(message: &str) -> String {
-    let end = message.floor_char_boundary(LINE_BYTES);
-    let mut line = String::with_capacity(end);
-    for character in message[..end].chars() {
-        if character.is_control() && character != '\t' {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    if end < message.len() {
-        line.push('…');
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_cut_and_made_printable() {
-        let check = |message: &str, expected: &str| assert_eq!(printable(message), expected);
-        check("plain\ttext, ä", "plain\ttext, ä");
-        check("two\nlines\u{1b}[31m\0", "two\\nlines\\u{1b}[31m\\u{0}");
-        check(
-            &"ä".repeat(LINE_BYTES),
-            &format!("{}…", "ä".repeat(LINE_BYTES / 2)),
-        );
     }
 }

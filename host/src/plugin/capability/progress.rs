@@ -9,6 +9,7 @@ use crate::plugin::port::{self, LogLevel};
 use crate::plugin::states::kind_of;
 use crate::plugin::v0_1::progress::{Host, HostWithStore};
 use crate::plugin::v0_1::types::Failure;
+use crate::text::is_harmful;
 
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
@@ -51,7 +52,7 @@ impl Host for Guest {
 }
 
 fn fault_of(kind: &str, data: &str) -> Option<String> {
-    if kind.is_empty() || kind.len() > KIND_BYTES || kind.contains(char::is_control) {
+    if kind.is_empty() || kind.len() > KIND_BYTES || kind.contains(is_harmful) {
         return Some(format!(
             "its kind has to have 1 to {KIND_BYTES} bytes and no control characters"
         ));

@@ -14,7 +14,7 @@ use super::{
     Edge, Graph, Node, caption,
     shade::Shade,
 };
-use crate::plain::{columns, harmless_lines};
+use crate::text::{columns, harmless_lines};
 
 /// A larger graph is no picture any more, and its layout takes long.
 const MOST_NODES: usize = 1_000;

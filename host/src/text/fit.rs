@@ -1,0 +1,46 @@
+//! How wide text is on a terminal, and cutting it to a width.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The columns of a terminal that the text takes.
+pub(crate) fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// Cuts text to so many columns.
+pub(crate) fn fit(text: &str, most: usize) -> String {
+    if columns(text) <= most {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    // The mark for what is missing takes a column.
+    let mut left = most.saturating_sub(1);
+    for c in text.chars() {
+        let Some(rest) = left.checked_sub(c.width().unwrap_or(0)) else {
+            break;
+        };
+        cut.push(c);
+        left = rest;
+    }
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_cut() {
+        let check = |text: &str, most: usize, expected: &str| {
+            assert_eq!(fit(text, most), expected, "{text:?} in {most}");
+        };
+        check("abc", 3, "abc");
+        check("abcd", 3, "ab…");
+        check("äöüß", 3, "äö…");
+        check("漢字漢字", 8, "漢字漢字");
+        check("漢字漢字", 6, "漢字…");
+        check("e\u{301}e\u{301}", 2, "e\u{301}e\u{301}");
+        check("abc", 0, "…");
+    }
+}

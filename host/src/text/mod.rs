@@ -1,0 +1,18 @@
+//! Text that people read: foreign text made harmless, cut to fit, coloured, and spans of time in words.
+//!
+//! Names, prompts, messages and file names come from anybody. `harmless` has the one definition of
+//! what a terminal or a reader could be misled by; whatever writes text for people uses it last.
+
+mod fit;
+mod harmless;
+mod painted;
+mod span;
+
+pub(crate) use self::{
+    fit::{columns, fit},
+    harmless::{
+        harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
+    },
+    painted::Painted,
+    span::span,
+};
