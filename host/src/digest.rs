@@ -1,7 +1,5 @@
 //! SHA-256 as lower-case hexadecimal text.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -15,7 +13,7 @@ pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
         hash.update((piece.len() as u64).to_le_bytes());
         hash.update(piece);
     }
-    text(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// The digest of what passes by piece by piece.
@@ -37,19 +35,7 @@ fn hex_of(pieces: &[&[u8]]) -> String {
     for piece in pieces {
         hash.update(piece);
     }
-    text(&hash.finalize())
-}
-
-fn text(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            if write!(text, "{byte:02x}").is_err() {
-                unreachable!("a string takes every character");
-            }
-            text
-        })
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

@@ -5,16 +5,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::EnvRules, digest, layout::Layout, restored::Restored};
+use crate::{
+    config::EnvRules,
+    digest,
+    fsx::{self, Lasting},
+    layout::Layout,
+    lock::lock,
+    restored::Restored,
+};
 
 /// The environment a task runs with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -182,29 +187,9 @@ impl Environments {
         if path.exists() {
             return Ok(());
         }
-        let fresh = path.with_extension(format!("{}.new", crate::random::hex_64()));
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&fresh, &path));
-        if let Err(error) = written {
-            if let Err(also) = fs::remove_file(&fresh) {
-                tracing::warn!(%also, "a half-written environment stays behind");
-            }
-            return Err(error);
-        }
-        fs::File::open(self.layout.environments())?.sync_all()
+        // A task that names it is stored after it.
+        fsx::replace(&path, Lasting::PowerCut, bytes).map(drop)
     }
-}
-
-/// What is behind these locks is only a memory of what is on disk: a panic elsewhere cannot have left it half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `NAME=VALUE`, each ended by a NUL byte, as `/proc/PID/environ` has it.

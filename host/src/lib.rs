@@ -15,8 +15,10 @@ mod config;
 mod digest;
 mod engine;
 mod environment;
+mod fsx;
 mod git;
 mod layout;
+mod lock;
 mod plugin;
 mod random;
 mod restored;
@@ -27,6 +29,7 @@ mod store;
 mod supervise;
 mod telemetry;
 mod text;
+mod units;
 mod worktree;
 
 #[cfg(feature = "bench")]
@@ -98,6 +101,9 @@ fn serve_host(
             format!("the log cannot be written: {error}"),
         )
     })?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     serve::run(&claimed, settings, ready).map_err(start_error)
 }
 
@@ -138,7 +144,8 @@ fn announce(line: &str) -> io::Result<()> {
 
 fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, AppError> {
     use claudine_plugin_build::{BuildRequest, Toolchain, Way, build};
-    let failed = |error: &dyn std::error::Error| AppError::new(ErrorKind::Invalid, chain(error));
+    let failed =
+        |error: &dyn std::error::Error| AppError::new(ErrorKind::Invalid, text::chain(error));
     let toolchain = Toolchain::find(dir, &Way::USUAL, say).map_err(|error| failed(&error))?;
     let request = BuildRequest {
         crate_dir: dir.to_owned(),
@@ -174,16 +181,4 @@ fn restore(
         environment,
     };
     backup::restore(&checked, &claimed.layout, how)
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

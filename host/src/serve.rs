@@ -5,7 +5,7 @@ mod error;
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
@@ -24,6 +24,7 @@ use crate::{
     config::{self, Settings},
     engine,
     environment::Environments,
+    fsx::{self, Lasting},
     layout::Layout,
     plugin::{self, Catalog},
     restored::Restored,
@@ -297,19 +298,11 @@ fn listen(layout: &Layout) -> Result<UnixListener, ServeError> {
 
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
-    let fresh = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        serde_json::to_writer(&mut file, info)?;
-        file.write_all(b"\n")?;
-        fs::rename(&fresh, &path)
-    };
-    write().map_err(io_error("cannot write", &path))
+    let text = serde_json::to_string(info).map_err(io::Error::from);
+    // The next host writes it anew.
+    text.and_then(|text| fsx::replace(&path, Lasting::Process, (text + "\n").as_bytes()))
+        .map(drop)
+        .map_err(io_error("cannot write", &path))
 }
 
 /// A request to go down, or a signal: TERM and INT leave attempts running, as `down` does.

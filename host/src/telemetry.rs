@@ -7,9 +7,8 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -21,7 +20,7 @@ use tracing_subscriber::{
     fmt::format::{FormatFields, Writer},
 };
 
-use crate::text::harmless;
+use crate::{fsx::append_private, text::harmless};
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
 
@@ -94,7 +93,7 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: &Path, most_bytes: u64) -> io::Result<Self> {
-        let file = append(path)?;
+        let file = append_private(path)?;
         let bytes = file.metadata()?.len();
         let path = path.to_owned();
         Ok(Self {
@@ -107,7 +106,7 @@ impl LogFile {
 
     fn begin_anew(&mut self) -> io::Result<()> {
         fs::rename(&self.path, self.path.with_extension("log.old"))?;
-        self.file = append(&self.path)?;
+        self.file = append_private(&self.path)?;
         self.bytes = 0;
         Ok(())
     }
@@ -128,14 +127,6 @@ impl Write for LogFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
 }
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ impl fmt::Display for Level {
     }
 }
 
-/// Cents at least, and no zeros after the digits that say something.
-struct Usd(u64);
+/// An amount in millionths of a US dollar: cents at least, and no zeros after the digits that say something.
+pub struct Usd(pub u64);
 
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

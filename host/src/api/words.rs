@@ -8,55 +8,20 @@ use claudine_domain::{
     worktree::MergeStrategy,
 };
 
-use crate::{clock, config};
-
-const DURATION_HELP: &str =
-    "expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
-
-const UNITS: [(&str, f64); 5] = [
-    ("ms", 0.001),
-    ("s", 1.0),
-    ("m", 60.0),
-    ("h", 3_600.0),
-    ("d", 86_400.0),
-];
+use crate::{
+    clock,
+    units::{self, DURATION_EXPECTED, SIZE_EXPECTED},
+};
 
 /// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
 pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: {DURATION_HELP}");
-    let mut rest = text.trim();
-    if let Ok(seconds) = rest.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
-    }
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(end);
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let (_, factor) = UNITS
-            .into_iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(wrong)?;
-        seconds += number * factor;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    units::duration(text)
+        .ok_or_else(|| format!("`{text}` is no duration: expected {DURATION_EXPECTED}"))
 }
 
 /// A number of bytes: `10485760`, `10M`, `1G`.
 pub(in crate::api) fn size(text: &str) -> Result<u64, String> {
-    config::parse_bytes("", "", text).map_err(|_| {
-        format!("`{text}` is no size: expected a number of bytes such as `10485760`, `10M` or `1G`")
-    })
+    units::size(text).ok_or_else(|| format!("`{text}` is no size: expected {SIZE_EXPECTED}"))
 }
 
 /// `P0`, `P1`, `P2`.
@@ -123,30 +88,6 @@ pub(in crate::api) fn merge_strategy(text: &str) -> Result<MergeStrategy, String
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        let check = |text: &str, expected: Option<u64>| {
-            assert_eq!(
-                duration(text).ok(),
-                expected.map(Duration::from_millis),
-                "{text:?}"
-            );
-        };
-        check("90", Some(90_000));
-        check("90s", Some(90_000));
-        check("10m", Some(600_000));
-        check("1h30m", Some(5_400_000));
-        check("1.5h", Some(5_400_000));
-        check("2d", Some(172_800_000));
-        check("250ms", Some(250));
-        check("0.5", Some(500));
-        for wrong in [
-            "-5", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1 h",
-        ] {
-            check(wrong, None);
-        }
-    }
 
     #[test]
     fn backoffs() {

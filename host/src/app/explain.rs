@@ -245,7 +245,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             format!("memory pressure: {percent:.0} % of the last ten seconds were spent waiting for memory")
         }
         Refusal::Disk { free_bytes, reserve_bytes } => format!(
-            "disk: {:.2} GiB are free and {:.2} GiB are kept back (DISK_RESERVE)",
+            "disk: {:.2} GiB are free and {:.2} GiB are kept back (CLAUDINE_DISK_RESERVE)",
             *free_bytes as f64 / GIB,
             *reserve_bytes as f64 / GIB
         ),

@@ -253,20 +253,10 @@ pub(super) fn summary(spec: &str) -> String {
     harmless(&short)
 }
 
-/// An argv as a person would type it.
+/// An argv as a person would type it. A NUL, which no command has, is not quoted.
 fn command_line(argv: &[String]) -> String {
-    let quoted = argv.iter().map(|word| {
-        let plain = !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
+    let words = argv.iter().map(String::as_str);
+    shlex::try_join(words).unwrap_or_else(|_| argv.join(" "))
 }
 
 #[cfg(test)]

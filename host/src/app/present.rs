@@ -13,9 +13,7 @@ use claudine_domain::{
 use super::view::{
     AttemptView, DependencyView, GitView, ReasonView, TaskView, UsageView, WorktreeView,
 };
-use crate::clock::rfc3339;
-
-const MICRO: f64 = 1_000_000.0;
+use crate::{clock::rfc3339, units::dollars};
 
 /// A task as lists show it: without documents and output.
 pub(super) fn task_view(task: &Task) -> TaskView {
@@ -84,7 +82,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         output: None,
         output_truncated: false,
         cost_usd: cost_usd(task),
-        budget_usd: request.budget_micro_usd.map(|micro| micro as f64 / MICRO),
+        budget_usd: request.budget_micro_usd.map(dollars),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         spec: None,
         outputs: None,
@@ -106,9 +104,7 @@ pub(super) fn held_by(task: &Task) -> String {
 /// What all attempts cost together, where any of them told.
 fn cost_usd(task: &Task) -> Option<f64> {
     let costs = task.attempts.iter().filter_map(Attempt::cost_micro_usd);
-    costs
-        .reduce(u64::saturating_add)
-        .map(|micro| micro as f64 / MICRO)
+    costs.reduce(u64::saturating_add).map(dollars)
 }
 
 fn attempt_view(attempt: &Attempt) -> AttemptView {
@@ -129,7 +125,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
             .session
             .as_ref()
             .and_then(|session| session.model.clone()),
-        cost_usd: attempt.cost_micro_usd().map(|micro| micro as f64 / MICRO),
+        cost_usd: attempt.cost_micro_usd().map(dollars),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),

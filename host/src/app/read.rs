@@ -95,7 +95,7 @@ impl Host {
 
     pub(crate) fn info(&self) -> HostInfo {
         let snapshot = self.engine.snapshot();
-        let mut warnings = Vec::new();
+        let mut warnings = self.settings.warnings.clone();
         if self.plugins.executor_names().is_empty() {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,9 +31,10 @@ use super::{
 };
 use crate::{
     allocator, clock,
-    config::{ATTEMPT, USD_EXPECTED, micro_usd},
+    config::{ATTEMPT, USD_EXPECTED, budget_micro_usd},
     engine::EngineError,
     environment::Kept,
+    lock::lock,
     plugin::{Executor, PluginError},
     random,
 };
@@ -267,7 +268,7 @@ impl Host {
     }
 
     fn new_id(&self) -> TaskId {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = lock(&self.ids);
         ids.next(clock::wall().0, random::bits_128())
     }
 
@@ -463,7 +464,7 @@ fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError 
 }
 
 fn budget(usd: f64) -> Result<u64, AppError> {
-    micro_usd(usd).ok_or_else(|| {
+    budget_micro_usd(usd).ok_or_else(|| {
         AppError::new(
             ErrorKind::Invalid,
             format!("the budget is {usd}, but must be {USD_EXPECTED}"),

@@ -10,10 +10,8 @@ use serde::Deserialize;
 use super::live::{ChildState, State};
 use crate::{
     plugin::{Failure, GuestEnd, GuestOutcome},
-    supervise,
+    supervise, units,
 };
-
-const MICRO: f64 = 1_000_000.0;
 
 /// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of git it says nothing yet.
 pub(super) fn ending(
@@ -147,13 +145,7 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
         cost_usd: Option<f64>,
     }
     let usd = serde_json::from_str::<Cost>(outputs).ok()?.cost_usd?;
-    // A float to integer cast saturates, and what is negative or no number was sorted out.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be finite and not negative"
-    )]
-    (usd.is_finite() && usd >= 0.0).then(|| (usd * MICRO).round() as u64)
+    units::micro_usd(usd)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
     clock,
     config::{ATTEMPT, DATA_DIR, TASK_ID},
     engine::ReportSender,
-    git,
+    fsx, git,
     layout::Layout,
     plugin::{
         AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
@@ -192,7 +192,8 @@ impl GuestHost {
         };
         let path = self.layout.stdin_file(self.live.id, index);
         let target = path.clone();
-        let written = tokio::task::spawn_blocking(move || write_private(&target, &bytes)).await;
+        let written =
+            tokio::task::spawn_blocking(move || fsx::write_private(&target, &bytes)).await;
         self.live
             .change(|state| state.input_files = state.input_files.max(index + 1));
         match written.map_err(io::Error::other).flatten() {
@@ -315,18 +316,6 @@ fn class_word(class: NotStartedClass) -> &'static str {
         NotStartedClass::Stopped => "cancelled",
         NotStartedClass::Supervisor => "lost",
     }
-}
-
-fn write_private(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut options = std::fs::OpenOptions::new();
-    options
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(bytes)
 }
 
 /// A `phase` as the contract has it.

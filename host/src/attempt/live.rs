@@ -1,6 +1,6 @@
 //! What is known of one attempt that is under way in this host.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
     attempt::{Leader, StopWhy},
@@ -11,6 +11,7 @@ use claudine_domain::{
 use tokio::sync::{SetOnce, oneshot, watch};
 
 use crate::{
+    lock::lock,
     plugin::StopRequest,
     supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung},
 };
@@ -186,11 +187,6 @@ impl Live {
             tracing::debug!(attempt = %self.id, "there is no instance to stop any more");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is replaced whole: a panic cannot have left it half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,9 +7,12 @@ use tokio::sync::mpsc;
 
 use super::{
     live::{ChildState, Live, State},
-    run::{Runner, lock},
+    run::Runner,
 };
-use crate::supervise::{self, AttemptKey, ChildId, FoundState, Report};
+use crate::{
+    lock::lock,
+    supervise::{self, AttemptKey, ChildId, FoundState, Report},
+};
 
 /// What a supervisor had of an attempt when this host connected to it.
 #[derive(Clone, Debug, Default)]

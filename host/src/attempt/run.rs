@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use crate::{
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
     layout::Layout,
+    lock::lock,
     plugin::{
         Catalog, GuestEnd, GuestOutcome, GuestTask, PreviousAttempt, Start, StopRequest, visible,
     },
@@ -85,11 +86,6 @@ struct Documents {
     /// Of the attempt before this one.
     outputs: Option<Vec<u8>>,
     checkpoint: Option<Vec<u8>>,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Maps whose entries are replaced whole: a panic elsewhere cannot have left one half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runner {

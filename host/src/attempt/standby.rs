@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::{
     live::{Live, State},
-    run::{Runner, ladder_of, lock},
+    run::{Runner, ladder_of},
 };
-use crate::engine::Launch;
+use crate::{engine::Launch, lock::lock};
 
 /// An attempt that was made ready and not begun.
 pub(super) struct StandBy {

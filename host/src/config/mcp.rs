@@ -8,7 +8,7 @@ use claudine_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, matches, wrong};
+use super::{ConfigError, matches, values::Setting};
 
 /// What MCP clients may ask for at most: agents are what the policy restrains.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -131,18 +131,15 @@ pub(crate) fn is_dangerous(name: &str) -> bool {
 impl McpCeiling {
     /// Refuses settings that mean nothing, or would let an agent out whatever else they say.
     pub(super) fn checked(self, source: &str) -> Result<Self, ConfigError> {
+        let of = |name| Setting { source, name };
         if step_of(&self.max_permission_mode).is_none() {
-            return Err(wrong(
-                source,
-                "mcp.max_permission_mode",
+            return Err(of("mcp.max_permission_mode").wrong(
                 &self.max_permission_mode,
                 "plan, dontAsk, manual, default, acceptEdits, auto or bypassPermissions, or read, edit, run or full",
             ));
         }
         match self.env.iter().find(|name| is_dangerous(name)) {
-            Some(name) => Err(wrong(
-                source,
-                "mcp.env",
+            Some(name) => Err(of("mcp.env").wrong(
                 name,
                 "a list of variables by which no program can be made to run something else",
             )),

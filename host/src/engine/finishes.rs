@@ -5,12 +5,14 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
 
 use claudine_domain::id::TaskId;
 use tokio::sync::oneshot;
+
+use crate::lock::lock;
 
 /// Resolves once the task's end is durable; with an error where the engine has ended. Whoever drops it waits no longer.
 pub(crate) struct Finish {
@@ -87,8 +89,7 @@ impl Finishes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing in here can panic half way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

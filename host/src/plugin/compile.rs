@@ -34,7 +34,7 @@ fn run(args: &[OsString]) -> Result<(), String> {
     };
     limit().map_err(|error| format!("limits cannot be set: {error}"))?;
     let code = compile(Path::new(source))?;
-    load::write_private(Path::new(target), &code)
+    load::write_if_room(Path::new(target), &code)
         .map_err(|error| format!("{}: {error}", Path::new(target).display()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
@@ -23,7 +23,7 @@ use super::port::{
 };
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
-use crate::{clock, digest};
+use crate::{clock, digest, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
 /// Attempts that crashed one after another, none between that did not, until the plugin is disabled.
@@ -144,21 +144,13 @@ impl Executor {
 
     /// What the last look at the machine found, where there was one.
     pub(crate) fn health(&self) -> Option<Health> {
-        self.health
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.health).clone()
     }
 
     /// Why the plugin may not be used, where it crashed too often.
     pub(crate) fn disabled(&self) -> Option<PluginError> {
         let attempts = self.crashes.attempts.load(Ordering::Relaxed);
-        let last = self
-            .crashes
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+        let last = lock(&self.crashes.last).clone()?;
         (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
     }
 
@@ -375,7 +367,7 @@ impl Executor {
         let health = answer_of(&store, answer, FINGERPRINT_WALL)?;
         let health = Health::try_from(health).map_err(|message| PluginError::Answer { message })?;
         let health = cut_health(health);
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        *lock(&self.health) = Some(health.clone());
         Ok(health)
     }
 
@@ -407,11 +399,7 @@ impl Executor {
         match &result {
             Err(GuestEnd::Crashed { last, .. }) => {
                 self.crashes.attempts.fetch_add(1, Ordering::Relaxed);
-                *self
-                    .crashes
-                    .last
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(last.clone());
+                *lock(&self.crashes.last) = Some(last.clone());
             }
             Err(GuestEnd::Dropped | GuestEnd::Unavailable(_)) => {}
             Ok(_) | Err(GuestEnd::Failed(_)) => self.crashes.attempts.store(0, Ordering::Relaxed),

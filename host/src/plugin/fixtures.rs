@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
+
+use crate::lock::lock;
 
 use super::port::{
     AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, Failure, GuestTask, InputStream,
@@ -257,10 +259,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn lines(&self) -> Vec<(LogLevel, String)> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.lines).clone()
     }
 
     pub(crate) fn crashes(&self) -> usize {

@@ -4,10 +4,9 @@
 //! result to the host. What is loaded is machine code that wasmtime trusts: the cache's directory is the user's alone, and a
 //! file is mapped only when its digest is the one that was written down when it was made.
 
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::{
     clock,
     command::{Abandoned, finish},
     digest,
+    fsx::{self, Lasting},
 };
 
 /// The child ends itself by its own limit on processor time; this is for one that does not even run.
@@ -97,7 +97,7 @@ impl CodeCache {
         engine: &Engine,
         bytes: &[u8],
     ) -> Result<(), PluginError> {
-        make_private_dir(&self.dir).map_err(|error| PluginError::io(&self.dir, &error))?;
+        fsx::make_private_dir(&self.dir).map_err(|error| PluginError::io(&self.dir, &error))?;
         let source = Temporary(
             entry
                 .code
@@ -108,7 +108,7 @@ impl CodeCache {
                 .code
                 .with_extension(format!("{}.new", std::process::id())),
         );
-        write_private(&source.0, bytes).map_err(|error| PluginError::io(&source.0, &error))?;
+        write_if_room(&source.0, bytes).map_err(|error| PluginError::io(&source.0, &error))?;
         self.run_compiler(engine, &source.0, &target.0).await?;
         let code = fs::read(&target.0).map_err(|error| PluginError::io(&target.0, &error))?;
         entry
@@ -131,7 +131,7 @@ impl CodeCache {
             Compiler::Here => {
                 let code = super::compile::compile(source)
                     .map_err(|message| PluginError::Compile { message })?;
-                return write_private(target, &code)
+                return write_if_room(target, &code)
                     .map_err(|error| PluginError::io(target, &error));
             }
         };
@@ -211,15 +211,12 @@ impl Entry {
             })
     }
 
-    /// The record last: without it an entry does not exist.
+    /// The record last: without it an entry does not exist. Neither is synced: code that a power
+    /// cut has damaged is found by its digest, and compiled anew.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
-        File::open(written)?.sync_all()?;
-        fs::rename(written, &self.code)?;
-        let record = self
-            .record
-            .with_extension(format!("{}.new", std::process::id()));
-        write_private(&record, digest::hex(code).as_bytes())?;
-        fs::rename(&record, &self.record)
+        fsx::rename(written, &self.code, Lasting::Process)?;
+        let digest = digest::hex(code);
+        fsx::replace(&self.record, Lasting::Process, digest.as_bytes()).map(drop)
     }
 
     /// An older component of this plugin, or an older engine, is not asked for again.
@@ -274,27 +271,12 @@ impl Drop for Temporary {
     }
 }
 
-fn make_private_dir(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-}
-
-/// A file that only its owner reads. On a disk that is about full it is not written: what the host needs to go on comes first.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that only its owner reads, unless the disk is about full: what the host needs to go
+/// on comes first.
+pub(super) fn write_if_room(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
-    // Where the room cannot be told, trying it tells.
-    let room = rustix::fs::statvfs(dir)
-        .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    if room < ROOM_BYTES + bytes.len() as u64 {
+    if !fsx::has_room(dir, ROOM_BYTES + bytes.len() as u64) {
         return Err(io::Error::from(io::ErrorKind::StorageFull));
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)
+    fsx::write_private(path, bytes)
 }

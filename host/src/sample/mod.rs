@@ -12,7 +12,7 @@ use claudine_domain::{capacity::Reading, time::MonotonicMs};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use self::cgroup::Cgroups;
-use crate::{clock, engine::Machine};
+use crate::{clock, engine::Machine, fsx};
 
 /// Keeps what the next reading is compared with: processors in use are a difference.
 pub(crate) struct Sampler {
@@ -123,7 +123,7 @@ fn cores(
 
 /// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the system does not say.
 pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
-    rustix::fs::statvfs(path).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    fsx::free_bytes(path).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

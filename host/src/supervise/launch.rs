@@ -12,7 +12,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::PipeFlags;
@@ -20,6 +19,7 @@ use rustix::pipe::PipeFlags;
 use super::sys::files;
 use super::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use super::sys::spawn::{CStrings, Defaults, Spawn};
+use crate::fsx;
 
 /// An executable with its first arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +58,7 @@ pub(crate) fn launch(
     environment: impl Iterator<Item = (OsString, OsString)>,
     log: &Path,
 ) -> io::Result<Launched> {
-    let stderr = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(log)?;
+    let stderr = fsx::append_private(log)?;
     let null = File::open("/dev/null")?;
     let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // An executable that was removed since can still start itself.

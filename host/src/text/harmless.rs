@@ -99,7 +99,10 @@ mod tests {
         check("\u{61C}\u{2028}\u{2029}", "\\u{61c}\\u{2028}\\u{2029}");
         check("\u{2066}\u{206E}\u{FEFF}", "\\u{2066}\\u{206e}\\u{feff}");
         // Joiners are part of ordinary writing and of emoji.
-        check("👩\u{200D}🔧 می\u{200C}خواهم", "👩\u{200D}🔧 می\u{200C}خواهم");
+        check(
+            "👩\u{200D}🔧 می\u{200C}خواهم",
+            "👩\u{200D}🔧 می\u{200C}خواهم",
+        );
     }
 
     #[test]

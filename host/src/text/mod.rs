@@ -3,12 +3,14 @@
 //! Names, prompts, messages and file names come from anybody. `harmless` has the one definition of
 //! what a terminal or a reader could be misled by; whatever writes text for people uses it last.
 
+mod chain;
 mod fit;
 mod harmless;
 mod painted;
 mod span;
 
 pub(crate) use self::{
+    chain::chain,
     fit::{columns, fit},
     harmless::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,

@@ -20,7 +20,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use claudine_domain::id::TaskId;
@@ -34,7 +34,7 @@ pub(crate) use self::{
     plan::{Wish, plan, refuse_taken},
     settle::Settling,
 };
-use crate::layout::Layout;
+use crate::{layout::Layout, lock::lock};
 
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
@@ -71,7 +71,7 @@ impl Worktrees {
 
     async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
         let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = lock(&self.turns);
             // Nobody has or awaits what nobody else knows.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns

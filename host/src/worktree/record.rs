@@ -2,9 +2,7 @@
 //! and work that nobody fetched is not.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{WorktreeError, Worktrees, error::io_error};
 use crate::{
+    fsx::{self, Lasting},
     git::{BranchRef, Commit, Stamps},
     layout::Layout,
 };
@@ -104,21 +103,10 @@ pub(super) fn read(layout: &Layout, task: TaskId) -> Result<Option<Record>, Work
 
 fn write(layout: &Layout, record: &Record) -> Result<(), WorktreeError> {
     let path = layout.worktree_record(record.task);
-    let fresh = path.with_extension("new");
     let write = || -> io::Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(layout.worktrees())?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)
+        fsx::make_private_dir(&layout.worktrees())?;
+        // What is in a worktree may be nowhere else, and this is what is known of it.
+        fsx::replace(&path, Lasting::PowerCut, &serde_json::to_vec(record)?).map(drop)
     };
     write().map_err(io_error("cannot write", &path))
 }

@@ -16,7 +16,10 @@ use claudine_domain::{
 };
 
 use super::{WorktreeError, Worktrees, error::io_error, record::Record};
-use crate::git::{Commit, Git, shortened};
+use crate::{
+    fsx::{self, Lasting},
+    git::{Commit, Git, shortened},
+};
 
 /// How much of a title is kept.
 const TITLE_CHARS: usize = 72;
@@ -371,7 +374,7 @@ fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     if is_empty {
         fs::remove_file(fresh)?;
     } else {
-        fs::rename(fresh, file)?;
+        fsx::rename(fresh, file, Lasting::PowerCut)?;
     }
     Ok(is_empty)
 }

@@ -194,16 +194,31 @@ fn a_name_of_a_million_characters_is_refused() {
 
 #[test]
 fn an_unreadable_setting_is_named() {
-    for (name, value) in [
-        ("CPU_THRESHOLD", "many"),
-        ("MEMORY_RESERVE", "-1"),
-        ("TASK_TIMEOUT", "5m"),
-        ("MAX_OUTPUT_BUFFER", "ten"),
-        ("CLAUDINE_SLOTS", "none"),
-    ] {
-        let host = TestHost::builder().env(name, value).build();
-        check(&host, &["up"], USAGE, &[name, value]);
+    let variables = [
+        ("CLAUDINE_CPU_THRESHOLD", "many"),
+        ("CLAUDINE_MEMORY_RESERVE", "-1"),
+        ("CLAUDINE_TASK_TIMEOUT", "soon"),
+        ("CLAUDINE_MAX_OUTPUT_BUFFER", "ten"),
+        ("CLAUDINE_LOG_LEVEL", "verbose"),
+    ];
+    // What other programs may have been given means nothing here.
+    let mut host = TestHost::builder()
+        .env("LOG_LEVEL", "loud")
+        .env("TASK_TIMEOUT", "5m");
+    for (name, value) in variables {
+        host = host.env(name, value);
     }
+    let host = host.build();
+    let ran = host.run(["up"]).ok();
+    for (name, value) in variables {
+        ran.says(&["warning", name, value]);
+    }
+    assert!(!ran.complaint().contains("loud"), "{ran}");
+    host.run(["config", "show"])
+        .ok()
+        .says(&["CLAUDINE_LOG_LEVEL", "verbose"]);
+    let ran = host.run(["run", "--wait", "--", "echo", "works"]).ok();
+    assert_eq!(ran.text(), "works");
     let host = TestHost::builder().config("slotz = 3\n").build();
     check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }

@@ -99,10 +99,29 @@ fn no_command_prints_what_would_steer_a_terminal() {
 #[test]
 fn no_refusal_prints_what_would_steer_a_terminal() {
     let host = TestHost::new();
-    fs::write(host.work().join("tasks.yaml"), format!("- {{\"{}\": 1}}\n", "\\e\u{202E}")).unwrap();
+    fs::write(
+        host.work().join("tasks.yaml"),
+        format!("- {{\"{}\": 1}}\n", "\\e\u{202E}"),
+    )
+    .unwrap();
     for verb in [
-        "status", "why", "wait", "checkpoint", "graph", "events", "cancel", "retry", "resume",
-        "hold", "release", "logs", "submit", "slots", "delegate", "frobnicate", HOSTILE,
+        "status",
+        "why",
+        "wait",
+        "checkpoint",
+        "graph",
+        "events",
+        "cancel",
+        "retry",
+        "resume",
+        "hold",
+        "release",
+        "logs",
+        "submit",
+        "slots",
+        "delegate",
+        "frobnicate",
+        HOSTILE,
     ] {
         is_harmless(&host.run([verb, HOSTILE, HOSTILE]));
         is_harmless(&host.run([verb, HOSTILE]));

@@ -15,12 +15,15 @@ const GROUND: &[&str] = &[
     "config",
     "digest",
     "environment",
+    "fsx",
     "git",
     "layout",
-    "plain",
+    "lock",
     "random",
     "restored",
     "telemetry",
+    "text",
+    "units",
 ];
 
 /// The other layers of the host, and which of them each may name beside itself and the ground.

@@ -44,21 +44,15 @@ fn text(found: &CheckpointView) -> String {
         .name
         .as_ref()
         .map_or(String::new(), |name| format!(" ({})", harmless(name)));
-    let reason = found
-        .reason
-        .as_ref()
-        .map_or(String::new(), |reason| {
-            format!(": {}", harmless(&reason.message))
-        });
+    let reason = found.reason.as_ref().map_or(String::new(), |reason| {
+        format!(": {}", harmless(&reason.message))
+    });
     let mut lines = vec![format!(
         "{}{name}, attempt {}: {}{reason}",
         found.id, found.attempt, found.outcome
     )];
     if let Some(git) = &found.git {
-        lines.push(format!(
-            "repository: {}",
-            harmless(&status::git_line(git))
-        ));
+        lines.push(format!("repository: {}", harmless(&status::git_line(git))));
     }
     if let Some(summary) = &found.summary {
         lines.push(format!("\nSummary\n{}", summary.trim_end()));

@@ -16,13 +16,16 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Environment that a host reads when it starts:
-  CLAUDINE_SLOTS      `auto` or a number of tasks at once
-  TASK_TIMEOUT        the time limit of tasks that have none of their own, in milliseconds
-  MAX_OUTPUT_BUFFER   how much output of a task is kept, in bytes
-  CPU_THRESHOLD       with `auto`: start nothing more above so many per cent of CPU
-  MEMORY_RESERVE      with `auto`: bytes of memory to leave free
-  DISK_RESERVE        bytes of disk to leave free
-  LOG_LEVEL           error, warn, info, debug or trace
+  CLAUDINE_SLOTS              `auto` or a number of tasks at once
+  CLAUDINE_KEEP               forget finished tasks after so long, such as `36h` or `30d`
+  CLAUDINE_TASK_TIMEOUT       the time limit of tasks that have none of their own, such as `1h30m`;
+                              a plain number is milliseconds
+  CLAUDINE_MAX_OUTPUT_BUFFER  how much output of a task is kept, such as `10M`
+  CLAUDINE_CPU_THRESHOLD      with `auto`: start nothing more above so many per cent of CPU
+  CLAUDINE_MEMORY_RESERVE     with `auto`: memory to leave free, such as `1G`
+  CLAUDINE_DISK_RESERVE       disk to leave free, such as `1G`
+  CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace
+One that makes no sense is told of and left out.
 
 Examples:
   claudine config show
@@ -47,6 +50,9 @@ impl Config {
             keep: None,
         };
         let settings = Settings::load(&overrides, &process_environment).map_err(unfit)?;
+        for warning in &settings.warnings {
+            output::say(&format!("warning: {warning}"));
+        }
         let text = settings.to_string();
         if common.json {
             let mut table: serde_json::Map<String, serde_json::Value> = toml::from_str(&text)

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     api::client::{Client, ClientError},
     app::{AppError, HostInfo, PluginView},
+    fsx,
 };
 
 /// Too little free disk for work that writes.
@@ -129,12 +130,11 @@ fn disk(data_dir: &Path) -> Finding {
         .ancestors()
         .find(|path| path.exists())
         .unwrap_or(Path::new("/"));
-    match rustix::fs::statvfs(existing) {
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match fsx::free_bytes(existing) {
+        Ok(free) => {
             let found = format!("{}, {} free", data_dir.display(), text::bytes(free));
             if free < DISK_WARN_BYTES {
-                let hint = "nothing starts with less than DISK_RESERVE (1 GiB) free: make room on this disk";
+                let hint = "nothing starts with less than CLAUDINE_DISK_RESERVE (1 GiB) free: make room on this disk";
                 Finding::new(Verdict::Warn, "data directory", found).hint(Some(hint.to_owned()))
             } else {
                 Finding::new(Verdict::Ok, "data directory", found)

@@ -19,7 +19,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   claudine serve --slots 2
-  LOG_LEVEL=debug claudine serve --data-dir /tmp/try")]
+  CLAUDINE_LOG_LEVEL=debug claudine serve --data-dir /tmp/try")]
 pub(super) struct Serve {
     /// How many tasks run at once: `auto`, as the machine has room for, or a number.
     #[arg(long, value_name = "auto|N")]

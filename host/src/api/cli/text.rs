@@ -5,8 +5,11 @@ use std::time::Duration;
 use claudine_domain::time::Timestamp;
 
 use super::terminal::Colour;
-pub(super) use crate::text::span;
 use crate::{app::TaskView, clock};
+pub(super) use crate::{
+    text::span,
+    units::{bytes_text as bytes, dollars_text as usd},
+};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
 pub(super) fn state(task: &TaskView) -> String {
@@ -67,43 +70,10 @@ pub(super) fn now() -> Timestamp {
     clock::wall()
 }
 
-/// `1.5 GiB`
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut tenths = u128::from(bytes) * 10 / 1024;
-    let mut unit = 0;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
-/// Cents at least, and what is below them where it is there.
-pub(super) fn usd(amount: f64) -> String {
-    let text = format!("${amount:.6}");
-    let cents = text.len() - 4;
-    let shown = text.trim_end_matches('0').len().max(cents);
-    text.get(..shown).unwrap_or(&text).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
-
-    #[test]
-    fn sizes() {
-        let check = |size: u64, expected: &str| assert_eq!(bytes(size), expected);
-        check(0, "0 B");
-        check(1023, "1023 B");
-        check(1024, "1.0 KiB");
-        check(1_572_864, "1.5 MiB");
-        check(u64::MAX, "16383.9 PiB");
-    }
 
     #[test]
     fn times_are_told_as_spans() {

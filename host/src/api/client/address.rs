@@ -1,7 +1,6 @@
 //! Paths of the REST API, with everything in them escaped.
 
-use std::fmt::Write;
-
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -65,15 +64,15 @@ pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<Str
     Ok(path)
 }
 
+/// All but what RFC 3986 calls unreserved.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
 fn escape(into: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            into.push(char::from(byte));
-        } else if write!(into, "%{byte:02X}").is_err() {
-            // A string takes whatever is written to it.
-            return;
-        }
-    }
+    into.extend(utf8_percent_encode(text, ESCAPED));
 }
 
 #[cfg(test)]

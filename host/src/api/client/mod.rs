@@ -17,10 +17,7 @@ pub(super) use events::Heard;
 pub(super) use follow::Followed;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, StatusCode, body::Bytes};
@@ -31,6 +28,7 @@ use super::rest::VERSION_HEADER;
 use crate::{
     app::{AppError, ErrorKind},
     clock,
+    lock::lock,
 };
 
 /// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
@@ -214,9 +212,4 @@ fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
         )
     });
     ClientError::Refused(error)
-}
-
-/// What is behind these locks is valid after every statement, so a panic elsewhere leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,6 +21,7 @@ use crate::{
         AppError, ErrorKind, ListFilter, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
         Submit, TaskRef, WorktreeWish,
     },
+    random,
 };
 
 const DEFAULT_EXECUTOR: &str = "claude";
@@ -85,7 +86,7 @@ impl Server {
                 })?;
             // With keys of their own the request can be sent again when the host is lost in the middle of it.
             if task.idempotency_key.is_none() {
-                task.idempotency_key = Some(one_time_key()?);
+                task.idempotency_key = Some(one_time_key());
             }
             tasks.push(task);
         }
@@ -158,7 +159,7 @@ impl Server {
             }),
             budget_usd: asked.budget_usd,
             // With a key of its own the request can be sent again when the host is lost in the middle of it.
-            idempotency_key: Some(asked.idempotency_key.map_or_else(one_time_key, Ok)?),
+            idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),
         };
         Ok(Submit {
@@ -358,12 +359,8 @@ fn within(name: &str, value: Option<u64>, range: &RangeInclusive<u64>) -> Result
     }
 }
 
-fn one_time_key() -> Result<String, AppError> {
-    let mut random = [0u8; 16];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(
-        |error| AppError::new(ErrorKind::Internal, format!("no random numbers: {error}")),
-    )?;
-    Ok(format!("mcp-{:032x}", u128::from_ne_bytes(random)))
+fn one_time_key() -> String {
+    format!("mcp-{:032x}", random::bits_128())
 }
 
 impl From<MergeStrategy> for claudine_domain::worktree::MergeStrategy {
@@ -439,6 +436,6 @@ mod tests {
 
     #[test]
     fn a_key_is_used_once() {
-        assert_ne!(one_time_key().unwrap(), one_time_key().unwrap());
+        assert_ne!(one_time_key(), one_time_key());
     }
 }

@@ -89,7 +89,7 @@ fn of_processors(now: &CapacityNow) -> Option<String> {
     };
     let percent = now.capacity.limits.cpu_percent;
     Some(format!(
-        "work waits for processors, of which {allowed:.2} cores may be used: `claudine slots N` starts N at once however busy they are, and CPU_THRESHOLD above {percent:.0} allows more"
+        "work waits for processors, of which {allowed:.2} cores may be used: `claudine slots N` starts N at once however busy they are, and CLAUDINE_CPU_THRESHOLD above {percent:.0} allows more"
     ))
 }
 

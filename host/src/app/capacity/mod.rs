@@ -23,9 +23,8 @@ use super::{
     host::Host,
     may::{Verb, may},
 };
-use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
+use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow, units::dollars};
 
-const MICRO: f64 = 1e6;
 /// How many of the last refusals are shown.
 const REFUSALS_SHOWN: usize = 16;
 
@@ -92,8 +91,8 @@ fn capacity_view(now: &CapacityNow) -> CapacityView {
         queued: now.queued,
         reading: capacity.reading().map(ReadingView::of),
         budget: now.today.map(|level| BudgetView {
-            spent_usd: level.spent_micro_usd as f64 / MICRO,
-            daily_usd: level.budget_micro_usd as f64 / MICRO,
+            spent_usd: dollars(level.spent_micro_usd),
+            daily_usd: dollars(level.budget_micro_usd),
         }),
         limits: LimitsView {
             cpu_percent: limits.cpu_percent,

@@ -9,6 +9,7 @@ use std::{
 use rusqlite::{ErrorCode, ffi};
 
 use super::{super::StoreError, schema};
+use crate::fsx;
 
 /// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite tells a write that found no space from
 /// other failures, but not an `ftruncate` or an `fsync` that did.
@@ -151,8 +152,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn is_full(path: &Path) -> bool {
-    let space = rustix::fs::statvfs(path);
-    space.is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < NO_SPACE_BYTES)
+    !fsx::has_room(path, NO_SPACE_BYTES)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     let journal = read_journal(dir)?;
     let mut swept = 0;
     if let Some(supervisor) = &journal.supervisor
-        && supervisor.boot_id == procfs::boot_id()?
+        && supervisor.boot_id == *clock::boot_id()
     {
         // Where this very host had started it, it is a zombie of ours.
         wait::reap(supervisor.pid);

@@ -25,6 +25,7 @@ use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{Command, Message};
 use crate::supervise::words::{AttemptKey, NotStartedClass, Report, StartChild, Stdin};
+use crate::text::chain;
 
 /// How long what is queued may take to be sent at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -491,12 +492,5 @@ impl Road {
             () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not take the last commands"),
         }
         self.jobs.shutdown().await;
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::inotify;
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::reader::segment_number;
 use crate::clock;
+use crate::lock::lock;
 
 const FALLBACK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -157,11 +158,7 @@ impl LogWatch {
     }
 
     fn folders(&self) -> MutexGuard<'_, HashMap<i32, Followers>> {
-        // Nothing in here can panic half-way through a change.
-        self.shared
-            .folders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.folders)
     }
 }
 

@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::fsx;
+
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, whole};
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
@@ -223,10 +225,7 @@ impl Files {
     /// Output leaves room for others: the last of a disk, and what the host gives up when it is full, is for ends and cancels to be written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
-        // Where that cannot be told, trying it tells.
-        rustix::fs::statvfs(dir).map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES
-        })
+        fsx::has_room(dir, ROOM_BYTES)
     }
 
     fn remove(&mut self, segment: u32) {

@@ -4,11 +4,11 @@
 //! protects against is the death of this process, and after the death of the machine no process is left to be recovered. The host
 //! reads it only if it finds the supervisor dead.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use crate::fsx::{self, Lasting};
 use crate::supervise::protocol::Message;
 
 pub(in crate::supervise) const FILE: &str = "exits.log";
@@ -69,11 +69,8 @@ impl Journal {
         messages.for_each(|message| line(&message, &mut lines));
         // Whatever comes of it, the next try is after as much again.
         self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
-        let beside = self.path.with_extension("new");
-        let mut file = create(&beside)?;
-        file.write_all(&lines)?;
-        std::fs::rename(&beside, &self.path)?;
-        self.file = file;
+        // What it tells of is gone with this process, or with the machine.
+        self.file = fsx::replace(&self.path, Lasting::Process, &lines)?;
         self.in_file = lines.len();
         self.rewrite_at = lines.len() + REWRITE_BYTES;
         Ok(())
@@ -81,11 +78,10 @@ impl Journal {
 }
 
 fn create(path: &std::path::Path) -> io::Result<File> {
-    OpenOptions::new()
+    fsx::private()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o600)
         .open(path)
 }
 

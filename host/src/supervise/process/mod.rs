@@ -59,6 +59,7 @@ use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
 use super::words::{AttemptKey, StopWhy};
 use crate::clock;
+use crate::fsx::{self, Lasting};
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SOCKET_FILE: &str = "sock";
@@ -397,7 +398,7 @@ fn own_identity() -> io::Result<Identity> {
     Ok(Identity {
         pid,
         start_time: stat.start_time,
-        boot_id: procfs::boot_id()?,
+        boot_id: clock::boot_id().to_string(),
         build: own_build()?,
     })
 }
@@ -424,17 +425,9 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 }
 
 fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
-    use std::io::Write;
-    let beside = dir.join("identity.new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    serde_json::to_writer(&mut file, identity)?;
-    file.flush()?;
-    std::fs::rename(beside, dir.join(IDENTITY_FILE))
+    let text = serde_json::to_vec(identity)?;
+    // It says who holds the lock, which a power cut ends.
+    fsx::replace(&dir.join(IDENTITY_FILE), Lasting::Process, &text).map(drop)
 }
 
 #[cfg(test)]

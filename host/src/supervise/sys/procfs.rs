@@ -115,13 +115,6 @@ pub(in crate::supervise) fn marks(pid: u32) -> Marks {
     marks
 }
 
-/// Different after each boot, so that pids and monotonic times of another boot are recognised.
-pub(in crate::supervise) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
-}
-
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
 /// Zombies stay in it until they are reaped, and an orphan joins it in the instant its parent dies. So a process that is alive

@@ -168,7 +168,7 @@ async fn a_journal_of_another_boot_or_another_process_kills_nobody() {
         .spawn()
         .unwrap();
     let stat = procfs::stat(bystander.id()).unwrap();
-    let boot_id = procfs::boot_id().unwrap();
+    let boot_id = crate::clock::boot_id();
     let check = async |number: u32, boot_id: &str, start_time: u64| {
         let supervisor = dir.path().join("supervisors").join(number.to_string());
         std::fs::create_dir_all(&supervisor).unwrap();

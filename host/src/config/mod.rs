@@ -1,13 +1,16 @@
 //! Settings of a host: read once at its start from its file, the environment and its command line, checked, and typed from then on.
 //!
-//! The one place of the host that reads the environment. A later source wins: file, then environment, then command line. A value that
-//! makes no sense is an error that names it and its source, never a silent default.
+//! The one place of the host that reads the environment. A later source wins: file, then environment,
+//! then command line. A value that makes no sense is an error that names it and its source, never a
+//! silent default; in the environment it is a warning and left out.
 
 mod mcp;
+mod show;
+mod values;
+mod variables;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +19,9 @@ use claudine_domain::capacity::{Limits, Slots};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::mcp::{McpCeiling, is_dangerous};
+use self::values::Setting;
+pub(crate) use self::values::parse_slots;
+use crate::units;
 
 /// The environment variable that names the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
@@ -32,12 +38,9 @@ const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
 /// How long a finished task is kept.
 const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
-const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
 /// The most that a budget may be.
 const MAX_USD: f64 = 1e6;
 pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
-const MIN_TIMEOUT_MS: u64 = 1_000;
-const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3_600_000;
 
 /// A setting that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +172,8 @@ pub(crate) struct Settings {
     pub(crate) env: EnvRules,
     /// The table `[plugins.NAME]` of each plugin.
     pub(crate) plugins: BTreeMap<String, serde_json::Value>,
+    /// What of the environment makes no sense and was left out.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Where settings that are not in the file come from; a map in tests.
@@ -241,35 +246,31 @@ impl Settings {
             data_dir(overrides.data_dir.as_deref(), env)?,
         )?;
         settings.file = path;
-        settings.apply_environment(env)?;
+        settings.apply_environment(env);
         if let Some(slots) = &overrides.slots {
-            settings.limits.slots = parse_slots("--slots", "slots", slots)?;
+            settings.limits.slots = option("--slots").slots(slots)?;
         }
         if let Some(keep) = &overrides.keep {
-            settings.keep = parse_keep("--keep", "keep", keep)?;
+            settings.keep = option("--keep").keep(keep)?;
         }
         Ok(settings)
     }
 
     fn from_file(source: &str, file: File, data_dir: PathBuf) -> Result<Self, ConfigError> {
-        let bytes = |name: &str, value: Option<toml::Value>, default: u64| match value {
+        let of = |name| Setting { source, name };
+        let bytes = |name, value: Option<toml::Value>, default: u64| match value {
             None => Ok(default),
-            Some(value) => parse_bytes(source, name, &plain(&value)),
+            Some(value) => of(name).bytes(&plain(&value)),
         };
         let cpu_percent = file.cpu_threshold.unwrap_or(80.0);
-        check_percent(
-            source,
-            "cpu_threshold",
-            cpu_percent,
-            &cpu_percent.to_string(),
-        )?;
+        let cpu_percent = of("cpu_threshold").percent(&cpu_percent.to_string())?;
         let slots = match &file.slots {
             None => Slots::Auto,
-            Some(value) => parse_slots(source, "slots", &plain(value))?,
+            Some(value) => of("slots").slots(&plain(value))?,
         };
         let task_timeout = file
             .task_timeout_ms
-            .map(|ms| check_timeout(source, "task_timeout_ms", ms))
+            .map(|ms| of("task_timeout_ms").timeout_ms(ms))
             .transpose()?;
         Ok(Self {
             data_dir,
@@ -289,95 +290,37 @@ impl Settings {
                 )?,
                 daily_micro_usd: match file.budget.daily_usd {
                     None => None,
-                    Some(usd) => Some(micro_usd(usd).ok_or_else(|| {
-                        wrong(source, "budget.daily_usd", &usd.to_string(), USD_EXPECTED)
+                    Some(usd) => Some(budget_micro_usd(usd).ok_or_else(|| {
+                        of("budget.daily_usd").wrong(&usd.to_string(), USD_EXPECTED)
                     })?),
                 },
             },
             keep: match &file.keep {
                 None => DEFAULT_KEEP,
-                Some(value) => parse_keep(source, "keep", &plain(value))?,
+                Some(value) => of("keep").keep(&plain(value))?,
             },
             max_output_bytes: bytes("max_output", file.max_output, DEFAULT_MAX_OUTPUT_BYTES)?,
             task_timeout,
-            log_level: check_level(
-                source,
-                "log_level",
-                file.log_level.as_deref().unwrap_or("info"),
-            )?,
+            log_level: of("log_level").level(file.log_level.as_deref().unwrap_or("info"))?,
             mcp: file.mcp.checked(source)?,
             env: file.env,
             plugins: file.plugins,
+            warnings: Vec::new(),
         })
-    }
-
-    /// The original's variables, and one for slots.
-    fn apply_environment(&mut self, env: Environment<'_>) -> Result<(), ConfigError> {
-        let source = "environment";
-        if let Some(value) = env("TASK_TIMEOUT") {
-            let ms = parse_number(
-                source,
-                "TASK_TIMEOUT",
-                &value,
-                "a number of milliseconds from 1000 to 2592000000",
-            )?;
-            self.task_timeout = Some(check_timeout(source, "TASK_TIMEOUT", ms)?);
-        }
-        if let Some(value) = env("MAX_OUTPUT_BUFFER") {
-            self.max_output_bytes = parse_bytes(source, "MAX_OUTPUT_BUFFER", &value)?;
-        }
-        if let Some(value) = env("CPU_THRESHOLD") {
-            let percent = value.parse().unwrap_or(f64::NAN);
-            check_percent(source, "CPU_THRESHOLD", percent, &value)?;
-            self.limits.cpu_percent = percent;
-        }
-        if let Some(value) = env("MEMORY_RESERVE") {
-            self.limits.memory_reserve_bytes = parse_bytes(source, "MEMORY_RESERVE", &value)?;
-        }
-        if let Some(value) = env("DISK_RESERVE") {
-            self.limits.disk_reserve_bytes = parse_bytes(source, "DISK_RESERVE", &value)?;
-        }
-        if let Some(value) = env("LOG_LEVEL") {
-            self.log_level = check_level(source, "LOG_LEVEL", &value)?;
-        }
-        if let Some(value) = env("CLAUDINE_KEEP") {
-            self.keep = parse_keep(source, "CLAUDINE_KEEP", &value)?;
-        }
-        if let Some(value) = env("CLAUDINE_SLOTS") {
-            self.limits.slots = parse_slots(source, "CLAUDINE_SLOTS", &value)?;
-        }
-        Ok(())
     }
 }
 
 /// An amount of US dollars in millionths, if it can be a budget.
-pub(crate) fn micro_usd(usd: f64) -> Option<u64> {
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be over 0 and at most a million"
-    )]
-    (usd > 0.0 && usd <= MAX_USD).then(|| ((usd * 1e6).round() as u64).max(1))
+pub(crate) fn budget_micro_usd(usd: f64) -> Option<u64> {
+    let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= MAX_USD)?;
+    Some(micro.max(1))
 }
 
-/// A number and a unit: `90s`, `36h`, `7d`.
-fn parse_keep(source: &str, name: &str, value: &str) -> Result<Duration, ConfigError> {
-    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
-    let seconds = UNITS.iter().find_map(|(unit, seconds)| {
-        let number: u64 = value.strip_suffix(*unit)?.parse().ok()?;
-        number.checked_mul(*seconds)
-    });
-    seconds
-        .map(Duration::from_secs)
-        .filter(|keep| !keep.is_zero() && *keep <= MAX_KEEP)
-        .ok_or_else(|| {
-            wrong(
-                source,
-                name,
-                value,
-                "a time such as `36h` or `7d`, at most ten years",
-            )
-        })
+fn option(name: &str) -> Setting<'_> {
+    Setting {
+        source: "the command line",
+        name,
+    }
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {
@@ -396,128 +339,6 @@ fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         other => other.to_string(),
-    }
-}
-
-fn wrong(source: &str, name: &str, value: &str, expected: &'static str) -> ConfigError {
-    let value = value.chars().take(80).collect();
-    ConfigError::Value {
-        source_name: source.to_owned(),
-        name: name.to_owned(),
-        value,
-        expected,
-    }
-}
-
-fn parse_number(
-    source: &str,
-    name: &str,
-    value: &str,
-    expected: &'static str,
-) -> Result<u64, ConfigError> {
-    value
-        .trim()
-        .parse()
-        .map_err(|_| wrong(source, name, value, expected))
-}
-
-/// `auto`, or a number.
-pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
-    let expected = "`auto` or a number from 1 to 10000";
-    if value == "auto" {
-        return Ok(Slots::Auto);
-    }
-    match parse_number(source, name, value, expected)? {
-        slots @ 1..=10_000 => Ok(Slots::Fixed(u32::try_from(slots).unwrap_or(10_000))),
-        _ => Err(wrong(source, name, value, expected)),
-    }
-}
-
-/// A number of bytes, with a suffix `K`, `M`, `G` or `T` (powers of 1024) if wanted.
-pub(crate) fn parse_bytes(source: &str, name: &str, value: &str) -> Result<u64, ConfigError> {
-    let expected = "a number of bytes, such as 1073741824 or 1G";
-    let text = value.trim().trim_end_matches("iB").trim_end_matches('B');
-    let (digits, shift) = match text.chars().last().map(|last| last.to_ascii_uppercase()) {
-        Some('K') => (&text[..text.len() - 1], 10),
-        Some('M') => (&text[..text.len() - 1], 20),
-        Some('G') => (&text[..text.len() - 1], 30),
-        Some('T') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    let number = parse_number(source, name, digits, expected)
-        .map_err(|_| wrong(source, name, value, expected))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| wrong(source, name, value, expected))
-}
-
-fn check_percent(source: &str, name: &str, percent: f64, value: &str) -> Result<(), ConfigError> {
-    if percent > 0.0 && percent <= 100.0 {
-        return Ok(());
-    }
-    Err(wrong(
-        source,
-        name,
-        value,
-        "a percentage over 0 and up to 100",
-    ))
-}
-
-fn check_timeout(source: &str, name: &str, ms: u64) -> Result<Duration, ConfigError> {
-    if (MIN_TIMEOUT_MS..=MAX_TIMEOUT_MS).contains(&ms) {
-        return Ok(Duration::from_millis(ms));
-    }
-    Err(wrong(
-        source,
-        name,
-        &ms.to_string(),
-        "a number of milliseconds from 1000 to 2592000000",
-    ))
-}
-
-fn check_level(source: &str, name: &str, level: &str) -> Result<String, ConfigError> {
-    let lower = level.to_ascii_lowercase();
-    match lower.as_str() {
-        "error" | "warn" | "info" | "debug" | "trace" => Ok(lower),
-        _ => Err(wrong(
-            source,
-            name,
-            level,
-            "error, warn, info, debug or trace",
-        )),
-    }
-}
-
-impl fmt::Display for Settings {
-    /// What `config show` prints: TOML that would give the same settings.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = match self.limits.slots {
-            Slots::Auto => "\"auto\"".to_owned(),
-            Slots::Fixed(slots) => slots.to_string(),
-        };
-        writeln!(f, "# data directory: {}", self.data_dir.display())?;
-        match &self.file {
-            Some(path) => writeln!(f, "# read from: {}", path.display())?,
-            None => writeln!(
-                f,
-                "# no configuration file; these are the defaults and the environment"
-            )?,
-        }
-        writeln!(f, "slots = {slots}")?;
-        writeln!(f, "cpu_threshold = {}", self.limits.cpu_percent)?;
-        writeln!(f, "memory_reserve = {}", self.limits.memory_reserve_bytes)?;
-        writeln!(f, "disk_reserve = {}", self.limits.disk_reserve_bytes)?;
-        writeln!(f, "max_output = {}", self.max_output_bytes)?;
-        if let Some(timeout) = self.task_timeout {
-            writeln!(f, "task_timeout_ms = {}", timeout.as_millis())?;
-        }
-        writeln!(f, "keep = \"{}s\"", self.keep.as_secs())?;
-        writeln!(f, "log_level = \"{}\"", self.log_level)?;
-        if let Some(micro_usd) = self.limits.daily_micro_usd {
-            writeln!(f, "\n[budget]\ndaily_usd = {}", micro_usd as f64 / 1e6)?;
-        }
-        write!(f, "\n{}", self.mcp)?;
-        writeln!(f, "\n[env]\nexclude = {:?}", self.env.exclude)
     }
 }
 
@@ -565,66 +386,49 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_an_error_that_names_it() {
-        let check = |name: &str, value: &str, expected: Option<&str>| {
-            let found = load(&[("HOME", "/h"), (name, value)])
-                .err()
-                .map(|error| error.to_string());
-            assert_eq!(found.as_deref(), expected, "{name}={value}");
+    fn a_variable_that_makes_no_sense_is_left_out_with_a_warning() {
+        let defaults = load(&[("HOME", "/h")]).unwrap();
+        let check = |name: &str, value: &str, expected: &str| {
+            let settings = load(&[("HOME", "/h"), (name, value)]).unwrap();
+            let warning =
+                format!("environment: {name} is `{value}`, but must be {expected}; it is left out");
+            assert_eq!(settings.warnings, [warning]);
+            assert_eq!(settings.to_string(), defaults.to_string());
         };
-        check("TASK_TIMEOUT", "60000", None);
-        check(
-            "TASK_TIMEOUT",
-            "-5",
-            Some(
-                "environment: TASK_TIMEOUT is `-5`, but must be a number of milliseconds from 1000 to 2592000000",
-            ),
-        );
-        check("CPU_THRESHOLD", "70", None);
-        check(
-            "CPU_THRESHOLD",
-            "high",
-            Some(
-                "environment: CPU_THRESHOLD is `high`, but must be a percentage over 0 and up to 100",
-            ),
-        );
-        check(
-            "CPU_THRESHOLD",
-            "0",
-            Some(
-                "environment: CPU_THRESHOLD is `0`, but must be a percentage over 0 and up to 100",
-            ),
-        );
-        check("MEMORY_RESERVE", "2G", None);
-        check(
-            "MEMORY_RESERVE",
-            "lots",
-            Some(
-                "environment: MEMORY_RESERVE is `lots`, but must be a number of bytes, such as 1073741824 or 1G",
-            ),
-        );
-        check(
-            "LOG_LEVEL",
-            "loud",
-            Some("environment: LOG_LEVEL is `loud`, but must be error, warn, info, debug or trace"),
-        );
-        check(
-            "CLAUDINE_SLOTS",
-            "0",
-            Some(
-                "environment: CLAUDINE_SLOTS is `0`, but must be `auto` or a number from 1 to 10000",
-            ),
-        );
+        let timeout = "a time from `1s` to `30d`, or a number of milliseconds";
+        check("CLAUDINE_TASK_TIMEOUT", "-5", timeout);
+        check("CLAUDINE_TASK_TIMEOUT", "31d", timeout);
+        let percent = "a percentage over 0 and up to 100";
+        check("CLAUDINE_CPU_THRESHOLD", "high", percent);
+        check("CLAUDINE_CPU_THRESHOLD", "0", percent);
+        check("CLAUDINE_MEMORY_RESERVE", "lots", units::SIZE_EXPECTED);
+        let level = "error, warn, info, debug or trace";
+        check("CLAUDINE_LOG_LEVEL", "loud", level);
+        check("CLAUDINE_SLOTS", "0", "`auto` or a number from 1 to 10000");
+        let keep = "a time such as `36h` or `7d`, at most ten years";
+        check("CLAUDINE_KEEP", "soon", keep);
     }
 
     #[test]
-    fn sizes_have_suffixes() {
-        let bytes = |text: &str| parse_bytes("", "", text).ok();
-        assert_eq!(bytes("10485760"), Some(10_485_760));
-        assert_eq!(bytes("10M"), Some(10 << 20));
-        assert_eq!(bytes("1GiB"), Some(1 << 30));
-        assert_eq!(bytes("99999999999999G"), None);
-        assert_eq!(bytes("1.5G"), None);
+    fn variables_are_read_by_our_own_names_alone() {
+        let settings = load(&[
+            ("HOME", "/h"),
+            ("CLAUDINE_TASK_TIMEOUT", "1h30m"),
+            ("CLAUDINE_CPU_THRESHOLD", "70"),
+            ("CLAUDINE_MEMORY_RESERVE", "2G"),
+            ("CLAUDINE_KEEP", "1h30m"),
+            ("CLAUDINE_LOG_LEVEL", "DEBUG"),
+            ("TASK_TIMEOUT", "nonsense"),
+            ("LOG_LEVEL", "verbose"),
+        ])
+        .unwrap();
+        assert_eq!(settings.warnings, [""; 0]);
+        assert_eq!(settings.task_timeout, Some(Duration::from_mins(90)));
+        assert_eq!(settings.keep, Duration::from_mins(90));
+        assert_eq!(settings.limits.memory_reserve_bytes, 2 << 30);
+        assert_eq!(settings.log_level, "debug");
+        let ms = load(&[("HOME", "/h"), ("CLAUDINE_TASK_TIMEOUT", "60000")]).unwrap();
+        assert_eq!(ms.task_timeout, Some(Duration::from_mins(1)));
     }
 
     #[test]

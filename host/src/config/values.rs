@@ -1,0 +1,104 @@
+//! Values of settings, checked. What makes no sense is an error that names the setting, its source
+//! and what was expected.
+
+use std::time::Duration;
+
+use claudine_domain::capacity::Slots;
+
+use super::ConfigError;
+use crate::{text::shortened, units};
+
+/// How much of a value that makes no sense is shown.
+const SHOWN_CHARS: usize = 80;
+const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_TIMEOUT: Duration = Duration::from_hours(30 * 24);
+const TIMEOUT_MS_EXPECTED: &str = "a number of milliseconds from 1000 to 2592000000";
+
+/// Where a setting comes from, and what it is called there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) source: &'a str,
+    pub(super) name: &'a str,
+}
+
+impl Setting<'_> {
+    pub(super) fn wrong(self, value: &str, expected: &'static str) -> ConfigError {
+        ConfigError::Value {
+            source_name: self.source.to_owned(),
+            name: self.name.to_owned(),
+            value: shortened(value, SHOWN_CHARS),
+            expected,
+        }
+    }
+
+    /// `auto`, or a number.
+    pub(super) fn slots(self, value: &str) -> Result<Slots, ConfigError> {
+        let value = value.trim();
+        if value == "auto" {
+            return Ok(Slots::Auto);
+        }
+        let slots = value
+            .parse()
+            .ok()
+            .filter(|slots| (1..=10_000).contains(slots));
+        slots
+            .map(Slots::Fixed)
+            .ok_or_else(|| self.wrong(value, "`auto` or a number from 1 to 10000"))
+    }
+
+    pub(super) fn bytes(self, value: &str) -> Result<u64, ConfigError> {
+        units::size(value).ok_or_else(|| self.wrong(value, units::SIZE_EXPECTED))
+    }
+
+    /// How long finished tasks are kept.
+    pub(super) fn keep(self, value: &str) -> Result<Duration, ConfigError> {
+        units::duration(value)
+            .filter(|keep| !keep.is_zero() && *keep <= MAX_KEEP)
+            .ok_or_else(|| {
+                let expected = "a time such as `36h` or `7d`, at most ten years";
+                self.wrong(value, expected)
+            })
+    }
+
+    pub(super) fn percent(self, value: &str) -> Result<f64, ConfigError> {
+        let percent = value.trim().parse().ok();
+        percent
+            .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+            .ok_or_else(|| self.wrong(value, "a percentage over 0 and up to 100"))
+    }
+
+    pub(super) fn timeout_ms(self, ms: u64) -> Result<Duration, ConfigError> {
+        Some(Duration::from_millis(ms))
+            .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))
+            .ok_or_else(|| self.wrong(&ms.to_string(), TIMEOUT_MS_EXPECTED))
+    }
+
+    /// A duration with its unit. A plain number is one of milliseconds, unlike elsewhere: that is
+    /// what the variable has always held.
+    pub(super) fn timeout(self, value: &str) -> Result<Duration, ConfigError> {
+        let limit = match value.trim().parse() {
+            Ok(ms) => Some(Duration::from_millis(ms)),
+            Err(_) => units::duration(value),
+        };
+        limit
+            .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))
+            .ok_or_else(|| {
+                let expected = "a time from `1s` to `30d`, or a number of milliseconds";
+                self.wrong(value, expected)
+            })
+    }
+
+    pub(super) fn level(self, value: &str) -> Result<String, ConfigError> {
+        let lower = value.trim().to_ascii_lowercase();
+        match lower.as_str() {
+            "error" | "warn" | "info" | "debug" | "trace" => Ok(lower),
+            _ => Err(self.wrong(value, "error, warn, info, debug or trace")),
+        }
+    }
+}
+
+/// `auto`, or a number, as somebody else asks for it.
+pub(crate) fn parse_slots(source: &str, name: &str, value: &str) -> Result<Slots, ConfigError> {
+    Setting { source, name }.slots(value)
+}

@@ -1,0 +1,69 @@
+//! Settings from the environment.
+//!
+//! It is inherited, so a value in it may be meant for nobody in particular. One that makes no sense
+//! is told of and left out: it must not keep every command from working.
+
+use super::{ConfigError, Environment, Settings, values::Setting};
+
+impl Settings {
+    pub(super) fn apply_environment(&mut self, env: Environment<'_>) {
+        let mut read = Read {
+            env,
+            warnings: Vec::new(),
+        };
+        let limits = &mut self.limits;
+        read.into(&mut limits.slots, "CLAUDINE_SLOTS", Setting::slots);
+        read.into(
+            &mut limits.cpu_percent,
+            "CLAUDINE_CPU_THRESHOLD",
+            Setting::percent,
+        );
+        read.into(
+            &mut limits.memory_reserve_bytes,
+            "CLAUDINE_MEMORY_RESERVE",
+            Setting::bytes,
+        );
+        read.into(
+            &mut limits.disk_reserve_bytes,
+            "CLAUDINE_DISK_RESERVE",
+            Setting::bytes,
+        );
+        read.into(
+            &mut self.max_output_bytes,
+            "CLAUDINE_MAX_OUTPUT_BUFFER",
+            Setting::bytes,
+        );
+        read.into(&mut self.keep, "CLAUDINE_KEEP", Setting::keep);
+        read.into(&mut self.log_level, "CLAUDINE_LOG_LEVEL", Setting::level);
+        read.into(
+            &mut self.task_timeout,
+            "CLAUDINE_TASK_TIMEOUT",
+            |setting, value| setting.timeout(value).map(Some),
+        );
+        self.warnings.append(&mut read.warnings);
+    }
+}
+
+struct Read<'a> {
+    env: Environment<'a>,
+    warnings: Vec<String>,
+}
+
+impl Read<'_> {
+    /// Sets what the variable gives, if it is there and makes sense.
+    fn into<T>(
+        &mut self,
+        place: &mut T,
+        name: &str,
+        parse: impl FnOnce(Setting<'_>, &str) -> Result<T, ConfigError>,
+    ) {
+        let Some(value) = (self.env)(name) else {
+            return;
+        };
+        let source = "environment";
+        match parse(Setting { source, name }, &value) {
+            Ok(value) => *place = value,
+            Err(error) => self.warnings.push(format!("{error}; it is left out")),
+        }
+    }
+}

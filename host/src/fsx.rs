@@ -1,0 +1,159 @@
+//! Files of the host: private to its user, replaced as a whole, and as lasting as their use needs.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+use tempfile::NamedTempFile;
+
+/// What a file that was replaced must outlive. A reader sees the old file or the new one, never
+/// half of either; that costs nothing and holds for both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lasting {
+    /// The end of this process. After a power cut the file may be the old one, or empty: right for
+    /// what is made anew, or checked, at the next start. Nothing is synced.
+    Process,
+    /// A power cut, once the call has returned: the bytes are synced before the file gets its name,
+    /// and the directory after it.
+    PowerCut,
+}
+
+/// Replaces a file, or makes it. The new one, which can be appended to.
+pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
+    // Made readable by its owner alone, below a name of its own, and removed if this fails.
+    let mut fresh = tempfile::Builder::new()
+        .prefix(".new-")
+        .append(true)
+        .tempfile_in(dir_of(path))?;
+    fresh.write_all(bytes)?;
+    persist(fresh, path, lasting)
+}
+
+fn persist(fresh: NamedTempFile, path: &Path, lasting: Lasting) -> io::Result<File> {
+    if lasting == Lasting::PowerCut {
+        fresh.as_file().sync_all()?;
+    }
+    let file = fresh.persist(path)?;
+    if lasting == Lasting::PowerCut {
+        File::open(dir_of(path))?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// Puts a file that somebody else has written in its place.
+pub(crate) fn rename(from: &Path, to: &Path, lasting: Lasting) -> io::Result<()> {
+    if lasting == Lasting::PowerCut {
+        File::open(from)?.sync_all()?;
+    }
+    fs::rename(from, to)?;
+    if lasting == Lasting::PowerCut {
+        File::open(dir_of(to))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Writes a file for a reader that is told of it afterwards. Nothing is synced, and what a reader
+/// sees before that is not said.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    private()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(path)?
+        .write_all(bytes)
+}
+
+/// How to open a file that, if it is made, only its owner may read and write.
+pub(crate) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// A file to add to, made if it is not there.
+pub(crate) fn append_private(path: &Path) -> io::Result<File> {
+    private().create(true).append(true).open(path)
+}
+
+/// Makes a directory that only its owner may look into, and those above it.
+pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Bytes that an unprivileged process may still write to the disk of `path`.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether there is room for so many bytes. If that cannot be told there is: trying it tells.
+pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
+    free_bytes(path).map_or(true, |free| free >= bytes)
+}
+
+fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for lasting in [Lasting::Process, Lasting::PowerCut] {
+            let mut file = replace(&path, lasting, b"first").unwrap();
+            let old = File::open(&path).unwrap();
+            replace(&path, lasting, b"second").unwrap();
+            assert_eq!(io::read_to_string(old).unwrap(), "first");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+            assert_eq!(mode(&path), 0o600);
+            // A handle stays with the file that it was for.
+            file.write_all(b" and more").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        fs::create_dir_all(path.join("inside")).unwrap();
+        replace(&path, Lasting::PowerCut, b"bytes").unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_replaced_can_be_appended_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut file = replace(&path, Lasting::Process, b"one").unwrap();
+        append_private(&path).unwrap().write_all(b" two").unwrap();
+        file.write_all(b" three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one two three");
+    }
+
+    #[test]
+    fn room_is_what_is_free_and_unknown_room_is_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(has_room(dir.path(), 0));
+        assert!(!has_room(dir.path(), u64::MAX));
+        assert!(has_room(Path::new("/no/such/place"), u64::MAX));
+    }
+}

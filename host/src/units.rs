@@ -1,0 +1,152 @@
+//! Amounts as people write and read them: durations, sizes, money. One grammar for options, files,
+//! settings, variables and agents.
+
+use std::time::Duration;
+
+use claudine_domain::budget::Usd;
+use jiff::{Span, SpanRelativeTo};
+
+/// What is said of a text that is no duration.
+pub(crate) const DURATION_EXPECTED: &str =
+    "a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
+/// What is said of a text that is no size.
+pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`";
+
+const MICRO: f64 = 1e6;
+
+/// `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Nothing negative. A day has 24 hours,
+/// and months have no length.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let span: Span = text.parse().ok()?;
+    let days = SpanRelativeTo::days_are_24_hours();
+    Duration::try_from(span.to_duration(days).ok()?).ok()
+}
+
+/// A number of bytes, with a suffix `K`, `M`, `G` or `T` (powers of 1024) if wanted.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let text = text.trim().trim_end_matches("iB").trim_end_matches('B');
+    let shift = match text.chars().last()?.to_ascii_uppercase() {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 {
+        text
+    } else {
+        &text[..text.len() - 1]
+    };
+    digits
+        .trim_end()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << shift)
+}
+
+/// Millionths of a dollar in dollars.
+pub(crate) fn dollars(micro_usd: u64) -> f64 {
+    micro_usd as f64 / MICRO
+}
+
+/// Dollars in millionths; nothing of what is no amount.
+pub(crate) fn micro_usd(dollars: f64) -> Option<u64> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and a cast of what is too much gives the most there is"
+    )]
+    (dollars.is_finite() && dollars >= 0.0).then(|| (dollars * MICRO).round() as u64)
+}
+
+/// `$1.50`
+pub(crate) fn dollars_text(dollars: f64) -> String {
+    format!("${}", Usd(micro_usd(dollars).unwrap_or_default()))
+}
+
+/// `1.5 GiB`
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = u128::from(bytes) * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(
+                duration(text),
+                expected.map(Duration::from_millis),
+                "{text:?}"
+            );
+        };
+        check("90", Some(90_000));
+        check("90s", Some(90_000));
+        check("10m", Some(600_000));
+        check("1h30m", Some(5_400_000));
+        check("1h 30m", Some(5_400_000));
+        check("1.5h", Some(5_400_000));
+        check("2d", Some(172_800_000));
+        check("1w", Some(7 * 86_400_000));
+        check("250ms", Some(250));
+        check("0.5", Some(500));
+        check(" 36h ", Some(129_600_000));
+        for wrong in [
+            "-5", "-5m", "5m ago", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1mo",
+            "1y",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(size(text), expected, "{text}");
+        check("10485760", Some(10_485_760));
+        check("10M", Some(10 << 20));
+        check("10 MiB", Some(10 << 20));
+        check("1GiB", Some(1 << 30));
+        check("4KB", Some(4 << 10));
+        for wrong in ["99999999999999G", "1.5G", "-1", "lots", "", "B", "ü"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_with_a_unit() {
+        let check = |size: u64, expected: &str| assert_eq!(bytes_text(size), expected);
+        check(0, "0 B");
+        check(1023, "1023 B");
+        check(1024, "1.0 KiB");
+        check(1_572_864, "1.5 MiB");
+        check(u64::MAX, "16383.9 PiB");
+    }
+
+    #[test]
+    fn money_is_kept_in_millionths() {
+        let check = |dollars, expected| assert_eq!(micro_usd(dollars), expected, "{dollars}");
+        check(0.0123, Some(12_300));
+        check(0.0, Some(0));
+        check(-1.0, None);
+        check(f64::NAN, None);
+        check(f64::INFINITY, None);
+        assert_eq!(dollars_text(1.5), "$1.50");
+        assert_eq!(dollars_text(dollars(800)), "$0.0008");
+    }
+}
