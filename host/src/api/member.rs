@@ -9,7 +9,7 @@ use claudine_domain::{
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::words;
+use super::{lenient, words};
 use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef, WorktreeWish};
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,10 +33,16 @@ pub(super) struct Member {
         default,
         alias = "depends_on",
         alias = "dependsOn",
-        alias = "depends-on"
+        alias = "depends-on",
+        deserialize_with = "or_default"
     )]
     dependencies: Vec<DependencyRef>,
-    #[serde(default, alias = "withOutputOf", alias = "with-output-of")]
+    #[serde(
+        default,
+        alias = "withOutputOf",
+        alias = "with-output-of",
+        deserialize_with = "or_default"
+    )]
     with_output_of: Vec<TaskRef>,
     #[serde(default)]
     group: Option<String>,
@@ -44,7 +50,7 @@ pub(super) struct Member {
     priority: Priority,
     #[serde(default, alias = "workingDirectory", alias = "cwd")]
     working_directory: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     env: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "duration")]
     timeout: Option<Duration>,
@@ -58,23 +64,23 @@ pub(super) struct Member {
     worktree: Option<WorktreeWish>,
     #[serde(default)]
     retries: Option<u32>,
-    #[serde(default, alias = "retryOn")]
+    #[serde(default, alias = "retryOn", deserialize_with = "or_default")]
     retry_on: Vec<String>,
     #[serde(default, deserialize_with = "backoff")]
     backoff: Option<words::Backoff>,
     #[serde(default, alias = "budgetUsd")]
     budget_usd: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
     #[serde(default, alias = "maxOutput", deserialize_with = "size")]
     max_output: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     hold: bool,
     #[serde(default, deserialize_with = "duration")]
     after: Option<Duration>,
     #[serde(default, deserialize_with = "time")]
     at: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     detach: bool,
     #[serde(default, alias = "idempotencyKey")]
     idempotency_key: Option<String>,
@@ -210,10 +216,9 @@ fn invalid(message: &str) -> AppError {
 /// `true`, or what is to be otherwise than usual.
 fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WorktreeWish>, D::Error> {
     match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
         Value::Bool(wanted) => Ok(wanted.then(WorktreeWish::default)),
-        object @ Value::Object(_) => serde_json::from_value(object)
-            .map(Some)
-            .map_err(D::Error::custom),
+        object @ Value::Object(_) => lenient::read(object).map(Some).map_err(D::Error::custom),
         _ => Err(D::Error::custom(
             "`worktree` is true or {branch, base, merge, keep}",
         )),
@@ -229,36 +234,44 @@ enum Word {
     Number(f64),
 }
 
+/// Null is as good as nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 fn parsed<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: fn(&str) -> Result<T, String>,
-) -> Result<T, D::Error> {
-    let text = match Word::deserialize(deserializer)? {
-        Word::Text(text) => text,
-        Word::Whole(number) => number.to_string(),
-        Word::Number(number) => number.to_string(),
+) -> Result<Option<T>, D::Error> {
+    let text = match Option::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(Word::Text(text)) => text,
+        Some(Word::Whole(number)) => number.to_string(),
+        Some(Word::Number(number)) => number.to_string(),
     };
-    parse(&text).map_err(D::Error::custom)
+    parse(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    parsed(deserializer, words::duration).map(Some)
+    parsed(deserializer, words::duration)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    parsed(deserializer, words::size).map(Some)
+    parsed(deserializer, words::size)
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    parsed(deserializer, words::time).map(Some)
+    parsed(deserializer, words::time)
 }
 
 fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<words::Backoff>, D::Error> {
-    parsed(deserializer, words::backoff).map(Some)
+    parsed(deserializer, words::backoff)
 }
 
 fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
-    parsed(deserializer, words::priority)
+    Ok(parsed(deserializer, words::priority)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -267,7 +280,7 @@ mod tests {
     use super::*;
 
     fn task(json: Value) -> Result<NewTask, String> {
-        let member: Member = serde_json::from_value(json).map_err(|error| error.to_string())?;
+        let member: Member = lenient::read(json)?;
         member
             .into_task(Path::new("/work"))
             .map_err(|error| error.message)
@@ -342,6 +355,63 @@ mod tests {
     }
 
     #[test]
+    fn null_is_as_good_as_nothing() {
+        let all = [
+            "name",
+            "executor",
+            "dependencies",
+            "with_output_of",
+            "group",
+            "priority",
+            "cwd",
+            "env",
+            "timeout",
+            "idle_timeout",
+            "worktree",
+            "retries",
+            "retry_on",
+            "backoff",
+            "budget_usd",
+            "labels",
+            "max_output",
+            "hold",
+            "after",
+            "at",
+            "detach",
+            "model",
+            "allowed_tools",
+        ];
+        let mut json = serde_json::json!({"argv": ["true"]});
+        for field in all {
+            json[field] = Value::Null;
+        }
+        let shown = |task: NewTask| serde_json::to_value(task).unwrap();
+        let plain = shown(task(serde_json::json!({"argv": ["true"]})).unwrap());
+        assert_eq!(shown(task(json.clone()).unwrap()), plain);
+        let yaml: Member = serde_saphyr::from_str(&json.to_string()).unwrap();
+        assert_eq!(shown(yaml.into_task(Path::new("/work")).unwrap()), plain);
+    }
+
+    #[test]
+    fn a_document_means_the_same_as_yaml_and_as_json() {
+        let text = r#"{"name": 5, "argv": ["sleep", 1, true], "env": {"PORT": 8080, "ON": true, "RATE": 1.5},
+            "labels": {"pr": 17}, "retries": 2, "timeout": 90, "hold": true, "group": 7, "budget_usd": 2,
+            "dependencies": ["a", {"task": 5, "condition": "any"}]}"#;
+        let shown = |member: Member| {
+            serde_json::to_value(member.into_task(Path::new("/work")).unwrap()).unwrap()
+        };
+        let json: Member = lenient::read(serde_json::from_str(text).unwrap()).unwrap();
+        let json = shown(json);
+        let yaml: Member = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(json, shown(yaml));
+        assert_eq!(json["env"]["PORT"], "8080");
+        assert_eq!(
+            json["spec"]["argv"],
+            serde_json::json!(["sleep", "1", "true"])
+        );
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said() {
         let check = |json: Value, expected: &str| {
             let error = task(json).unwrap_err();
@@ -352,15 +422,15 @@ mod tests {
         check(serde_json::json!({"argv": ["a"], "prompt": "b"}), one);
         check(
             serde_json::json!({"argv": ["a"], "dependencies": [{"task": "b", "condition": "sometimes"}]}),
-            "unknown variant `sometimes`, expected one of `succeeded`, `completed`, `any`",
+            "`sometimes` is none of succeeded, completed, any",
         );
         check(
             serde_json::json!({"argv": ["a"], "retries": -1}),
-            "invalid value: integer `-1`, expected u32",
+            "`retries`: this has to be a whole number from 0, not -1",
         );
         check(
             serde_json::json!({"argv": ["a"], "worktree": {"merge": "rebase"}}),
-            "unknown variant `rebase`, expected one of `pr`, `auto`, `manual`, `patch`",
+            "`rebase` is none of pr, auto, manual, patch",
         );
         check(
             serde_json::json!({"argv": ["a"], "worktree": "yes"}),
@@ -368,7 +438,7 @@ mod tests {
         );
         check(
             serde_json::json!({"argv": ["a"], "colour": "red"}),
-            "unknown field `colour`",
+            "there is no `colour` here; there are name, executor, argv",
         );
         check(
             serde_json::json!({"argv": ["a"], "timeout": "soon"}),

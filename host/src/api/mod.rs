@@ -7,6 +7,7 @@
 
 pub(crate) mod cli;
 mod client;
+mod lenient;
 mod mcp;
 mod member;
 pub(crate) mod rest;

@@ -203,14 +203,15 @@ impl Host {
                 log.last_lines(tail, LINES_MAX_BYTES)
                     .map_err(|error| unreadable(&error))
             };
-            let (stdout, stdout_lines) = lines(Channel::Stdout)?;
-            let (stderr, stderr_lines) = lines(Channel::Stderr)?;
+            let (stdout, stderr) = (lines(Channel::Stdout)?, lines(Channel::Stderr)?);
             Ok(LogLines {
                 id: id.to_string(),
-                stdout,
-                stderr,
-                stdout_lines,
-                stderr_lines,
+                stdout: stdout.text,
+                stderr: stderr.text,
+                stdout_lines: stdout.lines,
+                stderr_lines: stderr.lines,
+                stdout_cut_bytes: stdout.cut_bytes,
+                stderr_cut_bytes: stderr.cut_bytes,
             })
         })
         .await

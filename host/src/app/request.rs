@@ -106,11 +106,7 @@ impl<'de> Deserialize<'de> for DependencyRef {
         struct Whole {
             #[serde(alias = "taskId")]
             task: TaskRef,
-            #[serde(default = "succeeded")]
-            condition: Condition,
-        }
-        fn succeeded() -> Condition {
-            Condition::Succeeded
+            condition: Option<Condition>,
         }
         struct Either;
         impl<'de> Visitor<'de> for Either {
@@ -131,7 +127,7 @@ impl<'de> Deserialize<'de> for DependencyRef {
                 let whole = Whole::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(DependencyRef {
                     task: whole.task,
-                    condition: whole.condition,
+                    condition: whole.condition.unwrap_or(Condition::Succeeded),
                 })
             }
         }

@@ -280,6 +280,11 @@ pub(crate) struct LogLines {
     /// Lines in `stdout` and `stderr` as given here.
     pub(crate) stdout_lines: u64,
     pub(crate) stderr_lines: u64,
+    /// What is missing of these lines before `stdout` and `stderr`: an answer has a limit.
+    #[serde(default)]
+    pub(crate) stdout_cut_bytes: u64,
+    #[serde(default)]
+    pub(crate) stderr_cut_bytes: u64,
 }
 
 /// What a task waits for, in words, one sentence a reason.

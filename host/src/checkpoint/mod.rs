@@ -106,7 +106,9 @@ pub(crate) fn of_attempt(
         .ok_or(CheckpointError::NoAttempt(id))?;
     let attempt = AttemptId { task: id, number };
     let last_lines = LogReader::new(&layout.log(attempt)).last_lines(LINES, LINES_BYTES);
-    let (last_lines, _) = last_lines.map_err(|source| CheckpointError::Log { task: id, source })?;
+    let last_lines = last_lines
+        .map_err(|source| CheckpointError::Log { task: id, source })?
+        .text;
     Ok(Checkpoint {
         task: id,
         name: task.request.name.clone(),

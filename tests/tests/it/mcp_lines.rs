@@ -48,6 +48,171 @@ fn what_was_asked_before_the_end_is_answered() {
     assert_eq!(host.finished(id)["output"], "asked\n");
 }
 
+/// What a tool answers, which must succeed or fail as it is expected to.
+#[track_caller]
+fn called(host: &TestHost, tool: &str, arguments: Value, fails: bool) -> Value {
+    let call = json!({"name": tool, "arguments": arguments});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call});
+    let answers = said(host, &[hello(), call]);
+    let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
+    let result = &answer["result"];
+    assert_eq!(
+        result["isError"].as_bool().unwrap_or(false),
+        fails,
+        "{answer:#}"
+    );
+    match &result["structuredContent"] {
+        Value::Null => {
+            serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap()
+        }
+        answer => answer.clone(),
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_read_gets_an_answer() {
+    let host = TestHost::new();
+    let half = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"DelegateTask","arguments":{"prompt":"echo \ud83d"}}}"#;
+    let long = format!(
+        r#"{{"method":"tools/list","params":"{}","jsonrpc":"2.0","id":3}}"#,
+        "x".repeat(17 << 20)
+    );
+    let after = r#"{"jsonrpc":"2.0","id":4,"method":"tools/list"}"#;
+    let input = format!("{}\n{half}\n{long}\nno JSON at all\n{after}\n", hello());
+    let ran = host.run_with(["mcp"], input.as_bytes()).ok();
+    let answers: Vec<Value> = ran
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let code = |id: Value| {
+        let answer = answers.iter().find(|answer| answer["id"] == id);
+        answer.unwrap_or_else(|| panic!("no answer to {id}"))["error"]["code"].clone()
+    };
+    assert_eq!(code(2.into()), -32700);
+    assert_eq!(code(3.into()), -32600);
+    assert_eq!(code(Value::Null), -32700);
+    assert_eq!(code(4.into()), Value::Null);
+}
+
+#[test]
+fn logs_fit_into_the_context_of_an_agent() {
+    let host = TestHost::new();
+    let id = host.script("head -c 3000000 /dev/zero | tr '\\0' x; echo end; seq 20000 >&2");
+    host.finished(&id);
+    let logs = called(
+        &host,
+        "TaskLogs",
+        json!({"taskId": id, "tail": 1000}),
+        false,
+    );
+    assert!(
+        logs.to_string().len() < 45_000,
+        "{}",
+        logs.to_string().len()
+    );
+    let output = logs["output"].as_str().unwrap();
+    let told = format!("left out; `claudine logs {id} --stream stdout` prints them]\n");
+    assert!(
+        output.starts_with("[claudine: ") && output.contains(&told),
+        "{output:.200}"
+    );
+    assert!(output.ends_with("xxend\n"), "the end is shown");
+    let errors = logs["errors"].as_str().unwrap();
+    assert!(
+        errors.starts_with("19001\n") && errors.ends_with("20000\n"),
+        "{errors:.200}"
+    );
+    assert_eq!(logs["lineCount"]["errors"], 1000);
+}
+
+#[test]
+fn arguments_are_taken_as_they_were_meant_or_named() {
+    let host = TestHost::new();
+    let graph = json!({"tasks": [
+        {"name": "a", "script": "true", "dependencies": null, "env": null, "timeout": null, "hold": null},
+        {"name": 5, "argv": ["echo", 5], "env": {"PORT": 8080}, "dependencies": "[\"a\"]"},
+    ]});
+    let ids = called(&host, "SubmitGraph", graph, false)["taskIds"].clone();
+    assert_eq!(ids.as_array().unwrap().len(), 2);
+    assert_eq!(host.finished("5")["output"], "5\n");
+    let limit = json!({"limit": 1.0, "name": null});
+    assert_eq!(
+        called(&host, "ListTasks", limit, false)["tasks"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    for (arguments, expected) in [
+        (
+            json!({"limit": "many"}),
+            "`limit`: this has to be a whole number",
+        ),
+        (
+            json!({"name": []}),
+            "`name`: this has to be a text, not a list",
+        ),
+        (
+            json!({"colour": 1}),
+            "there is no `colour` here; there are state, name",
+        ),
+    ] {
+        let error = called(&host, "ListTasks", arguments, true)["error"].to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = called(
+        &host,
+        "DelegateTask",
+        json!({"allowedTools": 5, "prompt": "x"}),
+        true,
+    );
+    assert!(
+        error["error"]
+            .to_string()
+            .contains("`allowedTools`: this has to be a list, not 5"),
+        "{error}"
+    );
+    let error = called(&host, "DelegateTask", json!({}), true);
+    assert!(
+        error["error"].to_string().contains("`prompt` is missing"),
+        "{error}"
+    );
+}
+
+/// Clients give a call up after a minute.
+#[test]
+fn a_wait_ends_before_its_caller_gives_up() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    let waited = called(
+        &host,
+        "WaitTask",
+        json!({"taskId": id, "timeout": 300}),
+        false,
+    );
+    assert_eq!(
+        (&waited["done"], &waited["state"]),
+        (&false.into(), &"held".into())
+    );
+    let error = called(
+        &host,
+        "WaitTask",
+        json!({"taskId": id, "timeout": 50_001}),
+        true,
+    );
+    assert_eq!(
+        error["error"],
+        "timeout is 50001, but must be from 0 to 50000"
+    );
+    host.run(["cancel", &id]).check();
+    let waited = called(&host, "WaitTask", json!({"taskId": id}), false);
+    assert_eq!(
+        (&waited["done"], &waited["outcome"]),
+        (&true.into(), &"cancelled".into())
+    );
+}
+
 #[test]
 fn it_says_when_to_delegate() {
     let answers = said(&TestHost::new(), &[hello()]);

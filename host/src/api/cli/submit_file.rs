@@ -8,10 +8,11 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::Value;
 
 use super::{environment, exit::Failure, output, session::Session, submit};
 use crate::{
-    api::member::Member,
+    api::{lenient, member::Member},
     app::{Origin, Submit as Request},
 };
 
@@ -109,18 +110,23 @@ impl Submit {
 /// The tasks of a JSON list, of JSON lines, or of a YAML list.
 fn members(text: &str) -> Result<Vec<Member>, Failure> {
     let wrong = |error: String| Failure::Usage(format!("the tasks make no sense: {error}"));
+    if let Ok(tasks) = serde_json::from_str::<Vec<Value>>(text) {
+        let tasks = tasks.into_iter().enumerate();
+        let read = tasks.map(|(index, task)| {
+            lenient::read(task).map_err(|why| wrong(format!("task {}: {why}", index + 1)))
+        });
+        return read.collect();
+    }
     match text.trim_start().chars().next() {
         None => Ok(Vec::new()),
-        Some('[') if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => {
-            serde_json::from_str(text).map_err(|error| wrong(error.to_string()))
-        }
         Some('{') => {
             let lines = text.lines().enumerate();
             lines
                 .filter(|(_, line)| !line.trim().is_empty())
                 .map(|(index, line)| {
-                    serde_json::from_str(line)
-                        .map_err(|error| wrong(format!("line {}: {error}", index + 1)))
+                    let read = serde_json::from_str(line).map_err(|error| error.to_string());
+                    read.and_then(lenient::read)
+                        .map_err(|why| wrong(format!("line {}: {why}", index + 1)))
                 })
                 .collect()
         }

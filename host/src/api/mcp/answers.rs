@@ -4,7 +4,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::app::{AppError, TaskView};
+use super::fitted::{ANSWER_BYTES, Fitted};
+use crate::{
+    app::{AppError, TaskView},
+    text::shortened,
+};
+
+/// How much of a reason or an error is told: a list has a hundred of them.
+const MESSAGE_CHARS: usize = 2_000;
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -105,6 +112,13 @@ impl From<TaskView> for Task {
             millis(task.started_at.as_deref()),
             millis(task.finished_at.as_deref()),
         );
+        let whole = if task.output_truncated {
+            format!("`claudine logs {}`", task.id)
+        } else {
+            format!("`claudine status {} --json`", task.id)
+        };
+        let fitted = |output: String| Fitted::end_of(&output, ANSWER_BYTES).told(0, &whole);
+        let output = task.output.map(fitted);
         Self {
             duration: start_time.zip(end_time).map(|(start, end)| end - start),
             start_time,
@@ -121,13 +135,16 @@ impl From<TaskView> for Task {
             state: task.state,
             doing: task.doing,
             outcome: task.outcome,
-            reason: task.reason.map(|reason| reason.message),
-            output: task.output,
+            reason: task
+                .reason
+                .map(|reason| shortened(&reason.message, MESSAGE_CHARS)),
+            output,
             cost_usd: task.cost_usd,
             branch: task.worktree.map(|worktree| worktree.branch),
             merge: task
                 .merge
-                .map(|merge| format!("{}: {}", merge.state.as_str(), merge.detail)),
+                .map(|merge| format!("{}: {}", merge.state.as_str(), merge.detail))
+                .map(|merge| shortened(&merge, MESSAGE_CHARS)),
         }
     }
 }
@@ -216,7 +233,7 @@ impl From<AppError> for Failed {
         };
         Self {
             success: false,
-            error,
+            error: shortened(&error, MESSAGE_CHARS),
         }
     }
 }

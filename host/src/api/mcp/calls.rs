@@ -8,6 +8,7 @@ use super::{
     answers::{
         self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task, Waited,
     },
+    fitted::{self, Fitted},
     parameters::{
         CancelTask, DelegateTask, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE, Priority,
         ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS,
@@ -16,10 +17,10 @@ use super::{
     server::Server,
 };
 use crate::{
-    api::member::Member,
+    api::{lenient, member::Member},
     app::{
-        AppError, ErrorKind, ListFilter, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
-        Submit, TaskRef, WorktreeWish,
+        AppError, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions, Retries,
+        RetryOptions, Submit, TaskRef, WorktreeWish,
     },
     random,
 };
@@ -74,10 +75,9 @@ impl Server {
     pub(super) async fn submit_graph(&self, asked: SubmitGraph) -> Result<Submitted, AppError> {
         let mut tasks = Vec::with_capacity(asked.tasks.len());
         for (index, member) in asked.tasks.into_iter().enumerate() {
-            let parsed =
-                serde_json::from_value::<Member>(Value::Object(member)).map_err(|error| {
-                    AppError::new(ErrorKind::Invalid, format!("task {}: {error}", index + 1))
-                })?;
+            let parsed = lenient::read::<Member>(Value::Object(member)).map_err(|why| {
+                AppError::new(ErrorKind::Invalid, format!("task {}: {why}", index + 1))
+            })?;
             let mut task = parsed
                 .into_task(&self.origins.directory)
                 .map_err(|mut error| {
@@ -115,8 +115,8 @@ impl Server {
         let dependencies = both
             .flatten()
             .map(|dependency| {
-                serde_json::from_value(dependency).map_err(|error| {
-                    AppError::new(ErrorKind::Invalid, format!("dependencies: {error}"))
+                lenient::read(dependency).map_err(|why| {
+                    AppError::new(ErrorKind::Invalid, format!("dependencies: {why}"))
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -191,17 +191,7 @@ impl Server {
             .client
             .log_lines(&asked.task_id, asked.tail.unwrap_or(DEFAULT_TAIL))
             .await?;
-        let line_count = LineCount {
-            output: lines.stdout_lines,
-            errors: lines.stderr_lines,
-        };
-        Ok(Logs {
-            success: true,
-            task_id: lines.id,
-            output: lines.stdout,
-            errors: lines.stderr,
-            line_count,
-        })
+        Ok(fitted_logs(lines))
     }
 
     pub(super) async fn cancel_task(
@@ -297,6 +287,27 @@ impl Server {
             done: task.outcome.is_some(),
             task: task.into(),
         })
+    }
+}
+
+/// The last lines, as many as an agent can take.
+fn fitted_logs(lines: LogLines) -> Logs {
+    let (output, errors) = fitted::both(&lines.stdout, &lines.stderr);
+    let shown = |fitted: &Fitted, lines: u64| match fitted.left_out {
+        0 => lines,
+        _ => fitted.text.lines().count() as u64,
+    };
+    let line_count = LineCount {
+        output: shown(&output, lines.stdout_lines),
+        errors: shown(&errors, lines.stderr_lines),
+    };
+    let all = |stream: &str| format!("`claudine logs {} --stream {stream}`", lines.id);
+    Logs {
+        success: true,
+        output: output.told(lines.stdout_cut_bytes, &all("stdout")),
+        errors: errors.told(lines.stderr_cut_bytes, &all("stderr")),
+        line_count,
+        task_id: lines.id,
     }
 }
 

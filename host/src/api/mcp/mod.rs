@@ -6,7 +6,10 @@
 
 mod answers;
 mod calls;
+mod fitted;
+mod lines;
 mod parameters;
+mod request_id;
 mod server;
 mod stdio;
 mod tools;
@@ -35,13 +38,9 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
     let failed = |what: &str, error: &dyn std::error::Error| {
         AppError::new(ErrorKind::Internal, format!("{what}: {error}"))
     };
-    let running = match stdio::open()
-        .map_err(|error| failed("standard input and output cannot be used", &error))?
-    {
-        stdio::Stdio::Polled(input, output) => server.serve((input, output)).await,
-        stdio::Stdio::Threads(input, output) => server.serve((input, output)).await,
-    };
-    let running = match running {
+    let (input, output) = stdio::open()
+        .map_err(|error| failed("standard input and output cannot be used", &error))?;
+    let running = match server.serve(lines::Lines::new(input, output)).await {
         Ok(running) => running,
         // The client left before it had said anything.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -52,15 +51,4 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
         .await
         .map(drop)
         .map_err(|error| failed("the MCP server ended badly", &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parameters::WAIT_MS;
-
-    /// Clients give a call up after a minute.
-    #[test]
-    fn a_wait_ends_before_its_caller_gives_up() {
-        assert!(!WAIT_MS.contains(&60_000), "{WAIT_MS:?}");
-    }
 }

@@ -55,8 +55,10 @@ pub(super) struct DelegateTask {
     /// Submitted from within a task: not cancelled with that one.
     pub(super) detach: Option<bool>,
     /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the condition `succeeded`, `completed` (it ran to an end, good or not) or `any`.
+    #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) dependencies: Option<Vec<serde_json::Value>>,
     /// The same as `dependencies`.
+    #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) depends_on: Option<Vec<serde_json::Value>>,
     /// Tasks whose output it is given, by id or name: before its prompt, and as files in $CLAUDINE_INPUTS. It waits for them too.
     pub(super) with_output_of: Option<Vec<String>>,
@@ -79,6 +81,21 @@ pub(super) struct DelegateTask {
     pub(super) merge_strategy: Option<MergeStrategy>,
     /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays anyway.
     pub(super) keep_worktree: Option<bool>,
+}
+
+/// What clients are told of a dependency; it is read as in files.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Dependency {
+    /// An id or a name.
+    Task(String),
+    Condition {
+        /// An id or a name.
+        task: String,
+        /// `succeeded`, `completed` or `any`.
+        condition: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
@@ -119,7 +136,7 @@ pub(super) struct TaskStatus {
 pub(super) struct TaskLogs {
     /// An id, the beginning of one that no other has, or a name.
     pub(super) task_id: String,
-    /// How many of the last lines of each stream. 100 where it is not given.
+    /// How many of the last lines of each stream. 100 where it is not given. Of more than some 40,000 bytes the beginning is left out.
     #[schemars(range(min = 1, max = 1000))]
     pub(super) tail: Option<u64>,
 }

@@ -1,7 +1,11 @@
 //! The MCP server: which function a call goes to, and how answers and errors are told.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+};
 
+use futures_util::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -16,7 +20,7 @@ use serde_json::Value;
 
 use super::{Origins, answers::Failed, tools};
 use crate::{
-    api::client::Client,
+    api::{client::Client, lenient},
     app::{AppError, ErrorKind},
 };
 
@@ -57,10 +61,10 @@ impl Server {
 }
 
 fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, AppError> {
-    serde_json::from_value(Value::Object(arguments)).map_err(|error| {
+    lenient::read(Value::Object(arguments)).map_err(|why| {
         AppError::new(
             ErrorKind::Invalid,
-            format!("the arguments make no sense: {error}"),
+            format!("the arguments make no sense: {why}"),
         )
     })
 }
@@ -102,8 +106,13 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let called = self.call(&request.name, request.arguments.unwrap_or_default());
+        // Without it whoever asked would wait for an answer that never comes.
+        let called = AssertUnwindSafe(called).catch_unwind();
         let called = tokio::select! {
-            called = called => called,
+            called = called => called.unwrap_or_else(|_| Err(AppError::new(
+                ErrorKind::Internal,
+                "this call met a fault of Claudine; the log of this server says where",
+            ))),
             // The client wants no answer any more; a wait ends with it.
             () = context.ct.cancelled() => Err(AppError::new(ErrorKind::Unavailable, "the call was cancelled")),
         };

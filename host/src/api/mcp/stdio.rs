@@ -15,20 +15,15 @@ use tokio::{
     net::{UnixStream, unix::pipe},
 };
 
-type Input = Pin<Box<dyn AsyncRead + Send>>;
-type Output = Pin<Box<dyn AsyncWrite + Send>>;
-
-pub(super) enum Stdio {
-    Polled(Input, Output),
-    Threads(tokio::io::Stdin, tokio::io::Stdout),
-}
+pub(super) type Input = Pin<Box<dyn AsyncRead + Send>>;
+pub(super) type Output = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// Within a runtime.
-pub(super) fn open() -> io::Result<Stdio> {
+pub(super) fn open() -> io::Result<(Input, Output)> {
     let (input, output) = (input(io::stdin().as_fd())?, output(io::stdout().as_fd())?);
     Ok(match (input, output) {
-        (Some(input), Some(output)) => Stdio::Polled(input, output),
-        _ => Stdio::Threads(tokio::io::stdin(), tokio::io::stdout()),
+        (Some(input), Some(output)) => (input, output),
+        _ => (Box::pin(tokio::io::stdin()), Box::pin(tokio::io::stdout())),
     })
 }
 

@@ -63,7 +63,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::TaskLogs, answers::Logs>(
             LOGS,
-            "Shows the last lines a task wrote.",
+            "Shows the last lines a task wrote, as many as fit into an answer.",
             reads(),
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
@@ -139,6 +139,13 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
+            // What may be anything is left open: some clients know no schema but an object.
+            if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
+                fields.remove("additionalProperties");
+            }
+            if fields.get("items") == Some(&Value::Bool(true)) {
+                fields.insert("items".to_owned(), Value::Object(JsonObject::new()));
+            }
             if let Some(Value::Array(types)) = fields.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [only] = types.as_slice() {
@@ -173,6 +180,29 @@ mod tests {
     #[test]
     fn the_tools_are_published() {
         insta::assert_json_snapshot!("tools", all());
+    }
+
+    /// Some clients drop a server with one of them.
+    #[test]
+    fn no_schema_is_a_boolean() {
+        fn check(schema: &Value, path: &str) {
+            match schema {
+                Value::Object(fields) => {
+                    for (name, value) in fields {
+                        let closed = name == "additionalProperties" && *value == Value::Bool(false);
+                        assert!(closed || !value.is_boolean(), "{path}.{name}");
+                        check(value, &format!("{path}.{name}"));
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| check(item, path)),
+                _ => {}
+            }
+        }
+        for tool in all() {
+            check(&Value::Object((*tool.input_schema).clone()), &tool.name);
+            let answer = tool.output_schema.as_deref().cloned();
+            check(&Value::Object(answer.unwrap_or_default()), &tool.name);
+        }
     }
 
     #[test]

@@ -35,6 +35,16 @@ struct Place {
     offset: u64,
 }
 
+/// The end of a log as text.
+#[derive(Debug)]
+pub(crate) struct LastLines {
+    pub(crate) text: String,
+    /// How many lines the text has.
+    pub(crate) lines: u64,
+    /// How many bytes of the lines that were asked for are missing before it.
+    pub(crate) cut_bytes: u64,
+}
+
 impl LogReader {
     /// Moves the reader there.
     pub(crate) fn begin(&mut self, begin: Begin) -> io::Result<()> {
@@ -98,11 +108,12 @@ impl LogReader {
         Ok(tail)
     }
 
-    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced, and how many they are. Of what is longer than
-    /// `most` bytes the beginning is cut away.
-    pub(crate) fn last_lines(mut self, lines: u64, most: usize) -> io::Result<(String, u64)> {
+    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced. Of what is
+    /// longer than `most` bytes the beginning is cut away.
+    pub(crate) fn last_lines(mut self, lines: u64, most: usize) -> io::Result<LastLines> {
         self.begin(Begin::LastLines(lines))?;
         let mut bytes = VecDeque::new();
+        let mut cut_bytes = 0;
         while let Some(piece) = self.next_piece()? {
             match piece {
                 Piece::Bytes { bytes: more, .. } => bytes.extend(more),
@@ -110,14 +121,20 @@ impl LogReader {
                     bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes());
                 }
             }
-            bytes.drain(..bytes.len().saturating_sub(most));
+            let cut = bytes.len().saturating_sub(most);
+            bytes.drain(..cut);
+            cut_bytes += cut as u64;
         }
         let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
         // Counted as read: what came since the beginning was looked for may be more than was asked.
         let found = text.lines().count();
         let surplus = found.saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
         let text: String = text.split_inclusive('\n').skip(surplus).collect();
-        Ok((text, (found - surplus) as u64))
+        Ok(LastLines {
+            text,
+            lines: (found - surplus) as u64,
+            cut_bytes,
+        })
     }
 
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {

@@ -1,0 +1,366 @@
+//! Messages as lines. Every request gets an answer, also one that cannot be read: whoever asked
+//! would wait for ever, and an agent's turn with it.
+
+use std::{io, sync::Arc};
+
+use rmcp::{
+    RoleServer,
+    model::JsonRpcMessage,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    sync::Mutex,
+};
+
+use super::{
+    request_id::RequestId,
+    stdio::{Input, Output},
+};
+
+/// The longest line. A prompt may have as much; beside it there is no room in memory for more.
+pub(super) const LINE_BYTES: usize = 16 << 20;
+
+const PARSE_ERROR: i32 = -32_700;
+const INVALID_REQUEST: i32 = -32_600;
+
+pub(super) struct Lines {
+    input: BufReader<Input>,
+    line: Vec<u8>,
+    /// The id of a line that is too long, of which the rest is passed over.
+    too_long: Option<(RequestId, usize)>,
+    /// A request was read. What comes before one is no reason to end.
+    begun: bool,
+    output: Arc<Mutex<Lasting>>,
+    /// An answer that `receive` owes: it may be dropped at every wait.
+    owed: Option<Vec<u8>>,
+    is_flushed: bool,
+}
+
+/// What is still to be written. A write that is given up half way leaves its rest for the next one,
+/// so that no message is torn by another.
+struct Lasting {
+    output: Option<Output>,
+    waiting: Vec<u8>,
+    written: usize,
+}
+
+impl Lasting {
+    fn add(&mut self, message: &[u8]) {
+        self.waiting.extend_from_slice(message);
+        self.waiting.push(b'\n');
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let Some(output) = &mut self.output else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        while self.written < self.waiting.len() {
+            match output.write(&self.waiting[self.written..]).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.written += written,
+            }
+        }
+        self.waiting.clear();
+        self.written = 0;
+        output.flush().await
+    }
+}
+
+/// What became of the attempt to read a line.
+enum Read {
+    Line,
+    /// Its id, if it has one, and its length.
+    TooLong(Option<Value>, usize),
+    End,
+}
+
+impl Lines {
+    pub(super) fn new(input: Input, output: Output) -> Self {
+        Self {
+            input: BufReader::new(input),
+            line: Vec::new(),
+            too_long: None,
+            begun: false,
+            output: Arc::new(Mutex::new(Lasting {
+                output: Some(output),
+                waiting: Vec::new(),
+                written: 0,
+            })),
+            owed: None,
+            is_flushed: true,
+        }
+    }
+
+    /// Reads up to the end of a line. Dropped at its wait it loses nothing.
+    async fn read_line(&mut self) -> io::Result<Read> {
+        loop {
+            let bytes = self.input.fill_buf().await?;
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            let ends = newline.is_some() || bytes.is_empty();
+            if bytes.is_empty() && self.line.is_empty() && self.too_long.is_none() {
+                return Ok(Read::End);
+            }
+            let taken = newline.map_or(bytes.len(), |at| at + 1);
+            let piece = &bytes[..newline.unwrap_or(bytes.len())];
+            if self.too_long.is_none() && self.line.len() + piece.len() > LINE_BYTES {
+                let mut id = RequestId::default();
+                id.feed(&self.line);
+                self.too_long = Some((id, self.line.len()));
+                self.line = Vec::new();
+            }
+            match &mut self.too_long {
+                Some((id, length)) => {
+                    id.feed(piece);
+                    *length += piece.len();
+                }
+                None => self.line.extend_from_slice(piece),
+            }
+            self.input.consume(taken);
+            if ends {
+                return Ok(match self.too_long.take() {
+                    Some((id, length)) => Read::TooLong(id.found(), length),
+                    None => Read::Line,
+                });
+            }
+        }
+    }
+
+    /// The message of a line, if there is one that is to be acted on; what cannot be read is answered.
+    fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        match read(&self.line) {
+            Ok(JsonRpcMessage::Request(request)) => {
+                self.begun = true;
+                Some(JsonRpcMessage::Request(request))
+            }
+            Ok(other) => self.begun.then_some(other),
+            Err(Unreadable::Ignored) => None,
+            Err(Unreadable::Refused { id, code, why }) => {
+                self.owe(id, code, &why);
+                None
+            }
+        }
+    }
+
+    fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
+        let error = json!({"code": code, "message": why});
+        let answer = json!({"jsonrpc": "2.0", "id": id, "error": error});
+        self.owed = Some(answer.to_string().into_bytes());
+    }
+
+    async fn pay(&mut self) -> io::Result<()> {
+        if self.owed.is_none() && self.is_flushed {
+            return Ok(());
+        }
+        let mut output = self.output.lock().await;
+        if let Some(answer) = self.owed.take() {
+            output.add(&answer);
+            self.is_flushed = false;
+        }
+        output.flush().await?;
+        self.is_flushed = true;
+        Ok(())
+    }
+}
+
+impl Transport<RoleServer> for Lines {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let output = self.output.clone();
+        async move {
+            let message = serde_json::to_vec(&message)?;
+            let mut output = output.lock().await;
+            output.add(&message);
+            output.flush().await
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            // An output that nobody reads is the end of the conversation, as is an input that breaks.
+            self.pay().await.ok()?;
+            match self.read_line().await.ok()? {
+                Read::End => return None,
+                Read::TooLong(id, length) => {
+                    let why = format!(
+                        "the request has {length} bytes, and {LINE_BYTES} is the limit: put large content into a file and name the file"
+                    );
+                    self.owe(id, INVALID_REQUEST, &why);
+                }
+                Read::Line => {
+                    let message = self.message();
+                    self.line.clear();
+                    if message.is_some() {
+                        return message;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        let mut output = self.output.lock().await;
+        let flushed = output.flush().await;
+        output.output = None;
+        flushed
+    }
+}
+
+/// Why a line is no message.
+enum Unreadable {
+    /// A notification, an answer or nothing at all, which nobody is to be answered for.
+    Ignored,
+    Refused {
+        id: Option<Value>,
+        code: i32,
+        why: String,
+    },
+}
+
+fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
+    let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+    let line = line.trim_ascii();
+    if line.is_empty() {
+        return Err(Unreadable::Ignored);
+    }
+    let error = match serde_json::from_slice(line) {
+        Ok(message) => return Ok(message),
+        Err(error) => error,
+    };
+    let (code, why) = match serde_json::from_slice::<Value>(line) {
+        Ok(Value::Object(fields))
+            if !fields.contains_key("id") && fields.contains_key("method") =>
+        {
+            return Err(Unreadable::Ignored);
+        }
+        Ok(Value::Object(fields))
+            if fields.contains_key("result") || fields.contains_key("error") =>
+        {
+            return Err(Unreadable::Ignored);
+        }
+        Ok(Value::Array(_)) => (INVALID_REQUEST, "send each request by itself".to_owned()),
+        Ok(_) => (INVALID_REQUEST, error.to_string()),
+        Err(error) if error.to_string().contains("surrogate") => {
+            let why = "half of a character that JSON writes as two (`\\ud83d` alone, say)";
+            (PARSE_ERROR, format!("{why}: {error}"))
+        }
+        Err(error) => (PARSE_ERROR, error.to_string()),
+    };
+    Err(Unreadable::Refused {
+        id: RequestId::of(line),
+        code,
+        why: format!("the request cannot be read: {why}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )]
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// The methods that are read from this input, and what is answered before anybody has seen them.
+    async fn said(input: Vec<u8>) -> (Vec<String>, Vec<Value>) {
+        let (output, mut reader) = tokio::io::duplex(1 << 20);
+        let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));
+        let mut methods = Vec::new();
+        while let Some(message) = lines.receive().await {
+            let message = serde_json::to_value(message).unwrap();
+            methods.push(message["method"].as_str().unwrap_or("answer").to_owned());
+        }
+        lines.close().await.unwrap();
+        drop(lines);
+        let mut answers = String::new();
+        reader.read_to_string(&mut answers).await.unwrap();
+        let answers = answers
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        (methods, answers.collect())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_answered_under_its_id() {
+        let check = async |line: &[u8], id: Value, code: i32| {
+            let after = br#"{"jsonrpc":"2.0","id":99,"method":"ping"}"#;
+            let (methods, answers) = said([line, b"\n", after].concat()).await;
+            let shown = String::from_utf8_lossy(&line[..line.len().min(80)]);
+            assert_eq!(methods, ["ping"], "{shown}");
+            let [answer] = answers.as_slice() else {
+                panic!("{shown}: {answers:?}");
+            };
+            assert_eq!(
+                (&answer["id"], &answer["error"]["code"]),
+                (&id, &code.into()),
+                "{shown}"
+            );
+        };
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\ud83d"}}"#;
+        check(call.as_bytes(), json!(1), PARSE_ERROR).await;
+        check(
+            b"{\"id\":\"a\",\"method\":\"\xff\"}",
+            json!("a"),
+            PARSE_ERROR,
+        )
+        .await;
+        check(br#"{"id":5,"method":"tools/li"#, json!(5), PARSE_ERROR).await;
+        check(b"hello", Value::Null, PARSE_ERROR).await;
+        check(
+            br#"{"id":1.5,"method":"ping"}"#,
+            Value::Null,
+            INVALID_REQUEST,
+        )
+        .await;
+        check(
+            br#"{"jsonrpc":"2.0","id":6,"method":7}"#,
+            json!(6),
+            INVALID_REQUEST,
+        )
+        .await;
+        check(
+            br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+            Value::Null,
+            INVALID_REQUEST,
+        )
+        .await;
+        check(b"{}", Value::Null, INVALID_REQUEST).await;
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_answered_wherever_its_id_is() {
+        let text = "x".repeat(LINE_BYTES);
+        for line in [
+            format!(r#"{{"id":3,"params":"{text}"}}"#),
+            format!(r#"{{"params":"{text}","id":3}}"#),
+        ] {
+            let (methods, answers) = said(line.into_bytes()).await;
+            assert!(methods.is_empty());
+            assert_eq!(answers[0]["id"], 3);
+            assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_wants_no_answer_gets_none() {
+        let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let request = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let broken = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#;
+        let answer = r#"{"jsonrpc":"2.0","id":9,"result":7}"#;
+        // The last line has no end.
+        let input = format!("{early}\n\n{request}\r\n{broken}\n{answer}\n{early}");
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(answers, [Value::Null; 0]);
+        assert_eq!(methods[0], "ping");
+        assert_eq!(methods.last().unwrap(), "notifications/initialized");
+    }
+}
