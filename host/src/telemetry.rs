@@ -20,9 +20,11 @@ use tracing_subscriber::{
     fmt::format::{FormatFields, Writer},
 };
 
-use crate::{fsx::append_private, text::harmless};
+use crate::{fsx::append_private, text::line_of_log};
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
+/// Of a message or a field. A guest's own lines have as much.
+const FIELD_BYTES: usize = 16 << 10;
 
 /// Where the host's lines go.
 pub(crate) enum Sink<'a> {
@@ -75,7 +77,7 @@ struct WriteFields<'writer> {
 impl Visit for WriteFields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let between = std::mem::replace(&mut self.between, " ");
-        let value = harmless(&format!("{value:?}"));
+        let value = line_of_log(&format!("{value:?}"), FIELD_BYTES);
         self.result = self.result.and_then(|()| match field.name() {
             "message" => write!(self.writer, "{between}{value}"),
             name => write!(self.writer, "{between}{name}={value}"),

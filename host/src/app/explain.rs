@@ -12,7 +12,7 @@ use claudine_domain::{
 };
 
 use super::{present::held_by, view::Why};
-use crate::{clock::rfc3339, engine::Snapshot};
+use crate::{clock::rfc3339, engine::Snapshot, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -253,7 +253,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             format!("its group `{group}` has {running} running and may have {most}")
         }
         Refusal::GroupPaused { group } => {
-            format!("its group `{group}` is paused; `claudine group resume {group}` lets it go on")
+            format!("its group `{group}` is paused; `claudine group resume {}` lets it go on", shell_word(group))
         }
         Refusal::DailyBudget { level, until } => format!(
             "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",

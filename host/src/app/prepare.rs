@@ -18,7 +18,7 @@ use crate::{
     digest,
     environment::Kept,
     plugin::{Draft, Executor, Issue, Manifest, ManifestClass, visible},
-    text::{harmless, shortened},
+    text::{harmless, shell_line, shortened},
 };
 
 /// How much of a prompt or command line lists show.
@@ -238,7 +238,7 @@ pub(super) fn summary(spec: &str) -> String {
         known
             .prompt
             .or(known.script)
-            .or_else(|| known.argv.map(|argv| command_line(&argv)))
+            .or_else(|| known.argv.map(|argv| shell_line(&argv)))
     });
     let text = text.unwrap_or_else(|| spec.to_owned());
     let line = text
@@ -251,12 +251,6 @@ pub(super) fn summary(spec: &str) -> String {
         short.push('…');
     }
     harmless(&short)
-}
-
-/// An argv as a person would type it. A NUL, which no command has, is not quoted.
-fn command_line(argv: &[String]) -> String {
-    let words = argv.iter().map(String::as_str);
-    shlex::try_join(words).unwrap_or_else(|_| argv.join(" "))
 }
 
 #[cfg(test)]
@@ -304,7 +298,7 @@ mod tests {
         check(r#"{"script": "make"}"#, "make");
         check(
             r#"{"argv": ["echo", "two words", "it's", ""]}"#,
-            r"echo 'two words' 'it'\''s' ''",
+            r#"echo 'two words' "it's" ''"#,
         );
         check(r#"{"script": "a\u001b[2Jb"}"#, r"a\u{1b}[2Jb");
         check(r#"{"steps": []}"#, r#"{"steps": []}"#);

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::live::{ChildState, State};
 use crate::{
     plugin::{Failure, GuestEnd, GuestOutcome},
-    supervise, units,
+    supervise::{self, NotStartedClass},
+    units,
 };
 
 /// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of git it says nothing yet.
@@ -27,10 +28,10 @@ pub(super) fn ending(
         Ok(outcome) => Ending {
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
-                Cause::Success => outcome.summary,
-                Cause::Class(_) => with_broken_input(outcome.summary, state),
+                Cause::Success => bounded(outcome.summary),
+                Cause::Class(_) => with_broken_input(bounded(outcome.summary), state),
             },
-            exit_code: outcome.code,
+            exit_code: outcome.code.or_else(|| never_begun(state)),
             signal: outcome.signal,
             usage,
             cost_micro_usd: cost_micro_usd(&outcome.outputs),
@@ -59,10 +60,11 @@ pub(super) fn ending(
                 ChildState::Exited(exit) => Some(exit),
                 _ => None,
             });
-            let (exit_code, signal) = exit.map_or((None, None), |exit| status(exit.status));
+            let (exit_code, signal) =
+                exit.map_or((never_begun(state), None), |exit| status(exit.status));
             Ending {
                 cause: Cause::Class(class),
-                message: with_broken_input(message, state),
+                message: with_broken_input(bounded(message), state),
                 exit_code,
                 signal,
                 usage,
@@ -78,6 +80,20 @@ pub(super) fn ending(
     }
 }
 
+/// What is kept in the task's row, in an event and on the board, and written again at each change: of
+/// more than this the beginning.
+const MESSAGE_BYTES: usize = 16 << 10;
+
+fn bounded(mut message: String) -> String {
+    let length = message.len();
+    if length > MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+        let left_out = length - message.len();
+        message += &format!("… {left_out} bytes more; the log has what was written");
+    }
+    message
+}
+
 /// The executor knows that a child was killed, but not why.
 fn with_broken_input(message: String, state: &State) -> String {
     let broke_off =
@@ -87,6 +103,25 @@ fn with_broken_input(message: String, state: &State) -> String {
     } else {
         message
     }
+}
+
+/// What a shell ends with if a command is not there (127) or cannot be executed (126): scripts tell
+/// it from a command that failed. Nothing if any child has begun.
+fn never_begun(state: &State) -> Option<i32> {
+    let mut found = None;
+    for child in &state.children {
+        match child {
+            ChildState::NotStarted { class, .. } => {
+                found = found.or(match class {
+                    NotStartedClass::CommandNotFound => Some(127),
+                    NotStartedClass::NotExecutable => Some(126),
+                    _ => None,
+                });
+            }
+            _ => return None,
+        }
+    }
+    found
 }
 
 fn cause(word: &str) -> Cause {
@@ -151,6 +186,43 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_bounded() {
+        let short = "ä".repeat(MESSAGE_BYTES / 2);
+        assert_eq!(bounded(short.clone()), short);
+        let long = bounded("ä".repeat(10 << 20));
+        assert!(long.len() < MESSAGE_BYTES + 100);
+        let told = format!(
+            "ä… {} bytes more; the log has what was written",
+            (20 << 20) - MESSAGE_BYTES
+        );
+        assert!(long.ends_with(&told), "{}", &long[MESSAGE_BYTES - 10..]);
+    }
+
+    #[test]
+    fn what_never_began_ends_as_in_a_shell() {
+        let not_started = |class| ChildState::NotStarted {
+            class,
+            message: String::new(),
+        };
+        let check = |children: Vec<ChildState>, expected: Option<i32>| {
+            let state = State {
+                children,
+                ..State::default()
+            };
+            assert_eq!(never_begun(&state), expected, "{state:?}");
+        };
+        check(vec![], None);
+        check(
+            vec![not_started(NotStartedClass::CommandNotFound)],
+            Some(127),
+        );
+        check(vec![not_started(NotStartedClass::NotExecutable)], Some(126));
+        check(vec![not_started(NotStartedClass::Resource)], None);
+        let second = not_started(NotStartedClass::CommandNotFound);
+        check(vec![ChildState::Lost, second], None);
+    }
 
     #[test]
     fn costs_are_read_from_the_outputs() {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{ATTEMPT, DATA_DIR, TASK_ID},
+    config::{DATA_DIR, TASK_ID},
     engine::ReportSender,
     fsx, git,
     layout::Layout,
@@ -227,7 +227,6 @@ impl GuestHost {
             env_remove.extend(git::ELSEWHERE.iter().map(|name| (*name).to_owned()));
             env_set.push(("PWD".to_owned(), self.workspace.clone()));
         }
-        env_set.push((ATTEMPT.to_owned(), self.live.id.to_string()));
         env_set.push((TASK_ID.to_owned(), self.live.id.task.to_string()));
         env_set.push((
             DATA_DIR.to_owned(),

@@ -12,30 +12,30 @@ impl Settings {
             warnings: Vec::new(),
         };
         let limits = &mut self.limits;
-        read.into(&mut limits.slots, "CLAUDINE_SLOTS", Setting::slots);
-        read.into(
+        read.set(&mut limits.slots, "CLAUDINE_SLOTS", Setting::slots);
+        read.set(
             &mut limits.cpu_percent,
             "CLAUDINE_CPU_THRESHOLD",
             Setting::percent,
         );
-        read.into(
+        read.set(
             &mut limits.memory_reserve_bytes,
             "CLAUDINE_MEMORY_RESERVE",
             Setting::bytes,
         );
-        read.into(
+        read.set(
             &mut limits.disk_reserve_bytes,
             "CLAUDINE_DISK_RESERVE",
             Setting::bytes,
         );
-        read.into(
+        read.set(
             &mut self.max_output_bytes,
             "CLAUDINE_MAX_OUTPUT_BUFFER",
             Setting::bytes,
         );
-        read.into(&mut self.keep, "CLAUDINE_KEEP", Setting::keep);
-        read.into(&mut self.log_level, "CLAUDINE_LOG_LEVEL", Setting::level);
-        read.into(
+        read.set(&mut self.keep, "CLAUDINE_KEEP", Setting::keep);
+        read.set(&mut self.log_level, "CLAUDINE_LOG_LEVEL", Setting::level);
+        read.set(
             &mut self.task_timeout,
             "CLAUDINE_TASK_TIMEOUT",
             |setting, value| setting.timeout(value).map(Some),
@@ -51,11 +51,11 @@ struct Read<'a> {
 
 impl Read<'_> {
     /// Sets what the variable gives, if it is there and makes sense.
-    fn into<T>(
+    fn set<'a, T>(
         &mut self,
         place: &mut T,
-        name: &str,
-        parse: impl FnOnce(Setting<'_>, &str) -> Result<T, ConfigError>,
+        name: &'a str,
+        parse: impl FnOnce(Setting<'a>, &str) -> Result<T, ConfigError>,
     ) {
         let Some(value) = (self.env)(name) else {
             return;

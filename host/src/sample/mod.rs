@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use claudine_domain::{capacity::Reading, time::MonotonicMs};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use self::cgroup::Cgroups;
+use self::cgroup::{Cgroups, MemoryLimit};
 use crate::{clock, engine::Machine, fsx};
 
 /// Keeps what the next reading is compared with: processors in use are a difference.
@@ -85,18 +85,13 @@ impl Machine for Sampler {
             group_in_use,
         );
         let limit = self.cgroups.memory();
-        let limit = limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes);
-        let stall_of_group = limit.as_ref().and_then(|limit| limit.pressure.as_deref());
+        let (memory_total_bytes, memory_free_bytes, stall_of_group) = memory(whole, limit.as_ref());
         Reading {
             at,
             cores,
             cores_in_use,
-            memory_total_bytes: limit
-                .as_ref()
-                .map_or(whole.memory_total_bytes, |limit| limit.total_bytes),
-            memory_free_bytes: limit.as_ref().map_or(whole.memory_free_bytes, |limit| {
-                limit.free_bytes.min(whole.memory_free_bytes)
-            }),
+            memory_total_bytes,
+            memory_free_bytes,
             disk_free_bytes: disk_free_bytes(&self.data_dir),
             memory_stall_percent: pressure::stall_percent(&self.root, stall_of_group),
         }
@@ -119,6 +114,19 @@ fn cores(
         _ => room,
     };
     (cores, (cores - room).clamp(0.0, cores))
+}
+
+/// Total and free memory, and where stalls of a group are told: those of the group if it may have less
+/// than the machine has. A group has no more free than the machine.
+fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
+    match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
+        Some(limit) => (
+            limit.total_bytes,
+            limit.free_bytes.min(whole.memory_free_bytes),
+            limit.pressure.as_deref(),
+        ),
+        None => (whole.memory_total_bytes, whole.memory_free_bytes, None),
+    }
 }
 
 /// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the system does not say.
@@ -159,17 +167,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_of_this_machine_is_plausible() {
-        let mut sampler = Sampler::new(Path::new("/")).unwrap();
-        for _ in 0..2 {
-            let reading = sampler.read();
-            assert!(reading.cores > 0.0, "{reading:?}");
-            assert!(reading.cores_in_use <= reading.cores, "{reading:?}");
-            assert!(
-                reading.memory_free_bytes <= reading.memory_total_bytes,
-                "{reading:?}"
-            );
-            assert!(reading.memory_total_bytes > 1 << 20, "{reading:?}");
-        }
+    fn a_group_has_its_limit_and_no_more_than_the_machine() {
+        let check = |limit: Option<(u64, u64)>, expected: (u64, u64, Option<&str>)| {
+            let whole = Whole {
+                cores: 1.0,
+                cores_in_use: 0.0,
+                memory_total_bytes: 800,
+                memory_free_bytes: 300,
+            };
+            let limit = limit.map(|(total_bytes, free_bytes)| MemoryLimit {
+                total_bytes,
+                free_bytes,
+                pressure: Some("memory.pressure".into()),
+            });
+            let (total, free, pressure) = memory(whole, limit.as_ref());
+            let pressure = pressure.and_then(Path::to_str);
+            assert_eq!((total, free, pressure), expected, "{limit:?}");
+        };
+        check(None, (800, 300, None));
+        check(Some((500, 200)), (500, 200, Some("memory.pressure")));
+        check(Some((500, 400)), (500, 300, Some("memory.pressure")));
+        check(Some((800, 100)), (800, 300, None));
+        check(Some((u64::MAX, u64::MAX)), (800, 300, None));
     }
 }

@@ -30,10 +30,19 @@ pub(crate) enum StatusFilter {
 
 /// A word that is neither a state nor an outcome.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "`{0}` is neither a state (waiting, ready, running, done) nor an outcome (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost)"
-)]
+#[error("`{0}` is neither a state nor an outcome; there are {all}", all = words())]
 pub(crate) struct UnknownStatus(String);
+
+/// All that is understood, so that none can be forgotten here.
+fn words() -> String {
+    let states = Status::all().filter(|status| !matches!(status, Status::Done(_)));
+    let outcomes = Status::all().filter(|status| matches!(status, Status::Done(_)));
+    let words = states.map(Status::as_str).chain(["done"]);
+    words
+        .chain(outcomes.map(Status::as_str))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
 
 impl FromStr for StatusFilter {
     type Err = UnknownStatus;
@@ -51,6 +60,7 @@ impl FromStr for StatusFilter {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -65,6 +75,10 @@ mod tests {
         for outcome in crate::store::OUTCOMES {
             let expected = StatusFilter::Is(Status::Done(outcome));
             check(outcome.as_str(), Some(expected));
+        }
+        let refusal = "Done".parse::<StatusFilter>().unwrap_err().to_string();
+        for status in Status::all() {
+            assert!(refusal.contains(status.as_str()), "{refusal}");
         }
         check("Done", None);
         check("", None);

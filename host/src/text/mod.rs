@@ -7,6 +7,7 @@ mod chain;
 mod fit;
 mod harmless;
 mod painted;
+mod shell;
 mod span;
 
 pub(crate) use self::{
@@ -16,5 +17,6 @@ pub(crate) use self::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },
     painted::Painted,
+    shell::{shell_line, shell_word},
     span::span,
 };

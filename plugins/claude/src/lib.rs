@@ -10,6 +10,7 @@
 mod attempt;
 mod authority;
 mod checkpoint;
+mod cut;
 mod items;
 mod outcome;
 mod phase;

@@ -6,10 +6,11 @@
 use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
 
-use crate::phase;
 use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
+use crate::{cut, phase};
 
-/// Longer lines are passed over. The longest that matters is a result; tool results with files in them may be longer.
+/// Longer lines are passed over: tool results with files in them may be. Of a result that is longer,
+/// what stands before its end is read.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
 /// MCP servers bring any number of tools, and a checkpoint has its bound.
@@ -79,6 +80,9 @@ pub(crate) enum Note {
 impl Transcript {
     pub(crate) fn take(&mut self, line: &Line) -> Note {
         if line.is_cut() {
+            if let Some(verdict) = result_of_cut(line) {
+                return self.ended(verdict);
+            }
             self.lines_skipped += 1;
             return Note::Odd(format!(
                 "a line of {} bytes was passed over",
@@ -180,6 +184,19 @@ impl Transcript {
         }
         Note::Odd(fault.to_string())
     }
+}
+
+/// The result that a line of it begins with: how it ended is known, and of its text the beginning.
+fn result_of_cut(line: &Line) -> Option<Verdict> {
+    let closed = cut::closed(&line.bytes)?;
+    let Ok(Event::Result(mut verdict)) = stream::parse(&closed) else {
+        return None;
+    };
+    let left_out = line.length_bytes.saturating_sub(line.bytes.len() as u64);
+    if let Some(text) = &mut verdict.result {
+        *text += &format!("… [{left_out} bytes more are in the log]");
+    }
+    Some(*verdict)
 }
 
 fn limit(info: &RateLimitInfo) -> Option<Limit> {
@@ -312,6 +329,26 @@ pub(crate) mod tests {
         );
         assert_eq!(transcript.take(&line("  ")), Note::Nothing);
         assert_eq!(transcript.lines_skipped, 2);
+    }
+
+    #[test]
+    fn a_result_that_is_too_long_is_one_all_the_same() {
+        let mut transcript = Transcript::default();
+        let mut long = line(
+            r#"{"type":"result","subtype":"success","is_error":false,"num_turns":2,"result":"It is \ud83d"#,
+        );
+        long.length_bytes = 5_000_000 + long.bytes.len() as u64;
+        assert_eq!(transcript.take(&long), Note::Ended);
+        let verdict = transcript.results.last.as_ref().unwrap();
+        assert_eq!(verdict.is_error, Some(false));
+        let text = "It is … [5000000 bytes more are in the log]";
+        assert_eq!(verdict.result.as_deref(), Some(text));
+        assert!(transcript.has_result() && transcript.results.is_at_rest);
+        // Nothing else is acted on by half.
+        let mut half = line(r#"{"type":"system","subtype":"init","session_id":"s"#);
+        half.length_bytes = 5 << 20;
+        assert!(matches!(transcript.take(&half), Note::Odd(_)));
+        assert_eq!(transcript.session_id, None);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! What makes no sense is refused, and the refusal names what is wrong. Nothing of it leaves a task behind.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStringExt, fs::PermissionsExt},
+};
 
 use claudine_tests::{TestHost, command::Ran};
 
@@ -120,7 +124,11 @@ fn bytes_that_cannot_be_passed_on_are_refused() {
 fn a_command_that_cannot_be_started_is_a_task_that_failed() {
     let host = TestHost::new();
     fs::write(host.work().join("plain"), "no program\n").unwrap();
-    let check = |command: &str, says: &[&str]| {
+    let check = |command: &str, code: i32, says: &[&str]| {
+        // As a shell says it: 1 would be a command that failed.
+        host.run(["run", "--wait", "--", command])
+            .code(code)
+            .says(says);
         let id = host.text(["run", "--", command]);
         let task = host.finished(&id);
         assert_eq!(
@@ -136,9 +144,50 @@ fn a_command_that_cannot_be_started_is_a_task_that_failed() {
             );
         }
     };
-    check("no-such-command", &["no-such-command", "not found"]);
-    check("./plain", &["./plain", "ermission"]);
-    check("./absent", &["./absent"]);
+    check("no-such-command", 127, &["no-such-command", "not found"]);
+    check("./plain", 126, &["./plain", "ermission"]);
+    check("./absent", 127, &["./absent"]);
+    let windows = host.work().join("windows");
+    fs::write(&windows, "#!/bin/sh\r\necho hi\r\n").unwrap();
+    fs::set_permissions(&windows, fs::Permissions::from_mode(0o755)).unwrap();
+    check("./windows", 126, &[r"`/bin/sh\r`"]);
+}
+
+#[test]
+fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
+    let host = TestHost::new();
+    host.text(["run", "--name", "tests", "--", "true"]);
+    host.text(["run", "--name", "lint", "--", "true"]);
+    let delegate = [
+        "delegate",
+        "--executor",
+        "shell",
+        "--wait",
+        "--depends-on",
+        "tests",
+        "lint",
+    ];
+    let ran = host.run(delegate.iter().chain(&["echo done"])).ok();
+    assert_eq!(ran.text(), "done");
+    // Without one the last task is no prompt.
+    check(
+        &host,
+        &delegate,
+        USAGE,
+        &["there is no prompt", "`lint` is a task"],
+    );
+    let front = "--- \ntitle: x\n--- \nDo it.";
+    let id = host.text([
+        "delegate",
+        "--executor",
+        "mock",
+        "--hold",
+        "--name",
+        "front",
+        front,
+    ]);
+    assert_eq!(host.status(&id)["spec"]["prompt"], front);
+    host.run(["cancel", &id]).check();
 }
 
 #[test]

@@ -119,7 +119,6 @@ fn no_refusal_prints_what_would_steer_a_terminal() {
         "logs",
         "submit",
         "slots",
-        "delegate",
         "frobnicate",
         HOSTILE,
     ] {
@@ -136,6 +135,7 @@ fn no_refusal_prints_what_would_steer_a_terminal() {
         &["run", &option, "--", "true"],
         &["run", "--worktree", "--branch", HOSTILE, "--", "true"],
         &["run", "--depends-on", HOSTILE, "--", "true"],
+        &["delegate", "--executor", HOSTILE, HOSTILE],
         &["submit", "tasks.yaml"],
         &["plugin", "inspect", HOSTILE],
         &["plugin", "build", HOSTILE],

@@ -2,14 +2,39 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 
-use super::{Cli, exit::Failure};
+use super::{Asking, Cli, Verb, exit::Failure};
 
 /// Parses, after a look at what no command takes: clap does not say which of the arguments it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
-    Cli::try_parse_from(arguments).map_err(Failure::Clap)
+    Cli::try_parse_from(&arguments)
+        .or_else(|error| with_last_as_prompt(&arguments, &error).ok_or(Failure::Clap(error)))
+}
+
+/// The same with the last argument of `delegate` as its prompt, if that is what it can only be: one
+/// that an option before it took for one of its own (`--depends-on tests 'Fix it'`), or one that
+/// begins as an option does and has spaces in it.
+fn with_last_as_prompt(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
+    let (last, before) = arguments.split_last()?;
+    let text = last.to_str()?;
+    let is_prompt = match error.kind() {
+        ErrorKind::MissingRequiredArgument => !text.starts_with('-'),
+        ErrorKind::UnknownArgument => text.starts_with('-') && text.contains(char::is_whitespace),
+        _ => false,
+    };
+    if !is_prompt || before.iter().any(|argument| argument == "--") {
+        return None;
+    }
+    let mut separated = before.to_vec();
+    separated.extend(["--".into(), last.clone()]);
+    let mut cli = Cli::try_parse_from(separated).ok()?;
+    let Verb::Asking(Asking::Delegate(delegate)) = &mut cli.verb else {
+        return None;
+    };
+    delegate.may_be_a_task = error.kind() == ErrorKind::MissingRequiredArgument;
+    Some(cli)
 }
 
 /// Every argument is text: it is kept with the task, shown, and sent as JSON.
@@ -46,6 +71,45 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_prompt_that_was_taken_for_something_else_is_the_prompt() {
+        let check = |arguments: &[&str], expected: Option<(&str, bool)>| {
+            let words = ["claudine", "delegate"].iter().chain(arguments);
+            let found = match parse(words.map(OsString::from).collect()) {
+                Ok(cli) => match cli.verb {
+                    Verb::Asking(Asking::Delegate(delegate)) => {
+                        Some((delegate.prompt.unwrap(), delegate.may_be_a_task))
+                    }
+                    _ => None,
+                },
+                Err(_) => None,
+            };
+            let found = found
+                .as_ref()
+                .map(|(prompt, guessed)| (prompt.as_str(), *guessed));
+            assert_eq!(found, expected, "{arguments:?}");
+        };
+        check(&["Fix it"], Some(("Fix it", false)));
+        check(
+            &["--depends-on", "a", "b", "Fix it"],
+            Some(("Fix it", true)),
+        );
+        check(&["--with-output-of", "a", "Fix"], Some(("Fix", true)));
+        check(
+            &["--depends-on", "a", "--", "Fix it"],
+            Some(("Fix it", false)),
+        );
+        check(
+            &["--- \ntitle: x\n--- \nDo it."],
+            Some(("--- \ntitle: x\n--- \nDo it.", false)),
+        );
+        check(&["- do this"], Some(("- do this", false)));
+        check(&["--depends-on", "a"], None);
+        check(&["--depends-on", "a", "--hold"], None);
+        check(&["--colour=red"], None);
+        check(&[], None);
     }
 
     #[test]

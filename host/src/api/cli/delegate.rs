@@ -10,6 +10,7 @@ use super::{
     session::Session,
     submit::{self, AgentOptions, TaskOptions},
 };
+use crate::app::{AppError, ErrorKind};
 
 /// More than an agent takes; what is larger goes into a file that the prompt names.
 const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
@@ -32,7 +33,10 @@ pub(super) struct Delegate {
         required_unless_present = "spec",
         allow_hyphen_values = false
     )]
-    prompt: Option<String>,
+    pub(super) prompt: Option<String>,
+    /// The prompt stood behind the tasks of an option, and may have been meant as one of them.
+    #[arg(skip)]
+    pub(super) may_be_a_task: bool,
     /// What runs it: `claude`, `shell`, or the name of another plugin.
     #[arg(short, long, value_name = "NAME", default_value = "claude")]
     executor: String,
@@ -47,6 +51,9 @@ pub(super) struct Delegate {
 
 impl Delegate {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        if let (true, Some(prompt)) = (self.may_be_a_task, &self.prompt) {
+            refuse_task(session, prompt).await?;
+        }
         let mut spec = match (&self.spec, &self.prompt) {
             (Some(json), _) => document(json)?,
             (None, prompt) => {
@@ -55,6 +62,22 @@ impl Delegate {
         };
         self.agent.add_to(&mut spec);
         submit::submit(session, self.executor, &Value::Object(spec), self.task).await
+    }
+}
+
+/// Refuses a prompt that names a task: it is what an option was to wait for, and there is no prompt.
+async fn refuse_task(session: &Session, prompt: &str) -> Result<(), Failure> {
+    match session
+        .client()
+        .status(prompt)
+        .await
+        .map_err(AppError::from)
+    {
+        Ok(_) => Err(Failure::Usage(format!(
+            "there is no prompt: `{prompt}` is a task, which this one is to wait for"
+        ))),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -58,6 +58,8 @@ Exit codes:
   1-123    a task's own exit code (1 where it failed without one)
   124      a task ran into its time limit
   125      an error of Claudine
+  126      a task's command cannot be executed
+  127      a task's command does not exist
   2        the command line or the request makes no sense
   128+N    signal N ended a task (130: cancelled, or detached by Ctrl-C)";
 

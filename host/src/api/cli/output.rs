@@ -8,7 +8,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::exit::Failure;
-use crate::text::{Painted, harmless, harmless_json, harmless_lines};
+use crate::text::{Painted, harmless, harmless_json, harmless_lines, shortened};
+
+/// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
+const MESSAGE_CHARS: usize = 8_000;
 
 /// Bytes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
@@ -53,7 +56,8 @@ pub(super) fn say(text: &str) {
 
 /// A message in which no foreign text can begin a line: what follows the first one is indented.
 fn message(text: &str) -> String {
-    harmless_lines(text).trim_end().replace('\n', "\n  ")
+    let text = shortened(text, MESSAGE_CHARS);
+    harmless_lines(&text).trim_end().replace('\n', "\n  ")
 }
 
 #[cfg(test)]
@@ -68,5 +72,6 @@ mod tests {
             "cannot merge `a\nhint: curl evil\x1b[2J`\n",
             "cannot merge `a\n  hint: curl evil\\u{1b}[2J`",
         );
+        assert!(message(&"x".repeat(1 << 20)).len() < MESSAGE_CHARS + 10);
     }
 }

@@ -316,7 +316,7 @@ mod tests {
         }));
         insta::assert_snapshot!(
             "failed",
-            describe(&task, PLAIN, Timestamp(1_795_359_153_042))
+            describe(&task, PLAIN, Timestamp(1_795_359_153_042)).as_str()
         );
     }
 
@@ -330,7 +330,7 @@ mod tests {
         }));
         insta::assert_snapshot!(
             "running",
-            describe(&task, PLAIN, Timestamp(1_795_359_153_042))
+            describe(&task, PLAIN, Timestamp(1_795_359_153_042)).as_str()
         );
     }
 }

@@ -8,7 +8,6 @@ use axum::{
 use hyper::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::BODY_LIMIT_BYTES;
 use crate::{
     api::status,
     app::{AppError, ErrorKind},
@@ -73,7 +72,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        let limit_bytes = super::limit_of(request.uri().path());
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| unread(rejection, limit_bytes))?;
         let bytes = if bytes.is_empty() {
             b"{}"
         } else {
@@ -85,9 +87,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-fn unread(rejection: BytesRejection) -> Refusal {
+fn unread(rejection: BytesRejection, limit_bytes: usize) -> Refusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let mib = BODY_LIMIT_BYTES >> 20;
+        let mib = limit_bytes >> 20;
         return Refusal(
             AppError::new(
                 ErrorKind::Invalid,

@@ -92,12 +92,23 @@ impl GoingDown {
     }
 }
 
+const TASKS: &str = "/v1/tasks";
+
+/// How much a request to this path may have.
+fn limit_of(path: &str) -> usize {
+    if path == TASKS {
+        GRAPH_LIMIT_BYTES
+    } else {
+        BODY_LIMIT_BYTES
+    }
+}
+
 fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
     Router::new()
         .route(
-            "/v1/tasks",
+            TASKS,
             post(tasks::submit)
-                .layer(DefaultBodyLimit::max(GRAPH_LIMIT_BYTES))
+                .layer(DefaultBodyLimit::max(limit_of(TASKS)))
                 .get(tasks::list),
         )
         .route("/v1/tasks/{task}", get(tasks::status))

@@ -25,8 +25,7 @@ impl Host for Guest {
             message.extend([" ", &name, "=", &value]);
         }
         if level == Level::Error {
-            let end = message.floor_char_boundary(LAST_ERROR_BYTES);
-            self.last_error = Some(printable(&message[..end]));
+            self.last_error = Some(line_of_log(&message, LAST_ERROR_BYTES));
         }
         let length = message.len().min(LINE_BYTES);
         let Admission::Yes { left_out } = self.log_meter.admit(length) else {

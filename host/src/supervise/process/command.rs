@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -124,9 +124,16 @@ fn explain_file(error: &io::Error, file: &Path) -> Refusal {
         }
         Some(libc::EACCES) => not_executable_refusal(file, "no permission to execute it"),
         Some(libc::ENOENT) => match interpreter(file) {
+            Some(interpreter) if interpreter.ends_with('\r') => not_executable_refusal(
+                file,
+                &format!(
+                    "its interpreter `{}` does not exist: its lines end in \\r\\n, as on Windows; `sed -i 's/\\r$//'` mends that",
+                    interpreter.escape_debug()
+                ),
+            ),
             Some(interpreter) => not_executable_refusal(
                 file,
-                &format!("its interpreter {} does not exist", interpreter.display()),
+                &format!("its interpreter {interpreter} does not exist"),
             ),
             None => not_executable_refusal(file, "the loader it needs does not exist"),
         },
@@ -141,8 +148,8 @@ fn not_executable_refusal(file: &Path, why: &str) -> Refusal {
     )
 }
 
-/// What a script's first line names.
-fn interpreter(script: &Path) -> Option<PathBuf> {
+/// What a script's first line names, as the kernel reads it: up to a space, a tab or the line's end.
+fn interpreter(script: &Path) -> Option<String> {
     use std::io::Read;
     let mut start = [0; 256];
     let length = fs::File::open(script).ok()?.read(&mut start).ok()?;
@@ -151,7 +158,8 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
         .split(|byte| *byte == b'\n')
         .next()?;
     let text = String::from_utf8_lossy(line);
-    text.split_ascii_whitespace().next().map(PathBuf::from)
+    let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
+    words.next().map(str::to_owned)
 }
 
 fn check_cwd(cwd: &Path) -> Result<(), Refusal> {

@@ -42,12 +42,20 @@ impl Environments {
                 push(&mut strings, variable)?;
             }
         }
-        for (name, value) in &start.env_set {
+        let marks = [ATTEMPT_VARIABLE, DETACHED_VARIABLE];
+        let last: HashMap<&str, usize> = (0..)
+            .zip(&start.env_set)
+            .map(|(at, (name, _))| (name.as_str(), at))
+            .collect();
+        for (at, (name, value)) in start.env_set.iter().enumerate() {
             if name.is_empty() || name.contains('=') {
                 let message = format!("`{name}` cannot be the name of a variable");
                 return Err(Refusal::new(NotStartedClass::Invalid, message));
             }
-            push(&mut strings, format!("{name}={value}").as_bytes())?;
+            // Programs differ in which of two of one name they take.
+            if last.get(name.as_str()) == Some(&at) && !marks.contains(&name.as_str()) {
+                push(&mut strings, format!("{name}={value}").as_bytes())?;
+            }
         }
         push(
             &mut strings,

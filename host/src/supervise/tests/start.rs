@@ -73,6 +73,7 @@ async fn what_cannot_be_started_says_why() {
     file("plain", "no program", 0o644);
     file("odd", "no program", 0o755);
     file("orphaned", "#!/no/such/interpreter\n", 0o755);
+    file("windows", "#!/bin/sh\r\necho hi\r\n", 0o755);
     file("works", "#!/bin/sh\nexit 3\n", 0o755);
 
     let mut number = 0;
@@ -125,6 +126,12 @@ async fn what_cannot_be_started_says_why() {
         &argv("./orphaned"),
         Class::NotExecutable,
         "its interpreter /no/such/interpreter does not exist",
+    )
+    .await;
+    check(
+        &argv("./windows"),
+        Class::NotExecutable,
+        r"its interpreter `/bin/sh\r` does not exist: its lines end in \r\n",
     )
     .await;
     check(&argv("/tmp"), Class::NotExecutable, "it is a directory").await;
@@ -229,7 +236,14 @@ async fn input_and_environment_are_as_given() {
     let mut start = lab.command("t.3", &["env"]);
     start.env_file = Some(environment.clone());
     start.env_remove = vec!["GONE".to_owned()];
-    start.env_set.push(("CHANGED".to_owned(), "new".to_owned()));
+    // Of what is set more than once the last counts, and the marker is not anybody's to set.
+    for (name, value) in [
+        ("CHANGED", "once"),
+        ("CLAUDINE_ATTEMPT", "x"),
+        ("CHANGED", "new"),
+    ] {
+        start.env_set.push((name.to_owned(), value.to_owned()));
+    }
     lab.run(start.clone()).await;
     let path = format!("PATH={}", std::env::var("PATH").unwrap());
     let marker = format!("CLAUDINE_ATTEMPT={}", key("t.3"));
