@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("host.log")
     }
 
+    /// Attempts whose logs are about to go with their tasks.
+    pub(crate) fn forgetting(&self) -> PathBuf {
+        self.root.join("forgetting")
+    }
+
     pub(crate) fn ballast(&self) -> PathBuf {
         self.root.join("ballast")
     }

@@ -1,29 +1,43 @@
 //! What finished long ago is forgotten: tasks, their documents and events, their logs, and environments that no task names any more.
 //!
-//! An unfinished task stays, and so does whoever is the parent of one: the store sees to that.
+//! What is old is read from the store, and goes with a batch of the engine, which knows what has
+//! changed since. An unfinished task stays, and so does whatever it needs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use claudine_domain::{
-    id::AttemptId,
+    board::IDEMPOTENCY_WINDOW,
+    id::{AttemptId, TaskId},
+    step::{Answer, Input, Prune},
     time::{Timestamp, millis},
 };
 
 use crate::{
     clock,
+    engine::{Engine, EngineError},
     environment::Environments,
     layout::Layout,
-    store::{Epoch, Pruned, Store, StoreError},
+    store::{Old, Prunable, Store, StoreError},
 };
 
 const EVERY: Duration = Duration::from_hours(1);
 /// Tasks that go in one transaction: commits wait for it.
-const AT_ONCE: usize = 500;
+const TASKS_AT_ONCE: usize = 500;
+/// Events that go in one transaction.
+const EVENTS_AT_ONCE: usize = 8_000;
 
 /// What is needed to forget.
 pub(crate) struct Retention {
+    pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) epoch: Epoch,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
     /// How long a finished task is kept.
@@ -32,71 +46,186 @@ pub(crate) struct Retention {
     pub(crate) restored_at: Option<Timestamp>,
 }
 
+#[derive(Debug, thiserror::Error)]
+enum ForgetError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("what is about to go cannot be noted: {0}")]
+    Note(#[from] io::Error),
+    #[error("the thread that reads ended early: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+    #[error("a prune was answered {0:?}")]
+    Answer(Answer),
+}
+
 impl Retention {
     /// Forgets once an hour, for as long as it is polled.
     pub(crate) async fn run(self) {
         let this = Arc::new(self);
         loop {
-            let pruning = this.clone();
-            match tokio::task::spawn_blocking(move || pruning.prune(clock::wall())).await {
-                Ok(Ok(0)) => {}
-                Ok(Ok(count)) => {
+            match this.forget(clock::wall()).await {
+                Ok(0) => {}
+                Ok(count) => {
                     tracing::info!(count, "tasks that finished long ago were forgotten");
                 }
-                Ok(Err(error)) => {
+                Err(ForgetError::Engine(EngineError::Down)) => return,
+                Err(error) => {
                     tracing::warn!(%error, "what finished long ago cannot be forgotten");
                 }
-                Err(error) => tracing::error!(%error, "forgetting failed"),
             }
             clock::sleep(EVERY).await;
         }
     }
 
     /// Forgets everything that may be forgotten now; how many tasks that were.
-    fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let older_than = Timestamp(now.0.saturating_sub(millis(self.keep)));
-        if self.restored_at.is_some_and(|at| at >= older_than) {
+    async fn forget(self: &Arc<Self>, now: Timestamp) -> Result<usize, ForgetError> {
+        self.blocking(Self::finish_earlier).await?;
+        let before = |age| Timestamp(now.0.saturating_sub(millis(age)));
+        let old = Old {
+            finished_before: before(self.keep),
+            keyed_before: before(IDEMPOTENCY_WINDOW),
+        };
+        if self.restored_at.is_some_and(|at| at >= old.finished_before) {
             return Ok(0);
         }
-        let mut count = 0;
-        loop {
-            let pruned = self.store.prune(self.epoch, older_than, AT_ONCE)?;
-            count += pruned.len();
-            for gone in &pruned {
-                self.remove_logs(gone);
-            }
-            if pruned.len() < AT_ONCE {
-                break;
-            }
-        }
+        let count = self.forget_tasks(old).await?;
+        self.forget_events(old.finished_before).await?;
         if count > 0 {
-            self.environments.prune(&self.store.env_digests_in_use()?);
+            self.blocking(|this| {
+                this.environments.prune(&this.store.env_digests_in_use()?);
+                Ok(())
+            })
+            .await?;
         }
         Ok(count)
     }
 
-    /// A log has the attempt's path and, where it was long, further segments beside it.
-    fn remove_logs(&self, pruned: &Pruned) {
-        for number in &pruned.attempts {
-            let path = self.layout.log(AttemptId {
-                task: pruned.task,
-                number: *number,
-            });
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-                continue;
+    async fn forget_tasks(self: &Arc<Self>, old: Old) -> Result<usize, ForgetError> {
+        let mut count = 0;
+        let mut after = None;
+        loop {
+            let (as_of, found) = self.blocking(move |this| this.note_old(old, after)).await?;
+            after = found.last().map(|last| last.task);
+            let prune = Prune {
+                tasks: found.iter().map(|found| found.task).collect(),
+                events_to: 0,
+                older_than: old.finished_before,
+                as_of,
             };
+            let is_last = found.len() < TASKS_AT_ONCE;
+            count += self.prune(prune).await?.len();
+            self.blocking(Self::finish_earlier).await?;
+            if is_last {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Events go whosever they are: a task may have more of them than any number that could go with
+    /// it.
+    async fn forget_events(self: &Arc<Self>, older_than: Timestamp) -> Result<(), ForgetError> {
+        loop {
+            let last = self
+                .blocking(move |this| Ok(this.store.last_old_event(older_than, EVENTS_AT_ONCE)?))
+                .await?;
+            let Some(events_to) = last else {
+                return Ok(());
+            };
+            let prune = Prune {
+                events_to,
+                older_than,
+                ..Prune::default()
+            };
+            self.prune(prune).await?;
+        }
+    }
+
+    async fn prune(&self, prune: Prune) -> Result<Vec<TaskId>, ForgetError> {
+        match self.engine.command(Input::Prune(prune)).await? {
+            Answer::Pruned(gone) => Ok(gone),
+            other => Err(ForgetError::Answer(other)),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ForgetError> + Send + 'static,
+    ) -> Result<T, ForgetError> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await?
+    }
+
+    /// Finds the next ones that may go, and notes what they have left outside the store: should
+    /// this host die before that is removed, the next one knows of it.
+    fn note_old(
+        &self,
+        old: Old,
+        after: Option<TaskId>,
+    ) -> Result<(u64, Vec<Prunable>), ForgetError> {
+        let as_of = self.store.last_batch()?;
+        let found = self.store.prunable(old, after, TASKS_AT_ONCE)?;
+        let attempts = found.iter().flat_map(|found| {
+            let numbers = found.attempts.iter();
+            numbers.map(|number| AttemptId {
+                task: found.task,
+                number: *number,
+            })
+        });
+        let attempts: Vec<String> = attempts.map(|attempt| attempt.to_string()).collect();
+        if !attempts.is_empty() {
+            let mut note = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(self.layout.forgetting())?;
+            note.write_all(attempts.join("\n").as_bytes())?;
+            note.sync_data()?;
+        }
+        Ok((as_of, found))
+    }
+
+    /// Removes the logs of those that were noted and are gone.
+    fn finish_earlier(&self) -> Result<(), ForgetError> {
+        let note = self.layout.forgetting();
+        let lines = match fs::read_to_string(&note) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            lines => lines?,
+        };
+        let mut noted: BTreeMap<TaskId, Vec<AttemptId>> = BTreeMap::new();
+        // The last line may have been cut off in the middle: what it named is still in the store.
+        for attempt in lines.lines().filter_map(|line| line.parse().ok()) {
+            let AttemptId { task, .. } = attempt;
+            noted.entry(task).or_default().push(attempt);
+        }
+        let known = self.store.known(&noted.keys().copied().collect())?;
+        noted.retain(|task, _| !known.contains(task));
+        let attempts: BTreeSet<AttemptId> = noted.into_values().flatten().collect();
+        for attempt in attempts {
+            self.remove_log(attempt);
+        }
+        fs::remove_file(note)?;
+        Ok(())
+    }
+
+    /// A log has the attempt's path and, where it was long, further segments beside it.
+    fn remove_log(&self, attempt: AttemptId) {
+        let path = self.layout.log(attempt);
+        if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
             remove_beginning_with(dir, &name.to_string_lossy());
         }
     }
 }
 
 fn remove_beginning_with(dir: &Path, name: &str) {
-    let Ok(entries) = std::fs::read_dir(dir) else {
+    let Ok(entries) = fs::read_dir(dir) else {
         return;
     };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(name)
-            && let Err(error) = std::fs::remove_file(entry.path())
+            && let Err(error) = fs::remove_file(entry.path())
         {
             tracing::warn!(path = %entry.path().display(), %error, "an old log stays behind");
         }
@@ -106,120 +235,239 @@ fn remove_beginning_with(dir: &Path, name: &str) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::{collections::BTreeMap, fs};
-
     use claudine_domain::{
-        attempt::Attempt, batch::Batch, id::TaskId, outcome::Outcome, task::State,
+        attempt::Attempt,
+        batch::Batch,
+        event::{Event, Fact},
+        outcome::Outcome,
+        task::{Idempotency, State, Task},
     };
 
     use super::*;
-    use crate::{config::EnvRules, environment::Environment, store::memory::MemoryStore};
+    use crate::{
+        config::EnvRules,
+        engine::tests::{Fixture, begin},
+        environment::Environment,
+        store::memory::MemoryStore,
+    };
 
-    const KEEP: Duration = Duration::from_hours(24);
+    const KEEP: Duration = Duration::from_hours(1);
     const OLD: Timestamp = Timestamp(1_000);
 
-    async fn keep(retention: &Retention, value: &str) -> String {
-        let base = BTreeMap::from([("A".to_owned(), value.to_owned())]);
-        retention
-            .environments
-            .keep(Environment {
-                base,
-                set: BTreeMap::new(),
-            })
-            .await
-            .unwrap()
-            .digest
+    /// A host's data directory, and a store whose tasks began and ended long ago.
+    struct World {
+        dir: tempfile::TempDir,
+        store: Arc<MemoryStore>,
+        batch: u64,
     }
 
-    fn log(retention: &Retention, id: TaskId) -> std::path::PathBuf {
-        let path = retention.layout.log(AttemptId {
-            task: id,
-            number: 1,
-        });
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, "output").unwrap();
-        path
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Layout::new(dir.path()).create().unwrap();
+            Self {
+                dir,
+                store: Arc::new(MemoryStore::new()),
+                batch: 0,
+            }
+        }
+
+        fn layout(&self) -> Layout {
+            Layout::new(self.dir.path())
+        }
+
+        fn environments(&self) -> Arc<Environments> {
+            Arc::new(Environments::new(self.layout(), EnvRules::default()))
+        }
+
+        /// A new host's, which has not handed any environment out.
+        fn retention(&self) -> (Arc<Retention>, Fixture) {
+            self.retention_after(None)
+        }
+
+        fn retention_after(&self, restored_at: Option<Timestamp>) -> (Arc<Retention>, Fixture) {
+            let fixture = begin(self.store.clone(), 0);
+            let retention = Retention {
+                engine: fixture.engine.clone(),
+                store: self.store.clone(),
+                layout: self.layout(),
+                environments: self.environments(),
+                keep: KEEP,
+                restored_at,
+            };
+            (Arc::new(retention), fixture)
+        }
+
+        fn commit(&mut self, batch: Batch) {
+            self.batch += 1;
+            let epoch = self.store.lead().unwrap();
+            let batch = Batch {
+                number: self.batch,
+                ..batch
+            };
+            self.store.commit(epoch, &batch).unwrap();
+        }
+
+        async fn environment(&self, value: &str) -> String {
+            let base = BTreeMap::from([("A".to_owned(), value.to_owned())]);
+            let set = BTreeMap::new();
+            let kept = self.environments().keep(Environment { base, set }).await;
+            kept.unwrap().digest
+        }
+
+        /// Stores a task with its log; the path of that.
+        fn put(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) -> std::path::PathBuf {
+            let mut task = crate::store::sample_task(1);
+            task.id = id;
+            task.created_at = OLD;
+            task.attempts = vec![Attempt::new(1, OLD)];
+            task.state = State::Done {
+                at: OLD,
+                outcome: Outcome::Succeeded,
+                reason: None,
+                culprit: None,
+            };
+            edit(&mut task);
+            self.commit(Batch {
+                tasks: vec![Arc::new(task)],
+                ..Batch::default()
+            });
+            let path = self.layout().log(AttemptId {
+                task: id,
+                number: 1,
+            });
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "output").unwrap();
+            path
+        }
+    }
+
+    fn ready(task: &mut Task) {
+        task.attempts.clear();
+        task.state = State::Ready {
+            since: OLD,
+            clock: None,
+        };
     }
 
     #[tokio::test]
     async fn what_finished_long_ago_goes_with_its_log_and_its_environment() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        layout.create().unwrap();
-        let store = Arc::new(MemoryStore::new());
-        let epoch = store.lead().unwrap();
-        let environments = || Arc::new(Environments::new(layout.clone(), EnvRules::default()));
-        let mut retention = Retention {
-            store: store.clone(),
-            epoch,
-            layout: layout.clone(),
-            environments: environments(),
-            keep: KEEP,
-            restored_at: None,
-        };
+        let mut world = World::new();
         let (old, new) = (TaskId::new(1, 1), TaskId::new(2, 2));
-        let (old_env, new_env) = (keep(&retention, "old").await, keep(&retention, "new").await);
-        let task = |id: TaskId, env: &str, state: State| {
-            let mut task = crate::store::sample_task(1);
-            task.id = id;
-            Arc::make_mut(&mut task.request).env_digest = env.into();
-            task.created_at = OLD;
-            task.attempts = vec![Attempt::new(1, OLD)];
-            task.state = state;
-            Arc::new(task)
-        };
-        let done = State::Done {
-            at: OLD,
-            outcome: Outcome::Succeeded,
-            reason: None,
-            culprit: None,
-        };
-        let tasks = vec![
-            task(old, &old_env, done),
-            task(
-                new,
-                &new_env,
-                State::Ready {
-                    since: OLD,
-                    clock: None,
-                },
-            ),
+        let [old_env, new_env] = [
+            world.environment("old").await,
+            world.environment("new").await,
         ];
-        store
-            .commit(
-                epoch,
-                &Batch {
-                    number: 1,
-                    tasks,
-                    ..Batch::default()
-                },
-            )
-            .unwrap();
-        let (old_log, new_log) = (log(&retention, old), log(&retention, new));
-        // A host that was started since has not handed the old environment out.
-        retention.environments = environments();
+        let named = |env: &str| -> Arc<str> { env.into() };
+        let old_log = world.put(old, |task| {
+            Arc::make_mut(&mut task.request).env_digest = named(&old_env);
+        });
+        let new_log = world.put(new, |task| {
+            Arc::make_mut(&mut task.request).env_digest = named(&new_env);
+            ready(task);
+        });
+        let (retention, _fixture) = world.retention();
+        let due = Timestamp(OLD.0 + millis(KEEP));
         assert_eq!(
-            retention.prune(Timestamp(OLD.0 + millis(KEEP))).unwrap(),
+            retention.forget(due).await.unwrap(),
             0,
             "not a moment before its time"
         );
-        retention.restored_at = Some(Timestamp(OLD.0 + 1));
-        assert_eq!(
-            retention
-                .prune(Timestamp(OLD.0 + millis(KEEP) + 1))
-                .unwrap(),
-            0,
-            "what was restored is kept for as long as if it had ended then"
-        );
-        retention.restored_at = Some(OLD);
-        assert_eq!(
-            retention
-                .prune(Timestamp(OLD.0 + millis(KEEP) + 1))
-                .unwrap(),
-            1
-        );
+        let after = Timestamp(due.0 + 1);
+        assert_eq!(retention.forget(after).await.unwrap(), 1);
+        let store = &world.store;
         assert!(store.task(old).unwrap().is_none() && store.task(new).unwrap().is_some());
         assert!(!old_log.exists() && new_log.exists());
+        let layout = world.layout();
         assert!(!layout.environment(&old_env).exists() && layout.environment(&new_env).exists());
+        assert!(!layout.forgetting().exists());
+    }
+
+    /// However old it is: as if it had ended when it was restored.
+    #[tokio::test]
+    async fn what_was_restored_is_kept_from_then_on() {
+        let mut world = World::new();
+        world.put(TaskId::new(1, 1), |_| {});
+        let after = Timestamp(OLD.0 + millis(KEEP) + 1);
+        for (restored_at, gone) in [(OLD.0 + 1, 0), (OLD.0, 1)] {
+            let (retention, _fixture) = world.retention_after(Some(Timestamp(restored_at)));
+            assert_eq!(retention.forget(after).await.unwrap(), gone);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_with_a_key_stays_for_as_long_as_the_key_is_remembered() {
+        let mut world = World::new();
+        let id = TaskId::new(1, 1);
+        world.put(id, |task| {
+            Arc::make_mut(&mut task.request).idempotency = Some(Box::new(Idempotency {
+                key: "k".to_owned(),
+                payload_digest: String::new(),
+            }));
+        });
+        let (retention, _fixture) = world.retention();
+        let day = Timestamp(OLD.0 + millis(IDEMPOTENCY_WINDOW));
+        assert_eq!(retention.forget(day).await.unwrap(), 0);
+        let after = Timestamp(day.0 + 1);
+        assert_eq!(retention.forget(after).await.unwrap(), 1);
+    }
+
+    /// More than go at once, and without a task to go with.
+    #[tokio::test]
+    async fn all_old_events_go() {
+        let mut world = World::new();
+        let event = |at| Event {
+            task: TaskId::new(1, 1),
+            at,
+            by: None,
+            fact: Fact::Held,
+        };
+        let mut events = vec![event(OLD); 2 * EVENTS_AT_ONCE + 5];
+        let later = Timestamp(OLD.0 + millis(KEEP));
+        events.push(event(later));
+        world.commit(Batch {
+            events,
+            ..Batch::default()
+        });
+        let (retention, _fixture) = world.retention();
+        retention.forget(Timestamp(later.0 + 1)).await.unwrap();
+        let left = world.store.events_after(0, usize::MAX).unwrap();
+        let last = 2 * EVENTS_AT_ONCE as u64 + 6;
+        assert_eq!(left, [(last, event(later))]);
+    }
+
+    /// It died between the batch and the removal of what that left behind.
+    #[tokio::test]
+    async fn the_logs_of_what_an_earlier_host_forgot_go() {
+        let mut world = World::new();
+        let (gone, stays) = (TaskId::new(1, 1), TaskId::new(2, 2));
+        let gone_log = world.put(gone, |_| {});
+        let stays_log = world.put(stays, ready);
+        let (retention, fixture) = world.retention();
+        let old = Old {
+            finished_before: Timestamp(u64::MAX),
+            keyed_before: Timestamp(u64::MAX),
+        };
+        retention.note_old(old, None).unwrap();
+        let layout = world.layout();
+        let mut lines = fs::read_to_string(layout.forgetting()).unwrap();
+        lines = format!("{lines}\n{stays}.1\n{}", &stays.to_string()[..20]);
+        fs::write(layout.forgetting(), lines).unwrap();
+        let prune = Prune {
+            tasks: vec![gone],
+            ..Prune::default()
+        };
+        retention
+            .prune(Prune {
+                as_of: u64::MAX,
+                ..prune
+            })
+            .await
+            .unwrap();
+        drop((retention, fixture));
+        let (retention, _fixture) = world.retention();
+        retention.forget(OLD).await.unwrap();
+        assert!(!gone_log.exists() && stays_log.exists());
+        assert!(!layout.forgetting().exists());
     }
 }

@@ -182,8 +182,8 @@ async fn serve(
     )?;
     let supervisors = layout.supervisors();
     let retention = Retention {
+        engine: engine.clone(),
         store: store.clone(),
-        epoch,
         layout: layout.clone(),
         environments: environments.clone(),
         keep: settings.keep,

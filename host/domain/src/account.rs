@@ -10,6 +10,9 @@ use crate::{id::AttemptId, time::Timestamp};
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
 /// The longest such wait.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// The least wait, whatever the service said; doubled each time the limit is met again after it, up
+/// to [`FIRST_WAIT`]. A service that says "at once" would be asked without end.
+pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An account at a usage limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub struct Parked {
     pub until: Timestamp,
     /// How often in a row the limit was hit without its end being told.
     pub guesses: u32,
+    /// How often in a row the limit was met, each time after the wait before was over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times: u32,
     /// After `until`, one attempt goes first; the others wait for what it finds.
     #[serde(default)]
     pub probe: Option<AttemptId>,
@@ -29,24 +35,43 @@ impl Parked {
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);
+        let met_before = before.map_or(0, |parked| parked.times);
+        let times = met_before.saturating_add(u32::from(in_force.is_none()));
         match (told, in_force) {
             (None, Some(parked)) => parked.clone(),
             (None, None) => Self {
                 until: now
                     .after((FIRST_WAIT * 2u32.saturating_pow(guesses.min(8))).min(LONGEST_WAIT)),
                 guesses: guesses.saturating_add(1),
+                times,
                 probe: None,
             },
             (Some(wait), in_force) => {
                 let earlier = in_force.filter(|parked| parked.guesses == 0);
+                let end = now.after(wait.max(least_wait(times)));
                 Self {
-                    until: earlier.map_or(now.after(wait), |told| told.until.max(now.after(wait))),
+                    until: earlier.map_or(end, |told| told.until.max(end)),
                     guesses: 0,
+                    times,
                     probe: None,
                 }
             }
         }
     }
+}
+
+/// The least wait before something that went wrong so often in a row is tried again.
+pub(crate) fn least_wait(times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(16);
+    (LEAST_WAIT * 2u32.pow(doublings)).min(FIRST_WAIT)
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]
@@ -72,18 +97,35 @@ mod tests {
     #[test]
     fn a_limit_with_an_end_lasts_to_that_end_and_forgets_the_guesses() {
         let guessed = Parked::from_limit(Timestamp(0), None, None);
-        let told = Parked::from_limit(
-            Timestamp(10),
-            Some(Duration::from_millis(90)),
-            Some(&guessed),
-        );
+        let told = Parked::from_limit(Timestamp(10), Some(Duration::from_secs(90)), Some(&guessed));
         assert_eq!(
             told,
             Parked {
-                until: Timestamp(100),
+                until: Timestamp(90_010),
                 guesses: 0,
+                times: 1,
                 probe: None
             }
         );
+    }
+
+    #[test]
+    fn a_limit_that_is_told_to_be_over_at_once_is_waited_for_longer_each_time() {
+        let mut now = Timestamp(1_000);
+        let mut parked = None;
+        let mut waits = Vec::new();
+        for _ in 0..11 {
+            let again = Parked::from_limit(now, Some(Duration::ZERO), parked.as_ref());
+            // Who was under way beside it says the same, and that counts once.
+            let beside = Parked::from_limit(now, Some(Duration::ZERO), Some(&again));
+            assert_eq!(beside, again);
+            waits.push((again.until.0 - now.0) / 1_000);
+            (now, parked) = (again.until, Some(again));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        // What is told to last longer lasts so long.
+        let hours = Duration::from_hours(5);
+        let told = Parked::from_limit(now, Some(hours), parked.as_ref());
+        assert_eq!(told.until, now.after(hours));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     id::{AccountKey, AttemptId, TaskId},
     profile::{Profile, ProfileKey},
     task::Task,
+    time::Timestamp,
 };
 
 /// Batches are numbered from 1 in the order they are committed.
@@ -33,7 +34,25 @@ pub enum DocumentKey {
     Context(TaskId),
 }
 
-/// Everything one transaction writes: rows whole, documents, facts.
+/// What is forgotten for its age.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pruned {
+    /// Finished tasks, which go with all that belongs to them but their events.
+    pub tasks: Vec<TaskId>,
+    /// The events up to this number go; none at 0.
+    pub events_to: u64,
+    /// Sums of what began before this time go.
+    pub spent_before: Option<Timestamp>,
+}
+
+impl Pruned {
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.events_to == 0 && self.spent_before.is_none()
+    }
+}
+
+/// Everything one transaction writes: rows whole, documents, facts. What it forgets goes after all
+/// that was written.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub number: BatchNumber,
@@ -41,8 +60,8 @@ pub struct Batch {
     pub tasks: Vec<Arc<Task>>,
     /// What new tasks depend on. It never changes afterwards.
     pub dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
-    /// Groups as somebody set them.
-    pub groups: Vec<(String, Group)>,
+    /// Groups as somebody set them, `None` where nothing is set any more.
+    pub groups: Vec<(String, Option<Group>)>,
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
     /// Accounts at a usage limit, `None` where the limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,
@@ -51,6 +70,7 @@ pub struct Batch {
     /// Sums of the ledger, in millionths of a US dollar.
     pub spent: Vec<(Scope, u64)>,
     pub events: Vec<Event>,
+    pub pruned: Pruned,
 }
 
 /// Something to be done outside once it is durable that it shall be.

@@ -3,7 +3,9 @@
 //! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none can disagree with it; a board that is
 //! loaded from the store is the same as one that grew.
 
+mod ended_again;
 mod index;
+mod lines;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +15,15 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+pub(crate) use self::{
+    ended_again::EndedAgain,
+    lines::{Line, Lines, Standing},
+};
+
 use crate::{
     account::Parked,
     attempt::{Phase, StopWhy},
-    batch::{Action, Batch, BatchNumber, DocumentKey, Effect},
+    batch::{Action, Batch, BatchNumber, DocumentKey, Effect, Pruned},
     budget::Scope,
     capacity::{Capacity, Limits, Refusal},
     dependency::Dependency,
@@ -47,6 +54,14 @@ pub struct Bounds {
     pub unfinished: usize,
     /// How many others a task may depend on.
     pub dependencies: usize,
+    /// How many attempts a task may have, whoever asked for them: its row has them all, and is
+    /// written anew with each.
+    pub attempts: usize,
+    /// How many groups may have something set.
+    pub groups: usize,
+    /// Of how many tasks that ran again the newest end is remembered. It has to outlast only the
+    /// way of a copy from the store to the board.
+    pub remembered_ends: usize,
 }
 
 impl Default for Bounds {
@@ -56,6 +71,9 @@ impl Default for Bounds {
             open_descendants: 200,
             unfinished: 1_000_000,
             dependencies: 100_000,
+            attempts: 2_000,
+            groups: 10_000,
+            remembered_ends: 1_024,
         }
     }
 }
@@ -99,28 +117,10 @@ impl Lane {
 /// nothing is ever sorted again.
 pub(crate) type Rank = (u64, TaskId);
 
-/// What waits for a slot in one lane.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Line {
-    pub(crate) ready: BTreeSet<Rank>,
-    /// Chosen ahead, with the batch in which that was decided.
-    pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
-}
-
-impl Line {
-    pub(crate) fn first(&self) -> Option<Rank> {
-        let assigned = self.assigned.first_key_value().map(|(rank, _)| rank);
-        self.ready
-            .first()
-            .into_iter()
-            .chain(assigned)
-            .min()
-            .copied()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.assigned.is_empty()
-    }
+fn unreadable_tasks(rows: &[Unreadable]) -> BTreeMap<TaskId, Unreadable> {
+    let rows = rows.iter();
+    rows.filter_map(|row| Some((row.task?, row.clone())))
+        .collect()
 }
 
 pub(crate) fn rank(task: &Task, since: Timestamp) -> Rank {
@@ -143,6 +143,17 @@ pub struct Remembered {
     pub at: Timestamp,
 }
 
+/// A row that cannot be read. It is left as it is: another version may be able to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreadable {
+    /// What it is a row of, in a word: `task`, `group`, `profile`.
+    pub what: &'static str,
+    pub key: String,
+    /// The unfinished task that it is the row of.
+    pub task: Option<TaskId>,
+    pub reason: String,
+}
+
 /// What a new host reads from the store.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
@@ -153,6 +164,8 @@ pub struct Stored {
     pub profiles: Vec<(ProfileKey, Profile)>,
     /// What was spent, in millionths of a US dollar.
     pub spent: Vec<(Scope, u64)>,
+    /// What could not be read of all this.
+    pub unreadable: Vec<Unreadable>,
     /// The number of the last batch.
     pub last_batch: BatchNumber,
 }
@@ -170,6 +183,7 @@ pub(crate) struct Pending {
     pub(crate) profiles: BTreeSet<ProfileKey>,
     pub(crate) spent: BTreeSet<Scope>,
     pub(crate) events: Vec<Event>,
+    pub(crate) pruned: Pruned,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -179,7 +193,7 @@ pub struct Board {
     pub(crate) bounds: Bounds,
     pub(crate) boot_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
-    pub(crate) lanes: BTreeMap<Lane, Line>,
+    pub(crate) lanes: Lines,
     /// Attempts that hold a process or will: starting, live, stopping, finishing.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
@@ -209,10 +223,11 @@ pub struct Board {
     pub(crate) spent: BTreeMap<Scope, u64>,
     pub(crate) remembered: BTreeMap<String, Remembered>,
     pub(crate) remembered_by_age: BTreeSet<(Timestamp, String)>,
-    /// Tasks that were retried, and how they ended since: a copy that was read from the store before that is out of date.
-    pub(crate) retried: BTreeMap<TaskId, Option<Arc<Task>>>,
+    pub(crate) ended_again: EndedAgain,
+    /// Unfinished tasks whose rows cannot be read: what depends on one of them waits.
+    pub(crate) unreadable: BTreeMap<TaskId, Unreadable>,
     pub(crate) capacity: Capacity,
-    pub(crate) refusals: BTreeMap<Lane, Refusal>,
+    pub(crate) standing: Standing,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
     /// Who asked for the input that is being taken, if somebody did.
@@ -254,7 +269,7 @@ impl Board {
             bounds,
             boot_id,
             tasks: FxHashMap::default(),
-            lanes: BTreeMap::new(),
+            lanes: Lines::default(),
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             starting: BTreeMap::new(),
@@ -273,9 +288,10 @@ impl Board {
             spent: stored.spent.into_iter().collect(),
             remembered: BTreeMap::new(),
             remembered_by_age: BTreeSet::new(),
-            retried: BTreeMap::new(),
+            ended_again: EndedAgain::since(stored.last_batch),
+            unreadable: unreadable_tasks(&stored.unreadable),
             capacity: Capacity::new(limits, Profiles::new(stored.profiles)),
-            refusals: BTreeMap::new(),
+            standing: Standing::default(),
             past_refusals: PastRefusals::default(),
             drain: false,
             by: None,
@@ -290,6 +306,10 @@ impl Board {
                 request.share(last);
             }
             last = Some(task.request.clone());
+            // Rows of earlier versions have it in their state alone.
+            if let State::Held { since } = task.state {
+                task.held.get_or_insert(since);
+            }
             let task = Arc::new(task);
             board.index(&task);
             board.tasks.insert(task.id, task);
@@ -304,6 +324,11 @@ impl Board {
         }
         board.pending.number = stored.last_batch + 1;
         board
+    }
+
+    /// Whether a task has not ended, as far as anybody can say.
+    pub(crate) fn is_open(&self, id: TaskId) -> bool {
+        self.tasks.contains_key(&id) || self.unreadable.contains_key(&id)
     }
 
     pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
@@ -342,8 +367,18 @@ impl Board {
         &self.capacity
     }
 
-    pub fn refusals(&self) -> &BTreeMap<Lane, Refusal> {
-        &self.refusals
+    /// Why the lanes that wait are not admitted. Each is looked at: meant for whoever asks, not for
+    /// every round.
+    pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
+        let lanes = self.lanes.iter();
+        lanes
+            .filter_map(|(lane, _)| Some((lane.clone(), self.refusal_of_lane(lane, now)?)))
+            .collect()
+    }
+
+    /// Why this task is not started, if it waits for a slot and admission says no.
+    pub fn refusal_of(&self, task: &Task, now: Now) -> Option<Refusal> {
+        self.refusal_of_lane(&self.lane(task), now)
     }
 
     pub fn groups(&self) -> &BTreeMap<String, Group> {
@@ -373,19 +408,15 @@ impl Board {
     /// The next instant at which [`Input::Tick`](crate::step::Input::Tick) changes something: by the monotonic clock, by the wall clock.
     pub fn next_tick(&self) -> (Option<MonotonicMs>, Option<Timestamp>) {
         let clock = self.clocks.first().map(|(at, ..)| *at);
-        let settled = if self.refusals.is_empty() {
+        let settled = if self.standing.is_empty() {
             None
         } else {
             self.capacity.next_settled()
         };
-        let next_day = self.refusals.values().find_map(|refusal| match refusal {
-            Refusal::DailyBudget { until, .. } => Some(*until),
-            _ => None,
-        });
         let waiting = self.waiting.first().map(|(at, _)| *at);
         (
             clock.into_iter().chain(settled).min(),
-            waiting.into_iter().chain(next_day).min(),
+            waiting.into_iter().chain(self.standing.next_day).min(),
         )
     }
 
@@ -405,7 +436,8 @@ impl Board {
             && pending.accounts.is_empty()
             && pending.profiles.is_empty()
             && pending.spent.is_empty()
-            && pending.events.is_empty())
+            && pending.events.is_empty()
+            && pending.pruned.is_empty())
     }
 
     /// Whether something waits for the batch that is being filled, `durable` being the last one that is on disk: an attempt to be started,
@@ -441,7 +473,7 @@ impl Board {
                 .groups
                 .into_iter()
                 .map(|name| {
-                    let group = self.groups.get(&name).copied().unwrap_or_default();
+                    let group = self.groups.get(&name).copied();
                     (name, group)
                 })
                 .collect(),
@@ -462,6 +494,7 @@ impl Board {
                 .map(|scope| (scope, self.spent.get(&scope).copied().unwrap_or(0)))
                 .collect(),
             events: pending.events,
+            pruned: pending.pruned,
         };
         (batch, pending.effects)
     }
@@ -489,9 +522,8 @@ impl Board {
             self.start_clocks.remove(&id);
         }
         if task.is_done() {
-            if let Some(ended_again) = self.retried.get_mut(&id) {
-                *ended_again = Some(task.clone());
-            }
+            let (batch, limit) = (self.pending.number, self.bounds.remembered_ends);
+            self.ended_again.note_end(&task, batch, limit);
             self.unindex_dependencies(&task);
             self.pending.changed.remove(&id);
             self.pending.finished.insert(id, task);

@@ -35,6 +35,16 @@ pub enum Scope {
     Graph(TaskId),
 }
 
+impl Scope {
+    /// Whether what it is a sum of began before that time.
+    pub fn began_before(self, at: Timestamp) -> bool {
+        match self {
+            Self::Day(day) => day < Day::of(at),
+            Self::Graph(task) => task < TaskId::new(at.0, 0),
+        }
+    }
+}
+
 /// What the tasks of a graph may cost together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GraphBudget {

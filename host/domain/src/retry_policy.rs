@@ -53,17 +53,20 @@ pub fn may_be_retried(class: ReasonClass) -> bool {
 }
 
 impl RetryPolicy {
-    /// The delay before the next attempt, if the one that ended like this is to be followed by one. `attempts` are all that there were.
+    /// The delay before the next attempt, if the one that ended like this is to be followed by one.
+    /// `attempts` are all that there were; a usage limit parks a task that has an account.
     pub(crate) fn delay_after(
         &self,
         id: AttemptId,
         attempts: &[Attempt],
+        has_account: bool,
         outcome: Outcome,
         class: Option<ReasonClass>,
     ) -> Option<Duration> {
         let class = class?;
         let failed = matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Lost);
-        let used = attempts.iter().filter(|attempt| counts(attempt)).count();
+        let counted = attempts.iter().filter(|it| counts(it, has_account));
+        let used = counted.count();
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         if !failed || !self.covers(class) || used > self.limit {
             return None;
@@ -81,8 +84,10 @@ impl RetryPolicy {
     }
 }
 
-/// Whether an attempt uses up one of those that are allowed: not one that met a usage limit, nor one that never began.
-fn counts(attempt: &Attempt) -> bool {
+/// Whether an attempt uses up one of those that are allowed: not one whose usage limit parked its
+/// account, nor one that never began. Where there is no account to park, a limit is a failure like
+/// others: nothing would come between it and the next.
+fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;
     };
@@ -90,7 +95,8 @@ fn counts(attempt: &Attempt) -> bool {
         .reason
         .as_ref()
         .is_some_and(|reason| reason.class == ReasonClass::RateLimit);
-    !limited && !ended.never_began
+    let is_parked = limited && has_account;
+    !is_parked && !ended.never_began
 }
 
 impl Backoff {

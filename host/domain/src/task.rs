@@ -310,6 +310,10 @@ pub struct Task {
     /// It is held because it was restored from the backup of that time, and nobody has released it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<Timestamp>,
+    /// Since when somebody holds it. Only a release takes that away: neither its end nor a retry
+    /// does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Timestamp>,
     /// The next attempt is not started before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,

@@ -1,18 +1,18 @@
-//! `why`: what a task waits for, in words. A pure function of the task and of what the engine last knew.
+//! `why`: what a task waits for, in words. A pure function of the task and of what the engine says.
 
 use claudine_domain::{
     attempt::{Phase, StopWhy},
-    board::Lane,
     budget::Level,
     capacity::Refusal,
     dependency::Condition,
+    id::TaskId,
     step::spent_by,
     task::{State, Task, WaitingFor},
     time::Timestamp,
 };
 
 use super::{present::held_by, view::Why};
-use crate::{clock::rfc3339, engine::Snapshot, text::shell_word};
+use crate::{clock::rfc3339, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -20,11 +20,17 @@ const MIB: f64 = (1u64 << 20) as f64;
 /// What stands in a task's way outside of it.
 #[derive(Default)]
 pub(super) struct InTheWay {
+    /// The host starts nothing any more.
+    pub(super) draining: bool,
+    /// Why admission says no.
+    pub(super) refusal: Option<Refusal>,
     /// Why the output of its attempt cannot be written.
     pub(super) held_back: Option<String>,
     /// What it waits for, as far as that has not ended: some of it, and how much more there is.
     pub(super) upstream: Vec<(Condition, Task)>,
     pub(super) more_upstream: usize,
+    /// What it waits for and cannot be read, and why.
+    pub(super) unreadable: Vec<(TaskId, String)>,
     /// The task whose end its own follows from.
     pub(super) culprit: Option<Task>,
     /// What the agents of its graph may cost together, and have.
@@ -33,11 +39,26 @@ pub(super) struct InTheWay {
     pub(super) without_environment: bool,
 }
 
-pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why {
+/// Whether it waits for nothing but admission.
+pub(super) fn is_queued(task: &Task) -> bool {
+    matches!(
+        task.state,
+        State::Ready { .. }
+            | State::Running {
+                phase: Phase::Assigned,
+                ..
+            }
+    )
+}
+
+pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     let InTheWay {
+        draining,
+        refusal,
         held_back,
         upstream,
         more_upstream,
+        unreadable,
         culprit,
         graph,
         without_environment,
@@ -65,9 +86,20 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
                     culprit.id
                 )
             });
-            (*at, std::iter::once(done).chain(culprit).collect())
+            let held = task.held.map(|_| {
+                let holders = held_by(task);
+                format!("it is held by {holders}: when it runs again it waits to be released")
+            });
+            let reasons = std::iter::once(done).chain(culprit).chain(held);
+            (*at, reasons.collect())
         }
-        State::Blocked { since } => (*since, blocked(&upstream, more_upstream)),
+        State::Blocked { since } => {
+            let unreadable = unreadable.iter().map(|(id, reason)| {
+                format!("it waits for {id}, and whether that has ended cannot be read: {reason}")
+            });
+            let blocked = blocked(&upstream, more_upstream);
+            (*since, blocked.into_iter().chain(unreadable).collect())
+        }
         State::Held { since } => (*since, held(task, without_environment)),
         State::Waiting { until, why } => {
             let until = rfc3339(*until);
@@ -88,7 +120,7 @@ pub(super) fn why(task: &Task, snapshot: &Snapshot, in_the_way: InTheWay) -> Why
         | State::Running {
             phase: Phase::Assigned,
             since,
-        } => (*since, queued(task, snapshot)),
+        } => (*since, queued(draining, refusal.as_ref())),
         State::Running { phase, since } => {
             let held = held_back
                 .map(|why| format!("it is held back until its output can be written: {why}"));
@@ -205,16 +237,10 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
     }
 }
 
-fn queued(task: &Task, snapshot: &Snapshot) -> Vec<String> {
-    if snapshot.draining {
+fn queued(draining: bool, refusal: Option<&Refusal>) -> Vec<String> {
+    if draining {
         return vec!["the host is going down and starts nothing new".to_owned()];
     }
-    let lane = Lane::of(task, &snapshot.trusted);
-    let refusal = snapshot
-        .refusals
-        .iter()
-        .find(|(refused, _)| *refused == lane)
-        .map(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) => vec![refusal_text(refusal)],
         None => vec!["it is about to start".to_owned()],

@@ -6,7 +6,7 @@ use claudine_domain::{
     group::NewLimit,
     id::TaskId,
     principal::Principal,
-    step::{Answer, Input},
+    step::{Answer, Input, Refused},
     task::{State, Task},
 };
 
@@ -19,7 +19,10 @@ use super::{
     request::{GroupChange, TaskRef},
     view::{Changed, GroupView},
 };
-use crate::store::{Filter, Status, StatusFilter};
+use crate::{
+    engine::EngineError,
+    store::{Filter, Status, StatusFilter},
+};
 
 /// Tasks that are looked at together.
 const PAGE: usize = 500;
@@ -42,7 +45,8 @@ impl Host {
         };
         let tasks = self.meant(reference, graph, queued).await?;
         let tasks = tasks.into_iter().map(|task| task.id).collect();
-        self.change(by, Input::Hold { tasks }).await
+        let answer = self.change(by, Input::Hold { tasks }).await;
+        self.unless_done(answer, "held").await
     }
 
     pub(crate) async fn release(
@@ -61,7 +65,32 @@ impl Host {
             may(by, Verb::Release, Some(task), &self.settings.mcp)?;
         }
         let tasks = tasks.into_iter().map(|task| task.id).collect();
-        self.change(by, Input::Release { tasks }).await
+        let answer = self.change(by, Input::Release { tasks }).await;
+        self.unless_done(answer, "released").await
+    }
+
+    /// The board knows unfinished tasks alone: one that it does not know and that is in the store
+    /// is done.
+    async fn unless_done(
+        &self,
+        answer: Result<Changed, EngineError>,
+        what: &str,
+    ) -> Result<Changed, AppError> {
+        let Err(EngineError::Refused(Refused::Unknown { task })) = answer else {
+            return Ok(answer?);
+        };
+        let found = self
+            .read(move |reader| Ok(reader.store.task(task)?))
+            .await?;
+        let Some(end) = found.and_then(|found| found.end()) else {
+            return Ok(answer?);
+        };
+        let message = format!(
+            "task {task} is done ({}) and cannot be {what}",
+            end.outcome.as_str()
+        );
+        let hint = format!("`claudine retry {task}` runs it again");
+        Err(AppError::new(ErrorKind::Conflict, message).hint(hint))
     }
 
     /// Lets all go that is held for no other reason than that it was restored from a backup.
@@ -71,7 +100,7 @@ impl Host {
         if let Some(task) = any {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
         }
-        self.change(by, Input::Release { tasks }).await
+        Ok(self.change(by, Input::Release { tasks }).await?)
     }
 
     /// The task itself, or those that hang together with it and that it can be done to.
@@ -96,13 +125,14 @@ impl Host {
         .await
     }
 
-    async fn change(&self, by: &Arc<Principal>, input: Input) -> Result<Changed, AppError> {
+    async fn change(&self, by: &Arc<Principal>, input: Input) -> Result<Changed, EngineError> {
         match self.engine.asked(by, input).await? {
             Answer::Changed(tasks) => Ok(Changed { tasks }),
-            other => Err(AppError::new(
-                ErrorKind::Internal,
-                format!("a hold or a release was answered {other:?}"),
-            )),
+            // Neither is answered in any other way.
+            other => {
+                tracing::error!(?other, "a hold or a release was answered");
+                Ok(Changed { tasks: 0 })
+            }
         }
     }
 
@@ -132,15 +162,21 @@ impl Host {
         self.engine.asked(by, input).await?;
         let groups = self.groups().await?;
         let found = groups.into_iter().find(|group| group.name == name);
-        found.ok_or_else(|| AppError::new(ErrorKind::Internal, "the group is not there"))
+        // One in which nothing is set any more, and of which nothing waits, is not kept.
+        Ok(found.unwrap_or_else(|| GroupView {
+            name: name.to_owned(),
+            limit: None,
+            paused: false,
+            running: 0,
+            queued: 0,
+        }))
     }
 
     /// Every group that was set, or has unfinished tasks.
     pub(crate) async fn groups(&self) -> Result<Vec<GroupView>, AppError> {
-        let snapshot = self.engine.snapshot();
-        let mut groups: std::collections::BTreeMap<String, GroupView> = snapshot
-            .groups
-            .iter()
+        let set = self.engine.groups().await?;
+        let mut groups: std::collections::BTreeMap<String, GroupView> = set
+            .into_iter()
             .map(|(name, group)| {
                 let view = GroupView {
                     name: name.clone(),
@@ -149,7 +185,7 @@ impl Host {
                     running: 0,
                     queued: 0,
                 };
-                (name.clone(), view)
+                (name, view)
             })
             .collect();
         let counts = self.read(|reader| Ok(reader.store.group_counts()?)).await?;

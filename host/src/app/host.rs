@@ -178,8 +178,12 @@ impl From<EngineError> for AppError {
                 Refused::TooDeep { .. }
                 | Refused::TooManyDescendants { .. }
                 | Refused::QueueFull { .. }
+                | Refused::TooManyAttempts { .. }
+                | Refused::TooManyGroups { .. }
                 | Refused::TooManyDependencies { .. } => ErrorKind::Limit,
-                Refused::Cycle { .. } | Refused::TwoConditions { .. } => ErrorKind::Invalid,
+                Refused::Cycle { .. }
+                | Refused::TwoConditions { .. }
+                | Refused::KeyTwice { .. } => ErrorKind::Invalid,
                 Refused::Moved { .. } => ErrorKind::Unavailable,
             },
             EngineError::StoreFull(_) => ErrorKind::StoreFull,

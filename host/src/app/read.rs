@@ -1,6 +1,7 @@
-//! What can be looked at. Everything comes from the store; only `why` also asks what the engine last knew.
+//! What can be looked at. Everything comes from the store; only `why` also asks the engine.
 
 use claudine_domain::{
+    board::Unreadable,
     budget::{GraphBudget, Level, Scope},
     dependency::Dependency,
     task::{Class, State, Task},
@@ -16,12 +17,17 @@ use super::{
     request::{ListFilter, TaskRef},
     view::{HostInfo, TaskList, TaskView, Why},
 };
-use crate::{clock::rfc3339, store::Filter};
+use crate::{
+    clock::rfc3339,
+    store::{Filter, StoreError},
+};
 
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
 /// How many of the tasks that one waits for `why` names.
 const UPSTREAM_SHOWN: usize = 10;
+/// How many rows that cannot be read the host names.
+const UNREADABLE_SHOWN: usize = 10;
 
 impl Host {
     pub(crate) async fn list(&self, filter: ListFilter) -> Result<TaskList, AppError> {
@@ -90,7 +96,11 @@ impl Host {
             task.restored_from.is_some() && !self.environments.has(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
-        Ok(explain::why(&task, &self.engine.snapshot(), in_the_way))
+        if explain::is_queued(&task) {
+            in_the_way.draining = self.engine.snapshot().draining;
+            in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
+        }
+        Ok(explain::why(&task, in_the_way))
     }
 
     pub(crate) fn info(&self) -> HostInfo {
@@ -103,6 +113,7 @@ impl Host {
         if snapshot.store_full {
             warnings.push("the disk is full: no new task is taken until there is space".to_owned());
         }
+        warnings.extend(unreadable(&snapshot.unreadable));
         warnings.extend(snapshot.parked.iter().map(|(account, parked)| {
             format!(
                 "account {} is at a usage limit until {}",
@@ -127,6 +138,21 @@ impl Host {
             warnings,
         }
     }
+}
+
+/// What is told of rows that cannot be read: the first of them each, and how many more there are.
+fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
+    let more = rows.len().saturating_sub(UNREADABLE_SHOWN);
+    let told = rows.iter().take(UNREADABLE_SHOWN).map(|row| {
+        let (what, key, reason) = (row.what, &row.key, &row.reason);
+        let waits = match (row.task, what) {
+            (Some(_), _) => "; what depends on it stays blocked",
+            (None, "group") => "; it is paused until it is set again",
+            (None, _) => "",
+        };
+        format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")
+    });
+    told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
 }
 
 /// What the graph of an unfinished agent may cost, and has. Commands are held to no budget.
@@ -160,8 +186,14 @@ fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), 
     let unfinished = |it: &&Dependency| ends.get(&it.task).is_some_and(Option::is_none);
     let open: Vec<&Dependency> = task.dependencies.iter().filter(unfinished).collect();
     for dependency in open.iter().take(UPSTREAM_SHOWN) {
-        if let Some(upstream) = reader.store.task(dependency.task)? {
-            in_the_way.upstream.push((dependency.condition, upstream));
+        match reader.store.task(dependency.task) {
+            Ok(Some(upstream)) => in_the_way.upstream.push((dependency.condition, upstream)),
+            Ok(None) => {}
+            Err(error @ StoreError::Corrupt { .. }) => {
+                let reason = error.to_string();
+                in_the_way.unreadable.push((dependency.task, reason));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     in_the_way.more_upstream = open.len().saturating_sub(UPSTREAM_SHOWN);

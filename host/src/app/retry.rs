@@ -8,7 +8,7 @@ use std::{
 use claudine_domain::{
     id::TaskId,
     principal::Principal,
-    step::{Answer, Input, Refused, Retry},
+    step::{Answer, Ends, Input, Refused, Retry},
     task::Task,
 };
 
@@ -77,11 +77,13 @@ impl Host {
                     task,
                     attempt,
                     downstream,
+                    held,
                 }) => {
                     return Ok(Retried {
                         id: task.to_string(),
                         attempt,
                         downstream,
+                        held,
                     });
                 }
                 Ok(other) => {
@@ -106,6 +108,7 @@ fn looked_up(
     reference: &TaskRef,
     options: RetryOptions,
 ) -> Result<Retry, AppError> {
+    let as_of = reader.store.last_batch()?;
     let task = reader.task(reference)?;
     let downstream = if options.downstream {
         all_below(reader, task.id)?
@@ -119,7 +122,10 @@ fn looked_up(
     let ends = reader.store.ends(&upstreams)?;
     let ended = ends.into_iter().filter_map(|(id, end)| Some((id, end?)));
     Ok(Retry {
-        ended: ended.collect(),
+        ended: Ends {
+            as_of,
+            ends: ended.collect(),
+        },
         task,
         downstream,
         resume: None,

@@ -227,7 +227,7 @@ impl Host {
                 self.read(move |reader| graph.looked_up(reader)).await?
             } else {
                 let none = graph.ids.iter().map(|_| Edges::default());
-                graph.with(none.collect(), Ends::new())
+                graph.with(none.collect(), Ends::default())
             };
             match self.engine.asked(by, Input::Submit(together)).await {
                 Ok(Answer::Accepted(accepted)) => return Ok(accepted),
@@ -381,12 +381,14 @@ impl Graph {
             edges.push(own);
         }
         let outside: BTreeSet<TaskId> = outside.into_values().collect();
+        let as_of = reader.store.last_batch()?;
         let found = reader.store.ends(&outside)?;
         if let Some(missing) = outside.iter().find(|id| !found.contains_key(id)) {
             return Err(unknown(&missing.to_string()));
         }
         let ended = found.into_iter().filter_map(|(id, end)| Some((id, end?)));
-        Ok(self.with(edges, ended.collect()))
+        let ends = ended.collect();
+        Ok(self.with(edges, Ends { as_of, ends }))
     }
 
     fn with(&self, edges: Vec<Edges>, ended: Ends) -> Together {

@@ -201,6 +201,9 @@ pub(crate) struct Retried {
     /// How many others run after it again.
     #[serde(default)]
     pub(crate) downstream: usize,
+    /// Somebody holds it still: it does not start before it is released.
+    #[serde(default)]
+    pub(crate) held: bool,
 }
 
 /// What a finished attempt left.

@@ -31,11 +31,7 @@ impl CapacityNow {
             slots_in_use: board.slots_in_use(),
             queued: board.queued_count(),
             today: board.day_level(now),
-            refusals: board
-                .refusals()
-                .iter()
-                .map(|(lane, refusal)| (lane.clone(), refusal.clone()))
-                .collect(),
+            refusals: board.refusals(now).into_iter().collect(),
             past: board.past_refusals().iter().rev().cloned().collect(),
         }
     }

@@ -11,20 +11,25 @@ mod port;
 mod recent;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use claudine_domain::{
     batch::BatchNumber,
     board::Bounds,
-    capacity::Limits,
+    capacity::{Limits, Refusal},
+    group::Group,
     id::{AttemptId, TaskId},
     principal::Principal,
     step::{Answer, Input, Refused, Report},
+    task::Task,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -60,6 +65,13 @@ pub(super) enum Message {
     Tell(Input),
     /// Answers with what admission goes by, after another look at the machine.
     Capacity(oneshot::Sender<CapacityNow>),
+    /// Answers why the task is not started, if it waits for that.
+    Refusal {
+        task: Box<Task>,
+        reply: oneshot::Sender<Option<Refusal>>,
+    },
+    /// Answers with the groups that somebody has set.
+    Groups(oneshot::Sender<BTreeMap<String, Group>>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(oneshot::Sender<()>),
     /// Somebody waits for what was acted on.
@@ -193,12 +205,28 @@ impl Engine {
 
     /// What admission goes by at this moment.
     pub(crate) async fn capacity(&self) -> Result<CapacityNow, EngineError> {
-        let (reply, capacity) = oneshot::channel();
-        self.inbox
-            .send(Message::Capacity(reply))
-            .await
-            .map_err(|_| EngineError::Down)?;
-        capacity.await.map_err(|_| EngineError::Down)
+        self.ask(Message::Capacity).await
+    }
+
+    /// Why a task is not started at this moment, if admission says no.
+    pub(crate) async fn refusal_of(&self, task: Task) -> Result<Option<Refusal>, EngineError> {
+        let task = Box::new(task);
+        self.ask(|reply| Message::Refusal { task, reply }).await
+    }
+
+    /// The groups that somebody has set.
+    pub(crate) async fn groups(&self) -> Result<BTreeMap<String, Group>, EngineError> {
+        self.ask(Message::Groups).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inbox.send(message(reply)).await;
+        sent.map_err(|_| EngineError::Down)?;
+        answer.await.map_err(|_| EngineError::Down)
     }
 
     /// Changes with each batch that has become durable, and closes with the engine.
@@ -227,12 +255,7 @@ impl Engine {
 
     /// Returns when nothing runs any more and everything is written; with `Input::Drain` before it, that is the end of the last attempt.
     pub(crate) async fn idle(&self) -> Result<(), EngineError> {
-        let (reply, idle) = oneshot::channel();
-        self.inbox
-            .send(Message::Idle(reply))
-            .await
-            .map_err(|_| EngineError::Down)?;
-        idle.await.map_err(|_| EngineError::Down)
+        self.ask(Message::Idle).await
     }
 
     /// Ends the engine after what it has decided is durable. Attempts run on.

@@ -14,7 +14,7 @@ use std::{
 
 use claudine_domain::{
     batch::{Batch, BatchNumber, Effect},
-    board::{Board, Bounds},
+    board::{Board, Bounds, Stored, Unreadable},
     capacity::Limits,
     id::{AttemptId, TaskId},
     step::{Answer, Input},
@@ -80,6 +80,24 @@ pub(super) struct Owner {
     stopping: bool,
     /// Reports of attempts that were over. A board that is loaded again does not begin anew with them.
     dropped_reports: u64,
+    /// Rows of the store that could not be read when the board was loaded.
+    unreadable: Arc<[Unreadable]>,
+}
+
+/// What was put aside is told where the person looks for what is wrong.
+fn told_aside(stored: &Stored) -> Arc<[Unreadable]> {
+    for row in &stored.unreadable {
+        let Unreadable {
+            what, key, reason, ..
+        } = row;
+        tracing::error!(
+            what,
+            key,
+            reason,
+            "a row of the store cannot be read and is put aside"
+        );
+    }
+    stored.unreadable.clone().into()
 }
 
 struct InFlight {
@@ -107,6 +125,7 @@ impl Owner {
         } = parts;
         let stored = store.load(remember_since())?;
         let durable = stored.last_batch;
+        let unreadable = told_aside(&stored);
         let committer = Committer::start(store, epoch)?;
         let board = Board::new(stored, limits, bounds, clock::boot_id());
         let owner = Self {
@@ -132,6 +151,7 @@ impl Owner {
             next_sample: None,
             stopping: false,
             dropped_reports: 0,
+            unreadable,
         };
         // Who asks before the first round is told what was loaded.
         owner.publish();
@@ -205,6 +225,16 @@ impl Owner {
                 self.read_machine(now);
                 if reply.send(CapacityNow::of(&self.board, now)).is_err() {
                     tracing::debug!("nobody waits for the capacity any more");
+                }
+            }
+            Message::Refusal { task, reply } => {
+                if reply.send(self.board.refusal_of(&task, now)).is_err() {
+                    tracing::debug!("nobody asks any more why a task is not started");
+                }
+            }
+            Message::Groups(reply) => {
+                if reply.send(self.board.groups().clone()).is_err() {
+                    tracing::debug!("nobody waits for the groups any more");
                 }
             }
             Message::Idle(reply) => self.idle.push(reply),
@@ -285,6 +315,7 @@ impl Owner {
     fn publish(&self) {
         let snapshot = Snapshot {
             dropped_reports: self.dropped_reports,
+            unreadable: self.unreadable.clone(),
             ..Snapshot::of(&self.board, self.ballast.is_freed())
         };
         self.publish.send_replace(Arc::new(snapshot));

@@ -1,14 +1,13 @@
-//! What the engine knows beyond the store: the machine, the slots, why the last ones were not started. For `why`, `info` and `doctor`.
+//! What the engine knows beyond the store, for `info` and `doctor`. Published after every round, so
+//! it is small: what grows with the queue is asked of the engine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use claudine_domain::{
     account::Parked,
-    board::{Board, Lane},
-    capacity::{Limits, Refusal},
-    group::Group,
+    board::{Board, Unreadable},
+    capacity::Limits,
     id::AccountKey,
-    profile::Trusted,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -16,15 +15,12 @@ pub(crate) struct Snapshot {
     pub(crate) limits: Limits,
     pub(crate) running: usize,
     pub(crate) queued: usize,
-    pub(crate) refusals: Vec<(Lane, Refusal)>,
-    /// Which classes have lanes of their own.
-    pub(crate) trusted: Trusted,
     pub(crate) parked: Vec<(AccountKey, Parked)>,
-    /// Groups that somebody has set.
-    pub(crate) groups: Arc<BTreeMap<String, Group>>,
     pub(crate) draining: bool,
     /// The disk is full: nothing new is accepted until there is space again.
     pub(crate) store_full: bool,
+    /// Rows of the store that cannot be read.
+    pub(crate) unreadable: Arc<[Unreadable]>,
     /// Reports of attempts that were over, since the host started.
     pub(crate) dropped_reports: u64,
 }
@@ -35,20 +31,14 @@ impl Snapshot {
             limits: board.capacity().limits,
             running: board.running_count(),
             queued: board.queued_count(),
-            refusals: board
-                .refusals()
-                .iter()
-                .map(|(lane, refusal)| (lane.clone(), refusal.clone()))
-                .collect(),
             parked: board
                 .parked()
                 .iter()
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
-            groups: Arc::new(board.groups().clone()),
-            trusted: board.capacity().profiles().trusted().clone(),
             draining: board.is_draining(),
             store_full,
+            unreadable: Arc::default(),
             dropped_reports: 0,
         }
     }

@@ -80,8 +80,8 @@ impl Attempts for Script {
     }
 }
 
-struct Fixture {
-    engine: Engine,
+pub(crate) struct Fixture {
+    pub(crate) engine: Engine,
     reports: ReportSender,
     told: UnboundedReceiver<Told>,
     next: UnboundedReceiver<Next>,
@@ -90,7 +90,7 @@ struct Fixture {
     _dir: tempfile::TempDir,
 }
 
-fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
+pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (sender, told) = unbounded_channel();
     let (next_sender, next) = unbounded_channel();

@@ -11,21 +11,21 @@ use std::{
 
 use claudine_domain::{
     account::Parked,
-    batch::{Batch, BatchNumber, DocumentKey},
+    batch::{Batch, BatchNumber, DocumentKey, Pruned},
     board::{Remembered, Stored},
-    budget::{Day, Scope},
+    budget::Scope,
     dependency::{Dependency, End},
     event::Event,
     group::Group,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
     task::{State, Task},
-    time::{Timestamp, millis},
+    time::Timestamp,
 };
 
 use super::{
-    Bytes, Counters, EVENTS_A_TASK, Epoch, Filter, Page, Pruned, Record, Resolved, SPENT_KEPT,
-    Sequence, Status, StatusFilter, Store, StoreError, reference::Reference,
+    Bytes, Counters, Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status,
+    StatusFilter, Store, StoreError, reference::Reference,
 };
 
 #[derive(Debug, Default)]
@@ -92,7 +92,12 @@ impl Content {
             };
             self.tasks.insert(task.id, task);
         }
-        self.groups.extend(batch.groups.iter().cloned());
+        for (name, group) in &batch.groups {
+            match group {
+                Some(group) => self.groups.insert(name.clone(), *group),
+                None => self.groups.remove(name),
+            };
+        }
         for (key, bytes) in &batch.documents {
             self.documents.insert(*key, bytes.to_vec());
         }
@@ -113,6 +118,7 @@ impl Content {
             self.last_event += 1;
             self.events.insert(self.last_event, event.clone());
         }
+        self.prune(&batch.pruned);
     }
 
     /// All there is, in the order of an export.
@@ -220,7 +226,7 @@ impl Content {
         unfinished.or_else(|| named().next()).map(|task| task.id)
     }
 
-    fn may_go(&self, task: &Task, older_than: Timestamp) -> bool {
+    fn may_go(&self, task: &Task, old: Old) -> bool {
         let State::Done { at, .. } = task.state else {
             return false;
         };
@@ -231,7 +237,10 @@ impl Content {
                     || other.dependencies.iter().any(|it| it.task == task.id)
             })
         };
-        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_needed()
+        let is_remembered =
+            task.request.idempotency.is_some() && task.created_at >= old.keyed_before;
+        let older_than = old.finished_before;
+        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_remembered && !is_needed()
     }
 
     fn remove(&mut self, id: TaskId) {
@@ -240,20 +249,13 @@ impl Content {
         self.documents.retain(|key, _| task_of(*key) != id);
     }
 
-    fn forget_spent(&mut self, older_than: Timestamp) {
-        let before = Timestamp(older_than.0.saturating_sub(millis(SPENT_KEPT)));
-        self.spent.retain(|scope, _| match scope {
-            Scope::Day(day) => *day >= Day::of(before),
-            Scope::Graph(task) => *task >= TaskId::new(before.0, 0),
-        });
-    }
-
-    fn remove_old_events(&mut self, older_than: Timestamp, most: usize) {
-        for _ in 0..most {
-            match self.events.first_entry() {
-                Some(first) if first.get().at < older_than => first.remove(),
-                _ => return,
-            };
+    fn prune(&mut self, pruned: &Pruned) {
+        for task in &pruned.tasks {
+            self.remove(*task);
+        }
+        self.events.retain(|at, _| *at > pruned.events_to);
+        if let Some(before) = pruned.spent_before {
+            self.spent.retain(|scope, _| !scope.began_before(before));
         }
     }
 }
@@ -304,6 +306,7 @@ impl Store for MemoryStore {
             remembered: content.remembered(remember_since),
             profiles: content.profiles.clone().into_iter().collect(),
             spent: content.spent.clone().into_iter().collect(),
+            unreadable: Vec::new(),
             last_batch: content.last_batch,
         })
     }
@@ -324,6 +327,10 @@ impl Store for MemoryStore {
         }
         content.apply(batch);
         Ok(())
+    }
+
+    fn last_batch(&self) -> Result<BatchNumber, StoreError> {
+        Ok(self.content().last_batch)
     }
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
@@ -457,28 +464,40 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn prune(
+    fn prunable(
         &self,
-        epoch: Epoch,
-        older_than: Timestamp,
+        old: Old,
+        after: Option<TaskId>,
         limit: usize,
-    ) -> Result<Vec<Pruned>, StoreError> {
-        let mut content = self.content();
-        content.check_epoch(epoch)?;
-        let oldest_first = content.tasks.values();
-        let gone: Vec<_> = oldest_first
-            .filter(|task| content.may_go(task, older_than))
+    ) -> Result<Vec<Prunable>, StoreError> {
+        let content = self.content();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let oldest_first = content.tasks.range((after, Bound::Unbounded));
+        let found = oldest_first
+            .map(|(_, task)| task)
+            .filter(|task| content.may_go(task, old))
             .take(limit)
-            .map(|task| Pruned {
+            .map(|task| Prunable {
                 task: task.id,
                 attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
-            })
-            .collect();
-        for pruned in &gone {
-            content.remove(pruned.task);
-        }
-        content.forget_spent(older_than);
-        content.remove_old_events(older_than, limit.saturating_mul(EVENTS_A_TASK));
-        Ok(gone)
+            });
+        Ok(found.collect())
+    }
+
+    fn last_old_event(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Option<Sequence>, StoreError> {
+        let content = self.content();
+        let front = content.events.iter().take(limit);
+        let old = front.take_while(|(_, event)| event.at < older_than);
+        Ok(old.last().map(|(sequence, _)| *sequence))
+    }
+
+    fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError> {
+        let content = self.content();
+        let known = ids.iter().filter(|id| content.tasks.contains_key(id));
+        Ok(known.copied().collect())
     }
 }

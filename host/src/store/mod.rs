@@ -28,7 +28,7 @@ use std::{
 
 use claudine_domain::{
     attempt::Phase,
-    batch::{Batch, DocumentKey},
+    batch::{Batch, BatchNumber, DocumentKey},
     board::Stored,
     budget::Scope,
     dependency::End,
@@ -68,6 +68,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Makes a batch durable, whole or not at all. It is refused where `epoch` is not the current one, or where its number is not above
     /// that of the last batch; both are checked inside the transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
+
+    /// The number of the last batch, 0 before the first. What is read after it is not older.
+    fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
 
@@ -125,27 +128,41 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// parts before, and that nobody leads.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
-    /// Removes tasks that were created and finished before `older_than`, the oldest first and at most `limit` of them, with their
-    /// documents. An unfinished task stays, and so does its parent, and what it depends on. Events of before that time go whosever they are, the
-    /// oldest first and at most [`EVENTS_A_TASK`] for each of `limit`. The limit bounds how long commits have to wait; there may be more to
-    /// remove as long as `limit` tasks come back.
-    fn prune(
+    /// Tasks that are old enough to go, the oldest first: at most `limit` of those after `after`.
+    /// An unfinished task stays, and so does its parent, and what it depends on. It writes nothing:
+    /// what goes, goes with a batch.
+    fn prunable(
         &self,
-        epoch: Epoch,
+        old: Old,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Prunable>, StoreError>;
+
+    /// The last of the events at the front that are of before that time, looking at no more than
+    /// `limit` of them.
+    fn last_old_event(
+        &self,
         older_than: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Pruned>, StoreError>;
+    ) -> Result<Option<Sequence>, StoreError>;
+
+    /// Which of these tasks are there.
+    fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError>;
 }
 
-/// How long sums of what was spent stay after what they are of began: they are a few bytes each, and a graph may go on for weeks.
-const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
+/// What is old.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Old {
+    /// What was created and finished before.
+    pub(crate) finished_before: Timestamp,
+    /// What has an idempotency key was created before this time as well: as long as its key is
+    /// remembered, a request that is repeated is answered with it.
+    pub(crate) keyed_before: Timestamp,
+}
 
-/// How many events may go with a pruned task: more than most tasks have, so that none stay behind for long.
-const EVENTS_A_TASK: usize = 16;
-
-/// A task that is gone, and what it may have left outside the store.
+/// A task that may go, and what it may have left outside the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Pruned {
+pub(crate) struct Prunable {
     pub(crate) task: TaskId,
     /// The numbers of its attempts, whose logs may go.
     pub(crate) attempts: Vec<u32>,

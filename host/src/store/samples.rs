@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use claudine_domain::{
     account::Parked,
     attempt::{Attempt, Ended, Leader, Phase, Session, StopWhy, Usage},
-    batch::{Batch, DocumentKey},
+    batch::{Batch, DocumentKey, Pruned},
     budget::{Day, Scope},
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
@@ -55,6 +55,7 @@ pub(crate) fn ready(number: u64) -> Task {
         has_begun: false,
         holders: Vec::new(),
         restored_from: None,
+        held: None,
         retry_at: None,
         resumes: None,
         attempts: Vec::new(),
@@ -196,6 +197,7 @@ pub(crate) fn batch() -> Batch {
     let parked = Parked {
         until: at(600),
         guesses: 2,
+        times: 0,
         probe: Some(finished),
     };
     let account = AccountKey("/home/someone/.claude#5c".to_owned());
@@ -219,6 +221,7 @@ pub(crate) fn batch() -> Batch {
             .into_iter()
             .map(|fact| event(20, fact))
             .collect(),
+        pruned: Pruned::default(),
     }
 }
 

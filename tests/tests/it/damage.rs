@@ -59,6 +59,51 @@ fn a_data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
+/// What waits for it waits on; all else goes on, and whoever looks is told.
+#[test]
+fn a_row_that_cannot_be_read_holds_up_nothing_else() {
+    let host = TestHost::new();
+    let lost = host.text(["run", "--name", "lost", "--hold", "--", "true"]);
+    let waits = host.text([
+        "run",
+        "--name",
+        "waits",
+        "--depends-on",
+        &lost,
+        "--",
+        "true",
+    ]);
+    host.run(["down"]).check();
+    wait_for("everything to be gone", || {
+        host.processes().is_empty().then_some(())
+    });
+    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
+        db.execute(\"update task set body = '{' where name = 'lost'\"); db.commit(); db.close()";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(database(&host));
+    command::run(python, b"", PATIENCE).check();
+    let warnings = host.up()["warnings"].to_string();
+    assert!(
+        warnings.contains(&lost) && warnings.contains("cannot be read"),
+        "{warnings}"
+    );
+    let other = host.script("true");
+    assert_eq!(host.finished(&other)["outcome"], "succeeded");
+    assert_eq!(host.status(&waits)["state"], "blocked");
+    let why = host.json(["why", &waits])["reasons"].to_string();
+    assert!(
+        why.contains(&lost) && why.contains("cannot be read"),
+        "{why}"
+    );
+    let listed = host.json(["list"])["tasks"].as_array().unwrap().len();
+    assert_eq!(listed, 2, "all that can be read");
+    host.run(["status", "lost"])
+        .code(125)
+        .says(&["cannot be read"]);
+    host.run(["cancel", &waits]).check();
+    assert_eq!(host.finished(&waits)["outcome"], "cancelled");
+}
+
 #[test]
 fn a_data_directory_of_somebody_else_is_refused() {
     let host = used();

@@ -80,6 +80,38 @@ fn a_failure_goes_down_the_graph_and_a_retry_revives_it() {
     );
 }
 
+const GATE: &str = r"
+- {name: test, script: 'test -e mended'}
+- {name: approve, argv: ['true'], hold: true, dependencies: [test]}
+- {name: deploy, script: 'touch deployed', dependencies: [approve]}
+";
+
+/// A gate is a person's to open, whatever happens before it.
+#[test]
+fn a_gate_stays_closed_when_what_failed_before_it_runs_again() {
+    let host = TestHost::new();
+    let ids = submit(&host, GATE);
+    assert_eq!(host.finished("deploy")["outcome"], "upstream_failed");
+    assert!(why(&host, "approve").contains("it is held by"));
+    fs::write(host.work().join("mended"), "").unwrap();
+    host.run(["retry", "test"]).check();
+    assert_eq!(host.finished("test")["outcome"], "succeeded");
+    assert_eq!(host.status("approve")["state"], "held");
+    // Nor does another way back open it.
+    host.run(["cancel", "approve"]).check();
+    host.run(["retry", "approve"])
+        .ok()
+        .says(&["it is held", "claudine release"]);
+    assert_eq!(host.status("approve")["state"], "held");
+    assert!(!host.work().join("deployed").exists());
+    host.run(["release", "approve"]).check();
+    assert!(
+        outcomes(&host, &ids)
+            .iter()
+            .all(|line| line.ends_with("succeeded"))
+    );
+}
+
 #[test]
 fn the_options_of_delegate_and_run_name_what_is_waited_for() {
     let host = TestHost::new();

@@ -241,6 +241,43 @@ fn an_idempotency_key_answers_with_the_first_task() {
     );
 }
 
+/// A request that is repeated within a day is answered with its task, also where others are kept
+/// for a shorter time.
+#[test]
+fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
+    let host = TestHost::builder().env("CLAUDINE_KEEP", "1s").build();
+    let ask = || {
+        let script = "echo once >> count";
+        host.text(["run", "--idempotency-key", "nightly", "--script", script])
+    };
+    let keyed = ask();
+    host.finished(&keyed);
+    let other = host.script("true");
+    host.finished(&other);
+    // What is old is forgotten by each host in its beginning.
+    wait_for("the other task to be forgotten", || {
+        host.run(["down"]).check();
+        host.up();
+        let status = host.run(["status", &other]);
+        (!status.status.success()).then_some(())
+    });
+    assert_eq!(ask(), keyed);
+    assert_eq!(host.status(&keyed)["outcome"], "succeeded");
+    let count = fs::read_to_string(host.work().join("count")).unwrap();
+    assert_eq!(count, "once\n");
+}
+
+#[test]
+fn what_is_done_is_neither_held_nor_released() {
+    let host = TestHost::new();
+    let id = host.script("true");
+    host.finished(&id);
+    for verb in ["hold", "release"] {
+        let refused = host.run([verb, &id]).code(125);
+        refused.says(&["is done (succeeded)", "claudine retry"]);
+    }
+}
+
 #[test]
 fn a_graph_with_another_budget_is_another_request() {
     let host = TestHost::new();

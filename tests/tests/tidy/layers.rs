@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["store"]),
     // Each implements a port of the engine.
     ("sample", &["engine"]),
-    ("retention", &["store"]),
+    ("retention", &["engine", "store"]),
     ("checkpoint", &["store", "supervise"]),
     ("worktree", &[]),
     (

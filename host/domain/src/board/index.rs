@@ -32,8 +32,7 @@ impl Board {
                 self.waiting.insert((*until, id));
             }
             State::Ready { since, .. } => {
-                let line = self.lanes.entry(self.lane(task)).or_default();
-                line.ready.insert(rank(task, *since));
+                self.lanes.insert_ready(self.lane(task), rank(task, *since));
                 self.clocks.extend(self.queue_deadline(task));
             }
             State::Running {
@@ -43,8 +42,8 @@ impl Board {
                 // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
                 let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
                 self.frontier.insert(id);
-                let line = self.lanes.entry(self.lane(task)).or_default();
-                line.assigned.insert(rank(task, *since), batch);
+                let lane = self.lane(task);
+                self.lanes.insert_assigned(lane, rank(task, *since), batch);
             }
             State::Running { phase, .. } => {
                 self.running.insert(id);
@@ -93,15 +92,7 @@ impl Board {
                 if let Some(deadline) = self.queue_deadline(task) {
                     self.clocks.remove(&deadline);
                 }
-                let lane = self.lane(task);
-                if let Some(line) = self.lanes.get_mut(&lane) {
-                    let rank = rank(task, *since);
-                    line.ready.remove(&rank);
-                    line.assigned.remove(&rank);
-                    if line.is_empty() {
-                        self.lanes.remove(&lane);
-                    }
-                }
+                self.lanes.remove(self.lane(task), rank(task, *since));
             }
             State::Running { phase, .. } => {
                 self.running.remove(&id);

@@ -1,15 +1,14 @@
 //! Who starts next, and who is chosen ahead.
 
-use std::collections::BTreeMap;
-
 use crate::{
     attempt::{Attempt, Phase},
     batch::{Action, BatchNumber, Effect},
-    board::{Board, Lane, Line, PRIORITY_AGING, Rank, rank},
+    board::{Board, Lane, Line, PRIORITY_AGING, Rank, Standing, rank},
     budget::Day,
     capacity::{Refusal, Slots},
     id::{AttemptId, TaskId},
     id_set::IdSet,
+    profile::ProfileKey,
     task::{Class, State, Task},
     time::{Now, Timestamp},
 };
@@ -26,36 +25,52 @@ const LOOKED_AT: usize = 64;
 impl Board {
     /// Starts what may start, then chooses ahead. To be called after the inputs of a round were stepped.
     pub fn admit(&mut self, now: Now) {
-        self.refusals.clear();
+        self.standing = Standing::default();
         if self.drain {
             return;
         }
         self.capacity.settle(now);
-        let first = |(lane, line): (&Lane, &Line)| Some((line.first()?, lane.clone()));
-        let mut heads: BTreeMap<Rank, Lane> = self.lanes.iter().filter_map(first).collect();
-        let mut held_back = None;
+        let mut heads = self.lanes.first_of_classes();
         while let Some((rank, lane)) = heads.pop_first() {
-            let admitted = held_back
-                .clone()
-                .map_or_else(|| self.may_start(now, &lane), Err);
+            let own = self.own_refusal(now, &lane);
+            let is_own = own.is_err();
+            let admitted = own.and_then(|()| self.room_for_class(&lane.profile));
             match admitted {
-                Ok(()) => {
-                    self.start(now, rank.1);
-                    if let Some(next) = self.lanes.get(&lane).and_then(Line::first) {
-                        heads.insert(next, lane);
-                    }
-                }
+                Ok(()) => self.start(now, rank.1),
                 Err(refusal) => {
-                    if self.must_be_let_pass(rank, &lane, &refusal, now) {
-                        held_back = Some(refusal.clone());
-                    }
                     self.past_refusals.note(&lane, &refusal, now.wall);
-                    self.refusals.insert(lane, refusal);
+                    if self.must_be_let_pass(rank, &lane, &refusal, now) {
+                        self.standing.held_back = Some(refusal);
+                        break;
+                    }
+                    if !is_own {
+                        // A start makes less room, never more: for the others of its class there is
+                        // none either.
+                        self.standing.classes.insert(lane.profile.clone(), refusal);
+                        continue;
+                    }
+                    self.standing.any_lane = true;
+                    if let Refusal::DailyBudget { until, .. } = refusal {
+                        self.standing.next_day = Some(until);
+                    }
                 }
             }
+            heads.extend(self.lanes.next_of_class(&lane.profile, rank));
         }
         self.assign_ahead(now);
         self.choose_behind(now);
+    }
+
+    /// Why a lane is not admitted, as far as that is known: for a reason of its own, or for what
+    /// stood against it in the last round.
+    pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
+        if self.drain {
+            return None;
+        }
+        let of_class = || self.standing.classes.get(&lane.profile).cloned();
+        let own = self.own_refusal(now, lane).err();
+        own.or_else(of_class)
+            .or_else(|| self.standing.held_back.clone())
     }
 
     /// Whether those behind a refused task have to leave it what becomes free. Else a stream of small ones could keep a large one out for
@@ -72,7 +87,12 @@ impl Board {
             && !self.running.iter().any(same_class)
     }
 
-    fn may_start(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
+    fn room_for_class(&self, class: &ProfileKey) -> Result<(), Refusal> {
+        self.capacity.admit(class, self.slots_in_use())
+    }
+
+    /// What stands against a lane beside the slots and the machine.
+    fn own_refusal(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
         if lane.profile.class == Class::Agent
             && let Some(level) = self.day_is_over(now)
         {
@@ -94,10 +114,10 @@ impl Board {
                 });
             }
         }
-        if let Some(group) = &lane.group {
-            self.group_has_room(group)?;
+        match &lane.group {
+            Some(group) => self.group_has_room(group),
+            None => Ok(()),
         }
-        self.capacity.admit(&lane.profile, self.slots_in_use())
     }
 
     fn group_has_room(&self, name: &str) -> Result<(), Refusal> {
@@ -186,9 +206,10 @@ impl Board {
     /// Commands only: an agent's start takes so long that a commit before it does not show.
     fn assign_ahead(&mut self, now: Now) {
         let ahead = self.ahead();
-        let lanes = self.lanes.iter().filter(|(lane, _)| lane.is_plain());
-        let chosen: Vec<TaskId> = lanes
-            .flat_map(|(_, line)| {
+        let chosen: Vec<TaskId> = self
+            .lanes
+            .plain()
+            .flat_map(|line| {
                 let more = ahead.saturating_sub(line.assigned.len());
                 line.ready.iter().take(more).map(|(_, id)| *id)
             })
@@ -235,15 +256,15 @@ impl Board {
             && !task.reads_others()
             && self.lane(task).is_plain()
             && rest.len() <= LOOKED_AT
-            && !rest.any(|other| self.tasks.contains_key(&other))
+            && !rest.any(|other| self.is_open(other))
     }
 
     /// Who starts next, as far as that is known and on disk: as many as may be asked for at one moment.
     pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
         let most = self.ahead() / AHEAD_PER_SLOT;
-        let lanes = self.lanes.iter().filter(|(lane, _)| lane.is_plain());
-        let mut next: Vec<Rank> = lanes
-            .flat_map(|(_, line)| line.assigned.iter().take(most))
+        let assigned = self.lanes.plain();
+        let mut next: Vec<Rank> = assigned
+            .flat_map(|line| line.assigned.iter().take(most))
             .filter(|(_, batch)| **batch <= durable)
             .map(|(rank, _)| *rank)
             .collect();
@@ -279,8 +300,6 @@ impl Board {
             few_on_disk(line.assigned.len(), on_disk)
         };
         let chosen_on_disk = self.chosen.values().filter(is_on_disk).count();
-        let mut lanes = self.lanes.iter();
-        lanes.any(|(lane, line)| lane.is_plain() && runs_out(line))
-            || few_on_disk(self.chosen.len(), chosen_on_disk)
+        self.lanes.plain().any(runs_out) || few_on_disk(self.chosen.len(), chosen_on_disk)
     }
 }

@@ -45,6 +45,7 @@ impl Board {
                 }
                 if !is_held {
                     unassign(task);
+                    task.held = Some(now.wall);
                     task.state = State::Held { since: now.wall };
                 }
             });
@@ -81,7 +82,10 @@ impl Board {
                 continue;
             };
             let since = task.created_at;
-            self.change(*id, |task| task.restored_from = None);
+            self.change(*id, |task| {
+                task.held = None;
+                task.restored_from = None;
+            });
             self.place(now, *id, since);
             self.record(*id, now, Fact::Released);
             released += 1;
@@ -89,7 +93,13 @@ impl Board {
         Ok(Answer::Changed(released))
     }
 
-    pub(super) fn set_group(&mut self, name: String, limit: NewLimit, paused: Option<bool>) {
+    /// A group without a limit that is not paused is as one that nobody has set, and is not kept.
+    pub(super) fn set_group(
+        &mut self,
+        name: String,
+        limit: NewLimit,
+        paused: Option<bool>,
+    ) -> Result<Answer, Refused> {
         let before = self.groups.get(&name).copied().unwrap_or_default();
         let group = Group {
             limit: match limit {
@@ -99,7 +109,18 @@ impl Board {
             },
             paused: paused.unwrap_or(before.paused),
         };
+        if group == Group::default() {
+            if self.groups.remove(&name).is_some() {
+                self.pending.groups.insert(name);
+            }
+            return Ok(Answer::Noted);
+        }
+        let limit = self.bounds.groups;
+        if self.groups.len() >= limit && !self.groups.contains_key(&name) {
+            return Err(Refused::TooManyGroups { limit });
+        }
         self.groups.insert(name.clone(), group);
         self.pending.groups.insert(name);
+        Ok(Answer::Noted)
     }
 }

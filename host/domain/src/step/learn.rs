@@ -3,7 +3,7 @@
 use super::Answer;
 use crate::{
     attempt::Usage,
-    board::{Board, Lane, Line},
+    board::{Board, Lane},
     id::TaskId,
     outcome::{Outcome, Reason, ReasonClass},
     profile::{ProfileKey, Sample},
@@ -52,29 +52,24 @@ impl Board {
     fn change_lanes(&mut self, class: &ProfileKey) {
         let executor = class.of_executor();
         let concerned = |lane: &Lane| lane.profile == *class || lane.profile == executor;
-        let lanes: Vec<Lane> = self
-            .lanes
-            .keys()
-            .filter(|lane| concerned(lane))
-            .cloned()
-            .collect();
+        let lanes = self.lanes.iter().map(|(lane, _)| lane);
+        let lanes: Vec<Lane> = lanes.filter(|lane| concerned(lane)).cloned().collect();
         for lane in lanes {
-            let line = self.lanes.remove(&lane).unwrap_or_default();
+            let line = self.lanes.take(lane.clone());
             for rank in line.ready {
-                self.line_of(rank.1, &lane).ready.insert(rank);
+                let lane = self.lane_of(rank.1, &lane);
+                self.lanes.insert_ready(lane, rank);
             }
             for (rank, batch) in line.assigned {
-                self.line_of(rank.1, &lane).assigned.insert(rank, batch);
+                let lane = self.lane_of(rank.1, &lane);
+                self.lanes.insert_assigned(lane, rank, batch);
             }
         }
     }
 
-    fn line_of(&mut self, id: TaskId, before: &Lane) -> &mut Line {
-        let lane = self
-            .tasks
-            .get(&id)
-            .map_or_else(|| before.clone(), |task| self.lane(task));
-        self.lanes.entry(lane).or_default()
+    fn lane_of(&self, id: TaskId, before: &Lane) -> Lane {
+        let task = self.tasks.get(&id);
+        task.map_or_else(|| before.clone(), |task| self.lane(task))
     }
 }
 

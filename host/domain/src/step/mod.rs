@@ -7,6 +7,7 @@ mod cycle;
 mod hold;
 mod learn;
 mod place;
+mod prune;
 mod recover;
 mod report;
 mod restore;
@@ -21,6 +22,7 @@ pub use spend::spent_by;
 
 use crate::{
     attempt::{GitState, Leader, Session, StopWhy, Usage},
+    batch::BatchNumber,
     board::Board,
     capacity::{Reading, Slots},
     dependency::{Dependency, End},
@@ -91,6 +93,8 @@ pub enum Input {
     Restored {
         taken_at: Timestamp,
     },
+    /// What is old is to be forgotten.
+    Prune(Prune),
     /// Nothing new is started from here on; what runs goes on.
     Drain,
     /// Time has passed.
@@ -108,7 +112,12 @@ impl Input {
 }
 
 /// How tasks that the board does not hold have ended, as the store has it.
-pub type Ends = BTreeMap<TaskId, End>;
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// The last batch on disk when nothing of it had been read yet, nor of what it is given with.
+    pub as_of: BatchNumber,
+    pub ends: BTreeMap<TaskId, End>,
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct Submit {
@@ -126,6 +135,18 @@ pub struct Retry {
     pub ended: Ends,
     /// Where its next attempt is to go on from where the last one ended: what somebody has to say about that, UTF-8.
     pub resume: Option<Arc<[u8]>>,
+}
+
+/// What was found to be old.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    /// Finished tasks.
+    pub tasks: Vec<TaskId>,
+    /// The number of the last event that may go; 0 where none may.
+    pub events_to: u64,
+    pub older_than: Timestamp,
+    /// The last batch on disk when nothing of it had been read yet.
+    pub as_of: BatchNumber,
 }
 
 #[derive(Clone, Debug)]
@@ -251,11 +272,15 @@ pub enum Answer {
         attempt: u32,
         /// How many others run after it again.
         downstream: usize,
+        /// Somebody holds it still: it does not start before it is released.
+        held: bool,
     },
     /// How many tasks changed.
     Changed(usize),
     /// So many profiles were removed.
     Forgotten(usize),
+    /// These tasks are gone.
+    Pruned(Vec<TaskId>),
     /// For inputs that nobody waits for.
     Noted,
     /// A report of an attempt that is over, or an end of something that never began: dropped.
@@ -280,6 +305,8 @@ pub enum Refused {
     NotDone { task: TaskId, state: &'static str },
     #[error("idempotency key `{key}` was used for {task} with a different request")]
     IdempotencyConflict { key: String, task: TaskId },
+    #[error("two tasks of the request have the idempotency key `{key}`")]
+    KeyTwice { key: String },
     #[error("a task at depth {depth} would be nested deeper than {limit}")]
     TooDeep { depth: usize, limit: usize },
     #[error("task {ancestor} has {limit} unfinished descendants, which is the limit")]
@@ -292,6 +319,10 @@ pub enum Refused {
         count: usize,
         limit: usize,
     },
+    #[error("{limit} groups have a limit or are paused, and no more may be: set one back first")]
+    TooManyGroups { limit: usize },
+    #[error("task {task} has had {limit} attempts, which is the limit: submit it anew")]
+    TooManyAttempts { task: TaskId, limit: usize },
     #[error("task {task} depends on {upstream} under two conditions")]
     TwoConditions { task: TaskId, upstream: TaskId },
     /// From the first to itself, each depending on the next.
@@ -352,10 +383,7 @@ impl Board {
                 name,
                 limit,
                 paused,
-            } => {
-                self.set_group(name, limit, paused);
-                Ok(Answer::Noted)
-            }
+            } => self.set_group(name, limit, paused),
             Input::Report { attempt, report } => Ok(self.report(now, attempt, report)),
             Input::Reading(reading) => {
                 self.capacity.observe(reading);
@@ -370,6 +398,7 @@ impl Board {
             Input::WaitEnds { attempt } => Ok(self.wait_ends(attempt)),
             Input::Recovered { task, found } => Ok(self.recover(now, task, found)),
             Input::Restored { taken_at } => Ok(self.restored(now, taken_at)),
+            Input::Prune(prune) => Ok(self.prune(prune)),
             Input::Drain => {
                 self.drain = true;
                 Ok(Answer::Noted)

@@ -12,8 +12,11 @@ use crate::{
 };
 
 impl Board {
-    /// The state of a task that nobody holds and that does not run. `since` is from when it counts in the line.
+    /// The state of a task that does not run. `since` is from when it counts in the line.
     pub(super) fn state_of(&self, task: &Task, since: Timestamp, now: Now) -> State {
+        if let Some(since) = task.held {
+            return State::Held { since };
+        }
         if !task.has_begun && self.blocker(task, 0).is_some() {
             return State::Blocked { since: now.wall };
         }
@@ -46,8 +49,7 @@ impl Board {
     /// The first of its dependencies, from a place on, that has not ended.
     fn blocker(&self, task: &Task, from: usize) -> Option<BlockedAt> {
         let mut rest = task.dependencies.iter().enumerate().skip(from);
-        let (place, dependency) =
-            rest.find(|(_, dependency)| self.tasks.contains_key(&dependency.task))?;
+        let (place, dependency) = rest.find(|(_, dependency)| self.is_open(dependency.task))?;
         Some(BlockedAt {
             place,
             by: dependency.task,
@@ -74,7 +76,7 @@ impl Board {
         }
     }
 
-    /// Puts a task that is not held where the facts have it now.
+    /// Puts a task that does not run where the facts have it now.
     pub(super) fn place(&mut self, now: Now, id: TaskId, since: Timestamp) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -161,7 +163,6 @@ impl Board {
                     self.look_for_blocker(id, 0);
                 }
                 _ => {
-                    self.change(id, unassign);
                     self.place(now, id, now.wall);
                     self.record(id, now, Fact::Blocked);
                 }
@@ -170,9 +171,18 @@ impl Board {
     }
 }
 
-/// What was only chosen for an attempt has had none: it is as if it had never been chosen.
+/// What was only chosen for an attempt has had none: it is as if it had never been chosen. Whoever
+/// is not chosen stays as it is, so that no attempt that has ended is ever taken back.
 pub(super) fn unassign(task: &mut Task) {
-    if task.phase() == Some(&Phase::Assigned) || task.is_chosen() {
+    if let State::Running {
+        phase: Phase::Assigned,
+        since,
+    } = task.state
+    {
+        task.attempts.pop();
+        // Only who has no queue timeout is assigned ahead, so there is no clock.
+        task.state = State::Ready { since, clock: None };
+    } else if task.is_chosen() {
         task.attempts.pop();
     }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use super::{
     Answer, Ending, Report,
     conclude::{Conclusion, conclude},
-    place::unassign,
 };
 use crate::{
-    account::Parked,
-    attempt::{Ended, Leader, Phase},
+    account::{Parked, least_wait},
+    attempt::{Attempt, Ended, Leader, Phase},
     batch::{Action, DocumentKey},
     board::Board,
     event::Fact,
@@ -168,7 +167,7 @@ impl Board {
                     ..ended(&ending, now, Outcome::Lost, Some(reason))
                 };
                 self.close_attempt(attempt, ended, &ending);
-                self.back_to_ready(now, id);
+                self.start_again(now, id);
             }
             Conclusion::End { outcome, reason } => {
                 let limited =
@@ -177,7 +176,9 @@ impl Board {
                 self.close_attempt(attempt, ended, &ending);
                 self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
                 match account {
-                    Some(account) if limited => self.park(now, id, account, &ending),
+                    Some(account) if limited && self.may_have_another(id) => {
+                        self.park(now, id, account, &ending);
+                    }
                     _ => {
                         self.record(
                             id,
@@ -209,12 +210,13 @@ impl Board {
     ) -> Option<Duration> {
         let task = self.tasks.get(&attempt.task)?;
         let policy = task.request.retries.as_ref()?;
-        if !self.has_budget_left(task) {
+        if !self.has_budget_left(task) || !self.may_have_another(attempt.task) {
             return None;
         }
         policy.delay_after(
             attempt,
             &task.attempts,
+            task.request.account.is_some(),
             outcome,
             reason.map(|reason| reason.class),
         )
@@ -246,6 +248,38 @@ impl Board {
         }
     }
 
+    /// Whether the bound on attempts leaves one more.
+    fn may_have_another(&self, id: TaskId) -> bool {
+        let task = self.tasks.get(&id);
+        task.is_some_and(|task| task.attempts.len() < self.bounds.attempts)
+    }
+
+    /// The attempt that has just been closed never began. Where that happens again and again, the
+    /// next one waits, each time for longer.
+    fn start_again(&mut self, now: Now, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let last = task.last_attempt().and_then(|last| last.ended.as_ref());
+        let reason = last.and_then(|ended| ended.reason.clone());
+        if !self.may_have_another(id) {
+            return self.finish(now, id, Outcome::Lost, reason);
+        }
+        let never_began = |attempt: &&Attempt| {
+            let ended = attempt.ended.as_ref();
+            ended.is_some_and(|ended| ended.never_began)
+        };
+        let in_a_row = task.attempts.iter().rev().take_while(never_began).count();
+        // Once may be an accident of the moment, and is made good at once.
+        if let Some(times) = in_a_row.checked_sub(1).filter(|times| *times > 0) {
+            let until = now
+                .wall
+                .after(least_wait(u32::try_from(times).unwrap_or(u32::MAX)));
+            self.change(id, |task| task.retry_at = Some(until));
+        }
+        self.back_to_ready(now, id);
+    }
+
     /// The attempt did not happen. Where nobody is left who could tell of it, its number is free again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
@@ -268,6 +302,7 @@ impl Board {
         let parked = Parked::from_limit(now.wall, ending.retry_after, before);
         let until = parked.until;
         self.set_account(account.clone(), Some(parked));
+        let why = WaitingFor::Account(account.clone());
         let queued = self.ids_where(|task| {
             task.request.account.as_ref() == Some(&account)
                 && matches!(
@@ -281,16 +316,20 @@ impl Board {
                 )
         });
         for id in queued.into_iter().chain([id]) {
-            self.change(id, unassign);
+            // Attempts that were under way together meet one limit: what waits for its end already
+            // is told of it once.
+            let Some(task) = self.tasks.get(&id) else {
+                continue;
+            };
+            let waits = matches!(&task.state, State::Waiting { why: of, .. } if *of == why);
+            if waits && task.state == self.state_of(task, now.wall, now) {
+                continue;
+            }
             self.place(now, id, now.wall);
-            self.record(
-                id,
-                now,
-                Fact::Parked {
-                    account: account.clone(),
-                    until,
-                },
-            );
+            if !waits {
+                let account = account.clone();
+                self.record(id, now, Fact::Parked { account, until });
+            }
         }
     }
 

@@ -23,6 +23,7 @@ impl Board {
         for id in &queued {
             self.change(*id, |task| {
                 unassign(task);
+                task.held = Some(now.wall);
                 task.state = State::Held { since: now.wall };
                 task.restored_from = Some(taken_at);
             });

@@ -13,9 +13,6 @@ use crate::{
     time::Now,
 };
 
-/// How many retried tasks are remembered with their newest end. It has to outlast only the way of a copy from the store to the board.
-const REMEMBERED: usize = 1024;
-
 impl Board {
     pub(super) fn retry(&mut self, now: Now, retry: Retry) -> Result<Answer, Refused> {
         let Retry {
@@ -24,26 +21,43 @@ impl Board {
             ended,
             resume,
         } = retry;
-        let mut task = self.newest(copy)?;
+        let mut task = self.newest(copy, &ended)?;
         let id = task.id;
+        let downstream = self.still_done(downstream, &ended)?;
         self.room_for(1 + downstream.len())?;
+        let again = std::iter::once(&task).chain(&downstream);
+        self.within_bounds(again.map(|task| &*task.request))?;
         if !task.has_begun
             && let Some(culprit) = self.in_the_way(&task, &ended)?
         {
             return Err(Refused::UpstreamStands { task: id, culprit });
         }
         self.all_known(id, &downstream, &ended)?;
+        self.room_for_another(&task)?;
         self.can_pay(id, &task.request, &task.attempts)?;
         task.retry_at = None;
         task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);
         let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
+        let held = task.held.is_some();
         self.take_again(now, task);
         let downstream = self.revive(now, downstream, &ended);
         Ok(Answer::Retrying {
             task: id,
             attempt,
             downstream,
+            held,
+        })
+    }
+
+    fn room_for_another(&self, task: &Task) -> Result<(), Refused> {
+        let limit = self.bounds.attempts;
+        if task.attempts.len() < limit {
+            return Ok(());
+        }
+        Err(Refused::TooManyAttempts {
+            task: task.id,
+            limit,
         })
     }
 
@@ -66,24 +80,33 @@ impl Board {
 
     /// The newest end of a task that was read from the store a moment ago. It may have been retried, and have ended again, since: to start from
     /// an older end would write over an attempt and give out its number twice.
-    fn newest(&self, copy: Task) -> Result<Task, Refused> {
+    fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));
         }
-        let ended_again = self.retried.get(&copy.id).cloned().flatten();
-        let task = ended_again.map_or(copy, |ended| Task::clone(&ended));
-        if task.is_done() {
-            Ok(task)
-        } else {
-            Err(not_done(&task))
+        match self.ended_again.newest(copy.id) {
+            Some(newest) => Ok(Task::clone(newest)),
+            None if self.ended_again.may_be_stale(ended.as_of) => {
+                Err(Refused::Moved { task: copy.id })
+            }
+            None if !copy.is_done() => Err(not_done(&copy)),
+            None => Ok(copy),
         }
+    }
+
+    /// The newest ends of those that are to run after it, without those that run again already.
+    fn still_done(&self, copies: Vec<Task>, ended: &Ends) -> Result<Vec<Task>, Refused> {
+        let copies = copies.into_iter().map(|copy| self.newest(copy, ended));
+        copies
+            .filter(|newest| !matches!(newest, Err(Refused::NotDone { .. })))
+            .collect()
     }
 
     /// Whose end keeps a task from running.
     fn in_the_way(&self, task: &Task, ended: &Ends) -> Result<Option<TaskId>, Refused> {
         for dependency in task.dependencies.iter() {
             let upstream = dependency.task;
-            if self.tasks.contains_key(&upstream) {
+            if self.is_open(upstream) {
                 continue;
             }
             let end = self
@@ -100,9 +123,7 @@ impl Board {
     fn all_known(&self, id: TaskId, downstream: &[Task], ended: &Ends) -> Result<(), Refused> {
         let again: BTreeSet<TaskId> = downstream.iter().map(|task| task.id).chain([id]).collect();
         let known = |task: &TaskId| {
-            again.contains(task)
-                || self.tasks.contains_key(task)
-                || self.end_of(*task, ended).is_some()
+            again.contains(task) || self.is_open(*task) || self.end_of(*task, ended).is_some()
         };
         let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
         match edges.map(|edge| edge.task).find(|task| !known(task)) {
@@ -120,21 +141,14 @@ impl Board {
         self.insert(task);
         self.look_for_blocker(id, 0);
         self.record(id, now, fact);
-        self.retried.insert(id, None);
-        if self.retried.len() > REMEMBERED {
-            self.retried.pop_first();
-        }
+        self.ended_again.note_revival(id);
         self.block_dependants(now, id);
     }
 
     /// Puts back what is to run after a task that runs again. What cannot, since something else is in its way, ends again at once.
     fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
-        for copy in downstream {
-            let Ok(mut task) = self.newest(copy) else {
-                // It runs again already.
-                continue;
-            };
+        for mut task in downstream {
             let id = task.id;
             task.has_begun = false;
             task.retry_at = None;

@@ -25,13 +25,13 @@ impl Board {
         let Submit { tasks, ended } = submit;
         let mut accepted = Vec::with_capacity(tasks.len());
         let mut fresh = Vec::with_capacity(tasks.len());
-        let mut keys = BTreeMap::new();
+        let mut keys = BTreeSet::new();
         for mut submission in tasks {
             if let Some(idempotency) = &submission.request.idempotency
-                && let Some(task) = keys.insert(idempotency.key.clone(), submission.id)
+                && !keys.insert(idempotency.key.clone())
             {
                 let key = idempotency.key.clone();
-                return Err(Refused::IdempotencyConflict { key, task });
+                return Err(Refused::KeyTwice { key });
             }
             let existing = self.already_submitted(&submission.request)?;
             accepted.push(Accepted {
@@ -45,7 +45,7 @@ impl Board {
             }
         }
         self.room_for(fresh.len())?;
-        self.within_bounds(&fresh)?;
+        self.within_bounds(fresh.iter().map(|submission| &submission.request))?;
         for submission in &fresh {
             self.can_pay(submission.id, &submission.request, &[])?;
         }
@@ -101,6 +101,7 @@ impl Board {
             has_begun: false,
             holders: Vec::new(),
             restored_from: None,
+            held: held.then_some(since),
             retry_at: None,
             resumes: None,
             attempts: Vec::new(),
@@ -138,13 +139,17 @@ impl Board {
 
     /// How a task ended that the board does not hold. What the board knows is newer than what was read.
     pub(super) fn end_of(&self, id: TaskId, ended: &Ends) -> Option<End> {
-        if self.tasks.contains_key(&id) {
+        if self.is_open(id) {
             return None;
         }
         let pending = self.pending.finished.get(&id);
-        let retried = || self.retried.get(&id)?.as_ref();
-        let known = pending.or_else(retried).and_then(|task| task.end());
-        known.or_else(|| ended.get(&id).copied())
+        let newest = || self.ended_again.newest(id);
+        let known = pending.or_else(newest).and_then(|task| task.end());
+        let read = || {
+            let is_stale = self.ended_again.may_be_stale(ended.as_of);
+            ended.ends.get(&id).filter(|_| !is_stale).copied()
+        };
+        known.or_else(read)
     }
 
     pub(super) fn room_for(&self, more: usize) -> Result<(), Refused> {
@@ -183,9 +188,12 @@ impl Board {
     }
 
     /// Both bounds count through what has ended between: else a chain in which each task ends after it has submitted the next had none.
-    fn within_bounds(&self, tasks: &[Submission]) -> Result<(), Refused> {
+    pub(super) fn within_bounds<'a>(
+        &self,
+        requests: impl IntoIterator<Item = &'a Request>,
+    ) -> Result<(), Refused> {
         let mut more: BTreeMap<TaskId, usize> = BTreeMap::new();
-        for Submission { request, .. } in tasks {
+        for request in requests {
             let (depth, limit) = (request.depth(), self.bounds.depth);
             if depth > limit {
                 return Err(Refused::TooDeep { depth, limit });
@@ -233,9 +241,7 @@ impl Board {
                 });
             }
             let known = |task| {
-                members.contains(&task)
-                    || self.tasks.contains_key(&task)
-                    || self.end_of(task, ended).is_some()
+                members.contains(&task) || self.is_open(task) || self.end_of(task, ended).is_some()
             };
             let unknown = dependencies.iter().find(|it| !known(it.task));
             if let Some(unknown) = unknown {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Desk, agent, failure, limited, never_received, starts, success};
 use crate::{
     capacity::Slots,
+    event::Fact,
     id::{AccountKey, TaskId},
     outcome::ReasonClass,
     step::{Found, Input, Report},
@@ -146,6 +147,27 @@ fn attempts_that_were_under_way_together_meet_one_limit() {
         .unwrap();
     desk.report(*probe, limited(None));
     assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));
+}
+
+/// Of each that waits it is told once, however many meet the limit beside each other.
+#[test]
+fn one_limit_is_one_event_for_each_that_waits_for_its_end() {
+    let mut desk = Desk::new(3);
+    let running: Vec<TaskId> = (0..3).map(|_| desk.submit(agent)).collect();
+    desk.turn();
+    let queued: Vec<TaskId> = (0..4).map(|_| desk.submit(agent)).collect();
+    for (minutes, task) in (1..).zip(&running) {
+        desk.report(*task, limited(Some(minutes * MINUTE)));
+    }
+    desk.settle();
+    for task in running.iter().chain(&queued) {
+        let parked = |fact: &&&Fact| matches!(fact, Fact::Parked { .. });
+        assert_eq!(desk.facts_of(*task).iter().filter(parked).count(), 1);
+        let State::Waiting { until: end, .. } = desk.task(*task).state else {
+            panic!("it waits")
+        };
+        assert_eq!(Some(end), until(&desk));
+    }
 }
 
 #[test]

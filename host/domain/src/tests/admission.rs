@@ -102,7 +102,7 @@ fn slots_are_filled_and_not_exceeded() {
         running: 2,
         slots: 2,
     };
-    assert_eq!(desk.board.refusals().values().collect::<Vec<_>>(), [&full]);
+    assert_eq!(desk.refusals().into_values().collect::<Vec<_>>(), [full]);
     desk.step(Input::SetSlots(Slots::Fixed(3))).unwrap();
     assert_eq!(starts(&desk.turn()), [tasks[2]]);
     desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
@@ -111,7 +111,7 @@ fn slots_are_filled_and_not_exceeded() {
     assert_eq!(starts(&desk.turn()), []);
     desk.report(tasks[2], success());
     assert_eq!(starts(&desk.turn()), [tasks[3]]);
-    assert!(desk.board.refusals().is_empty());
+    assert!(desk.refusals().is_empty());
 }
 
 #[test]
@@ -215,8 +215,8 @@ fn a_refused_lane_does_not_hold_up_the_others() {
     desk.turn();
     let plain = desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), [plain]);
-    let lanes: Vec<&Lane> = desk.board.refusals().keys().collect();
-    assert_eq!(lanes, [&desk.board.lane(&desk.task(held))]);
+    let lanes: Vec<Lane> = desk.refusals().into_keys().collect();
+    assert_eq!(lanes, [desk.board.lane(&desk.task(held))]);
     desk.report(first, Report::Alive);
     assert_eq!(starts(&desk.turn()), [held]);
 }
@@ -348,7 +348,7 @@ fn small_ones_do_not_keep_a_large_one_out_for_ever() {
     desk.pass(Duration::from_mins(31));
     let (small, started) = next(&mut desk);
     assert_eq!(started, [], "in the end they wait behind it");
-    assert_eq!(desk.board.refusals().len(), 2);
+    assert_eq!(desk.refusals().len(), 2);
     // With nothing running, one is always admitted.
     assert_eq!(starts(&desk.turn()), [agent]);
     assert!(["ready", "assigned"].contains(&desk.word(small).as_str()));
@@ -388,10 +388,8 @@ fn without_a_reading_slots_of_its_own_accord_start_nothing() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());
     let task = desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), []);
-    assert_eq!(
-        desk.board.refusals().values().collect::<Vec<_>>(),
-        [&Refusal::NoReading]
-    );
+    let refusals: Vec<Refusal> = desk.refusals().into_values().collect();
+    assert_eq!(refusals, [Refusal::NoReading]);
     desk.step(Input::Reading(machine(9 * GIB))).unwrap();
     assert_eq!(starts(&desk.turn()), [task]);
     assert_eq!(fixed(1).slots, Slots::Fixed(1));

@@ -155,7 +155,7 @@ fn the_days_budget_holds_agents_back_until_the_next_day() {
     desk.report(first, ended_at(11, Cause::Success));
     assert_eq!(starts(&desk.turn()), []);
     let until = Day::of(desk.now.wall).end();
-    let refusal = desk.board.refusals().values().next().cloned();
+    let refusal = desk.refusals().into_values().next();
     assert!(
         matches!(&refusal, Some(Refusal::DailyBudget { level, until: at })
             if level.to_string() == "$11.00 of $10.00" && *at == until),

@@ -167,7 +167,8 @@ fn retrying_the_culprit_revives_what_never_started() {
         Ok(Answer::Retrying {
             task: a,
             attempt: 2,
-            downstream: 2
+            downstream: 2,
+            held: false
         })
     );
     assert_eq!(desk.words(&[a, b, c]), ["ready", "blocked", "blocked"]);
@@ -315,14 +316,18 @@ fn downstream_also_reruns_what_had_run() {
     let mut desk = Desk::new(1);
     let a = desk.submit(|_| {});
     let b = desk.after(&[on(a, Condition::Succeeded)]);
-    desk.run(a, false);
-    desk.run(b, false);
-    let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
-    desk.retry_with(&copy, downstream).unwrap();
-    assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
-    desk.run(a, false);
-    desk.run(b, false);
-    assert_eq!(desk.task(b).attempts.len(), 2);
+    for round in 1..=4 {
+        desk.run(a, false);
+        desk.run(b, false);
+        for id in [a, b] {
+            let numbers = desk.task(id).attempts.into_iter().map(|it| it.number);
+            assert_eq!(numbers.collect::<Vec<_>>(), (1..=round).collect::<Vec<_>>());
+        }
+        let (copy, before) = (desk.task(a), desk.task(b));
+        desk.retry_with(&copy, vec![before.clone()]).unwrap();
+        assert_eq!(desk.words(&[a, b]), ["ready", "blocked"]);
+        assert_eq!(desk.task(b).attempts, before.attempts);
+    }
 }
 
 #[test]
@@ -341,17 +346,50 @@ fn one_that_cannot_run_is_not_retried_before_its_culprit() {
     );
 }
 
+/// Retried again and again before what waits for it begins, which then is ready or was chosen
+/// ahead: of what that has run nothing goes.
 #[test]
 fn what_runs_again_is_waited_for_again_by_who_has_not_begun() {
-    let mut desk = Desk::new(1);
-    let a = desk.submit(|_| {});
-    desk.run(a, false);
-    desk.board.capacity.limits.slots = crate::capacity::Slots::Fixed(0);
-    let b = desk.after(&[on(a, Condition::Succeeded)]);
-    assert_eq!(desk.word(b), "ready");
-    let copy = desk.task(a);
-    desk.retry(&copy).unwrap();
-    assert_eq!(desk.word(b), "blocked");
+    let check = |has_run: bool, group: Option<&str>, expected: &str| {
+        let mut desk = Desk::new(1);
+        let a = desk.submit(|_| {});
+        let mut member = desk.member(vec![on(a, Condition::Succeeded)]);
+        // Only what waits for nothing but a slot is chosen ahead.
+        member.request.group = group.map(ToOwned::to_owned);
+        let b = member.id;
+        desk.submit_all(vec![member]).unwrap();
+        desk.run(a, false);
+        if has_run {
+            desk.run(b, true);
+            let (copy, downstream) = (desk.task(a), vec![desk.task(b)]);
+            desk.retry_with(&copy, downstream).unwrap();
+            desk.run(a, false);
+        }
+        let ended = |desk: &Desk| {
+            let mut attempts = desk.task(b).attempts;
+            attempts.retain(|attempt| attempt.ended.is_some());
+            attempts
+        };
+        let before = ended(&desk);
+        assert_eq!(before.len(), usize::from(has_run));
+        for _ in 0..3 {
+            assert_eq!(desk.word(b), expected);
+            let copy = desk.task(a);
+            desk.retry(&copy).unwrap();
+            assert_eq!(desk.word(b), "blocked");
+            assert_eq!(desk.task(b).attempts, before);
+            desk.run(a, false);
+        }
+        desk.run(b, false);
+        assert!(ended(&desk).starts_with(&before));
+        let numbers = desk.task(b).attempts.into_iter().map(|it| it.number);
+        let expected: Vec<u32> = if has_run { vec![1, 2] } else { vec![1] };
+        assert_eq!(numbers.collect::<Vec<_>>(), expected);
+    };
+    for has_run in [false, true] {
+        check(has_run, None, "assigned");
+        check(has_run, Some("line"), "ready");
+    }
 }
 
 #[test]

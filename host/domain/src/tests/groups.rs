@@ -2,11 +2,11 @@
 
 use super::{Desk, starts, success};
 use crate::{
-    board::PRIORITY_AGING,
+    board::{Bounds, PRIORITY_AGING},
     capacity::Refusal,
     group::NewLimit,
     id::TaskId,
-    step::{Answer, Input},
+    step::{Answer, Input, Refused},
 };
 
 impl Desk {
@@ -24,8 +24,8 @@ impl Desk {
         assert_eq!(answer, Ok(Answer::Noted));
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
-        self.board.refusals().values().next()
+    fn refusal(&self) -> Option<Refusal> {
+        self.board.refusals(self.now).into_values().next()
     }
 }
 
@@ -38,7 +38,7 @@ fn no_more_of_a_group_run_than_its_limit() {
     assert_eq!(starts(&desk.turn()), [ids[0], ids[1], other]);
     assert_eq!(
         desk.refusal(),
-        Some(&Refusal::Group {
+        Some(Refusal::Group {
             group: "g".to_owned(),
             running: 2,
             most: 2
@@ -107,4 +107,56 @@ fn who_waits_for_its_group_holds_nobody_else_back() {
     desk.pass(PRIORITY_AGING * 2);
     let other = desk.submit(|_| {});
     assert_eq!(starts(&desk.turn()), [other]);
+}
+
+/// What is set as if nobody had set it is not kept: names would be collected without end.
+#[test]
+fn a_group_in_which_nothing_is_set_is_forgotten() {
+    let mut desk = Desk::new(8);
+    desk.set_group(NewLimit::Unlimited, Some(false));
+    assert!(!desk.board.has_pending(), "there was nothing to forget");
+    desk.set_group(NewLimit::Most(1), Some(true));
+    desk.settle();
+    desk.set_group(NewLimit::Unchanged, Some(false));
+    desk.set_group(NewLimit::Unlimited, None);
+    assert!(desk.board.groups().is_empty());
+    let (batch, _) = desk.board.seal();
+    assert_eq!(batch.groups, [("g".to_owned(), None)]);
+}
+
+#[test]
+fn no_more_groups_are_kept_than_the_bound() {
+    let bounds = Bounds {
+        groups: 1,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(super::fixed(8), bounds);
+    desk.set_group(NewLimit::Most(1), None);
+    let other = |paused| Input::SetGroup {
+        name: "other".to_owned(),
+        limit: NewLimit::Unchanged,
+        paused: Some(paused),
+    };
+    let refused = desk.step(other(true));
+    assert_eq!(refused, Err(Refused::TooManyGroups { limit: 1 }));
+    assert_eq!(desk.step(other(false)), Ok(Answer::Noted));
+    // The one that is there may be changed, and makes room when it is set back.
+    desk.set_group(NewLimit::Most(2), None);
+    desk.set_group(NewLimit::Unlimited, None);
+    assert_eq!(desk.step(other(true)), Ok(Answer::Noted));
+}
+
+/// A round costs what it starts and what has a reason of its own not to start, and not what waits.
+#[test]
+fn where_no_slot_is_free_one_group_is_looked_at_however_many_wait() {
+    let mut desk = Desk::new(1);
+    for number in 0..100 {
+        desk.in_group(&number.to_string());
+    }
+    desk.turn();
+    assert_eq!(desk.board.past_refusals().iter().count(), 1);
+    let refusals = desk.refusals();
+    assert_eq!(refusals.len(), 99);
+    let full = |refusal: &Refusal| matches!(refusal, Refusal::Slots { .. });
+    assert!(refusals.values().all(full));
 }

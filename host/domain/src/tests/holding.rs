@@ -5,10 +5,14 @@ use std::time::Duration;
 use super::{Desk, failure, request, starts, submission, success};
 use crate::{
     attempt::Attempt,
+    board::Bounds,
+    capacity::Slots,
+    dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     outcome::{Outcome, ReasonClass},
     retry_policy::{Backoff, RetryPolicy},
-    step::{Answer, Input, Refused, Submission},
+    step::{Answer, Found, Input, Refused, Report, Submission},
+    task::Request,
     time::Timestamp,
 };
 
@@ -19,6 +23,22 @@ impl Desk {
 
     fn release(&mut self, task: TaskId) -> Result<Answer, Refused> {
         self.step(Input::Release { tasks: vec![task] })
+    }
+
+    /// A gate: held from the start, after that task.
+    fn held_after(&mut self, upstream: TaskId) -> TaskId {
+        let id = TaskId::new(self.now.wall.0, 1_000_000);
+        let dependencies = vec![Dependency {
+            task: upstream,
+            condition: Condition::Succeeded,
+        }];
+        let held = Submission {
+            held: true,
+            dependencies,
+            ..submission(id, request())
+        };
+        self.submit_all(vec![held]).unwrap();
+        id
     }
 }
 
@@ -64,6 +84,72 @@ fn a_task_may_be_held_from_the_start() {
     assert_eq!(starts(&desk.turn()), []);
     desk.release(id).unwrap();
     assert_eq!(starts(&desk.turn()), [id]);
+}
+
+#[test]
+fn a_gate_stays_closed_when_the_culprit_before_it_is_retried() {
+    for is_loaded_again in [false, true] {
+        let mut desk = Desk::new(2);
+        let test = desk.submit(|_| {});
+        let gate = desk.held_after(test);
+        desk.turn();
+        desk.report(test, failure(ReasonClass::Exit));
+        desk.settle();
+        assert_eq!(desk.word(gate), "upstream_failed");
+        let (copy, downstream) = (desk.task(test), vec![desk.task(gate)]);
+        desk.retry_with(&copy, downstream).unwrap();
+        assert_eq!(desk.word(gate), "held");
+        assert_eq!(starts(&desk.turn()), [test]);
+        if is_loaded_again {
+            desk.reload();
+            desk.recovered(test, Found::Known);
+        }
+        desk.report(test, success());
+        desk.settle();
+        desk.pass(Duration::from_hours(1));
+        assert_eq!(starts(&desk.turn()), []);
+        assert_eq!(desk.word(gate), "held");
+        desk.release(gate).unwrap();
+        assert_eq!(starts(&desk.turn()), [gate]);
+    }
+}
+
+#[test]
+fn a_hold_outlasts_a_cancel_and_a_retry() {
+    // A row of an earlier version says so in its state alone.
+    for by_state_alone in [false, true] {
+        let (mut desk, id) = Desk::in_phase("ready");
+        desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+        desk.hold(id).unwrap();
+        desk.settle();
+        if by_state_alone {
+            desk.stored.get_mut(&id).unwrap().held = None;
+            desk.reload();
+        }
+        for attempt in [1, 1] {
+            desk.cancel(id).unwrap();
+            desk.settle();
+            let copy = desk.task(id);
+            let answer = desk.retry(&copy);
+            let expected = Answer::Retrying {
+                task: id,
+                attempt,
+                downstream: 0,
+                held: true,
+            };
+            assert_eq!(answer, Ok(expected));
+            assert_eq!(starts(&desk.turn()), []);
+            assert_eq!(desk.word(id), "held");
+        }
+        desk.release(id).unwrap();
+        assert_eq!(starts(&desk.turn()), [id]);
+        // Once released it is held no more.
+        desk.report(id, success());
+        desk.settle();
+        let copy = desk.task(id);
+        desk.retry(&copy).unwrap();
+        assert_eq!(desk.word(id), "ready");
+    }
 }
 
 #[test]
@@ -205,6 +291,87 @@ fn a_usage_limit_uses_up_no_retry() {
     assert_eq!(desk.word(id), "waiting");
 }
 
+/// Nothing comes between such an attempt and the next: an executor that says so each time would be
+/// started without end.
+#[test]
+fn a_usage_limit_without_an_account_is_a_failure_like_others() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|request| request.retries = Some(retries(1, &[]).into()));
+    for expected in ["waiting", "failed:rate_limit"] {
+        desk.pass(Duration::from_mins(5));
+        assert_eq!(starts(&desk.turn()), [id]);
+        desk.report(id, super::limited(Some(Duration::ZERO)));
+        desk.settle();
+        assert_eq!(desk.word(id), expected);
+    }
+}
+
+#[test]
+fn a_limit_that_is_over_at_once_is_waited_for_all_the_same() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(super::agent);
+    for seconds in [1, 2, 4, 8, 16] {
+        assert_eq!(starts(&desk.turn()), [id]);
+        desk.report(id, super::limited(Some(Duration::ZERO)));
+        desk.pass(Duration::from_millis(seconds * 1_000 - 1));
+        assert_eq!(starts(&desk.turn()), [], "before {seconds} s");
+        desk.pass(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_start_that_is_never_received_again_and_again_waits_longer_each_time() {
+    let mut desk = Desk::new(1);
+    let id = desk.submit(|_| {});
+    for seconds in [0, 1, 2, 4] {
+        assert_eq!(starts(&desk.turn()), [id]);
+        desk.report(id, super::never_received());
+        if seconds > 0 {
+            assert_eq!(desk.word(id), "waiting");
+            desk.pass(Duration::from_millis(seconds * 1_000 - 1));
+            assert_eq!(starts(&desk.turn()), [], "before {seconds} s");
+            desk.pass(Duration::from_millis(1));
+        }
+    }
+    // One that began ends the row.
+    desk.turn();
+    desk.report(id, failure(ReasonClass::Exit));
+    desk.settle();
+    let copy = desk.task(id);
+    desk.retry(&copy).unwrap();
+    assert_eq!(starts(&desk.turn()), [id]);
+    desk.report(id, super::never_received());
+    assert_eq!(desk.word(id), "ready");
+}
+
+#[test]
+fn attempts_are_bounded_whoever_asks_for_more() {
+    let check = |edit: fn(&mut Request), report: Report, expected: &str| {
+        let bounds = Bounds {
+            attempts: 3,
+            ..Bounds::default()
+        };
+        let mut desk = Desk::with(super::fixed(1), bounds);
+        let id = desk.submit(edit);
+        for number in 1..=3 {
+            desk.pass(Duration::from_hours(1));
+            assert_eq!(starts(&desk.turn()), [id], "{expected}");
+            desk.report(id, report.clone());
+            desk.settle();
+            assert_eq!(desk.task(id).is_done(), number == 3, "{expected}");
+        }
+        assert_eq!(desk.word(id), expected);
+        let copy = desk.task(id);
+        let refused = Refused::TooManyAttempts { task: id, limit: 3 };
+        assert_eq!(desk.retry(&copy), Err(refused));
+        assert!(desk.task(id).is_done());
+    };
+    check(super::agent, super::limited(None), "failed:rate_limit");
+    check(|_| {}, super::never_received(), "lost:lost");
+    let many = |request: &mut Request| request.retries = Some(retries(1_000, &[]).into());
+    check(many, failure(ReasonClass::Exit), "failed:exit");
+}
+
 #[test]
 fn a_start_that_nobody_received_uses_up_no_retry() {
     let mut desk = Desk::new(1);
@@ -271,7 +438,7 @@ fn delays_grow_with_full_jitter() {
                 };
                 let class = Some(ReasonClass::Exit);
                 policy
-                    .delay_after(id, &attempts, Outcome::Failed, class)
+                    .delay_after(id, &attempts, false, Outcome::Failed, class)
                     .unwrap()
             })
             .collect();

@@ -242,8 +242,8 @@ fn a_class_that_is_trusted_stands_in_a_lane_of_its_own() {
     let queued = ["build", "other", "build"].map(|label| desk.submit(labelled(label)));
     desk.turn();
     let lanes = |desk: &Desk| {
-        let lanes = desk.board.refusals().keys();
-        lanes.map(|lane| lane.profile.clone()).collect::<Vec<_>>()
+        let lanes = desk.refusals().into_keys();
+        lanes.map(|lane| lane.profile).collect::<Vec<_>>()
     };
     assert_eq!(lanes(&desk), [build().of_executor()]);
     desk.report(running, used(Cause::Success, 100));
@@ -290,7 +290,7 @@ fn what_was_learned_of_an_executor_can_be_forgotten() {
     desk.step(Input::SetSlots(Slots::Fixed(0))).unwrap();
     desk.submit(labelled("build"));
     desk.turn();
-    let lanes = |desk: &Desk| desk.board.refusals().keys().cloned().collect::<Vec<_>>();
+    let lanes = |desk: &Desk| desk.refusals().into_keys().collect::<Vec<_>>();
     assert_eq!(lanes(&desk)[0].profile, build());
     let forget = |desk: &mut Desk, executor: &str| {
         let executor = executor.to_owned();
@@ -320,7 +320,7 @@ fn refusals_are_remembered_for_a_while() {
     desk.turn();
     desk.report(first, success());
     assert_eq!(starts(&desk.turn()), [second]);
-    assert!(desk.board.refusals().is_empty());
+    assert!(desk.refusals().is_empty());
     let past: Vec<_> = desk.board.past_refusals().iter().collect();
     assert_eq!(past.len(), 1);
     assert_eq!(
@@ -329,7 +329,7 @@ fn refusals_are_remembered_for_a_while() {
     );
     // Bounded, however many there are to remember.
     for number in 0..100 {
-        desk.submit(|request| request.serial_start = Some(number.to_string()));
+        desk.submit(|request| request.executor = number.to_string().into());
     }
     desk.turn();
     assert_eq!(

@@ -21,6 +21,7 @@ mod history;
 mod holding;
 mod learning;
 mod machine;
+mod pruning;
 mod recovery;
 mod reports;
 mod restoring;
@@ -33,8 +34,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     attempt::{Leader, Phase, StopWhy},
     batch::{Action, Batch, Effect},
-    board::{Board, Bounds, Stored},
-    capacity::{Limits, Slots},
+    board::{Board, Bounds, Lane, Stored},
+    capacity::{Limits, Refusal, Slots},
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
@@ -140,6 +141,10 @@ impl Desk {
         self.board.step(self.now, input)
     }
 
+    fn refusals(&self) -> BTreeMap<Lane, Refusal> {
+        self.board.refusals(self.now)
+    }
+
     fn try_submit(&mut self, edit: impl FnOnce(&mut Request)) -> Result<Answer, Refused> {
         let mut request = request();
         edit(&mut request);
@@ -161,9 +166,12 @@ impl Desk {
 
     fn ends(&self) -> Ends {
         let stored = self.stored.values();
-        stored
-            .filter_map(|task| Some((task.id, task.end()?)))
-            .collect()
+        Ends {
+            as_of: self.board.pending_batch() - 1,
+            ends: stored
+                .filter_map(|task| Some((task.id, task.end()?)))
+                .collect(),
+        }
     }
 
     fn submit(&mut self, edit: impl FnOnce(&mut Request)) -> TaskId {
@@ -260,6 +268,7 @@ impl Desk {
                 .iter()
                 .map(|(key, profile)| (key.clone(), profile.clone()))
                 .collect(),
+            unreadable: Vec::new(),
             last_batch: self.board.pending_batch() - 1,
         };
         let limits = self.board.capacity().limits;

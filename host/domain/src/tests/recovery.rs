@@ -1,10 +1,11 @@
 //! What a new host makes of what an earlier one had begun.
 
-use super::{Desk, kinds, starts};
+use super::{Desk, kinds, starts, success};
 use crate::{
     attempt::Leader,
-    board::Bounds,
+    board::{Board, Bounds, Stored, Unreadable},
     capacity::{Limits, SETTLING},
+    dependency::{Condition, Dependency},
     id::TaskId,
     step::{Answer, Found, Input},
 };
@@ -19,6 +20,55 @@ fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
     );
     assert_eq!(desk.word(task), expected, "{phase} {found:?}");
     assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
+}
+
+/// Nobody knows whether it has ended: what waits for it waits on, and nothing else is held up.
+#[test]
+fn what_waits_for_a_task_that_cannot_be_read_stays_blocked() {
+    let mut desk = Desk::new(2);
+    let [lost, other] = [desk.submit(|_| {}), desk.submit(|_| {})];
+    let below = |desk: &mut Desk, upstream: &[TaskId]| {
+        desk.made += 1;
+        let id = TaskId::new(desk.now.wall.0, desk.made.into());
+        let mut member = super::submission(id, super::request());
+        let edges = upstream.iter().map(|task| Dependency {
+            task: *task,
+            condition: Condition::Any,
+        });
+        member.dependencies = edges.collect();
+        desk.submit_all(vec![member]).unwrap();
+        id
+    };
+    let waits = below(&mut desk, &[other, lost]);
+    desk.settle();
+    let row = desk.stored.remove(&lost).unwrap();
+    let stored = Stored {
+        unfinished: desk.stored.values().cloned().collect(),
+        unreadable: vec![Unreadable {
+            what: "task",
+            key: lost.to_string(),
+            task: Some(row.id),
+            reason: "no JSON".to_owned(),
+        }],
+        last_batch: desk.board.pending_batch() - 1,
+        ..Stored::default()
+    };
+    desk.board = Board::new(
+        stored,
+        super::fixed(2),
+        Bounds::default(),
+        super::BOOT.into(),
+    );
+    assert_eq!(starts(&desk.turn()), [other]);
+    desk.report(other, success());
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(desk.word(waits), "blocked");
+    // What is submitted after it waits for it as well.
+    let late = below(&mut desk, &[lost]);
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(desk.word(late), "blocked");
+    desk.cancel(late).unwrap();
+    assert_eq!(desk.word(late), "cancelled:cancelled");
 }
 
 #[test]

@@ -9,9 +9,25 @@ use crate::{
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
-    step::{Answer, Input, Refused, Report, Retry},
-    task::Task,
+    step::{Answer, Ends, Input, Refused, Report, Retry},
+    task::{Request, Task},
 };
+
+impl Desk {
+    /// With a copy that was read at some time: the number of the attempt that follows.
+    fn retry_as_of(&mut self, copy: &Task, ended: Ends) -> Result<u32, Refused> {
+        let retry = Retry {
+            task: copy.clone(),
+            downstream: Vec::new(),
+            ended,
+            resume: None,
+        };
+        match self.step(Input::Retry(Box::new(retry)))? {
+            Answer::Retrying { attempt, .. } => Ok(attempt),
+            other => panic!("{other:?}"),
+        }
+    }
+}
 
 /// A task that ran once, and how the store has it.
 fn failed() -> (Desk, Task) {
@@ -38,7 +54,8 @@ fn a_finished_task_gets_the_next_attempt() {
         Ok(Answer::Retrying {
             task: copy.id,
             attempt: 2,
-            downstream: 0
+            downstream: 0,
+            held: false
         })
     );
     assert_eq!(desk.word(copy.id), "ready");
@@ -151,7 +168,8 @@ fn a_copy_older_than_another_retry_does_not_write_over_it() {
         Ok(Answer::Retrying {
             task: copy.id,
             attempt: 3,
-            downstream: 0
+            downstream: 0,
+            held: false
         })
     );
     run(&mut desk, attempt(3), success());
@@ -194,20 +212,81 @@ fn ended_and_retried_in_one_batch_is_written_once() {
     assert_eq!(rows, ["ready"]);
 }
 
-/// It is for the way of a copy from the store to the board alone.
+/// By the order in which they ended, and not by their ids: else the newest could be forgotten
+/// first.
 #[test]
-fn so_many_retries_are_remembered_and_no_more() {
-    let mut desk = Desk::new(0);
-    let (_, copy) = failed();
-    for number in 0..=1024 {
-        let copy = Task {
-            id: TaskId::new(number, 0),
-            ..copy.clone()
-        };
-        desk.retry(&copy).unwrap();
-        let expected = usize::try_from(number + 1).unwrap().min(1024);
-        assert_eq!(desk.board.retried.len(), expected);
+fn of_what_ended_again_the_latest_are_remembered() {
+    let bounds = Bounds {
+        remembered_ends: 2,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(fixed(1), bounds);
+    let ids = [(); 3].map(|()| desk.submit(|_| {}));
+    for id in ids {
+        desk.turn();
+        desk.report(id, failure(ReasonClass::Exit));
+        desk.settle();
     }
-    let oldest = desk.board.retried.first_key_value().unwrap().0;
-    assert_eq!(*oldest, TaskId::new(1, 0));
+    let (copies, then) = (ids.map(|id| desk.task(id)), desk.ends());
+    let [first, second, third] = [2, 1, 0];
+    for which in [first, second, third] {
+        desk.retry(&copies[which]).unwrap();
+        desk.turn();
+        desk.report(ids[which], success());
+        desk.settle();
+    }
+    let kept: Vec<TaskId> = desk.board.ended_again.kept().collect();
+    assert_eq!(kept, [ids[second], ids[third]]);
+    // What is remembered counts, however old the copy is; else whoever asks has to look again.
+    assert_eq!(desk.retry_as_of(&copies[second], then.clone()), Ok(3));
+    let task = ids[first];
+    let moved = Err(Refused::Moved { task });
+    assert_eq!(desk.retry_as_of(&copies[first], then), moved);
+    let (copy, now) = (desk.task(task), desk.ends());
+    assert_eq!(desk.retry_as_of(&copy, now), Ok(3));
+}
+
+/// It may have ended again since, before this board was made.
+#[test]
+fn what_was_read_before_a_board_was_loaded_is_read_again() {
+    let (mut desk, copy) = failed();
+    let then = desk.ends();
+    desk.retry(&copy).unwrap();
+    desk.turn();
+    desk.report(copy.id, success());
+    desk.settle();
+    desk.reload();
+    let task = copy.id;
+    assert_eq!(desk.retry_as_of(&copy, then), Err(Refused::Moved { task }));
+    let (copy, now) = (desk.task(task), desk.ends());
+    assert_eq!(desk.retry_as_of(&copy, now), Ok(3));
+}
+
+/// What runs again is open as what was submitted is.
+#[test]
+fn what_runs_again_counts_among_the_open_descendants() {
+    let bounds = Bounds {
+        open_descendants: 1,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(fixed(2), bounds);
+    let parent = desk.submit(|_| {});
+    desk.turn();
+    let child = |request: &mut Request| request.parent = Some(parent);
+    let first = desk.submit(child);
+    desk.cancel(first).unwrap();
+    desk.settle();
+    let second = desk.submit(child);
+    let copy = desk.task(first);
+    let refused = Refused::TooManyDescendants {
+        ancestor: parent,
+        limit: 1,
+    };
+    assert_eq!(desk.retry(&copy), Err(refused.clone()));
+    desk.cancel(second).unwrap();
+    desk.settle();
+    // With those below it they are too many together.
+    let below = desk.task(second);
+    assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
+    desk.retry(&copy).unwrap();
 }

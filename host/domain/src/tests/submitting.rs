@@ -51,6 +51,20 @@ fn a_key_answers_with_the_first_task_for_a_day() {
 }
 
 #[test]
+fn two_tasks_of_a_request_have_no_key_together() {
+    let mut desk = Desk::new(1);
+    let members = [1, 2].map(|number| {
+        let mut request = super::request();
+        keyed("k", "p")(&mut request);
+        super::submission(TaskId::new(1, number), request)
+    });
+    let key = "k".to_owned();
+    let refused = desk.submit_all(members.to_vec());
+    assert_eq!(refused, Err(Refused::KeyTwice { key }));
+    assert_eq!(answer(&mut desk, "k", "p"), "new");
+}
+
+#[test]
 fn a_key_outlives_its_task_and_a_restart() {
     let mut desk = Desk::new(1);
     let id = desk.submit(keyed("k", "p"));

@@ -9,7 +9,9 @@ use crate::app::Changed;
 
 /// Keep a task from being started until `claudine release`.
 ///
-/// A task that runs already cannot be held. A dependency that ends so that the task cannot run ends it also while it is held.
+/// A task that runs already cannot be held. A dependency that ends so that the task cannot run ends
+/// it also while it is held. The hold outlasts that end, and a cancel: a task that is retried after
+/// it is still held.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -4,7 +4,7 @@ use std::{io::Read, process::ExitCode};
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session};
+use super::{exit::Failure, output, retry::say_held, session::Session};
 use crate::app::ResumeOptions;
 
 /// The host takes no more.
@@ -42,6 +42,7 @@ impl Resume {
             output::json(&resumed)?;
         } else {
             output::line(&resumed.id)?;
+            say_held(&resumed);
         }
         Ok(ExitCode::SUCCESS)
     }

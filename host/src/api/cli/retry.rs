@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{exit::Failure, output, session::Session};
-use crate::app::RetryOptions;
+use crate::app::{Retried, RetryOptions};
 
 /// Give a finished task another attempt.
 ///
@@ -38,7 +38,18 @@ impl Retry {
             if retried.downstream > 0 {
                 output::say(&format!("{} more wait for it again", retried.downstream));
             }
+            say_held(&retried);
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whoever waits for it now would wait for a person.
+pub(super) fn say_held(retried: &Retried) {
+    if retried.held {
+        let id = &retried.id;
+        output::say(&format!(
+            "it is held: `claudine release {id}` lets it start"
+        ));
     }
 }

@@ -19,7 +19,8 @@ pub(super) struct Up {
     /// How many tasks run at once: `auto`, as the machine has room for, or a number.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
-    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an unfinished task needs stays.
+    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an
+    /// unfinished task needs stays, and what has an idempotency key stays for a day.
     #[arg(long, value_name = "TIME")]
     keep: Option<String>,
 }

@@ -224,8 +224,14 @@ impl Server {
         Ok(answers::Retried {
             success: true,
             message: format!(
-                "Task {} is tried again, as attempt {}",
-                retried.id, retried.attempt
+                "Task {} is tried again, as attempt {}{}",
+                retried.id,
+                retried.attempt,
+                if retried.held {
+                    ", once a person releases it: it is held"
+                } else {
+                    ""
+                },
             ),
             new_task_id: retried.id.clone(),
             retry_count: retried.attempt.saturating_sub(1),

@@ -8,7 +8,7 @@ use claudine_domain::{
     step::{Found, Input},
 };
 
-use super::{Owner, RETRY_AFTER};
+use super::{Owner, RETRY_AFTER, told_aside};
 use crate::{
     clock,
     engine::{EngineError, commit::Done},
@@ -58,6 +58,7 @@ impl Owner {
 
     fn replace_board(&mut self, stored: Stored) {
         self.durable = stored.last_batch;
+        self.unreadable = told_aside(&stored);
         // What was acted on will be told again, and written with that.
         self.acted_on.store(0, Ordering::Release);
         let draining = self.board.is_draining();

@@ -1,12 +1,12 @@
 //! Events: numbered, found by number and by time, and forgotten.
 
-use claudine_domain::{batch::Batch, event::Fact};
+use claudine_domain::{
+    batch::{Batch, Pruned},
+    event::Fact,
+};
 
 use super::{Leader, check, of_tasks};
-use crate::store::{
-    Epoch,
-    samples::{at, event, id, ready},
-};
+use crate::store::samples::{at, event, id, ready};
 
 #[test]
 fn events_are_numbered_on_and_read_in_parts() {
@@ -55,15 +55,17 @@ fn events_are_found_by_their_time() {
         check(5, Some(2));
         check(6, Some(4));
         check(8, None);
-        let pruned = store.prune(Epoch(1), at(6), 100).unwrap();
-        assert_eq!(pruned, []);
+        leader.forget(Pruned {
+            events_to: 3,
+            ..Pruned::default()
+        });
         check(0, Some(4));
         assert_eq!(store.last_event().unwrap(), 4);
     });
 }
 
 #[test]
-fn events_are_pruned_from_the_oldest_on_and_in_parts() {
+fn old_events_are_found_from_the_oldest_on_and_in_parts() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.commit(Batch {
@@ -73,19 +75,25 @@ fn events_are_pruned_from_the_oldest_on_and_in_parts() {
                 .collect(),
             ..of_tasks([ready(1)])
         });
-        let check = |older_than: u64, limit: usize, left: std::ops::RangeInclusive<u64>| {
-            assert_eq!(leader.prune(at(older_than), limit), []);
-            let events = store.events_after(0, 100).unwrap();
-            let found: Vec<_> = events.iter().map(|(sequence, _)| *sequence).collect();
-            assert_eq!(found, left.collect::<Vec<_>>());
+        let mut check = |older_than: u64, limit: usize, expected: Option<u64>| {
+            let last = store.last_old_event(at(older_than), limit).unwrap();
+            assert_eq!(last, expected);
+            leader.forget(Pruned {
+                events_to: last.unwrap_or(0),
+                ..Pruned::default()
+            });
+            let first = store.events_after(0, 1).unwrap();
+            assert_eq!(first[0].0, last.map_or(first[0].0, |last| last + 1));
         };
-        check(1, 10, 1..=60);
-        check(10, 10, 10..=60);
-        check(11, 10, 12..=60);
-        check(50, 1, 28..=60);
-        check(50, 0, 28..=60);
-        check(50, 1, 44..=60);
-        check(50, 10, 50..=60);
+        check(1, 100, None);
+        check(10, 100, Some(9));
+        check(10, 100, None);
+        check(11, 100, Some(11));
+        check(50, 16, Some(27));
+        check(50, 0, None);
+        check(50, 16, Some(43));
+        check(50, 100, Some(49));
+        check(50, 100, None);
         assert_eq!(store.task(id(1)).unwrap(), Some(ready(1)));
     });
 }

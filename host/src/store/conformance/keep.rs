@@ -2,7 +2,7 @@
 
 use claudine_domain::{
     attempt::Phase,
-    batch::{Batch, DocumentKey},
+    batch::{Batch, DocumentKey, Pruned},
     budget::{Day, Scope},
     group::Group,
     id::{AttemptId, TaskId},
@@ -78,7 +78,7 @@ fn a_task_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
+fn what_was_spent_is_kept_with_its_batch_and_forgotten_with_another() {
     check(|store| {
         let mut leader = Leader::of(store);
         let day = |at: u64| Scope::Day(Day::of(Timestamp(at)));
@@ -88,7 +88,7 @@ fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
             ..Batch::default()
         };
         let now = 1_790_000_000_000;
-        let old = now - 91 * 24 * 3_600_000;
+        let old = now - 24 * 3_600_000;
         let [old_day, old_graph] = [(day(old), 1), (graph(old), 2)];
         let [new_day, new_graph] = [(day(now), 3), (graph(now), 4)];
         leader.commit(book(vec![old_day, old_graph, new_day, new_graph]));
@@ -98,7 +98,10 @@ fn what_was_spent_is_kept_with_its_batch_and_forgotten_after_ninety_days() {
         assert_eq!(spent(), [old_day, (day(now), 30), old_graph, new_graph]);
         let spent_on = |scope| store.spent_on(scope).unwrap();
         assert_eq!([old_graph.0, day(now), graph(0)].map(spent_on), [2, 30, 0]);
-        store.prune(leader.epoch, Timestamp(now), 10).unwrap();
+        leader.forget(Pruned {
+            spent_before: Some(Timestamp(now)),
+            ..Pruned::default()
+        });
         assert_eq!(spent(), [(day(now), 30), new_graph]);
     });
 }
@@ -216,12 +219,13 @@ fn keys_are_remembered_from_a_time_on_for_the_latest_task() {
 fn groups_are_kept_as_they_were_set_last() {
     check(|store| {
         let mut leader = Leader::of(store);
-        let set = |limit, paused| Batch {
-            groups: vec![("gpu".to_owned(), Group { limit, paused })],
+        let set = |group: Option<Group>| Batch {
+            groups: vec![("gpu".to_owned(), group)],
             ..Batch::default()
         };
-        leader.commit(set(Some(1), false));
-        leader.commit(set(None, true));
+        let group = |limit, paused| Some(Group { limit, paused });
+        leader.commit(set(group(Some(1), false)));
+        leader.commit(set(group(None, true)));
         let expected = Group {
             limit: None,
             paused: true,
@@ -230,5 +234,7 @@ fn groups_are_kept_as_they_were_set_last() {
             store.load(at(0)).unwrap().groups,
             [("gpu".to_owned(), expected)]
         );
+        leader.commit(set(None));
+        assert_eq!(store.load(at(0)).unwrap().groups, []);
     });
 }

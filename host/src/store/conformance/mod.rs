@@ -19,7 +19,7 @@ mod transfer;
 use std::sync::Arc;
 
 use claudine_domain::{
-    batch::{Batch, BatchNumber, DocumentKey},
+    batch::{Batch, BatchNumber, DocumentKey, Pruned},
     dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     task::Task,
@@ -27,7 +27,7 @@ use claudine_domain::{
 };
 
 use super::{
-    Epoch, Filter, Store, StoreError, memory::MemoryStore, samples::id, sqlite::SqliteStore,
+    Epoch, Filter, Old, Store, StoreError, memory::MemoryStore, samples::id, sqlite::SqliteStore,
 };
 
 /// A back end that can be made to run out of space.
@@ -86,9 +86,29 @@ impl<'a> Leader<'a> {
         self.commit(of_tasks(tasks));
     }
 
-    fn prune(&self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
-        let gone = self.store.prune(self.epoch, older_than, limit).unwrap();
-        gone.into_iter().map(|pruned| pruned.task).collect()
+    /// Finds tasks that are old enough, whether they have keys or not, and removes them.
+    fn prune(&mut self, older_than: Timestamp, limit: usize) -> Vec<TaskId> {
+        let found = self.store.prunable(old(older_than), None, limit).unwrap();
+        let tasks: Vec<TaskId> = found.into_iter().map(|found| found.task).collect();
+        self.forget(Pruned {
+            tasks: tasks.clone(),
+            ..Pruned::default()
+        });
+        tasks
+    }
+
+    fn forget(&mut self, pruned: Pruned) {
+        self.commit(Batch {
+            pruned,
+            ..Batch::default()
+        });
+    }
+}
+
+fn old(older_than: Timestamp) -> Old {
+    Old {
+        finished_before: older_than,
+        keyed_before: older_than,
     }
 }
 

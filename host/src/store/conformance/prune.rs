@@ -2,16 +2,17 @@
 
 use claudine_domain::{
     attempt::Phase,
-    batch::{Batch, DocumentKey},
+    batch::{Batch, DocumentKey, Pruned},
     dependency::Condition,
     event::Fact,
     outcome::Outcome,
+    task::Idempotency,
 };
 
-use super::{Leader, after, check, depending, ids, of_tasks};
+use super::{Leader, after, check, depending, ids, of_tasks, old};
 use crate::store::{
-    Filter, Pruned,
-    samples::{at, child, done, event, id, ready, running},
+    Filter, Old, Prunable,
+    samples::{asked, at, child, done, event, id, ready, running},
 };
 
 #[test]
@@ -38,23 +39,33 @@ fn what_is_old_and_finished_is_pruned() {
         });
         assert_eq!(leader.prune(at(1), 10), []);
         assert_eq!(leader.prune(at(7), 2), [id(1), id(5)]);
-        let gone = store.prune(leader.epoch, at(8), 2).unwrap();
-        let expected = [(6, vec![]), (7, vec![1])].map(|(number, attempts)| Pruned {
+        let found = store.prunable(old(at(8)), None, 2).unwrap();
+        let expected = [(6, vec![]), (7, vec![1])].map(|(number, attempts)| Prunable {
             task: id(number),
             attempts,
         });
-        assert_eq!(gone, expected);
+        assert_eq!(found, expected);
+        let rest = store.prunable(old(at(8)), Some(id(6)), 2).unwrap();
+        assert_eq!(rest, expected[1..]);
+        assert_eq!(leader.prune(at(8), 2), [id(6), id(7)]);
         assert_eq!(leader.prune(at(8), 2), []);
+        let all = (1..=9).map(id).collect();
+        let known = store.known(&all).unwrap();
+        assert_eq!(known, [2, 3, 4, 8].map(id).into());
         assert_eq!(ids(store, &Filter::default()), [id(8), id(4), id(3), id(2)]);
         for number in [1, 5, 6, 7] {
             assert_eq!(store.document(DocumentKey::Spec(id(number))).unwrap(), None);
         }
         let events = store.events_after(0, 100).unwrap();
-        let left: Vec<_> = events.iter().map(|(sequence, _)| *sequence).collect();
-        assert_eq!(left, [8]);
+        assert_eq!(events.len(), 8, "events go by themselves");
         // The parent goes once its child has ended.
         leader.put([done(child(4, 3), Outcome::Succeeded), finished(2)]);
         assert_eq!(leader.prune(at(1_000), 100), [id(2), id(3), id(4), id(8)]);
+        leader.forget(Pruned {
+            events_to: 8,
+            ..Pruned::default()
+        });
+        assert_eq!(store.events_after(0, 100).unwrap(), []);
         leader.commit(Batch {
             events: vec![event(9, Fact::Submitted)],
             ..Batch::default()
@@ -63,6 +74,48 @@ fn what_is_old_and_finished_is_pruned() {
             store.events_after(0, 100).unwrap(),
             [(9, event(9, Fact::Submitted))]
         );
+    });
+}
+
+/// As long as its key is remembered, a request that is repeated is answered with it.
+#[test]
+fn what_has_a_key_stays_for_as_long_as_the_key() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let keyed = |number| {
+            let task = asked(ready(number), |request| {
+                request.idempotency = Some(Box::new(Idempotency {
+                    key: format!("key {number}"),
+                    payload_digest: "digest".to_owned(),
+                }));
+            });
+            done(task, Outcome::Succeeded)
+        };
+        leader.put([
+            keyed(1),
+            done(ready(2), Outcome::Succeeded),
+            keyed(3),
+            keyed(4),
+        ]);
+        let check = |keyed_before: u64, expected: &[u64]| {
+            let old = Old {
+                finished_before: at(100),
+                keyed_before: at(keyed_before),
+            };
+            let found = store.prunable(old, None, 10).unwrap();
+            let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
+            let found: Vec<_> = found.into_iter().map(|found| found.task).collect();
+            assert_eq!(found, expected, "{keyed_before}");
+            // What is remembered and what may go are the two halves of all that have keys.
+            let remembered = store.load(at(keyed_before)).unwrap().remembered;
+            let mut remembered = remembered.iter().map(|(_, remembered)| remembered.task);
+            assert!(remembered.all(|task| !found.contains(&task)));
+        };
+        check(0, &[2]);
+        check(1, &[2]);
+        check(2, &[1, 2]);
+        check(4, &[1, 2, 3]);
+        check(100, &[1, 2, 3, 4]);
     });
 }
 

@@ -115,7 +115,7 @@ proptest! {
                 prop_assert_eq!(memory.resolve(reference).unwrap(), sqlite.resolve(reference).unwrap());
             }
             if let Some((older_than, limit)) = prune {
-                let [memory, sqlite] = leaders.each_ref().map(|leader| leader.prune(at(older_than), limit));
+                let [memory, sqlite] = leaders.each_mut().map(|leader| leader.prune(at(older_than), limit));
                 prop_assert_eq!(memory, sqlite);
             }
         }

@@ -14,7 +14,7 @@ use super::{
     super::{Epoch, Sequence, Status, StoreError},
     edges,
     fault::Fault,
-    open, row,
+    open, prune, row,
 };
 
 pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
@@ -48,6 +48,7 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     let last_event = count(&transaction, epoch, batch)?;
     write_rows(&transaction, row::integer(batch.number), batch)?;
     write_events(&transaction, last_event, &batch.events)?;
+    prune::remove(&transaction, &batch.pruned)?;
     Ok(transaction.commit()?)
 }
 
@@ -103,7 +104,7 @@ fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<S
 }
 
 /// The leader's row, if it is this one who leads.
-pub(super) fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leader, Fault> {
+fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leader, Fault> {
     let leader = leader(transaction)?;
     if leader.epoch == held {
         return Ok(leader);
@@ -114,7 +115,7 @@ pub(super) fn led_by(transaction: &Transaction<'_>, held: Epoch) -> Result<Leade
     }))
 }
 
-pub(super) struct Leader {
+struct Leader {
     epoch: Epoch,
     last_batch: BatchNumber,
     last_event: Sequence,
@@ -165,9 +166,14 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
 
 fn write_groups(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
     for (name, group) in &batch.groups {
-        transaction
-            .prepare_cached("REPLACE INTO task_group (name, body) VALUES (?1, ?2)")?
-            .execute(params![name, row::encode("group", group)?])?;
+        match group {
+            Some(group) => transaction
+                .prepare_cached("REPLACE INTO task_group (name, body) VALUES (?1, ?2)")?
+                .execute(params![name, row::encode("group", group)?])?,
+            None => transaction
+                .prepare_cached("DELETE FROM task_group WHERE name = ?1")?
+                .execute([name])?,
+        };
     }
     Ok(())
 }

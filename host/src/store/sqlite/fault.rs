@@ -25,6 +25,10 @@ pub(super) enum Fault {
         what: &'static str,
         source: serde_json::Error,
     },
+    #[error("a stored {what} cannot be read")]
+    Aside { what: &'static str },
+    #[error("the columns of a stored {what} do not agree with its body")]
+    Disagrees { what: &'static str },
     #[error("a {what} cannot be written as JSON")]
     Encode {
         what: &'static str,
@@ -46,6 +50,17 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Why one row cannot be read, where that says nothing of any other row.
+    pub(super) fn of_one_row(self) -> Result<String, Self> {
+        match self {
+            Self::Body { source, .. } => Ok(source.to_string()),
+            Self::Aside { .. } | Self::Disagrees { .. } => Ok(self.to_string()),
+            // A column of another type or size than any version writes.
+            Self::Sql(error) if error.sqlite_error().is_none() => Ok(error.to_string()),
+            other => Err(other),
+        }
+    }
+
     pub(super) fn at(self, path: &Path) -> StoreError {
         let corrupt = |detail: String| StoreError::Corrupt {
             path: path.to_owned(),
@@ -56,6 +71,7 @@ impl Fault {
             Self::Body { what, source } => {
                 corrupt(format!("a stored {what} cannot be read: {source}"))
             }
+            Self::Aside { .. } | Self::Disagrees { .. } => corrupt(self.to_string()),
             Self::NotOurs => corrupt("it is the database of another program".to_owned()),
             Self::Newer { found } => StoreError::Newer {
                 path: path.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use claudine_domain::{
-    board::{Remembered, Stored},
+    board::{Remembered, Stored, Unreadable},
     budget::Scope,
     group::Group,
     id::{AccountKey, TaskId},
@@ -15,103 +15,172 @@ use rusqlite::Connection;
 
 use super::{edges, fault::Fault, row};
 
-/// Reads within one transaction, so that the parts are of one moment.
+/// Reads within one transaction, so that the parts are of one moment. A row that cannot be read is
+/// put aside, and keeps no other from being read.
 pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<Stored, Fault> {
     let moment = reader.unchecked_transaction()?;
     let query = "SELECT last_batch FROM leader";
     let last_batch: i64 = moment.query_row(query, [], |row| row.get(0))?;
+    let mut aside = Vec::new();
     let stored = Stored {
-        unfinished: unfinished(&moment)?,
-        accounts: accounts(&moment)?,
-        groups: groups(&moment)?,
-        remembered: remembered(&moment, remember_since)?,
-        profiles: profiles(&moment)?,
-        spent: spent(&moment)?,
+        unfinished: unfinished(&moment, &mut aside)?,
+        accounts: accounts(&moment, &mut aside)?,
+        groups: groups(&moment, &mut aside)?,
+        remembered: remembered(&moment, remember_since, &mut aside)?,
+        profiles: profiles(&moment, &mut aside)?,
+        spent: spent(&moment, &mut aside)?,
         last_batch: last_batch.unsigned_abs(),
+        unreadable: aside,
     };
     moment.finish()?;
     Ok(stored)
 }
 
-fn unfinished(reader: &Connection) -> Result<Vec<Task>, Fault> {
-    let mut query = reader.prepare("SELECT body FROM task WHERE status < ?1")?;
+fn put_aside(
+    what: &'static str,
+    key: String,
+    fault: Fault,
+    aside: &mut Vec<Unreadable>,
+) -> Result<(), Fault> {
+    let reason = fault.of_one_row()?;
+    aside.push(Unreadable {
+        what,
+        key,
+        task: None,
+        reason,
+    });
+    Ok(())
+}
+
+fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Task>, Fault> {
+    let mut query = reader.prepare("SELECT body, id, status FROM task WHERE status < ?1")?;
     let mut rows = query.query([row::FIRST_OUTCOME])?;
     let mut tasks = Vec::new();
     while let Some(found) = rows.next()? {
-        tasks.push(row::decode("task", found, 0)?);
+        let id = TaskId::from_bytes(found.get(1)?);
+        let whole = row::task(found).and_then(|task| {
+            let dependencies = edges::of_task(reader, id)?;
+            Ok(Task {
+                dependencies,
+                ..task
+            })
+        });
+        match whole {
+            Ok(task) => tasks.push(task),
+            Err(fault) => {
+                put_aside("task", id.to_string(), fault, aside)?;
+                if let Some(last) = aside.last_mut() {
+                    last.task = Some(id);
+                }
+            }
+        }
     }
     tasks.sort_unstable_by_key(|task: &Task| task.id);
-    for task in &mut tasks {
-        task.dependencies = edges::of_task(reader, task.id)?;
-    }
     Ok(tasks)
 }
 
-fn groups(reader: &Connection) -> Result<Vec<(String, Group)>, Fault> {
+/// A group whose row cannot be read is paused: how many of it may run is not known. Whoever sets it
+/// again makes the row anew.
+fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(String, Group)>, Fault> {
     let mut query = reader.prepare("SELECT name, body FROM task_group ORDER BY name")?;
     let mut rows = query.query([])?;
     let mut groups = Vec::new();
     while let Some(found) = rows.next()? {
-        groups.push((found.get(0)?, row::decode("group", found, 1)?));
+        let name: String = found.get(0)?;
+        let group = match row::decode("group", found, 1) {
+            Ok(group) => group,
+            Err(fault) => {
+                put_aside("group", name.clone(), fault, aside)?;
+                Group {
+                    limit: None,
+                    paused: true,
+                }
+            }
+        };
+        groups.push((name, group));
     }
     Ok(groups)
 }
 
+/// An account whose row cannot be read counts as one that is at no limit: the next attempt finds
+/// out.
 pub(super) fn accounts(
     reader: &Connection,
+    aside: &mut Vec<Unreadable>,
 ) -> Result<Vec<(AccountKey, claudine_domain::account::Parked)>, Fault> {
     let mut query = reader.prepare("SELECT key, body FROM account ORDER BY key")?;
     let mut rows = query.query([])?;
     let mut accounts = Vec::new();
     while let Some(found) = rows.next()? {
-        let parked = row::decode("account", found, 1)?;
-        accounts.push((AccountKey(found.get(0)?), parked));
+        let key: String = found.get(0)?;
+        match row::decode("account", found, 1) {
+            Ok(parked) => accounts.push((AccountKey(key), parked)),
+            Err(fault) => put_aside("account", key, fault, aside)?,
+        }
     }
     Ok(accounts)
 }
 
-pub(super) fn profiles(reader: &Connection) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
+pub(super) fn profiles(
+    reader: &Connection,
+    aside: &mut Vec<Unreadable>,
+) -> Result<Vec<(ProfileKey, Profile)>, Fault> {
     let mut query = reader.prepare("SELECT key, body FROM profile")?;
     let mut rows = query.query([])?;
     let mut profiles = Vec::new();
     while let Some(found) = rows.next()? {
-        let key = row::decode("profile key", found, 0)?;
-        profiles.push((key, row::decode("profile", found, 1)?));
+        let key = row::decode("profile key", found, 0);
+        let both = key.and_then(|key| Ok((key, row::decode("profile", found, 1)?)));
+        match both {
+            Ok(profile) => profiles.push(profile),
+            Err(fault) => put_aside("profile", found.get(0)?, fault, aside)?,
+        }
     }
     profiles.sort_unstable_by(|(one, _): &(ProfileKey, Profile), (other, _)| one.cmp(other));
     Ok(profiles)
 }
 
-fn spent(reader: &Connection) -> Result<Vec<(Scope, u64)>, Fault> {
+fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope, u64)>, Fault> {
     let mut query = reader.prepare("SELECT scope, id, micro_usd FROM spent ORDER BY scope, id")?;
     let mut rows = query.query([])?;
     let mut spent = Vec::new();
     while let Some(found) = rows.next()? {
-        let scope = row::scope_of(
-            found.get(0)?,
-            found.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
-        )?;
-        spent.push((scope, found.get::<_, i64>(2)?.unsigned_abs()));
+        let (kind, id): (i64, Vec<u8>) = (found.get(0)?, found.get(1)?);
+        match row::scope_of(kind, &id) {
+            Ok(scope) => spent.push((scope, found.get::<_, i64>(2)?.unsigned_abs())),
+            Err(fault) => put_aside("sum", format!("{kind} {id:02x?}"), fault, aside)?,
+        }
     }
     Ok(spent)
 }
 
-/// A key may have been used again once it was forgotten: it stands for the later task.
-fn remembered(reader: &Connection, since: Timestamp) -> Result<Vec<(String, Remembered)>, Fault> {
+/// A key may have been used again once it was forgotten: it stands for the later task. Where that
+/// cannot be read its key stays taken, and no request is the same as the one that took it.
+fn remembered(
+    reader: &Connection,
+    since: Timestamp,
+    aside: &mut Vec<Unreadable>,
+) -> Result<Vec<(String, Remembered)>, Fault> {
     let mut query = reader.prepare(
-        "SELECT idempotency_key, id, created_at, json_extract(body, '$.request.idempotency.payload_digest')
+        "SELECT idempotency_key, id, created_at, CASE WHEN json_valid(body)
+             THEN json_extract(body, '$.request.idempotency.payload_digest') END
          FROM task WHERE idempotency_key IS NOT NULL AND created_at >= ?1 ORDER BY created_at, id",
     )?;
     let mut rows = query.query([row::time(since)])?;
     let mut newest = BTreeMap::new();
     while let Some(found) = rows.next()? {
-        let at: i64 = found.get(2)?;
+        let (key, at): (String, i64) = (found.get(0)?, found.get(2)?);
+        let digest: Option<String> = found.get(3)?;
+        if digest.is_none() {
+            let fault = Fault::Aside { what: "task" };
+            put_aside("idempotency key", key.clone(), fault, aside)?;
+        }
         let remembered = Remembered {
             task: TaskId::from_bytes(found.get(1)?),
             at: Timestamp(at.unsigned_abs()),
-            payload_digest: found.get(3)?,
+            payload_digest: digest.unwrap_or_default(),
         };
-        newest.insert(found.get(0)?, remembered);
+        newest.insert(key, remembered);
     }
     Ok(newest.into_iter().collect())
 }

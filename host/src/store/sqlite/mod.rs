@@ -1,8 +1,9 @@
 //! The store the host runs on: one SQLite file in the data directory.
 //!
-//! Write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and readers neither wait for it nor hold it up. One connection
-//! writes; its lock is held for a commit or a prune and nothing else. A row of a task is a JSON body, and beside it only those columns that
-//! a query looks up: an index costs every commit. Of a task's row only the body is read back.
+//! Write-ahead log with `synchronous = FULL`: a commit is one `fdatasync`, and readers neither wait
+//! for it nor hold it up. One connection writes; its lock is held for a commit and nothing else. A
+//! row of a task is a JSON body, and beside it only those columns that a query looks up: an index
+//! costs every commit. Of a task's row only the body is read back.
 //!
 //! It does not take the lock on the data directory, and it checks no rule of the queue.
 
@@ -34,7 +35,7 @@ use std::{
 };
 
 use claudine_domain::{
-    batch::{Batch, DocumentKey},
+    batch::{Batch, BatchNumber, DocumentKey},
     board::Stored,
     budget::Scope,
     dependency::End,
@@ -46,7 +47,9 @@ use claudine_domain::{
 use rusqlite::Connection;
 
 use self::{fault::Fault, readers::Readers};
-use super::{Epoch, Filter, Page, Pruned, Record, Resolved, Sequence, Status, Store, StoreError};
+use super::{
+    Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store, StoreError,
+};
 
 pub(crate) use self::{network::refuse_network_filesystem, transfer::Content};
 
@@ -163,6 +166,10 @@ impl Store for SqliteStore {
         }
     }
 
+    fn last_batch(&self) -> Result<BatchNumber, StoreError> {
+        self.read(query::last_batch)
+    }
+
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.read(|reader| query::task(reader, id))
     }
@@ -231,12 +238,24 @@ impl Store for SqliteStore {
         self.write(|writer| transfer::import(writer, part, records))
     }
 
-    fn prune(
+    fn prunable(
         &self,
-        epoch: Epoch,
+        old: Old,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Prunable>, StoreError> {
+        self.read(|reader| prune::prunable(reader, old, after, limit))
+    }
+
+    fn last_old_event(
+        &self,
         older_than: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Pruned>, StoreError> {
-        self.write(|writer| prune::finished(writer, epoch, older_than, limit))
+    ) -> Result<Option<Sequence>, StoreError> {
+        self.read(|reader| prune::last_old_event(reader, older_than, limit))
+    }
+
+    fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError> {
+        self.read(|reader| query::known(reader, ids))
     }
 }

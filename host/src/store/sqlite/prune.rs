@@ -1,84 +1,105 @@
-//! What is old and finished goes.
+//! What is old and finished: found by a read, removed with a batch.
 
 use claudine_domain::{
+    batch::Pruned,
     budget::{Day, Scope},
     id::TaskId,
     task::Task,
-    time::{Timestamp, millis},
+    time::Timestamp,
 };
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    super::{EVENTS_A_TASK, Epoch, Pruned, SPENT_KEPT},
-    commit, edges,
+    super::{Old, Prunable, Sequence},
+    edges,
     fault::Fault,
     row,
 };
 
-pub(super) fn finished(
-    writer: &mut Connection,
-    epoch: Epoch,
-    older_than: Timestamp,
-    limit: usize,
-) -> Result<Vec<Pruned>, Fault> {
-    let transaction = commit::begin(writer)?;
-    commit::led_by(&transaction, epoch)?;
-    let gone = find(&transaction, older_than, limit)?;
-    for pruned in &gone {
-        let id = pruned.task.to_bytes();
-        for sql in [
-            "DELETE FROM task WHERE id = ?1",
-            "DELETE FROM document WHERE task = ?1",
-        ] {
-            transaction.prepare_cached(sql)?.execute([id])?;
-        }
-        edges::forget(&transaction, pruned.task)?;
-    }
-    forget_spent(&transaction, older_than)?;
-    let most_events = limit.saturating_mul(EVENTS_A_TASK);
-    if let Some(last) = last_old_event(&transaction, older_than, most_events)? {
-        transaction.execute("DELETE FROM event WHERE sequence <= ?1", [last])?;
-    }
-    transaction.commit()?;
-    Ok(gone)
-}
-
 /// No index on the time of the end is kept for this: what ended before a time began before it, and ids sort by their beginning.
-fn find(
-    transaction: &Transaction<'_>,
-    older_than: Timestamp,
+pub(super) fn prunable(
+    reader: &Connection,
+    old: Old,
+    after: Option<TaskId>,
     limit: usize,
-) -> Result<Vec<Pruned>, Fault> {
-    let mut query = transaction.prepare_cached(
-        "SELECT body FROM task
-         WHERE id < ?1 AND finished_at < ?2
-           AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?3)
+) -> Result<Vec<Prunable>, Fault> {
+    let mut query = reader.prepare_cached(
+        "SELECT body, id FROM task
+         WHERE id > ?1 AND id < ?2 AND finished_at < ?3
+           AND (idempotency_key IS NULL OR created_at < ?4)
+           AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?5)
          ORDER BY id",
     )?;
-    let began_before = TaskId::new(older_than.0, 0).to_bytes();
+    let before = old.finished_before;
     let mut rows = query.query(params![
-        began_before,
-        row::time(older_than),
+        after.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
+        TaskId::new(before.0, 0).to_bytes(),
+        row::time(before),
+        row::time(old.keyed_before),
         row::FIRST_OUTCOME,
     ])?;
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(old) = rows.next()?
     {
-        let task: Task = row::decode("task", old, 0)?;
-        if edges::is_needed(transaction, task.id)? {
+        let task = TaskId::from_bytes(old.get(1)?);
+        if edges::is_needed(reader, task)? {
             continue;
         }
-        found.push(Pruned {
-            task: task.id,
-            attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
+        // One that cannot be read stays: another version may be able to.
+        let Ok(Task { attempts, .. }) = row::decode("task", old, 0) else {
+            continue;
+        };
+        found.push(Prunable {
+            task,
+            attempts: attempts.iter().map(|attempt| attempt.number).collect(),
         });
     }
     Ok(found)
 }
 
-fn forget_spent(transaction: &Transaction<'_>, older_than: Timestamp) -> Result<(), Fault> {
-    let before = Timestamp(older_than.0.saturating_sub(millis(SPENT_KEPT)));
+pub(super) fn last_old_event(
+    reader: &Connection,
+    older_than: Timestamp,
+    limit: usize,
+) -> Result<Option<Sequence>, Fault> {
+    let mut query =
+        reader.prepare_cached("SELECT sequence, at FROM event ORDER BY sequence LIMIT ?1")?;
+    let mut rows = query.query([row::integer(limit as u64)])?;
+    let mut last = None;
+    while let Some(event) = rows.next()? {
+        if event.get::<_, i64>(1)? >= row::time(older_than) {
+            break;
+        }
+        last = Some(event.get::<_, i64>(0)?.unsigned_abs());
+    }
+    Ok(last)
+}
+
+/// Removes what a batch forgets.
+pub(super) fn remove(transaction: &Transaction<'_>, pruned: &Pruned) -> Result<(), Fault> {
+    for task in &pruned.tasks {
+        for sql in [
+            "DELETE FROM task WHERE id = ?1",
+            "DELETE FROM document WHERE task = ?1",
+        ] {
+            let id = task.to_bytes();
+            transaction.prepare_cached(sql)?.execute([id])?;
+        }
+        edges::forget(transaction, *task)?;
+    }
+    if let Some(before) = pruned.spent_before {
+        forget_spent(transaction, before)?;
+    }
+    if pruned.events_to > 0 {
+        transaction
+            .prepare_cached("DELETE FROM event WHERE sequence <= ?1")?
+            .execute([row::integer(pruned.events_to)])?;
+    }
+    Ok(())
+}
+
+fn forget_spent(transaction: &Transaction<'_>, before: Timestamp) -> Result<(), Fault> {
     for scope in [
         Scope::Day(Day::of(before)),
         Scope::Graph(TaskId::new(before.0, 0)),
@@ -89,23 +110,4 @@ fn forget_spent(transaction: &Transaction<'_>, older_than: Timestamp) -> Result<
             .execute(params![scope, id])?;
     }
     Ok(())
-}
-
-/// The last of the events at the front that are old, looking at no more than so many.
-fn last_old_event(
-    transaction: &Transaction<'_>,
-    older_than: Timestamp,
-    most: usize,
-) -> Result<Option<i64>, Fault> {
-    let mut query =
-        transaction.prepare_cached("SELECT sequence, at FROM event ORDER BY sequence LIMIT ?1")?;
-    let mut rows = query.query([row::integer(most as u64)])?;
-    let mut last = None;
-    while let Some(event) = rows.next()? {
-        if event.get::<_, i64>(1)? >= row::time(older_than) {
-            break;
-        }
-        last = Some(event.get(0)?);
-    }
-    Ok(last)
 }

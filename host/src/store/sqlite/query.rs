@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
-    batch::DocumentKey, budget::Scope, dependency::End, event::Event, id::TaskId, task::Task,
+    batch::{BatchNumber, DocumentKey},
+    budget::Scope,
+    dependency::End,
+    event::Event,
+    id::TaskId,
+    task::Task,
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, params, types::Value};
@@ -19,7 +24,7 @@ use super::{
 };
 
 pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Fault> {
-    let mut query = reader.prepare_cached("SELECT body FROM task WHERE id = ?1")?;
+    let mut query = reader.prepare_cached("SELECT body, id, status FROM task WHERE id = ?1")?;
     let mut rows = query.query([id.to_bytes()])?;
     let Some(found) = rows.next()? else {
         return Ok(None);
@@ -29,18 +34,33 @@ pub(super) fn task(reader: &Connection, id: TaskId) -> Result<Option<Task>, Faul
 
 /// A row's task with what it depends on.
 fn whole(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Task, Fault> {
-    let mut task: Task = row::decode("task", row, 0)?;
-    task.dependencies = edges::of_task(reader, task.id)?;
-    Ok(task)
+    let task = row::task(row)?;
+    let dependencies = edges::of_task(reader, task.id)?;
+    Ok(Task {
+        dependencies,
+        ..task
+    })
+}
+
+/// The same among others: one that cannot be read is left out, with a word in the log.
+fn if_readable(reader: &Connection, row: &rusqlite::Row<'_>) -> Result<Option<Task>, Fault> {
+    match whole(reader, row) {
+        Ok(task) => Ok(Some(task)),
+        Err(fault) => {
+            let (id, reason) = (row.get(1).map(TaskId::from_bytes)?, fault.of_one_row()?);
+            tracing::warn!(%id, reason, "a stored task cannot be read and is left out");
+            Ok(None)
+        }
+    }
 }
 
 pub(super) fn spoilt_by(reader: &Connection, culprit: TaskId) -> Result<Vec<Task>, Fault> {
-    let mut query =
-        reader.prepare_cached("SELECT body FROM task WHERE culprit = ?1 ORDER BY id")?;
+    let mut query = reader
+        .prepare_cached("SELECT body, id, status FROM task WHERE culprit = ?1 ORDER BY id")?;
     let mut rows = query.query([culprit.to_bytes()])?;
     let mut tasks = Vec::new();
     while let Some(found) = rows.next()? {
-        tasks.push(whole(reader, found)?);
+        tasks.extend(if_readable(reader, found)?);
     }
     Ok(tasks)
 }
@@ -59,21 +79,38 @@ pub(super) fn ends(
     reader: &Connection,
     ids: &BTreeSet<TaskId>,
 ) -> Result<BTreeMap<TaskId, Option<End>>, Fault> {
-    let mut query = reader.prepare_cached("SELECT status, body FROM task WHERE id = ?1")?;
+    let mut query = reader.prepare_cached("SELECT status, culprit FROM task WHERE id = ?1")?;
     let mut ends = BTreeMap::new();
     for id in ids {
         let mut rows = query.query([id.to_bytes()])?;
         let Some(found) = rows.next()? else {
             continue;
         };
-        let end = if found.get::<_, i64>(0)? < row::FIRST_OUTCOME {
-            None
-        } else {
-            row::decode::<Task>("task", found, 1)?.end()
+        let end = match row::status(found.get(0)?)? {
+            Status::Done(outcome) => {
+                let culprit: Option<[u8; 16]> = found.get(1)?;
+                let culprit = culprit.map(TaskId::from_bytes);
+                Some(End { outcome, culprit })
+            }
+            _ => None,
         };
         ends.insert(*id, end);
     }
     Ok(ends)
+}
+
+pub(super) fn known(
+    reader: &Connection,
+    ids: &BTreeSet<TaskId>,
+) -> Result<BTreeSet<TaskId>, Fault> {
+    let mut query = reader.prepare_cached("SELECT 1 FROM task WHERE id = ?1")?;
+    let mut known = BTreeSet::new();
+    for id in ids {
+        if query.exists([id.to_bytes()])? {
+            known.insert(*id);
+        }
+    }
+    Ok(known)
 }
 
 pub(super) fn resolve(reader: &Connection, reference: &str) -> Result<Resolved, Fault> {
@@ -115,19 +152,22 @@ fn newest_of_name(reader: &Connection, name: &str) -> Result<Option<TaskId>, Fau
 }
 
 pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result<Page, Fault> {
-    let (sql, values) = list_query(filter, limit);
+    let (sql, values) = list_query(filter);
     let mut query = reader.prepare_cached(&sql)?;
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
     let mut tasks = Vec::new();
-    while let Some(found) = rows.next()? {
-        tasks.push(whole(reader, found)?);
+    // One task more than the page holds is read: it tells whether there is a next page.
+    while tasks.len() <= limit
+        && let Some(found) = rows.next()?
+    {
+        tasks.extend(if_readable(reader, found)?);
     }
     Ok(Page::cut(tasks, limit))
 }
 
-/// One task more than the page holds is asked for: it tells whether there is a next page.
-fn list_query(filter: &Filter, limit: usize) -> (String, Vec<Value>) {
-    let mut sql = String::from("SELECT body FROM task WHERE TRUE");
+/// Without a limit: how many rows have to be read for a page is known only when they have been.
+fn list_query(filter: &Filter) -> (String, Vec<Value>) {
+    let mut sql = String::from("SELECT body, id, status FROM task WHERE TRUE");
     let mut values: Vec<Value> = Vec::new();
     let mut condition = |text: &str, value: Value| {
         sql.push_str(" AND ");
@@ -153,13 +193,13 @@ fn list_query(filter: &Filter, limit: usize) -> (String, Vec<Value>) {
     }
     if let Some((key, value)) = &filter.label {
         condition(
-            "EXISTS (SELECT 1 FROM json_each(body, '$.request.labels') AS label WHERE label.key = ?",
+            "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
+                 '$.request.labels') AS label WHERE label.key = ?",
             key.clone().into(),
         );
         condition("label.value = ?)", value.clone().into());
     }
-    sql.push_str(" ORDER BY id DESC LIMIT ?");
-    values.push(row::integer((limit as u64).saturating_add(1)).into());
+    sql.push_str(" ORDER BY id DESC");
     (sql, values)
 }
 
@@ -180,7 +220,8 @@ pub(super) fn counts(reader: &Connection) -> Result<Vec<(Status, u64)>, Fault> {
 
 pub(super) fn group_counts(reader: &Connection) -> Result<Vec<(String, Status, u64)>, Fault> {
     let mut query = reader.prepare_cached(
-        "SELECT json_extract(body, '$.request.group') AS in_group, status, count(*) FROM task
+        "SELECT CASE WHEN json_valid(body) THEN json_extract(body, '$.request.group') END AS in_group,
+             status, count(*) FROM task
          WHERE status < ?1 AND in_group IS NOT NULL GROUP BY in_group, status",
     )?;
     let mut rows = query.query([row::FIRST_OUTCOME])?;
@@ -211,17 +252,33 @@ pub(super) fn events_after(
     sequence: Sequence,
     limit: usize,
 ) -> Result<Vec<(Sequence, Event)>, Fault> {
-    let mut query = reader.prepare_cached(
-        "SELECT sequence, body FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
-    )?;
-    let mut rows = query.query([row::integer(sequence), row::integer(limit as u64)])?;
+    let mut query = reader
+        .prepare_cached("SELECT sequence, body FROM event WHERE sequence > ?1 ORDER BY sequence")?;
+    let mut rows = query.query([row::integer(sequence)])?;
     let mut events = Vec::new();
-    while let Some(found) = rows.next()? {
+    while events.len() < limit
+        && let Some(found) = rows.next()?
+    {
         let sequence: i64 = found.get(0)?;
-        let event = row::decode("event", found, 1)?;
-        events.push((sequence.unsigned_abs(), event));
+        match row::decode("event", found, 1) {
+            Ok(event) => events.push((sequence.unsigned_abs(), event)),
+            Err(fault) => {
+                let reason = fault.of_one_row()?;
+                tracing::warn!(
+                    sequence,
+                    reason,
+                    "a stored event cannot be read and is left out"
+                );
+            }
+        }
     }
     Ok(events)
+}
+
+pub(super) fn last_batch(reader: &Connection) -> Result<BatchNumber, Fault> {
+    let mut query = reader.prepare_cached("SELECT last_batch FROM leader")?;
+    let last: i64 = query.query_row([], |row| row.get(0))?;
+    Ok(last.unsigned_abs())
 }
 
 pub(super) fn last_event(reader: &Connection) -> Result<Sequence, Fault> {
@@ -242,10 +299,15 @@ pub(super) fn first_event_since(
 
 pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {
     let mut query = reader.prepare(
-        "SELECT DISTINCT json_extract(body, '$.request.env_digest') AS digest FROM task ORDER BY digest",
+        "SELECT DISTINCT CASE WHEN json_valid(body)
+             THEN json_extract(body, '$.request.env_digest') END AS digest
+         FROM task ORDER BY digest",
     )?;
-    let digests = query.query_map([], |row| row.get(0))?;
-    Ok(digests.collect::<Result<_, _>>()?)
+    let digests = query.query_map([], |row| row.get::<_, Option<String>>(0))?;
+    let digests: Option<Vec<String>> = digests.collect::<Result<_, _>>()?;
+    // What a task needs that cannot be read is not known: whoever wants to remove the rest has to
+    // let it be.
+    digests.ok_or(Fault::Aside { what: "task" })
 }
 
 #[cfg(test)]
@@ -264,7 +326,7 @@ mod tests {
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let writer = store.writer();
         let check = |filter: Filter, expected: &str| {
-            let (sql, values) = list_query(&filter, 50);
+            let (sql, values) = list_query(&filter);
             let mut plan = writer
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
                 .unwrap();

@@ -125,6 +125,25 @@ pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<Strin
     serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
 }
 
+/// Reads a task's row, whose columns are its body, its id and its status. What it depends on is not
+/// in it.
+pub(super) fn task(row: &Row<'_>) -> Result<Task, Fault> {
+    let task: Task = decode("task", row, 0)?;
+    let (id, status): ([u8; 16], i64) = (row.get(1)?, row.get(2)?);
+    if task.id.to_bytes() == id && code(Status::of(&task)) == status {
+        Ok(task)
+    } else {
+        Err(Fault::Disagrees { what: "task" })
+    }
+}
+
+/// The status that has this number.
+pub(super) fn status(code_of: i64) -> Result<Status, Fault> {
+    Status::all()
+        .find(|status| code(*status) == code_of)
+        .ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, code_of).into())
+}
+
 /// Reads a column that `encode` wrote.
 pub(super) fn decode<T: DeserializeOwned>(
     what: &'static str,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claudine_domain::{batch::Batch, budget::Scope, event::Event, id::TaskId, task::Task};
+use claudine_domain::{
+    batch::Batch, board::Unreadable, budget::Scope, event::Event, id::TaskId, task::Task,
+};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
@@ -91,8 +93,21 @@ fn groups(reader: &Connection, each: Each<'_>) -> Read {
     })
 }
 
+/// A backup is of all there is: a row that cannot be read is not left out of it.
+fn all<T>(
+    reader: &Connection,
+    load: fn(&Connection, &mut Vec<Unreadable>) -> Result<Vec<T>, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut aside = Vec::new();
+    let rows = load(reader, &mut aside)?;
+    match aside.first() {
+        None => Ok(rows),
+        Some(Unreadable { what, .. }) => Err(Fault::Aside { what }),
+    }
+}
+
 fn accounts(reader: &Connection, each: Each<'_>) -> Read {
-    for (key, parked) in load::accounts(reader)? {
+    for (key, parked) in all(reader, load::accounts)? {
         if !each(Record::Account { key, parked }) {
             return Ok(false);
         }
@@ -101,7 +116,7 @@ fn accounts(reader: &Connection, each: Each<'_>) -> Read {
 }
 
 fn profiles(reader: &Connection, each: Each<'_>) -> Read {
-    for (key, profile) in load::profiles(reader)? {
+    for (key, profile) in all(reader, load::profiles)? {
         let profile = Box::new(profile);
         if !each(Record::Profile { key, profile }) {
             return Ok(false);
@@ -164,7 +179,7 @@ fn add(batch: &mut Batch, record: Record) -> Result<(), Fault> {
             let bytes = bytes.into_vec().ok_or(Fault::NoHex)?;
             batch.documents.push((key, bytes.into()));
         }
-        Record::Group { name, group } => batch.groups.push((name, group)),
+        Record::Group { name, group } => batch.groups.push((name, Some(group))),
         Record::Account { key, parked } => batch.accounts.push((key, Some(parked))),
         Record::Profile { key, profile } => batch.profiles.push((key, Some(*profile))),
         Record::Spent { scope, micro_usd } => batch.spent.push((scope, micro_usd)),

@@ -21,6 +21,7 @@ impl World {
         self.check_circles();
         self.check_indexes();
         self.check_written();
+        self.check_history();
         let board = &self.board;
         let runs = |task: &&Arc<Task>| matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned);
         let running = board.tasks.values().filter(runs).count();
@@ -67,6 +68,31 @@ impl World {
         self.edges = edges.collect();
     }
 
+    /// No attempt that has ended changes or goes: there are only more and more of them. A failed
+    /// commit takes back what was never told.
+    fn check_history(&mut self) {
+        let pending = self.board.pending.finished.values();
+        for task in self.board.tasks.values().chain(pending) {
+            let ended = task.attempts.iter().filter(|it| it.ended.is_some());
+            let ended: Vec<Attempt> = ended.cloned().collect();
+            if let Some(before) = self.history.get(&task.id) {
+                assert!(
+                    ended.starts_with(before),
+                    "its history was rewritten: {before:?} {task:?}"
+                );
+            }
+            let numbers = task.attempts.iter().map(|it| it.number);
+            assert!(
+                numbers
+                    .clone()
+                    .zip(numbers.skip(1))
+                    .all(|(one, next)| one < next),
+                "a number was given out twice: {task:?}"
+            );
+            self.history.insert(task.id, ended);
+        }
+    }
+
     /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way there.
     fn check_promises(&self) {
         let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
@@ -91,9 +117,17 @@ impl World {
             ended == Some(false),
             "an attempt is open as long as its task runs or is chosen: {task:?}"
         );
+        assert_eq!(
+            task.held,
+            match task.state {
+                State::Held { since } => Some(since),
+                _ => None,
+            },
+            "what is held does not wait for anything else, and only what is held is: {task:?}"
+        );
         let at_its_end = self.disk.tasks.get(&task.id).is_some_and(Task::is_done);
         assert!(
-            !at_its_end || self.board.retried.contains_key(&task.id),
+            !at_its_end || self.board.ended_again.was_revived(task.id),
             "left its end by itself: {task:?}"
         );
     }
@@ -195,9 +229,9 @@ impl World {
             in_use <= in_use_before.max(slots as usize),
             "more than the slots were filled"
         );
-        for (lane, line) in &self.board.lanes {
-            let refusal = self.board.refusals.get(lane);
-            let true_reason = match refusal {
+        for (lane, line) in self.board.lanes.iter() {
+            let refusal = self.board.refusal_of_lane(lane, self.now);
+            let true_reason = match &refusal {
                 Some(Refusal::Slots { .. }) => in_use >= slots as usize,
                 Some(Refusal::Group {
                     group,

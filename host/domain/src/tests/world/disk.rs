@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{super::never_received, Dies, World, boot_id};
+use super::{super::never_received, Dies, World, boot_id, bounds};
 use crate::{
     attempt::Phase,
     batch::Batch,
-    board::{Board, Bounds, Remembered, Stored},
+    board::{Board, Remembered, Stored},
     event::{Event, Fact},
     id::AttemptId,
     step::{Found, Input, Report},
@@ -48,7 +48,7 @@ impl World {
                 assert!(task.attempts.starts_with(&before.attempts));
             }
             if task.is_done() {
-                self.copies.push(Task::clone(task));
+                self.copies.push((batch.number, Task::clone(task)));
             }
         }
         self.disk.edges.extend(batch.dependencies.iter().cloned());
@@ -57,7 +57,12 @@ impl World {
             let edges = edges.map_or(&[][..], |edges| edges);
             assert_eq!(edges, &*task.dependencies, "its edges are on disk with it");
         }
-        self.disk.groups.extend(batch.groups.iter().cloned());
+        for (name, group) in &batch.groups {
+            match group {
+                Some(group) => self.disk.groups.insert(name.clone(), *group),
+                None => self.disk.groups.remove(name),
+            };
+        }
         for (account, parked) in &batch.accounts {
             match parked {
                 Some(parked) => self.disk.accounts.insert(account.clone(), parked.clone()),
@@ -105,8 +110,11 @@ impl World {
     pub(super) fn load(&mut self) {
         self.durable = self.disk.last_batch;
         self.awaiting.clear();
-        let newest = |copy: &Task| self.disk.tasks[&copy.id] == *copy;
-        self.copies.retain(newest);
+        self.history.clear();
+        for task in self.disk.tasks.values() {
+            let ended = task.attempts.iter().filter(|it| it.ended.is_some());
+            self.history.insert(task.id, ended.cloned().collect());
+        }
         let remembered = |task: &Task| {
             let idempotency = task.request.idempotency.clone()?;
             let remembered = Remembered {
@@ -128,10 +136,11 @@ impl World {
             remembered: tasks.filter_map(remembered).collect(),
             profiles: self.disk.profiles.clone().into_iter().collect(),
             spent: self.disk.spent.clone().into_iter().collect(),
+            unreadable: Vec::new(),
             last_batch: self.disk.last_batch,
         };
         let limits = self.board.capacity.limits;
-        self.board = Board::new(stored, limits, Bounds::default(), boot_id(self.boot));
+        self.board = Board::new(stored, limits, bounds(), boot_id(self.boot));
         let begun: Vec<AttemptId> = self
             .board
             .unfinished()

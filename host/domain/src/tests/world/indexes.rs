@@ -19,7 +19,9 @@ impl World {
     pub(super) fn check_indexes(&self) {
         let (board, other) = (&self.board, &self.made_of_the_same());
         assert!(
-            lanes(board).eq(lanes(other)),
+            lanes(board).eq(lanes(other))
+                && board.lanes.heads_are_those_of(&other.lanes)
+                && board.lanes.plain().eq(board.lanes.all_plain()),
             "{:?} {:?}",
             board.lanes,
             other.lanes

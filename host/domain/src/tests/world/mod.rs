@@ -23,6 +23,7 @@ use std::{
 use super::fixed;
 use crate::{
     account::Parked,
+    attempt::Attempt,
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Stored},
     budget::Scope,
@@ -31,7 +32,7 @@ use crate::{
     group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
     profile::{Profile, ProfileKey},
-    step::{Answer, Ending, Input, Refused, Report, Retry},
+    step::{Answer, Ending, Input, Refused, Report},
     task::{Priority, State, Task},
     time::{MonotonicMs, Now, Timestamp},
 };
@@ -183,8 +184,11 @@ pub(super) struct World {
     told: Vec<(AttemptId, Report)>,
     /// What depends on what, as it was when it was last looked at for circles.
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
-    /// Finished rows as readers may still hold them, old ones too.
-    copies: Vec<Task>,
+    /// Finished rows as readers may still hold them, old ones too, each with the batch that was the
+    /// last on disk then.
+    copies: Vec<(BatchNumber, Task)>,
+    /// The attempts of each task that had ended, as they were after the last step.
+    history: BTreeMap<TaskId, Vec<Attempt>>,
     made: u32,
     /// Who was submitted from where, and whether detached.
     lineage: BTreeMap<TaskId, (TaskId, bool)>,
@@ -201,6 +205,14 @@ fn limits(slots: u32) -> Limits {
     }
 }
 
+/// Few ends are remembered, so that some are forgotten.
+fn bounds() -> Bounds {
+    Bounds {
+        remembered_ends: 2,
+        ..Bounds::default()
+    }
+}
+
 fn boot_id(boot: u32) -> Arc<str> {
     format!("boot-{boot}").into()
 }
@@ -212,7 +224,7 @@ impl World {
     pub(super) fn new(slots: u32) -> Self {
         let boot = boot_id(1);
         Self {
-            board: Board::new(Stored::default(), limits(slots), Bounds::default(), boot),
+            board: Board::new(Stored::default(), limits(slots), bounds(), boot),
             now: Now {
                 wall: Timestamp(1_000_000_000),
                 monotonic: MonotonicMs(1_000),
@@ -231,6 +243,7 @@ impl World {
             told: Vec::new(),
             edges: BTreeMap::new(),
             copies: Vec::new(),
+            history: BTreeMap::new(),
             made: 0,
             lineage: BTreeMap::new(),
             boot: 1,
@@ -256,15 +269,9 @@ impl World {
                 }
             }
             Happening::Retry(number, all) => {
-                if let Some(task) = pick(&self.copies, number).cloned() {
-                    let retry = Retry {
-                        downstream: self.downstream(task.id, all),
-                        task,
-                        ended: self.ends(),
-                        resume: (number % 3 == 0).then(|| Arc::from(&b"and now?"[..])),
-                    };
-                    // Refused where it is unfinished again, or where something is in its way.
-                    drop(self.step(Input::Retry(Box::new(retry))));
+                if let Some((as_of, task)) = pick(&self.copies, number).cloned() {
+                    let resume = number.is_multiple_of(3);
+                    self.retry(as_of, task, all, resume);
                 }
             }
             Happening::Hold(number) => {

@@ -1,17 +1,18 @@
 //! Requests: tasks are submitted and run again, and who submitted them waits for them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     super::{request, submission},
     Kind, Wish, World, pick,
 };
 use crate::{
+    batch::BatchNumber,
     budget::GraphBudget,
     dependency::Dependency,
     id::{AccountKey, AttemptId, TaskId},
     retry_policy::{Backoff, RetryPolicy},
-    step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit},
+    step::{Accepted, Answer, Ends, Input, Refused, Retry, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
 };
 
@@ -49,7 +50,8 @@ impl World {
                 | Refused::Moved { .. }
                 | Refused::TwoConditions { .. }
                 | Refused::OverBudget { .. }
-                | Refused::IdempotencyConflict { .. },
+                | Refused::IdempotencyConflict { .. }
+                | Refused::KeyTwice { .. },
             ) => {}
             other => panic!("{other:?}"),
         }
@@ -147,6 +149,29 @@ impl World {
         }
     }
 
+    /// With a row that was read when that batch was the last one, and the rest as it is now. Where
+    /// the board cannot tell whether the row is out of date, it is read again.
+    pub(super) fn retry(&mut self, as_of: BatchNumber, task: Task, all: bool, resume: bool) {
+        let id = task.id;
+        let retry = |world: &Self, as_of, task| Retry {
+            downstream: world.downstream(id, all),
+            task,
+            ended: Ends {
+                as_of,
+                ..world.ends()
+            },
+            resume: resume.then(|| Arc::from(&b"and now?"[..])),
+        };
+        let first = retry(self, as_of, task);
+        if let Err(Refused::Moved { .. }) = self.step(Input::Retry(Box::new(first)))
+            && let Some(newest) = self.disk.tasks.get(&id).cloned()
+        {
+            let again = retry(self, self.disk.last_batch, newest);
+            // Refused where it is unfinished again, or where something is in its way.
+            drop(self.step(Input::Retry(Box::new(again))));
+        }
+    }
+
     /// What could not run because of a task, or all that depends on it; as the disk has it.
     pub(super) fn downstream(&self, of: TaskId, all: bool) -> Vec<Task> {
         let done = self.disk.tasks.values().filter(|task| task.is_done());
@@ -172,9 +197,12 @@ impl World {
 
     pub(super) fn ends(&self) -> Ends {
         let tasks = self.disk.tasks.values();
-        tasks
-            .filter_map(|task| Some((task.id, task.end()?)))
-            .collect()
+        Ends {
+            as_of: self.disk.last_batch,
+            ends: tasks
+                .filter_map(|task| Some((task.id, task.end()?)))
+                .collect(),
+        }
     }
 }
 

@@ -24,7 +24,10 @@ impl World {
             .iter()
             .map(|(key, value)| (key, value.as_ref()));
         check(&board.accounts, &disk.accounts, accounts, &pending.accounts);
-        let groups = flying.groups.iter().map(|(key, value)| (key, Some(value)));
+        let groups = flying
+            .groups
+            .iter()
+            .map(|(key, value)| (key, value.as_ref()));
         check(&board.groups, &disk.groups, groups, &pending.groups);
         let spent = flying.spent.iter().map(|(key, value)| (key, Some(value)));
         check(&board.spent, &disk.spent, spent, &pending.spent);

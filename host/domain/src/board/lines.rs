@@ -1,0 +1,159 @@
+//! What waits for a slot, lane by lane, and who comes next of each class.
+//!
+//! The first of each lane is kept beside it, by the class that the lane is admitted as: where a
+//! class is refused, none of its lanes is looked at, however many they are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::{Lane, Rank};
+use crate::{batch::BatchNumber, capacity::Refusal, profile::ProfileKey, time::Timestamp};
+
+/// What waits for a slot in one lane.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) ready: BTreeSet<Rank>,
+    /// Chosen ahead, with the batch in which that was decided.
+    pub(crate) assigned: BTreeMap<Rank, BatchNumber>,
+}
+
+impl Line {
+    pub(crate) fn first(&self) -> Option<Rank> {
+        let assigned = self.assigned.first_key_value().map(|(rank, _)| rank);
+        self.ready
+            .first()
+            .into_iter()
+            .chain(assigned)
+            .min()
+            .copied()
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Lines {
+    by_lane: BTreeMap<Arc<Lane>, Line>,
+    /// The first of each lane.
+    heads: BTreeMap<ProfileKey, BTreeMap<Rank, Arc<Lane>>>,
+    /// Those whose tasks wait for nothing but a slot.
+    plain: BTreeSet<Arc<Lane>>,
+}
+
+impl Lines {
+    pub(crate) fn get(&self, lane: &Lane) -> Option<&Line> {
+        self.by_lane.get(lane)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Lane, &Line)> {
+        self.by_lane.iter().map(|(lane, line)| (&**lane, line))
+    }
+
+    pub(crate) fn plain(&self) -> impl Iterator<Item = &Line> {
+        self.plain.iter().filter_map(|lane| self.by_lane.get(lane))
+    }
+
+    pub(crate) fn insert_ready(&mut self, lane: Lane, rank: Rank) {
+        self.edit(lane, |line| {
+            line.ready.insert(rank);
+        });
+    }
+
+    pub(crate) fn insert_assigned(&mut self, lane: Lane, rank: Rank, batch: BatchNumber) {
+        self.edit(lane, |line| {
+            line.assigned.insert(rank, batch);
+        });
+    }
+
+    pub(crate) fn remove(&mut self, lane: Lane, rank: Rank) {
+        self.edit(lane, |line| {
+            line.ready.remove(&rank);
+            line.assigned.remove(&rank);
+        });
+    }
+
+    /// Takes a whole lane away.
+    pub(crate) fn take(&mut self, lane: Lane) -> Line {
+        let mut taken = Line::default();
+        self.edit(lane, |line| std::mem::swap(line, &mut taken));
+        taken
+    }
+
+    /// The first of each class.
+    pub(crate) fn first_of_classes(&self) -> BTreeMap<Rank, Arc<Lane>> {
+        let firsts = self.heads.values().filter_map(BTreeMap::first_key_value);
+        firsts.map(|(rank, lane)| (*rank, lane.clone())).collect()
+    }
+
+    /// The first of a lane of this class that comes after a rank.
+    pub(crate) fn next_of_class(
+        &self,
+        class: &ProfileKey,
+        after: Rank,
+    ) -> Option<(Rank, Arc<Lane>)> {
+        let heads = self.heads.get(class)?;
+        let mut later = heads.range((Bound::Excluded(after), Bound::Unbounded));
+        later.next().map(|(rank, lane)| (*rank, lane.clone()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn heads_are_those_of(&self, other: &Self) -> bool {
+        self.heads == other.heads
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all_plain(&self) -> impl Iterator<Item = &Line> {
+        let lines = self.by_lane.iter().filter(|(lane, _)| lane.is_plain());
+        lines.map(|(_, line)| line)
+    }
+
+    fn edit(&mut self, lane: Lane, edit: impl FnOnce(&mut Line)) {
+        let (lane, mut line) = self
+            .by_lane
+            .remove_entry(&lane)
+            .unwrap_or_else(|| (Arc::new(lane), Line::default()));
+        let before = line.first();
+        edit(&mut line);
+        let after = line.first();
+        if before != after {
+            let heads = self.heads.entry(lane.profile.clone()).or_default();
+            if let Some(before) = before {
+                heads.remove(&before);
+            }
+            if let Some(after) = after {
+                heads.insert(after, lane.clone());
+            }
+            if heads.is_empty() {
+                self.heads.remove(&lane.profile);
+            }
+        }
+        if after.is_none() {
+            self.plain.remove(&lane);
+            return;
+        }
+        if lane.is_plain() {
+            self.plain.insert(lane.clone());
+        }
+        self.by_lane.insert(lane, line);
+    }
+}
+
+/// What stood against those that were not started in the last round.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// For each class that the machine or the slots had no room for.
+    pub(crate) classes: BTreeMap<ProfileKey, Refusal>,
+    /// All that come after one that is waited for are refused as it is.
+    pub(crate) held_back: Option<Refusal>,
+    /// Some lane was refused for a reason of its own.
+    pub(crate) any_lane: bool,
+    /// When the day ends whose budget is spent, if somebody waits for that.
+    pub(crate) next_day: Option<Timestamp>,
+}
+
+impl Standing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.classes.is_empty() && self.held_back.is_none() && !self.any_lane
+    }
+}
