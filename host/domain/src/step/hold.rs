@@ -10,7 +10,7 @@ use crate::{
     group::{Group, NewLimit},
     id::TaskId,
     principal::Principal,
-    task::State,
+    task::{State, Task},
     time::Now,
 };
 
@@ -78,7 +78,11 @@ impl Board {
                 let stays = |holder: &Arc<Principal>| !by.is_person() && !holder.is_same_as(&by);
                 task.holders.retain(stays);
             });
-            let Some(task) = self.tasks.get(id).filter(|task| task.holders.is_empty()) else {
+            // What a backup holds is for a person to let go.
+            let is_free = |task: &&Arc<Task>| {
+                task.holders.is_empty() && (by.is_person() || task.restored_from.is_none())
+            };
+            let Some(task) = self.tasks.get(id).filter(is_free) else {
                 continue;
             };
             let since = task.created_at;

@@ -143,6 +143,20 @@ fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
 }
 
 #[test]
+fn what_a_backup_holds_only_a_person_lets_go() {
+    let (mut desk, id) = Desk::in_phase("ready");
+    desk.held_by(&agent(7), id).unwrap();
+    let taken_at = desk.now.wall;
+    desk.board
+        .change(id, |task| task.restored_from = Some(taken_at));
+    assert_eq!(desk.released_by(&agent(7), id), Ok(Answer::Changed(0)));
+    assert_eq!(desk.word(id), "held");
+    assert!(desk.released_by(&agent(7), id).is_err());
+    assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
+    assert_eq!(desk.task(id).restored_from, None);
+}
+
+#[test]
 fn a_hold_from_the_start_is_the_submitters_and_an_old_one_the_owners() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
