@@ -255,7 +255,6 @@ impl Executor {
     ///
     /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long or answers
     /// in words that are not known here counts as [`Authority::full`].
-    #[allow(dead_code, reason = "the ceilings are compared with it")]
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
             .ask(async |plugin, store| {
