@@ -133,7 +133,10 @@ fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
     refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});
     client.call("DelegateTask", asked);
-    host.text(["delegate", "a person's own"]);
+    let id = host.text(["delegate", "a person's own"]);
+    let task = host.finished(&id);
+    assert_eq!(task["by"], json!({"kind": "owner", "via": "cli"}));
+    assert_eq!(task["authority"], json!({"step": "full"}));
 }
 
 #[test]
