@@ -3,13 +3,12 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
 };
 
 use claudine_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::{fsx, layout::Layout};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Restored {
@@ -41,9 +40,10 @@ impl Restored {
     }
 
     pub(crate) fn write(&self, layout: &Layout) -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut file = options.open(layout.restored_file())?;
+        let mut file = fsx::private()
+            .write(true)
+            .create_new(true)
+            .open(layout.restored_file())?;
         serde_json::to_writer(&mut file, self)?;
         file.write_all(b"\n")
     }

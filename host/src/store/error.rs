@@ -5,6 +5,7 @@ use std::{error::Error, path::PathBuf};
 use claudine_domain::batch::BatchNumber;
 
 use super::Epoch;
+use crate::units::bytes_text;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -35,7 +36,9 @@ pub(crate) enum StoreError {
     },
     /// The schema is not changed without a copy of the database as it was.
     #[error(
-        "no room for a copy of {path} before its schema changes: {needed_bytes} bytes are needed, {free_bytes} are free"
+        "no room for a copy of {path} before its schema changes: {} are needed, {} are free",
+        bytes_text(*needed_bytes),
+        bytes_text(*free_bytes)
     )]
     NoRoom {
         path: PathBuf,

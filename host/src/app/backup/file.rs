@@ -1,9 +1,8 @@
 //! Where a backup goes: a file that is there as a whole or not at all.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +10,7 @@ use super::{
     super::error::{AppError, ErrorKind},
     cannot,
 };
+use crate::fsx;
 
 /// A file that gets its name once it is whole. What was begun has the name with `.partial` at its end.
 pub(super) struct Target {
@@ -29,9 +29,9 @@ impl Target {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}.partial", crate::random::hex_64()));
         let partial = PathBuf::from(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let file = options
+        let file = fsx::private()
+            .write(true)
+            .create_new(true)
             .open(&partial)
             .map_err(|error| cannot("write the backup", path, &error))?;
         let target = Self {

@@ -2,13 +2,12 @@
 //! death the next host or restore. Each step may have been done before.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
-use crate::layout::Layout;
+use crate::{fsx, layout::Layout};
 
 /// Called between any two steps. A test ends there what a kill would end.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
@@ -32,7 +31,7 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
             continue;
         };
         let to = layout.logs().join(name);
-        make_directory(&to)?;
+        fsx::make_private_dir(&to)?;
         move_all(&shard, &to, pause)?;
     }
     move_all(&staged.environments(), &layout.environments(), pause)?;
@@ -87,10 +86,6 @@ fn entries(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
-}
-
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Everything that was written to the filesystem that this directory is on.

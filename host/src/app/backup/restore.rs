@@ -1,9 +1,8 @@
 //! The way back from a backup into a data directory without a queue.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -21,19 +20,21 @@ use super::{
     super::error::{AppError, ErrorKind},
     QueueRestored, cannot,
     entry::{Manifest, Name},
-    place::{Pause, make_directory, place_by_steps, remove_tree, sync},
+    place::{Pause, place_by_steps, remove_tree, sync},
     read::{Whole, read},
 };
 use crate::{
     clock,
     config::EnvRules,
     environment::{Environment, Environments},
+    fsx,
     layout::Layout,
     restored::Restored,
     store::{
         Counters, Epoch, Record, Store,
         sqlite::{Content, SqliteStore},
     },
+    units::bytes_text,
 };
 
 /// What stays free beside what is restored: a host has to start on it.
@@ -133,15 +134,16 @@ fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
     let bytes = backup.whole.end.bytes;
     // The rows take some more in a database, with what finds them.
     let needed = bytes.saturating_add(bytes / 2).saturating_add(SPARE_BYTES);
-    let space = rustix::fs::statvfs(layout.root()).map_err(io::Error::from);
-    let space = space.map_err(|error| cannot("restore into", layout.root(), &error))?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let free = fsx::free_bytes(layout.root())
+        .map_err(|error| cannot("restore into", layout.root(), &error))?;
     if free >= needed {
         return Ok(());
     }
     let directory = layout.root().display();
     let message = format!(
-        "no room in {directory} for what is in the backup: {needed} bytes are needed, {free} are free"
+        "no room in {directory} for what is in the backup: {} are needed, {} are free",
+        bytes_text(needed),
+        bytes_text(free)
     );
     Err(AppError::new(ErrorKind::StoreFull, message)
         .hint("free some space, or restore into another data directory (--data-dir)"))
@@ -162,7 +164,7 @@ impl Staged {
         let staged = Layout::new(layout.restoring());
         let at = |error: io::Error| cannot("restore into", layout.root(), &error);
         for directory in [staged.root(), &staged.logs(), &staged.environments()] {
-            make_directory(directory).map_err(at)?;
+            fsx::make_private_dir(directory).map_err(at)?;
         }
         Ok(Self {
             store: SqliteStore::open(&staged.database())?,
@@ -233,7 +235,7 @@ impl Staged {
         }
         let path = PathBuf::from(path);
         if let Some(shard) = path.parent() {
-            make_directory(shard).map_err(|error| cannot("write", shard, &error))?;
+            fsx::make_private_dir(shard).map_err(|error| cannot("write", shard, &error))?;
         }
         self.restored.logs += 1;
         copy(from, &path)
@@ -335,9 +337,9 @@ impl Staged {
 
 /// Copies an entry to a file that nobody else can read.
 fn copy(from: &mut dyn Read, path: &Path) -> Result<(), AppError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options
+    let mut file = fsx::private()
+        .write(true)
+        .create_new(true)
         .open(path)
         .map_err(|error| cannot("write", path, &error))?;
     let mut buffer = vec![0; 64 << 10];

@@ -5,9 +5,7 @@
 //! the database, without the `-wal` and `-shm` of that, and use the older version.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +15,7 @@ use super::{
     super::StoreError,
     fault::{Fault, beside, from_io},
 };
+use crate::fsx::{self, Lasting};
 
 /// What stays free beside the copy: a start has to write as well.
 const SPARE_BYTES: u64 = 16 << 20;
@@ -34,14 +33,19 @@ pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> R
     let at = |error| from_io(&fresh, error);
     remove(&fresh).map_err(at)?;
     // An empty file is filled, and keeps its mode.
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options.open(&fresh).map_err(at)?;
+    fsx::private()
+        .write(true)
+        .create_new(true)
+        .open(&fresh)
+        .map_err(at)?;
     let name = fresh.to_str().ok_or_else(|| no_text(&fresh))?;
     let copied = connection
         .execute("VACUUM INTO ?1", [name])
         .map_err(Fault::from)
-        .and_then(|_| put(&fresh, &path).map_err(|error| at(error).into()));
+        .and_then(|_| {
+            let put = fsx::rename(&fresh, &path, Lasting::PowerCut);
+            put.map_err(|error| at(error).into())
+        });
     if copied.is_err() {
         // The failure itself is told; what was begun is removed by the next try, if not now.
         drop(remove(&fresh));
@@ -59,9 +63,7 @@ fn look_for_room(connection: &Connection, database: &Path) -> Result<(), Fault> 
     let pages = "SELECT (page_count - freelist_count) * page_size
          FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
     let bytes: i64 = connection.query_row(pages, [], |row| row.get(0))?;
-    let space = rustix::fs::statvfs(database).map_err(io::Error::from);
-    let space = space.map_err(|error| from_io(database, error))?;
-    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    let free_bytes = fsx::free_bytes(database).map_err(|error| from_io(database, error))?;
     Ok(fits(database, bytes.unsigned_abs(), free_bytes)?)
 }
 
@@ -75,15 +77,6 @@ fn fits(database: &Path, bytes: u64, free_bytes: u64) -> Result<(), StoreError> 
         needed_bytes,
         free_bytes,
     })
-}
-
-fn put(fresh: &Path, path: &Path) -> io::Result<()> {
-    File::open(fresh)?.sync_all()?;
-    fs::rename(fresh, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -170,17 +163,12 @@ mod tests {
 
     #[test]
     fn a_copy_needs_room_for_itself_and_for_a_start() {
-        let check = |free: u64, expected: Option<&str>| {
-            let refused = fits(Path::new("/d/claudine.db"), 1_000, free).err();
-            assert_eq!(refused.map(|error| error.to_string()).as_deref(), expected);
-        };
-        check(SPARE_BYTES + 1_000, None);
-        check(
-            SPARE_BYTES + 999,
-            Some(
-                "no room for a copy of /d/claudine.db before its schema changes: 16778216 bytes are needed, 16778215 are free",
-            ),
-        );
+        let check = |free: u64| fits(Path::new("/d/claudine.db"), 1_000, free);
+        assert!(check(SPARE_BYTES + 1_000).is_ok());
+        assert!(check(SPARE_BYTES + 999).is_err());
+        let refused = check(2048).unwrap_err().to_string();
+        let expected = "no room for a copy of /d/claudine.db before its schema changes: 16.0 MiB are needed, 2.0 KiB are free";
+        assert_eq!(refused, expected);
     }
 
     /// The schema stays as it is if it cannot be copied.
