@@ -65,9 +65,10 @@ const MODES: [(&str, Step); 11] = [
 ];
 
 /// Variables that make programs run code, find others than they would, send what they have
-/// elsewhere, or take settings from another place. No setting lets an agent set them. A `*` at the
-/// end stands for any rest; case does not matter.
-const NEVER: [&str; 49] = [
+/// elsewhere, or take settings from another place. No setting lets an agent set them, and a plugin
+/// may set them only for commands that it was granted with `*`. A `*` at the end stands for any rest,
+/// at the beginning for anything before; case does not matter.
+const NEVER: &[&str] = &[
     "PATH",
     "HOME",
     "SHELL",
@@ -76,6 +77,7 @@ const NEVER: [&str; 49] = [
     "BASHOPTS",
     "SHELLOPTS",
     "PS4",
+    "GLOBIGNORE",
     "PROMPT_COMMAND",
     "IFS",
     "CDPATH",
@@ -97,6 +99,7 @@ const NEVER: [&str; 49] = [
     "EDITOR",
     "VISUAL",
     "PAGER",
+    "MANPAGER",
     "BROWSER",
     "LESS*",
     "NODE_*",
@@ -104,22 +107,32 @@ const NEVER: [&str; 49] = [
     "PYTHON*",
     "PERL*",
     "RUBY*",
+    "GEM_*",
+    "BUNDLE_*",
+    "LUA_*",
+    "PHP*",
     "JAVA_*",
     "_JAVA_*",
     "JDK_*",
+    "CLASSPATH",
     "CARGO*",
     "RUSTC*",
+    "RUSTUP_*",
     "RUSTFLAGS",
     "MAKEFLAGS",
+    "MAKEFILES",
+    "GNUMAKEFLAGS",
     "CLAUDE*",
     "CLAUDINE_*",
     "ANTHROPIC_*",
     "IS_SANDBOX",
     "*_PROXY",
+    "*_PRELOAD",
+    "*_ASKPASS",
     "DOCKER_*",
 ];
 
-/// Whether a variable is one that no agent may set.
+/// Whether a variable is one that no agent may set, and no plugin for a command that it was granted.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER.iter().any(|rule| match rule.strip_prefix('*') {
@@ -250,6 +263,11 @@ mod tests {
             "XDG_CONFIG_HOME",
             "https_proxy",
             "RUSTC_WRAPPER",
+            "MAKEFILES",
+            "CLASSPATH",
+            "GEM_PATH",
+            "SUDO_ASKPASS",
+            "ANY_PRELOAD",
             "npm_config_script_shell",
         ] {
             assert!(!all.may_set(name) && !usual.may_set(name), "{name}");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PluginError;
 use super::port::Failure;
-use super::variables::decides_code;
+use crate::config::is_dangerous;
 
 /// What was given to one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl Gate {
         variables: &[(String, String)],
     ) -> Result<(), Failure> {
         let mut names = variables.iter().map(|(name, _)| name);
-        match names.find(|name| permit == Permit::AsGranted && decides_code(name)) {
+        match names.find(|name| permit == Permit::AsGranted && is_dangerous(name)) {
             None => Ok(()),
             Some(name) => Err(denied(format!(
                 "{} may not set {name}, which decides what code is run; only a grant of `*` allows that",

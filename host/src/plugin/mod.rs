@@ -31,7 +31,6 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod v0_1;
-mod variables;
 mod visible;
 
 pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifest};
