@@ -240,7 +240,7 @@ async fn serve(
     shut.send_replace(true);
     report_end("the REST server", serving.await);
     if mode == DownMode::Kill
-        && let Err(error) = opened.supervisors.quit()
+        && let Err(error) = opened.supervisors.quit().done().await
     {
         tracing::warn!(%error, "the supervisors cannot be told to end");
     }

@@ -86,8 +86,11 @@ pub enum Action {
     /// The end of the attempt is durable: whoever kept its reports may forget them. A release is lost with its host, or with a batch that
     /// fails, so after each load of a board every end that was not released is told again, that of a finished task too.
     Release(AttemptId),
-    /// A checkpoint is durable: the guest that waits for it goes on.
-    CheckpointStored(AttemptId),
+    /// The checkpoint of this number is durable: the guest that waits for it goes on.
+    CheckpointStored {
+        attempt: AttemptId,
+        number: u64,
+    },
 }
 
 /// An action, and the batch that has to be durable before it.

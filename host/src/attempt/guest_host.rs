@@ -13,76 +13,46 @@ use tokio_util::task::TaskTracker;
 use super::{
     ending::{cost_micro_usd, status},
     input,
-    live::{ChildState, Live},
+    live::{ChildState, Live, State},
     output::{channel, follow},
-    run::Runner,
+    reporter::Reporter,
 };
 use crate::{
     clock,
     config::{DATA_DIR, TASK_ID},
-    engine::ReportSender,
     fsx, git,
     layout::Layout,
     plugin::{
         AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, EnvRemove, Failure, InputStream,
-        LogLevel, Manifest, Output, Signal, SpawnSpec, Stdin, Usage,
+        LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
     },
     supervise::{self, NotStartedClass, StartChild, Supervisors, log::LogReader},
     text::one_line,
 };
 
-/// Children that one attempt may start.
-const CHILDREN_MAX: usize = 1000;
 /// How much of what an attempt says it is doing is kept.
 const DOING_CHARS: usize = 200;
 
 pub(super) struct GuestHost {
-    request: Arc<Request>,
+    pub(super) request: Arc<Request>,
     /// The directory that it works in.
-    workspace: String,
-    live: Arc<Live>,
-    supervisors: Supervisors,
-    layout: Layout,
+    pub(super) workspace: String,
+    pub(super) live: Arc<Live>,
+    pub(super) supervisors: Supervisors,
+    pub(super) layout: Layout,
     /// What its children have in their environment at first.
-    env_file: PathBuf,
-    reports: ReportSender,
-    tasks: TaskTracker,
+    pub(super) env_file: PathBuf,
+    pub(super) reporter: Reporter,
+    pub(super) tasks: TaskTracker,
     /// What children have in their environment beside what is the task's.
-    variables: Vec<(String, String)>,
+    pub(super) variables: Vec<(String, String)>,
     /// An executor that tells its first sign of life itself has a start timeout; for the others a child that runs is one.
-    tells_alive: bool,
+    pub(super) tells_alive: bool,
 }
 
 impl GuestHost {
-    pub(super) fn new(
-        runner: &Runner,
-        request: Arc<Request>,
-        live: Arc<Live>,
-        manifest: &Manifest,
-        variables: Vec<(String, String)>,
-        workspace: String,
-    ) -> Self {
-        Self {
-            env_file: runner.environments.file(&request.env_digest),
-            request,
-            workspace,
-            live,
-            supervisors: runner.supervisors.clone(),
-            layout: runner.layout.clone(),
-            reports: runner.reports.clone(),
-            tasks: runner.tasks.clone(),
-            variables,
-            tells_alive: manifest.start_timeout.is_some(),
-        }
-    }
-
-    /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is told again before the end.
     fn tell(&self, report: Report) {
-        if !self.live.has_begun() {
-            tracing::warn!(attempt = %self.live.id, "its executor stands by, and may not tell anything before its start");
-        } else if !self.reports.try_send(self.live.id, report) {
-            self.live.change(|state| state.untold = true);
-        }
+        self.reporter.tell(&self.live, report);
     }
 
     fn mark_alive(&self) {
@@ -97,14 +67,7 @@ impl GuestHost {
     async fn start(&self, spec: SpawnSpec) -> Result<ChildRef, Failure> {
         let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
-        let index = self.live.change(|state| one_more(&mut state.children));
-        let index = index.ok_or_else(|| {
-            Failure::new(
-                "resource",
-                format!("an attempt starts at most {CHILDREN_MAX} children"),
-            )
-        })?;
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        let index = self.live.change(State::add_child)?;
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {
             Ok(input) => input,
@@ -118,9 +81,21 @@ impl GuestHost {
             timeout: task.request.timeout.map(|timeout| left_of(timeout, task)),
             ..start
         };
-        if let Err(error) = self.supervisors.start(start) {
+        if let Err(error) = self.supervisors.start(start).done().await {
             return Err(self.give_up(usize::from(index), "resource", error.to_string()));
         }
+        self.heard_of_start(index).await?;
+        if let Some(stream) = stream {
+            let (live, supervisors) = (self.live.clone(), self.supervisors.clone());
+            self.tasks
+                .spawn(input::feed(live, supervisors, child.clone(), stream));
+        }
+        self.tell_start().await;
+        Ok(ChildRef::new(child.to_string()))
+    }
+
+    /// Waits for the supervisor's word on a child that it was sent.
+    async fn heard_of_start(&self, index: u16) -> Result<(), Failure> {
         let heard = self
             .live
             .until(|state| match state.children.get(usize::from(index)) {
@@ -135,27 +110,20 @@ impl GuestHost {
                 "lost",
                 "the supervisor died while the child was started",
             )),
-            ChildState::Sent | ChildState::Running(_) | ChildState::Exited(_) => {
-                if let Some(stream) = stream {
-                    self.tasks.spawn(input::feed(
-                        self.live.clone(),
-                        self.supervisors.clone(),
-                        child.clone(),
-                        stream,
-                    ));
-                }
-                let leader = self.live.look(super::live::State::leader);
-                self.reports
-                    .send(self.live.id, Report::Started { leader })
-                    .await;
-                // Where no time to it is measured, that it was started is sign enough.
-                let request = &self.request;
-                let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
-                if is_awaited && !self.tells_alive {
-                    self.mark_alive();
-                }
-                Ok(ChildRef::new(child.to_string()))
-            }
+            ChildState::Sent | ChildState::Running(_) | ChildState::Exited(_) => Ok(()),
+        }
+    }
+
+    async fn tell_start(&self) {
+        let leader = self.live.look(State::leader);
+        self.reporter
+            .send(self.live.id, Report::Started { leader })
+            .await;
+        // Where no time to it is measured, that it was started is sign enough.
+        let request = &self.request;
+        let is_awaited = request.start_timeout.is_some() || request.serial_start.is_some();
+        if is_awaited && !self.tells_alive {
+            self.mark_alive();
         }
     }
 
@@ -291,16 +259,6 @@ impl GuestHost {
     }
 }
 
-/// The number of one more child; none if there are as many as there may be. A refusal leaves nothing
-/// behind, or a guest that goes on asking would fill the host.
-fn one_more(children: &mut Vec<ChildState>) -> Option<usize> {
-    let index = children.len();
-    (index < CHILDREN_MAX).then(|| {
-        children.push(ChildState::Sent);
-        index
-    })
-}
-
 fn unknown(child: &ChildRef) -> Failure {
     Failure::new("invalid", format!("there is no child {child}"))
 }
@@ -373,9 +331,16 @@ impl AttemptHost for GuestHost {
             Signal::Usr1 => supervise::Signal::Usr1,
             Signal::Usr2 => supervise::Signal::Usr2,
         };
-        self.supervisors
-            .signal(id, signal)
-            .map_err(|error| Failure::new("resource", error.to_string()))
+        let sending = self.supervisors.signal(id, signal);
+        if sending.waits() {
+            let attempt = self.live.id;
+            self.tasks.spawn(async move {
+                if let Err(error) = sending.done().await {
+                    tracing::debug!(%attempt, %error, "a signal was not sent");
+                }
+            });
+        }
+        Ok(())
     }
 
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>> {
@@ -446,8 +411,14 @@ impl AttemptHost for GuestHost {
                 state.checkpoints_sent += 1;
                 state.checkpoints_sent
             });
-            self.reports
-                .send(self.live.id, Report::Checkpoint(bytes))
+            self.reporter
+                .send(
+                    self.live.id,
+                    Report::Checkpoint {
+                        number,
+                        state: bytes,
+                    },
+                )
                 .await;
             self.live
                 .until(|state| (state.checkpoints_stored >= number).then_some(()))
@@ -465,21 +436,5 @@ impl AttemptHost for GuestHost {
             LogLevel::Warn => tracing::warn!(%attempt, executor, "{message}"),
             LogLevel::Error => tracing::error!(%attempt, executor, "{message}"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_too_many_leaves_nothing_behind() {
-        let mut children = Vec::new();
-        let numbers: Vec<_> = (0..CHILDREN_MAX + 500)
-            .map_while(|_| one_more(&mut children))
-            .collect();
-        assert!(numbers.into_iter().eq(0..CHILDREN_MAX));
-        assert_eq!(one_more(&mut children), None);
-        assert_eq!(children.len(), CHILDREN_MAX);
     }
 }

@@ -30,7 +30,8 @@ pub(super) async fn feed(
         carried = carry(&supervisors, child.clone(), stream) => {
             if let Err(error) = carried {
                 tracing::warn!(%child, %error, "it cannot be fed, and is killed");
-                if let Err(error) = supervisors.signal(child.clone(), Signal::Kill) {
+                let killing = supervisors.signal(child.clone(), Signal::Kill);
+                if let Err(error) = killing.done().await {
                     tracing::warn!(%child, %error, "its supervisor cannot be told to kill it");
                 }
             }

@@ -12,9 +12,17 @@ use tokio::sync::{SetOnce, oneshot, watch};
 
 use crate::{
     lock::lock,
-    plugin::StopRequest,
+    plugin::{Failure, StopRequest},
     supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung},
 };
+
+/// Children that one attempt may start.
+const CHILDREN_MAX: usize = 1000;
+
+/// Why nothing more of an attempt is started.
+pub(super) fn stopped() -> Failure {
+    Failure::new("cancelled", "it was stopped before this was started")
+}
 
 /// A child as its supervisor last reported it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,7 +52,8 @@ pub(super) struct State {
     pub(super) session: Option<claudine_domain::attempt::Session>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) stop: Option<StopWhy>,
-    pub(super) checkpoint: Option<std::sync::Arc<[u8]>>,
+    pub(super) checkpoint: Option<Arc<[u8]>>,
+    /// The number of the last checkpoint that is durable, and of the last that was told.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
     /// Something that was told found no room; it is told again before the end.
@@ -60,6 +69,25 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Makes room for a child that is to be started; its index. Under the one lock that a stop takes too: what is stopped starts nothing.
+    pub(super) fn add_child(&mut self) -> Result<u16, Failure> {
+        if self.stop.is_some() {
+            return Err(stopped());
+        }
+        let index = u16::try_from(self.children.len()).ok();
+        let Some(index) = index.filter(|index| usize::from(*index) < CHILDREN_MAX) else {
+            let message = format!("an attempt starts at most {CHILDREN_MAX} children");
+            return Err(Failure::new("resource", message));
+        };
+        self.children.push(ChildState::Sent);
+        Ok(index)
+    }
+
+    /// It was stopped while nothing of it was started: nothing has to be waited for.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.stop.is_some() && self.children.is_empty()
+    }
+
     /// No child of it is alive, as far as is known.
     pub(super) fn has_ended(&self) -> bool {
         !self
@@ -240,6 +268,37 @@ mod tests {
             (0, exited(), true, false),
             (1, exited(), true, true),
         ]);
+    }
+
+    #[test]
+    fn what_is_stopped_starts_nothing_and_children_are_bounded() {
+        let mut state = State::default();
+        assert!(!state.is_cut_short());
+        for expected in 0..1000 {
+            assert_eq!(state.add_child().ok(), Some(expected));
+        }
+        let refused = state.add_child().err();
+        assert_eq!(refused.map(|failure| failure.code), Some("resource".into()));
+        assert_eq!(state.children.len(), 1000);
+        for why in [
+            StopWhy::Cancelled { reason: None },
+            StopWhy::StartTimeout,
+            StopWhy::Timeout,
+            StopWhy::Budget {
+                message: String::new(),
+            },
+        ] {
+            let mut state = State {
+                stop: Some(why),
+                ..State::default()
+            };
+            let refused = state.add_child().err();
+            assert_eq!(
+                refused.map(|failure| failure.code),
+                Some("cancelled".into())
+            );
+            assert!(state.is_cut_short() && state.children.is_empty());
+        }
     }
 
     #[test]

@@ -5,18 +5,20 @@
 
 mod allowed;
 mod ending;
-mod given;
 mod guest_host;
 mod input;
+mod inputs;
+mod launcher;
 mod live;
 mod output;
-mod route;
+mod registry;
+mod reporter;
 mod run;
 mod standby;
 mod whose;
-mod workspace;
+mod workspaces;
 
 pub(crate) use self::{
-    route::Known,
+    registry::Known,
     run::{Runner, RunnerParts},
 };

@@ -28,7 +28,7 @@ pub(super) fn follow(
     let grown = watch.subscribe(reader.path());
     let gap = Arc::new(AtomicU64::new(0));
     let follow = Follow {
-        reader,
+        reader: Some(reader),
         grown,
         live,
         child,
@@ -38,7 +38,9 @@ pub(super) fn follow(
         (follow, from > 0),
         move |(mut follow, seek)| async move {
             if seek {
-                follow.reader.begin(Begin::Offset(from))?;
+                follow
+                    .read(move |log| log.begin(Begin::Offset(from)))
+                    .await?;
             }
             let piece = follow.next().await?;
             Ok::<_, io::Error>(piece.map(|bytes| (io::Cursor::new(bytes), (follow, false))))
@@ -51,7 +53,8 @@ pub(super) fn follow(
 }
 
 struct Follow {
-    reader: LogReader,
+    /// None only while a read is under way.
+    reader: Option<LogReader>,
     grown: crate::supervise::log::Subscription,
     live: Arc<Live>,
     child: u16,
@@ -59,12 +62,28 @@ struct Follow {
 }
 
 impl Follow {
+    /// Has the log read on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce(&mut LogReader) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let lost = || io::Error::other("an earlier read of the log was broken off");
+        let mut reader = self.reader.take().ok_or_else(lost)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = read(&mut reader);
+            (reader, result)
+        });
+        let (reader, result) = reading.await.map_err(io::Error::other)?;
+        self.reader = Some(reader);
+        result
+    }
+
     /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             // Asked before the reading: what was written before the child's end is read after.
             let over = self.live.look(|state| self.is_over(state));
-            match self.reader.next_piece()? {
+            match self.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
                 // The guest is told, and reads on behind it: only so does it know its offset.
                 Some(Piece::Gap { bytes, .. }) => {

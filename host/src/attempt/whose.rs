@@ -5,8 +5,8 @@ use std::time::Duration;
 use claudine_domain::{attempt::Leader, id::AttemptId};
 
 use super::{
-    live::{ChildState, Live, State},
-    run::{Runner, lock},
+    live::{ChildState, State},
+    registry::Registry,
 };
 use crate::{clock, supervise::peer::Forebear};
 
@@ -14,11 +14,11 @@ use crate::{clock, supervise::peer::Forebear};
 /// before this host hears of it.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
-impl Runner {
+impl Registry {
     /// The attempt of a process, given with its parents up to the supervisor: one of them is a
     /// child that this host started, or stands in such a child's session. Of anything else only its
     /// environment says where it belongs, which it may have written itself.
-    pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
+    pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);
         }
@@ -30,13 +30,13 @@ impl Runner {
     }
 
     fn has_among_children(&self, line: &[Forebear]) -> Option<AttemptId> {
-        let live = lock(&self.live);
+        let live = self.all();
         let of = |is: fn(&Leader, &Forebear) -> bool| {
             let has = |state: &State| {
                 let mut children = state.children.iter().filter_map(leader);
                 children.any(|child| line.iter().any(|it| is(&child, it)))
             };
-            let found = live.values().find(|live| live.look(has));
+            let found = live.iter().find(|live| live.look(has));
             found.map(|live| live.id)
         };
         of(|child, it| (child.pid, child.start_time) == (it.pid, it.start_time))
@@ -46,9 +46,7 @@ impl Runner {
     /// Returns once nothing is heard any more of a start that was sent.
     async fn starts_reported(&self) {
         let is_sent = |child: &ChildState| matches!(child, ChildState::Sent);
-        let waits = |live: &&std::sync::Arc<Live>| live.look(|it| it.children.iter().any(is_sent));
-        let sent: Vec<_> = lock(&self.live).values().filter(waits).cloned().collect();
-        for live in sent {
+        for live in self.all() {
             live.until(|state| (!state.children.iter().any(is_sent)).then_some(()))
                 .await;
         }

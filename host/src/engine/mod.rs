@@ -242,7 +242,9 @@ impl Engine {
         if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
             tracing::debug!("the engine is too busy to hurry: the batch is written when it is due");
         }
-        let there = commits.wait_for(|number| *number >= acted_on).await;
+        // After a failed commit that batch will not come: its number is given out again, to whatever comes next.
+        let still = || acted_on.min(self.acted_on.load(Ordering::Acquire));
+        let there = commits.wait_for(|number| *number >= still()).await;
         if there.is_err() {
             tracing::debug!("the engine has ended; what is in the store is all there will be");
         }

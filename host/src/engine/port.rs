@@ -26,7 +26,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn stop(&self, attempt: AttemptId, why: StopWhy);
     /// The attempt's end is durable: its reports may be forgotten.
     fn release(&self, attempt: AttemptId);
-    fn checkpoint_stored(&self, attempt: AttemptId);
+    /// The checkpoint of this number is durable, and every earlier one need not be.
+    fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
     /// These are all attempts that have begun and not ended. What else a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>);
     /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.

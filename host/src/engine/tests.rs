@@ -31,6 +31,7 @@ enum Told {
     Resume(AttemptId),
     Stop(AttemptId),
     Release(AttemptId),
+    Stored(AttemptId, u64),
 }
 
 /// What the engine said of those that start next.
@@ -73,7 +74,9 @@ impl Attempts for Script {
     fn release(&self, attempt: AttemptId) {
         self.tell(Told::Release(attempt));
     }
-    fn checkpoint_stored(&self, _attempt: AttemptId) {}
+    fn checkpoint_stored(&self, attempt: AttemptId, number: u64) {
+        self.tell(Told::Stored(attempt, number));
+    }
     fn begun(&self, _attempts: &std::collections::BTreeSet<AttemptId>) {}
     fn knows(&self, attempt: AttemptId) -> bool {
         self.known.lock().unwrap().contains(&attempt)
@@ -282,6 +285,51 @@ async fn who_was_started_because_another_has_ended_reads_that_it_has() {
     drop(stalled);
     caught_up.await;
     assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+/// The batch that it waits for is not written, and on a quiet host no other follows.
+#[tokio::test]
+async fn who_waits_for_a_batch_that_fails_waits_no_longer() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let after = Dependency {
+        task: id(1),
+        condition: Condition::Succeeded,
+    };
+    let then = fixture.submit_after(2, request(), vec![after]);
+    then.await.unwrap();
+    fixture.engine.caught_up().await;
+    fixture.store.fail_commits(2);
+    let store = fixture.store.clone();
+    let stalled = store.stall();
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Start(attempt(2)));
+    let engine = fixture.engine.clone();
+    let mut caught_up = std::pin::pin!(engine.caught_up());
+    let look = |context: &mut Context<'_>| Poll::Ready(caught_up.as_mut().poll(context));
+    assert!(poll_fn(look).await.is_pending());
+    drop(stalled);
+    caught_up.await;
+}
+
+/// Two at once: each guest goes on with its own, also after what was told before a reload is told again.
+#[tokio::test]
+async fn a_checkpoint_is_stored_by_its_number() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let checkpoint = |number: u64| Report::Checkpoint {
+        number,
+        state: Arc::from(*b"state"),
+    };
+    fixture.store.fail_commits(2);
+    fixture.reports.send(attempt(1), checkpoint(1)).await;
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    fixture.reports.send(attempt(1), checkpoint(1)).await;
+    fixture.reports.send(attempt(1), checkpoint(2)).await;
+    let told = [fixture.told().await, fixture.told().await];
+    assert_eq!(told, [1, 2].map(|number| Told::Stored(attempt(1), number)));
 }
 
 /// Who asks a host in its first moment is not told that there is nothing.

@@ -144,7 +144,10 @@ impl CodeCache {
             .arg(source)
             .arg(target)
             .stdin(Stdio::null());
-        command.env("RAYON_NUM_THREADS", threads.to_string());
+        // Nothing of the host's own environment has a say in what is made.
+        command
+            .env_clear()
+            .env("RAYON_NUM_THREADS", threads.to_string());
         let finished =
             clock::within(COMPILE_WALL, finish(command, SAID_BYTES, Abandoned::Killed)).await;
         let finished = finished.ok_or_else(|| PluginError::Compile {

@@ -18,9 +18,6 @@ pub(crate) enum SuperviseError {
     Fenced { dir: PathBuf, epoch: u64 },
     #[error("the supervisor in {} speaks protocol {theirs}, which this version does not know", dir.display())]
     Protocol { dir: PathBuf, theirs: u32 },
-    /// The bounded queue of commands is full: the engine asks for more than the socket takes.
-    #[error("too many commands wait for the supervisor")]
-    Busy,
     #[error("the supervisors were closed")]
     Closed,
 }

@@ -184,7 +184,12 @@ pub enum Report {
         kind: String,
         data: String,
     },
-    Checkpoint(Arc<[u8]>),
+    /// What the executor wants to be resumed from. The attempt counts its checkpoints from 1; one that
+    /// is told again after a reload has its number again.
+    Checkpoint {
+        number: u64,
+        state: Arc<[u8]>,
+    },
     /// The executor has answered; output is drained and leftovers are ended.
     Finishing,
     Ended(Box<Ending>),

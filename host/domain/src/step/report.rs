@@ -57,11 +57,11 @@ impl Board {
                     },
                 );
             }
-            Report::Checkpoint(state) => {
+            Report::Checkpoint { number, state } => {
                 self.pending
                     .documents
                     .push((DocumentKey::Checkpoint(attempt), state));
-                self.effect(Action::CheckpointStored(attempt));
+                self.effect(Action::CheckpointStored { attempt, number });
             }
             Report::Finishing => self.finishing(now, id),
             Report::Ended(ending) => self.ended(now, attempt, *ending),

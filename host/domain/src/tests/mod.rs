@@ -393,7 +393,7 @@ fn kinds(actions: &[Action]) -> Vec<&'static str> {
         Action::Resume(_) => "resume",
         Action::Stop { .. } => "stop",
         Action::Release(_) => "release",
-        Action::CheckpointStored(_) => "checkpoint",
+        Action::CheckpointStored { .. } => "checkpoint",
     };
     actions.iter().map(kind).collect()
 }

@@ -25,7 +25,10 @@ fn check(phase: &str, report: Report, expected: &str, effects: &[&str]) {
 fn each_report_in_each_phase() {
     let exit = || failure(ReasonClass::Exit);
     let finishing = || Report::Finishing;
-    let checkpoint = || Report::Checkpoint(b"state".as_slice().into());
+    let checkpoint = || Report::Checkpoint {
+        number: 1,
+        state: b"state".as_slice().into(),
+    };
     check("starting", started(1), "starting", &[]);
     check("starting", Report::Alive, "live", &[]);
     check("starting", finishing(), "finishing", &[]);
@@ -205,7 +208,11 @@ fn what_the_executor_tells_is_kept() {
             data: "Bash".to_owned(),
         },
     );
-    desk.report(task, Report::Checkpoint(bytes.clone()));
+    let report = Report::Checkpoint {
+        number: 3,
+        state: bytes.clone(),
+    };
+    desk.report(task, report);
     desk.report(
         task,
         Report::Ended(Box::new(Ending {

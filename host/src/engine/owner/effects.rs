@@ -57,7 +57,9 @@ impl Owner {
                 }
                 Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
                 Action::Release(attempt) => self.attempts.release(attempt),
-                Action::CheckpointStored(attempt) => self.attempts.checkpoint_stored(attempt),
+                Action::CheckpointStored { attempt, number } => {
+                    self.attempts.checkpoint_stored(attempt, number);
+                }
             }
         }
     }

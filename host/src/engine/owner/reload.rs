@@ -61,6 +61,8 @@ impl Owner {
         self.unreadable = told_aside(&stored);
         // What was acted on will be told again, and written with that.
         self.acted_on.store(0, Ordering::Release);
+        // Wakes who waits for a batch that did not become durable.
+        self.told.send_replace(self.durable);
         let draining = self.board.is_draining();
         self.board = Board::new(stored, self.limits, self.bounds, clock::boot_id());
         let now = clock::now();

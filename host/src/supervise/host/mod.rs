@@ -107,6 +107,37 @@ pub(crate) enum FoundState {
     Lost,
 }
 
+/// An order on its way into the queue. It is there at once if the queue has room; else it waits for
+/// some as long as [`Handover::done`] is awaited, and is lost if that is not.
+#[derive(Debug)]
+#[must_use = "an order that found the queue full is lost if nobody waits for room"]
+pub(crate) struct Handover(State);
+
+#[derive(Debug)]
+enum State {
+    Queued,
+    Waits(mpsc::Sender<Order>, Order),
+    Closed,
+}
+
+impl Handover {
+    /// Whether the order still waits for room.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.0, State::Waits(..))
+    }
+
+    /// Returns when the order is in the queue.
+    pub(crate) async fn done(self) -> Result<(), SuperviseError> {
+        match self.0 {
+            State::Queued => Ok(()),
+            State::Waits(orders, order) => {
+                orders.send(order).await.map_err(|_| SuperviseError::Closed)
+            }
+            State::Closed => Err(SuperviseError::Closed),
+        }
+    }
+}
+
 /// The handle to all supervisors. Its verbs only queue; what comes of them is a [`Report`].
 #[derive(Debug, Clone)]
 pub(crate) struct Supervisors {
@@ -118,7 +149,7 @@ pub(crate) struct Supervisors {
 
 impl Supervisors {
     /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known starts nothing.
-    pub(crate) fn start(&self, start: StartChild) -> Result<(), SuperviseError> {
+    pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
 
@@ -138,17 +169,13 @@ impl Supervisors {
     }
 
     /// To the child's process group; nothing happens where it has ended.
-    pub(crate) fn signal(&self, child: ChildId, signal: Signal) -> Result<(), SuperviseError> {
+    pub(crate) fn signal(&self, child: ChildId, signal: Signal) -> Handover {
         self.send(Command::Signal { child, signal })
     }
 
-    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over with the new ladder.
-    pub(crate) fn stop(
-        &self,
-        attempt: AttemptKey,
-        why: StopWhy,
-        ladder: Vec<Rung>,
-    ) -> Result<(), SuperviseError> {
+    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over with the new ladder. Nothing of
+    /// the attempt is started afterwards, also if no supervisor knows it yet, until it is acknowledged.
+    pub(crate) fn stop(&self, attempt: AttemptKey, why: StopWhy, ladder: Vec<Rung>) -> Handover {
         self.send(Command::Stop {
             attempt,
             why,
@@ -157,17 +184,17 @@ impl Supervisors {
     }
 
     /// No more starts: ends what is left. Always answered by `Ended`, at once where nothing is left.
-    pub(crate) fn finish(&self, attempt: AttemptKey) -> Result<(), SuperviseError> {
+    pub(crate) fn finish(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Finish { attempt })
     }
 
     /// What became of the attempt is on disk: forget it. One that is not over yet is forgotten when it is.
-    pub(crate) fn ack(&self, attempt: AttemptKey) -> Result<(), SuperviseError> {
+    pub(crate) fn ack(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Ack { attempt })
     }
 
     /// Lets supervisors end as soon as they have nothing left, instead of waiting for another host.
-    pub(crate) fn quit(&self) -> Result<(), SuperviseError> {
+    pub(crate) fn quit(&self) -> Handover {
         self.send(Command::Quit)
     }
 
@@ -176,12 +203,12 @@ impl Supervisors {
         &self.watch
     }
 
-    fn send(&self, command: Command) -> Result<(), SuperviseError> {
-        self.orders
-            .try_send(Order::Command(command))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => SuperviseError::Busy,
-                TrySendError::Closed(_) => SuperviseError::Closed,
-            })
+    fn send(&self, command: Command) -> Handover {
+        let order = Order::Command(command);
+        Handover(match self.orders.try_send(order) {
+            Ok(()) => State::Queued,
+            Err(TrySendError::Full(order)) => State::Waits(self.orders.clone(), order),
+            Err(TrySendError::Closed(_)) => State::Closed,
+        })
     }
 }

@@ -24,7 +24,7 @@ use crate::supervise::SuperviseError;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{Command, Message};
-use crate::supervise::words::{AttemptKey, NotStartedClass, Report, StartChild, Stdin};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, Report, StartChild, Stdin};
 use crate::text::chain;
 
 /// How long what is queued may take to be sent at the end.
@@ -47,6 +47,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         current: None,
         last_number: 0,
         graves: HashMap::new(),
+        stopped: HashSet::new(),
         jobs: JoinSet::new(),
         news: VecDeque::new(),
     };
@@ -90,6 +91,8 @@ struct Road {
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
+    /// Attempts that were stopped before a supervisor had anything of them: nothing of them is started. Until they are acknowledged.
+    stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
 }
@@ -226,14 +229,12 @@ impl Road {
             .values()
             .any(|grave| grave.attempts.contains(attempt))
         {
-            let message = "the attempt's supervisor is gone".to_owned();
-            let class = NotStartedClass::Supervisor;
-            self.news.push_back(Report::NotStarted {
-                child: start.child,
-                class,
-                message,
-            });
-            return;
+            let message = "the attempt's supervisor is gone";
+            return self.refuse(start.child, NotStartedClass::Supervisor, message);
+        }
+        if self.stopped.contains(attempt) {
+            let message = "the attempt was stopped before";
+            return self.refuse(start.child, NotStartedClass::Stopped, message);
         }
         let link = match self.links.iter().position(|link| link.told.knows(attempt)) {
             Some(index) => &mut self.links[index],
@@ -241,16 +242,19 @@ impl Road {
         };
         if start.stdin == Stdin::Stream && !link.feeds {
             let message = "the attempt's supervisor is of an earlier version, which cannot feed a child by a stream";
-            let class = NotStartedClass::Invalid;
-            self.news.push_back(Report::NotStarted {
-                child: start.child,
-                class,
-                message: message.to_owned(),
-            });
-            return;
+            return self.refuse(start.child, NotStartedClass::Invalid, message);
         }
         link.told.starting(&start.child);
         link.give(Command::Start(Box::new(start)));
+    }
+
+    fn refuse(&mut self, child: ChildId, class: NotStartedClass, message: &str) {
+        let message = message.to_owned();
+        self.news.push_back(Report::NotStarted {
+            child,
+            class,
+            message,
+        });
     }
 
     /// The link for new work; its supervisor is started if there is none.
@@ -288,17 +292,23 @@ impl Road {
                 }
                 link.give(command);
             }
+            None if is_signal => {}
             // No supervisor has it, so nothing of it is alive.
-            None if !is_signal => self.news.push_back(Report::Ended {
-                attempt,
-                swept: 0,
-                alive: 0,
-            }),
-            None => {}
+            None => {
+                if !wants_end {
+                    self.stopped.insert(attempt.clone());
+                }
+                self.news.push_back(Report::Ended {
+                    attempt,
+                    swept: 0,
+                    alive: 0,
+                });
+            }
         }
     }
 
     fn acknowledge(&mut self, attempt: AttemptKey) {
+        self.stopped.remove(&attempt);
         if let Some(link) = self.links.iter_mut().find(|link| link.told.knows(&attempt)) {
             link.told.forget(&attempt);
             link.give(Command::Ack { attempt });

@@ -6,6 +6,9 @@ use super::stop::signal_group;
 use crate::supervise::protocol::{Command, Message};
 use crate::supervise::words::{AttemptKey, ChildId, Rung, Signal, StopWhy};
 
+/// Stops that came before their attempt: more are forgotten, the oldest first.
+const MOST_STOPPED_AHEAD: usize = 1024;
+
 impl Supervisor {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
@@ -32,10 +35,25 @@ impl Supervisor {
     }
 
     fn asked_to_stop(&mut self, attempt: &AttemptKey, why: StopWhy, ladder: Vec<Rung>) {
-        match self.by_key.get(attempt) {
-            Some(no) => self.stop(*no, why, ladder),
-            None => self.tell_unknown(attempt),
+        if let Some(no) = self.by_key.get(attempt) {
+            self.stop(*no, why, ladder);
+        } else {
+            self.remember_stop(attempt);
+            self.tell_unknown(attempt);
         }
+    }
+
+    /// A start may have been overtaken, on another connection or by another host: it is refused when it comes.
+    fn remember_stop(&mut self, attempt: &AttemptKey) {
+        self.forget_stop(attempt);
+        if self.stopped_ahead.len() == MOST_STOPPED_AHEAD {
+            self.stopped_ahead.pop_front();
+        }
+        self.stopped_ahead.push_back(attempt.clone());
+    }
+
+    fn forget_stop(&mut self, attempt: &AttemptKey) {
+        self.stopped_ahead.retain(|stopped| stopped != attempt);
     }
 
     fn finish(&mut self, attempt: &AttemptKey) {
@@ -63,6 +81,7 @@ impl Supervisor {
     }
 
     fn acknowledge(&mut self, attempt: &AttemptKey) {
+        self.forget_stop(attempt);
         let Some(no) = self.by_key.get(attempt).copied() else {
             return;
         };

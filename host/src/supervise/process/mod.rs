@@ -32,7 +32,7 @@ mod start;
 mod stop;
 mod strays;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -145,6 +145,8 @@ struct Supervisor {
     draining: BTreeSet<AttemptNo>,
     timers: BTreeSet<(At, AttemptNo)>,
     next_attempt: u32,
+    /// Attempts that were stopped before anything of them had arrived, the latest last.
+    stopped_ahead: VecDeque<AttemptKey>,
     strays: Strays,
 
     environments: Environments,
@@ -226,6 +228,7 @@ impl Supervisor {
             draining: BTreeSet::new(),
             timers: BTreeSet::new(),
             next_attempt: 0,
+            stopped_ahead: VecDeque::new(),
             strays: Strays::open()?,
             environments: Environments::default(),
             journal,

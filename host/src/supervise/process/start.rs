@@ -65,8 +65,9 @@ impl Supervisor {
         let no = AttemptNo(self.next_attempt);
         self.next_attempt = self.next_attempt.wrapping_add(1);
         let log = LogWriter::new(start.log.clone(), start.cap_bytes);
-        self.attempts
-            .insert(no, Attempt::new(key.clone(), log, now));
+        let mut attempt = Attempt::new(key.clone(), log, now);
+        attempt.finished = self.stopped_ahead.contains(key);
+        self.attempts.insert(no, attempt);
         self.by_key.insert(key.clone(), no);
         no
     }

@@ -97,7 +97,7 @@ impl Supervisor {
         match step {
             Some(step) => groups
                 .into_iter()
-                .for_each(|group| signal_group(group, step.signal)),
+                .for_each(|group| ask_group(group, step.signal)),
             None => self.signal_everything(no, Signal::Kill),
         }
     }
@@ -114,7 +114,7 @@ impl Supervisor {
         // Looked up before anything is signalled, while it still hangs together.
         let below = procfs::below(self.processes(), &roots);
         for group in &groups {
-            signal_group(*group, signal);
+            ask_group(*group, signal);
         }
         let elsewhere = below
             .iter()
@@ -144,6 +144,13 @@ impl Supervisor {
             *read_at = Some(now);
         }
         processes
+    }
+}
+
+/// Asks a group to end, also one that is stopped.
+fn ask_group(leader: u32, signal: Signal) {
+    if let Err(error) = signals::ask_group(leader, signal) {
+        eprintln!("cannot signal the group of {leader}: {error}");
     }
 }
 

@@ -9,6 +9,9 @@ use rustix::process::{Pid, PidfdFlags};
 use super::procfs;
 use crate::supervise::words::Signal;
 
+/// Lets a stopped process go on.
+const WAKE: rustix::process::Signal = rustix::process::Signal::CONT;
+
 fn number(signal: Signal) -> rustix::process::Signal {
     use rustix::process::Signal as System;
     match signal {
@@ -34,7 +37,17 @@ pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Res
     }
 }
 
-/// Signals the process that has this pid and this start time; `false` where it is gone, whoever has the pid now.
+/// Asks a process group to end. A stopped process takes no signal but KILL until it goes on, so it is made to.
+pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result<()> {
+    signal_group(leader, signal)?;
+    let group = Pid::from_raw(leader.cast_signed()).filter(|_| signal != Signal::Kill);
+    match group.map(|group| rustix::process::kill_process_group(group, WAKE)) {
+        None | Some(Err(rustix::io::Errno::SRCH) | Ok(())) => Ok(()),
+        Some(Err(error)) => Err(error.into()),
+    }
+}
+
+/// Asks the process to end that has this pid and this start time; `false` where it is gone, whoever has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,
     start_time: u64,
@@ -61,7 +74,13 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
     if procfs::stat(raw).is_none_or(|stat| stat.start_time != start_time || stat.zombie) {
         return Ok(None);
     }
-    match rustix::process::pidfd_send_signal(&pinned, number(signal)) {
+    let sent = rustix::process::pidfd_send_signal(&pinned, number(signal)).and_then(|()| {
+        if signal == Signal::Kill {
+            return Ok(());
+        }
+        rustix::process::pidfd_send_signal(&pinned, WAKE)
+    });
+    match sent {
         Ok(()) => Ok(Some(pinned)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),

@@ -83,7 +83,7 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
             &format!("echo run >> ran-{number}; sleep 0.01; exit {}", number % 7),
         );
         start.log = lab.log(&name);
-        lab.host.supervisors.start(start).unwrap();
+        lab.host.supervisors.start(start).done().await.unwrap();
         while over + 4 <= number {
             over += usize::from(take(&mut lab, &mut outcomes).await);
         }
@@ -93,7 +93,12 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
     }
     stop.send(()).unwrap();
     // The answer to this comes after everything else that could still come.
-    lab.host.supervisors.finish(key("first.1")).unwrap();
+    lab.host
+        .supervisors
+        .finish(key("first.1"))
+        .done()
+        .await
+        .unwrap();
     loop {
         match lab.host.next().await {
             Report::Ended { attempt, .. } if attempt == key("first.1") => break,
@@ -144,10 +149,17 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 9")).await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
-    lab.host.supervisors.ack(key("forgotten.1")).unwrap();
+    lab.host
+        .supervisors
+        .ack(key("forgotten.1"))
+        .done()
+        .await
+        .unwrap();
     lab.host
         .supervisors
         .start(lab.command("runs.1", &["sleep", "1000"]))
+        .done()
+        .await
         .unwrap();
     let (pid, start_time) = lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
     let supervisor = lab.supervisor_pid();
@@ -181,10 +193,14 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     lab.host
         .supervisors
         .start(lab.command("runs.1", &["sleep", "1000"]))
+        .done()
+        .await
         .unwrap();
     lab.host
         .supervisors
         .stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .done()
+        .await
         .unwrap();
     let (exit, _) = lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
     assert_eq!(exit.pid, pid);
@@ -217,8 +233,8 @@ async fn a_supervisor_without_work_ends_when_told_so() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
-    lab.host.supervisors.quit().unwrap();
-    lab.host.supervisors.ack(key("t.1")).unwrap();
+    lab.host.supervisors.quit().done().await.unwrap();
+    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
     tokio::task::spawn_blocking(move || wait_gone(pid))
         .await
         .unwrap();
@@ -233,7 +249,7 @@ async fn a_long_path_and_a_garbled_hello_do_no_harm() {
     let deep = lab.dir.path().join("x".repeat(120));
     let mut host = Host::open(&deep, 1).await;
     let start = lab.command("deep.1", &["true"]);
-    host.supervisors.start(start.clone()).unwrap();
+    host.supervisors.start(start.clone()).done().await.unwrap();
     host.exit(&start.child).await;
     let mut garbled = UnixStream::connect(
         SocketPath::new(&deep.join("supervisors/1"), "sock")
@@ -246,10 +262,16 @@ async fn a_long_path_and_a_garbled_hello_do_no_harm() {
     assert_eq!(garbled.read(&mut nothing).unwrap(), 0, "it is cut off");
     host.supervisors
         .finish(start.child.attempt().clone())
+        .done()
+        .await
         .unwrap();
     host.ended(start.child.attempt()).await;
-    host.supervisors.ack(start.child.attempt().clone()).unwrap();
-    host.supervisors.quit().unwrap();
+    host.supervisors
+        .ack(start.child.attempt().clone())
+        .done()
+        .await
+        .unwrap();
+    host.supervisors.quit().done().await.unwrap();
     host.close().await;
     lab.run(lab.command("t.1", &["true"])).await;
 }
@@ -270,6 +292,8 @@ async fn an_executable_that_is_no_supervisor_is_an_answer() {
     opened
         .supervisors
         .start(lab.command("t.1", &["true"]))
+        .done()
+        .await
         .unwrap();
     let report = opened.reports.recv().await.unwrap();
     assert!(
@@ -295,6 +319,8 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.host
         .supervisors
         .start(lab.command("old.1", &["sleep", "1000"]))
+        .done()
+        .await
         .unwrap();
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
@@ -313,10 +339,12 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     lab.host
         .supervisors
         .stop(key("old.1"), StopWhy::Cancelled, Vec::new())
+        .done()
+        .await
         .unwrap();
     lab.host.exit(&ChildId::new(key("old.1"), 0)).await;
     assert!(is_alive(old), "its outcome is not acknowledged yet");
-    lab.host.supervisors.ack(key("old.1")).unwrap();
+    lab.host.supervisors.ack(key("old.1")).done().await.unwrap();
     tokio::task::spawn_blocking(move || wait_gone(old))
         .await
         .unwrap();
@@ -329,7 +357,7 @@ async fn a_supervisor_that_nobody_needs_ends_by_itself() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
-    lab.host.supervisors.ack(key("t.1")).unwrap();
+    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
     let dir = lab.leave().await;
     tokio::task::spawn_blocking(move || wait_gone(pid))
         .await
@@ -354,6 +382,8 @@ async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
             "t.1",
             "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
         ))
+        .done()
+        .await
         .unwrap();
     lab.lines("t.1", 1).await;
     let stat = procfs::stat(lab.supervisor_pid()).unwrap();
@@ -367,4 +397,31 @@ async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
         .await
         .unwrap();
     assert_eq!(lab.text("t.1"), "up\nbye\n");
+}
+
+/// The road does not turn before this awaits: the queue fills up.
+#[tokio::test]
+async fn orders_that_find_no_room_wait_for_it() {
+    let mut lab = Lab::new().await;
+    let mut sent = 0;
+    let waiting = loop {
+        let order = lab.host.supervisors.finish(key(&format!("f.{sent}")));
+        sent += 1;
+        if order.waits() {
+            break order;
+        }
+        order.done().await.unwrap();
+        assert!(sent < 1 << 20, "the queue has no bound");
+    };
+    let mut ended = Vec::new();
+    for _ in 1..sent {
+        ended.push(lab.host.next().await);
+    }
+    waiting.done().await.unwrap();
+    ended.push(lab.host.next().await);
+    let attempts = ended.iter().map(|report| match report {
+        Report::Ended { attempt, .. } => name_of(attempt).to_owned(),
+        other => panic!("{other:?}"),
+    });
+    assert!(attempts.eq((0..sent).map(|number| format!("f.{number}"))));
 }

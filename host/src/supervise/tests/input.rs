@@ -17,7 +17,7 @@ impl Lab {
     /// Starts it and opens its input.
     async fn feed(&mut self, start: StartChild) -> (ChildId, host::Feed) {
         let child = start.child.clone();
-        self.host.supervisors.start(start).unwrap();
+        self.host.supervisors.start(start).done().await.unwrap();
         self.host.started(&child).await;
         let feed = self.host.supervisors.feed(child.clone()).await.unwrap();
         (child, feed.expect("it reads"))
@@ -95,7 +95,7 @@ async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
     lab.lines("fed.1", 1).await;
     let start = lab.fed("unclaimed.1", "echo up; cat; touch end-seen");
     let child = start.child.clone();
-    lab.host.supervisors.start(start).unwrap();
+    lab.host.supervisors.start(start).done().await.unwrap();
     let pids = [marked("fed.1"), vec![lab.host.started(&child).await.0]].concat();
 
     // Not a word of it, as when a process is killed.
@@ -144,6 +144,8 @@ async fn a_child_that_is_being_stopped_keeps_its_grace() {
     lab.host
         .supervisors
         .stop(key("t.1"), StopWhy::Cancelled, ladder)
+        .done()
+        .await
         .unwrap();
     lab.lines("t.1", 2).await;
     drop(feed);
@@ -161,7 +163,7 @@ async fn many_are_fed_at_once() {
     let mut lab = Lab::new().await;
     for number in 0..CHILDREN {
         let start = lab.fed(&format!("t.{number}"), "cat; exit 5");
-        lab.host.supervisors.start(start).unwrap();
+        lab.host.supervisors.start(start).done().await.unwrap();
     }
     let mut feeding = tokio::task::JoinSet::new();
     let mut over = 0;
@@ -204,7 +206,7 @@ async fn a_supervisor_of_an_earlier_version_is_not_asked_for_it() {
         vec![json!({"attempt": attempt}), json!("ready")],
     );
     let mut host = Host::open(dir.path(), 2).await;
-    host.supervisors.start(start).unwrap();
+    host.supervisors.start(start).done().await.unwrap();
     let report = host.next().await;
     assert!(
         matches!(&report, Report::NotStarted { class: NotStartedClass::Invalid, message, .. } if message.contains("earlier version")),

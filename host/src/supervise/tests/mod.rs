@@ -230,7 +230,7 @@ impl Lab {
     /// Starts it and waits for its end.
     pub(super) async fn run(&mut self, start: StartChild) -> (Exit, bool) {
         let child = start.child.clone();
-        self.host.supervisors.start(start).unwrap();
+        self.host.supervisors.start(start).done().await.unwrap();
         self.host.exit(&child).await
     }
 

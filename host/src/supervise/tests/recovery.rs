@@ -10,10 +10,14 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     lab.host
         .supervisors
         .start(lab.command("leader.1", &["sleep", "1000"]))
+        .done()
+        .await
         .unwrap();
     lab.host
         .supervisors
         .start(lab.script("family.1", "sleep 1000 & setsid sleep 1000 & echo up; wait"))
+        .done()
+        .await
         .unwrap();
     lab.host
         .supervisors
@@ -21,6 +25,8 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
             "daemon.1",
             "trap '' TERM; setsid sh -c 'setsid sleep 1000 & echo up'; sleep 1000",
         ))
+        .done()
+        .await
         .unwrap();
     lab.host
         .supervisors
@@ -28,6 +34,8 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
             "unmarked.1",
             &["env", "-i", "sh", "-c", "echo up; /bin/sleep 1000"],
         ))
+        .done()
+        .await
         .unwrap();
     for name in ["family.1", "daemon.1", "unmarked.1"] {
         lab.lines(name, 1).await;
@@ -68,9 +76,14 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
         "unmarked.1",
         "next.1",
     ] {
-        lab.host.supervisors.ack(key(name)).unwrap();
+        lab.host.supervisors.ack(key(name)).done().await.unwrap();
     }
-    lab.host.supervisors.finish(key("nobody.1")).unwrap();
+    lab.host
+        .supervisors
+        .finish(key("nobody.1"))
+        .done()
+        .await
+        .unwrap();
     lab.host.next().await;
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
@@ -95,13 +108,22 @@ async fn a_new_host_after_both_died_learns_what_is_known() {
     lab.host
         .supervisors
         .start(lab.command("absent.1", &["no-such-command"]))
+        .done()
+        .await
         .unwrap();
     lab.host.next().await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
-    lab.host.supervisors.ack(key("forgotten.1")).unwrap();
+    lab.host
+        .supervisors
+        .ack(key("forgotten.1"))
+        .done()
+        .await
+        .unwrap();
     lab.host
         .supervisors
         .start(lab.script("runs.1", "echo up; sleep 1000"))
+        .done()
+        .await
         .unwrap();
     lab.lines("runs.1", 1).await;
     let supervisor = lab.supervisor_pid();

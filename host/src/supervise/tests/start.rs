@@ -15,7 +15,7 @@ async fn exit_codes_and_signals_are_told_apart() {
             (expected, true, None),
             "{script}"
         );
-        lab.host.supervisors.ack(key(name)).unwrap();
+        lab.host.supervisors.ack(key(name)).done().await.unwrap();
     };
     check("t.1", "exit 0", Status::Code(0)).await;
     check("t.2", "exit 7", Status::Code(7)).await;
@@ -81,7 +81,7 @@ async fn what_cannot_be_started_says_why() {
         number += 1;
         let mut start = lab.command(&format!("t.{number}"), &["true"]);
         change(&mut start);
-        lab.host.supervisors.start(start).unwrap();
+        lab.host.supervisors.start(start).done().await.unwrap();
         let Report::NotStarted {
             class: found,
             message,
@@ -313,8 +313,13 @@ async fn a_start_that_is_repeated_starts_nothing() {
     let mut lab = Lab::new().await;
     let start = lab.script("t.1", "echo once");
     lab.run(start.clone()).await;
-    lab.host.supervisors.start(start).unwrap();
-    lab.host.supervisors.finish(key("t.1")).unwrap();
+    lab.host.supervisors.start(start).done().await.unwrap();
+    lab.host
+        .supervisors
+        .finish(key("t.1"))
+        .done()
+        .await
+        .unwrap();
     let report = lab.host.next().await;
     assert_eq!(
         report,
@@ -329,7 +334,7 @@ async fn a_start_that_is_repeated_starts_nothing() {
     // And after the end nothing is started at all.
     let mut late = lab.script("t.1", "echo twice");
     late.child = ChildId::new(key("t.1"), 1);
-    lab.host.supervisors.start(late).unwrap();
+    lab.host.supervisors.start(late).done().await.unwrap();
     let report = lab.host.next().await;
     assert!(
         matches!(
@@ -371,6 +376,8 @@ async fn a_thousand_children_sleep_at_once() {
         lab.host
             .supervisors
             .start(lab.command(&format!("t.{number}"), &["sleep", "1000"]))
+            .done()
+            .await
             .unwrap();
     }
     let mut started = 0;
@@ -385,6 +392,8 @@ async fn a_thousand_children_sleep_at_once() {
         lab.host
             .supervisors
             .stop(key, StopWhy::Cancelled, lab.command("x", &[]).ladder)
+            .done()
+            .await
             .unwrap();
     }
     let mut ended = 0;

@@ -12,7 +12,7 @@ async fn started_script(
     let mut start = lab.script(name, script);
     change(&mut start);
     let child = start.child.clone();
-    lab.host.supervisors.start(start).unwrap();
+    lab.host.supervisors.start(start).done().await.unwrap();
     lab.lines(name, 1).await;
     child
 }
@@ -27,6 +27,8 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
     lab.host
         .supervisors
         .stop(key("polite.1"), StopWhy::Cancelled, ladder.clone())
+        .done()
+        .await
         .unwrap();
     let (exit, _) = lab.host.exit(&child).await;
     assert_eq!(
@@ -40,6 +42,8 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
     lab.host
         .supervisors
         .stop(key("deaf.1"), StopWhy::Cancelled, ladder)
+        .done()
+        .await
         .unwrap();
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!(
@@ -58,22 +62,96 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
     assert_eq!(marked("deaf.1"), [0; 0]);
 }
 
+/// The leader ends when its child has: with a signal for the leader alone it would wait for ever.
 #[tokio::test]
 async fn signals_reach_the_group() {
     let mut lab = Lab::new().await;
-    let script = "trap 'echo got it' USR1; echo ready; while :; do sleep 0.02; done";
-    let child = started_script(&mut lab, "t.1", script, |_| {}).await;
-    lab.host
-        .supervisors
-        .signal(child.clone(), Signal::Hup)
-        .unwrap();
+    let child = "trap \"echo child; exit 0\" USR1; echo ready; while :; do sleep 0.02; done";
+    let script = format!("trap 'echo leader' USR1; sh -c '{child}' & wait; wait; exit 7");
+    let child = started_script(&mut lab, "t.1", &script, |_| {}).await;
+    let signal = lab.host.supervisors.signal(child.clone(), Signal::Usr1);
+    signal.done().await.unwrap();
     let (exit, _) = lab.host.exit(&child).await;
     assert_eq!(
         (exit.status, exit.stopped),
-        (Status::Signal(1), None),
+        (Status::Code(7), None),
         "nobody asked for a stop"
     );
-    lab.host.supervisors.signal(child, Signal::Hup).unwrap();
+    let text = lab.text("t.1");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["child", "leader", "ready"]);
+    let late = lab.host.supervisors.signal(child, Signal::Hup);
+    late.done().await.unwrap();
+}
+
+/// A stopped process takes no signal until it goes on.
+#[tokio::test]
+async fn one_that_is_suspended_is_asked_to_end_as_well() {
+    let mut lab = Lab::new().await;
+    let ladder = vec![Rung {
+        signal: Signal::Term,
+        wait: PATIENCE,
+    }];
+    let script =
+        "trap 'echo bye; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.02; done";
+    let child = started_script(&mut lab, "t.1", script, |_| {}).await;
+    let (pid, _) = lab.host.started(&child).await;
+    while !is_suspended(pid) {
+        tokio::task::yield_now().await;
+    }
+    let stop = lab
+        .host
+        .supervisors
+        .stop(key("t.1"), StopWhy::Cancelled, ladder);
+    stop.done().await.unwrap();
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(
+        (exit.status, exit.stopped),
+        (Status::Code(5), Some(StopWhy::Cancelled))
+    );
+    assert_eq!(lab.text("t.1"), "ready\nbye\n");
+}
+
+fn is_suspended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('T')
+}
+
+/// No supervisor knows the attempt yet: nothing of it is started, until it is acknowledged.
+#[tokio::test]
+async fn a_stop_that_overtakes_its_start_is_remembered() {
+    async fn refused(lab: &mut Lab, start: StartChild) -> Report {
+        let order = lab.host.supervisors.start(start);
+        order.done().await.unwrap();
+        lab.host.next().await
+    }
+    fn stopped(report: &Report) -> bool {
+        let class = NotStartedClass::Stopped;
+        matches!(report, Report::NotStarted { class: of, .. } if *of == class)
+    }
+    let mut lab = Lab::new().await;
+    let stop = lab
+        .host
+        .supervisors
+        .stop(key("t.1"), StopWhy::Cancelled, Vec::new());
+    stop.done().await.unwrap();
+    let nothing_lives = lab.host.next().await;
+    assert!(
+        matches!(nothing_lives, Report::Ended { .. }),
+        "{nothing_lives:?}"
+    );
+    let start = lab.script("t.1", "touch ran");
+    let report = refused(&mut lab, start).await;
+    assert!(stopped(&report), "{report:?}");
+    // Another attempt is not meant.
+    let (exit, _) = lab.run(lab.script("u.1", "exit 3")).await;
+    assert_eq!(exit.status, Status::Code(3));
+    assert!(!lab.dir.path().join("ran").exists());
+    // What is acknowledged is forgotten: ids are not used again, and memory is.
+    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
+    let (exit, _) = lab.run(lab.script("t.1", "exit 4")).await;
+    assert_eq!(exit.status, Status::Code(4));
 }
 
 #[tokio::test]
@@ -125,10 +203,17 @@ async fn finishing_ends_what_still_runs() {
     lab.host
         .supervisors
         .finish(child.attempt().clone())
+        .done()
+        .await
         .unwrap();
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.stopped, ended), (Some(StopWhy::Finished), true));
-    lab.host.supervisors.finish(key("unknown.1")).unwrap();
+    lab.host
+        .supervisors
+        .finish(key("unknown.1"))
+        .done()
+        .await
+        .unwrap();
     let report = lab.host.next().await;
     assert_eq!(
         report,

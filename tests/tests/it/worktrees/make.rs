@@ -178,6 +178,26 @@ fn a_task_outlives_its_host_in_its_worktree() {
     merged(&repository.host.finished(&id), "succeeded", "merged");
 }
 
+/// Nothing of it is started, and its end does not wait for git.
+#[test]
+fn a_cancel_while_the_worktree_is_made_starts_nothing() {
+    let repository = Repository::new();
+    repository.slow_checkout();
+    let ran = repository.host.root().join("ran");
+    let id = repository.submit(&[], &format!("echo ran >> {}", ran.display()));
+    repository.reached();
+    repository.host.run(["cancel", &id]).check();
+    let task = repository.host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    assert_eq!(task["attempts"][0]["pid"], json!(null), "{task:#}");
+    assert!(!ran.exists());
+    // Whoever asks again has it all.
+    repository.go();
+    repository.host.text(["retry", &id]);
+    merged(&repository.host.finished(&id), "succeeded", "nothing");
+    assert_eq!(fs::read(ran).unwrap(), b"ran\n");
+}
+
 #[test]
 fn a_submission_from_a_hook_is_not_led_back() {
     let repository = Repository::new();

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_tests::{HostBuilder, TestHost};
+use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
 /// What is there already is in the way.
@@ -66,6 +66,28 @@ impl Repository {
     fn commit(&self, message: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", message]);
+    }
+
+    /// Has a checkout stop in its middle, there to touch `reached` and to wait for `go`, both beside the repository.
+    fn slow_checkout(&self) {
+        let root = self.host.root().display();
+        self.write(".gitattributes", "slow filter=slow\n");
+        self.write("slow", "slow\n");
+        self.commit("slow");
+        let waits =
+            format!("touch {root}/reached; until test -e {root}/go; do sleep 0.02; done; cat");
+        self.git(&["config", "filter.slow.smudge", &waits]);
+    }
+
+    /// Waits until a checkout is in its middle.
+    fn reached(&self) {
+        let reached = self.host.root().join("reached");
+        wait_for("the checkout", || reached.exists().then_some(()));
+    }
+
+    /// Lets every checkout go on.
+    fn go(&self) {
+        fs::write(self.host.root().join("go"), "").unwrap();
     }
 
     /// Runs a script in a worktree to its end; the task.

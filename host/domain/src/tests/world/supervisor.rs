@@ -24,7 +24,7 @@ impl World {
                 Action::Resume(attempt) => self.resume(attempt),
                 Action::Stop { attempt, why } => self.stop(attempt, why),
                 Action::Release(attempt) => self.release(attempt),
-                Action::CheckpointStored(_) => {}
+                Action::CheckpointStored { .. } => {}
             }
         }
     }

@@ -1,14 +1,15 @@
-//! What supervisors report goes to the attempt it is about.
+//! The registry: which attempts are under way in this host, and what supervisors had of others when it began. What supervisors report goes
+//! to the attempt that it is about.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use claudine_domain::{attempt::Leader, id::AttemptId};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use super::{
-    live::{ChildState, Live, State},
-    run::Runner,
-};
+use super::live::{ChildState, Live, State};
 use crate::{
     lock::lock,
     supervise::{self, AttemptKey, ChildId, FoundState, Report},
@@ -86,7 +87,88 @@ impl Known {
     }
 }
 
-impl Runner {
+/// The attempts of this host. A map's lock is never held while another thing is waited for.
+pub(crate) struct Registry {
+    live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
+    /// What supervisors had of attempts when this host connected; each is taken up once.
+    known: Mutex<BTreeMap<AttemptId, Known>>,
+    /// Told after each release.
+    released: Notify,
+}
+
+impl Registry {
+    pub(super) fn new(known: BTreeMap<AttemptId, Known>) -> Self {
+        Self {
+            live: Mutex::default(),
+            known: Mutex::new(known),
+            released: Notify::new(),
+        }
+    }
+
+    pub(super) fn insert(&self, live: Arc<Live>) {
+        lock(&self.live).insert(live.id, live);
+    }
+
+    pub(super) fn get(&self, attempt: AttemptId) -> Option<Arc<Live>> {
+        lock(&self.live).get(&attempt).cloned()
+    }
+
+    /// All that are under way.
+    pub(super) fn all(&self) -> Vec<Arc<Live>> {
+        lock(&self.live).values().cloned().collect()
+    }
+
+    pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Known> {
+        lock(&self.known).remove(&attempt)
+    }
+
+    /// Its end is durable.
+    pub(super) fn release(&self, attempt: AttemptId) -> Option<Arc<Live>> {
+        let live = lock(&self.live).remove(&attempt);
+        self.released.notify_waiters();
+        live
+    }
+
+    /// Takes out what was found of attempts that are none of these.
+    pub(super) fn take_others(&self, begun: &BTreeSet<AttemptId>) -> Vec<AttemptId> {
+        let mut known = lock(&self.known);
+        let others = known.extract_if(.., |id, _| !begun.contains(id));
+        others.map(|(id, _)| id).collect()
+    }
+
+    /// Whether it is under way here, or a supervisor was found to have it.
+    pub(super) fn knows(&self, attempt: AttemptId) -> bool {
+        lock(&self.live).contains_key(&attempt) || lock(&self.known).contains_key(&attempt)
+    }
+
+    /// Waits until what was found to have ended before this host began is written down as ended: nobody is shown as running who is not.
+    pub(crate) async fn written_off(&self) {
+        let over: Vec<AttemptId> = {
+            let known = lock(&self.known);
+            let live = lock(&self.live);
+            let resumed = live
+                .iter()
+                .filter(|(_, live)| live.look(State::has_ended))
+                .map(|(id, _)| *id);
+            let found = known
+                .iter()
+                .filter(|(_, known)| known.has_ended())
+                .map(|(id, _)| *id);
+            resumed.chain(found).collect()
+        };
+        loop {
+            let released = self.released.notified();
+            let waiting = {
+                let (known, live) = (lock(&self.known), lock(&self.live));
+                over.iter()
+                    .any(|id| known.contains_key(id) || live.contains_key(id))
+            };
+            if !waiting {
+                return;
+            }
+            released.await;
+        }
+    }
     /// Why the attempt's output cannot be written at the moment.
     pub(crate) fn held_back(&self, attempt: AttemptId) -> Option<String> {
         let live = lock(&self.live).get(&attempt).cloned();
@@ -185,7 +267,7 @@ impl Runner {
         let Ok(attempt) = key.as_str().parse::<AttemptId>() else {
             return;
         };
-        let live: Option<std::sync::Arc<Live>> = lock(&self.live).get(&attempt).cloned();
+        let live: Option<Arc<Live>> = lock(&self.live).get(&attempt).cloned();
         if let Some(live) = live {
             live.change(change);
             return;

@@ -14,17 +14,29 @@ use claudine_domain::{
     task::{Class, Task},
 };
 
-use super::run::Runner;
+use tokio_util::task::TaskTracker;
+
 use crate::{
     engine::Launch,
+    environment::Environments,
     git::{self, Git},
     plugin::{Failure, GuestEnd},
-    worktree::{Settling, WorktreeError},
+    worktree::{Settling, WorktreeError, Worktrees},
 };
 
-impl Runner {
+/// The directories that attempts work in.
+pub(super) struct Workspaces {
+    pub(super) worktrees: Arc<Worktrees>,
+    pub(super) environments: Arc<Environments>,
+}
+
+impl Workspaces {
     /// The directory that an attempt works in. Its worktree is made, if it has none yet.
-    pub(super) async fn workspace(&self, launch: &Launch) -> Result<String, GuestEnd> {
+    pub(super) async fn enter(
+        &self,
+        launch: &Launch,
+        tasks: &TaskTracker,
+    ) -> Result<String, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
             return Ok(request.cwd.to_string());
@@ -33,11 +45,14 @@ impl Runner {
             .variables(&request.env_digest)
             .await
             .map_err(|error| failure("resource", unreadable(&error)))?;
-        let entered =
-            self.worktrees
-                .enter(&launch.task, worktree, launch.attempt.number, variables);
-        let path = entered
+        let (worktrees, task) = (self.worktrees.clone(), launch.task.clone());
+        let (worktree, number) = (worktree.clone(), launch.attempt.number);
+        // To its end, also if the attempt is stopped meanwhile: whoever comes next finds it whole.
+        let entering =
+            tasks.spawn(async move { worktrees.enter(&task, &worktree, number, variables).await });
+        let path = entering
             .await
+            .map_err(|panic| failure("lost", panic.to_string()))?
             .map_err(|error| failure(class(&error), error.to_string()))?;
         path.into_os_string().into_string().map_err(|path| {
             failure(
@@ -48,7 +63,7 @@ impl Runner {
     }
 
     /// Adds to an ending what git says. To be called once nothing of the attempt is alive.
-    pub(super) async fn look_at_work(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
+    pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
         ending.git = self.git_state(task).await;
         let Some(worktree) = &task.request.worktree else {
             return;

@@ -1,0 +1,309 @@
+//! What an attempt is given: its request, its environment, and what other attempts left (those of tasks whose output it uses, and the one
+//! that it goes on from).
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use claudine_domain::{
+    batch::DocumentKey,
+    id::AttemptId,
+    task::{Request, Task},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    checkpoint::{
+        self, CheckpointError,
+        files::{self, Given},
+        words::{Resumed, Used, before_prompt},
+    },
+    engine::Launch,
+    environment::Environments,
+    layout::Layout,
+    plugin::{Failure, GuestEnd, GuestTask, Manifest, PreviousAttempt, visible},
+    store::Store,
+};
+
+/// Where what attempts are given is read from.
+pub(super) struct Inputs {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) environments: Arc<Environments>,
+    pub(super) layout: Layout,
+}
+
+/// An attempt ready to be run.
+pub(super) struct Prepared {
+    pub(super) task: GuestTask,
+    pub(super) checkpoint: Option<Vec<u8>>,
+    /// What its children have in their environment beside what is the task's.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+/// What is kept of a task beside its row.
+struct Documents {
+    spec: Arc<[u8]>,
+    variables: Arc<BTreeMap<String, String>>,
+    /// Of the attempt before this one.
+    outputs: Option<Vec<u8>>,
+    checkpoint: Option<Vec<u8>>,
+}
+
+/// The document for the executor with what stands before its prompt, and what children find in their environment.
+struct Handed {
+    spec: String,
+    variables: Vec<(String, String)>,
+    /// What was said, where the attempt right before this one is gone on from.
+    context: Option<String>,
+}
+
+impl Inputs {
+    /// The file of what an attempt's children have in their environment at first.
+    pub(super) fn env_file(&self, request: &Request) -> PathBuf {
+        self.environments.file(&request.env_digest)
+    }
+
+    /// The attempt as the guest is told of it.
+    pub(super) async fn prepare(
+        &self,
+        launch: &Launch,
+        manifest: &Manifest,
+        workspace: &str,
+        resumed: bool,
+    ) -> Result<Prepared, GuestEnd> {
+        let Launch {
+            attempt,
+            task,
+            spec,
+        } = launch;
+        let previous = previous(task, *attempt);
+        let request = &task.request;
+        let variables = if manifest.reads_env.is_empty() {
+            Some(Arc::default())
+        } else {
+            self.environments.recent(&request.env_digest)
+        };
+        let at_hand = match (spec, variables) {
+            (Some(spec), Some(variables)) if !resumed && previous.is_none() => Some(Documents {
+                spec: spec.clone(),
+                variables,
+                outputs: None,
+                checkpoint: None,
+            }),
+            _ => None,
+        };
+        let documents = if let Some(documents) = at_hand {
+            documents
+        } else {
+            let previous = previous.as_ref().map(|(id, _)| *id);
+            self.read_documents(*attempt, &request.env_digest, previous, resumed)
+                .await
+                .map_err(unavailable)?
+        };
+        let Documents {
+            spec,
+            variables,
+            outputs,
+            checkpoint,
+        } = documents;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let number = previous.as_ref().map(|(id, _)| id.number);
+        let handed = if task.reads_others() {
+            let handed = self.hand_over(launch, text(&spec), number).await;
+            handed.map_err(GuestEnd::Failed)?
+        } else {
+            Handed {
+                spec: text(&spec),
+                variables: Vec::new(),
+                context: None,
+            }
+        };
+        let guest = GuestTask {
+            id: attempt.task.to_string(),
+            attempt: attempt.number,
+            spec: handed.spec,
+            workspace: workspace.to_owned(),
+            path: variables.get("PATH").cloned(),
+            env: visible(manifest, &variables),
+            labels: task
+                .request
+                .labels
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            previous: previous.map(|(_, previous)| PreviousAttempt {
+                outputs: outputs.map_or(previous.outputs, |bytes| text(&bytes)),
+                resume: handed.context,
+                ..previous
+            }),
+        };
+        Ok(Prepared {
+            task: guest,
+            checkpoint,
+            variables: handed.variables,
+        })
+    }
+
+    /// Reads what is not at hand, on a thread that may block.
+    async fn read_documents(
+        &self,
+        attempt: AttemptId,
+        env_digest: &str,
+        previous: Option<AttemptId>,
+        resumed: bool,
+    ) -> Result<Documents, String> {
+        let (store, environments) = (self.store.clone(), self.environments.clone());
+        let env_digest = env_digest.to_owned();
+        let read = move || -> Result<_, String> {
+            let document = |key| store.document(key).map_err(|error| error.to_string());
+            let spec = document(DocumentKey::Spec(attempt.task))?
+                .ok_or("its request is not in the store")?;
+            let outputs = match previous {
+                Some(previous) => document(DocumentKey::Outputs(previous))?,
+                None => None,
+            };
+            let checkpoint = if resumed {
+                document(DocumentKey::Checkpoint(attempt))?
+            } else {
+                None
+            };
+            let variables = environments
+                .read(&env_digest)
+                .map_err(|error| format!("its environment cannot be read: {error}"))?;
+            Ok(Documents {
+                spec: spec.into(),
+                variables,
+                outputs,
+                checkpoint,
+            })
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(|panic| Err(panic.to_string()))
+    }
+
+    /// Gathers it, and writes the files. A host that takes the attempt up finds them there.
+    async fn hand_over(
+        &self,
+        launch: &Launch,
+        spec: String,
+        previous: Option<u32>,
+    ) -> Result<Handed, Failure> {
+        let (store, layout) = (self.store.clone(), self.layout.clone());
+        let (attempt, task) = (launch.attempt, launch.task.clone());
+        let handing = move || hand_over(&*store, &layout, attempt, &task, &spec, previous);
+        tokio::task::spawn_blocking(handing)
+            .await
+            .unwrap_or_else(|panic| Err(Failure::new("plugin", panic.to_string())))
+    }
+}
+
+fn hand_over(
+    store: &dyn Store,
+    layout: &Layout,
+    attempt: AttemptId,
+    task: &Arc<Task>,
+    spec: &str,
+    previous: Option<u32>,
+) -> Result<Handed, Failure> {
+    let given = gather(store, layout, task)?;
+    files::write(layout, attempt, &given).map_err(|error| {
+        Failure::new(
+            "resource",
+            format!("the results of other tasks cannot be written for it: {error}"),
+        )
+    })?;
+    let directory = layout.inputs(attempt);
+    let variables = files::variables(&directory, &given);
+    let paths: Vec<PathBuf> = files::names(&given.used)
+        .into_iter()
+        .map(|name| directory.join(name))
+        .collect();
+    let goes_on = task.resumes.is_some() && task.resumes == previous;
+    let context = given.resumed.as_ref().map(|(_, context)| context.clone());
+    Ok(Handed {
+        spec: with_prompt(spec, &given, &paths),
+        variables,
+        context: context.filter(|_| goes_on),
+    })
+}
+
+fn gather(store: &dyn Store, layout: &Layout, task: &Task) -> Result<Given, Failure> {
+    let mut used = Vec::with_capacity(task.request.with_output_of.len());
+    for id in &task.request.with_output_of {
+        used.push(checkpoint::of_task(store, layout, *id).map_err(failure)?);
+    }
+    let resumed = match task.resumes {
+        None => None,
+        Some(number) => {
+            let checkpoint =
+                checkpoint::of_attempt(store, layout, task, number).map_err(failure)?;
+            let context = store
+                .document(DocumentKey::Context(task.id))
+                .map_err(|error| failure(error.into()))?;
+            let context = String::from_utf8_lossy(&context.unwrap_or_default()).into_owned();
+            Some((checkpoint, context))
+        }
+    };
+    Ok(Given { used, resumed })
+}
+
+fn failure(error: CheckpointError) -> Failure {
+    let class = match &error {
+        CheckpointError::Gone(_) | CheckpointError::NoAttempt(_) => "invalid",
+        _ => "resource",
+    };
+    Failure::new(class, format!("what it is to be given: {error}"))
+}
+
+/// A document without a `prompt` stays as it is: nothing is ever put into a script or a command line.
+fn with_prompt(spec: &str, given: &Given, paths: &[PathBuf]) -> String {
+    let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(spec) else {
+        return spec.to_owned();
+    };
+    let Some(Value::String(prompt)) = document.get_mut("prompt") else {
+        return spec.to_owned();
+    };
+    let used: Vec<Used<'_>> = given
+        .used
+        .iter()
+        .zip(paths)
+        .map(|(checkpoint, files)| Used { checkpoint, files })
+        .collect();
+    let resumed = given.resumed.as_ref().map(|(checkpoint, context)| Resumed {
+        checkpoint,
+        context,
+    });
+    *prompt = before_prompt(prompt, &used, resumed.as_ref());
+    Value::Object(document).to_string()
+}
+
+fn unavailable(message: String) -> GuestEnd {
+    GuestEnd::Failed(Failure::new("resource", message))
+}
+
+/// The attempt before this one that ended: whose session may be taken up.
+fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
+    let last = task.attempts.iter().rev().find(|one| {
+        let ended = one.ended.as_ref();
+        one.number < attempt.number && ended.is_some_and(|ended| !ended.never_began)
+    })?;
+    let ended = last.ended.as_ref()?;
+    let id = AttemptId {
+        task: task.id,
+        number: last.number,
+    };
+    let previous = PreviousAttempt {
+        number: last.number,
+        outcome: ended.outcome.as_str().to_owned(),
+        class: ended
+            .reason
+            .as_ref()
+            .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
+        // Of one that was cut off its session is known all the same.
+        outputs: match &last.session {
+            Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
+            None => "{}".to_owned(),
+        },
+        resume: None,
+    };
+    Some((id, previous))
+}

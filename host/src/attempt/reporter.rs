@@ -1,0 +1,73 @@
+//! The reporter: what attempts tell the engine, and tell again after its board was loaded anew.
+//!
+//! What matters of it is kept in the attempt's [`State`] until the engine releases the attempt, so that it can be told once more. To be told
+//! something twice changes nothing there.
+
+use claudine_domain::{
+    id::AttemptId,
+    step::{Ending, Report},
+};
+
+use super::live::{Live, State};
+use crate::engine::ReportSender;
+
+#[derive(Clone)]
+pub(super) struct Reporter(ReportSender);
+
+impl Reporter {
+    pub(super) fn new(reports: ReportSender) -> Self {
+        Self(reports)
+    }
+
+    /// Waits for room in the engine's inbox.
+    pub(super) async fn send(&self, attempt: AttemptId, report: Report) {
+        self.0.send(attempt, report).await;
+    }
+
+    /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is told again before the end.
+    pub(super) fn tell(&self, live: &Live, report: Report) {
+        if !live.has_begun() {
+            tracing::warn!(attempt = %live.id, "its executor stands by, and may not tell anything before its start");
+        } else if !self.0.try_send(live.id, report) {
+            live.change(|state| state.untold = true);
+        }
+    }
+
+    pub(super) async fn tell_end(&self, live: &Live, ending: Box<Ending>) {
+        live.change(|state| state.ending = Some(ending.clone()));
+        self.send(live.id, Report::Ended(ending)).await;
+    }
+
+    /// Tells the engine again what it was told of an attempt before its board was loaded anew.
+    pub(super) async fn tell_again(&self, live: &Live) {
+        let state = live.state();
+        self.tell_facts(live.id, &state).await;
+        if let Some(checkpoint) = state.checkpoint {
+            let number = state.checkpoints_sent;
+            let report = Report::Checkpoint {
+                number,
+                state: checkpoint,
+            };
+            self.send(live.id, report).await;
+        }
+        if let Some(ending) = state.ending {
+            self.send(live.id, Report::Ended(ending)).await;
+        }
+    }
+
+    pub(super) async fn tell_facts(&self, attempt: AttemptId, state: &State) {
+        let leader = state.leader();
+        if leader.is_some() {
+            self.send(attempt, Report::Started { leader }).await;
+        }
+        if state.alive {
+            self.send(attempt, Report::Alive).await;
+        }
+        if let Some(micro_usd) = state.cost_micro_usd {
+            self.send(attempt, Report::Cost(micro_usd)).await;
+        }
+        if let Some(session) = &state.session {
+            self.send(attempt, Report::Session(session.clone())).await;
+        }
+    }
+}
