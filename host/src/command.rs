@@ -1,17 +1,31 @@
-//! Commands that the host itself runs beside the tasks: probes of executors, the compiler of components, git.
+//! Commands that the host itself runs beside the tasks: git, probes of executors, the compiler of components.
 //!
-//! They belong to no attempt, so no supervisor knows them: those that only look at something are killed when their time is over or nobody waits
-//! any more, and leave nothing behind but what a hostile command detached from its group.
+//! Each has a limit to its time. One that is run for an attempt is a child of the attempt's supervisor, like the attempt's own: see
+//! [`supervised_by`]. The others (at a submission, for a merge that somebody asks for again, for a probe) are children of this process. What
+//! only looks at something is killed when its time is over or nobody waits any more, and leaves nothing behind but what a hostile command
+//! detached from its group. What changes something is seen to its end, so that what became of it is known.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::PathBuf,
+    pin::Pin,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+
+/// How long a command has between TERM and KILL when its time is over.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -20,46 +34,165 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// What becomes of a command when its time is over or nobody waits for it any more.
+/// What becomes of a command if nobody waits for it any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abandoned {
     /// Its process group is killed, and it is reaped.
     Killed,
-    /// It runs on: what it changes would be left half changed.
+    /// It runs on to its end, or to that of its time: what it changes would be left half changed.
     LeftAlone,
 }
 
-/// Runs a command to its end; of each channel so many bytes are kept, and what comes after is read and left out, so that the command does
-/// not wait for a reader.
+/// A command as somebody else is to run it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    /// The program, which is looked up on the `PATH` of its own environment, and its arguments.
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    /// All of it.
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) kept_bytes: usize,
+    pub(crate) limit: Duration,
+    pub(crate) abandoned: Abandoned,
+}
+
+/// What came of a command: none if it did not end within its limit, and was ended.
+pub(crate) type Outcome = io::Result<Option<Finished>>;
+
+/// Runs commands elsewhere than as children of this process.
+pub(crate) trait Elsewhere: Send + Sync + 'static {
+    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+}
+
+tokio::task_local! {
+    /// Who runs the commands of what this task does at the moment.
+    static ELSEWHERE: Arc<dyn Elsewhere>;
+}
+
+/// Has every command that this work runs, however deep in it, be run elsewhere. So whoever knows what to run need not know for whom it is.
+pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
+    ELSEWHERE.scope(elsewhere, work).await
+}
+
+/// Those that are seen to their end although nobody may wait for them any more.
+static SEEN_TO: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
+
+/// Returns when no command runs any more that changes something. For the end of the host.
+pub(crate) async fn all_seen_to() {
+    SEEN_TO.close();
+    SEEN_TO.wait().await;
+    SEEN_TO.reopen();
+}
+
+/// Runs a command to its end, or to that of its time; of each channel so many bytes are kept, and what comes after is read and left out, so
+/// that the command does not wait for a reader.
+pub(crate) async fn finish_within(
+    command: Command,
+    kept_bytes: usize,
+    limit: Duration,
+    abandoned: Abandoned,
+) -> Outcome {
+    if let Ok(elsewhere) = ELSEWHERE.try_with(Arc::clone) {
+        let order = Order::of(&command, kept_bytes, limit, abandoned)?;
+        return elsewhere.run(order).await;
+    }
+    match abandoned {
+        Abandoned::Killed => clock::within(limit, finish(command, kept_bytes, abandoned))
+            .await
+            .transpose(),
+        Abandoned::LeftAlone => SEEN_TO
+            .spawn(see_to(command, kept_bytes, limit))
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic))),
+    }
+}
+
+/// Asks it to end when its time is over, and tells no sooner than that it has.
+async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome {
+    let mut running = Running::start(command, Abandoned::LeftAlone)?;
+    let group = Pid::from_child(&running.0);
+    let mut ending = std::pin::pin!(running.to_its_end(kept_bytes));
+    if let Some(finished) = clock::within(limit, &mut ending).await {
+        return finished.map(Some);
+    }
+    // Both can fail only because it has just ended.
+    kill_process_group(group, Signal::TERM).unwrap_or_default();
+    if clock::within(GRACE, &mut ending).await.is_none() {
+        kill_process_group(group, Signal::KILL).unwrap_or_default();
+        ending.await?;
+    }
+    Ok(None)
+}
+
+/// Runs a command to its end, however long that takes, as a child of this process.
 pub(crate) async fn finish(
-    mut command: Command,
+    command: Command,
     kept_bytes: usize,
     abandoned: Abandoned,
 ) -> io::Result<Finished> {
-    command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let mut running = Running(command.spawn()?, abandoned);
-    let stdout = running.0.stdout.take().map(OwnedFd::from);
-    let stderr = running.0.stderr.take().map(OwnedFd::from);
-    let (stdout, stderr, exited) = tokio::join!(
-        read(stdout, kept_bytes),
-        read(stderr, kept_bytes),
-        running.exited()
-    );
-    exited?;
-    Ok(Finished {
-        status: running.0.wait()?,
-        stdout: stdout?,
-        stderr: stderr?,
-    })
+    let mut running = Running::start(command, abandoned)?;
+    running.to_its_end(kept_bytes).await
+}
+
+impl Order {
+    fn of(
+        command: &Command,
+        kept_bytes: usize,
+        limit: Duration,
+        abandoned: Abandoned,
+    ) -> io::Result<Self> {
+        let text = |text: &std::ffi::OsStr| {
+            let invalid = || {
+                let what = format!("{} is not valid UTF-8", text.display());
+                io::Error::new(io::ErrorKind::InvalidInput, what)
+            };
+            text.to_str().map(str::to_owned).ok_or_else(invalid)
+        };
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        // A variable that is no text is none that a command of ours is led by.
+        let env = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Self {
+            argv: words.map(text).collect::<io::Result<_>>()?,
+            cwd: command.get_current_dir().unwrap_or("/".as_ref()).to_owned(),
+            env: env.collect(),
+            kept_bytes,
+            limit,
+            abandoned,
+        })
+    }
 }
 
 /// A child that has not been reaped, so its pid is its own.
 struct Running(Child, Abandoned);
 
 impl Running {
+    fn start(mut command: Command, abandoned: Abandoned) -> io::Result<Self> {
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        Ok(Self(command.spawn()?, abandoned))
+    }
+
+    async fn to_its_end(&mut self, kept_bytes: usize) -> io::Result<Finished> {
+        let stdout = self.0.stdout.take().map(OwnedFd::from);
+        let stderr = self.0.stderr.take().map(OwnedFd::from);
+        let (stdout, stderr, exited) = tokio::join!(
+            read(stdout, kept_bytes),
+            read(stderr, kept_bytes),
+            self.exited()
+        );
+        exited?;
+        Ok(Finished {
+            status: self.0.wait()?,
+            stdout: stdout?,
+            stderr: stderr?,
+        })
+    }
+
     /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime watch another process.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.0);
@@ -131,5 +264,78 @@ mod tests {
         running.abort();
         let read = tokio::task::spawn_blocking(move || io::Read::read(&mut reader, &mut [0; 1]));
         assert_eq!(read.await.unwrap().unwrap(), 0);
+    }
+
+    /// What came of it is known, and nothing of it runs on.
+    #[tokio::test]
+    async fn what_changes_something_is_seen_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |script: &str, limit: Duration| {
+            let mut command = Command::new("sh");
+            let command_line = command.arg("-c").arg(script).current_dir(dir.path());
+            command_line.stdin(Stdio::null());
+            finish_within(command, 100, limit, Abandoned::LeftAlone)
+        };
+        let long = Duration::from_mins(1);
+        let finished = run("echo out; echo err >&2; exit 3", long).await;
+        let finished = finished.unwrap().unwrap();
+        assert_eq!(finished.status.code(), Some(3));
+        assert_eq!(
+            (&*finished.stdout, &*finished.stderr),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+        // It is asked to end, and is told to have run out of time once it has.
+        let polite =
+            "trap 'echo ended > polite; exit 0' TERM; echo > up; while :; do sleep 0.02; done";
+        let late = run(polite, Duration::from_millis(300)).await.unwrap();
+        assert!(late.is_none());
+        assert!(dir.path().join("polite").exists());
+        // Nobody waits for it any more, and it is written all the same.
+        let slow = tokio::spawn(run(
+            "echo > begun; until test -e go; do sleep 0.02; done; echo > written",
+            long,
+        ));
+        while !dir.path().join("begun").exists() {
+            tokio::task::yield_now().await;
+        }
+        slow.abort();
+        std::fs::write(dir.path().join("go"), "").unwrap();
+        all_seen_to().await;
+        assert!(dir.path().join("written").exists());
+    }
+
+    struct Listener(std::sync::Mutex<Vec<Order>>);
+
+    impl Elsewhere for Listener {
+        fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+            self.0.lock().unwrap().push(order);
+            Box::pin(async { Ok(None) })
+        }
+    }
+
+    #[tokio::test]
+    async fn work_for_an_attempt_has_its_commands_run_elsewhere() {
+        let listener = Arc::new(Listener(std::sync::Mutex::default()));
+        let command = || {
+            let mut command = Command::new("git");
+            command
+                .env_clear()
+                .env("A", "b")
+                .args(["-C", "/x", "status"]);
+            command
+        };
+        let run = || finish_within(command(), 7, GRACE, Abandoned::Killed);
+        let outcome = supervised_by(listener.clone(), async { run().await }).await;
+        assert!(outcome.unwrap().is_none());
+        let orders = listener.0.lock().unwrap().clone();
+        let expected = Order {
+            argv: ["git", "-C", "/x", "status"].map(str::to_owned).to_vec(),
+            cwd: "/".into(),
+            env: vec![("A".to_owned(), "b".to_owned())],
+            kept_bytes: 7,
+            limit: GRACE,
+            abandoned: Abandoned::Killed,
+        };
+        assert_eq!(orders, [expected]);
     }
 }

@@ -127,6 +127,12 @@ impl Layout {
         same.then_some((attempt, number))
     }
 
+    /// The output of a command that the host runs for an attempt, beside that of the attempt: what is left of it goes with that.
+    pub(crate) fn command_log(&self, attempt: AttemptId, command: &str) -> PathBuf {
+        let log = self.log(attempt);
+        log.with_extension(format!("log-{command}"))
+    }
+
     pub(crate) fn stdin(&self) -> PathBuf {
         self.root.join("stdin")
     }

@@ -20,7 +20,7 @@ use crate::{
     app::{DownMode, Host, HostInfo, HostParts, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
-    clock,
+    clock, command,
     config::{self, Settings},
     engine,
     environment::Environments,
@@ -173,7 +173,11 @@ async fn serve(
             store: store.clone(),
             epoch,
             limits: settings.limits,
-            bounds: Bounds::default(),
+            bounds: Bounds {
+                prepare: settings.prepare_timeout,
+                settle: settings.settle_timeout,
+                ..Bounds::default()
+            },
             machine: Box::new(Sampler::new(layout.root()).map_err(ServeError::Machine)?),
             ballast,
         },
@@ -249,6 +253,12 @@ async fn serve(
     // Attempts that run on hold on to it; they end with the runtime.
     if clock::within(LAST_COMMANDS, opened.road).await.is_none() {
         tracing::debug!("the road to the supervisors is cut");
+    }
+    if clock::within(LAST_COMMANDS, command::all_seen_to())
+        .await
+        .is_none()
+    {
+        tracing::warn!("a command that changes something is not waited for any longer");
     }
     remove(&layout.socket());
     remove(&layout.host_file());

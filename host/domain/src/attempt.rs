@@ -1,11 +1,11 @@
 //! One execution of a task.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    outcome::{Outcome, Reason},
+    outcome::{Outcome, Reason, ReasonClass},
     time::{MonotonicMs, Timestamp},
     worktree::Merge,
 };
@@ -19,6 +19,10 @@ pub enum StopWhy {
     },
     /// It ran longer than its `timeout`.
     Timeout,
+    /// What it needs was not made in time.
+    PrepareTimeout,
+    /// Its work was not settled in time.
+    SettleTimeout,
     /// It gave no sign of life within its `start_timeout`.
     StartTimeout,
     /// It gave no output for its `idle_timeout`.
@@ -35,11 +39,16 @@ pub enum StopWhy {
 pub enum Phase {
     /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start. Shown as ready.
     Assigned,
+    /// What it needs is made: its worktree, the code of its executor. Nothing of it has been started.
+    Preparing,
+    /// Its first process may be started, and has given no sign of life.
     Starting,
     Live,
     Stopping(StopWhy),
     /// Its executor has answered; output is drained and leftovers are ended.
     Finishing,
+    /// Nothing of it is alive, and how it has ended is known: its work is committed, merged, pushed or written.
+    Settling,
 }
 
 /// The process that leads an attempt: a pid alone is no identity.
@@ -87,6 +96,61 @@ pub struct GitState {
     /// Why git could not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// What the executor and the supervisor say of an attempt's end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ending {
+    pub cause: Cause,
+    pub message: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub usage: Usage,
+    pub cost_micro_usd: Option<u64>,
+    /// The executor's results, JSON. In the store they are a document of their own.
+    #[serde(skip)]
+    pub outputs: Option<Arc<[u8]>>,
+    /// Of the directory it worked in, where that was looked at.
+    pub git: Option<Box<GitState>>,
+    /// What became of its work, where it succeeded in a worktree. The cause says already what follows from it.
+    pub merge: Option<Box<Merge>>,
+    /// For a usage limit: how long it lasts, where the service said so.
+    pub retry_after: Option<Duration>,
+    /// What the supervisor stopped it for, with or without a host.
+    pub stopped: Option<StopWhy>,
+    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and the task goes back to `ready`.
+    pub never_received: bool,
+    /// The machine had no room for its first process (descriptors, processes, memory): nothing of the attempt has happened, and later it may.
+    #[serde(default)]
+    pub no_room: bool,
+}
+
+impl Ending {
+    /// One of which nothing else is known.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            cause,
+            message: message.into(),
+            exit_code: None,
+            signal: None,
+            usage: Usage::default(),
+            cost_micro_usd: None,
+            outputs: None,
+            git: None,
+            merge: None,
+            retry_after: None,
+            stopped: None,
+            never_received: false,
+            no_room: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Success,
+    Class(ReasonClass),
 }
 
 /// The end of an attempt.
@@ -137,6 +201,9 @@ pub struct Attempt {
     /// What it has cost up to now, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
+    /// How it has ended, while its work is being settled: whoever goes on with that after this host needs no process to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Box<Ending>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
 }
@@ -153,6 +220,7 @@ impl Attempt {
             leader: None,
             session: None,
             cost_so_far_micro_usd: None,
+            answered: None,
             ended: None,
         }
     }

@@ -77,6 +77,10 @@ pub struct Batch {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     Start(AttemptId),
+    /// An attempt that was prepared may start its first process.
+    Spawn(AttemptId),
+    /// How the attempt has ended is durable: its work is settled.
+    Settle(AttemptId),
     /// Take up an attempt that an earlier host started.
     Resume(AttemptId),
     Stop {

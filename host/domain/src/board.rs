@@ -3,6 +3,7 @@
 //! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none can disagree with it; a board that is
 //! loaded from the store is the same as one that grew.
 
+mod clock;
 mod ended_again;
 mod index;
 mod lines;
@@ -15,14 +16,16 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
+use self::clock::clocked;
 pub(crate) use self::{
+    clock::Clock,
     ended_again::EndedAgain,
     lines::{Line, Lines, Standing},
 };
 
 use crate::{
     account::Parked,
-    attempt::{Phase, StopWhy},
+    attempt::Phase,
     batch::{Action, Batch, BatchNumber, DocumentKey, Effect, Pruned},
     budget::Scope,
     capacity::{Capacity, Limits, Refusal},
@@ -40,6 +43,9 @@ use crate::{
 
 /// How long a task of the next lower priority waits until it stands level with one submitted now: who waited long rises, so nothing starves.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
+/// How long it may take to make what an attempt needs, or to settle its work, unless the host is told otherwise: git may wait for the network,
+/// and for others that work in the same repository.
+pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
 
@@ -62,6 +68,10 @@ pub struct Bounds {
     /// Of how many tasks that ran again the newest end is remembered. It has to outlast only the
     /// way of a copy from the store to the board.
     pub remembered_ends: usize,
+    /// How long it may take to make what an attempt needs.
+    pub prepare: Duration,
+    /// How long it may take to settle an attempt's work.
+    pub settle: Duration,
 }
 
 impl Default for Bounds {
@@ -74,6 +84,8 @@ impl Default for Bounds {
             attempts: 2_000,
             groups: 10_000,
             remembered_ends: 1_024,
+            prepare: PHASE_LIMIT,
+            settle: PHASE_LIMIT,
         }
     }
 }
@@ -194,7 +206,7 @@ pub struct Board {
     pub(crate) boot_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
-    /// Attempts that hold a process or will: starting, live, stopping, finishing.
+    /// Attempts that hold a process, will, or did: preparing, starting, live, stopping, finishing, settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
     /// Attempts that keep others of their key from starting: until their first sign of life, or else until they have ended.
@@ -215,8 +227,11 @@ pub struct Board {
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// From when the start timeout counts. Not stored: signs of life that were given while no host listened are told to the next one late.
-    pub(crate) start_clocks: BTreeMap<TaskId, MonotonicMs>,
+    /// From when the limit of the phase counts that an attempt is in. Not stored: what happened while no host listened is told to the next one
+    /// late, and what was being made is made again.
+    pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
+    /// Attempts that are prepared and wait for their turn to start. Not stored: they tell it again.
+    pub(crate) prepared: BTreeSet<TaskId>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) accounts: BTreeMap<AccountKey, Parked>,
@@ -243,25 +258,6 @@ pub(crate) struct BlockedAt {
     pub(crate) by: TaskId,
 }
 
-/// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by their supervisor too.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Clock {
-    Queue,
-    Start,
-    Hard,
-}
-
-impl Clock {
-    /// Why an attempt is stopped when it runs out; nothing is to be stopped of a task that is still in the queue.
-    pub(crate) fn stops(self) -> Option<StopWhy> {
-        match self {
-            Self::Queue => None,
-            Self::Start => Some(StopWhy::StartTimeout),
-            Self::Hard => Some(StopWhy::Timeout),
-        }
-    }
-}
-
 impl Board {
     /// A board of what the store holds. `boot_id` tells whether a stored monotonic time still means something.
     pub fn new(stored: Stored, limits: Limits, bounds: Bounds, boot_id: Arc<str>) -> Self {
@@ -281,7 +277,8 @@ impl Board {
             frontier: BTreeSet::new(),
             groups: stored.groups.into_iter().collect(),
             in_group: BTreeMap::new(),
-            start_clocks: BTreeMap::new(),
+            phase_clocks: BTreeMap::new(),
+            prepared: BTreeSet::new(),
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
             accounts: stored.accounts.into_iter().collect(),
@@ -514,12 +511,17 @@ impl Board {
             return;
         };
         self.unindex(&task);
+        let before = clocked(&task);
         edit(Arc::make_mut(&mut task));
+        let after = clocked(&task);
+        if after.is_none() || after != before {
+            self.phase_clocks.remove(&id);
+        }
+        if after != Some(Clock::Prepare) {
+            self.prepared.remove(&id);
+        }
         if !matches!(&task.state, State::Running { phase, .. } if *phase != Phase::Assigned) {
             self.suspended.remove(&id);
-        }
-        if task.phase() != Some(&Phase::Starting) {
-            self.start_clocks.remove(&id);
         }
         if task.is_done() {
             let (batch, limit) = (self.pending.number, self.bounds.remembered_ends);
@@ -581,16 +583,6 @@ impl Board {
         }
         self.remembered_by_age.insert((remembered.at, key.clone()));
         self.remembered.insert(key, remembered);
-    }
-
-    /// Counts the start timeout of an attempt from here: it begins, or another host listens to it only now.
-    pub(crate) fn restart_start_clock(&mut self, id: TaskId, now: Now) {
-        let Some(task) = self.tasks.get(&id).cloned() else {
-            return;
-        };
-        self.unindex(&task);
-        self.start_clocks.insert(id, now.monotonic);
-        self.index(&task);
     }
 
     pub(crate) fn attempt_id(&self, id: TaskId) -> Option<AttemptId> {

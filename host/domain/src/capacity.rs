@@ -60,6 +60,11 @@ impl Default for Limits {
     }
 }
 
+/// How long nothing is started after the machine had no room for a process.
+pub const ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// A task that met a machine without room waits so long at most until it is tried again.
+pub(crate) const LONGEST_ROOM_PAUSE: Duration = Duration::from_mins(1);
+
 /// One look at the machine, or at the cgroup that bounds this process.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reading {
@@ -131,6 +136,8 @@ pub enum Refusal {
         account: String,
     },
     NoReading,
+    /// A process could not be started a moment ago: descriptors, processes or memory of the machine had run out.
+    NoRoom,
 }
 
 impl Refusal {
@@ -147,6 +154,8 @@ pub struct Capacity {
     pub(crate) profiles: Profiles,
     pub(crate) started: Started,
     reading: Option<Reading>,
+    /// Until then nothing is started, since the last try met a machine without room.
+    no_room_until: Option<MonotonicMs>,
 }
 
 impl Capacity {
@@ -173,11 +182,18 @@ impl Capacity {
     /// Forgets what has settled by now.
     pub fn settle(&mut self, now: Now) {
         self.started.settle(now);
+        self.no_room_until = self.no_room_until.filter(|until| *until > now.monotonic);
     }
 
-    /// When the next attempt has settled, so that admission is worth another look.
+    /// Starts nothing for a moment.
+    pub(crate) fn note_no_room(&mut self, now: Now) {
+        self.no_room_until = Some(now.monotonic.after(ROOM_PAUSE));
+    }
+
+    /// When the next attempt has settled, or a pause is over, so that admission is worth another look.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
-        self.started.next_settled()
+        let settled = self.started.next_settled();
+        settled.into_iter().chain(self.no_room_until).min()
     }
 
     /// How many of this class run.
@@ -205,6 +221,9 @@ impl Capacity {
 
     /// Whether one more attempt of this class may start, `running` being those that hold a slot.
     pub fn admit(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
+        if self.no_room_until.is_some() {
+            return Err(Refusal::NoRoom);
+        }
         if let Slots::Fixed(slots) = self.limits.slots
             && running >= slots as usize
         {

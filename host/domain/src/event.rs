@@ -17,6 +17,14 @@ use crate::{
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Fact {
     Submitted,
+    /// What an attempt needs before its first process is being made.
+    AttemptPreparing {
+        attempt: u32,
+    },
+    /// The work of an attempt that has ended is committed, merged, pushed or written.
+    AttemptSettling {
+        attempt: u32,
+    },
     /// An attempt's process runs, or its executor gave the first sign of life.
     AttemptStarted {
         attempt: u32,

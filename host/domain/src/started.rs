@@ -17,6 +17,8 @@ pub(crate) struct Started {
     /// Attempts that started a short while ago and still run: what ended gave back what it had.
     settling: BTreeMap<TaskId, MonotonicMs>,
     settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
+    /// Attempts that have not started what they will need anything for.
+    preparing_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
     /// The latest time that was looked at: what had settled by then is not counted again.
     settled_at: MonotonicMs,
 }
@@ -40,11 +42,18 @@ impl Started {
         self.running.insert(task, class);
     }
 
+    /// An attempt of this task is being prepared: until it has started, no reading shows what it will need.
+    pub(crate) fn note_preparing(&mut self, task: TaskId, class: ProfileKey) {
+        self.note_start(task, class.clone(), None);
+        self.preparing_of.entry(class).or_default().insert(task);
+    }
+
     /// It has ended, and needs nothing any more.
     pub(crate) fn note_end(&mut self, task: TaskId) {
         self.note_settled(task);
         if let Some(class) = self.running.remove(&task) {
             take(&mut self.running_of, &class, &task);
+            take(&mut self.preparing_of, &class, &task);
         }
     }
 
@@ -93,10 +102,12 @@ impl Started {
         &self.settling_of
     }
 
-    /// How many settle of each class.
+    /// How many settle of each class, those that are prepared with them. A class may come twice.
     pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
-        let classes = self.settling_of.iter();
-        classes.map(|(class, starts)| (class, count(starts.len())))
+        let settling = self.settling_of.iter();
+        let settling = settling.map(|(class, starts)| (class, count(starts.len())));
+        let preparing = self.preparing_of.iter();
+        settling.chain(preparing.map(|(class, tasks)| (class, count(tasks.len()))))
     }
 
     /// How many run of each class.

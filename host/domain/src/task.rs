@@ -160,6 +160,12 @@ impl Request {
         }
     }
 
+    /// Whether something has to be made before the first process of an attempt, or its start is measured or waits for its turn. For the rest a
+    /// phase of its own would cost a short command more than it tells.
+    pub fn is_prepared_first(&self) -> bool {
+        self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
+    }
+
     /// All that it descends from, the parent first.
     pub fn ancestors(&self) -> impl Iterator<Item = TaskId> {
         self.parent

@@ -214,6 +214,13 @@ fn since_text(since: Timestamp) -> String {
 
 fn running(phase: &Phase) -> String {
     match phase {
+        Phase::Preparing => {
+            "it is being prepared: what it needs is made, or another of its kind starts first"
+                .to_owned()
+        }
+        Phase::Settling => {
+            "it has ended; its work is committed, merged, pushed or written".to_owned()
+        }
         Phase::Assigned | Phase::Starting => "it is starting: no sign of life yet".to_owned(),
         Phase::Live => "it is running".to_owned(),
         Phase::Stopping(why) => format!("it is stopping: {}", stop_word(why)),
@@ -231,6 +238,8 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
         } => format!("cancelled ({reason})"),
         StopWhy::Cancelled { reason: None } => "cancelled".to_owned(),
         StopWhy::Timeout => "it ran longer than its timeout".to_owned(),
+        StopWhy::PrepareTimeout => "what it needs was not made in time".to_owned(),
+        StopWhy::SettleTimeout => "its work was not settled in time".to_owned(),
         StopWhy::StartTimeout => "it gave no sign of life in time".to_owned(),
         StopWhy::IdleTimeout => "it gave no output for too long".to_owned(),
         StopWhy::Budget { message } => message.clone(),
@@ -290,6 +299,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         }
         Refusal::Probing { .. } => {
             "its account was at a usage limit; one attempt goes first to see whether the limit is over".to_owned()
+        }
+        Refusal::NoRoom => {
+            "the machine had no room for a process a moment ago (descriptors, processes or memory); `ulimit -n` and `ulimit -u` of the host are what it may have".to_owned()
         }
         Refusal::NoReading => "the machine has not been read yet".to_owned(),
     }

@@ -187,10 +187,12 @@ fn priority_word(priority: Priority) -> &'static str {
 fn phase_word(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Assigned => None,
+        Phase::Preparing => Some("preparing"),
         Phase::Starting => Some("starting"),
         Phase::Live => Some("live"),
         Phase::Stopping(_) => Some("stopping"),
         Phase::Finishing => Some("finishing"),
+        Phase::Settling => Some("settling"),
     }
 }
 
@@ -247,6 +249,8 @@ mod tests {
         check(State::Held { since }, "queued");
         check(running(Phase::Assigned), "queued");
         for phase in [
+            Phase::Preparing,
+            Phase::Settling,
             Phase::Starting,
             Phase::Live,
             Phase::Stopping(StopWhy::Timeout),

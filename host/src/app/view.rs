@@ -17,7 +17,7 @@ pub(crate) struct TaskView {
     pub(crate) executor: String,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
     pub(crate) state: String,
-    /// While it runs: `starting`, `live`, `stopping`, `finishing`.
+    /// While it runs: `preparing`, `starting`, `live`, `stopping`, `finishing`, `settling`.
     pub(crate) phase: Option<String>,
     /// What it is doing at the moment, in its executor's words, where that tells.
     #[serde(default)]

@@ -42,6 +42,7 @@ pub(super) fn ending(
             retry_after: outcome.retry_after,
             stopped,
             never_received: false,
+            no_room: false,
         },
         Err(end) => {
             let Failure {
@@ -75,6 +76,7 @@ pub(super) fn ending(
                 retry_after,
                 stopped,
                 never_received: false,
+                no_room: has_found_no_room(state),
             }
         }
     }
@@ -122,6 +124,15 @@ fn never_begun(state: &State) -> Option<i32> {
         }
     }
     found
+}
+
+/// Nothing of the attempt was started, for the machine had no room for it.
+fn has_found_no_room(state: &State) -> bool {
+    let no_room = |child: &ChildState| {
+        let class = supervise::NotStartedClass::Resource;
+        matches!(child, ChildState::NotStarted { class: of, .. } if *of == class)
+    };
+    !state.children.is_empty() && state.children.iter().all(no_room)
 }
 
 fn cause(word: &str) -> Cause {
@@ -222,6 +233,31 @@ mod tests {
         check(vec![not_started(NotStartedClass::Resource)], None);
         let second = not_started(NotStartedClass::CommandNotFound);
         check(vec![ChildState::Lost, second], None);
+    }
+
+    #[test]
+    fn no_room_is_found_where_nothing_was_started() {
+        use supervise::NotStartedClass::{CommandNotFound, Resource};
+        let check = |children: &[supervise::NotStartedClass], expected: bool| {
+            let refused = |class: &supervise::NotStartedClass| ChildState::NotStarted {
+                class: *class,
+                message: String::new(),
+            };
+            let state = State {
+                children: children.iter().map(refused).collect(),
+                ..State::default()
+            };
+            assert_eq!(has_found_no_room(&state), expected, "{children:?}");
+        };
+        check(&[], false);
+        check(&[Resource], true);
+        check(&[Resource, Resource], true);
+        check(&[Resource, CommandNotFound], false);
+        let state = State {
+            children: vec![ChildState::Lost],
+            ..State::default()
+        };
+        assert!(!has_found_no_room(&state));
     }
 
     #[test]

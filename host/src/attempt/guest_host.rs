@@ -2,11 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use claudine_domain::{
-    attempt::Session,
-    step::Report,
-    task::{Request, Task},
-};
+use claudine_domain::{attempt::Session, step::Report, task::Request, time::MonotonicMs};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
@@ -67,6 +63,7 @@ impl GuestHost {
     async fn start(&self, spec: SpawnSpec) -> Result<ChildRef, Failure> {
         let (start, stdin) = self.start_child(spec);
         let task = self.live.begun().await;
+        self.reporter.ask_for_turn(&self.live).await;
         let index = self.live.change(State::add_child)?;
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {
@@ -78,7 +75,10 @@ impl GuestHost {
         let start = StartChild {
             child: child.clone(),
             stdin,
-            timeout: task.request.timeout.map(|timeout| left_of(timeout, task)),
+            timeout: task.request.timeout.map(|timeout| {
+                let started = self.live.started(task, &clock::boot_id());
+                left_of(timeout, started)
+            }),
             ..start
         };
         if let Err(error) = self.supervisors.start(start).done().await {
@@ -130,7 +130,7 @@ impl GuestHost {
     /// A child that was never sent.
     fn give_up(&self, index: usize, code: &str, message: String) -> Failure {
         let state = ChildState::NotStarted {
-            class: NotStartedClass::Resource,
+            class: NotStartedClass::Input,
             message: message.clone(),
         };
         self.live.change(|live| {
@@ -282,11 +282,8 @@ struct Phase {
 }
 
 /// A child started late in an attempt has what is left of the attempt's time.
-fn left_of(timeout: Duration, task: &Task) -> Duration {
-    let started = task
-        .last_attempt()
-        .and_then(|attempt| attempt.started_monotonic.as_ref());
-    let Some((start, _)) = started else {
+fn left_of(timeout: Duration, started: Option<MonotonicMs>) -> Duration {
+    let Some(start) = started else {
         return timeout;
     };
     let passed = Duration::from_millis(clock::monotonic_ms().0.saturating_sub(start.0));

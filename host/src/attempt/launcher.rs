@@ -1,14 +1,20 @@
 //! The launcher: runs the executor of an attempt to its answer, brings the attempt to rest, and tells its end.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
-use claudine_domain::{step::Report, task::Task, time::MonotonicMs};
+use claudine_domain::{
+    attempt::Phase,
+    step::{Ending, Report},
+    task::Task,
+    time::MonotonicMs,
+};
 use futures_util::FutureExt;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
     allowed::still_allowed,
+    commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
     inputs::{Inputs, Prepared},
@@ -18,6 +24,7 @@ use super::{
 };
 use crate::{
     clock,
+    command::supervised_by,
     engine::Launch,
     layout::Layout,
     plugin::{Catalog, Failure, GuestEnd, GuestOutcome, Start, StopRequest},
@@ -31,6 +38,7 @@ pub(super) struct Launcher {
     pub(super) layout: Layout,
     pub(super) inputs: Inputs,
     pub(super) workspaces: Workspaces,
+    pub(super) commands: Arc<Commands>,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
 }
@@ -46,13 +54,23 @@ impl Launcher {
     ) -> JoinHandle<()> {
         let launcher = self.clone();
         self.tasks.spawn(async move {
-            let executing = Box::pin(launcher.execute(launch, &live, resumed, stopped));
-            let result = unless_it_panics(executing)
-                .await
-                .unwrap_or_else(|panic| Err(broken(&panic)));
-            let task = live.begun().await;
-            let finishing = unless_it_panics(launcher.finish(task, &live, result));
+            let answered = launch.task.last_attempt();
+            let answered = answered.and_then(|last| last.answered.clone());
+            let finishing = async {
+                if let Some(ending) = answered {
+                    return launcher
+                        .go_on_settling(live.begun().await, &live, ending)
+                        .await;
+                }
+                let executing = Box::pin(launcher.execute(launch, &live, resumed, stopped));
+                let result = unless_it_panics(executing)
+                    .await
+                    .unwrap_or_else(|panic| Err(broken(&panic)));
+                launcher.finish(live.begun().await, &live, result).await;
+            };
+            let finishing = unless_it_panics(Box::pin(finishing));
             if let Err(panic) = finishing.await {
+                let task = live.begun().await;
                 launcher.bring_to_rest(&live).await;
                 launcher.end_as_lost(task, &live, &panic).await;
             }
@@ -72,16 +90,27 @@ impl Launcher {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
+        if launch.task.phase() == Some(&Phase::Preparing) {
+            // Of a host that died over it: nothing in it may go on beside what is begun anew.
+            self.commands.wait_for_earlier(live.id, true).await;
+        }
+        let elsewhere = self.commands.for_preparing(live);
+        let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
+        let workspace = unless_cut_short_idle(live, &elsewhere, made).await?;
         let preparing = async {
-            let workspace = self.workspaces.enter(&launch, &self.tasks).await?;
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
             let prepared = prepared.await?;
             still_allowed(&launch.task.request, &executor, &prepared.task).await?;
-            executor.loaded().await.map_err(GuestEnd::Unavailable)?;
-            Ok((workspace, prepared))
+            supervised_by(elsewhere, executor.loaded())
+                .await
+                .map_err(GuestEnd::Unavailable)?;
+            if live.has_begun() {
+                self.reporter.ask_for_turn(live).await;
+            }
+            Ok(prepared)
         };
-        let (workspace, prepared) = unless_cut_short(live, preparing).await?;
+        let prepared = unless_cut_short(live, preparing).await?;
         let Prepared {
             task,
             checkpoint,
@@ -111,16 +140,46 @@ impl Launcher {
     }
 
     /// Waits until nothing of the attempt is alive, then tells its end.
-    async fn finish(&self, task: &Task, live: &Live, result: Result<GuestOutcome, GuestEnd>) {
+    async fn finish(&self, task: &Task, live: &Arc<Live>, result: Result<GuestOutcome, GuestEnd>) {
         self.bring_to_rest(live).await;
         let state = live.state();
         if state.untold {
             self.reporter.tell_facts(live.id, &state).await;
         }
-        let wall = wall_ms(task, &clock::boot_id(), clock::monotonic_ms(), &state);
+        let started = live.started(task, &clock::boot_id());
+        let wall = wall_ms(started, clock::monotonic_ms(), &state);
         let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
-        self.workspaces.settle(live.id, task, &mut ending).await;
+        let look = self.workspaces.git_state(task);
+        ending.git = supervised_by(self.commands.for_settling(live), look).await;
+        self.settle(task, live, ending).await;
+    }
+
+    /// Settles the attempt's work, where there is any to be settled, and tells its end. What is stopped before leaves its work where it is.
+    async fn settle(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
+        if Workspaces::is_to_be_settled(task, &ending) {
+            if self.reporter.ask_to_settle(live, &ending).await {
+                self.settle_work(task, live, &mut ending).await;
+            } else {
+                ending.stopped = live.look(|state| state.stop.clone());
+            }
+        }
         self.reporter.tell_end(live, ending).await;
+    }
+
+    async fn settle_work(&self, task: &Task, live: &Arc<Live>, ending: &mut Ending) {
+        let settling = self.workspaces.settle(live.id, task, ending);
+        supervised_by(self.commands.for_settling(live), settling).await;
+    }
+
+    /// Goes on from where an earlier host was with the work of an attempt that had ended.
+    async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
+        self.commands.wait_for_earlier(live.id, false).await;
+        if self.workspaces.is_settled(task) {
+            self.settle_work(task, live, &mut ending).await;
+            self.reporter.tell_end(live, ending).await;
+        } else {
+            self.settle(task, live, ending).await;
+        }
     }
 
     /// Returns when nothing of the attempt is alive; nothing more of it is started.
@@ -176,15 +235,35 @@ async fn unless_cut_short<T>(
     }
 }
 
+/// The same for work that runs commands. One that runs when the attempt is stopped is ended with it, and the work takes back what is half
+/// made: that is waited for. What only waits for its turn is given up.
+async fn unless_cut_short_idle<T>(
+    live: &Live,
+    commands: &OfAttempt,
+    work: impl Future<Output = Result<T, GuestEnd>>,
+) -> Result<T, GuestEnd> {
+    let mut work = pin!(work);
+    let mut stopped = pin!(
+        live.until(|state| state.is_cut_short().then_some(()))
+            .fuse()
+    );
+    let mut is_stopped = false;
+    poll_fn(|context| {
+        if let Poll::Ready(result) = work.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        is_stopped = is_stopped || stopped.as_mut().poll(context).is_ready();
+        if is_stopped && commands.is_idle() {
+            return Poll::Ready(Err(GuestEnd::Failed(live::stopped())));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// How long the attempt ran, by the clock that does not jump. On another boot only its children's own time is known.
-fn wall_ms(task: &Task, boot_id: &str, now: MonotonicMs, state: &State) -> u64 {
-    let started = task
-        .last_attempt()
-        .and_then(|last| last.started_monotonic.as_ref());
-    let ran = match started {
-        Some((start, boot)) if **boot == *boot_id => Some(now.0.saturating_sub(start.0)),
-        _ => None,
-    };
+fn wall_ms(started: Option<MonotonicMs>, now: MonotonicMs, state: &State) -> u64 {
+    let ran = started.map(|start| now.0.saturating_sub(start.0));
     let of_children = || {
         let exits = state.children.iter().filter_map(|child| match child {
             ChildState::Exited(exit) => Some(exit.usage.wall_ms),
@@ -234,6 +313,13 @@ mod tests {
         }
     }
 
+    fn attempt() -> AttemptId {
+        AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        }
+    }
+
     fn ran_for(wall_ms: u64) -> ChildState {
         ChildState::Exited(Exit {
             pid: 7,
@@ -258,7 +344,9 @@ mod tests {
                 children,
                 ..State::default()
             };
-            let wall = wall_ms(&task(), boot, MonotonicMs(7_500), &state);
+            let (live, _stopped) = Live::new(attempt(), Vec::new(), State::default());
+            let started = live.started(&task(), boot);
+            let wall = wall_ms(started, MonotonicMs(7_500), &state);
             assert_eq!(wall, expected, "{boot}");
         };
         check("boot-1", vec![], 2_500);
@@ -281,11 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_stopped_before_its_first_child_is_not_waited_for() {
-        let id = AttemptId {
-            task: TaskId::new(1, 1),
-            number: 1,
-        };
-        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+        let (live, _stopped) = Live::new(attempt(), Vec::new(), State::default());
         live.change(|state| state.stop = Some(StopWhy::StartTimeout));
         let never = std::future::pending::<Result<(), GuestEnd>>();
         let end = unless_cut_short(&live, never).await.unwrap_err();

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
-    attempt::{Leader, StopWhy},
+    attempt::{Leader, Phase, StopWhy},
     id::AttemptId,
     step::Ending,
     task::Task,
+    time::MonotonicMs,
 };
 use tokio::sync::{SetOnce, oneshot, watch};
 
@@ -22,6 +23,17 @@ const CHILDREN_MAX: usize = 1000;
 /// Why nothing more of an attempt is started.
 pub(super) fn stopped() -> Failure {
     Failure::new("cancelled", "it was stopped before this was started")
+}
+
+/// The key of a command that the host runs for an attempt: it has the attempt's id in front.
+pub(super) fn command_key(attempt: AttemptId, name: &str) -> AttemptKey {
+    AttemptKey::new(format!("{attempt}+{name}"))
+}
+
+/// Whose command it is, and its name, if a key is one of a command.
+pub(super) fn command_of(key: &AttemptKey) -> Option<(AttemptId, &str)> {
+    let (attempt, name) = key.as_str().split_once('+')?;
+    Some((attempt.parse().ok()?, name))
 }
 
 /// A child as its supervisor last reported it.
@@ -56,6 +68,14 @@ pub(super) struct State {
     /// The number of the last checkpoint that is durable, and of the last that was told.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
+    /// Its first process may be started; until then it was told, or not, that everything for it is there.
+    pub(super) may_spawn: bool,
+    pub(super) is_prepared: bool,
+    /// From when its times count, where it was prepared first in this host.
+    pub(super) began: Option<MonotonicMs>,
+    /// How it has ended, where its work is to be settled, and whether it may be.
+    pub(super) answered: Option<Box<Ending>>,
+    pub(super) may_settle: bool,
     /// Something that was told found no room; it is told again before the end.
     pub(super) untold: bool,
     /// Why its output cannot be written, for as long as that holds it back.
@@ -94,6 +114,11 @@ impl State {
             .children
             .iter()
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
+    }
+
+    /// Nothing is left but to tell its end: it has ended, and nothing of it is to be prepared or settled.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        self.has_ended() && self.may_spawn && !self.may_settle
     }
 
     /// Nothing of it is alive, its output is drained, and no child is on its way.
@@ -158,6 +183,10 @@ impl Live {
     }
 
     pub(super) fn begin(&self, task: Arc<Task>) {
+        self.change(|state| {
+            state.may_spawn = task.phase() != Some(&Phase::Preparing);
+            state.may_settle = task.phase() == Some(&Phase::Settling);
+        });
         if self.begun.set(task).is_err() {
             tracing::error!(attempt = %self.id, "it was started twice");
         }
@@ -170,6 +199,14 @@ impl Live {
     /// Waits for the start.
     pub(super) async fn begun(&self) -> &Arc<Task> {
         self.begun.wait().await
+    }
+
+    /// From when the attempt's times count, by the clock of this boot.
+    pub(super) fn started(&self, task: &Task, boot_id: &str) -> Option<MonotonicMs> {
+        self.look(|state| state.began).or_else(|| {
+            let (start, boot) = task.last_attempt()?.started_monotonic.as_ref()?;
+            (**boot == *boot_id).then_some(*start)
+        })
     }
 
     pub(super) fn child(&self, index: u16) -> ChildId {
@@ -268,6 +305,17 @@ mod tests {
             (0, exited(), true, false),
             (1, exited(), true, true),
         ]);
+    }
+
+    #[test]
+    fn a_key_tells_whose_command_it_is() {
+        let attempt = "task_00000000000000000000000000.1";
+        let id: AttemptId = attempt.parse().unwrap_or_else(|_| unreachable!());
+        let key = command_key(id, "3.7");
+        assert_eq!(command_of(&key), Some((id, "3.7")));
+        for none in [attempt, "task_0+1"] {
+            assert_eq!(command_of(&AttemptKey::new(none)), None, "{none}");
+        }
     }
 
     #[test]

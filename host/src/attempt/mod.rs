@@ -4,6 +4,7 @@
 //! the engine is kept until the engine says it is durable, so that a board that had to be loaded again can be told once more.
 
 mod allowed;
+mod commands;
 mod ending;
 mod guest_host;
 mod input;

@@ -7,24 +7,32 @@ use std::{
 };
 
 use claudine_domain::{attempt::Leader, id::AttemptId};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::live::{ChildState, Live, State};
+use super::live::{ChildState, Live, State, command_of};
 use crate::{
     lock::lock,
     supervise::{self, AttemptKey, ChildId, FoundState, Report},
 };
 
-/// What a supervisor had of an attempt when this host connected to it.
-#[derive(Clone, Debug, Default)]
+/// What supervisors had when this host connected to them.
+#[derive(Debug, Default)]
 pub(crate) struct Known {
+    attempts: BTreeMap<AttemptId, Found>,
+    /// What an earlier host ran for attempts.
+    commands: BTreeMap<AttemptKey, Found>,
+}
+
+/// What a supervisor had of an attempt, or of a command.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
     children: Vec<ChildState>,
     ended: bool,
     held: Option<String>,
 }
 
-impl From<Known> for State {
-    fn from(known: Known) -> Self {
+impl From<Found> for State {
+    fn from(known: Found) -> Self {
         // Nobody will report on an attempt that no supervisor knows.
         let ended = known.ended || known.children.is_empty();
         Self {
@@ -37,22 +45,24 @@ impl From<Known> for State {
 }
 
 impl Known {
-    /// What each attempt was found to be.
-    pub(crate) fn of(found: Vec<supervise::Found>) -> BTreeMap<AttemptId, Self> {
-        let mut known = BTreeMap::new();
+    /// What each attempt and each command was found to be.
+    pub(crate) fn of(found: Vec<supervise::Found>) -> Self {
+        let mut known = Self::default();
         for one in found {
-            match one.attempt.as_str().parse() {
-                Ok(attempt) => {
-                    known.insert(attempt, Self::from_found(one));
-                }
-                Err(_) => {
-                    tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none");
-                }
+            if command_of(&one.attempt).is_some() {
+                let key = one.attempt.clone();
+                known.commands.insert(key, Found::from_found(one));
+            } else if let Ok(attempt) = one.attempt.as_str().parse() {
+                known.attempts.insert(attempt, Found::from_found(one));
+            } else {
+                tracing::warn!(attempt = %one.attempt, "a supervisor has an attempt with an id that is none");
             }
         }
         known
     }
+}
 
+impl Found {
     pub(super) fn has_ended(&self) -> bool {
         !self
             .children
@@ -91,16 +101,22 @@ impl Known {
 pub(crate) struct Registry {
     live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
     /// What supervisors had of attempts when this host connected; each is taken up once.
-    known: Mutex<BTreeMap<AttemptId, Known>>,
+    known: Mutex<BTreeMap<AttemptId, Found>>,
+    /// Commands that the host runs for attempts, and those that an earlier one ran.
+    commands: Mutex<BTreeMap<AttemptKey, Arc<watch::Sender<State>>>>,
     /// Told after each release.
     released: Notify,
 }
 
 impl Registry {
-    pub(super) fn new(known: BTreeMap<AttemptId, Known>) -> Self {
+    pub(super) fn new(found: Known) -> Self {
+        let commands = found.commands.into_iter();
+        let commands =
+            commands.map(|(key, one)| (key, Arc::new(watch::Sender::new(State::from(one)))));
         Self {
             live: Mutex::default(),
-            known: Mutex::new(known),
+            known: Mutex::new(found.attempts),
+            commands: Mutex::new(commands.collect()),
             released: Notify::new(),
         }
     }
@@ -118,7 +134,39 @@ impl Registry {
         lock(&self.live).values().cloned().collect()
     }
 
-    pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Known> {
+    /// A command that is about to be started.
+    pub(super) fn expect_command(&self, key: AttemptKey) -> Arc<watch::Sender<State>> {
+        let state = State {
+            children: vec![ChildState::Sent],
+            ..State::default()
+        };
+        let state = Arc::new(watch::Sender::new(state));
+        lock(&self.commands).insert(key, state.clone());
+        state
+    }
+
+    pub(super) fn no_command(&self, key: &AttemptKey) {
+        lock(&self.commands).remove(key);
+    }
+
+    pub(super) fn all_commands(&self) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
+        let commands = lock(&self.commands);
+        let all = commands.iter();
+        all.map(|(key, state)| (key.clone(), state.clone()))
+            .collect()
+    }
+
+    /// What an earlier host had begun for an attempt of which this one has begun nothing yet.
+    pub(super) fn earlier_commands(
+        &self,
+        attempt: AttemptId,
+    ) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
+        let mut all = self.all_commands();
+        all.retain(|(key, _)| command_of(key).is_some_and(|(of, _)| of == attempt));
+        all
+    }
+
+    pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Found> {
         lock(&self.known).remove(&attempt)
     }
 
@@ -148,7 +196,7 @@ impl Registry {
             let live = lock(&self.live);
             let resumed = live
                 .iter()
-                .filter(|(_, live)| live.look(State::has_ended))
+                .filter(|(_, live)| live.look(State::is_to_be_told))
                 .map(|(id, _)| *id);
             let found = known
                 .iter()
@@ -264,6 +312,11 @@ impl Registry {
 
     /// Changes what is known of an attempt that is under way, or, before it was taken up again, of what was found.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
+        let command = lock(&self.commands).get(key).cloned();
+        if let Some(command) = command {
+            command.send_modify(change);
+            return;
+        }
         let Ok(attempt) = key.as_str().parse::<AttemptId>() else {
             return;
         };
@@ -311,7 +364,8 @@ mod tests {
             held: Some("No space left on device".to_owned()),
         };
         let mut known = Known::of(vec![found]);
-        let state = State::from(known.remove(&attempt.parse().unwrap()).unwrap());
+        let found = known.attempts.remove(&attempt.parse().unwrap());
+        let state = State::from(found.unwrap());
         assert_eq!(state.held.as_deref(), Some("No space left on device"));
         let leader = Leader {
             pid: 7,

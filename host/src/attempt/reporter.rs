@@ -33,6 +33,37 @@ impl Reporter {
         }
     }
 
+    /// Returns when the attempt may start its first process, or is stopped.
+    pub(super) async fn ask_for_turn(&self, live: &Live) {
+        if live.look(|state| state.may_spawn) {
+            return;
+        }
+        let asks = live
+            .change(|state| !state.may_spawn && !std::mem::replace(&mut state.is_prepared, true));
+        if asks {
+            self.send(live.id, Report::Prepared).await;
+        }
+        let has_turn = |state: &State| state.may_spawn || state.stop.is_some();
+        live.until(|state| has_turn(state).then_some(())).await;
+    }
+
+    /// Returns whether the work of an attempt that ends like this may be settled: once that is durable, unless the attempt is stopped.
+    pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
+        let asks = live.change(|state| {
+            state.answered = Some(Box::new(ending.clone()));
+            !state.may_settle && state.stop.is_none()
+        });
+        if asks {
+            let report = Report::Settling(Box::new(ending.clone()));
+            self.send(live.id, report).await;
+        }
+        live.until(|state| match &state.stop {
+            Some(_) => Some(false),
+            None => state.may_settle.then_some(true),
+        })
+        .await
+    }
+
     pub(super) async fn tell_end(&self, live: &Live, ending: Box<Ending>) {
         live.change(|state| state.ending = Some(ending.clone()));
         self.send(live.id, Report::Ended(ending)).await;
@@ -50,8 +81,13 @@ impl Reporter {
             };
             self.send(live.id, report).await;
         }
-        if let Some(ending) = state.ending {
-            self.send(live.id, Report::Ended(ending)).await;
+        if state.is_prepared && !state.may_spawn {
+            self.send(live.id, Report::Prepared).await;
+        }
+        match (state.ending, state.answered) {
+            (Some(ending), _) => self.send(live.id, Report::Ended(ending)).await,
+            (None, Some(ending)) => self.send(live.id, Report::Settling(ending)).await,
+            (None, None) => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! What the engine asks for: starting attempts, taking them up again, stopping them, and forgetting them once their end is durable.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -11,16 +11,17 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    commands::Commands,
     inputs::Inputs,
     launcher::Launcher,
     live::{ChildState, Live, State},
-    registry::{Known, Registry},
+    registry::{Found, Known, Registry},
     reporter::Reporter,
     standby::{StandBy, StandingBy},
     workspaces::Workspaces,
 };
 use crate::{
-    checkpoint,
+    checkpoint, clock,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
     layout::Layout,
@@ -36,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The engine's side of attempts: a registry of those under way, a launcher that runs them, and a reporter of what they tell.
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
-    registry: Registry,
+    registry: Arc<Registry>,
     standing_by: StandingBy,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct RunnerParts {
     pub(crate) worktrees: Arc<Worktrees>,
     pub(crate) layout: Layout,
     pub(crate) reports: ReportSender,
-    pub(crate) known: BTreeMap<AttemptId, Known>,
+    pub(crate) known: Known,
 }
 
 impl Runner {
@@ -73,23 +74,32 @@ impl Runner {
             worktrees,
             environments,
         };
+        let (registry, tasks) = (Arc::new(Registry::new(known)), TaskTracker::new());
+        let commands = Commands {
+            registry: registry.clone(),
+            supervisors: supervisors.clone(),
+            layout: layout.clone(),
+            tasks: tasks.clone(),
+            next: AtomicU64::new(0),
+        };
         let launcher = Launcher {
             plugins,
             supervisors,
             layout,
             inputs,
             workspaces,
+            commands: Arc::new(commands),
             reporter: Reporter::new(reports),
-            tasks: TaskTracker::new(),
+            tasks,
         };
         Arc::new(Self {
             launcher: Arc::new(launcher),
-            registry: Registry::new(known),
+            registry,
             standing_by: StandingBy::default(),
         })
     }
 
-    fn begin(&self, launch: Launch, resumed: Option<Known>) {
+    fn begin(&self, launch: Launch, resumed: Option<Found>) {
         let is_resumed = resumed.is_some();
         let (live, stopped) = Live::new(
             launch.attempt,
@@ -97,8 +107,8 @@ impl Runner {
             resumed.map_or_else(State::default, State::from),
         );
         let live = Arc::new(live);
-        self.registry.insert(live.clone());
         live.begin(launch.task.clone());
+        self.registry.insert(live.clone());
         self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
@@ -107,8 +117,8 @@ impl Runner {
         let Some(StandBy { live, .. }) = self.standing_by.take(launch.attempt) else {
             return Err(launch);
         };
-        self.registry.insert(live.clone());
         live.begin(launch.task);
+        self.registry.insert(live);
         Ok(())
     }
 
@@ -215,6 +225,22 @@ impl Attempts for Runner {
         }
     }
 
+    fn spawn(&self, attempt: AttemptId) {
+        if let Some(live) = self.registry.get(attempt) {
+            live.change(|state| {
+                if !std::mem::replace(&mut state.may_spawn, true) {
+                    state.began = Some(clock::monotonic_ms());
+                }
+            });
+        }
+    }
+
+    fn settle(&self, attempt: AttemptId) {
+        if let Some(live) = self.registry.get(attempt) {
+            live.change(|state| state.may_settle = true);
+        }
+    }
+
     fn stop(&self, attempt: AttemptId, why: StopWhy) {
         let Some(live) = self.registry.get(attempt) else {
             tracing::debug!(%attempt, "nothing to stop");
@@ -231,7 +257,10 @@ impl Attempts for Runner {
                 ("cancelled", supervise::StopWhy::Cancelled)
             }
             StopWhy::IdleTimeout => ("timed_out", supervise::StopWhy::Idle),
-            StopWhy::Timeout | StopWhy::StartTimeout => ("timed_out", supervise::StopWhy::TimedOut),
+            StopWhy::Timeout
+            | StopWhy::StartTimeout
+            | StopWhy::PrepareTimeout
+            | StopWhy::SettleTimeout => ("timed_out", supervise::StopWhy::TimedOut),
         };
         let children = live.change(|state| {
             state.stop = Some(why);
@@ -278,6 +307,7 @@ impl Attempts for Runner {
         for attempt in self.registry.take_others(attempts) {
             self.release(attempt);
         }
+        self.launcher.commands.forget_earlier();
     }
 
     fn knows(&self, attempt: AttemptId) -> bool {

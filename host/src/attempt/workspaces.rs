@@ -14,8 +14,6 @@ use claudine_domain::{
     task::{Class, Task},
 };
 
-use tokio_util::task::TaskTracker;
-
 use crate::{
     engine::Launch,
     environment::Environments,
@@ -32,11 +30,7 @@ pub(super) struct Workspaces {
 
 impl Workspaces {
     /// The directory that an attempt works in. Its worktree is made, if it has none yet.
-    pub(super) async fn enter(
-        &self,
-        launch: &Launch,
-        tasks: &TaskTracker,
-    ) -> Result<String, GuestEnd> {
+    pub(super) async fn enter(&self, launch: &Launch) -> Result<String, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
             return Ok(request.cwd.to_string());
@@ -45,14 +39,12 @@ impl Workspaces {
             .variables(&request.env_digest)
             .await
             .map_err(|error| failure("resource", unreadable(&error)))?;
-        let (worktrees, task) = (self.worktrees.clone(), launch.task.clone());
-        let (worktree, number) = (worktree.clone(), launch.attempt.number);
-        // To its end, also if the attempt is stopped meanwhile: whoever comes next finds it whole.
-        let entering =
-            tasks.spawn(async move { worktrees.enter(&task, &worktree, number, variables).await });
-        let path = entering
+        let number = launch.attempt.number;
+        let entered = self
+            .worktrees
+            .enter(&launch.task, worktree, number, variables);
+        let path = entered
             .await
-            .map_err(|panic| failure("lost", panic.to_string()))?
             .map_err(|error| failure(class(&error), error.to_string()))?;
         path.into_os_string().into_string().map_err(|path| {
             failure(
@@ -62,15 +54,23 @@ impl Workspaces {
         })
     }
 
-    /// Adds to an ending what git says. To be called once nothing of the attempt is alive.
+    /// Whether something is to be done with the work of an attempt that ended like this.
+    pub(super) fn is_to_be_settled(task: &Task, ending: &Ending) -> bool {
+        let has_succeeded = ending.cause == Cause::Success && ending.stopped.is_none();
+        has_succeeded && task.request.worktree.is_some()
+    }
+
+    /// Whether an earlier host has written down what became of the work of the task's last attempt.
+    pub(super) fn is_settled(&self, task: &Task) -> bool {
+        matches!(self.worktrees.last_merge(task.id), Ok(Some(_)))
+    }
+
+    /// Commits, merges, pushes or writes what the attempt has done, and adds to its ending what became of that. To be called once nothing of
+    /// the attempt is alive, and more than once where a host dies over it.
     pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
-        ending.git = self.git_state(task).await;
         let Some(worktree) = &task.request.worktree else {
             return;
         };
-        if ending.cause != Cause::Success || ending.stopped.is_some() {
-            return;
-        }
         let variables = match self.variables(&task.request.env_digest).await {
             Ok(variables) => variables,
             Err(error) => {
@@ -98,7 +98,7 @@ impl Workspaces {
     }
 
     /// None for what is neither an agent nor in a worktree, or worked in no repository.
-    async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
+    pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
         let dir = if request.worktree.is_some() {
             let path = self.worktrees.path(task.id);

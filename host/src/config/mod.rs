@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use claudine_domain::capacity::{Limits, Slots};
+use claudine_domain::{
+    board::PHASE_LIMIT,
+    capacity::{Limits, Slots},
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::mcp::{McpCeiling, is_dangerous};
@@ -77,6 +80,8 @@ struct File {
     task_timeout_ms: Option<u64>,
     log_level: Option<String>,
     keep: Option<toml::Value>,
+    prepare_timeout: Option<toml::Value>,
+    settle_timeout: Option<toml::Value>,
     budget: BudgetFile,
     mcp: McpCeiling,
     env: EnvRules,
@@ -165,6 +170,9 @@ pub(crate) struct Settings {
     pub(crate) max_output_bytes: u64,
     /// How long a finished task is kept.
     pub(crate) keep: Duration,
+    /// How long it may take to make what an attempt needs, and to settle its work.
+    pub(crate) prepare_timeout: Duration,
+    pub(crate) settle_timeout: Duration,
     /// The default hard timeout of tasks.
     pub(crate) task_timeout: Option<Duration>,
     pub(crate) log_level: String,
@@ -262,6 +270,10 @@ impl Settings {
             None => Ok(default),
             Some(value) => of(name).bytes(&plain(&value)),
         };
+        let phase = |name, value: Option<toml::Value>| match value {
+            None => Ok(PHASE_LIMIT),
+            Some(value) => of(name).keep(&plain(&value)),
+        };
         let cpu_percent = file.cpu_threshold.unwrap_or(80.0);
         let cpu_percent = of("cpu_threshold").percent(&cpu_percent.to_string())?;
         let slots = match &file.slots {
@@ -299,6 +311,8 @@ impl Settings {
                 None => DEFAULT_KEEP,
                 Some(value) => of("keep").keep(&plain(value))?,
             },
+            prepare_timeout: phase("prepare_timeout", file.prepare_timeout)?,
+            settle_timeout: phase("settle_timeout", file.settle_timeout)?,
             max_output_bytes: bytes("max_output", file.max_output, DEFAULT_MAX_OUTPUT_BYTES)?,
             task_timeout,
             log_level: of("log_level").level(file.log_level.as_deref().unwrap_or("info"))?,

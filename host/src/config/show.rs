@@ -31,6 +31,13 @@ impl fmt::Display for Settings {
             writeln!(f, "task_timeout_ms = {}", timeout.as_millis())?;
         }
         writeln!(f, "keep = \"{}s\"", self.keep.as_secs())?;
+        let phases = [
+            ("prepare_timeout", self.prepare_timeout),
+            ("settle_timeout", self.settle_timeout),
+        ];
+        for (name, limit) in phases {
+            writeln!(f, "{name} = \"{}s\"", limit.as_secs())?;
+        }
         writeln!(f, "log_level = \"{}\"", self.log_level)?;
         if let Some(micro_usd) = self.limits.daily_micro_usd {
             writeln!(f, "\n[budget]\ndaily_usd = {}", dollars(micro_usd))?;

@@ -34,6 +34,16 @@ impl Settings {
             Setting::bytes,
         );
         read.set(&mut self.keep, "CLAUDINE_KEEP", Setting::keep);
+        read.set(
+            &mut self.prepare_timeout,
+            "CLAUDINE_PREPARE_TIMEOUT",
+            Setting::keep,
+        );
+        read.set(
+            &mut self.settle_timeout,
+            "CLAUDINE_SETTLE_TIMEOUT",
+            Setting::keep,
+        );
         read.set(&mut self.log_level, "CLAUDINE_LOG_LEVEL", Setting::level);
         read.set(
             &mut self.task_timeout,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use claudine_domain::{
+    attempt::Phase,
     capacity::Slots,
     dependency::{Condition, Dependency},
     outcome::Outcome,
@@ -29,6 +30,8 @@ use crate::{ballast::Ballast, sample::Sampler, store::memory::MemoryStore};
 enum Told {
     Start(AttemptId),
     Resume(AttemptId),
+    Spawn(AttemptId),
+    Settle(AttemptId),
     Stop(AttemptId),
     Release(AttemptId),
     Stored(AttemptId, u64),
@@ -67,6 +70,12 @@ impl Attempts for Script {
     }
     fn resume(&self, launch: Launch) {
         self.tell(Told::Resume(launch.attempt));
+    }
+    fn spawn(&self, attempt: AttemptId) {
+        self.tell(Told::Spawn(attempt));
+    }
+    fn settle(&self, attempt: AttemptId) {
+        self.tell(Told::Settle(attempt));
     }
     fn stop(&self, attempt: AttemptId, _why: claudine_domain::attempt::StopWhy) {
         self.tell(Told::Stop(attempt));
@@ -311,6 +320,41 @@ async fn who_waits_for_a_batch_that_fails_waits_no_longer() {
     assert!(poll_fn(look).await.is_pending());
     drop(stalled);
     caught_up.await;
+}
+
+/// Of both it is on disk how far the attempt is, before it goes on.
+#[tokio::test]
+async fn an_attempt_goes_on_once_its_phase_is_durable() {
+    let mut fixture = begin(Arc::default(), 1);
+    let measured = Request {
+        start_timeout: Some(std::time::Duration::from_mins(2)),
+        ..request()
+    };
+    fixture.submit_as(1, measured).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let phase = |fixture: &Fixture| {
+        let task = fixture.store.task(id(1)).unwrap().unwrap();
+        task.phase().cloned()
+    };
+    assert_eq!(phase(&fixture), Some(Phase::Preparing));
+    fixture.reports.send(attempt(1), Report::Prepared).await;
+    assert_eq!(fixture.told().await, Told::Spawn(attempt(1)));
+    assert_eq!(phase(&fixture), Some(Phase::Starting));
+    let settling = Report::Settling(Box::new(success()));
+    fixture.store.fail_commits(2);
+    fixture.reports.send(attempt(1), settling.clone()).await;
+    // It was not written: nothing is settled, and what was told is asked for again.
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    fixture.reports.send(attempt(1), settling).await;
+    assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
+    assert_eq!(phase(&fixture), Some(Phase::Settling));
+    let store = fixture.stop().await;
+    // Another host goes on with it, and needs nothing but what is on disk.
+    let mut next = begin(store, 1);
+    assert_eq!(next.told().await, Told::Resume(attempt(1)));
+    next.end(attempt(1)).await;
+    assert_eq!(next.told().await, Told::Release(attempt(1)));
+    assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
 }
 
 /// Two at once: each guest goes on with its own, also after what was told before a reload is told again.

@@ -46,7 +46,7 @@ use self::{
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
     clock,
-    command::{Abandoned, Finished, finish},
+    command::{Abandoned, Finished, finish_within},
     config,
 };
 
@@ -151,13 +151,13 @@ impl Git {
             Purpose::Changes => Abandoned::LeftAlone,
         };
         let command = spec.command(&self.at, &self.variables);
-        match clock::within(spec.limit, finish(command, spec.kept_bytes, abandoned)).await {
-            Some(Ok(finished)) => Ok(finished),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+        match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
+            Ok(Some(finished)) => Ok(finished),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(GitError::NotInstalled { program })
             }
-            Some(Err(source)) => Err(GitError::Spawn { program, source }),
-            None => Err(GitError::Timeout {
+            Err(source) => Err(GitError::Spawn { program, source }),
+            Ok(None) => Err(GitError::Timeout {
                 called: spec.called(),
                 limit: spec.limit,
             }),

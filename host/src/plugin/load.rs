@@ -17,8 +17,7 @@ use wasmtime::component::Component;
 use super::check;
 use super::error::PluginError;
 use crate::{
-    clock,
-    command::{Abandoned, finish},
+    command::{Abandoned, finish_within},
     digest,
     fsx::{self, Lasting},
 };
@@ -125,8 +124,10 @@ impl CodeCache {
         source: &Path,
         target: &Path,
     ) -> Result<(), PluginError> {
+        // Not `self`: a supervisor may be the one that runs it.
+        let host = format!("/proc/{}/exe", std::process::id());
         let program = match &self.compiler {
-            Compiler::Process => Path::new("/proc/self/exe"),
+            Compiler::Process => Path::new(&host),
             #[cfg(test)]
             Compiler::Here => {
                 let code = super::compile::compile(source)
@@ -148,12 +149,12 @@ impl CodeCache {
         command
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string());
-        let finished =
-            clock::within(COMPILE_WALL, finish(command, SAID_BYTES, Abandoned::Killed)).await;
-        let finished = finished.ok_or_else(|| PluginError::Compile {
-            message: "the compiler did not end".into(),
-        })?;
-        let finished = finished.map_err(|error| PluginError::io(program, &error))?;
+        let finished = finish_within(command, SAID_BYTES, COMPILE_WALL, Abandoned::Killed)
+            .await
+            .map_err(|error| PluginError::io(program, &error))?
+            .ok_or_else(|| PluginError::Compile {
+                message: "the compiler did not end".into(),
+            })?;
         if finished.status.success() {
             return Ok(());
         }

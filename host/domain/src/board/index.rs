@@ -51,11 +51,12 @@ impl Board {
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
-                let lives = *phase == Phase::Live
-                    || task
-                        .last_attempt()
-                        .is_some_and(|last| last.live_at.is_some());
-                if let (false, Some(key)) = (lives, &task.request.serial_start) {
+                // What is only prepared has started nothing.
+                let starts = task
+                    .last_attempt()
+                    .is_some_and(|last| last.started_at.is_some() && last.live_at.is_none());
+                let starts = starts && *phase != Phase::Live;
+                if let (true, Some(key)) = (starts, &task.request.serial_start) {
                     self.starting.entry(key.clone()).or_default().insert(id);
                 }
                 if let Some(group) = &task.request.group {
@@ -63,9 +64,13 @@ impl Board {
                 }
                 self.clocks
                     .extend(self.deadlines(task, phase).into_iter().flatten());
-                let start = self.started_on_this_boot(task);
                 let class = ProfileKey::of(&task.request);
-                self.capacity.started.note_start(id, class, start);
+                if *phase == Phase::Preparing {
+                    self.capacity.started.note_preparing(id, class);
+                } else {
+                    let start = self.started_on_this_boot(task);
+                    self.capacity.started.note_start(id, class, start);
+                }
             }
         }
     }
@@ -175,15 +180,21 @@ impl Board {
             task.request.timeout,
             Clock::Hard,
         );
+        let from = self.phase_clocks.get(&task.id).copied();
         match phase {
-            Phase::Starting => {
-                let from = self.start_clocks.get(&task.id).copied();
-                [
-                    deadline(from, task.request.start_timeout, Clock::Start),
-                    hard,
-                ]
-            }
+            Phase::Preparing => [
+                deadline(from, Some(self.bounds.prepare), Clock::Prepare),
+                None,
+            ],
+            Phase::Starting => [
+                deadline(from, task.request.start_timeout, Clock::Start),
+                hard,
+            ],
             Phase::Live => [None, hard],
+            Phase::Settling => [
+                deadline(from, Some(self.bounds.settle), Clock::Settle),
+                None,
+            ],
             Phase::Assigned | Phase::Stopping(_) | Phase::Finishing => [None, None],
         }
     }

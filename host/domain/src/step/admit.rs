@@ -26,6 +26,7 @@ impl Board {
     /// Starts what may start, then chooses ahead. To be called after the inputs of a round were stepped.
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
+        self.begin_prepared(now);
         if self.drain {
             return;
         }
@@ -71,6 +72,22 @@ impl Board {
         let own = self.own_refusal(now, lane).err();
         own.or_else(of_class)
             .or_else(|| self.standing.held_back.clone())
+    }
+
+    /// Lets those start that are prepared, as far as nobody else of their key is starting.
+    fn begin_prepared(&mut self, now: Now) {
+        let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
+        for id in prepared {
+            let key = self
+                .tasks
+                .get(&id)
+                .and_then(|task| task.request.serial_start.as_ref());
+            let has_turn = key.is_none_or(|key| !self.starting.contains_key(key));
+            if has_turn && let Some(attempt) = self.attempt_id(id) {
+                self.mark_starting(now, id);
+                self.effect(Action::Spawn(attempt));
+            }
+        }
     }
 
     /// Whether those behind a refused task have to leave it what becomes free. Else a stream of small ones could keep a large one out for

@@ -72,7 +72,12 @@ impl Board {
         };
         match &task.state {
             State::Running {
-                phase: Phase::Starting | Phase::Live | Phase::Finishing,
+                phase:
+                    Phase::Preparing
+                    | Phase::Starting
+                    | Phase::Live
+                    | Phase::Finishing
+                    | Phase::Settling,
                 ..
             } => {
                 self.stop(now, id, StopWhy::Cancelled { reason });

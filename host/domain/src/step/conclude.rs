@@ -10,6 +10,8 @@ use crate::{
 pub(super) enum Conclusion {
     /// Nothing of it has happened.
     BackToReady,
+    /// The same, and it is to be tried again after a while.
+    NoRoom,
     End {
         outcome: Outcome,
         reason: Option<Reason>,
@@ -24,8 +26,12 @@ pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Con
         _ => None,
     };
     // Once it has given a sign of life it was received, whatever is said now: to start it again could do its work twice.
-    if ending.never_received && *phase == Phase::Starting && attempt.leader.is_none() {
+    let may_be_unreceived = matches!(phase, Phase::Preparing | Phase::Starting);
+    if ending.never_received && may_be_unreceived && attempt.leader.is_none() {
         return Conclusion::BackToReady;
+    }
+    if ending.no_room && may_be_unreceived && attempt.leader.is_none() {
+        return Conclusion::NoRoom;
     }
     let finished_first = ending.cause == Cause::Success && ending.stopped.is_none();
     if let Some(why) = asked.or(ending.stopped.as_ref())
@@ -64,6 +70,8 @@ fn stopped(why: &StopWhy) -> Conclusion {
             reason: Some(cancelled(reason.clone())),
         },
         StopWhy::Timeout => timed_out("ran longer than its timeout"),
+        StopWhy::PrepareTimeout => timed_out("what it needs was not made in time"),
+        StopWhy::SettleTimeout => timed_out("its work was not settled in time"),
         StopWhy::StartTimeout => timed_out("gave no sign of life within its start timeout"),
         StopWhy::IdleTimeout => timed_out("gave no output for longer than its idle timeout"),
         StopWhy::Budget { message } => Conclusion::End {
@@ -108,6 +116,7 @@ mod tests {
         let ending = ending(cause, stopped.clone(), never_received);
         let found = match conclude(&phase, attempt, &ending) {
             Conclusion::BackToReady => "ready".to_owned(),
+            Conclusion::NoRoom => "waits for room".to_owned(),
             Conclusion::End { outcome, reason } => {
                 let class = reason.map_or(String::new(), |reason| {
                     format!("/{}", reason.class.as_str())

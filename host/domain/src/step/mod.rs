@@ -16,23 +16,23 @@ mod spend;
 mod submit;
 mod tick;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
+pub use crate::attempt::{Cause, Ending};
 pub use spend::spent_by;
 
 use crate::{
-    attempt::{GitState, Leader, Session, StopWhy, Usage},
+    attempt::{Leader, Session},
     batch::BatchNumber,
     board::Board,
     capacity::{Reading, Slots},
     dependency::{Dependency, End},
     group::NewLimit,
     id::{AttemptId, TaskId},
-    outcome::{Outcome, ReasonClass},
+    outcome::Outcome,
     principal::Principal,
     task::{Request, Task},
     time::{Now, Timestamp},
-    worktree::Merge,
 };
 
 /// Something that happened, or that somebody asks for.
@@ -167,6 +167,8 @@ pub struct Submission {
 /// What an attempt tells.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
+    /// All that it needs is there: its first process may be started as soon as the board says so.
+    Prepared,
     /// A process leads it, or it needs none.
     Started {
         leader: Option<Leader>,
@@ -192,56 +194,9 @@ pub enum Report {
     },
     /// The executor has answered; output is drained and leftovers are ended.
     Finishing,
+    /// It has ended like this, and its work is to be settled.
+    Settling(Box<Ending>),
     Ended(Box<Ending>),
-}
-
-/// What the executor and the supervisor say of an attempt's end.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Ending {
-    pub cause: Cause,
-    pub message: String,
-    pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
-    pub usage: Usage,
-    pub cost_micro_usd: Option<u64>,
-    /// The executor's results, JSON.
-    pub outputs: Option<Arc<[u8]>>,
-    /// Of the directory it worked in, where that was looked at.
-    pub git: Option<Box<GitState>>,
-    /// What became of its work, where it succeeded in a worktree. The cause says already what follows from it.
-    pub merge: Option<Box<Merge>>,
-    /// For a usage limit: how long it lasts, where the service said so.
-    pub retry_after: Option<Duration>,
-    /// What the supervisor stopped it for, with or without a host.
-    pub stopped: Option<StopWhy>,
-    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and the task goes back to `ready`.
-    pub never_received: bool,
-}
-
-impl Ending {
-    /// One of which nothing else is known.
-    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self {
-            cause,
-            message: message.into(),
-            exit_code: None,
-            signal: None,
-            usage: Usage::default(),
-            cost_micro_usd: None,
-            outputs: None,
-            git: None,
-            merge: None,
-            retry_after: None,
-            stopped: None,
-            never_received: false,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    Success,
-    Class(ReasonClass),
 }
 
 /// What became of an attempt while no host was there. For an assignment whose supervisor is gone, a trace of a start (a line in the log of

@@ -2,7 +2,13 @@
 
 use super::{Answer, Cause, Ending, Found};
 use crate::{
-    attempt::Phase, batch::Action, board::Board, id::TaskId, outcome::ReasonClass, task::State,
+    attempt::Phase,
+    batch::Action,
+    board::Board,
+    event::Fact,
+    id::TaskId,
+    outcome::ReasonClass,
+    task::{State, Task},
     time::Now,
 };
 
@@ -19,8 +25,9 @@ impl Board {
         ) else {
             return Answer::Stale;
         };
-        // Whose leader is known was received, whatever is found now.
-        let never_received = found == Found::NeverReceived && last.leader.is_none();
+        // Whose leader or answer is known was received, whatever is found now.
+        let is_unheard = last.leader.is_none() && last.answered.is_none();
+        let never_received = found == Found::NeverReceived && is_unheard;
         match phase {
             Phase::Assigned if found == Found::Known => {
                 self.mark_started(now, id);
@@ -29,8 +36,13 @@ impl Board {
             // An assignment that nobody received stays assigned: it starts when a slot is free, and what it waits for has ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
-            Phase::Starting => {
-                self.restart_start_clock(id, now);
+            // What was made of what it needs is found, and gone on from; nothing else had begun.
+            Phase::Preparing if found != Found::Known => {
+                self.restart_phase_clock(id, now);
+                self.effect(Action::Start(attempt));
+            }
+            Phase::Preparing | Phase::Starting | Phase::Settling => {
+                self.restart_phase_clock(id, now);
                 self.effect(Action::Resume(attempt));
             }
             // There is nothing to stop, and nobody who could tell of its end.
@@ -49,19 +61,48 @@ impl Board {
 
     /// The attempt begins here and now, as far as the board can know.
     pub(super) fn mark_started(&mut self, now: Now, id: TaskId) {
-        let boot = self.boot_id.clone();
-        self.start_clocks.insert(id, now.monotonic);
-        self.change(id, |task| {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        if !task.request.is_prepared_first() {
+            return self.mark_starting(now, id);
+        }
+        let number = task.last_attempt().map_or(1, |last| last.number);
+        self.enter(now, id, Phase::Preparing, |task| {
             task.has_begun = true;
             task.retry_at = None;
-            task.state = State::Running {
-                phase: Phase::Starting,
-                since: now.wall,
-            };
+        });
+        self.record(id, now, Fact::AttemptPreparing { attempt: number });
+    }
+
+    /// Its first process is started from here on, and its times count.
+    pub(super) fn mark_starting(&mut self, now: Now, id: TaskId) {
+        let boot = self.boot_id.clone();
+        self.enter(now, id, Phase::Starting, |task| {
+            task.has_begun = true;
+            task.retry_at = None;
             if let Some(attempt) = task.attempts.last_mut() {
                 attempt.started_at = Some(now.wall);
                 attempt.started_monotonic = Some((now.monotonic, boot));
             }
         });
+    }
+
+    /// Brings the attempt into a phase whose limit counts from now.
+    pub(super) fn enter(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        phase: Phase,
+        edit: impl FnOnce(&mut Task),
+    ) {
+        self.change(id, |task| {
+            task.state = State::Running {
+                phase,
+                since: now.wall,
+            };
+            edit(task);
+        });
+        self.restart_phase_clock(id, now);
     }
 }

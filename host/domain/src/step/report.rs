@@ -11,6 +11,7 @@ use crate::{
     attempt::{Attempt, Ended, Leader, Phase},
     batch::{Action, DocumentKey},
     board::Board,
+    capacity::{LONGEST_ROOM_PAUSE, ROOM_PAUSE},
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
@@ -32,6 +33,7 @@ impl Board {
             _ => return self.report_of_ended(attempt, &report),
         }
         match report {
+            Report::Prepared => self.is_prepared(id, attempt),
             Report::Started { leader } => self.started(now, attempt, leader),
             Report::Alive => self.alive(now, id),
             Report::Cost(micro_usd) => self.costs(now, id, micro_usd),
@@ -64,9 +66,58 @@ impl Board {
                 self.effect(Action::CheckpointStored { attempt, number });
             }
             Report::Finishing => self.finishing(now, id),
+            Report::Settling(ending) => self.settles(now, attempt, *ending),
             Report::Ended(ending) => self.ended(now, attempt, *ending),
         }
         Answer::Noted
+    }
+
+    /// Its turn comes with the next admission.
+    fn is_prepared(&mut self, id: TaskId, attempt: AttemptId) {
+        match self.tasks.get(&id).and_then(|task| task.phase()) {
+            Some(Phase::Preparing) => {
+                self.prepared.insert(id);
+            }
+            // It had its turn, and did not hear of it.
+            Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
+                self.effect(Action::Spawn(attempt));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whoever has started a process, or gives a sign of life, had its turn.
+    fn has_turn(&mut self, now: Now, id: TaskId) {
+        if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
+            self.mark_starting(now, id);
+        }
+    }
+
+    /// How it has ended is written down before anything is done with its work. One that is being stopped is not asked to.
+    fn settles(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
+        let AttemptId { task: id, number } = attempt;
+        let phase = self.tasks.get(&id).and_then(|task| task.phase());
+        if matches!(phase, None | Some(Phase::Stopping(_) | Phase::Assigned)) {
+            return;
+        }
+        if phase != Some(&Phase::Settling) {
+            if let Some(outputs) = &ending.outputs {
+                let document = (DocumentKey::Outputs(attempt), outputs.clone());
+                self.pending.documents.push(document);
+            }
+            let answered = Box::new(Ending {
+                outputs: None,
+                ..ending
+            });
+            self.enter(now, id, Phase::Settling, |task| {
+                if let Some(last) = task.attempts.last_mut() {
+                    last.answered = Some(answered);
+                    last.doing = None;
+                }
+            });
+            self.record(id, now, Fact::AttemptSettling { attempt: number });
+        }
+        self.effect(Action::Settle(attempt));
     }
 
     /// An end that is told again is one whose release was lost: it is released again, and otherwise dropped.
@@ -79,6 +130,7 @@ impl Board {
 
     fn started(&mut self, now: Now, attempt: AttemptId, leader: Option<Leader>) {
         let AttemptId { task: id, number } = attempt;
+        self.has_turn(now, id);
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
@@ -113,6 +165,7 @@ impl Board {
     }
 
     fn alive(&mut self, now: Now, id: TaskId) {
+        self.has_turn(now, id);
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Starting) {
             self.change(id, |task| comes_alive(task, now));
         }
@@ -120,7 +173,10 @@ impl Board {
 
     fn finishing(&mut self, now: Now, id: TaskId) {
         let phase = self.tasks.get(&id).and_then(|task| task.phase());
-        if matches!(phase, Some(Phase::Starting | Phase::Live)) {
+        if matches!(
+            phase,
+            Some(Phase::Preparing | Phase::Starting | Phase::Live)
+        ) {
             self.change(id, |task| {
                 task.state = State::Running {
                     phase: Phase::Finishing,
@@ -168,6 +224,15 @@ impl Board {
                 };
                 self.close_attempt(attempt, ended, &ending);
                 self.start_again(now, id);
+            }
+            Conclusion::NoRoom => {
+                let reason = Reason::new(ReasonClass::Resource, ending.message.clone());
+                let ended = Ended {
+                    never_began: true,
+                    ..ended(&ending, now, Outcome::Failed, Some(reason))
+                };
+                self.close_attempt(attempt, ended, &ending);
+                self.wait_for_room(now, id);
             }
             Conclusion::End { outcome, reason } => {
                 let limited =
@@ -222,6 +287,29 @@ impl Board {
         )
     }
 
+    /// Nothing else is started for a moment either: what runs has to end first.
+    fn wait_for_room(&mut self, now: Now, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let in_vain = |attempt: &&Attempt| {
+            let ended = attempt.ended.as_ref();
+            ended.is_some_and(|ended| ended.never_began)
+        };
+        let times = task.attempts.iter().rev().take_while(in_vain).count();
+        if !self.may_have_another(id) {
+            let last = task.last_attempt().and_then(|last| last.ended.as_ref());
+            let reason = last.and_then(|ended| ended.reason.clone());
+            return self.finish(now, id, Outcome::Failed, reason);
+        }
+        let doubled = u32::try_from(times.saturating_sub(1))
+            .unwrap_or(u32::MAX)
+            .min(16);
+        let delay = ROOM_PAUSE.saturating_mul(1 << doubled);
+        self.capacity.note_no_room(now);
+        self.try_again(now, id, delay.min(LONGEST_ROOM_PAUSE));
+    }
+
     /// A failed attempt is followed by another by itself.
     fn try_again(&mut self, now: Now, id: TaskId, delay: Duration) {
         let until = now.wall.after(delay);
@@ -239,6 +327,7 @@ impl Board {
                     ..ended
                 });
                 last.doing = None;
+                last.answered = None;
             }
         });
         if let Some(outputs) = &ending.outputs {

@@ -140,7 +140,10 @@ impl Board {
 
     fn stop_over_budget(&mut self, now: Now, id: TaskId, message: String) {
         let phase = self.tasks.get(&id).and_then(|task| task.phase());
-        if matches!(phase, Some(Phase::Starting | Phase::Live)) {
+        if matches!(
+            phase,
+            Some(Phase::Preparing | Phase::Starting | Phase::Live)
+        ) {
             self.stop(now, id, StopWhy::Budget { message });
         }
     }

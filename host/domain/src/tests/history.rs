@@ -95,6 +95,7 @@ impl Dice {
             start_in: self.maybe(10, |dice| dice.seconds(7200)),
             queue_timeout: self.percent(10),
             label: self.maybe(40, |dice| dice.byte(2)),
+            worktree: self.percent(25),
             budget: self.maybe(20, |dice| 1 + dice.byte(3)),
             graph: self.maybe(30, |dice| dice.byte(2)),
         }

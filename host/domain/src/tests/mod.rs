@@ -21,6 +21,7 @@ mod history;
 mod holding;
 mod learning;
 mod machine;
+mod phases;
 mod pruning;
 mod recovery;
 mod reports;
@@ -117,6 +118,8 @@ struct Desk {
     /// Tasks as the last batch in which they changed left them.
     stored: BTreeMap<TaskId, Task>,
     facts: Vec<(TaskId, Fact)>,
+    /// What is to be prepared is so at once, and nothing is told of that.
+    prepares: bool,
 }
 
 impl Desk {
@@ -134,6 +137,7 @@ impl Desk {
             made: 0,
             stored: BTreeMap::new(),
             facts: Vec::new(),
+            prepares: true,
         }
     }
 
@@ -215,7 +219,23 @@ impl Desk {
     /// Admits, and makes what was decided durable.
     fn turn(&mut self) -> Vec<Action> {
         self.board.admit(self.now);
-        self.settle()
+        let mut actions = self.settle();
+        if self.prepares && self.prepare() {
+            self.board.admit(self.now);
+            let more = self.settle().into_iter();
+            actions.extend(more.filter(|action| !matches!(action, Action::Spawn(_))));
+        }
+        actions
+    }
+
+    /// Tells that everything is prepared that is to be. Whether there was anything.
+    fn prepare(&mut self) -> bool {
+        let preparing = |task: &Task| task.phase() == Some(&Phase::Preparing);
+        let preparing = self.board.ids_where(preparing);
+        for task in &preparing {
+            self.report(*task, Report::Prepared);
+        }
+        !preparing.is_empty()
     }
 
     /// Makes what was decided durable, without admission.
@@ -344,6 +364,18 @@ impl Desk {
             }
         };
         match word {
+            "preparing" => {
+                desk = Self::new(1);
+                desk.prepares = false;
+                let preparing = desk.submit(worktree);
+                desk.turn();
+                assert_eq!(desk.word(preparing), word);
+                return (desk, preparing);
+            }
+            "settling" => {
+                let ending = Box::new(ending(Cause::Success));
+                desk.report(id, Report::Settling(ending));
+            }
             "waiting" => {
                 desk = Self::new(1);
                 let parked = desk.submit(agent);
@@ -372,9 +404,28 @@ fn agent(request: &mut Request) {
     request.account = Some(crate::id::AccountKey("a".to_owned()));
 }
 
+/// One that works in a worktree, and is measured from its start.
+fn worktree(request: &mut Request) {
+    request.start_timeout = Some(Duration::from_mins(2));
+    request.timeout = Some(Duration::from_hours(1));
+    request.worktree = Some(Box::new(crate::worktree::Worktree {
+        repository: "/r/.git".to_owned(),
+        inside: String::new(),
+        branch: None,
+        base: None,
+        base_commit: "c0".to_owned(),
+        merge: crate::worktree::MergeStrategy::Auto,
+        keep: false,
+    }));
+}
+
 fn phase_word(phase: &Phase) -> &'static str {
     match phase {
         Phase::Assigned => "assigned",
+        Phase::Preparing => "preparing",
+        Phase::Settling => "settling",
+        Phase::Stopping(StopWhy::PrepareTimeout) => "stopping:prepare_timeout",
+        Phase::Stopping(StopWhy::SettleTimeout) => "stopping:settle_timeout",
         Phase::Starting => "starting",
         Phase::Live => "live",
         Phase::Finishing => "finishing",
@@ -390,6 +441,8 @@ fn phase_word(phase: &Phase) -> &'static str {
 fn kinds(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::Start(_) => "start",
+        Action::Spawn(_) => "spawn",
+        Action::Settle(_) => "settle",
         Action::Resume(_) => "resume",
         Action::Stop { .. } => "stop",
         Action::Release(_) => "release",

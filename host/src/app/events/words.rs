@@ -11,6 +11,10 @@ use crate::clock::rfc3339;
 pub(super) fn of(fact: &Fact) -> String {
     match fact {
         Fact::Submitted => "submitted".to_owned(),
+        Fact::AttemptPreparing { attempt } => format!("attempt {attempt} is being prepared"),
+        Fact::AttemptSettling { attempt } => {
+            format!("attempt {attempt} has ended; its work is being settled")
+        }
         Fact::AttemptStarted {
             attempt,
             leader: Some(leader),
@@ -87,6 +91,14 @@ mod tests {
         };
         let reason = || Some(Reason::new(ReasonClass::Exit, "exited with code 3"));
         check(Fact::Submitted, "submitted");
+        check(
+            Fact::AttemptPreparing { attempt: 2 },
+            "attempt 2 is being prepared",
+        );
+        check(
+            Fact::AttemptSettling { attempt: 2 },
+            "attempt 2 has ended; its work is being settled",
+        );
         check(
             Fact::AttemptStarted {
                 attempt: 2,

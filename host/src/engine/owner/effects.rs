@@ -55,6 +55,8 @@ impl Owner {
                 Action::Resume(attempt) => {
                     self.launch(attempt, port::Attempts::resume);
                 }
+                Action::Spawn(attempt) => self.attempts.spawn(attempt),
+                Action::Settle(attempt) => self.attempts.settle(attempt),
                 Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
                 Action::Release(attempt) => self.attempts.release(attempt),
                 Action::CheckpointStored { attempt, number } => {

@@ -198,6 +198,11 @@ impl Supervisors {
         self.send(Command::Quit)
     }
 
+    /// The host's fencing number.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// For following output.
     pub(crate) fn log_watch(&self) -> &LogWatch {
         &self.watch

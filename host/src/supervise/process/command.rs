@@ -70,6 +70,14 @@ pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CSt
     })
 }
 
+/// Whether it may go well later, with nothing changed but what else runs.
+pub(super) fn is_out_of_room(error: &io::Error) -> bool {
+    let room = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
+    error
+        .raw_os_error()
+        .is_some_and(|code| room.contains(&code))
+}
+
 /// Says what was wrong after `posix_spawn` returned `error`. `command` is relative to `cwd` or absolute.
 pub(super) fn explain(
     error: &io::Error,
@@ -84,7 +92,7 @@ pub(super) fn explain(
             );
             return Refusal::new(NotStartedClass::Invalid, message);
         }
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+        _ if is_out_of_room(error) => {
             return Refusal::new(
                 NotStartedClass::Resource,
                 format!("the machine has no room for a process: {error}"),

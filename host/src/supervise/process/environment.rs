@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::command::Refusal;
+use super::command::{Refusal, is_out_of_room};
 use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use crate::supervise::sys::spawn::CStrings;
 use crate::supervise::words::{NotStartedClass, StartChild};
@@ -73,7 +73,12 @@ impl Environments {
                 "the task's environment cannot be read from {}: {error}",
                 file.display()
             );
-            Refusal::new(NotStartedClass::Input, message)
+            let class = if is_out_of_room(&error) {
+                NotStartedClass::Resource
+            } else {
+                NotStartedClass::Input
+            };
+            Refusal::new(class, message)
         })?;
         let mut strings = CStrings::default();
         for variable in bytes

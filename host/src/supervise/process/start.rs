@@ -266,7 +266,12 @@ fn open_input(stdin: &Stdin) -> Result<(Option<OwnedFd>, Input), Refusal> {
             Ok(open) => Ok((Some(open.into()), Input::Settled)),
             Err(error) => {
                 let message = format!("the input cannot be read from {}: {error}", file.display());
-                Err(Refusal::new(NotStartedClass::Input, message))
+                let class = if command::is_out_of_room(&error) {
+                    NotStartedClass::Resource
+                } else {
+                    NotStartedClass::Input
+                };
+                Err(Refusal::new(class, message))
             }
         },
         Stdin::Stream => match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {

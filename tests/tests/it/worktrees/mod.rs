@@ -8,6 +8,7 @@ mod make;
 mod mcp;
 mod merge;
 mod names;
+mod phases;
 mod submodules;
 
 use std::{

@@ -30,8 +30,17 @@ impl World {
         let waits = |task| board.running.contains(task);
         assert!(board.suspended.keys().all(waits));
         assert!(board.starting.values().all(|starting| starting.len() == 1));
-        let starting = |task: &TaskId| board.tasks[task].phase() == Some(&Phase::Starting);
-        assert!(board.start_clocks.keys().all(starting));
+        let phase = |task: &TaskId| board.tasks[task].phase();
+        let has_limit = |task: &TaskId| {
+            let phase = phase(task);
+            matches!(
+                phase,
+                Some(Phase::Preparing | Phase::Starting | Phase::Settling)
+            )
+        };
+        assert!(board.phase_clocks.keys().all(has_limit));
+        let is_preparing = |task: &TaskId| phase(task) == Some(&Phase::Preparing);
+        assert!(board.prepared.iter().all(is_preparing));
         for task in board.unfinished() {
             self.check_row(task);
             self.check_reason(task);
@@ -112,6 +121,16 @@ impl World {
         let ended = task.last_attempt().map(|last| last.ended.is_some());
         let idle = |attempt: &Attempt| attempt.ended.is_none() || attempt.doing.is_none();
         assert!(task.attempts.iter().all(idle), "it does nothing any more");
+        let answered = task.attempts.iter().any(|one| one.answered.is_some());
+        let may_have = matches!(task.phase(), Some(Phase::Settling | Phase::Stopping(_)));
+        assert!(may_have || !answered, "it is over: {task:?}");
+        let is_preparing = task.phase() == Some(&Phase::Preparing);
+        let last = task.last_attempt();
+        let has_started = last.is_some_and(|last| last.started_at.is_some());
+        assert!(
+            !(is_preparing && has_started),
+            "nothing was started: {task:?}"
+        );
         assert_eq!(
             task.phase().is_some() || self.board.chosen.contains_key(&task.id),
             ended == Some(false),

@@ -92,8 +92,13 @@ impl World {
         }
         self.mail.clear();
         self.lost.clear();
-        // That a start did not arrive was known to the host that died, not to the supervisor.
-        self.told.retain(|(_, report)| *report != never_received());
+        // What was made ready for them was the host's.
+        self.preparing.clear();
+        self.cut_short.clear();
+        // That a start did not arrive was known to the host that died, not to the supervisor; and so was what had no process yet.
+        let received = &self.received;
+        self.told
+            .retain(|(attempt, report)| received.contains(attempt) && *report != never_received());
         self.load();
     }
 
@@ -153,17 +158,23 @@ impl World {
             self.step(Input::Recovered { task, found }).unwrap();
         }
         // Each end that was not released is told again, that of a finished task too.
-        for (attempt, process) in &self.processes {
-            if let Some(ending) = process.ended.clone() {
-                let report = Report::Ended(Box::new(ending));
-                self.mail.push((*attempt, report));
-            }
+        let over = self
+            .processes
+            .iter()
+            .filter(|(_, process)| !process.settles);
+        let over = over.filter_map(|(attempt, process)| Some((attempt, process.ended.as_ref()?)));
+        for (attempt, ending) in over.chain(&self.cut_short) {
+            let report = Report::Ended(Box::new(ending.clone()));
+            self.mail.push((*attempt, report));
         }
     }
 
     /// What the next host finds of an attempt: a trace of its start makes an assignment known, whoever has died meanwhile.
     fn found(&self, attempt: AttemptId) -> Found {
-        let traced = self.processes.contains_key(&attempt) || self.lost.contains(&attempt);
+        let traced = self.processes.contains_key(&attempt)
+            || self.lost.contains(&attempt)
+            || self.preparing.contains(&attempt)
+            || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
         // One that was chosen may be gone: what it waited for had never begun, and was being stopped.

@@ -85,7 +85,7 @@ fn lanes(board: &Board) -> impl Iterator<Item = (&Lane, Vec<&Rank>, Vec<&Rank>)>
 
 fn clocks(board: &Board) -> impl Iterator<Item = &(MonotonicMs, TaskId, Clock)> {
     let clocks = board.clocks.iter();
-    clocks.filter(|(_, _, clock)| *clock != Clock::Start)
+    clocks.filter(|(_, _, clock)| matches!(clock, Clock::Queue | Clock::Hard))
 }
 
 /// What has settled by now a board forgets with its next look at the time.

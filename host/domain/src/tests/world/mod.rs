@@ -112,6 +112,7 @@ pub(super) struct Wish {
     pub(super) start_in: Option<Duration>,
     pub(super) queue_timeout: bool,
     pub(super) label: Option<u8>,
+    pub(super) worktree: bool,
     /// In millionths of a dollar; a sign of cost is one.
     pub(super) budget: Option<u8>,
     /// One of the graphs that have a budget.
@@ -150,6 +151,8 @@ struct Process {
     alive: bool,
     cost_micro_usd: u64,
     ended: Option<Ending>,
+    /// Its work is to be settled before it is over.
+    settles: bool,
 }
 
 #[derive(Default)]
@@ -175,6 +178,9 @@ pub(super) struct World {
     promised: BTreeSet<TaskId>,
     processes: BTreeMap<AttemptId, Process>,
     received: BTreeSet<AttemptId>,
+    /// Attempts that the present host makes ready, and those of them that were stopped before they had a process.
+    preparing: BTreeSet<AttemptId>,
+    cut_short: BTreeMap<AttemptId, Ending>,
     /// Starts that did not arrive and whose end is not released yet.
     lost: BTreeSet<AttemptId>,
     /// What died with its supervisor before the present host began.
@@ -236,6 +242,8 @@ impl World {
             promised: BTreeSet::new(),
             processes: BTreeMap::new(),
             received: BTreeSet::new(),
+            preparing: BTreeSet::new(),
+            cut_short: BTreeMap::new(),
             lost: BTreeSet::new(),
             orphans: BTreeSet::new(),
             lose_next: false,

@@ -129,7 +129,8 @@ impl World {
 
     fn has_answered(&self, id: TaskId) -> bool {
         let task = self.board.tasks.get(&id);
-        task.and_then(|task| task.phase()) == Some(&Phase::Finishing)
+        let phase = task.and_then(|task| task.phase());
+        matches!(phase, Some(Phase::Finishing | Phase::Settling))
     }
 
     fn needs_one_that_waits(&self, id: TaskId) -> bool {

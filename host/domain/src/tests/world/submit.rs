@@ -14,6 +14,7 @@ use crate::{
     retry_policy::{Backoff, RetryPolicy},
     step::{Accepted, Answer, Ends, Input, Refused, Retry, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
+    worktree::{MergeStrategy, Worktree},
 };
 
 /// What the agents of a graph may cost together.
@@ -114,6 +115,9 @@ impl World {
             }),
             ..request()
         };
+        if wish.worktree {
+            request.worktree = Some(Box::new(worktree()));
+        }
         match wish.kind {
             Kind::Plain => {}
             Kind::Serial => request.serial_start = Some("serial".to_owned()),
@@ -213,5 +217,17 @@ fn check_circle(asked: &[Submission], path: &[TaskId]) {
         let task = asked.iter().find(|task| task.id == step[0]).unwrap();
         let mut edges = task.dependencies.iter();
         assert!(edges.any(|edge| edge.task == step[1]), "{path:?}");
+    }
+}
+
+fn worktree() -> Worktree {
+    Worktree {
+        repository: "/r/.git".to_owned(),
+        inside: String::new(),
+        branch: None,
+        base: None,
+        base_commit: "c0".to_owned(),
+        merge: MergeStrategy::Auto,
+        keep: false,
     }
 }

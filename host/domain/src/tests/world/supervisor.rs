@@ -7,7 +7,7 @@ use super::{
     End, Process, Sign, World, pick,
 };
 use crate::{
-    attempt::{StopWhy, Usage},
+    attempt::{Phase, StopWhy, Usage},
     batch::{Action, Effect},
     id::AttemptId,
     outcome::ReasonClass,
@@ -21,6 +21,8 @@ impl World {
             self.note(|transcript| writeln!(transcript, "{after} {action:?}"));
             match action {
                 Action::Start(attempt) => self.start(attempt),
+                Action::Spawn(attempt) => self.spawn(attempt),
+                Action::Settle(attempt) => self.settle(attempt),
                 Action::Resume(attempt) => self.resume(attempt),
                 Action::Stop { attempt, why } => self.stop(attempt, why),
                 Action::Release(attempt) => self.release(attempt),
@@ -31,6 +33,33 @@ impl World {
 
     fn start(&mut self, attempt: AttemptId) {
         assert_eq!(self.board.attempt_id(attempt.task), Some(attempt));
+        if self.board.tasks[&attempt.task].request.is_prepared_first() {
+            assert!(!self.received.contains(&attempt), "{attempt} has run");
+            assert!(
+                self.preparing.insert(attempt),
+                "{attempt} is prepared twice"
+            );
+            self.orphans.remove(&attempt);
+            self.mail.push((attempt, Report::Prepared));
+        } else {
+            self.begin(attempt);
+        }
+    }
+
+    /// Told twice, or too late, it starts nothing.
+    fn spawn(&mut self, attempt: AttemptId) {
+        if self.preparing.remove(&attempt) {
+            let row = &self.disk.tasks[&attempt.task];
+            assert_ne!(
+                row.phase(),
+                Some(&Phase::Preparing),
+                "{attempt} has no turn"
+            );
+            self.begin(attempt);
+        }
+    }
+
+    fn begin(&mut self, attempt: AttemptId) {
         if std::mem::take(&mut self.lose_next) {
             self.lost.insert(attempt);
             self.mail.push((attempt, never_received()));
@@ -54,7 +83,32 @@ impl World {
         self.mail.push((attempt, started(pid)));
     }
 
+    /// How it has ended is on disk.
+    fn settle(&mut self, attempt: AttemptId) {
+        let row = &self.disk.tasks[&attempt.task];
+        let told = row.attempts.iter().find(|one| one.number == attempt.number);
+        assert!(
+            told.is_some_and(|one| one.answered.is_some() || one.ended.is_some()),
+            "{attempt} is settled too early: {row:?}"
+        );
+        let Some(process) = self.processes.get_mut(&attempt) else {
+            return;
+        };
+        if std::mem::take(&mut process.settles) {
+            let ending = process.ended.clone().map(Box::new);
+            let reports = ending.map(|ending| (attempt, Report::Ended(ending)));
+            self.mail.extend(reports);
+        }
+    }
+
     fn resume(&mut self, attempt: AttemptId) {
+        if self.preparing.contains(&attempt) {
+            return self.mail.push((attempt, Report::Prepared));
+        }
+        if let Some(ending) = self.cut_short.get(&attempt) {
+            let report = Report::Ended(Box::new(ending.clone()));
+            return self.mail.push((attempt, report));
+        }
         let Some(process) = self.processes.get(&attempt).cloned() else {
             if self.orphans.contains(&attempt) {
                 self.mail.push((attempt, lost()));
@@ -71,12 +125,43 @@ impl World {
         if process.alive {
             self.mail.push((attempt, Report::Alive));
         }
-        if let Some(ending) = process.ended {
-            self.mail.push((attempt, Report::Ended(Box::new(ending))));
+        let Some(ending) = process.ended.map(Box::new) else {
+            return;
+        };
+        let row = self.board.tasks.get(&attempt.task);
+        let is_answered = row
+            .and_then(|row| row.last_attempt())
+            .is_some_and(|last| last.answered.is_some());
+        if process.settles && !is_answered {
+            return self.mail.push((attempt, Report::Settling(ending)));
         }
+        if let Some(process) = self.processes.get_mut(&attempt) {
+            process.settles = false;
+        }
+        self.mail.push((attempt, Report::Ended(ending)));
     }
 
     fn stop(&mut self, attempt: AttemptId, why: StopWhy) {
+        if self.preparing.remove(&attempt) {
+            let ending = Ending {
+                stopped: Some(why),
+                ..ending(Cause::Class(ReasonClass::Cancelled))
+            };
+            let report = Report::Ended(Box::new(ending.clone()));
+            self.cut_short.insert(attempt, ending);
+            return self.mail.push((attempt, report));
+        }
+        if let Some(process) = self.processes.get_mut(&attempt)
+            && std::mem::take(&mut process.settles)
+        {
+            // It was not merged yet.
+            let ending = process.ended.as_mut().map(|ending| {
+                ending.stopped = Some(why);
+                Box::new(ending.clone())
+            });
+            let reports = ending.map(|ending| (attempt, Report::Ended(ending)));
+            return self.mail.extend(reports);
+        }
         if self.processes.contains_key(&attempt) {
             let stopped = Ending {
                 stopped: Some(why),
@@ -95,6 +180,7 @@ impl World {
         }
         self.lost.remove(&attempt);
         self.orphans.remove(&attempt);
+        self.cut_short.remove(&attempt);
         let row = &self.disk.tasks[&attempt.task];
         let known = row
             .attempts
@@ -167,7 +253,16 @@ impl World {
         let process = self.processes.get_mut(&attempt).unwrap();
         if process.ended.is_none() {
             process.ended = Some(ending.clone());
-            self.mail.push((attempt, Report::Ended(Box::new(ending))));
+            let has_worktree = self.disk.tasks[&attempt.task].request.worktree.is_some();
+            process.settles =
+                has_worktree && ending.cause == Cause::Success && ending.stopped.is_none();
+            let ending = Box::new(ending);
+            let report = if process.settles {
+                Report::Settling(ending)
+            } else {
+                Report::Ended(ending)
+            };
+            self.mail.push((attempt, report));
         }
     }
 

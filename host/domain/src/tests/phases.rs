@@ -1,0 +1,325 @@
+//! What comes before the first process of an attempt, and what comes after the last.
+
+use std::time::Duration;
+
+use super::{Desk, ending, kinds, started, starts, stored, success, worktree};
+use crate::{
+    attempt::{Phase, StopWhy},
+    batch::{Action, DocumentKey},
+    capacity::Refusal,
+    outcome::ReasonClass,
+    step::{Answer, Cause, Ending, Found, Report},
+    task::Request,
+    time::MonotonicMs,
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(30);
+
+fn settling() -> Report {
+    Report::Settling(Box::new(Ending {
+        exit_code: Some(0),
+        outputs: Some(b"{}".as_slice().into()),
+        ..ending(Cause::Success)
+    }))
+}
+
+/// The words are those of the store, which holds rows of every version before.
+#[test]
+fn each_phase_has_one_word() {
+    let check = |phase: Phase, word: &str| assert_eq!(stored(phase), word);
+    check(Phase::Assigned, "assigned");
+    check(Phase::Preparing, "preparing");
+    check(Phase::Starting, "starting");
+    check(Phase::Live, "live");
+    check(Phase::Finishing, "finishing");
+    check(Phase::Settling, "settling");
+    let stopping = |why: StopWhy| serde_json::to_value(Phase::Stopping(why)).unwrap();
+    assert_eq!(
+        stopping(StopWhy::PrepareTimeout)["stopping"],
+        "prepare_timeout"
+    );
+    assert_eq!(
+        stopping(StopWhy::SettleTimeout)["stopping"],
+        "settle_timeout"
+    );
+}
+
+#[test]
+fn a_short_command_is_not_prepared() {
+    let check = |edit: fn(&mut Request), word: &str| {
+        let mut desk = Desk::new(1);
+        desk.prepares = false;
+        let task = desk.submit(edit);
+        assert_eq!(kinds(&desk.turn()), ["start"]);
+        assert_eq!(desk.word(task), word);
+    };
+    check(|_| {}, "starting");
+    check(|request| request.timeout = Some(MINUTE), "starting");
+    check(worktree, "preparing");
+    check(|request| request.start_timeout = Some(MINUTE), "preparing");
+    check(
+        |request| request.serial_start = Some("k".into()),
+        "preparing",
+    );
+}
+
+#[test]
+fn the_start_counts_from_when_the_first_process_may_begin() {
+    let (mut desk, task) = Desk::in_phase("preparing");
+    assert_eq!(desk.task(task).attempts[0].started_at, None);
+    desk.pass(10 * MINUTE);
+    assert_eq!(
+        desk.word(task),
+        "preparing",
+        "the start timeout is two minutes"
+    );
+    desk.report(task, Report::Prepared);
+    assert_eq!(
+        desk.word(task),
+        "preparing",
+        "its turn comes with the admission"
+    );
+    desk.board.admit(desk.now);
+    assert_eq!(desk.word(task), "starting");
+    assert_eq!(kinds(&desk.settle()), ["spawn"], "once that is durable");
+    assert_eq!(desk.task(task).attempts[0].started_at, Some(desk.now.wall));
+    desk.pass(2 * MINUTE - Duration::from_secs(1));
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.word(task), "stopping:start_timeout");
+}
+
+#[test]
+fn to_prepare_and_to_settle_have_limits_of_their_own() {
+    let check = |phase: &str, expected: &str, ended: &str| {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.settle();
+        desk.pass(LIMIT - Duration::from_secs(1));
+        assert_eq!(desk.word(task), phase);
+        desk.pass(Duration::from_secs(1));
+        assert_eq!(desk.word(task), expected);
+        assert_eq!(kinds(&desk.settle()), ["stop"]);
+        let why = match desk.task(task).phase() {
+            Some(Phase::Stopping(why)) => why.clone(),
+            other => panic!("{other:?}"),
+        };
+        let cut = Ending {
+            stopped: Some(why),
+            ..ending(Cause::Class(ReasonClass::Cancelled))
+        };
+        desk.report(task, Report::Ended(Box::new(cut)));
+        assert_eq!(desk.word(task), ended);
+    };
+    check("preparing", "stopping:prepare_timeout", "timed_out:timeout");
+    check("settling", "stopping:settle_timeout", "timed_out:timeout");
+}
+
+#[test]
+fn a_stop_is_taken_in_every_phase() {
+    for phase in ["preparing", "starting", "live", "finishing", "settling"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.settle();
+        desk.cancel(task).unwrap();
+        assert_eq!(desk.word(task), "stopping:cancelled", "{phase}");
+        assert_eq!(kinds(&desk.settle()), ["stop"], "{phase}");
+        // What it is told from here on changes nothing.
+        desk.report(task, Report::Prepared);
+        desk.report(task, settling());
+        desk.board.admit(desk.now);
+        assert_eq!(desk.word(task), "stopping:cancelled", "{phase}");
+        assert_eq!(kinds(&desk.settle()), [""; 0], "{phase}");
+    }
+}
+
+/// What was merged before the stop came is merged, and its task has succeeded.
+#[test]
+fn what_was_settled_before_the_stop_stands() {
+    let (mut desk, task) = Desk::in_phase("settling");
+    desk.cancel(task).unwrap();
+    desk.report(task, success());
+    assert_eq!(desk.word(task), "succeeded");
+}
+
+#[test]
+fn who_is_prepared_keeps_nobody_from_starting() {
+    let mut desk = Desk::new(3);
+    desk.prepares = false;
+    let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
+    let tasks = [(); 3].map(|()| desk.submit(serial));
+    assert_eq!(starts(&desk.turn()), tasks);
+    assert_eq!(desk.words(&tasks), ["preparing"; 3]);
+    // The last is there first; the others are not waited for.
+    desk.report(tasks[2], Report::Prepared);
+    assert_eq!(kinds(&desk.turn()), ["spawn"]);
+    desk.report(tasks[0], Report::Prepared);
+    desk.report(tasks[1], Report::Prepared);
+    assert_eq!(kinds(&desk.turn()), [""; 0], "one starts at a time");
+    desk.report(tasks[2], Report::Alive);
+    assert_eq!(desk.turn(), [Action::Spawn(desk.attempt(tasks[0]))]);
+    assert_eq!(desk.words(&tasks), ["starting", "preparing", "live"]);
+    // One that ends without a sign of life makes room as well.
+    desk.report(tasks[0], success());
+    assert!(desk.turn().contains(&Action::Spawn(desk.attempt(tasks[1]))));
+}
+
+/// One that is stopped while it is prepared never stood in the way of others.
+#[test]
+fn who_is_stopped_while_it_is_prepared_keeps_nobody_from_starting() {
+    let mut desk = Desk::new(2);
+    desk.prepares = false;
+    let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
+    let [first, second] = [(); 2].map(|()| desk.submit(serial));
+    desk.turn();
+    desk.cancel(first).unwrap();
+    desk.report(second, Report::Prepared);
+    assert!(desk.turn().contains(&Action::Spawn(desk.attempt(second))));
+}
+
+#[test]
+fn how_it_ended_is_durable_before_its_work_is_settled() {
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.report(task, started(7));
+    desk.report(task, settling());
+    assert_eq!(desk.word(task), "settling");
+    let attempt = desk.attempt(task);
+    let (batch, effects) = desk.board.seal();
+    let bytes: std::sync::Arc<[u8]> = b"{}".as_slice().into();
+    assert_eq!(batch.documents, [(DocumentKey::Outputs(attempt), bytes)]);
+    let row = batch.tasks[0].last_attempt().unwrap();
+    assert_eq!(row.answered.as_ref().unwrap().exit_code, Some(0));
+    let text = serde_json::to_string(row).unwrap();
+    assert_eq!(
+        &serde_json::from_str::<crate::attempt::Attempt>(&text).unwrap(),
+        row
+    );
+    assert_eq!(effects[0].after, batch.number);
+    assert_eq!(effects[0].action, Action::Settle(attempt));
+    desk.keep(&batch);
+    desk.report(task, success());
+    assert_eq!(desk.word(task), "succeeded");
+    assert_eq!(desk.task(task).attempts[0].answered, None);
+    desk.settle();
+    let kinds: Vec<String> = desk
+        .facts_of(task)
+        .iter()
+        .map(|fact| serde_json::to_value(fact).unwrap()["kind"].to_string())
+        .collect();
+    let expected = [
+        "submitted",
+        "attempt_preparing",
+        "attempt_started",
+        "attempt_settling",
+    ];
+    assert!(
+        kinds
+            .iter()
+            .map(|kind| kind.trim_matches('"'))
+            .take(4)
+            .eq(expected),
+        "{kinds:?}"
+    );
+}
+
+/// What was told before a reload is told again, and changes nothing twice.
+#[test]
+fn what_is_told_again_is_granted_again() {
+    let (mut desk, task) = Desk::in_phase("preparing");
+    desk.report(task, Report::Prepared);
+    desk.reload();
+    assert_eq!(desk.turn(), [], "another board knows nothing of it");
+    desk.recovered(task, Found::Known);
+    assert_eq!(kinds(&desk.settle()), ["resume"]);
+    desk.report(task, Report::Prepared);
+    assert_eq!(kinds(&desk.turn()), ["spawn"]);
+    desk.report(task, Report::Prepared);
+    assert_eq!(
+        kinds(&desk.settle()),
+        ["spawn"],
+        "the first may not have been heard"
+    );
+    desk.report(task, settling());
+    desk.report(task, settling());
+    assert_eq!(kinds(&desk.settle()), ["settle", "settle"]);
+    let settling = desk.facts_of(task).len();
+    desk.report(task, settling_again());
+    desk.settle();
+    assert_eq!(desk.facts_of(task).len(), settling);
+}
+
+fn settling_again() -> Report {
+    settling()
+}
+
+/// The next host goes on with the phase; what had begun on another boot is not lost where nothing had been started.
+#[test]
+fn the_next_host_goes_on_with_the_phase() {
+    let check = |phase: &str, found: Found, expected: &[&str]| {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.settle();
+        desk.now.monotonic = MonotonicMs(desk.now.monotonic.0 + 1);
+        desk.reload();
+        desk.recovered(task, found);
+        assert_eq!(desk.word(task), phase, "{found:?}");
+        assert_eq!(kinds(&desk.settle()), expected, "{phase} {found:?}");
+        // Its limit counts anew.
+        desk.pass(LIMIT - Duration::from_secs(1));
+        assert_eq!(desk.word(task), phase, "{found:?}");
+    };
+    check("preparing", Found::NeverReceived, &["start"]);
+    check("preparing", Found::Orphaned, &["start"]);
+    check("preparing", Found::Known, &["resume"]);
+    for found in [Found::NeverReceived, Found::Orphaned, Found::Known] {
+        check("settling", found, &["resume"]);
+    }
+}
+
+/// It was nobody's fault, and uses up no attempt; what would be started beside it would meet the same.
+#[test]
+fn who_finds_no_room_waits_and_does_not_fail() {
+    let no_room = || {
+        Report::Ended(Box::new(Ending {
+            no_room: true,
+            ..ending(Cause::Class(ReasonClass::Resource))
+        }))
+    };
+    for phase in ["preparing", "starting"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.prepares = true;
+        let other = desk.submit(|_| {});
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(desk.report(task, no_room()), Answer::Noted);
+            assert_eq!(desk.word(task), "waiting", "{phase}");
+            assert_eq!(starts(&desk.turn()), [], "nothing is started for a moment");
+            if seconds == 1 {
+                let refusals: Vec<_> = desk.board.refusals(desk.now).into_values().collect();
+                assert_eq!(refusals, [Refusal::NoRoom]);
+                desk.cancel(other).unwrap();
+            }
+            desk.pass(Duration::from_millis(seconds * 1000 - 1));
+            assert_eq!(desk.word(task), "waiting", "{seconds}");
+            desk.pass(Duration::from_millis(1));
+            assert_eq!(desk.word(task), "ready", "{seconds}");
+            assert_eq!(starts(&desk.turn()), [task]);
+        }
+        desk.report(task, started(7));
+        desk.report(task, success());
+        assert_eq!(desk.word(task), "succeeded");
+    }
+    // Once something of it has run, it has failed.
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.report(task, no_room());
+    assert_eq!(desk.word(task), "failed:resource");
+}
+
+/// A stop that the host before had not finished: what was answered is known, and how far its work is will be found.
+#[test]
+fn a_stop_while_settling_is_taken_up() {
+    let (mut desk, task) = Desk::in_phase("settling");
+    desk.cancel(task).unwrap();
+    desk.settle();
+    desk.reload();
+    desk.recovered(task, Found::NeverReceived);
+    assert_eq!(desk.word(task), "stopping:cancelled");
+    assert_eq!(kinds(&desk.settle()), ["resume", "stop"]);
+}

@@ -1,0 +1,346 @@
+//! What the host itself runs for an attempt, git above all: children of the attempt's supervisor, which keeps their time and outlives the host.
+//!
+//! Each is an attempt of its own to the supervisor, under a key made of the attempt's and of a number that no other host gives out, so that
+//! its output, its end and its leftovers are nobody else's. What an earlier host had begun is waited for, or stopped, before the same is begun
+//! again.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    pin::Pin,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use claudine_domain::id::AttemptId;
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    live::{ChildState, Live, State, command_key, command_of},
+    registry::Registry,
+};
+use crate::{
+    command::{Abandoned, Elsewhere, Finished, GRACE, Order, Outcome},
+    config::ATTEMPT,
+    layout::Layout,
+    supervise::{
+        AttemptKey, ChildId, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
+        Supervisors,
+        log::{Channel, LogReader, Piece},
+    },
+};
+
+/// How much of what a command prints is kept on disk: more is an error, and not to be read as all of it.
+const LOG_BYTES: u64 = 64 << 20;
+
+/// Runs commands for attempts.
+pub(super) struct Commands {
+    pub(super) registry: Arc<Registry>,
+    pub(super) supervisors: Supervisors,
+    pub(super) layout: Layout,
+    pub(super) tasks: TaskTracker,
+    pub(super) next: AtomicU64,
+}
+
+/// What the commands of one attempt are run by, for as long as it prepares or settles.
+pub(super) struct OfAttempt {
+    commands: Arc<Commands>,
+    live: Arc<Live>,
+    /// How many of them run.
+    running: Arc<AtomicUsize>,
+    /// A stop of the attempt ends the command that runs. What follows it, to take back what was half made, is left to its end.
+    may_be_stopped: Arc<AtomicBool>,
+}
+
+impl OfAttempt {
+    /// Whether none of its commands runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One more of the commands that run, for as long as somebody waits for it.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(running: Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self(running)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Elsewhere for OfAttempt {
+    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let (tell, told) = oneshot::channel();
+        let counted = Counted::new(self.running.clone());
+        let (commands, live) = (self.commands.clone(), self.live.clone());
+        let may_be_stopped = self.may_be_stopped.clone();
+        // To its end, whoever waits for it: what became of it is known, and its supervisor is told.
+        self.commands.tasks.spawn(async move {
+            let outcome = commands.carry_out(&live, &may_be_stopped, order).await;
+            if tell.send(outcome).is_err() {
+                tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
+            }
+        });
+        Box::pin(async move {
+            let _counted = counted;
+            told.await
+                .unwrap_or_else(|_| Err(io::Error::other("the host ends")))
+        })
+    }
+}
+
+impl Commands {
+    /// For work that a stop of the attempt breaks off: what it makes can be taken back.
+    pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
+        self.of(live, true)
+    }
+
+    /// For work whose commands are left to their ends.
+    pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
+        self.of(live, false)
+    }
+
+    fn of(self: &Arc<Self>, live: &Arc<Live>, may_be_stopped: bool) -> Arc<OfAttempt> {
+        Arc::new(OfAttempt {
+            commands: self.clone(),
+            live: live.clone(),
+            running: Arc::default(),
+            may_be_stopped: Arc::new(AtomicBool::new(may_be_stopped)),
+        })
+    }
+
+    async fn carry_out(&self, live: &Live, may_be_stopped: &AtomicBool, order: Order) -> Outcome {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}.{number}", self.supervisors.epoch());
+        let key = command_key(live.id, &name);
+        let log = self.layout.command_log(live.id, &name);
+        let state = self.registry.expect_command(key.clone());
+        let kept_bytes = order.kept_bytes;
+        let sent = self
+            .supervisors
+            .start(start_of(&key, &log, order))
+            .done()
+            .await;
+        let outcome = match sent {
+            Ok(()) => {
+                self.see_to_end(live, may_be_stopped, &key, &state).await;
+                let child = state.borrow().children.first().cloned();
+                outcome_of(child, log.clone(), kept_bytes).await
+            }
+            Err(error) => Err(io::Error::other(error)),
+        };
+        self.forget(&key, &log).await;
+        outcome
+    }
+
+    /// Returns when nothing of the command is alive.
+    async fn see_to_end(
+        &self,
+        live: &Live,
+        may_be_stopped: &AtomicBool,
+        key: &AttemptKey,
+        state: &watch::Sender<State>,
+    ) {
+        let stopped = live.until(|state| state.stop.is_some().then_some(()));
+        tokio::select! {
+            biased;
+            () = over(state) => return,
+            () = stopped, if may_be_stopped.load(Ordering::Relaxed) => {}
+        }
+        may_be_stopped.store(false, Ordering::Relaxed);
+        self.stop(key).await;
+        over(state).await;
+    }
+
+    async fn stop(&self, key: &AttemptKey) {
+        let order = self
+            .supervisors
+            .stop(key.clone(), StopWhy::Cancelled, ladder());
+        if let Err(error) = order.done().await {
+            tracing::debug!(%key, %error, "a command cannot be stopped");
+        }
+    }
+
+    /// Waits for what an earlier host had begun for the attempt; it is asked to end first, where it may be.
+    pub(super) async fn wait_for_earlier(&self, attempt: AttemptId, is_stopped: bool) {
+        for (key, state) in self.registry.earlier_commands(attempt) {
+            if is_stopped {
+                self.stop(&key).await;
+            }
+            over(&state).await;
+            self.registry.no_command(&key);
+        }
+    }
+
+    /// Sees to it that supervisors forget what an earlier host had begun, once it is over.
+    pub(super) fn forget_earlier(self: &Arc<Self>) {
+        let own = format!("{}.", self.supervisors.epoch());
+        for (key, state) in self.registry.all_commands() {
+            let Some((attempt, name)) = command_of(&key) else {
+                continue;
+            };
+            if name.starts_with(&own) {
+                continue;
+            }
+            let log = self.layout.command_log(attempt, name);
+            let commands = self.clone();
+            self.tasks.spawn(async move {
+                over(&state).await;
+                commands.forget(&key, &log).await;
+            });
+        }
+    }
+
+    async fn forget(&self, key: &AttemptKey, log: &Path) {
+        self.registry.no_command(key);
+        if let Err(error) = self.supervisors.ack(key.clone()).done().await {
+            tracing::debug!(%key, %error, "a supervisor is not told to forget a command");
+        }
+        match tokio::fs::remove_file(log).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, log = %log.display(), "the output of a command stays behind");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn over(state: &watch::Sender<State>) {
+    let mut changes = state.subscribe();
+    if changes.wait_for(State::is_over).await.is_err() {
+        unreachable!("the sender is borrowed here");
+    }
+}
+
+/// TERM lets git take away what it had half made.
+fn ladder() -> Vec<Rung> {
+    vec![Rung {
+        signal: Signal::Term,
+        wait: GRACE,
+    }]
+}
+
+fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
+    let Order {
+        argv,
+        cwd,
+        mut env,
+        limit,
+        abandoned,
+        ..
+    } = order;
+    env.retain(|(name, _)| name != ATTEMPT);
+    env.push((ATTEMPT.to_owned(), key.to_string()));
+    let wait = match abandoned {
+        Abandoned::Killed => Duration::from_secs(1),
+        Abandoned::LeftAlone => GRACE,
+    };
+    StartChild {
+        child: ChildId::new(key.clone(), 0),
+        argv,
+        cwd,
+        env_file: None,
+        env_remove: Vec::new(),
+        env_set: env,
+        stdin: Stdin::Empty,
+        log: log.to_owned(),
+        cap_bytes: LOG_BYTES,
+        timeout: Some(limit),
+        idle_timeout: None,
+        ladder: vec![Rung {
+            signal: Signal::Term,
+            wait,
+        }],
+    }
+}
+
+async fn outcome_of(
+    child: Option<ChildState>,
+    log: std::path::PathBuf,
+    kept_bytes: usize,
+) -> Outcome {
+    let exit = match child {
+        Some(ChildState::Exited(exit)) => exit,
+        Some(ChildState::NotStarted { class, message }) => {
+            let kind = match class {
+                NotStartedClass::CommandNotFound => io::ErrorKind::NotFound,
+                _ => io::ErrorKind::Other,
+            };
+            return Err(io::Error::new(kind, message));
+        }
+        _ => return Err(io::Error::other("its supervisor died while it ran")),
+    };
+    match exit.stopped {
+        Some(StopWhy::TimedOut) => return Ok(None),
+        Some(StopWhy::Finished) | None => {}
+        Some(_) => return Err(io::Error::other("it was stopped with its attempt")),
+    }
+    let status = match exit.status {
+        Status::Code(code) => ExitStatus::from_raw(code << 8),
+        Status::Signal(signal) => ExitStatus::from_raw(signal),
+    };
+    let reading = tokio::task::spawn_blocking(move || {
+        let stdout = read(&log, Channel::Stdout, kept_bytes)?;
+        let stderr = read(&log, Channel::Stderr, kept_bytes)?;
+        Ok::<_, io::Error>((stdout, stderr))
+    });
+    let (stdout, stderr) = reading.await.map_err(io::Error::other)??;
+    Ok(Some(Finished {
+        status,
+        stdout,
+        stderr,
+    }))
+}
+
+fn read(log: &Path, channel: Channel, kept_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut reader = LogReader::new(log).channel(channel);
+    let mut kept = Vec::new();
+    while let Some(piece) = reader.next_piece()? {
+        match piece {
+            Piece::Bytes { bytes, .. } => {
+                let room = kept_bytes.saturating_sub(kept.len()).min(bytes.len());
+                kept.extend_from_slice(&bytes[..room]);
+            }
+            Piece::Gap { .. } if channel == Channel::Stdout => {
+                return Err(io::Error::other("it printed more than can be kept"));
+            }
+            Piece::Gap { .. } => {}
+        }
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_its_own_marker_and_its_time() {
+        let key = AttemptKey::new("task_00000000000000000000000000.1+3.7");
+        let order = Order {
+            argv: vec!["git".to_owned()],
+            cwd: "/x".into(),
+            env: vec![(ATTEMPT.to_owned(), "another".to_owned())],
+            kept_bytes: 1,
+            limit: Duration::from_secs(20),
+            abandoned: Abandoned::LeftAlone,
+        };
+        let start = start_of(&key, Path::new("/log"), order);
+        assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);
+        assert_eq!(start.timeout, Some(Duration::from_secs(20)));
+        assert_eq!(start.ladder[0].wait, GRACE);
+    }
+}

@@ -1,0 +1,117 @@
+//! `kill -9` of the host at every command that it runs to make a worktree and to settle the work in it.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use claudine_tests::{TestHost, wait_for};
+use tempfile::TempDir;
+
+use super::{Repository, merged};
+
+/// Stands in front of the host's git. As long as there is a file `hold` with a number beside it, commands are counted, and the one of that
+/// number says what it is in `reached` and waits for `go`.
+const SHIM: &str = r#"#!/bin/sh
+here=${0%/git}
+if test -e "$here/hold"; then
+    echo x >> "$here/count"
+    if test "$(wc -l < "$here/count")" -eq "$(cat "$here/hold")"; then
+        echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
+        until test -e "$here/go"; do sleep 0.02; done
+    fi
+fi
+exec REAL_GIT "$@"
+"#;
+
+/// A repository whose host has the shim for its git.
+struct Shimmed {
+    repository: Repository,
+    dir: TempDir,
+}
+
+impl Shimmed {
+    fn new() -> Self {
+        let path = std::env::var("PATH").unwrap();
+        let mut found = std::env::split_paths(&path).map(|dir| dir.join("git"));
+        let real: PathBuf = found.find(|git| git.is_file()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let shim = dir.path().join("git");
+        fs::write(&shim, SHIM.replace("REAL_GIT", real.to_str().unwrap())).unwrap();
+        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{path}", dir.path().display());
+        Self {
+            repository: Repository::with(TestHost::builder().env("PATH", path)),
+            dir,
+        }
+    }
+
+    fn hold_at(&self, number: usize) {
+        fs::write(self.dir.path().join("hold"), number.to_string()).unwrap();
+    }
+
+    fn reached(&self) -> Option<String> {
+        fs::read_to_string(self.dir.path().join("reached")).ok()
+    }
+
+    fn go(&self) {
+        fs::write(self.dir.path().join("go"), "").unwrap();
+    }
+
+    fn reset(&self) {
+        for name in ["hold", "count", "reached", "go"] {
+            // Not each is there each time.
+            fs::remove_file(self.dir.path().join(name)).ok();
+        }
+    }
+}
+
+/// The next host waits for the command, or ends it, and goes on: the task runs once, and its work is merged once.
+#[test]
+fn a_host_that_dies_at_any_command_is_followed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let mut phases = BTreeSet::new();
+    for number in 1.. {
+        let ran = host.root().join(format!("ran.{number}"));
+        let script = format!("echo ran >> {}; echo {number} > file", ran.display());
+        let options = ["--merge", "auto", "--hold"];
+        let id = repository.submit(&options, &script);
+        shimmed.hold_at(number);
+        host.run(["release", &id]).ok();
+        let command = wait_for("the command, or the end", || {
+            let reached = shimmed.reached();
+            let is_done = host.status(&id)["state"] == "done";
+            (reached.is_some() || is_done).then_some(reached)
+        });
+        if command.is_some() {
+            phases.insert(
+                host.status(&id)["phase"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
+            host.kill_host();
+            shimmed.go();
+            host.up();
+        }
+        let task = host.finished(&id);
+        let at = format!("killed at command {number}, {command:?}: {task:#}");
+        merged(&task, "succeeded", "merged");
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{at}");
+        assert_eq!(fs::read(&ran).unwrap(), b"ran\n", "{at}");
+        shimmed.reset();
+        let commits = repository.git(&["rev-list", "--count", "main"]);
+        assert_eq!(commits, (number + 1).to_string(), "{at}");
+        assert_eq!(repository.branches(), ["main"], "{at}");
+        repository.is_untouched();
+        assert!(!repository.worktree(&task).exists(), "{at}");
+        if command.is_none() {
+            assert!(number > 8, "git was run {} times", number - 1);
+            break;
+        }
+    }
+    for phase in ["preparing", "settling"] {
+        assert!(phases.contains(phase), "{phases:?}");
+    }
+    let alive = host.processes();
+    let git = alive.iter().filter(|found| found.command.contains("git"));
+    assert_eq!(git.count(), 0, "{alive:?}");
+}
