@@ -57,7 +57,7 @@ fn full(leader: &mut Leader<'_>) {
     leader.commit(Batch {
         profiles: profiles(),
         spent: spent(),
-        groups: vec![("web".to_owned(), Group::default())],
+        groups: vec![("web".to_owned(), Some(Group::default()))],
         ..batch()
     });
     leader.commit(depending([
