@@ -126,54 +126,72 @@ impl Dice {
         }
     }
 
-    fn again(&mut self) -> Happening {
-        match self.byte(100) {
-            0..=5 => Happening::Submit(vec![self.plain_wish()]),
-            6..=7 => Happening::Submit((0..self.byte(5)).map(|_| self.plain_wish()).collect()),
-            8..=10 => Happening::Cancel(self.number()),
-            11..=30 => Happening::Retry(self.number(), self.percent(70)),
-            31..=33 => Happening::Hold(self.number()),
-            34..=38 => Happening::Release(self.number()),
-            39..=40 => self.group(),
-            41..=43 => Happening::Slots(self.byte(3).into()),
-            44..=45 => Happening::Pass(self.seconds(10)),
-            46..=59 => Happening::End(self.number(), self.of(&[End::Success, End::Exit])),
-            60..=75 => Happening::Deliver(self.number()),
-            76..=88 => Happening::Turn,
-            _ => Happening::Commit,
+    /// What takes a task a part of its way at once, so that a history is long enough to do it again.
+    fn stride(&mut self) -> Vec<Happening> {
+        let deliver = || Happening::Deliver(0);
+        if self.percent(45) {
+            return vec![Happening::Turn, Happening::Commit, deliver(), deliver()];
         }
+        let end = self.of(&[End::Success, End::Success, End::Success, End::Exit]);
+        vec![
+            Happening::End(self.number(), end),
+            deliver(),
+            deliver(),
+            deliver(),
+        ]
     }
 
-    fn families(&mut self) -> Happening {
+    /// Few tasks, so that it is the same ones each time.
+    fn again(&mut self) -> Vec<Happening> {
+        let one = match self.byte(100) {
+            0..=49 => return self.stride(),
+            50..=51 => Happening::Submit(vec![self.plain_wish()]),
+            52..=53 => Happening::Cancel(self.number()),
+            54..=75 => Happening::Retry(self.number(), self.percent(70)),
+            76..=77 => Happening::Hold(self.number()),
+            78..=82 => Happening::Release(self.number()),
+            83..=84 => self.group(),
+            85..=86 => Happening::Slots(self.byte(3).into()),
+            87..=88 => Happening::Pass(self.seconds(10)),
+            89..=92 => Happening::Turn,
+            93..=96 => Happening::Commit,
+            _ => Happening::Deliver(self.number()),
+        };
+        vec![one]
+    }
+
+    fn families(&mut self) -> Vec<Happening> {
         let member = |dice: &mut Self| Wish {
             parent: dice.maybe(75, Self::number),
             detached: dice.percent(25),
             held: dice.percent(5),
             ..dice.plain_wish()
         };
-        match self.byte(100) {
-            0..=13 => Happening::Submit(vec![member(self)]),
-            14..=16 => Happening::Submit((0..self.byte(5)).map(|_| member(self)).collect()),
-            17..=21 => Happening::Cancel(self.number()),
-            22..=24 => Happening::Retry(self.number(), self.percent(50)),
-            25..=35 => Happening::WaitBegins(self.number()),
-            36..=43 => Happening::WaitEnds(self.number()),
-            44..=46 => Happening::Slots(self.byte(3).into()),
-            47..=56 => Happening::End(self.number(), self.of(&[End::Success, End::Exit])),
-            57..=70 => Happening::Deliver(self.number()),
-            71..=84 => Happening::Turn,
-            85..=96 => Happening::Commit,
+        let one = match self.byte(100) {
+            0..=39 => return self.stride(),
+            40..=51 => Happening::Submit(vec![member(self)]),
+            52..=53 => Happening::Submit((0..self.byte(5)).map(|_| member(self)).collect()),
+            54..=58 => Happening::Cancel(self.number()),
+            59..=61 => Happening::Retry(self.number(), self.percent(50)),
+            62..=74 => Happening::WaitBegins(self.number()),
+            75..=84 => Happening::WaitEnds(self.number()),
+            85..=87 => Happening::Slots(self.byte(3).into()),
+            88..=90 => Happening::Turn,
+            91..=93 => Happening::Commit,
+            94..=96 => Happening::Deliver(self.number()),
             97 => Happening::FailCommit,
             _ => self.crash(),
-        }
+        };
+        vec![one]
     }
 
-    fn happening_of(&mut self, profile: Profile) -> Happening {
-        match profile {
-            Profile::Everything => self.happening(),
-            Profile::Again => self.again(),
-            Profile::Families => self.families(),
-        }
+    /// What such a history begins with: a few tasks, each of which may wait for those before it.
+    fn beginning(&mut self) -> Vec<Happening> {
+        let submit = |dice: &mut Self| {
+            let one = Happening::Submit(vec![dice.plain_wish()]);
+            [one, Happening::Turn, Happening::Commit]
+        };
+        (0..5).flat_map(|_| submit(self)).collect()
     }
 
     fn condition(&mut self) -> Condition {
@@ -251,9 +269,24 @@ impl Dice {
     }
 }
 
-fn any_history(profile: Profile) -> impl Strategy<Value = (u32, Vec<Happening>)> {
-    let happening = any::<u64>().prop_map(move |number| Dice(number).happening_of(profile));
-    (0..4u32, proptest::collection::vec(happening, 1..150))
+fn any_history(profile: Profile) -> BoxedStrategy<(u32, Vec<Happening>)> {
+    let part = |part: fn(&mut Dice) -> Vec<Happening>| {
+        let beginning = any::<u64>().prop_map(|number| Dice(number).beginning());
+        let part = any::<u64>().prop_map(move |number| part(&mut Dice(number)));
+        let parts = proptest::collection::vec(part, 1..150);
+        let history = (0..4u32, beginning, parts);
+        let history = history
+            .prop_map(|(slots, beginning, parts)| (slots, [beginning, parts.concat()].concat()));
+        history.boxed()
+    };
+    match profile {
+        Profile::Everything => {
+            let happening = any::<u64>().prop_map(|number| Dice(number).happening());
+            (0..4u32, proptest::collection::vec(happening, 1..150)).boxed()
+        }
+        Profile::Again => part(Dice::again),
+        Profile::Families => part(Dice::families),
+    }
 }
 
 fn live(slots: u32, history: Vec<Happening>, transcript: Option<String>) -> World {
