@@ -26,7 +26,7 @@ impl Running {
     }
 
     pub(crate) fn hex(self) -> String {
-        text(&self.0.finalize())
+        hex::encode(self.0.finalize())
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::port::AttemptHost;
-use crate::clock;
+use crate::{clock, lock::lock};
 
 /// Between two words of one kind.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub(crate) fn kind_of(word: &str) -> Option<&'static str> {
 
 impl States {
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 
     pub(crate) fn tell(&self, kind: &'static str, data: String, host: &dyn AttemptHost) {

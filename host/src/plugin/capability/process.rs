@@ -1,11 +1,12 @@
 //! The interface `process`: starts children of an attempt, and runs what a fingerprint looks at.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use wasmtime::component::{Access, Accessor, HasSelf, Resource};
 
 use super::input::InputConsumer;
+use crate::lock::lock;
 use crate::plugin::grant::{Lookup, Permit};
 use crate::plugin::guest::{Guest, Identity, Place, Purpose};
 use crate::plugin::port::{self, AttemptHost, ChildRef, EnvRemove, SpawnSpec, Stdin};
@@ -177,7 +178,7 @@ fn bind(
     if gate.lookup == Lookup::TaskPath || command.contains('/') {
         return Ok((command, directory));
     }
-    let mut found = place.found.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found = lock(&place.found);
     if let Some(file) = found.get(&command) {
         return Ok((file.clone(), directory));
     }
