@@ -126,7 +126,7 @@ impl Dice {
         }
     }
 
-    /// What takes a task a part of its way at once, so that a history is long enough to do it again.
+    /// What takes a task a part of its way at once: a history is long enough to do it again.
     fn stride(&mut self) -> Vec<Happening> {
         let deliver = || Happening::Deliver(0);
         if self.percent(45) {
