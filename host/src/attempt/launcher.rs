@@ -305,11 +305,9 @@ mod tests {
                 since: Timestamp(0),
                 clock: None,
             },
-            dependencies: Arc::default(),
             has_begun: true,
-            retry_at: None,
-            resumes: None,
             attempts: vec![attempt],
+            ..crate::store::sample_task(1)
         }
     }
 
