@@ -15,7 +15,7 @@ use super::{
     may::{Verb, Work, may},
     prepare::{Checked, class_of, plain},
 };
-use crate::plugin::{Draft, Executor, visible};
+use crate::plugin::{Draft, visible};
 
 impl Host {
     /// Decides whether these tasks may be submitted, and gives what each can do. Commands of an

@@ -8,7 +8,7 @@ use super::{
     live::{ChildState, State},
     registry::Registry,
 };
-use crate::{clock, lock::lock, supervise::peer::Forebear};
+use crate::{clock, supervise::peer::Forebear};
 
 /// How long the report of a start may take that a process overtakes: the process runs, and asks,
 /// before this host hears of it.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(crate) use claudine_domain::principal::{Authority, Step as AuthorityStep};
+pub(crate) use claudine_domain::principal::Authority;
+#[cfg(test)]
+pub(crate) use claudine_domain::principal::Step as AuthorityStep;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
