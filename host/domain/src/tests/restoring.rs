@@ -57,9 +57,11 @@ fn what_ran_is_lost_and_the_rest_is_held() {
     check("ready", "held");
     check("assigned", "held");
     check("waiting", "held");
+    check("preparing", "lost:lost");
     check("starting", "lost:lost");
     check("live", "lost:lost");
     check("finishing", "lost:lost");
+    check("settling", "lost:lost");
     // Who asked for the stop decides, as always.
     check("stopping:cancelled", "cancelled:cancelled");
     check("stopping:start_timeout", "timed_out:timeout");
