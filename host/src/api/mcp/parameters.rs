@@ -83,7 +83,7 @@ pub(super) struct DelegateTask {
     pub(super) keep_worktree: Option<bool>,
 }
 
-/// What clients are told of a dependency; it is read as in files.
+// What clients are told of a dependency; it is read as in files.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
