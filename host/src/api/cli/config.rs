@@ -18,7 +18,7 @@ use crate::{
 Environment that a host reads when it starts:
   CLAUDINE_SLOTS              `auto` or a number of tasks at once
   CLAUDINE_KEEP               forget finished tasks after so long, such as `36h` or `30d`
-  CLAUDINE_PREPARE_TIMEOUT    how long it may take to make what a task needs, its worktree above all:
+  CLAUDINE_PREPARE_TIMEOUT    how long it may take to make what a task needs, mostly its worktree:
                               `30m` unless it says otherwise
   CLAUDINE_SETTLE_TIMEOUT     how long it may take to merge, push or write its work: `30m` likewise
   CLAUDINE_TASK_TIMEOUT       the time limit of tasks that have none of their own, such as `1h30m`;
