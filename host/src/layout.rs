@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -179,24 +179,43 @@ impl Layout {
         self.short_dir().join("host.sock")
     }
 
-    /// Made only where [`Layout::socket`] needs it. A directory of that name that belongs to somebody else is refused.
+    /// Makes the directory of the socket, if it is not the data directory itself, and refuses one that is not this user's alone.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
-        let Some(dir) = socket.parent().filter(|dir| *dir != self.root) else {
+        if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
+        }
+        self.check_socket_dir()
+    }
+
+    /// Refuses a socket that somebody else could have put there. The name of the directory in `/tmp` can be computed by anybody, so there
+    /// not even a link is followed; the data directory may be a link of the person's own.
+    pub(crate) fn check_socket_dir(&self) -> io::Result<()> {
+        let socket = self.socket();
+        let Some(dir) = socket.parent() else {
             return Ok(());
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
-        let meta = fs::symlink_metadata(dir)?;
-        let mine =
-            std::os::unix::fs::MetadataExt::uid(&meta) == rustix::process::geteuid().as_raw();
-        if !meta.is_dir() || !mine || meta.permissions().mode() & 0o077 != 0 {
-            return Err(io::Error::other(format!(
-                "{} is not a directory of this user alone",
-                dir.display()
-            )));
+        let (meta, forbidden) = if dir == self.root {
+            // Until its first host the directory has the mode that the person made it with.
+            let is_used = fs::symlink_metadata(&socket).is_ok();
+            (fs::metadata(dir)?, if is_used { 0o022 } else { 0 })
+        } else {
+            (fs::symlink_metadata(dir)?, 0o077)
+        };
+        let mine = meta.uid() == rustix::process::geteuid().as_raw();
+        if !meta.is_dir() || !mine || meta.permissions().mode() & forbidden != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "{} is not a directory of this user alone (owner {}, mode {:o})",
+                    dir.display(),
+                    meta.uid(),
+                    meta.permissions().mode() & 0o7777
+                ),
+            ));
         }
         Ok(())
     }
@@ -213,6 +232,7 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -234,6 +254,37 @@ mod tests {
             check(other, None);
         }
         assert_eq!(Layout::attempt_of_log("../x.log"), None);
+    }
+
+    #[test]
+    fn a_socket_directory_that_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |layout: &Layout, dir: &Path, mode: u32, allowed: bool| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+            let checked = layout.check_socket_dir();
+            assert_eq!(checked.is_ok(), allowed, "{mode:o}: {checked:?}");
+        };
+        let near = Layout::new(dir.path());
+        check(&near, dir.path(), 0o700, true);
+        check(&near, dir.path(), 0o755, true);
+        check(&near, dir.path(), 0o777, true);
+        fs::write(near.socket(), "").unwrap();
+        check(&near, dir.path(), 0o755, true);
+        check(&near, dir.path(), 0o775, false);
+        check(&near, dir.path(), 0o777, false);
+
+        let far = Layout::new(dir.path().join("d".repeat(120)));
+        far.create_socket_dir().unwrap();
+        let short = far.socket().parent().unwrap().to_owned();
+        check(&far, &short, 0o750, false);
+        check(&far, &short, 0o700, true);
+        // A link to a directory that would do.
+        fs::remove_dir(&short).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(dir.path(), &short).unwrap();
+        assert!(far.check_socket_dir().is_err());
+        assert!(far.create_socket_dir().is_err());
+        fs::remove_file(&short).unwrap();
     }
 
     #[test]

@@ -86,6 +86,12 @@ fn serve_host(
     background: bool,
     ready: &mut dyn FnMut(&HostInfo),
 ) -> Result<(), AppError> {
+    supervise::launch::seal_inherited(background).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("what this process has inherited cannot be closed: {error}"),
+        )
+    })?;
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir).map_err(start_error)?;

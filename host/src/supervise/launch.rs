@@ -100,6 +100,15 @@ pub(crate) fn launch(
     })
 }
 
+/// Deals with the descriptors that this process was started with, beside stdio. To be called before it opens any of its own.
+pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
+    files::seal_inherited(if background {
+        files::Inherited::Closed
+    } else {
+        files::Inherited::Kept
+    })
+}
+
 /// Says to whoever launched this process that it is ready, and lets go of the pipe.
 pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
     let mut line = text.to_owned();

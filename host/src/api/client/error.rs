@@ -16,6 +16,11 @@ pub(in crate::api) enum ClientError {
     NotRunning { data_dir: PathBuf },
     #[error("cannot use the socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error(
+        "the program that listens on {} belongs to another user (uid {listener}); nothing was sent to it",
+        path.display()
+    )]
+    Foreign { path: PathBuf, listener: u32 },
     #[error("cannot start a host for {}: {source}", data_dir.display())]
     Start {
         data_dir: PathBuf,
@@ -58,6 +63,7 @@ impl ClientError {
                 Some("whether it did what was asked is not known: look at `claudine list` before asking again".to_owned())
             }
             Self::Silent(_) => Some("`claudine doctor` looks at it".to_owned()),
+            Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("it belongs to another user; give a data directory of your own by --data-dir".to_owned())
             }

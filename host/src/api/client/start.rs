@@ -103,14 +103,28 @@ impl HostStart {
         }
     }
 
-    /// A connection, or `None` where nobody listens.
+    /// A connection, or `None` where nobody listens. Nothing is sent to a socket that is not this user's.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
         let path = self.layout.socket();
-        match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Some(stream)),
-            Err(error) if nobody_listens(&error) => Ok(None),
-            Err(source) => Err(ClientError::Socket { path, source }),
+        let failed = |source| ClientError::Socket {
+            path: path.clone(),
+            source,
+        };
+        match self.layout.check_socket_dir() {
+            Ok(()) => {}
+            Err(error) if nobody_listens(&error) => return Ok(None),
+            Err(source) => return Err(failed(source)),
         }
+        let stream = match UnixStream::connect(&path).await {
+            Ok(stream) => stream,
+            Err(error) if nobody_listens(&error) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let listener = stream.peer_cred().map_err(failed)?.uid();
+        if listener != rustix::process::geteuid().as_raw() {
+            return Err(ClientError::Foreign { path, listener });
+        }
+        Ok(Some(stream))
     }
 
     /// Waits for its turn, and starts a host unless somebody else just has. It blocks.
@@ -258,4 +272,79 @@ fn end_of(log: &Path) -> String {
 /// The data directory a client talks to: the same rule as the host's.
 pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::ConfigError> {
     config::data_dir(overrides.data_dir.as_deref(), &config::process_environment).map(Layout::new)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::net::UnixListener;
+
+    use rustix::{process::Uid, thread::set_thread_res_uid};
+
+    use super::*;
+
+    const NOBODY: u32 = 65_534;
+
+    fn client_of(layout: Layout) -> HostStart {
+        HostStart {
+            layout,
+            overrides: Overrides::default(),
+            policy: Policy::Never,
+            launch: |_| Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Listens as another user, which is a matter of the calling thread alone. Only root can.
+    fn listen_as_nobody(socket: PathBuf) -> UnixListener {
+        let listening = std::thread::spawn(move || {
+            let nobody = Uid::from_raw(NOBODY);
+            set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            UnixListener::bind(socket).unwrap()
+        });
+        listening.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_a_program_of_another_user() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        fs::create_dir(&root).unwrap();
+        let layout = Layout::new(&root);
+        let open = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(dir.path(), open(0o755)).unwrap();
+        fs::set_permissions(&root, open(0o777)).unwrap();
+        let listener = listen_as_nobody(layout.socket());
+        listener.set_nonblocking(true).unwrap();
+        let client = client_of(layout.clone());
+
+        // The directory alone gives it away.
+        let refused = client.connect().await.unwrap_err();
+        assert!(matches!(refused, ClientError::Socket { .. }), "{refused}");
+        assert!(listener.accept().is_err(), "it was not even connected to");
+
+        // With a directory that only its owner writes to, the listener does.
+        fs::set_permissions(&root, open(0o755)).unwrap();
+        let refused = client.connect().await.unwrap_err();
+        let foreign = matches!(refused, ClientError::Foreign { listener: NOBODY, .. });
+        assert!(foreign, "{refused}");
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(false).unwrap();
+        let mut received = Vec::new();
+        accepted.read_to_end(&mut received).unwrap();
+        assert!(received.is_empty(), "{received:?}");
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_the_same_user_is_connected_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let client = client_of(layout.clone());
+        let none = client.connect().await.unwrap_err();
+        assert!(matches!(none, ClientError::NotRunning { .. }), "{none}");
+        let _listener = UnixListener::bind(layout.socket()).unwrap();
+        assert!(matches!(client.connect().await, Ok((_, false))));
+    }
 }

@@ -1,12 +1,12 @@
 //! SQLite's error codes, turned into what has to be done about them.
 
 use std::{
-    fs::OpenOptions,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{ErrorCode, ffi};
+use rustix::fs::{Access, AtFlags, CWD};
 
 use super::{super::StoreError, schema};
 use crate::fsx;
@@ -136,11 +136,21 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
 fn unopened(path: &Path) -> Option<StoreError> {
     ["", "-wal", "-shm"].into_iter().find_map(|suffix| {
         let file = beside(path, suffix);
-        match OpenOptions::new().read(true).write(true).open(&file) {
+        match look_at(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Some(from_io(&file, error)),
             _ => None,
         }
     })
+}
+
+/// Why the file cannot be opened, without opening it: POSIX locks belong to the process, so to close any descriptor of the file would
+/// drop the locks of every open connection.
+fn look_at(file: &Path) -> io::Result<()> {
+    if fs::metadata(file)?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let wanted = Access::READ_OK | Access::WRITE_OK;
+    Ok(rustix::fs::accessat(CWD, file, wanted, AtFlags::EACCESS)?)
 }
 
 pub(super) fn from_io(path: &Path, error: io::Error) -> StoreError {
@@ -173,9 +183,68 @@ fn is_full(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::panic, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a test fails by panicking"
+    )]
 
-    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::{super::open, *};
+
+    /// The POSIX locks that this process has on a file, as the kernel lists them.
+    fn locks_on(file: &Path) -> Vec<String> {
+        let inode = format!(":{}", fs::metadata(file).unwrap().ino());
+        let pid = std::process::id().to_string();
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let own = locks.lines().filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(1) == Some(&"POSIX")
+                && fields.get(4) == Some(&pid.as_str())
+                && fields.get(5).is_some_and(|place| place.ends_with(&inode))
+        });
+        own.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn to_find_out_why_a_file_cannot_be_opened_keeps_the_locks_of_open_connections() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("claudine.db");
+        let writer = open::writer(&path).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let shared_memory = beside(&path, "-shm");
+        let before = [locks_on(&path), locks_on(&shared_memory)];
+        assert!(before.iter().all(|locks| !locks.is_empty()), "{before:?}");
+        assert!(unopened(&path).is_none());
+        // A second store in one process would look at the file before it opens it.
+        open::look_at_file(&path).unwrap();
+        let after = [locks_on(&path), locks_on(&shared_memory)];
+        assert_eq!(after.map(|locks| locks.len()), before.map(|locks| locks.len()));
+    }
+
+    #[test]
+    fn why_a_file_cannot_be_opened_is_found_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |path: &Path, expected: Option<&str>| {
+            let found = unopened(path).map(|error| format!("{error:?}"));
+            let begins = expected.unwrap_or_default();
+            assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+            assert!(found.unwrap_or_default().starts_with(begins));
+        };
+        let database = dir.path().join("db");
+        check(&database, None);
+        fs::create_dir(beside(&database, "-wal")).unwrap();
+        check(&database, Some("Failed"));
+        // Root may open what it has no permission for.
+        if !rustix::process::geteuid().is_root() {
+            let closed = dir.path().join("closed");
+            fs::write(&closed, "").unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+            fs::set_permissions(&closed, mode).unwrap();
+            check(&closed, Some("ReadOnly"));
+        }
+    }
 
     #[test]
     fn codes_are_told_apart() {

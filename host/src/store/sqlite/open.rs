@@ -22,29 +22,36 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
 
 /// Makes the file with its mode before SQLite would make it with another (log and index take theirs from it), and refuses a file that was
 /// emptied or lost: SQLite would take it for a new database and throw the log away, with all that was not yet folded back.
-fn look_at_file(path: &Path) -> Result<(), StoreError> {
-    let file = fs::OpenOptions::new()
-        .read(true)
+///
+/// A file that is there is not opened: to close it again would drop the locks that this process may have on it.
+pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
+    let made = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path)
-        .map_err(|error| from_io(path, error))?;
-    let metadata = file.metadata().map_err(|error| from_io(path, error))?;
+        .open(path);
+    match made {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(from_io(path, error)),
+    }
     let log = beside(path, "-wal");
-    let log_bytes = match fs::metadata(&log) {
-        Ok(log) => log.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(from_io(&log, error)),
-    };
-    if metadata.len() == 0 && log_bytes > 0 {
+    if length_of(path)? == 0 && length_of(&log)? > 0 {
         return Err(StoreError::Corrupt {
             path: path.to_owned(),
             detail: format!("the file is empty, but its log {} is not", log.display()),
         });
     }
     Ok(())
+}
+
+/// 0 if there is no such file.
+fn length_of(path: &Path) -> Result<u64, StoreError> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(from_io(path, error)),
+    }
 }
 
 fn open_writer(path: &Path) -> Result<Connection, Fault> {

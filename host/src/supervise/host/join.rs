@@ -197,6 +197,10 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
         |error: frame::FrameError| fault(io::Error::new(io::ErrorKind::InvalidData, error));
     let path = SocketPath::new(dir, SOCKET_FILE).map_err(fault)?;
     let mut stream = UnixStream::connect(path.as_path()).await.map_err(fault)?;
+    if stream.peer_cred().map_err(fault)?.uid() != rustix::process::geteuid().as_raw() {
+        let foreign = "a program of another user listens in its place";
+        return Err(fault(io::Error::new(io::ErrorKind::PermissionDenied, foreign)));
+    }
     let mut hello = Vec::new();
     frame::encode(
         &Hello {

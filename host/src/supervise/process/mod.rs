@@ -54,7 +54,7 @@ use self::strays::Strays;
 use super::launch;
 use super::log::{Channel, HEADER_BYTES};
 use super::protocol::{Identity, Message};
-use super::sys::files::{self, FileLimits, SocketPath};
+use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
 use super::words::{AttemptKey, StopWhy};
@@ -116,8 +116,8 @@ impl Token {
 
 /// Runs the supervisor in `dir`. Called before anything else of the program has begun.
 pub(crate) fn run(dir: &Path) -> ExitCode {
-    files::close_inherited();
-    match Supervisor::open(dir).and_then(|mut supervisor| supervisor.serve()) {
+    let sealed = files::seal_inherited(Inherited::Closed);
+    match sealed.and_then(|()| Supervisor::open(dir)).and_then(|mut supervisor| supervisor.serve()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the supervisor in {} ends: {error}", dir.display());

@@ -39,15 +39,57 @@ impl SocketPath {
     }
 }
 
-/// Closes everything but stdio. Only for a process that has just begun and owns no descriptor yet.
+/// What becomes of the descriptors that a process was started with, beside stdio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::supervise) enum Inherited {
+    /// Closed: whoever started it has no part in what it does.
+    Closed,
+    /// Kept to this process: whoever started it meant it to have them (a lock, for as long as it runs), and nothing that it starts.
+    Kept,
+}
+
+/// Deals with everything but stdio. Only for a process that has just begun and owns no descriptor yet.
 #[allow(
     unsafe_code,
     reason = "close_range has no safe wrapper, since it closes what others may own"
 )]
-pub(in crate::supervise) fn close_inherited() {
-    // SAFETY: the caller owns no descriptor above 2, so none is closed under an owner. The result is given up: a kernel without
-    // the call leaves descriptors that the starter has already marked close-on-exec.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<()> {
+    let flags = match inherited {
+        Inherited::Closed => 0,
+        Inherited::Kept => libc::CLOSE_RANGE_CLOEXEC.cast_signed(),
+    };
+    // SAFETY: the caller owns no descriptor above 2, so none is closed under an owner.
+    let sealed = unsafe { libc::close_range(3, libc::c_uint::MAX, flags) };
+    if sealed == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // A kernel older than 5.9, or than 5.11 for the flag.
+        Some(libc::ENOSYS | libc::EINVAL) => seal_one_by_one(inherited),
+        _ => Err(error),
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "descriptors that nobody owns are closed or marked by their number"
+)]
+fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
+    let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in listed {
+        // SAFETY: as above. The descriptor of the list itself is closed already, which is no failure.
+        unsafe {
+            match inherited {
+                Inherited::Closed => libc::close(descriptor),
+                Inherited::Kept => libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC),
+            };
+        }
+    }
+    Ok(())
 }
 
 /// Puts `file` in the place of stdout.
