@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::EnvRules,
+    config::{EnvRules, UMASK},
     digest,
     fsx::{self, Lasting},
     layout::Layout,
@@ -53,6 +53,13 @@ const RECENT: usize = 8;
 pub(crate) struct Kept {
     pub(crate) digest: String,
     pub(crate) variables: Variables,
+    /// The submitter's umask, if it told.
+    pub(crate) umask: Option<u16>,
+}
+
+fn umask_in(base: &BTreeMap<String, String>) -> Option<u16> {
+    let umask = u16::from_str_radix(base.get(UMASK)?, 8).ok()?;
+    (umask <= 0o777).then_some(umask)
 }
 
 impl Environments {
@@ -68,6 +75,7 @@ impl Environments {
 
     /// Drops what tasks do not get and keeps the rest on disk.
     pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
+        let umask = umask_in(&environment.base);
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest = digest::hex(&bytes);
@@ -84,7 +92,11 @@ impl Environments {
         }
         let variables = Arc::new(variables);
         self.remember(&digest, &variables);
-        Ok(Kept { digest, variables })
+        Ok(Kept {
+            digest,
+            variables,
+            umask,
+        })
     }
 
     fn given_to_tasks(&self, environment: Environment) -> BTreeMap<String, String> {
@@ -126,14 +138,19 @@ impl Environments {
         set: &BTreeMap<String, String>,
     ) -> io::Result<Kept> {
         // What is kept was looked through already: nothing of it is dropped now.
-        let kept = kept.variables.iter().chain(set);
-        self.keep(Environment {
-            base: BTreeMap::new(),
-            set: kept
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
+        let variables = kept.variables.iter().chain(set);
+        let with = self
+            .keep(Environment {
+                base: BTreeMap::new(),
+                set: variables
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            })
+            .await?;
+        Ok(Kept {
+            umask: kept.umask,
+            ..with
         })
-        .await
     }
 
     /// The environment, if it is one of the last few; without a look at the disk.
@@ -273,6 +290,7 @@ mod tests {
                 ("A", "1=2"),
                 ("SECRET", "x"),
                 ("CLAUDECODE", "1"),
+                ("CLAUDINE_UMASK", "0027"),
                 ("LINES", "a\nb"),
             ]),
             set: pairs(&[("GIVEN", "by name")]),
@@ -280,6 +298,9 @@ mod tests {
         let first = environments.keep(asked()).await.unwrap();
         let second = environments.keep(asked()).await.unwrap();
         assert_eq!(first.digest, second.digest);
+        assert_eq!(first.umask, Some(0o027));
+        let more = environments.with(&first, &pairs(&[("B", "2")])).await;
+        assert_eq!(more.unwrap().umask, Some(0o027));
         let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
         assert_eq!(*first.variables, expected);
         assert_eq!(*environments.recent(&first.digest).unwrap(), expected);
@@ -299,7 +320,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap())
             .collect();
-        assert_eq!(files.len(), 1);
+        assert_eq!(files.len(), 2);
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

@@ -179,7 +179,8 @@ impl Layout {
         self.short_dir().join("host.sock")
     }
 
-    /// Makes the directory of the socket, if it is not the data directory itself, and refuses one that is not this user's alone.
+    /// Makes the directory of the socket, if it is not the data directory itself, and refuses one
+    /// that is not this user's alone.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
@@ -191,8 +192,9 @@ impl Layout {
         self.check_socket_dir()
     }
 
-    /// Refuses a socket that somebody else could have put there. The name of the directory in `/tmp` can be computed by anybody, so there
-    /// not even a link is followed; the data directory may be a link of the person's own.
+    /// Refuses a socket that somebody else could have put there. The name of the directory in
+    /// `/tmp` can be computed by anybody, so there not even a link is followed; the data directory
+    /// may be a link of the person's own.
     pub(crate) fn check_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         let Some(dir) = socket.parent() else {

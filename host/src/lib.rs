@@ -17,6 +17,7 @@ mod engine;
 mod environment;
 mod fsx;
 mod git;
+mod identity;
 mod layout;
 mod lock;
 mod plugin;
@@ -64,7 +65,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(supervise::peer::SUPERVISE) => match arguments.get(2) {
-            Some(dir) => supervise::process::run(Path::new(dir)),
+            Some(dir) => {
+                let soft = arguments.get(3).and_then(|soft| soft.to_str());
+                supervise::process::run(Path::new(dir), soft.and_then(|soft| soft.parse().ok()))
+            }
             None => ExitCode::from(2),
         },
         Some("__compile") => plugin::compile_main(arguments[2..].iter().cloned()),
@@ -110,7 +114,11 @@ fn serve_host(
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    serve::run(&claimed, settings, ready).map_err(start_error)
+    let descriptors = supervise::launch::raise_descriptors().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+        None
+    });
+    serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
 }
 
 fn start_error(error: serve::ServeError) -> AppError {

@@ -1,20 +1,24 @@
 //! A host from its start to its end: the wiring of everything, and nothing else.
 
+mod claim;
 mod error;
+mod parts;
+mod socket;
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
 
 use claudine_domain::board::Bounds;
-use tokio::{net::UnixListener, signal::unix::SignalKind, sync::watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 
-pub(crate) use self::error::ServeError;
+use self::parts::{Broken, Over, Parts};
+pub(crate) use self::{
+    claim::{Claimed, claim},
+    error::ServeError,
+};
 use crate::{
     allocator, api,
     app::{DownMode, Host, HostInfo, HostParts, backup},
@@ -22,7 +26,7 @@ use crate::{
     ballast::Ballast,
     clock, command,
     config::{self, Settings},
-    engine,
+    engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
     layout::Layout,
@@ -30,73 +34,37 @@ use crate::{
     restored::Restored,
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
-    store::{
-        Store,
-        sqlite::{SqliteStore, refuse_network_filesystem},
-    },
-    supervise,
+    store::{Epoch, Store, sqlite::SqliteStore},
+    supervise::{self, Supervisors},
     worktree::Worktrees,
 };
 
 /// How long the last commands may take to reach the supervisors.
-const LAST_COMMANDS: std::time::Duration = std::time::Duration::from_millis(500);
-
+const LAST_COMMANDS: Duration = Duration::from_millis(500);
+/// How long what was decided last may take to be on disk. What is not is told again to the next
+/// host, and was answered to nobody.
+const LAST_COMMITS: Duration = Duration::from_secs(30);
+/// How long the last answers may take to be written: a bit more than the server gives itself.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long a start waits for the ends that it found: they take a commit or two.
-const WRITING_OFF: std::time::Duration = std::time::Duration::from_secs(5);
+const WRITING_OFF: Duration = Duration::from_secs(5);
+
+const ENGINE: &str = "the engine";
+const REST: &str = "the REST server";
+const ROUTING: &str = "the routing of reports";
+const ROAD: &str = "the road to the supervisors";
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
     let path = path.to_owned();
     move |source| ServeError::Io { what, path, source }
 }
 
-/// The directory is made and locked before anything in it is opened: a second host stops here.
-pub(crate) struct Claimed {
-    pub(crate) layout: Layout,
-    /// The lock is held as long as this file is open.
-    _lock: File,
-}
-
-/// Makes the data directory this host's own.
-pub(crate) fn claim(data_dir: &Path) -> Result<Claimed, ServeError> {
-    try_to_claim(data_dir).map_err(|error| error.in_dir(data_dir))
-}
-
-fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
-    let layout = Layout::new(data_dir);
-    layout.create().map_err(io_error("cannot use", data_dir))?;
-    refuse_network_filesystem(data_dir)?;
-    let path = layout.lock();
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io_error("cannot open", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Claimed {
-            layout,
-            _lock: lock,
-        }),
-        Err(fs::TryLockError::WouldBlock) => Err(ServeError::Taken {
-            data_dir: data_dir.to_owned(),
-            pid: pid_of(&layout),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
-    }
-}
-
-fn pid_of(layout: &Layout) -> Option<u32> {
-    let text = fs::read(layout.host_file()).ok()?;
-    serde_json::from_slice::<HostInfo>(&text)
-        .ok()
-        .map(|info| info.pid)
-}
-
-/// Runs a host until it is asked to go down. `ready` is called once it answers.
+/// Runs a host until it is asked to go down, or cannot go on. `descriptors` is the soft limit on
+/// open files for children; `ready` is called once it answers.
 pub(crate) fn run(
-    claimed: &Claimed,
+    claimed: &Arc<Claimed>,
     settings: Settings,
+    descriptors: Option<u64>,
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
     allocator::limit_arenas();
@@ -109,17 +77,60 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let result = runtime.block_on(serve(&claimed.layout, settings, ready));
+    let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
     // Whoever still reads a log or waits for a task learns from the closed connection.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
 
 async fn serve(
-    layout: &Layout,
+    claimed: &Arc<Claimed>,
     settings: Settings,
+    descriptors: Option<u64>,
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
+    let layout = &claimed.layout;
+    let mut parts = Parts::default();
+    let (shut, shutdown) = watch::channel(false);
+    let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
+    if clock::within(WRITING_OFF, wired.runner.written_off())
+        .await
+        .is_none()
+    {
+        tracing::warn!("some attempts that ended before this host began are not written down yet");
+    }
+    open_up(claimed, &wired.host, &mut parts, &shutdown)?;
+    let info = wired.host.info().await;
+    write_host_file(layout, &info)?;
+    ready(&info);
+    tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
+    let end = parts.end().await;
+    match &end {
+        Ok(mode) => tracing::info!(?mode, "the host goes down"),
+        Err(Broken { part, why }) => tracing::error!(why, "{part} has ended; the host ends"),
+    }
+    wind_down(wired, parts, &shut, end.as_ref().ok().copied()).await;
+    remove(&layout.socket());
+    remove(&layout.host_file());
+    end.map(drop)
+        .map_err(|Broken { part, why }| ServeError::Broken { part, why })
+}
+
+/// What is there before anybody can reach it.
+struct Wired {
+    engine: Engine,
+    runner: Arc<Runner>,
+    host: Arc<Host>,
+    supervisors: Supervisors,
+}
+
+async fn wire(
+    layout: &Layout,
+    settings: Settings,
+    descriptors: Option<u64>,
+    parts: &mut Parts,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<Wired, ServeError> {
     let started_at = clock::wall();
     // First: on a full disk there is nothing else to open the store with.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
@@ -132,18 +143,7 @@ async fn serve(
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
-    let exe =
-        std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
-    let opened = supervise::open(supervise::Settings {
-        dir: layout.supervisors(),
-        program: supervise::Program {
-            path: exe.clone(),
-            args: vec![supervise::peer::SUPERVISE.into()],
-        },
-        environment: config::whole_environment(),
-        epoch: epoch.0,
-    })
-    .await?;
+    let opened = open_supervisors(layout, epoch, descriptors).await?;
     let plugins = Arc::new(open_plugins(layout, &settings)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
     let worktrees = Arc::new(Worktrees::new(layout.clone()));
@@ -158,16 +158,15 @@ async fn serve(
         reports: inbox.reports(),
         known: Known::of(opened.found),
     });
-    let (shut, shutdown) = watch::channel(false);
-    let routing = tokio::spawn({
-        let (runner, mut shutdown) = (runner.clone(), shutdown.clone());
-        async move {
-            tokio::select! {
-                () = runner.route(opened.reports) => {}
-                _ = shutdown.wait_for(|shut| *shut) => {}
-            }
-        }
-    });
+    parts.spawn(ROAD, road_end(opened.road, shutdown.clone()));
+    let (routing, reports) = (runner.clone(), opened.reports);
+    parts.spawn(
+        ROUTING,
+        until(shutdown, async move {
+            routing.route(reports).await;
+            Over::Failed("there will be no more reports".to_owned())
+        }),
+    );
     let (engine, engine_task) = engine::start(
         engine::Parts {
             store: store.clone(),
@@ -184,7 +183,7 @@ async fn serve(
         inbox,
         runner.clone(),
     )?;
-    let supervisors = layout.supervisors();
+    parts.spawn(ENGINE, engine_end(engine_task));
     let retention = Retention {
         engine: engine.clone(),
         store: store.clone(),
@@ -193,20 +192,39 @@ async fn serve(
         keep: settings.keep,
         restored_at: Restored::known(layout).map(|restored| restored.restored_at),
     };
+    parts.spawn(
+        "retention",
+        until(shutdown, async move {
+            retention.run().await;
+            Over::Done
+        }),
+    );
+    let warmed = plugins.clone();
+    parts.spawn(
+        "the warming of plugins",
+        until(shutdown, async move {
+            // Compiled code is kept on the disk; if that is full it would take what is left for
+            // cancels and ends.
+            if has_room {
+                warmed.warm().await;
+            }
+            Over::Done
+        }),
+    );
+    let (held_back, supervisors_dir) = (runner.clone(), layout.supervisors());
+    let silent = opened.supervisors.clone();
     let host = Arc::new(Host::new(HostParts {
         engine: engine.clone(),
         store,
-        plugins: plugins.clone(),
+        plugins,
         environments,
         worktrees,
         settings,
         layout: layout.clone(),
         started_at,
-        supervisor_pids: Box::new(move || supervise::pids(&supervisors)),
-        held_back: Box::new({
-            let runner = runner.clone();
-            move |attempt| runner.held_back(attempt)
-        }),
+        supervisor_pids: Box::new(move || supervise::pids(&supervisors_dir)),
+        held_back: Box::new(move |attempt| held_back.held_back(attempt)),
+        silent_supervisors: Box::new(move || silent.silent()),
         attempt_of: Box::new({
             let runner = runner.clone();
             move |line| {
@@ -216,43 +234,129 @@ async fn serve(
         }),
         watch: opened.supervisors.log_watch().clone(),
     }));
-    if clock::within(WRITING_OFF, runner.written_off())
-        .await
-        .is_none()
-    {
-        tracing::warn!("some attempts that ended before this host began are not written down yet");
-    }
-    let listener = listen(layout)?;
-    let serving = tokio::spawn(api::rest::serve(listener, host.clone(), shutdown));
-    let retention = tokio::spawn(retention.run());
-    // Compiled code is kept on the disk; where that is full it would take what is left for cancels and ends.
-    let warming = tokio::spawn(async move {
-        if has_room {
-            plugins.warm().await;
+    Ok(Wired {
+        engine,
+        runner,
+        host,
+        supervisors: opened.supervisors,
+    })
+}
+
+/// Lets others in, and begins to listen to those who may end the host.
+fn open_up(
+    claimed: &Arc<Claimed>,
+    host: &Arc<Host>,
+    parts: &mut Parts,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    parts.spawn("signals", until(shutdown, signals()?));
+    let (socket, listeners) = socket::listen(&claimed.layout)?;
+    let kept = claimed.clone();
+    parts.spawn(
+        "the socket",
+        until(
+            shutdown,
+            async move { Over::Failed(socket.keep(kept).await) },
+        ),
+    );
+    let (serving, shut) = (host.clone(), shutdown.clone());
+    parts.spawn(REST, async move {
+        match api::rest::serve(listeners, serving, shut).await {
+            Ok(()) => Over::Done,
+            Err(error) => Over::Failed(error.to_string()),
         }
     });
-    let info = host.info();
-    write_host_file(layout, &info)?;
-    ready(&info);
-    tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
-    let mode = until_down(&host).await?;
-    tracing::info!(?mode, "the host goes down");
-    retention.abort();
-    warming.abort();
-    engine.stop().await;
-    report_end("the engine", engine_task.await);
+    let leading = host.clone();
+    parts.spawn(
+        "the way down",
+        until(
+            shutdown,
+            async move { Over::Down(leading.lead_down().await) },
+        ),
+    );
+    Ok(())
+}
+
+/// A part that has nothing left to do once the host goes down.
+fn until(
+    shutdown: &watch::Receiver<bool>,
+    part: impl Future<Output = Over> + Send + 'static,
+) -> impl Future<Output = Over> + Send + 'static {
+    let mut shutdown = shutdown.clone();
+    async move {
+        tokio::select! {
+            over = part => over,
+            _ = shutdown.wait_for(|shut| *shut) => Over::Done,
+        }
+    }
+}
+
+/// It stops without an error only because it was told to.
+async fn engine_end(task: engine::EngineTask) -> Over {
+    match task.await {
+        Ok(Ok(())) => Over::Done,
+        Ok(Err(error)) => Over::Failed(error.to_string()),
+        Err(panic) => Over::Failed(panic.to_string()),
+    }
+}
+
+async fn road_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Over {
+    match task.await {
+        Ok(()) if *shutdown.borrow() => Over::Done,
+        Ok(()) => Over::Failed("nobody is left who asks for anything".to_owned()),
+        Err(panic) => Over::Failed(panic.to_string()),
+    }
+}
+
+/// TERM and INT leave attempts running, as `down` does.
+fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
+    let listen = |kind| signal(kind).map_err(ServeError::Signals);
+    let mut term = listen(SignalKind::terminate())?;
+    let mut int = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => return Over::Down(DownMode::Leave),
+                _ = int.recv() => return Over::Down(DownMode::Leave),
+                // A terminal that closes is no reason to end.
+                _ = hangup.recv() => {}
+            }
+        }
+    })
+}
+
+/// `mode` is how the host was asked to end, if it was.
+async fn wind_down(
+    wired: Wired,
+    mut parts: Parts,
+    shut: &watch::Sender<bool>,
+    mode: Option<DownMode>,
+) {
+    let Wired {
+        engine,
+        runner,
+        host,
+        supervisors,
+    } = wired;
+    host.leaves(mode.unwrap_or_default());
+    if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
+        tracing::error!("the engine takes no more messages");
+    }
+    await_end(&mut parts, ENGINE, LAST_COMMITS).await;
     shut.send_replace(true);
-    report_end("the REST server", serving.await);
-    if mode == DownMode::Kill
-        && let Err(error) = opened.supervisors.quit().done().await
+    await_end(&mut parts, REST, LAST_ANSWERS).await;
+    if mode == Some(DownMode::Kill)
+        && let Err(error) = supervisors.quit().done().await
     {
         tracing::warn!(%error, "the supervisors cannot be told to end");
     }
-    drop((host, runner, opened.supervisors));
-    report_end("the routing of reports", routing.await);
-    // Attempts that run on hold on to it; they end with the runtime.
-    if clock::within(LAST_COMMANDS, opened.road).await.is_none() {
-        tracing::debug!("the road to the supervisors is cut");
+    drop((engine, host, runner, supervisors));
+    // Attempts that run on hold on to the road; they end with the runtime.
+    for part in [ROUTING, ROAD] {
+        if !parts.await_end(part, LAST_COMMANDS).await {
+            tracing::debug!("{part} is cut");
+        }
     }
     if clock::within(LAST_COMMANDS, command::all_seen_to())
         .await
@@ -260,14 +364,11 @@ async fn serve(
     {
         tracing::warn!("a command that changes something is not waited for any longer");
     }
-    remove(&layout.socket());
-    remove(&layout.host_file());
-    Ok(())
 }
 
-fn report_end<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "{what} ended badly");
+async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
+    if !parts.await_end(part, limit).await {
+        tracing::error!("{part} has not ended within {} s", limit.as_secs());
     }
 }
 
@@ -277,6 +378,26 @@ fn remove(path: &Path) {
     {
         tracing::warn!(path = %path.display(), %error, "cannot be removed");
     }
+}
+
+async fn open_supervisors(
+    layout: &Layout,
+    epoch: Epoch,
+    descriptors: Option<u64>,
+) -> Result<supervise::Opened, ServeError> {
+    let exe =
+        std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
+    Ok(supervise::open(supervise::Settings {
+        dir: layout.supervisors(),
+        program: supervise::Program {
+            path: exe,
+            args: vec![supervise::peer::SUPERVISE.into()],
+        },
+        environment: config::whole_environment(),
+        descriptors,
+        epoch: epoch.0,
+    })
+    .await?)
 }
 
 fn open_plugins(layout: &Layout, settings: &Settings) -> Result<Catalog, ServeError> {
@@ -293,19 +414,6 @@ fn open_plugins(layout: &Layout, settings: &Settings) -> Result<Catalog, ServeEr
     Ok(Catalog::open(places, plugin::BUILTINS)?)
 }
 
-/// What an earlier host left of its socket goes: this one holds the lock.
-fn listen(layout: &Layout) -> Result<UnixListener, ServeError> {
-    let path = layout.socket();
-    layout
-        .create_socket_dir()
-        .map_err(io_error("cannot use the directory of", &path))?;
-    remove(&path);
-    let listener = UnixListener::bind(&path).map_err(io_error("cannot listen on", &path))?;
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .map_err(io_error("cannot protect", &path))?;
-    Ok(listener)
-}
-
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     let path = layout.host_file();
     let text = serde_json::to_string(info).map_err(io::Error::from);
@@ -313,26 +421,4 @@ fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {
     text.and_then(|text| fsx::replace(&path, Lasting::Process, (text + "\n").as_bytes()))
         .map(drop)
         .map_err(io_error("cannot write", &path))
-}
-
-/// A request to go down, or a signal: TERM and INT leave attempts running, as `down` does.
-async fn until_down(host: &Host) -> Result<DownMode, ServeError> {
-    let signal = |kind| tokio::signal::unix::signal(kind).map_err(ServeError::Signals);
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut asked = host.going_down();
-    loop {
-        tokio::select! {
-            changed = asked.wait_for(Option::is_some) => {
-                return Ok(changed.ok().and_then(|mode| *mode).unwrap_or_default());
-            }
-            _ = term.recv() => return Ok(DownMode::Leave),
-            _ = int.recv() => return Ok(DownMode::Leave),
-            // A terminal that closes is no reason to end.
-            _ = hangup.recv() => {}
-        }
-    }
 }

@@ -211,9 +211,9 @@ pub struct Board {
     pub(crate) stopping: BTreeSet<TaskId>,
     /// Attempts that keep others of their key from starting: until their first sign of life, or else until they have ended.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
-    /// The running attempt of these tasks waits for its own descendants, and has so many waits under way. Not stored: the waits end with the
-    /// host.
-    pub(crate) suspended: BTreeMap<TaskId, u32>,
+    /// Tasks whose running attempt waits for its own descendants. Not stored: the waits end with
+    /// the host.
+    pub(crate) suspended: BTreeSet<TaskId>,
     /// Unfinished descendants of each task, whether that task or those between have ended or not.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
     /// Who depends on a task, whether it has ended or not; only those that are unfinished themselves.
@@ -269,7 +269,7 @@ impl Board {
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             starting: BTreeMap::new(),
-            suspended: BTreeMap::new(),
+            suspended: BTreeSet::new(),
             descendants: BTreeMap::new(),
             dependants: FxHashMap::default(),
             blocked_at: FxHashMap::default(),
@@ -385,9 +385,7 @@ impl Board {
     /// How many attempts of a group hold a place in it: those that run, less those that wait for their own descendants.
     pub fn running_in_group(&self, group: &str) -> usize {
         let running = self.in_group.get(group).into_iter().flatten();
-        running
-            .filter(|id| !self.suspended.contains_key(id))
-            .count()
+        running.filter(|id| !self.suspended.contains(id)).count()
     }
 
     pub fn past_refusals(&self) -> &PastRefusals {

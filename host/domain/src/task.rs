@@ -113,6 +113,9 @@ pub struct Request {
     pub max_output_bytes: u64,
     /// The name of the file that holds its environment: the digest of that file.
     pub env_digest: Arc<str>,
+    /// The mask of new files' permissions that the submitter had, if it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountKey>,
     /// Attempts that share this key start one at a time.
@@ -153,6 +156,7 @@ impl Request {
             start_timeout: None,
             max_output_bytes: 1 << 30,
             env_digest: "".into(),
+            umask: None,
             account: None,
             serial_start: None,
             idempotency: None,

@@ -13,12 +13,12 @@ use super::{
     host::Host,
     may::{Verb, may},
     reader::unknown,
-    request::{DownMode, TaskRef},
+    request::TaskRef,
     view::{Cancelled, TaskView},
 };
 use crate::{
     clock,
-    engine::{Engine, EngineError},
+    engine::{EngineError, Wait},
     text::{harmless, shortened},
 };
 
@@ -85,7 +85,7 @@ impl Host {
         if self.task(reference).await?.is_done() {
             return self.status(reference).await;
         }
-        let _suspended = self.suspend(id, waiter).await?;
+        let _suspended = self.suspended(id, waiter).await?;
         if let Some(Err(_)) = clock::within(limit.min(WAIT_MAX), finished).await {
             Err(AppError::from(EngineError::Down))
         } else {
@@ -93,12 +93,13 @@ impl Host {
         }
     }
 
-    /// Tells the engine that an attempt waits for its own descendant; until the guard is dropped.
-    async fn suspend(
+    /// While an attempt waits for its own descendant its slot counts as free: until the guard is
+    /// dropped.
+    async fn suspended(
         &self,
         waited: TaskId,
         waiter: Option<&str>,
-    ) -> Result<Option<Suspended>, AppError> {
+    ) -> Result<Option<Wait>, AppError> {
         let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
             return Ok(None);
         };
@@ -109,71 +110,7 @@ impl Host {
             let mut ancestors = task.request.ancestors();
             ancestors.any(|ancestor| ancestor == waiter.task)
         });
-        if !descends {
-            return Ok(None);
-        }
-        match self
-            .engine
-            .command(Input::WaitBegins { attempt: waiter })
-            .await?
-        {
-            Answer::Noted => Ok(Some(Suspended {
-                engine: self.engine.clone(),
-                attempt: waiter,
-            })),
-            _ => Ok(None),
-        }
-    }
-
-    /// Asks the host to go down. Returns when it is on its way: with `Drain` and `Kill` that is when the last attempt has ended.
-    pub(crate) async fn go_down(
-        &self,
-        by: &Arc<Principal>,
-        mode: DownMode,
-    ) -> Result<(), AppError> {
-        may(by, Verb::GoDown, None, &self.settings.mcp)?;
-        match mode {
-            DownMode::Leave => {}
-            DownMode::Drain => {
-                self.engine.command(Input::Drain).await?;
-                self.engine.idle().await?;
-            }
-            DownMode::Kill => {
-                self.engine.command(Input::Drain).await?;
-                for id in self.running().await? {
-                    match self
-                        .engine
-                        .asked(
-                            by,
-                            Input::Cancel {
-                                task: id,
-                                reason: Some("the host was told to stop it".to_owned()),
-                            },
-                        )
-                        .await
-                    {
-                        // It ended by itself meanwhile.
-                        Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                self.engine.idle().await?;
-            }
-        }
-        self.down.send_replace(Some(mode));
-        Ok(())
-    }
-
-    async fn running(&self) -> Result<Vec<TaskId>, AppError> {
-        use crate::store::{Filter, Status, StatusFilter};
-        let filter = Filter {
-            status: Some(StatusFilter::Is(Status::Running)),
-            ..Filter::default()
-        };
-        let page = self
-            .read(move |reader| Ok(reader.store.list(&filter, usize::MAX / 2)?))
-            .await?;
-        Ok(page.tasks.iter().map(|task| task.id).collect())
+        Ok(descends.then(|| self.engine.wait_of(waiter)))
     }
 }
 
@@ -185,19 +122,5 @@ fn already_done(task: &claudine_domain::task::Task) -> AppError {
         ),
         // Between the board and this read it was retried.
         _ => unknown(&task.id.to_string()),
-    }
-}
-
-/// While it lives, the attempt's slot counts as free.
-struct Suspended {
-    engine: Engine,
-    attempt: AttemptId,
-}
-
-impl Drop for Suspended {
-    fn drop(&mut self) {
-        self.engine.tell(Input::WaitEnds {
-            attempt: self.attempt,
-        });
     }
 }

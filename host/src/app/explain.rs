@@ -248,7 +248,9 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
 
 fn queued(draining: bool, refusal: Option<&Refusal>) -> Vec<String> {
     if draining {
-        return vec!["the host is going down and starts nothing new".to_owned()];
+        return vec![
+            "the host is draining and starts nothing new; `claudine up` lifts that".to_owned(),
+        ];
     }
     match refusal {
         Some(refusal) => vec![refusal_text(refusal)],

@@ -7,14 +7,14 @@ use claudine_domain::{
     task::Task,
     time::Timestamp,
 };
-use tokio::sync::watch as watched;
 use tokio_util::task::TaskTracker;
 
 use super::{
     error::{AppError, ErrorKind},
+    leaving::Leaving,
     principal::AttemptOf,
     reader::Reader,
-    request::{DownMode, TaskRef},
+    request::TaskRef,
 };
 use crate::{
     config::Settings,
@@ -41,12 +41,13 @@ pub(crate) struct Host {
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(super) held_back: HeldBack,
     pub(super) attempt_of: AttemptOf,
+    /// What is to be said of each supervisor that does not answer.
+    pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Tells followers that a log has grown.
     pub(super) watch: LogWatch,
     /// Readers of logs; they end with their clients.
     pub(super) reading: TaskTracker,
-    /// Set once somebody has asked the host to go down; `serve` waits for it.
-    pub(super) down: watched::Sender<Option<DownMode>>,
+    pub(super) leaving: Leaving,
 }
 
 /// Why an attempt's output cannot be written at the moment.
@@ -65,6 +66,7 @@ pub(crate) struct HostParts {
     pub(crate) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
     pub(crate) held_back: HeldBack,
     pub(crate) attempt_of: AttemptOf,
+    pub(crate) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) watch: LogWatch,
 }
 
@@ -82,9 +84,9 @@ impl Host {
             supervisor_pids,
             held_back,
             attempt_of,
+            silent_supervisors,
             watch,
         } = parts;
-        let (down, _) = watched::channel(None);
         let reading = TaskTracker::new();
         Self {
             engine,
@@ -98,9 +100,10 @@ impl Host {
             supervisor_pids,
             held_back,
             attempt_of,
+            silent_supervisors,
             watch,
             reading,
-            down,
+            leaving: Leaving::default(),
         }
     }
 
@@ -134,11 +137,6 @@ impl Host {
     pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
         let reference = reference.clone();
         self.read(move |reader| reader.task(&reference)).await
-    }
-
-    /// When somebody asks the host to go down, and how.
-    pub(crate) fn going_down(&self) -> watched::Receiver<Option<DownMode>> {
-        self.down.subscribe()
     }
 }
 
@@ -187,8 +185,16 @@ impl From<EngineError> for AppError {
                 Refused::Moved { .. } => ErrorKind::Unavailable,
             },
             EngineError::StoreFull(_) => ErrorKind::StoreFull,
-            EngineError::Store(_) | EngineError::Down => ErrorKind::Unavailable,
+            EngineError::Store(_)
+            | EngineError::Reloading(_)
+            | EngineError::Draining
+            | EngineError::Down => ErrorKind::Unavailable,
         };
-        Self::new(kind, error.to_string())
+        let app = Self::new(kind, error.to_string());
+        match error {
+            EngineError::Draining => app.hint("`claudine up` lifts the drain"),
+            EngineError::Reloading(_) => app.hint("`claudine doctor` looks at it"),
+            _ => app,
+        }
     }
 }

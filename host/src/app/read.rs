@@ -1,5 +1,7 @@
 //! What can be looked at. Everything comes from the store; only `why` also asks the engine.
 
+use std::time::Duration;
+
 use claudine_domain::{
     board::Unreadable,
     budget::{GraphBudget, Level, Scope},
@@ -18,10 +20,12 @@ use super::{
     view::{HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
-    clock::rfc3339,
+    clock::{self, rfc3339},
     store::{Filter, StoreError},
 };
 
+/// How long the engine may take to answer, which it does between two inputs.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
 /// How many of the tasks that one waits for `why` names.
@@ -103,9 +107,18 @@ impl Host {
         Ok(explain::why(&task, in_the_way))
     }
 
-    pub(crate) fn info(&self) -> HostInfo {
+    pub(crate) async fn info(&self) -> HostInfo {
+        let mut faults = Vec::new();
+        // What is shown is a snapshot: that there is one does not mean that anybody works.
+        if clock::within(SIGN_OF_LIFE, self.engine.answers()).await != Some(true) {
+            faults.push("the engine does not answer: nothing is started or stopped".to_owned());
+        }
         let snapshot = self.engine.snapshot();
+        faults.extend(snapshot.trouble.iter().map(|trouble| {
+            format!("the store cannot be read, so nothing is started or stopped: {trouble}")
+        }));
         let mut warnings = self.settings.warnings.clone();
+        warnings.extend((self.silent_supervisors)());
         if self.plugins.executor_names().is_empty() {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
@@ -135,6 +148,7 @@ impl Host {
             supervisors: (self.supervisor_pids)(),
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),
+            faults,
             warnings,
         }
     }

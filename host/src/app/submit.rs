@@ -189,6 +189,7 @@ impl Host {
                 .max_output_bytes
                 .unwrap_or(self.settings.max_output_bytes),
             env_digest: kept.digest.as_str().into(),
+            umask: kept.umask,
             account,
             serial_start,
             idempotency: idempotency.map(Box::new),

@@ -321,6 +321,10 @@ pub(crate) struct HostInfo {
     /// MCP clients may run commands, so that no other limit of theirs means anything.
     #[serde(default)]
     pub(crate) commands_over_mcp: bool,
+    /// What keeps the host from doing its work: an engine that does not answer, a store that cannot
+    /// be read.
+    #[serde(default)]
+    pub(crate) faults: Vec<String>,
     /// What is not as it should be: no built-in plugins, a full disk, accounts at a limit.
     pub(crate) warnings: Vec<String>,
 }

@@ -129,11 +129,11 @@ impl Commands {
         let log = self.layout.command_log(live.id, &name);
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
-        let sent = self
-            .supervisors
-            .start(start_of(&key, &log, order))
-            .done()
-            .await;
+        let start = StartChild {
+            umask: live.umask(),
+            ..start_of(&key, &log, order)
+        };
+        let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
                 self.see_to_end(live, may_be_stopped, &key, &state).await;
@@ -255,6 +255,7 @@ fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
         env_file: None,
         env_remove: Vec::new(),
         env_set: env,
+        umask: None,
         stdin: Stdin::Empty,
         log: log.to_owned(),
         cap_bytes: LOG_BYTES,

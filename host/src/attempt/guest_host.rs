@@ -209,6 +209,7 @@ impl GuestHost {
             env_file,
             env_remove,
             env_set,
+            umask: request.umask,
             stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
             cap_bytes: request.max_output_bytes,

@@ -192,6 +192,11 @@ impl Live {
         }
     }
 
+    /// The umask of its task's submitter, as far as it is known.
+    pub(super) fn umask(&self) -> Option<u16> {
+        self.begun.get().and_then(|task| task.request.umask)
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.begun.initialized()
     }

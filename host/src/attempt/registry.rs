@@ -9,7 +9,10 @@ use std::{
 use claudine_domain::{attempt::Leader, id::AttemptId};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::live::{ChildState, Live, State, command_of};
+use super::{
+    live::{ChildState, Live, State, command_of},
+    reporter::Reporter,
+};
 use crate::{
     lock::lock,
     supervise::{self, AttemptKey, ChildId, FoundState, Report},
@@ -224,9 +227,24 @@ impl Registry {
     }
 
     /// Hands reports on until there are no more.
-    pub(crate) async fn route(&self, mut reports: mpsc::Receiver<Report>) {
+    pub(super) async fn route(&self, mut reports: mpsc::Receiver<Report>, reporter: &Reporter) {
         while let Some(report) = reports.recv().await {
-            self.hand_on(report);
+            if let Report::Reached { found } = report {
+                self.turned_up(Known::of(found));
+                reporter.reached().await;
+            } else {
+                self.hand_on(report);
+            }
+        }
+    }
+
+    /// What a supervisor has that had not answered when this host began.
+    fn turned_up(&self, found: Known) {
+        lock(&self.known).extend(found.attempts);
+        let mut commands = lock(&self.commands);
+        for (key, one) in found.commands {
+            let state = || Arc::new(watch::Sender::new(State::from(one)));
+            commands.entry(key).or_insert_with(state);
         }
     }
 
@@ -276,6 +294,8 @@ impl Registry {
                 self.with(&attempt, |state| state.held = message);
             }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
+            // Taken up where reports come in.
+            Report::Reached { .. } => {}
         }
     }
 

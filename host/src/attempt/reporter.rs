@@ -19,6 +19,11 @@ impl Reporter {
         Self(reports)
     }
 
+    /// A supervisor that had been silent has answered, or is dead.
+    pub(super) async fn reached(&self) {
+        self.0.reached().await;
+    }
+
     /// Waits for room in the engine's inbox.
     pub(super) async fn send(&self, attempt: AttemptId, report: Report) {
         self.0.send(attempt, report).await;

@@ -145,7 +145,8 @@ impl Runner {
 
     /// Hands reports of supervisors on until there are no more.
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
-        self.registry.route(reports).await;
+        let reporter = &self.launcher.reporter;
+        self.registry.route(reports, reporter).await;
     }
 
     /// Waits until what was found to have ended before this host began is written down as ended.
@@ -301,6 +302,10 @@ impl Attempts for Runner {
         if let Some(live) = self.registry.get(attempt) {
             live.change(|state| state.checkpoints_stored = state.checkpoints_stored.max(number));
         }
+    }
+
+    fn may_turn_up(&self) -> bool {
+        !self.launcher.supervisors.silent().is_empty()
     }
 
     fn begun(&self, attempts: &BTreeSet<AttemptId>) {

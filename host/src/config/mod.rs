@@ -33,6 +33,9 @@ pub(crate) const CONFIG: &str = "CLAUDINE_CONFIG";
 /// The marker in the environment of every child: the attempt it belongs to.
 pub(crate) const ATTEMPT: &str = "CLAUDINE_ATTEMPT";
 pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
+/// What a submitter says of itself beside its environment, as one more variable of it: its umask,
+/// octal. No task has it.
+pub(crate) const UMASK: &str = "CLAUDINE_UMASK";
 /// Set for tasks that a restrained principal submitted, for executors that then leave out what a
 /// directory brings along.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
@@ -105,7 +108,7 @@ pub(crate) struct EnvRules {
 }
 
 /// Variables that belong to an enclosing agent session or attempt and never reach a task.
-const SESSION_VARIABLES: [&str; 10] = [
+const SESSION_VARIABLES: [&str; 11] = [
     "CLAUDECODE",
     "CLAUDE_CODE_SESSION_ID",
     "CLAUDE_CODE_ENTRYPOINT",
@@ -115,6 +118,7 @@ const SESSION_VARIABLES: [&str; 10] = [
     "CLAUDE_PID",
     ATTEMPT,
     TASK_ID,
+    UMASK,
     RESTRAINED,
 ];
 
@@ -190,6 +194,13 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// The environment of this process. Text that is not UTF-8 reads as unset.
 pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The umask of this process, octal; without a change of it, which every thread would see.
+pub(crate) fn process_umask() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    Some(line?.trim().to_owned())
 }
 
 /// The environment of this process, as it is.

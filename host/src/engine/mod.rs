@@ -12,6 +12,7 @@ mod recent;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+mod waits;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use claudine_domain::{
@@ -38,11 +40,17 @@ pub(crate) use self::{
     finishes::Finish,
     port::{Attempts, Launch, Machine},
     snapshot::Snapshot,
+    waits::Wait,
 };
+use crate::clock;
 use crate::store::{Epoch, Store, StoreError};
 
 /// Bounds the memory of waiting inputs; whoever finds it full waits.
 const INBOX: usize = 4096;
+
+/// How long a reader waits for what was acted on before it was on disk. That is one commit away,
+/// but for a disk that stands still.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,9 +61,27 @@ pub(crate) enum EngineError {
     StoreFull(String),
     #[error("the store failed: {0}")]
     Store(String),
+    #[error("the host cannot read its store, and tries again: {0}")]
+    Reloading(String),
+    #[error("the host is draining: it takes no new work, and ends when what runs has ended")]
+    Draining,
     #[error("the host is going down")]
     Down,
 }
+
+/// Why an engine has ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineEnd {
+    #[error("another host has taken over the store")]
+    Fenced,
+    #[error("the thread that commits has ended")]
+    CommitThread,
+    #[error("the store could not be read again in {tries} tries: {error}")]
+    Reload { tries: u32, error: StoreError },
+}
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 
 pub(super) enum Message {
     Command {
@@ -64,16 +90,21 @@ pub(super) enum Message {
     },
     Tell(Input),
     /// Answers with what admission goes by, after another look at the machine.
-    Capacity(oneshot::Sender<CapacityNow>),
+    Capacity(Reply<CapacityNow>),
     /// Answers why the task is not started, if it waits for that.
     Refusal {
         task: Box<Task>,
-        reply: oneshot::Sender<Option<Refusal>>,
+        reply: Reply<Option<Refusal>>,
     },
     /// Answers with the groups that somebody has set.
-    Groups(oneshot::Sender<BTreeMap<String, Group>>),
+    Groups(Reply<BTreeMap<String, Group>>),
+    /// Answers at once, whatever else is the matter.
+    Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(oneshot::Sender<()>),
+    /// A supervisor that had been silent has answered: what may have turned up with it is looked
+    /// for.
+    Reached,
     /// Somebody waits for what was acted on.
     Hurry,
     Stop,
@@ -88,6 +119,7 @@ pub(crate) struct Engine {
     /// The last batch of which something was acted on before it was on disk.
     acted_on: Arc<AtomicU64>,
     finishes: finishes::Finishes,
+    waits: waits::Waits,
 }
 
 /// Where reports of attempts go.
@@ -105,6 +137,13 @@ impl ReportSender {
 }
 
 impl ReportSender {
+    /// A supervisor that had been silent has answered, or is dead.
+    pub(crate) async fn reached(&self) {
+        if self.0.send(Message::Reached).await.is_err() {
+            tracing::debug!("a supervisor answered after the engine's end");
+        }
+    }
+
     /// Does not wait; says whether there was room.
     pub(crate) fn try_send(&self, attempt: AttemptId, report: Report) -> bool {
         self.0
@@ -149,13 +188,17 @@ impl Inbox {
     }
 }
 
+/// The engine's task; its end without having been told to is an error.
+pub(crate) type EngineTask = tokio::task::JoinHandle<Result<(), EngineEnd>>;
+
 /// Loads the board, takes up what an earlier host left, and runs until it is told to stop.
 pub(crate) fn start(
     parts: Parts,
     inbox: Inbox,
     attempts: Arc<dyn Attempts>,
-) -> Result<(Engine, tokio::task::JoinHandle<()>), StartError> {
+) -> Result<(Engine, EngineTask), StartError> {
     let finishes = finishes::Finishes::default();
+    let waits = waits::Waits::default();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
     let (told, commits) = watch::channel(0);
     let acted_on = Arc::new(AtomicU64::new(0));
@@ -165,8 +208,16 @@ pub(crate) fn start(
         commits,
         acted_on: acted_on.clone(),
         finishes: finishes.clone(),
+        waits: waits.clone(),
     };
-    let owner = owner::Owner::new(parts, attempts, publish, told, acted_on, finishes)?;
+    let shared = owner::Shared {
+        publish,
+        told,
+        acted_on,
+        finishes,
+        waits,
+    };
+    let owner = owner::Owner::new(parts, attempts, shared)?;
     let task = tokio::spawn(owner.run(inbox.receiver));
     Ok((engine, task))
 }
@@ -192,15 +243,27 @@ impl Engine {
         self.command(Input::Asked { by, command }).await
     }
 
-    /// Tells something nobody waits for. A full inbox drops it, with a word in the log: what is told so is a hint, not a fact to be kept.
-    pub(crate) fn tell(&self, input: Input) {
-        if let Err(error) = self.inbox.try_send(Message::Tell(input)) {
-            tracing::warn!(%error, "the engine did not take a hint");
-        }
+    /// The attempt waits for its own descendants until the guard is dropped, whenever that is.
+    pub(crate) fn wait_of(&self, attempt: AttemptId) -> Wait {
+        self.waits.begin(attempt)
+    }
+
+    /// Whether the engine takes messages and answers them.
+    pub(crate) async fn answers(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Ping(reply)).await.is_ok() && answer.await.is_ok()
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// Resolves when the engine is not draining.
+    pub(crate) async fn takes_work(&self) {
+        let mut snapshot = self.snapshot.clone();
+        if snapshot.wait_for(|now| !now.draining).await.is_err() {
+            tracing::debug!("the engine has ended");
+        }
     }
 
     /// What admission goes by at this moment.
@@ -219,14 +282,11 @@ impl Engine {
         self.ask(Message::Groups).await
     }
 
-    async fn ask<T>(
-        &self,
-        message: impl FnOnce(oneshot::Sender<T>) -> Message,
-    ) -> Result<T, EngineError> {
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.inbox.send(message(reply)).await;
         sent.map_err(|_| EngineError::Down)?;
-        answer.await.map_err(|_| EngineError::Down)
+        answer.await.map_err(|_| EngineError::Down)?
     }
 
     /// Changes with each batch that has become durable, and closes with the engine.
@@ -234,19 +294,24 @@ impl Engine {
         self.commits.clone()
     }
 
-    /// Returns when everything is in the store that was acted on before it was: a task that was started because another has ended is not
-    /// told that the other still runs. That is at most one batch away.
+    /// Returns when everything is in the store that was acted on before it was: a task that was
+    /// started because another has ended is not told that the other still runs. That is at most one
+    /// batch away. If the batch is dropped, or the disk stands still, there is nothing to wait for.
     pub(crate) async fn caught_up(&self) {
         let acted_on = self.acted_on.load(Ordering::Acquire);
         let mut commits = self.commits.clone();
         if *commits.borrow() < acted_on && self.inbox.try_send(Message::Hurry).is_err() {
             tracing::debug!("the engine is too busy to hurry: the batch is written when it is due");
         }
-        // After a failed commit that batch will not come: its number is given out again, to whatever comes next.
-        let still = || acted_on.min(self.acted_on.load(Ordering::Acquire));
-        let there = commits.wait_for(|number| *number >= still()).await;
-        if there.is_err() {
-            tracing::debug!("the engine has ended; what is in the store is all there will be");
+        // A board that is loaded again sets it back, and wakes those who wait here.
+        let due =
+            |number: &BatchNumber| *number >= acted_on.min(self.acted_on.load(Ordering::Acquire));
+        match clock::within(CATCH_UP, commits.wait_for(due)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => {
+                tracing::debug!("the engine has ended; what is in the store is all there will be");
+            }
+            None => tracing::warn!("a commit takes long; what is read meanwhile may be older"),
         }
     }
 
@@ -255,7 +320,8 @@ impl Engine {
         self.finishes.wait_for(task)
     }
 
-    /// Returns when nothing runs any more and everything is written; with `Input::Drain` before it, that is the end of the last attempt.
+    /// Returns when nothing runs any more and everything is written; after `Input::Drain` that is
+    /// the end of the last attempt.
     pub(crate) async fn idle(&self) -> Result<(), EngineError> {
         self.ask(Message::Idle).await
     }

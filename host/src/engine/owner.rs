@@ -4,7 +4,8 @@ mod effects;
 mod reload;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,10 +24,11 @@ use claudine_domain::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Attempts, CapacityNow, EngineError, Machine, Message, Parts, Snapshot, StartError,
+    Attempts, CapacityNow, EngineEnd, EngineError, Machine, Message, Parts, Snapshot, StartError,
     commit::{Committer, Done, remember_since},
     finishes::Finishes,
     recent::Recent,
+    waits::Waits,
 };
 use crate::{ballast::Ballast, clock, store::StoreError};
 
@@ -35,7 +37,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that jumps is noticed after so long.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a failed commit the next try waits so long.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 /// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
 /// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit. In what is shown of them an end
 /// is that much late.
@@ -52,6 +54,15 @@ struct Awaiting {
     reply: Reply,
 }
 
+/// What the owner shares with those who speak to it.
+pub(super) struct Shared {
+    pub(super) publish: watch::Sender<Arc<Snapshot>>,
+    pub(super) told: watch::Sender<BatchNumber>,
+    pub(super) acted_on: Arc<AtomicU64>,
+    pub(super) finishes: Finishes,
+    pub(super) waits: Waits,
+}
+
 pub(super) struct Owner {
     board: Board,
     limits: Limits,
@@ -64,6 +75,7 @@ pub(super) struct Owner {
     told: watch::Sender<BatchNumber>,
     acted_on: Arc<AtomicU64>,
     finishes: Finishes,
+    waits: Waits,
     recent: Recent,
     /// Those that were named as the next to start.
     standing_by: Vec<AttemptId>,
@@ -82,6 +94,10 @@ pub(super) struct Owner {
     dropped_reports: u64,
     /// Rows of the store that could not be read when the board was loaded.
     unreadable: Arc<[Unreadable]>,
+    /// Why the store cannot be read at the moment.
+    trouble: Option<String>,
+    /// Attempts that have begun, and that a supervisor which does not answer may have or not.
+    unsure: BTreeSet<AttemptId>,
 }
 
 /// What was put aside is told where the person looks for what is wrong.
@@ -110,11 +126,15 @@ impl Owner {
     pub(super) fn new(
         parts: Parts,
         attempts: Arc<dyn Attempts>,
-        publish: watch::Sender<Arc<Snapshot>>,
-        told: watch::Sender<BatchNumber>,
-        acted_on: Arc<AtomicU64>,
-        finishes: Finishes,
+        shared: Shared,
     ) -> Result<Self, StartError> {
+        let Shared {
+            publish,
+            told,
+            acted_on,
+            finishes,
+            waits,
+        } = shared;
         let Parts {
             store,
             epoch,
@@ -140,6 +160,7 @@ impl Owner {
             told,
             acted_on,
             finishes,
+            waits,
             recent: Recent::default(),
             standing_by: Vec::new(),
             durable,
@@ -152,15 +173,18 @@ impl Owner {
             stopping: false,
             dropped_reports: 0,
             unreadable,
+            trouble: None,
+            unsure: BTreeSet::new(),
         };
         // Who asks before the first round is told what was loaded.
         owner.publish();
         Ok(owner)
     }
 
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), EngineEnd> {
         self.read_machine(clock::now());
         self.recover();
+        let waits = self.waits.clone();
         loop {
             if self.decide() {
                 // What was released goes on its way before anything is done that it need not wait for.
@@ -168,24 +192,22 @@ impl Owner {
             }
             self.settle();
             if self.stopping && self.in_flight.is_none() && !self.board.has_pending() {
-                return;
+                return Ok(());
             }
             let wake = self.until_next(clock::now());
             tokio::select! {
                 biased;
                 done = self.committer.done.recv() => {
-                    let Some(done) = done else {
-                        tracing::error!("the commit thread is gone; the engine ends");
-                        return;
-                    };
-                    if self.committed(done).await.is_err() {
-                        return;
+                    let done = done.ok_or(EngineEnd::CommitThread)?;
+                    if self.committed(done, &mut inbox).await?.is_break() {
+                        return Ok(());
                     }
                 }
                 message = inbox.recv() => {
                     let Some(message) = message else { self.stopping = true; continue };
                     self.take_round(message, &mut inbox);
                 }
+                () = waits.changed() => {}
                 () = clock::sleep(wake) => {}
             }
         }
@@ -223,21 +245,27 @@ impl Owner {
             Message::Tell(input) => self.take_told(now, input),
             Message::Capacity(reply) => {
                 self.read_machine(now);
-                if reply.send(CapacityNow::of(&self.board, now)).is_err() {
+                if reply.send(Ok(CapacityNow::of(&self.board, now))).is_err() {
                     tracing::debug!("nobody waits for the capacity any more");
                 }
             }
             Message::Refusal { task, reply } => {
-                if reply.send(self.board.refusal_of(&task, now)).is_err() {
+                if reply.send(Ok(self.board.refusal_of(&task, now))).is_err() {
                     tracing::debug!("nobody asks any more why a task is not started");
                 }
             }
             Message::Groups(reply) => {
-                if reply.send(self.board.groups().clone()).is_err() {
+                if reply.send(Ok(self.board.groups().clone())).is_err() {
                     tracing::debug!("nobody waits for the groups any more");
                 }
             }
+            Message::Ping(reply) => {
+                if reply.send(()).is_err() {
+                    tracing::debug!("nobody waits for a sign of life any more");
+                }
+            }
             Message::Idle(reply) => self.idle.push(reply),
+            Message::Reached => self.look_for_unsure(),
             Message::Hurry => self.hurried = true,
             Message::Stop => self.stopping = true,
         }
@@ -265,17 +293,39 @@ impl Owner {
         if !matches!(input.command(), Input::Submit(_) | Input::Retry(_)) {
             return None;
         }
-        if self.stopping || self.board.is_draining() {
+        if self.stopping {
             return Some(EngineError::Down);
+        }
+        if self.board.is_draining() {
+            return Some(EngineError::Draining);
         }
         self.ballast
             .is_freed()
             .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
     }
 
+    /// Tells the board who has begun to wait for its descendants, and who has ended its last wait.
+    fn take_waits(&mut self, now: Now) {
+        for (attempt, waits) in self.waits.take_changes() {
+            self.take_wait(now, attempt, waits);
+        }
+    }
+
+    fn take_wait(&mut self, now: Now, attempt: AttemptId, waits: bool) {
+        let input = if waits {
+            Input::WaitBegins { attempt }
+        } else {
+            Input::WaitEnds { attempt }
+        };
+        if let Err(refused) = self.board.step(now, input) {
+            tracing::error!(%refused, %attempt, "a wait was refused");
+        }
+    }
+
     /// What follows from what was taken in: time, admission, and the effects that wait for no further commit. Whether there were any.
     fn decide(&mut self) -> bool {
         let now = clock::now();
+        self.take_waits(now);
         self.board_tick(now);
         if self.next_sample.is_some_and(|at| at <= now.monotonic) {
             self.read_machine(now);
@@ -316,6 +366,7 @@ impl Owner {
         let snapshot = Snapshot {
             dropped_reports: self.dropped_reports,
             unreadable: self.unreadable.clone(),
+            trouble: self.trouble.clone(),
             ..Snapshot::of(&self.board, self.ballast.is_freed())
         };
         self.publish.send_replace(Arc::new(snapshot));
@@ -378,7 +429,11 @@ impl Owner {
     }
 
     /// A batch is durable, or it is not and the board is loaded again.
-    async fn committed(&mut self, done: Done) -> Result<(), ()> {
+    async fn committed(
+        &mut self,
+        done: Done,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Result<ControlFlow<()>, EngineEnd> {
         match done {
             Done::Committed(number) => {
                 self.durable = number;
@@ -389,7 +444,7 @@ impl Owner {
                     self.finishes.tell(&in_flight.finished);
                     self.told.send_replace(number);
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             }
             // What the ballast held is there for this: the same batch is tried once more.
             Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
@@ -397,13 +452,13 @@ impl Owner {
                 if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
                     self.commit(batch);
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             }
             Done::Failed(number, error) => {
                 tracing::error!(batch = number, %error, "a commit failed; the board is loaded again");
-                self.reload(error).await
+                self.reload(error, inbox).await
             }
-            Done::Loaded(_) => Ok(()),
+            Done::Loaded(_) => Ok(ControlFlow::Continue(())),
         }
     }
 

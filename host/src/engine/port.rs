@@ -36,6 +36,9 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn begun(&self, attempts: &BTreeSet<AttemptId>);
     /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.
     fn knows(&self, attempt: AttemptId) -> bool;
+    /// Whether an attempt that is not known may still turn up: a supervisor of an earlier host has
+    /// not answered yet. [`super::ReportSender::reached`] tells that it has.
+    fn may_turn_up(&self) -> bool;
 }
 
 /// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between two inputs.

@@ -23,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) unreadable: Arc<[Unreadable]>,
     /// Reports of attempts that were over, since the host started.
     pub(crate) dropped_reports: u64,
+    /// Why the store cannot be read at the moment.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Snapshot {
@@ -40,6 +42,7 @@ impl Snapshot {
             store_full,
             unreadable: Arc::default(),
             dropped_reports: 0,
+            trouble: None,
         }
     }
 }

@@ -6,9 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod faults;
+
 use std::{
     future::poll_fn,
-    sync::Mutex,
+    sync::{Mutex, atomic::AtomicBool},
     task::{Context, Poll},
 };
 
@@ -48,6 +50,7 @@ struct Script {
     told: UnboundedSender<Told>,
     next: UnboundedSender<Next>,
     known: Mutex<Vec<AttemptId>>,
+    silent: AtomicBool,
 }
 
 impl Script {
@@ -90,6 +93,9 @@ impl Attempts for Script {
     fn knows(&self, attempt: AttemptId) -> bool {
         self.known.lock().unwrap().contains(&attempt)
     }
+    fn may_turn_up(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
 }
 
 pub(crate) struct Fixture {
@@ -98,11 +104,17 @@ pub(crate) struct Fixture {
     told: UnboundedReceiver<Told>,
     next: UnboundedReceiver<Next>,
     store: Arc<MemoryStore>,
-    task: tokio::task::JoinHandle<()>,
+    task: EngineTask,
+    attempts: Arc<Script>,
     _dir: tempfile::TempDir,
 }
 
 pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
+    begin_beside(store, slots, false)
+}
+
+/// With a supervisor of an earlier host that does not answer, if `silent`.
+fn begin_beside(store: Arc<MemoryStore>, slots: u32, silent: bool) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (sender, told) = unbounded_channel();
     let (next_sender, next) = unbounded_channel();
@@ -126,8 +138,9 @@ pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
         told: sender,
         next: next_sender,
         known: Mutex::default(),
+        silent: AtomicBool::new(silent),
     });
-    let (engine, task) = start(parts, inbox, attempts).unwrap();
+    let (engine, task) = start(parts, inbox, attempts.clone()).unwrap();
     Fixture {
         engine,
         reports,
@@ -135,6 +148,7 @@ pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
         next,
         store,
         task,
+        attempts,
         _dir: dir,
     }
 }
@@ -188,7 +202,7 @@ impl Fixture {
 
     async fn stop(self) -> Arc<MemoryStore> {
         self.engine.stop().await;
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
         self.store
     }
 }
@@ -469,9 +483,7 @@ async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
     fixture.submit(2).await.unwrap();
     assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
     // What somebody waits for inside an attempt that is over is no report.
-    fixture.engine.tell(Input::WaitBegins {
-        attempt: attempt(1),
-    });
+    drop(fixture.engine.wait_of(attempt(1)));
     // The board that is loaded after a failed commit begins anew; the count does not.
     fixture.store.fail_commits(2);
     fixture.submit(3).await.unwrap_err();
@@ -536,7 +548,10 @@ async fn a_drained_host_starts_nothing_and_is_idle_after_the_last_end() {
     fixture.submit(2).await.unwrap();
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     fixture.engine.command(Input::Drain).await.unwrap();
-    assert!(matches!(fixture.submit(3).await, Err(EngineError::Down)));
+    assert!(matches!(
+        fixture.submit(3).await,
+        Err(EngineError::Draining)
+    ));
     let engine = fixture.engine.clone();
     let idle = tokio::spawn(async move { engine.idle().await });
     fixture.end(attempt(1)).await;

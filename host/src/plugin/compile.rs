@@ -32,8 +32,9 @@ fn run(args: &[OsString]) -> Result<(), String> {
     let [source, target] = args else {
         return Err("usage: claudine __compile IN OUT".into());
     };
+    let allocation = Allocation::on_demand();
     limit().map_err(|error| format!("limits cannot be set: {error}"))?;
-    let code = compile(Path::new(source))?;
+    let code = compile(Path::new(source), allocation)?;
     load::write_if_room(Path::new(target), &code)
         .map_err(|error| format!("{}: {error}", Path::new(target).display()))
 }
@@ -59,9 +60,9 @@ fn limit() -> rustix::io::Result<()> {
 }
 
 /// The compiled form of the component in this file.
-pub(crate) fn compile(source: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
     let bytes = fs::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let engine = engine::engine(Allocation::OnDemand).map_err(|error| format!("{error:#}"))?;
+    let engine = engine::engine(allocation).map_err(|error| format!("{error:#}"))?;
     engine
         .precompile_component(&bytes)
         .map_err(|error| format!("{error:#}"))

@@ -4,6 +4,7 @@
 //! microseconds and holds ten thousand of them, but reserves tens of terabytes of address space; where that cannot be had (a limit
 //! on it, a small machine's page tables) instances are mapped on demand.
 
+use rustix::process::Resource;
 use wasmtime::component::Linker;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
@@ -30,6 +31,20 @@ const KEPT_BYTES: usize = 4 << 20;
 pub(crate) enum Allocation {
     Pooled,
     OnDemand,
+    /// On demand, with nothing reserved ahead: under a limit on address space. It is another code,
+    /// which checks each access.
+    Tight,
+}
+
+impl Allocation {
+    /// Of what is compiled or mapped by this process. To be asked before it limits itself.
+    pub(crate) fn on_demand() -> Self {
+        if rustix::process::getrlimit(Resource::As).current.is_some() {
+            Self::Tight
+        } else {
+            Self::OnDemand
+        }
+    }
 }
 
 /// The engine, its two linkers and the thread that interrupts its guests.
@@ -46,6 +61,10 @@ pub(crate) struct Wasm {
 impl Wasm {
     /// With a pool where the address space allows it.
     pub(crate) fn start() -> Result<Wasm, PluginError> {
+        if Allocation::on_demand() == Allocation::Tight {
+            tracing::info!("the address space is limited (ulimit -v): plugins run without a pool");
+            return Wasm::on_demand();
+        }
         match engine(Allocation::Pooled) {
             Ok(engine) => Wasm::with(engine, Allocation::Pooled),
             Err(error) => {
@@ -56,8 +75,9 @@ impl Wasm {
     }
 
     pub(crate) fn on_demand() -> Result<Wasm, PluginError> {
-        let engine = engine(Allocation::OnDemand).map_err(|error| engine_error(&error))?;
-        Wasm::with(engine, Allocation::OnDemand)
+        let allocation = Allocation::on_demand();
+        let engine = engine(allocation).map_err(|error| engine_error(&error))?;
+        Wasm::with(engine, allocation)
     }
 
     fn with(engine: Engine, allocation: Allocation) -> Result<Wasm, PluginError> {
@@ -128,8 +148,17 @@ pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
-    if allocation == Allocation::Pooled {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    match allocation {
+        Allocation::Pooled => {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        }
+        Allocation::OnDemand => {}
+        Allocation::Tight => {
+            config
+                .memory_reservation(0)
+                .memory_reservation_for_growth(1 << 20)
+                .memory_guard_size(64 << 10);
+        }
     }
     Engine::new(&config)
 }

@@ -15,6 +15,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::check;
+#[cfg(test)]
+use super::engine::Allocation;
 use super::error::PluginError;
 use crate::{
     command::{Abandoned, finish_within},
@@ -130,7 +132,7 @@ impl CodeCache {
             Compiler::Process => Path::new(&host),
             #[cfg(test)]
             Compiler::Here => {
-                let code = super::compile::compile(source)
+                let code = super::compile::compile(source, Allocation::on_demand())
                     .map_err(|message| PluginError::Compile { message })?;
                 return write_if_room(target, &code)
                     .map_err(|error| PluginError::io(target, &error));

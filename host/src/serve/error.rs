@@ -36,6 +36,9 @@ pub(crate) enum ServeError {
     Machine(io::Error),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
+    /// It ran, and a part of it has ended.
+    #[error("the host has ended because {part} has: {why}")]
+    Broken { part: &'static str, why: String },
     /// Whatever it was that could not be written.
     #[error(
         "no host can start: the disk at {}, which has the data directory, is full ({}); {source}",
@@ -60,6 +63,9 @@ impl ServeError {
             ))),
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends it; --data-dir chooses another directory",
+            )),
+            Self::Broken { .. } => Some(Cow::Borrowed(
+                "what runs goes on under its supervisor; the next command starts a host again",
             )),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(Cow::Borrowed(

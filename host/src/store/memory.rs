@@ -45,6 +45,8 @@ struct Content {
     spent: BTreeMap<Scope, u64>,
     events: BTreeMap<Sequence, Event>,
     failures_to_come: u32,
+    load_failures_to_come: u32,
+    panics_at_commit: bool,
 }
 
 impl MemoryStore {
@@ -60,6 +62,16 @@ impl MemoryStore {
     /// The next `count` commits fail as on a full disk.
     pub(crate) fn fail_commits(&self, count: u32) {
         self.content().failures_to_come = count;
+    }
+
+    /// The next `count` times it cannot be loaded.
+    pub(crate) fn fail_loads(&self, count: u32) {
+        self.content().load_failures_to_come = count;
+    }
+
+    /// The next commit is the end of the thread that asks for it.
+    pub(crate) fn panic_at_commit(&self) {
+        self.content().panics_at_commit = true;
     }
 
     /// A panic under the lock leaves the content as it was before a verb or after it: batches are applied to a copy.
@@ -297,7 +309,14 @@ impl Store for MemoryStore {
     }
 
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError> {
-        let content = self.content();
+        let mut content = self.content();
+        if content.load_failures_to_come > 0 {
+            content.load_failures_to_come -= 1;
+            return Err(StoreError::Corrupt {
+                path: PathBuf::from("memory"),
+                detail: "a row cannot be read".to_owned(),
+            });
+        }
         let unfinished = content.tasks.values().filter(|task| !task.is_done());
         Ok(Stored {
             unfinished: unfinished.cloned().collect(),
@@ -314,6 +333,7 @@ impl Store for MemoryStore {
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let mut content = self.content();
         content.check_epoch(epoch)?;
+        assert!(!content.panics_at_commit, "the commit thread dies");
         if content.failures_to_come > 0 {
             content.failures_to_come -= 1;
             let path = PathBuf::from("memory");

@@ -15,11 +15,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit};
 
 use super::sys::files;
 use super::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use super::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::fsx;
+
+/// More are of no use to a host. Programs that it runs itself (git) inherit them, and some close
+/// every descriptor that they may have.
+const MOST_DESCRIPTORS: u64 = 65_536;
 
 /// An executable with its first arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,13 +105,31 @@ pub(crate) fn launch(
     })
 }
 
-/// Deals with the descriptors that this process was started with, beside stdio. To be called before it opens any of its own.
+/// Deals with the descriptors that this process was started with, beside stdio. To be called before
+/// it opens any of its own.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     files::seal_inherited(if background {
         files::Inherited::Closed
     } else {
         files::Inherited::Kept
     })
+}
+
+/// Raises the soft limit on open files: a host serves as many clients as it has descriptors.
+/// Returns what it was, for the children.
+pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(MOST_DESCRIPTORS, |hard| hard.min(MOST_DESCRIPTORS));
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        rustix::process::setrlimit(Resource::Nofile, raised)?;
+    }
+    Ok(limit.current)
 }
 
 /// Says to whoever launched this process that it is ready, and lets go of the pipe.

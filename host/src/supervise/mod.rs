@@ -39,7 +39,7 @@ mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Found, FoundState, Handover, Settings, Supervisors, open, pids};
+pub(crate) use host::{Found, FoundState, Handover, Opened, Settings, Supervisors, open, pids};
 pub(crate) use launch::Program;
 pub(crate) use words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, Status, Stdin,
@@ -48,8 +48,6 @@ pub(crate) use words::{
 
 #[cfg(test)]
 pub(crate) use host::FoundChild;
-#[cfg(test)]
-use host::Opened;
 #[cfg(test)]
 pub(crate) use words::Usage;
 #[cfg(test)]

@@ -160,6 +160,9 @@ pub(crate) struct StartChild {
     /// Set over what is left.
     #[serde(default)]
     pub(crate) env_set: Vec<(String, String)>,
+    /// The mask of new files' permissions; without one, that of whoever started the supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) umask: Option<u16>,
     pub(crate) stdin: Stdin,
     /// The attempt's output log, the same for all its children; it comes into being with the first byte.
     pub(crate) log: PathBuf,
@@ -286,6 +289,9 @@ pub(crate) enum Report {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
     },
+    /// A supervisor that had not answered since this host began has, or is known to be dead. It has
+    /// these attempts beside those that were known from its notes.
+    Reached { found: Vec<super::host::Found> },
 }
 
 mod millis {

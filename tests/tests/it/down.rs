@@ -84,6 +84,55 @@ fn drain_waits_for_what_runs_and_starts_nothing() {
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
 
+/// Interrupts the command that asked for it, which is none of the host's business.
+fn begin_and_leave(host: &TestHost, way: &str) {
+    let mut down = host.command(["down", way]);
+    let mut down = down.stdin(Stdio::null()).spawn().unwrap();
+    wait_for("the host to drain", || {
+        (!host.run(["run", "--", "true"]).status.success()).then_some(())
+    });
+    down.kill().unwrap();
+    down.wait().unwrap();
+}
+
+#[test]
+fn a_drain_is_the_hosts_own_and_can_be_joined_and_lifted() {
+    let host = TestHost::builder().slots(1).build();
+    let first = host.script("until test -e go; do sleep 0.02; done");
+    host.live(&first);
+    let second = host.script("until test -e go2; do sleep 0.02; done");
+    begin_and_leave(&host, "--drain");
+    host.run(["run", "--", "true"])
+        .code(125)
+        .says(&["draining", "claudine up"]);
+    let before = host.host_pid();
+    host.run(["up"]).ok().says(&["draining"]);
+    assert_eq!(host.host_pid(), before);
+    fs::write(host.work().join("go"), "").unwrap();
+    // Lifted, it starts what waits.
+    host.live(&second);
+
+    begin_and_leave(&host, "--drain");
+    let mut joined = host.command(["down", "--drain"]);
+    let mut joined = joined.stdin(Stdio::null()).spawn().unwrap();
+    fs::write(host.work().join("go2"), "").unwrap();
+    assert!(joined.wait().unwrap().success());
+    assert!(host.host_pid().is_none());
+    assert_eq!(host.finished(&second)["outcome"], "succeeded");
+}
+
+#[test]
+fn a_drain_goes_on_to_its_end_with_nobody_looking_on() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done");
+    host.live(&id);
+    let pid = host.host_pid().unwrap();
+    begin_and_leave(&host, "--drain");
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the host to end", || (!alive(pid)).then_some(()));
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
 #[test]
 fn kill_stops_what_runs() {
     let host = TestHost::new();

@@ -209,6 +209,51 @@ fn a_long_script_is_run_whole() {
     assert_eq!(ran.text(), "the end");
 }
 
+/// The first command of the day is not to decide what files agents make.
+#[test]
+fn a_task_has_its_submitters_umask_and_not_the_descriptors_of_a_host() {
+    let host = TestHost::new();
+    let script = format!(
+        "umask 077; ulimit -Sn 300; '{0}' up >/dev/null; umask 027; '{0}' run --wait --script 'umask; ulimit -Sn'",
+        binary().display()
+    );
+    let mut command = host.other("sh");
+    command.args(["-c", &script]);
+    assert_eq!(to_the_end(command).ok().text(), "0027\n300");
+}
+
+#[test]
+fn pwd_names_the_directory_of_the_task() {
+    let host = TestHost::new();
+    let (sub, link) = (host.work().join("sub"), host.root().join("link"));
+    fs::create_dir(&sub).unwrap();
+    std::os::unix::fs::symlink(host.work(), &link).unwrap();
+    let pwd = |options: &[&str], pwd: &std::path::Path| {
+        let words = [&["run", "--wait"][..], options, &["--", "printenv", "PWD"]].concat();
+        let mut command = host.command(words);
+        command.env("PWD", pwd);
+        to_the_end(command).ok().text()
+    };
+    let elsewhere = ["--working-directory", sub.to_str().unwrap()];
+    assert_eq!(pwd(&elsewhere, &host.work()), sub.to_str().unwrap());
+    assert_eq!(pwd(&[], &host.work()), host.work().to_str().unwrap());
+    // A name with links in it that is the same directory is as good, and the one that the person
+    // knows.
+    assert_eq!(pwd(&[], &link), link.to_str().unwrap());
+}
+
+#[test]
+fn tasks_run_under_a_limit_on_address_space() {
+    let host = TestHost::new();
+    let script = format!(
+        "ulimit -v 4000000; '{}' run --wait -- echo hello",
+        binary().display()
+    );
+    let mut command = host.other("sh");
+    command.args(["-c", &script]);
+    assert_eq!(to_the_end(command).ok().text(), "hello");
+}
+
 #[test]
 fn a_command_substitution_returns_at_once() {
     let host = TestHost::new();

@@ -106,7 +106,8 @@ fn a_host_started_from_inside_a_task_outlives_it() {
 #[test]
 fn the_host_keeps_no_descriptor_of_its_starter() {
     let host = TestHost::new();
-    // A lock on 9, as of a script that shall run once, and a pipe on 3 whose reader waits for its end.
+    // A lock on 9, as of a script that shall run once, and a pipe on 3 whose reader waits for its
+    // end.
     let script = format!(
         "exec 9>lock; flock 9; got=$({{ '{}' run -- true >/dev/null; echo over >&3; }} 3>&1); echo $got",
         binary().display()
@@ -131,14 +132,26 @@ fn a_host_in_the_foreground_keeps_what_it_was_given_to_itself() {
     let script = format!("exec 9>lock; flock 9; exec '{}' serve", binary().display());
     let mut serve = host.other("sh");
     serve.args(["-c", &script]).stdin(Stdio::null());
-    let mut serve = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut serve = serve
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    let opened = host.run(["run", "--wait", "--", "ls", "/proc/self/fd"]).ok();
-    assert_eq!(opened.text().lines().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    let opened = host
+        .run(["run", "--wait", "--", "ls", "/proc/self/fd"])
+        .ok();
+    assert_eq!(
+        opened.text().lines().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
     let lock = fs::File::open(host.work().join("lock")).unwrap();
-    assert!(lock.try_lock().is_err(), "it is locked for as long as it runs");
+    assert!(
+        lock.try_lock().is_err(),
+        "it is locked for as long as it runs"
+    );
     signal(serve.id(), Signal::TERM);
     command::ends_within(&mut serve, PATIENCE).expect("it ends");
     wait_for("the lock to be free", || lock.try_lock().ok());

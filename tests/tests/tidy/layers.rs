@@ -17,6 +17,7 @@ const GROUND: &[&str] = &[
     "environment",
     "fsx",
     "git",
+    "identity",
     "layout",
     "lock",
     "random",
@@ -67,7 +68,10 @@ const WIRING: &[&str] = &[
     "host/src/lib.rs",
     "host/src/main.rs",
     "host/src/serve.rs",
+    "host/src/serve/claim.rs",
     "host/src/serve/error.rs",
+    "host/src/serve/parts.rs",
+    "host/src/serve/socket.rs",
 ];
 
 /// Uses that the table does not have, each with the reason for it.

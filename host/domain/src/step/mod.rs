@@ -74,8 +74,9 @@ pub enum Input {
     ForgetProfiles {
         executor: String,
     },
-    /// A wait for descendants begins (or ends) inside this attempt. While at least one is under way the attempt's slot counts as free;
-    /// afterwards it has it back at once, so that for a while more may run than there are slots.
+    /// The attempt begins to wait for its own descendants, or ends its last wait for them.
+    /// Meanwhile its slot counts as free; afterwards it has it back at once, so that for a while
+    /// more may run than there are slots. Repeating either changes nothing.
     WaitBegins {
         attempt: AttemptId,
     },
@@ -97,6 +98,8 @@ pub enum Input {
     Prune(Prune),
     /// Nothing new is started from here on; what runs goes on.
     Drain,
+    /// The drain is lifted: what is queued may start again.
+    Undrain,
     /// Time has passed.
     Tick,
 }
@@ -363,6 +366,10 @@ impl Board {
                 self.drain = true;
                 Ok(Answer::Noted)
             }
+            Input::Undrain => {
+                self.drain = false;
+                Ok(Answer::Noted)
+            }
             Input::Tick => {
                 self.tick(now);
                 Ok(Answer::Noted)
@@ -374,22 +381,16 @@ impl Board {
         if !self.runs(attempt) {
             return Answer::Stale;
         }
-        *self.suspended.entry(attempt.task).or_default() += 1;
+        self.suspended.insert(attempt.task);
         Answer::Noted
     }
 
     fn wait_ends(&mut self, attempt: AttemptId) -> Answer {
-        if !self.runs(attempt) {
-            return Answer::Stale;
+        if self.runs(attempt) && self.suspended.remove(&attempt.task) {
+            Answer::Noted
+        } else {
+            Answer::Stale
         }
-        let Some(waits) = self.suspended.get_mut(&attempt.task) else {
-            return Answer::Stale;
-        };
-        *waits -= 1;
-        if *waits == 0 {
-            self.suspended.remove(&attempt.task);
-        }
-        Answer::Noted
     }
 
     /// Whether this very attempt holds a process, or will.

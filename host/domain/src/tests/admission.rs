@@ -240,9 +240,8 @@ fn a_parent_that_waits_gives_its_slot_to_its_children() {
         assert_eq!(desk.step(Input::WaitBegins { attempt }), Ok(Answer::Noted));
     }
     assert_eq!(starts(&desk.turn()), [children[0]]);
-    desk.step(Input::WaitEnds { attempt }).unwrap();
-    assert_eq!(desk.board.slots_in_use(), 1, "one of two waits goes on");
-    desk.step(Input::WaitEnds { attempt }).unwrap();
+    assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Noted));
+    assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Stale));
     // It goes on at once, and for as long there are more than slots.
     assert_eq!(desk.board.slots_in_use(), 2);
     desk.report(children[0], success());
@@ -302,6 +301,9 @@ fn a_drained_board_starts_nothing_and_ends_what_runs() {
     assert_eq!(starts(&desk.turn()), []);
     assert_eq!(desk.word(later), "ready");
     assert!(desk.board.is_draining());
+    desk.step(Input::Undrain).unwrap();
+    assert!(!desk.board.is_draining());
+    assert_eq!(starts(&desk.turn()), [later]);
 }
 
 fn machine(free: u64) -> Reading {

@@ -1,6 +1,6 @@
 //! `claudine doctor`
 
-use std::{fmt, path::Path, process::ExitCode};
+use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -15,8 +15,17 @@ use super::{
 use crate::{
     api::client::{Client, ClientError},
     app::{AppError, HostInfo, PluginView},
-    fsx,
+    clock, fsx,
+    identity::HostProcess,
+    layout::Layout,
 };
+
+/// How long a host that is there may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a host may take to start: it says why not sooner, if it can.
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
+/// How long all plugins together may take to say how they are: each may run a command.
+const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Too little free disk for work that writes.
 const DISK_WARN_BYTES: u64 = 2 << 30;
@@ -74,14 +83,16 @@ impl Finding {
 impl Doctor {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let client = session.client();
-        let data_dir = client.start().layout.root().to_owned();
-        let mut findings = vec![disk(&data_dir)];
-        match client.up().await {
-            Ok((host, started)) => {
+        let layout = &client.start().layout;
+        let mut findings = vec![disk(layout.root())];
+        let limit = limit_of_start(layout);
+        match clock::within(limit, client.reach()).await {
+            Some(Ok((host, started))) => {
                 findings.extend(of_host(&host, started));
                 findings.extend(plugins(client).await);
             }
-            Err(error) => findings.push(failed("host", error)),
+            Some(Err(error)) => findings.push(failed("host", error)),
+            None => findings.push(silent(HostProcess::of(layout), limit)),
         }
         show(session, &findings)?;
         let failing = findings
@@ -93,6 +104,34 @@ impl Doctor {
             ExitCode::SUCCESS
         })
     }
+}
+
+/// One that is there answers at once; one that has to be started reads its store first.
+fn limit_of_start(layout: &Layout) -> Duration {
+    if HostProcess::of(layout).is_some() {
+        ANSWERS_WITHIN
+    } else {
+        STARTS_WITHIN
+    }
+}
+
+fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
+    let limit = limit.as_secs();
+    let Some(host) = host else {
+        let found = format!("none has started within {limit} s");
+        return Finding::new(Verdict::Fail, "host", found);
+    };
+    let pid = host.pid;
+    if host.is_stopped() {
+        let found = format!("pid {pid} was stopped by a signal, and answers nobody");
+        let hint = format!("`kill -CONT {pid}` lets it go on; what runs is not affected");
+        return Finding::new(Verdict::Fail, "host", found).hint(Some(hint));
+    }
+    let found = format!("pid {pid} has not answered within {limit} s");
+    let hint = format!(
+        "its log says what it does; `kill {pid}` ends it, what runs goes on, and the next command starts another"
+    );
+    Finding::new(Verdict::Fail, "host", found).hint(Some(hint))
 }
 
 fn show(session: &Session, findings: &[Finding]) -> Result<(), Failure> {
@@ -173,12 +212,21 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         ))
     });
     findings.push(Finding::new(Verdict::Ok, "tasks", load));
+    let way_out = Some("`claudine down` ends it, and the next command starts another".to_owned());
+    findings.extend(
+        host.faults
+            .iter()
+            .map(|fault| Finding::new(Verdict::Fail, "engine", fault).hint(way_out.clone())),
+    );
     if host.draining {
-        findings.push(Finding::new(
-            Verdict::Warn,
-            "tasks",
-            "the host is draining: nothing new starts",
-        ));
+        findings.push(
+            Finding::new(
+                Verdict::Warn,
+                "tasks",
+                "the host is draining: nothing new starts",
+            )
+            .hint(Some("`claudine up` lifts the drain".to_owned())),
+        );
     }
     let supervisors = match host.supervisors.as_slice() {
         [] => "none is needed".to_owned(),
@@ -215,9 +263,13 @@ fn commands_over_mcp() -> Finding {
 }
 
 async fn plugins(client: &Client) -> Vec<Finding> {
-    match client.plugins(true).await {
-        Ok(plugins) => plugins.iter().map(of_plugin).collect(),
-        Err(error) => vec![failed("plugins", error)],
+    match clock::within(PLUGINS_WITHIN, client.plugins(true)).await {
+        Some(Ok(plugins)) => plugins.iter().map(of_plugin).collect(),
+        Some(Err(error)) => vec![failed("plugins", error)],
+        None => {
+            let found = format!("no answer within {} s", PLUGINS_WITHIN.as_secs());
+            vec![Finding::new(Verdict::Fail, "plugins", found)]
+        }
     }
 }
 
@@ -255,6 +307,7 @@ mod tests {
             supervisors: Vec::new(),
             dropped_reports: 0,
             commands_over_mcp: false,
+            faults: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -1,27 +1,37 @@
 //! `claudine down`
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 use rustix::{
-    event::{PollFd, PollFlags},
-    process::{Pid, PidfdFlags, pidfd_open},
+    event::{PollFd, PollFlags, Timespec},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 use super::{exit::Failure, output, session::Session};
 use crate::{
-    api::client::{ClientError, Policy},
-    app::{AppError, DownMode, ErrorKind},
+    api::client::{Client, ClientError, Policy},
+    app::{AppError, DownMode, ErrorKind, HostInfo},
+    clock,
+    identity::HostProcess,
 };
+
+/// How long a host that cannot be reached may take to make its socket anew, or to end.
+const OUT_OF_REACH: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a host may take to end once it leaves.
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// End the host. Running tasks go on; the next host takes them back.
 ///
-/// Returns when the host is gone.
+/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it goes on if this command is interrupted,
+/// another `down --drain` waits for it again, and `claudine up` lifts it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine down && claudine up     # change over to a new version; nothing that runs is disturbed
-  claudine down --drain            # before the machine is switched off")]
+  claudine down --drain            # before the machine is switched off
+  claudine up                      # lifts a drain that has not come to its end")]
 pub(super) struct Down {
     /// Start nothing new, and wait for what runs to end.
     #[arg(long, conflicts_with = "kill")]
@@ -31,12 +41,24 @@ pub(super) struct Down {
     kill: bool,
 }
 
+/// How a host was found.
+enum Found {
+    Reached(Box<HostInfo>),
+    /// It is there, and nobody listens at its socket.
+    OutOfReach(HostProcess),
+    None,
+}
+
 impl Down {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let client = session.client_with(|start| start.policy = Policy::Never);
-        let host = match client.info().await {
-            Ok(host) => host,
-            Err(ClientError::NotRunning { .. }) => {
+        let mode = match (self.drain, self.kill) {
+            (true, _) => DownMode::Drain,
+            (_, true) => DownMode::Kill,
+            _ => DownMode::Leave,
+        };
+        let (pid, said) = match find(&client).await? {
+            Found::None => {
                 if session.json {
                     output::json(&serde_json::json!({"was_running": false}))?;
                 } else {
@@ -44,31 +66,91 @@ impl Down {
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-            Err(error) => return Err(error.into()),
+            Found::Reached(host) => (host.pid, ask(&client, &host, mode).await?),
+            Found::OutOfReach(host) => (host.pid, end(&host, mode)?),
         };
-        // Held from before the host is asked, so that its pid cannot come to mean another process.
-        let process = open(host.pid);
-        let mode = match (self.drain, self.kill) {
-            (true, _) => DownMode::Drain,
-            (_, true) => DownMode::Kill,
-            _ => DownMode::Leave,
-        };
-        client.down(mode).await?;
-        if host.running > 0 && mode != DownMode::Leave {
-            output::say(&format!("waiting for {} to end", tasks(host.running)));
-        }
-        if let Some(process) = process? {
-            wait_for(&process).map_err(|error| cannot_wait(host.pid, error))?;
-        }
         if session.json {
-            output::json(&serde_json::json!({"was_running": true, "pid": host.pid}))?;
-        } else if host.running > 0 && mode == DownMode::Leave {
-            output::say(&format!("host ended; {} left running", tasks(host.running)));
+            output::json(&serde_json::json!({"was_running": true, "pid": pid}))?;
         } else {
-            output::say("host ended");
+            output::say(&said);
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn find(client: &Client) -> Result<Found, Failure> {
+    let give_up = clock::monotonic() + OUT_OF_REACH;
+    loop {
+        match client.info().await {
+            Ok(host) => return Ok(Found::Reached(Box::new(host))),
+            Err(ClientError::NotRunning { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match HostProcess::of(&client.start().layout) {
+            None => return Ok(Found::None),
+            Some(host) if clock::monotonic() >= give_up => return Ok(Found::OutOfReach(host)),
+            Some(_) => clock::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// Asks a host to go down, and waits for its end.
+async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String, Failure> {
+    // Held from before the host is asked, so that its pid cannot come to mean another process.
+    let process = open(host.pid);
+    if host.running > 0 && mode != DownMode::Leave {
+        output::say(&format!("waiting for {} to end", tasks(host.running)));
+    }
+    client.down(mode).await?;
+    if let Some(process) = process? {
+        wait_for(&process, host.pid)?;
+    }
+    Ok(match (mode, host.faults.as_slice()) {
+        (DownMode::Leave, []) if host.running > 0 => {
+            format!("host ended; {} left running", tasks(host.running))
+        }
+        (DownMode::Leave, [_, ..]) => {
+            "host ended; what ran goes on, and the next host finds out what that is".to_owned()
+        }
+        _ => "host ended".to_owned(),
+    })
+}
+
+/// Ends a host that can only be sent a signal.
+fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
+    let pid = host.pid;
+    if mode != DownMode::Leave {
+        let cannot = AppError::new(
+            ErrorKind::Unavailable,
+            format!("the host (pid {pid}) has no socket, so it can only be told to end"),
+        );
+        let hint = "`claudine down` does that: what runs goes on, and the next host can drain";
+        return Err(cannot.hint(hint).into());
+    }
+    if host.is_stopped() {
+        let stopped = AppError::new(
+            ErrorKind::Unavailable,
+            format!("the host (pid {pid}) was stopped by a signal, and does nothing"),
+        );
+        return Err(stopped
+            .hint(format!("`kill -CONT {pid}` lets it go on"))
+            .into());
+    }
+    let Some(process) = open(pid)? else {
+        return Ok("host ended".to_owned());
+    };
+    // Looked at again with the process in hand: from here on its pid is its own.
+    if host.is_alive() {
+        match pidfd_send_signal(&process, Signal::TERM) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => {
+                let message = format!("the host (pid {pid}) cannot be signalled: {error}");
+                return Err(AppError::new(ErrorKind::Unavailable, message).into());
+            }
+        }
+        wait_for(&process, pid)?;
+    }
+    Ok("host ended, which could not be reached by its socket; what ran goes on".to_owned())
 }
 
 fn tasks(count: usize) -> String {
@@ -91,11 +173,28 @@ fn open(pid: u32) -> Result<Option<std::os::fd::OwnedFd>, AppError> {
 }
 
 /// Nothing else is waited for meanwhile, so it may block.
-fn wait_for(process: &std::os::fd::OwnedFd) -> rustix::io::Result<()> {
-    rustix::io::retry_on_intr(|| {
-        rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], None)
-    })
-    .map(drop)
+fn wait_for(process: &std::os::fd::OwnedFd, pid: u32) -> Result<(), AppError> {
+    let limit = Timespec {
+        tv_sec: i64::try_from(ENDS_WITHIN.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    let ended = rustix::io::retry_on_intr(|| {
+        rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit))
+    });
+    match ended {
+        Ok(0) => Err(AppError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the host (pid {pid}) has not ended within {} s",
+                ENDS_WITHIN.as_secs()
+            ),
+        )
+        .hint(format!(
+            "its log says what it does; `kill -KILL {pid}` ends it, and nothing that was accepted is lost"
+        ))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(cannot_wait(pid, error)),
+    }
 }
 
 fn cannot_wait(pid: u32, error: rustix::io::Errno) -> AppError {

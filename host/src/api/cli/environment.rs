@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, env};
 
 use super::output;
-use crate::app::Environment;
+use crate::{app::Environment, config};
 
 /// What a task keeps of the environment with `--env-clean`: enough to find programs, the home directory and the language.
 const MINIMAL: [&str; 10] = [
@@ -41,6 +41,7 @@ pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
             left_out.join(", ")
         ));
     }
+    base.extend(config::process_umask().map(|umask| (config::UMASK.to_owned(), umask)));
     Environment {
         base,
         set: BTreeMap::new(),

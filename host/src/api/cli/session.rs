@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use claudine_domain::principal::Via;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{self, Builder};
 
 use super::{Common, exit::Failure, output};
 use crate::{
@@ -20,6 +20,17 @@ pub(super) struct Session {
     start: HostStart,
     client: Client,
     runtime: Runtime,
+}
+
+/// A runtime that does not wait at its end for what blocks a thread: a command that has given up on the start of a host ends.
+struct Runtime(Option<runtime::Runtime>);
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Session {
@@ -51,7 +62,7 @@ impl Session {
             json: common.json,
             client: Client::new(start.clone()),
             start,
-            runtime,
+            runtime: Runtime(Some(runtime)),
         })
     }
 
@@ -71,7 +82,10 @@ impl Session {
         &self,
         verb: impl Future<Output = Result<ExitCode, Failure>>,
     ) -> Result<ExitCode, Failure> {
-        let done = self.runtime.block_on(verb);
+        let Some(runtime) = &self.runtime.0 else {
+            return Ok(ExitCode::FAILURE);
+        };
+        let done = runtime.block_on(verb);
         if let Some(version) = self.client.take_other_version() {
             let ours = env!("CARGO_PKG_VERSION");
             output::say(&format!(

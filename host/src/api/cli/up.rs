@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{exit::Failure, output, session::Session};
+use crate::api::rest::UpView;
 
 /// Start the host in the background, if none runs.
 ///
 /// Any command that needs the host starts it, so this is only for starting it with settings of its own. It takes its settings from the
-/// configuration file, this environment and these options, once.
+/// configuration file, this environment and these options, once. A host that drains (`down --drain`) stays, and takes work again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,12 +34,18 @@ impl Up {
             start.overrides.slots = self.slots;
             start.overrides.keep = self.keep;
         });
-        let (host, started) = client.up().await?;
+        let (UpView { lifted, host }, started) = client.up().await?;
         if session.json {
             output::json(&host)?;
         } else {
             let word = if started { "started" } else { "running" };
             output::line(&format!("host {word}: pid {}, {}", host.pid, host.url))?;
+        }
+        if lifted {
+            output::say("it was draining, and is not any more; what was cancelled stays cancelled");
+        }
+        for fault in &host.faults {
+            output::say(&format!("fault: {fault}"));
         }
         for warning in &host.warnings {
             output::say(&format!("warning: {warning}"));

@@ -1,13 +1,19 @@
 //! Reading a task's output as it comes, over restarts of the host.
 
+use std::time::Duration;
+
 use super::{
     Ask, Client, ClientError, address,
     frames::{Frames, TRIES},
 };
 use crate::{
     api::rest::frame::Frame,
-    app::{LogChannel, LogPiece, LogQuery},
+    app::{ErrorKind, LogChannel, LogPiece, LogQuery},
+    clock,
 };
+
+/// How long a follower that found no place waits before it asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A piece of output, for whoever shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +100,14 @@ impl Follower<'_> {
                 Err(ClientError::Cut(_)) if fruitless < TRIES => {
                     fruitless += 1;
                     self.open = None;
+                    continue;
+                }
+                // So many follow already that there is no place: what comes is kept until there is
+                // one.
+                Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Limit && self.query.follow =>
+                {
+                    clock::sleep(ASK_AGAIN).await;
                     continue;
                 }
                 Err(error) => return Err(error),

@@ -33,8 +33,10 @@ use crate::{
 
 /// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// Idle connections kept for the next request: as many as an agent has calls in flight.
-const KEPT_CONNECTIONS: usize = 16;
+/// Idle connections kept for the next request, and for how long: less than the host leaves them to
+/// whoever asks nothing.
+const KEPT_CONNECTIONS: usize = 4;
+const KEPT_FOR: Duration = Duration::from_secs(10);
 /// How often a request that does no harm when done twice is sent, while hosts come and go.
 const TRIES: u32 = 3;
 
@@ -86,7 +88,8 @@ impl Ask {
 /// The host of one data directory.
 pub(super) struct Client {
     start: HostStart,
-    idle: Mutex<Vec<Connection>>,
+    /// With the time since when each is idle, on the clock that does not jump.
+    idle: Mutex<Vec<(Duration, Connection)>>,
     /// Set when a host of another version answered, until somebody has said so.
     other_version: Mutex<Option<String>>,
 }
@@ -171,8 +174,11 @@ impl Client {
         loop {
             // The lock is given back before anything is awaited.
             let idle = lock(&self.idle).pop();
-            let Some(mut connection) = idle else { break };
-            if connection.is_usable().await {
+            let Some((since, mut connection)) = idle else {
+                break;
+            };
+            let is_fresh = clock::monotonic() < since + KEPT_FOR;
+            if is_fresh && connection.is_usable().await {
                 return Ok(connection);
             }
         }
@@ -185,7 +191,7 @@ impl Client {
     fn keep(&self, connection: Connection) {
         let mut idle = lock(&self.idle);
         if idle.len() < KEPT_CONNECTIONS {
-            idle.push(connection);
+            idle.push((clock::monotonic(), connection));
         }
     }
 

@@ -37,6 +37,7 @@ const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a host that is on its way down, or up by other hands, is waited for.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
+const TURN_LOOK: Duration = Duration::from_millis(5);
 /// How much of the log an error shows.
 const LOG_END_BYTES: usize = 2_000;
 
@@ -103,7 +104,8 @@ impl HostStart {
         }
     }
 
-    /// A connection, or `None` where nobody listens. Nothing is sent to a socket that is not this user's.
+    /// A connection, or `None` where nobody listens. Nothing is sent to a socket that is not this
+    /// user's.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
         let path = self.layout.socket();
         let failed = |source| ClientError::Socket {
@@ -153,8 +155,25 @@ impl HostStart {
             .write(true)
             .mode(0o600)
             .open(path)?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
-        Ok(file)
+        let give_up = clock::monotonic() + READY_LIMIT;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                // Whoever has it is at a start, which takes no longer than this, unless it was
+                // stopped in the middle of it.
+                Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
+                    std::thread::sleep(TURN_LOOK);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let limit = READY_LIMIT.as_secs();
+                    return Err(io::Error::other(format!(
+                        "another command has been starting it for more than {limit} s"
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn start(&self) -> Result<(), ClientError> {
@@ -328,7 +347,13 @@ mod tests {
         // With a directory that only its owner writes to, the listener does.
         fs::set_permissions(&root, open(0o755)).unwrap();
         let refused = client.connect().await.unwrap_err();
-        let foreign = matches!(refused, ClientError::Foreign { listener: NOBODY, .. });
+        let foreign = matches!(
+            refused,
+            ClientError::Foreign {
+                listener: NOBODY,
+                ..
+            }
+        );
         assert!(foreign, "{refused}");
         let (mut accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(false).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Ask, Client, ClientError, address};
 use crate::{
-    api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, WaitQuery},
+    api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
         AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView,
         CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
@@ -252,9 +252,28 @@ impl Client {
     }
 
     /// Starts a host if there is none; whether it did.
-    pub(in crate::api) async fn up(&self) -> Result<(HostInfo, bool), ClientError> {
+    pub(in crate::api) async fn reach(&self) -> Result<(HostInfo, bool), ClientError> {
         let (_, started) = self.start().connect().await?;
         Ok((self.info().await?, started))
+    }
+
+    /// The same, and lifts a drain if the host is on its way down.
+    pub(in crate::api) async fn up(&self) -> Result<(UpView, bool), ClientError> {
+        let (host, started) = self.reach().await?;
+        // A host of an earlier version cannot lift one, and says whether it drains.
+        if !host.draining {
+            return Ok((
+                UpView {
+                    lifted: false,
+                    host,
+                },
+                started,
+            ));
+        }
+        let up = self
+            .ask(Ask::post("/v1/host/up".to_owned(), &())?.repeatable_if(true))
+            .await?;
+        Ok((up, started))
     }
 
     /// The host as it was. It takes as long as what runs takes to end, where that is waited for.

@@ -1,5 +1,7 @@
 //! What handlers take and give: bodies and queries that are refused with the field's name, and errors as JSON.
 
+use std::time::Duration;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
@@ -11,7 +13,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     api::status,
     app::{AppError, ErrorKind},
+    clock,
 };
+
+/// How long a client may take to send what it asks. It comes over a socket of this machine: the
+/// largest request there is takes a second.
+const BODY_LIMIT: Duration = Duration::from_mins(1);
 
 /// An answer as JSON, with the status 200 unless it is told another.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
@@ -73,9 +80,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let limit_bytes = super::limit_of(request.uri().path());
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| unread(rejection, limit_bytes))?;
+        let read = clock::within(BODY_LIMIT, Bytes::from_request(request, state)).await;
+        let Some(read) = read else {
+            let limit = BODY_LIMIT.as_secs();
+            return Err(invalid(format!(
+                "the request's body was not there within {limit} s"
+            )));
+        };
+        let bytes = read.map_err(|rejection| unread(rejection, limit_bytes))?;
         let bytes = if bytes.is_empty() {
             b"{}"
         } else {

@@ -14,6 +14,8 @@ pub(super) async fn stream(
     State(shared): State<Shared>,
     Asked(query): Asked<EventQuery>,
 ) -> Result<Response, Refusal> {
+    let stay = shared.places.stay_or_refuse().await?;
     let events = shared.host.events(query).await?;
-    Ok(stream::answer(events, shared.going_down, Frame::Event))
+    let going_down = shared.going_down;
+    Ok(stream::answer(events, going_down, stay, Frame::Event))
 }

@@ -17,17 +17,34 @@ pub(crate) struct DownBody {
     pub(crate) mode: DownMode,
 }
 
-pub(super) async fn info(State(shared): State<Shared>) -> Answered<HostInfo> {
-    ok(shared.host.info())
+/// The host, and whether it was on its way down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UpView {
+    pub(crate) lifted: bool,
+    pub(crate) host: HostInfo,
 }
 
-/// Answers when the host is on its way: with `drain` and `kill` that is when the last attempt has ended.
+pub(super) async fn info(State(shared): State<Shared>) -> Answered<HostInfo> {
+    ok(shared.host.info().await)
+}
+
+/// Lifts a drain, and answers with the host as it is then.
+pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpView> {
+    let lifted = shared.host.stay_up(&by).await?;
+    ok(UpView {
+        lifted,
+        host: shared.host.info().await,
+    })
+}
+
+/// Looks on while the host goes down. Answers when it leaves: with `drain` and `kill` that is when
+/// the last attempt has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,
     By(by): By,
     Body(body): Body<DownBody>,
 ) -> Answered<HostInfo> {
-    let info = shared.host.info();
+    let info = shared.host.info().await;
     shared.host.go_down(&by, body.mode).await?;
     ok(info)
 }

@@ -1,6 +1,6 @@
 //! The listener: serves connections, and lets those in flight finish when the host goes down.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{
@@ -9,21 +9,29 @@ use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 
-use super::{GoingDown, caller::Connected};
+use super::{
+    GoingDown,
+    caller::Connected,
+    places::{Answering, Place, Places},
+};
 use crate::{
     app::{Host, Peer},
     clock,
 };
 
-/// Connections at once. A client that is over it waits in the kernel's queue until another one leaves.
-const CONNECTIONS: usize = 1_024;
+/// How long a client may take for the head of a request, and stay without one. Clients keep a
+/// connection for a shorter time.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long connections may go on once the host goes down: answers that are being written get through, followers do not hold it up.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// After a failed `accept` (no descriptor left) the next try waits this long.
@@ -32,36 +40,46 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The version of the host, on every answer: a client of another one says so.
 pub(crate) const VERSION_HEADER: &str = "claudine-version";
 
-/// Serves until it is told to shut down and the last answers are written.
+/// Serves until it is told to shut down and the last answers are written. `listeners` has another
+/// one when the socket was made anew; that it is closed is an error before the shutdown.
 pub(crate) async fn serve(
-    listener: UnixListener,
+    mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
     shutdown: watch::Receiver<bool>,
-) {
+) -> io::Result<()> {
     let going_down = GoingDown(shutdown);
-    let router = super::router(host, going_down.clone());
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::of_this_process();
+    let router = super::router(host, going_down.clone(), places.clone());
     let mut connections = JoinSet::new();
+    // Taken from the queue, and without a place yet.
+    let mut arrived = None;
     loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                log_panic(ended);
-                continue;
+        let listener = listeners.borrow_and_update().clone();
+        tokio::select! {
+            accepted = listener.accept(), if arrived.is_none() => match accepted {
+                Ok((stream, _)) => arrived = Some(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    places.make_room();
+                    clock::sleep(ACCEPT_AGAIN).await;
+                }
+            },
+            place = places.enter(), if arrived.is_some() => {
+                if let Some(stream) = arrived.take() {
+                    let router = router.clone();
+                    connections.spawn(converse(stream, router, going_down.clone(), place));
+                }
             }
+            Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+            changed = listeners.changed() => match changed {
+                Ok(()) => {}
+                Err(_) if going_down.is_near() => break,
+                Err(error) => return Err(io::Error::other(error)),
+            },
             () = going_down.wait() => break,
-        };
-        match accepted {
-            Ok((stream, place)) => {
-                connections.spawn(converse(stream, router.clone(), going_down.clone(), place));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                clock::sleep(ACCEPT_AGAIN).await;
-            }
         }
     }
-    drop(listener);
+    drop(listeners);
     let farewell = async {
         while let Some(ended) = connections.join_next().await {
             log_panic(ended);
@@ -70,18 +88,7 @@ pub(crate) async fn serve(
     if clock::within(FAREWELL, farewell).await.is_none() {
         connections.shutdown().await;
     }
-}
-
-async fn accept(
-    listener: &UnixListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    Ok(())
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
@@ -99,12 +106,7 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer::new(cred.uid(), pid.filter(|pid| *pid != 0)))
 }
 
-async fn converse(
-    stream: UnixStream,
-    router: Router,
-    going_down: GoingDown,
-    _place: OwnedSemaphorePermit,
-) {
+async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, place: Place) {
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
@@ -112,16 +114,30 @@ async fn converse(
             return;
         }
     };
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let place = Arc::new(place);
+    let answers = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(connected.clone());
-        router.call(request)
+        let busy = place.begin();
+        let answer = answers.call(request);
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
+        }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
         () = going_down.wait() => {
+            // Nothing was asked, or only a part of it: nobody waits for an answer.
+            if place.is_idle() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -28,8 +28,10 @@ pub(super) async fn stream(
     Path(task): Path<String>,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, Refusal> {
+    let stay = shared.places.stay_or_refuse().await?;
     let pieces = shared.host.logs(&TaskRef(task), query).await?;
-    Ok(stream::answer(pieces, shared.going_down, Frame::Piece))
+    let going_down = shared.going_down;
+    Ok(stream::answer(pieces, going_down, stay, Frame::Piece))
 }
 
 pub(super) async fn lines(

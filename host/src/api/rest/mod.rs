@@ -32,7 +32,8 @@
 //! | `POST /v1/capacity/slots` | sets how many run at once, until the host ends |
 //! | `POST /v1/capacity/forget` | forgets what was learned of an executor |
 //! | `GET /v1/host` | the host |
-//! | `POST /v1/host/down` | ends the host |
+//! | `POST /v1/host/down` | ends the host; one that is draining already is looked on with |
+//! | `POST /v1/host/up` | lifts a drain |
 
 mod answer;
 mod caller;
@@ -44,6 +45,7 @@ mod groups;
 mod host;
 mod listen;
 mod logs;
+mod places;
 mod plugins;
 mod stream;
 mod tasks;
@@ -59,12 +61,13 @@ use axum::{
 };
 use tokio::sync::watch;
 
-pub(super) use host::DownBody;
+pub(super) use host::{DownBody, UpView};
 pub(crate) use listen::{VERSION_HEADER, serve};
 pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
 pub(super) use tasks::{CancelBody, HoldBody, LONGEST_WAIT, WaitQuery};
 
+use self::places::Places;
 use crate::app::Host;
 
 /// By what way a request came.
@@ -79,6 +82,7 @@ pub(super) const GRAPH_LIMIT_BYTES: usize = 256 << 20;
 struct Shared {
     host: Arc<Host>,
     going_down: GoingDown,
+    places: Places,
 }
 
 /// Tells that the host goes down: whoever waits is told so instead of cut off.
@@ -86,8 +90,12 @@ struct Shared {
 struct GoingDown(watch::Receiver<bool>);
 
 impl GoingDown {
+    fn is_near(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
     async fn wait(&self) {
-        // A sender that is gone is a host that is gone.
+        // A closed channel means that the host has ended.
         drop(self.0.clone().wait_for(|down| *down).await);
     }
 }
@@ -103,7 +111,7 @@ fn limit_of(path: &str) -> usize {
     }
 }
 
-fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
+fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
     Router::new()
         .route(
             TASKS,
@@ -137,9 +145,14 @@ fn router(host: Arc<Host>, going_down: GoingDown) -> Router {
         .route("/v1/capacity/forget", post(capacity::forget))
         .route("/v1/host", get(host::info))
         .route("/v1/host/down", post(host::down))
+        .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(map_response(answer::with_version))
-        .with_state(Shared { host, going_down })
+        .with_state(Shared {
+            host,
+            going_down,
+            places,
+        })
 }

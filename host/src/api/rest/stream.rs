@@ -7,7 +7,7 @@ use axum::{
 };
 use futures_util::stream;
 use hyper::body::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     GoingDown,
@@ -18,37 +18,46 @@ use crate::app::AppError;
 
 /// What is left to send.
 enum Rest<T> {
-    Pieces(mpsc::Receiver<Result<T, AppError>>, GoingDown),
+    Pieces(
+        mpsc::Receiver<Result<T, AppError>>,
+        GoingDown,
+        OwnedSemaphorePermit,
+    ),
     Nothing,
 }
 
-/// Nothing is read ahead: the next piece is asked for when the one before it has been taken off our hands.
+/// `stay` is the leave to stay long, until the end. Nothing is read ahead: the next piece is asked
+/// for when the one before it has been taken off our hands.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,
+    stay: OwnedSemaphorePermit,
     frame: fn(T) -> Frame,
 ) -> Response {
-    let frames = stream::unfold(Rest::Pieces(pieces, going_down), move |rest| async move {
-        match rest {
-            Rest::Nothing => None,
-            Rest::Pieces(mut pieces, going_down) => {
-                let next = tokio::select! {
-                    biased;
-                    next = pieces.recv() => next,
-                    () = going_down.wait() => Some(Err(tasks::going_down())),
-                };
-                let (frame, rest) = match next {
-                    Some(Ok(piece)) => (frame(piece), Rest::Pieces(pieces, going_down)),
-                    Some(Err(error)) => (Frame::Error(error), Rest::Nothing),
-                    None => (Frame::End, Rest::Nothing),
-                };
-                Some((
-                    Ok::<_, std::convert::Infallible>(Bytes::from(frame.encode())),
-                    rest,
-                ))
+    let frames = stream::unfold(
+        Rest::Pieces(pieces, going_down, stay),
+        move |rest| async move {
+            match rest {
+                Rest::Nothing => None,
+                Rest::Pieces(mut pieces, going_down, stay) => {
+                    let next = tokio::select! {
+                        biased;
+                        next = pieces.recv() => next,
+                        () = going_down.wait() => Some(Err(tasks::going_down())),
+                    };
+                    let (frame, rest) = match next {
+                        Some(Ok(piece)) => (frame(piece), Rest::Pieces(pieces, going_down, stay)),
+                        Some(Err(error)) => (Frame::Error(error), Rest::Nothing),
+                        None => (Frame::End, Rest::Nothing),
+                    };
+                    Some((
+                        Ok::<_, std::convert::Infallible>(Bytes::from(frame.encode())),
+                        rest,
+                    ))
+                }
             }
-        }
-    });
+        },
+    );
     (
         [(CONTENT_TYPE, frame::CONTENT_TYPE)],
         Outgoing::from_stream(frames),

@@ -12,6 +12,7 @@ use super::{
     Shared,
     answer::{Answer, Answered, Asked, Body, Refusal, ok},
     caller::By,
+    places::SHORT_STAY,
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
@@ -81,6 +82,14 @@ pub(super) async fn wait(
         .timeout_ms
         .map_or(LONGEST_WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
+    // Without a place to stay long it is answered soon, with the task as it is; whoever waits asks
+    // again.
+    let stay = shared.places.stay();
+    let limit = if stay.is_some() {
+        limit
+    } else {
+        limit.min(SHORT_STAY)
+    };
     let task = TaskRef(task);
     tokio::select! {
         view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),

@@ -1,25 +1,50 @@
 //! Another board of what the store has: of an earlier host, or after a commit that failed.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering};
 
 use claudine_domain::{
     board::{Board, Stored},
     id::{AttemptId, TaskId},
     step::{Found, Input},
 };
+use tokio::sync::mpsc;
 
 use super::{Owner, RETRY_AFTER, told_aside};
 use crate::{
     clock,
-    engine::{EngineError, commit::Done},
+    engine::{EngineEnd, EngineError, Message, commit::Done},
     store::StoreError,
 };
 
+/// How often the store is read again before the engine gives up. With the pauses between, that is
+/// half a minute.
+const TRIES: u32 = 30;
+
 impl Owner {
-    /// That batch and every later one are dropped with their effects, their callers get the error, and the board is loaded again.
-    pub(super) async fn reload(&mut self, error: StoreError) -> Result<(), ()> {
+    /// That batch and every later one are dropped with their effects, their callers get the error,
+    /// and the board is loaded again. Breaks if the engine is told to stop before that has
+    /// succeeded: what is on disk is all there is.
+    pub(super) async fn reload(
+        &mut self,
+        error: StoreError,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Result<ControlFlow<()>, EngineEnd> {
         (self.in_flight, self.due) = (None, None);
-        let answer = match &error {
+        self.answer_dropped(&error);
+        if matches!(error, StoreError::Fenced { .. }) {
+            return Err(EngineEnd::Fenced);
+        }
+        let Some(stored) = self.load_again(inbox).await? else {
+            return Ok(ControlFlow::Break(()));
+        };
+        self.replace_board(stored);
+        // What failed once fails again at once: the disk is given a moment.
+        clock::sleep(RETRY_AFTER).await;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn answer_dropped(&mut self, error: &StoreError) {
+        let answer = match error {
             StoreError::Full { .. } => EngineError::StoreFull(error.to_string()),
             error => EngineError::Store(error.to_string()),
         };
@@ -32,28 +57,90 @@ impl Owner {
             // Whoever asked may have gone away meanwhile.
             drop(awaiting.reply.send(answer));
         }
-        if matches!(error, StoreError::Fenced { .. }) {
-            tracing::error!("another host has taken over this store; this one ends");
-            return Err(());
-        }
-        let stored = loop {
-            if self.committer.load().is_err() {
-                return Err(());
-            }
-            match self.committer.done.recv().await {
-                Some(Done::Loaded(Ok(stored))) => break stored,
-                Some(Done::Loaded(Err(error))) => {
-                    tracing::error!(%error, "the board cannot be loaded; trying again");
-                    clock::sleep(RETRY_AFTER).await;
+    }
+
+    /// Reads the store until that succeeds; `None` if the engine is told to stop before.
+    async fn load_again(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Result<Option<Stored>, EngineEnd> {
+        for tries in 1.. {
+            let error = match self.load_once(inbox).await? {
+                Some(Ok(stored)) => {
+                    self.trouble = None;
+                    return Ok(Some(stored));
                 }
-                Some(_) => {}
-                None => return Err(()),
+                Some(Err(error)) => error,
+                None => return Ok(None),
+            };
+            tracing::error!(%error, tries, "the store cannot be read");
+            if tries >= TRIES {
+                return Err(EngineEnd::Reload { tries, error });
             }
+            self.trouble = Some(error.to_string());
+            self.publish();
+            if self.pause(inbox).await.is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn load_once(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Message>,
+    ) -> Result<Option<Result<Stored, StoreError>>, EngineEnd> {
+        self.committer.load().map_err(|_| EngineEnd::CommitThread)?;
+        loop {
+            tokio::select! {
+                biased;
+                done = self.committer.done.recv() => match done {
+                    Some(Done::Loaded(loaded)) => return Ok(Some(loaded)),
+                    Some(_) => {}
+                    None => return Err(EngineEnd::CommitThread),
+                },
+                message = inbox.recv() => if self.put_off(message).is_break() {
+                    return Ok(None);
+                },
+            }
+        }
+    }
+
+    /// A moment before the next try, in which nobody is left without an answer.
+    async fn pause(&mut self, inbox: &mut mpsc::Receiver<Message>) -> ControlFlow<()> {
+        let over = clock::sleep(RETRY_AFTER);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return ControlFlow::Continue(()),
+                message = inbox.recv() => self.put_off(message)?,
+            }
+        }
+    }
+
+    /// What comes in while there is no board. Breaks if it is to stop.
+    fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
+        let why = || {
+            let trouble = self.trouble.clone();
+            EngineError::Reloading(trouble.unwrap_or_else(|| "a commit failed".to_owned()))
         };
-        self.replace_board(stored);
-        // What failed once fails again at once: the disk is given a moment.
-        clock::sleep(RETRY_AFTER).await;
-        Ok(())
+        // Whoever asks may have gone away meanwhile.
+        match message {
+            Some(Message::Command { reply, .. }) => drop(reply.send(Err(why()))),
+            Some(Message::Capacity(reply)) => drop(reply.send(Err(why()))),
+            Some(Message::Refusal { reply, .. }) => drop(reply.send(Err(why()))),
+            Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
+            Some(Message::Ping(reply)) => drop(reply.send(())),
+            Some(Message::Idle(reply)) => self.idle.push(reply),
+            // Once there is a board again attempts are asked for all that they have told, and all
+            // is looked for that has begun.
+            Some(Message::Tell(_) | Message::Reached | Message::Hurry) => {}
+            Some(Message::Stop) | None => {
+                tracing::warn!("told to stop while the store cannot be read");
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     fn replace_board(&mut self, stored: Stored) {
@@ -69,33 +156,62 @@ impl Owner {
         if draining && let Err(refused) = self.board.step(now, Input::Drain) {
             tracing::error!(%refused, "a drain was refused");
         }
+        for attempt in self.waits.all() {
+            self.take_wait(now, attempt, true);
+        }
         self.read_machine(now);
         self.recover();
+        // Those who wait for a number that was dropped with its batch look again.
+        self.told.send_replace(self.durable);
     }
 
     /// Every attempt that the store has as begun is matched with what became of it.
     pub(super) fn recover(&mut self) {
-        let now = clock::now();
+        self.board.restart_queue_clocks(clock::now());
+        let begun = self.begun();
+        self.attempts.begun(&begun);
+        self.unsure.clear();
+        for attempt in begun {
+            self.recover_one(attempt);
+        }
+    }
+
+    /// A supervisor that had been silent says what it has: whatever else is not known by now was
+    /// never started.
+    pub(super) fn look_for_unsure(&mut self) {
+        let begun = self.begun();
+        self.attempts.begun(&begun);
+        for attempt in std::mem::take(&mut self.unsure) {
+            if begun.contains(&attempt) {
+                self.recover_one(attempt);
+            }
+        }
+    }
+
+    fn begun(&self) -> BTreeSet<AttemptId> {
         let running = self
             .board
             .unfinished()
             .filter(|task| task.has_open_attempt());
-        let begun: BTreeSet<AttemptId> =
-            running.filter_map(|task| task.last_attempt_id()).collect();
-        self.board.restart_queue_clocks(now);
-        self.attempts.begun(&begun);
-        for attempt in begun {
-            let found = if self.attempts.knows(attempt) {
-                Found::Known
-            } else if self.began_on_another_boot(attempt.task) {
-                Found::Orphaned
-            } else {
-                Found::NeverReceived
-            };
-            let task = attempt.task;
-            if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
-                tracing::error!(%refused, %attempt, "a recovery was refused");
-            }
+        running.filter_map(|task| task.last_attempt_id()).collect()
+    }
+
+    fn recover_one(&mut self, attempt: AttemptId) {
+        let found = if self.attempts.knows(attempt) {
+            Found::Known
+        } else if self.began_on_another_boot(attempt.task) {
+            Found::Orphaned
+        } else if self.attempts.may_turn_up() {
+            // To start it again could have it run twice.
+            tracing::warn!(%attempt, "it waits for a supervisor that does not answer");
+            self.unsure.insert(attempt);
+            return;
+        } else {
+            Found::NeverReceived
+        };
+        let (now, task) = (clock::now(), attempt.task);
+        if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
+            tracing::error!(%refused, %attempt, "a recovery was refused");
         }
     }
 

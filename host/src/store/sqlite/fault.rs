@@ -143,8 +143,8 @@ fn unopened(path: &Path) -> Option<StoreError> {
     })
 }
 
-/// Why the file cannot be opened, without opening it: POSIX locks belong to the process, so to close any descriptor of the file would
-/// drop the locks of every open connection.
+/// Why the file cannot be opened, without opening it: POSIX locks belong to the process, so to
+/// close any descriptor of the file would drop the locks of every open connection.
 fn look_at(file: &Path) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -220,7 +220,10 @@ mod tests {
         // A second store in one process would look at the file before it opens it.
         open::look_at_file(&path).unwrap();
         let after = [locks_on(&path), locks_on(&shared_memory)];
-        assert_eq!(after.map(|locks| locks.len()), before.map(|locks| locks.len()));
+        assert_eq!(
+            after.map(|locks| locks.len()),
+            before.map(|locks| locks.len())
+        );
     }
 
     #[test]

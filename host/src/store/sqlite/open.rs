@@ -23,7 +23,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
 /// Makes the file with its mode before SQLite would make it with another (log and index take theirs from it), and refuses a file that was
 /// emptied or lost: SQLite would take it for a new database and throw the log away, with all that was not yet folded back.
 ///
-/// A file that is there is not opened: to close it again would drop the locks that this process may have on it.
+/// A file that is there is not opened: to close it again would drop the locks that this process may
+/// have on it.
 pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
     let made = fs::OpenOptions::new()
         .write(true)

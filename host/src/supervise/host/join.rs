@@ -1,6 +1,6 @@
 //! Getting to a supervisor: its directory, whether it lives, the connection up to `ready`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -19,6 +19,7 @@ use crate::supervise::launch;
 use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
+use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait;
 
 /// How long a supervisor may take to get ready, and to answer a hello.
@@ -45,8 +46,18 @@ pub(super) enum NotJoined {
     Fault(SuperviseError),
 }
 
-/// Supervisors' directories, by their number.
-pub(super) fn directories(dir: &Path) -> Result<Vec<(u32, PathBuf)>, SuperviseError> {
+/// What there is of supervisors.
+#[derive(Debug, Default)]
+pub(super) struct Directories {
+    /// Each supervisor's own, by its number.
+    pub(super) found: Vec<(u32, PathBuf)>,
+    /// The highest number that is taken, by whatever it is.
+    pub(super) last_number: u32,
+}
+
+/// Supervisors' directories, by their number. What has a number for a name and is no directory is
+/// nobody's.
+pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),
         source,
@@ -56,36 +67,46 @@ pub(super) fn directories(dir: &Path) -> Result<Vec<(u32, PathBuf)>, SuperviseEr
         .mode(0o700)
         .create(dir)
         .map_err(fault)?;
-    let mut found = Vec::new();
+    let mut directories = Directories::default();
     for entry in fs::read_dir(dir).map_err(fault)? {
         let entry = entry.map_err(fault)?;
-        if let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        {
-            found.push((number, entry.path()));
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number| *number < u32::MAX) else {
+            continue;
+        };
+        directories.last_number = directories.last_number.max(number);
+        if entry.file_type().map_err(fault)?.is_dir() {
+            directories.found.push((number, entry.path()));
+        } else {
+            tracing::debug!(path = %entry.path().display(), "this is no supervisor's directory");
         }
     }
-    found.sort_unstable();
-    Ok(found)
+    directories.found.sort_unstable();
+    Ok(directories)
 }
 
-/// The pids of the supervisors that live in `dir`, as far as can be told without asking them.
+/// The pids of the supervisors that live in `dir`, as far as can be told without asking them, and
+/// without touching the locks by which they are known to live.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");
-        Vec::new()
+        Directories::default()
     });
-    let live = directories
+    let identities = directories
+        .found
         .into_iter()
-        .filter(|(_, dir)| is_dead(dir).is_ok_and(|dead| !dead));
-    let identity = |dir: PathBuf| {
-        serde_json::from_slice::<Identity>(&fs::read(dir.join(IDENTITY_FILE)).ok()?).ok()
-    };
-    live.filter_map(|(_, dir)| identity(dir))
-        .map(|identity| identity.pid)
-        .collect()
+        .filter_map(|(_, dir)| identity(&dir));
+    identities.map(|identity| identity.pid).collect()
+}
+
+/// The supervisor of a directory, if its process is there.
+pub(super) fn identity(dir: &Path) -> Option<Identity> {
+    let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
+    let noted: Identity = serde_json::from_slice(&noted).ok()?;
+    let stat = procfs::stat(noted.pid)?;
+    let lives = stat.start_time == noted.start_time && !stat.zombie;
+    (lives && *noted.boot_id == *clock::boot_id()).then_some(noted)
 }
 
 /// Starts a supervisor in a new directory and waits until it can be connected to.
@@ -120,7 +141,12 @@ fn start_process(settings: &Settings, dir: &Path) -> Result<Option<String>, Supe
     };
     DirBuilder::new().mode(0o700).create(dir).map_err(fault)?;
     let program = &settings.program;
-    let args: [&OsStr; 1] = [dir.as_os_str()];
+    let descriptors = settings
+        .descriptors
+        .map(|soft| OsString::from(soft.to_string()));
+    let args: Vec<&OsStr> = std::iter::once(dir.as_os_str())
+        .chain(descriptors.as_deref())
+        .collect();
     launch::launch(
         program,
         &args,
@@ -199,7 +225,10 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
     let mut stream = UnixStream::connect(path.as_path()).await.map_err(fault)?;
     if stream.peer_cred().map_err(fault)?.uid() != rustix::process::geteuid().as_raw() {
         let foreign = "a program of another user listens in its place";
-        return Err(fault(io::Error::new(io::ErrorKind::PermissionDenied, foreign)));
+        return Err(fault(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            foreign,
+        )));
     }
     let mut hello = Vec::new();
     frame::encode(

@@ -14,7 +14,7 @@ use super::Found;
 use super::join::Joined;
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
-use crate::supervise::protocol::{Command, Message, Numbered};
+use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
 use crate::supervise::words::{AttemptKey, Report};
 
 /// One supervisor.
@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) quitting: bool,
     /// Whether it was ever connected to, so that it may have received something.
     pub(super) was_joined: bool,
+    /// It has not answered since this host began: what it has is known from its notes alone.
+    pub(super) is_silent: bool,
     /// Whether it can feed children by a stream. One that was not connected to yet is of this build.
     pub(super) feeds: bool,
 }
@@ -54,7 +56,17 @@ impl Link {
             told,
             quitting: false,
             was_joined: false,
+            is_silent: false,
             feeds: true,
+        }
+    }
+
+    /// A supervisor of an earlier host that does not answer.
+    pub(super) fn silent(number: u32, dir: PathBuf) -> Self {
+        Self {
+            was_joined: true,
+            is_silent: true,
+            ..Self::new(number, dir)
         }
     }
 
@@ -98,6 +110,18 @@ impl Link {
             is_new: true,
         });
         states
+            .into_iter()
+            .map(|state| self.told.found(state))
+            .collect()
+    }
+
+    /// What a supervisor has that was silent before, beyond its notes.
+    pub(super) fn newly_found(&mut self, states: &[AttemptState]) -> Vec<Found> {
+        let unknown = states
+            .iter()
+            .filter(|state| !self.told.knows(&state.attempt));
+        let unknown: Vec<AttemptState> = unknown.cloned().collect();
+        unknown
             .into_iter()
             .map(|state| self.told.found(state))
             .collect()

@@ -7,11 +7,13 @@
 //! A supervisor that another executable started is kept until the last of its attempts is acknowledged; new work goes to one of the
 //! current executable, which is started with the first child.
 
+mod adopt;
 mod feed;
 mod join;
 mod link;
 mod recover;
 mod road;
+mod silent;
 mod told;
 
 use std::ffi::OsString;
@@ -33,6 +35,7 @@ use super::words::{
 pub(super) use feed::Feed;
 pub(crate) use join::pids;
 pub(crate) use road::open;
+use silent::Silent;
 
 /// Commands that may wait. A start is some hundred bytes, and the engine starts no more than its slots.
 const COMMANDS: usize = 4096;
@@ -59,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) program: Program,
     /// The host's own environment; a supervisor gets it without the markers of attempts and agents' sessions.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The soft limit on open files that this process was started with, for the children.
+    pub(crate) descriptors: Option<u64>,
     /// The host's fencing number: supervisors do not obey a lower one than they have seen.
     pub(crate) epoch: u64,
 }
@@ -145,6 +150,7 @@ pub(crate) struct Supervisors {
     watch: LogWatch,
     epoch: u64,
     claims: Arc<Semaphore>,
+    silent: Silent,
 }
 
 impl Supervisors {
@@ -201,6 +207,12 @@ impl Supervisors {
     /// The host's fencing number.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The supervisors of earlier hosts that have not answered yet, each with why. While there is
+    /// one, an attempt that nobody knows may turn up.
+    pub(crate) fn silent(&self) -> Vec<String> {
+        self.silent.all()
     }
 
     /// For following output.

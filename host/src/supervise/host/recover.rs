@@ -52,6 +52,12 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     })
 }
 
+/// The attempts of a supervisor that lives and does not answer, as far as it has written them down.
+/// It blocks.
+pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
+    Ok(read_journal(dir)?.attempts.into_values().collect())
+}
+
 #[derive(Debug, Default)]
 struct Journal {
     supervisor: Option<Identity>,

@@ -12,19 +12,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::Link;
 use super::recover::{self, Recovered};
+use super::silent::Silent;
 use super::{CLAIMS, COMMANDS, Found, FoundState, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
-use crate::supervise::protocol::{Command, Message};
-use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, Report, StartChild, Stdin};
+use crate::supervise::protocol::{AttemptState, Command, Message};
+use crate::supervise::words::{
+    AttemptKey, ChildId, NotStartedClass, Report, StartChild, Stdin, StopWhy,
+};
 use crate::text::chain;
 
 /// How long what is queued may take to be sent at the end.
@@ -37,6 +42,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         source,
     })?;
     let epoch = settings.epoch;
+    let silent = Silent::default();
     let (to_road, orders) = mpsc::channel(COMMANDS);
     let (to_engine, reports) = mpsc::channel(REPORTS);
     let mut road = Road {
@@ -50,11 +56,16 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         stopped: HashSet::new(),
         jobs: JoinSet::new(),
         news: VecDeque::new(),
+        silent: silent.clone(),
     };
+    let directories = join::directories(&road.settings.dir)?;
+    road.last_number = directories.last_number;
+    let adopting = directories.found.iter();
+    let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));
+    let adopted = join_all(adopting).await;
     let mut found = Vec::new();
-    for (number, dir) in join::directories(&road.settings.dir)? {
-        road.last_number = number;
-        road.adopt(number, dir, &build, &mut found).await?;
+    for ((number, dir), adopted) in directories.found.into_iter().zip(adopted) {
+        found.extend(road.take_up(number, dir, adopted?, &build));
     }
     let watch = LogWatch::open();
     let handle = tokio::spawn(drive(road, watch.clone()));
@@ -64,6 +75,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
             watch,
             epoch,
             claims: Arc::new(Semaphore::new(CLAIMS)),
+            silent,
         },
         found,
         reports,
@@ -95,6 +107,7 @@ struct Road {
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
+    silent: Silent,
 }
 
 struct Grave {
@@ -161,47 +174,50 @@ impl Road {
     }
 
     /// Takes up what a directory holds, at the start of the host.
-    async fn adopt(
-        &mut self,
-        number: u32,
-        dir: PathBuf,
-        build: &str,
-        found: &mut Vec<Found>,
-    ) -> Result<(), SuperviseError> {
-        match join::rejoin(dir.clone(), self.settings.epoch).await {
-            Ok(joined) => {
+    fn take_up(&mut self, number: u32, dir: PathBuf, adopted: Adopted, build: &str) -> Vec<Found> {
+        match adopted {
+            Adopted::Joined(joined) => {
                 let mut link = Link::new(number, dir);
                 if joined.welcome.identity.build == build {
                     self.current = Some(number);
                 }
-                found.extend(link.adopt(joined));
+                let found = link.adopt(joined);
                 self.links.push(link);
                 self.retire_old();
-                Ok(())
+                found
             }
-            Err(NotJoined::Dead) => {
-                let recovered = tokio::task::spawn_blocking({
-                    let dir = dir.clone();
-                    move || recover::recover(&dir)
-                });
-                let recovered = recovered
-                    .await
-                    .unwrap_or_else(|panic| Err(io::Error::other(panic)));
-                let recovered = recovered.map_err(|source| SuperviseError::Directory {
-                    path: dir.clone(),
-                    source,
-                })?;
-                let attempts = recovered
-                    .found
-                    .iter()
-                    .map(|found| found.attempt.clone())
-                    .collect();
+            Adopted::Dead(recovered) => {
+                let found = recovered.found;
+                let attempts = found.iter().map(|found| found.attempt.clone()).collect();
                 self.bury(number, dir, attempts);
-                found.extend(recovered.found);
-                Ok(())
+                found
             }
-            Err(NotJoined::Fault(error)) => Err(error),
+            Adopted::Silent(notes) => self.wait_for_silent(number, dir, notes),
         }
+    }
+
+    /// Goes by the notes of a supervisor that does not answer, until it does or is dead.
+    fn wait_for_silent(&mut self, number: u32, dir: PathBuf, notes: Notes) -> Vec<Found> {
+        tracing::error!("{}", notes.why);
+        let mut link = Link::silent(number, dir);
+        let found = notes.states.into_iter().map(|mut state| {
+            state.held = Some(notes.why.clone());
+            link.told.found(state)
+        });
+        let found = found.collect();
+        self.links.push(link);
+        self.silent.note(number, notes.why);
+        if !notes.is_foreign {
+            self.rejoin(number);
+        }
+        found
+    }
+
+    /// A supervisor that was silent is silent no more. What it has beyond its notes is the engine's
+    /// to decide on.
+    fn heard_of(&mut self, number: u32, found: Vec<Found>) {
+        self.silent.forget(number);
+        self.news.push_back(Report::Reached { found });
     }
 
     fn order(&mut self, command: Command) {
@@ -358,11 +374,48 @@ impl Road {
         }
     }
 
-    fn joined(&mut self, number: u32, joined: Joined) {
+    fn joined(&mut self, number: u32, mut joined: Joined) {
+        let doubled = self.take_doubled(number, &mut joined.states);
         let Some(link) = self.links.iter_mut().find(|link| link.number == number) else {
             return;
         };
-        self.news.extend(link.joined(joined));
+        let was_silent = std::mem::take(&mut link.is_silent);
+        let found = if was_silent {
+            link.newly_found(&joined.states)
+        } else {
+            Vec::new()
+        };
+        let news = link.joined(joined);
+        for attempt in doubled {
+            tracing::error!(%attempt, "begun by two supervisors; what the silent one has begun is ended");
+            link.give(Command::Stop {
+                attempt: attempt.clone(),
+                why: StopWhy::Cancelled,
+                ladder: Vec::new(),
+            });
+            link.give(Command::Ack { attempt });
+        }
+        if was_silent {
+            self.heard_of(number, found);
+        }
+        self.news.extend(news);
+    }
+
+    /// What a supervisor was told to start before it fell silent, did not note, and another one has
+    /// begun since.
+    fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
+        let (this, others): (Vec<&Link>, Vec<&Link>) =
+            self.links.iter().partition(|link| link.number == number);
+        let is_doubled = |attempt: &AttemptKey| {
+            !this.iter().any(|link| link.told.knows(attempt))
+                && others.iter().any(|link| link.told.knows(attempt))
+        };
+        let (doubled, rest) = std::mem::take(states)
+            .into_iter()
+            .partition(|state| is_doubled(&state.attempt));
+        *states = rest;
+        let doubled: Vec<AttemptState> = doubled;
+        doubled.into_iter().map(|state| state.attempt).collect()
     }
 
     fn not_joined(&mut self, number: u32, error: SuperviseError) {
@@ -432,10 +485,20 @@ impl Road {
         if self.current == Some(number) {
             self.current = None;
         }
-        let recovered = recovered.unwrap_or_else(|error| {
+        let mut kept = HashSet::new();
+        let mut recovered = recovered.unwrap_or_else(|error| {
             tracing::error!(%error, dir = %link.dir.display(), "cannot clean up after a dead supervisor");
             Recovered::default()
         });
+        if link.is_silent {
+            let (known, unknown): (Vec<_>, Vec<_>) = recovered
+                .found
+                .into_iter()
+                .partition(|found| link.told.knows(&found.attempt));
+            recovered.found = known;
+            kept.extend(unknown.iter().map(|found| found.attempt.clone()));
+            self.heard_of(number, unknown);
+        }
         for child in recovered.found.into_iter().flat_map(|found| found.children) {
             let child_id = child.child;
             // What is acknowledged already is none of the engine's business any more.
@@ -458,7 +521,7 @@ impl Road {
             self.news.extend(link.told.news(message));
         }
         let (attempts, children) = link.told.unfinished();
-        let kept = link.told.attempts().cloned().collect();
+        kept.extend(link.told.attempts().cloned());
         if !attempts.is_empty() {
             tracing::warn!(
                 lost = children.len(),

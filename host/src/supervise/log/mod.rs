@@ -23,7 +23,7 @@ pub(crate) use reader::{LogReader, Piece, gap_text};
 pub(crate) use seek::Begin;
 #[cfg(test)]
 use seek::Tail;
-pub(crate) use watch::{LogWatch, Subscription};
+pub(crate) use watch::{LogWatch, Subscription, register};
 pub(super) use writer::LogWriter;
 
 #[cfg(test)]

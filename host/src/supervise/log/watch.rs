@@ -41,12 +41,12 @@ struct Shared {
 /// The followers of one folder's logs, by the log's file name.
 type Followers = Vec<(OsString, Arc<Notify>)>;
 
-/// Lets the runtime listen to the descriptor.
+/// Lets the runtime listen to an inotify instance.
 #[allow(
     unsafe_code,
     reason = "tokio has no safe way for a descriptor it does not know the type of"
 )]
-fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is open, and `OwnedFd` gives the same one until it is dropped with the `AsyncFd`.
     unsafe { AsyncFd::register(inotify) }.map_err(io::Error::from)
 }

@@ -13,7 +13,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Supervisor, Token};
+use super::attempt::At;
+use super::{ACCEPT_AGAIN, Supervisor, Token};
+use crate::clock;
 use crate::supervise::frame::{self, FrameError, Incoming};
 use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
@@ -128,13 +130,41 @@ impl Supervisor {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The connection went away again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // The connection went away again, or there is no descriptor left; it will be tried again.
                     eprintln!("cannot take a connection: {error}");
-                    return;
+                    return self.be_deaf();
                 }
             }
         }
+    }
+
+    /// The listener stays readable while its connections cannot be taken (no descriptor is left),
+    /// so it is let be for a moment.
+    fn be_deaf(&mut self) {
+        match self.set_listening(EventFlags::empty()) {
+            Ok(()) => self.deaf_until = Some(clock::monotonic() + ACCEPT_AGAIN),
+            Err(error) => eprintln!("the listener cannot be let be: {error}"),
+        }
+    }
+
+    pub(super) fn listen_again(&mut self, now: At) {
+        if self.deaf_until.is_none_or(|until| until > now) {
+            return;
+        }
+        match self.set_listening(EventFlags::IN) {
+            Ok(()) => self.deaf_until = None,
+            Err(error) => {
+                eprintln!("the listener cannot be listened to: {error}");
+                self.deaf_until = Some(now + ACCEPT_AGAIN);
+            }
+        }
+    }
+
+    fn set_listening(&self, events: EventFlags) -> io::Result<()> {
+        let token = Token::Listener.pack();
+        Ok(epoll::modify(&self.epoll, &self.listener, token, events)?)
     }
 
     fn admit(&mut self, stream: UnixStream) -> io::Result<()> {

@@ -1,7 +1,10 @@
 //! The environment a child gets: the task's, from its file, less what is removed, plus what is set, plus the marker.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -39,7 +42,13 @@ impl Environments {
                 .iter()
                 .filter(|variable| !replaced(name_of(variable)))
             {
-                push(&mut strings, variable)?;
+                match value_of(variable, "PWD") {
+                    Some(named) if !is_same_directory(named, &start.cwd) => {
+                        let pwd = [b"PWD=", start.cwd.as_os_str().as_bytes()].concat();
+                        push(&mut strings, &pwd)?;
+                    }
+                    _ => push(&mut strings, variable)?,
+                }
             }
         }
         let marks = [ATTEMPT_VARIABLE, DETACHED_VARIABLE];
@@ -103,8 +112,23 @@ impl Environments {
 pub(super) fn value<'a>(environment: &'a CStrings, name: &str) -> Option<&'a [u8]> {
     environment
         .iter()
-        .find(|variable| name_of(variable) == name.as_bytes())
-        .map(|variable| &variable[name.len() + 1..])
+        .find_map(|variable| value_of(variable, name))
+}
+
+/// The value of a variable, if it has this name.
+fn value_of<'a>(variable: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    (name_of(variable) == name.as_bytes()).then(|| variable.get(name.len() + 1..).unwrap_or(&[]))
+}
+
+/// Whether what the submitter's `PWD` names is the child's directory: it may be a name with links
+/// in it, which a shell goes on using.
+fn is_same_directory(named: &[u8], cwd: &Path) -> bool {
+    let identity = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    let named = Path::new(OsStr::from_bytes(named));
+    named.is_absolute() && (named == cwd || identity(named) == identity(cwd))
 }
 
 fn name_of(variable: &[u8]) -> &[u8] {

@@ -68,6 +68,10 @@ pub(super) const LOG_FILE: &str = "log";
 
 /// How long it stays when nobody is connected and nothing is left to do: long enough for a host that restarts.
 const LINGER: Duration = Duration::from_secs(3);
+/// How long its lock may be in other hands when it starts.
+const LOOKED_AT: Duration = Duration::from_secs(1);
+/// After a connection could not be taken the next try waits so long.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// One read of a pipe. It stays in the second-level cache on its way to the file.
 const READ_BYTES: usize = 256 << 10;
 const EVENTS_AT_ONCE: usize = 256;
@@ -115,9 +119,14 @@ impl Token {
 }
 
 /// Runs the supervisor in `dir`. Called before anything else of the program has begun.
-pub(crate) fn run(dir: &Path) -> ExitCode {
+/// `descriptors` is the soft limit on open files that children have, if this process has another
+/// one.
+pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     let sealed = files::seal_inherited(Inherited::Closed);
-    match sealed.and_then(|()| Supervisor::open(dir)).and_then(|mut supervisor| supervisor.serve()) {
+    match sealed
+        .and_then(|()| Supervisor::open(dir, descriptors))
+        .and_then(|mut supervisor| supervisor.serve())
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the supervisor in {} ends: {error}", dir.display());
@@ -162,6 +171,8 @@ struct Supervisor {
     /// Those that have not said hello yet.
     greeting: Vec<Connection>,
     next_connection: u32,
+    /// No descriptor is left for a connection: the listener is not listened to until then.
+    deaf_until: Option<At>,
     /// The connections that feed a child.
     feeders: HashMap<ConnectionNo, (AttemptNo, u16)>,
     epoch: u64,
@@ -174,14 +185,14 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn open(dir: &Path) -> io::Result<Self> {
+    fn open(dir: &Path, descriptors: Option<u64>) -> io::Result<Self> {
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(dir.join(LOCK_FILE))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        hold(&lock)?;
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
         let arrivals = Arrivals::open()?;
         let identity = own_identity()?;
@@ -219,7 +230,7 @@ impl Supervisor {
             epoll,
             arrivals,
             listener,
-            limits: FileLimits::raise()?,
+            limits: FileLimits::raise(descriptors)?,
             null: File::open("/dev/null")?,
             _lock: lock,
             attempts: HashMap::new(),
@@ -239,6 +250,7 @@ impl Supervisor {
             host: None,
             greeting: Vec::new(),
             next_connection: 0,
+            deaf_until: None,
             feeders: HashMap::new(),
             epoch: 0,
             received: 0,
@@ -314,6 +326,7 @@ impl Supervisor {
             self.rearm(no);
         }
         self.sample(now);
+        self.listen_again(now);
     }
 
     /// Keeps the list of timers true after an attempt has changed.
@@ -335,7 +348,7 @@ impl Supervisor {
     fn timeout(&self) -> Option<rustix::time::Timespec> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let linger = self.idle_since.map(|since| since + LINGER);
-        let next = [timer, linger, self.sampler.due()]
+        let next = [timer, linger, self.sampler.due(), self.deaf_until]
             .into_iter()
             .flatten()
             .min()?;
@@ -395,6 +408,21 @@ impl Supervisor {
     }
 }
 
+/// A host that looks whether this supervisor lives has the lock for a moment.
+fn hold(lock: &File) -> io::Result<()> {
+    let give_up = clock::monotonic() + LOOKED_AT;
+    loop {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
+                std::thread::sleep(LOOKED_AT / 100);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 fn own_identity() -> io::Result<Identity> {
     let pid = std::process::id();
     let stat = procfs::stat(pid).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
@@ -435,7 +463,24 @@ fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_looks_at_is_waited_for_and_one_that_is_held_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK_FILE);
+        let lock = File::create(&path).unwrap();
+        let look = File::open(&path).unwrap();
+        rustix::fs::flock(&look, FlockOperation::LockShared).unwrap();
+        let looking = std::thread::spawn(move || {
+            std::thread::sleep(LOOKED_AT / 20);
+            drop(look);
+        });
+        hold(&lock).unwrap();
+        looking.join().unwrap();
+        assert!(hold(&File::open(&path).unwrap()).is_err());
+    }
 
     #[test]
     fn tokens_survive_their_packing() {

@@ -17,6 +17,7 @@ use super::{Supervisor, Token, environment};
 use crate::clock;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
+use crate::supervise::sys::files;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
@@ -136,7 +137,8 @@ impl Supervisor {
             let bytes = argv.bytes() + env.bytes();
             command::explain(&error, &path, &start.cwd, bytes)
         };
-        let pid = self.limits.for_child(|| spawn.run()).map_err(explain)?;
+        let started = files::with_umask(start.umask, || self.limits.for_child(|| spawn.run()));
+        let pid = started.map_err(explain)?;
         let start_time = if before == procfs::ticks_since_boot() {
             before
         } else {

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
 /// A Unix socket's path has at most 107 bytes. Through the directory's descriptor in `/proc` any directory will do.
@@ -44,11 +45,13 @@ impl SocketPath {
 pub(in crate::supervise) enum Inherited {
     /// Closed: whoever started it has no part in what it does.
     Closed,
-    /// Kept to this process: whoever started it meant it to have them (a lock, for as long as it runs), and nothing that it starts.
+    /// Kept to this process: whoever started it meant it to have them (a lock, for as long as it
+    /// runs), and nothing that it starts.
     Kept,
 }
 
-/// Deals with everything but stdio. Only for a process that has just begun and owns no descriptor yet.
+/// Deals with everything but stdio. Only for a process that has just begun and owns no descriptor
+/// yet.
 #[allow(
     unsafe_code,
     reason = "close_range has no safe wrapper, since it closes what others may own"
@@ -81,7 +84,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
         .filter(|descriptor| *descriptor > 2)
         .collect();
     for descriptor in listed {
-        // SAFETY: as above. The descriptor of the list itself is closed already, which is no failure.
+        // SAFETY: as above. The descriptor of the list itself is closed already, which is no
+        // failure.
         unsafe {
             match inherited {
                 Inherited::Closed => libc::close(descriptor),
@@ -90,6 +94,16 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Runs `start` under a umask. Nothing makes a file in it but in the child, and this process has
+/// one thread.
+pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce() -> T) -> T {
+    let Some(umask) = umask else { return start() };
+    let own = rustix::process::umask(Mode::from_raw_mode(umask.into()));
+    let result = start();
+    rustix::process::umask(own);
+    result
 }
 
 /// Puts `file` in the place of stdout.
@@ -116,8 +130,11 @@ pub(in crate::supervise) struct FileLimits {
 }
 
 impl FileLimits {
-    pub(in crate::supervise) fn raise() -> io::Result<Self> {
-        let children = rustix::process::getrlimit(Resource::Nofile);
+    /// `soft` is the limit for children; without one it is that of this process.
+    pub(in crate::supervise) fn raise(soft: Option<u64>) -> io::Result<Self> {
+        let mut children = rustix::process::getrlimit(Resource::Nofile);
+        let most = children.maximum.unwrap_or(u64::MAX);
+        children.current = soft.filter(|soft| *soft <= most).or(children.current);
         let ours = Rlimit {
             current: children.maximum,
             maximum: children.maximum,

@@ -286,6 +286,7 @@ async fn an_executable_that_is_no_supervisor_is_an_answer() {
             args: Vec::new(),
         },
         environment: Vec::new(),
+        descriptors: None,
         epoch: 1,
     };
     let mut opened = open(settings).await.unwrap();

@@ -55,7 +55,7 @@ extern "C" fn become_supervisor(count: c_int, arguments: *const *const c_char) {
     let [verb, dir] = [1, 2].map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) });
     if verb == c"__supervise" {
         let dir = Path::new(std::ffi::OsStr::from_bytes(dir.to_bytes()));
-        let code = i32::from(process::run(dir) != std::process::ExitCode::SUCCESS);
+        let code = i32::from(process::run(dir, None) != std::process::ExitCode::SUCCESS);
         std::process::exit(code);
     }
 }
@@ -88,6 +88,7 @@ impl Host {
             dir: dir.join("supervisors"),
             program,
             environment,
+            descriptors: None,
             epoch,
         };
         let Opened {
@@ -211,6 +212,7 @@ impl Lab {
             env_file: None,
             env_remove: Vec::new(),
             env_set: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
+            umask: None,
             stdin: Stdin::Empty,
             log: self.log(attempt),
             cap_bytes: 1 << 30,

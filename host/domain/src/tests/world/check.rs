@@ -28,7 +28,7 @@ impl World {
         assert_eq!(board.running_count(), running);
         assert_eq!(board.queued_count(), board.tasks.len() - running);
         let waits = |task| board.running.contains(task);
-        assert!(board.suspended.keys().all(waits));
+        assert!(board.suspended.iter().all(waits));
         assert!(board.starting.values().all(|starting| starting.len() == 1));
         let phase = |task: &TaskId| board.tasks[task].phase();
         let has_limit = |task: &TaskId| {

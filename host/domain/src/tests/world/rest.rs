@@ -95,7 +95,7 @@ impl World {
     }
 
     fn waits(&self, task: TaskId) -> bool {
-        self.board.suspended.contains_key(&task)
+        self.board.suspended.contains(&task)
     }
 
     /// Whatever runs waits for what it has submitted. Where the executor has answered, what is left of the attempt is being ended.
@@ -114,7 +114,7 @@ impl World {
 
     /// Whoever waits goes on once nothing is left to wait for; or where what is left waits for who waits, by an edge: nobody can help that.
     fn end_waits(&mut self) {
-        let waiting: Vec<TaskId> = self.board.suspended.keys().copied().collect();
+        let waiting: Vec<TaskId> = self.board.suspended.iter().copied().collect();
         for task in waiting {
             let below = self.board.descendants.get(&task);
             let goes_on = self.has_answered(task)

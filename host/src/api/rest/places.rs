@@ -1,0 +1,302 @@
+//! Who may be connected at once, and who may stay long.
+//!
+//! A client that waits for a task is not to keep another one from cancelling it. So there are more
+//! places than those who wait or follow may take, and whoever has a place without asking anything
+//! gives it up, the longest first, when somebody else comes.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::Body as Outgoing;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    app::{AppError, ErrorKind},
+    clock,
+};
+
+/// More are never served at once: each costs some memory.
+const MOST: usize = 8_192;
+const FEWEST: usize = 64;
+/// Descriptors that are left to everything else: the store, supervisors, git.
+const OTHERS: u64 = 128;
+/// A connection of a follower has a log open as well.
+const DESCRIPTORS_EACH: u64 = 2;
+/// How long a stay may last that finds no long place.
+pub(super) const SHORT_STAY: Duration = Duration::from_secs(1);
+
+/// How many places there are for a process that may open so many descriptors.
+fn places(descriptors: Option<u64>) -> usize {
+    let room = descriptors.map_or(u64::MAX, |all| all.saturating_sub(OTHERS));
+    usize::try_from(room / DESCRIPTORS_EACH)
+        .unwrap_or(MOST)
+        .clamp(FEWEST, MOST)
+}
+
+/// How many of them are never taken by those who stay long.
+fn short(places: usize) -> usize {
+    (places / 8).clamp(FEWEST / 4, 256)
+}
+
+#[derive(Clone)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+    idle: Arc<Idle>,
+}
+
+impl Places {
+    pub(super) fn of_this_process() -> Self {
+        Self::new(places(getrlimit(Resource::Nofile).current))
+    }
+
+    fn new(places: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(places)),
+            long: Arc::new(Semaphore::new(places - short(places))),
+            idle: Arc::default(),
+        }
+    }
+
+    /// A place for one more connection. If there is none, whoever has asked nothing for the longest
+    /// time has to leave.
+    pub(super) async fn enter(&self) -> Place {
+        let free = self.free.clone();
+        let entered = free.acquire_owned();
+        tokio::pin!(entered);
+        let permit = loop {
+            tokio::select! {
+                biased;
+                permit = &mut entered => break permit.ok(),
+                () = self.idle.send_one_away() => {}
+            }
+        };
+        let leave = Arc::new(Notify::new());
+        Place {
+            since: Mutex::new(Some(self.idle.add(leave.clone()))),
+            idle: self.idle.clone(),
+            leave,
+            _permit: permit,
+        }
+    }
+
+    /// Sends away whoever has asked nothing for the longest time, if there is somebody.
+    pub(super) fn make_room(&self) {
+        self.idle.send_away();
+    }
+
+    /// Leave to stay long, if there is a place for it.
+    pub(super) fn stay(&self) -> Option<OwnedSemaphorePermit> {
+        self.long.clone().try_acquire_owned().ok()
+    }
+
+    /// Leave to stay as long as it takes; whoever finds no place soon is to ask again.
+    pub(super) async fn stay_or_refuse(&self) -> Result<OwnedSemaphorePermit, AppError> {
+        let entered = self.long.clone().acquire_owned();
+        match clock::within(SHORT_STAY, entered).await {
+            Some(Ok(stay)) => Ok(stay),
+            _ => Err(AppError::new(
+                ErrorKind::Limit,
+                "as many clients wait and follow already as the host has descriptors for",
+            )
+            .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")),
+        }
+    }
+}
+
+/// Connections without a request under way, the longest idle first.
+#[derive(Default)]
+struct Idle {
+    list: Mutex<List>,
+    /// One more is idle.
+    added: Notify,
+}
+
+#[derive(Default)]
+struct List {
+    last: u64,
+    by_age: BTreeMap<u64, Arc<Notify>>,
+}
+
+impl Idle {
+    fn add(&self, leave: Arc<Notify>) -> u64 {
+        let mut list = self.lock();
+        list.last += 1;
+        let since = list.last;
+        list.by_age.insert(since, leave);
+        drop(list);
+        self.added.notify_one();
+        since
+    }
+
+    fn send_away(&self) -> bool {
+        let longest = self.lock().by_age.pop_first();
+        longest.is_some_and(|(_, leave)| {
+            leave.notify_one();
+            true
+        })
+    }
+
+    /// Waits for somebody to be sent away, and for the next one who could be.
+    async fn send_one_away(&self) {
+        if self.send_away() {
+            // It gives its place back in a moment; if another one takes that, the next has to
+            // leave.
+            return clock::sleep(Duration::from_millis(1)).await;
+        }
+        self.added.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        // Nothing in here can panic half way through a change.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place, for as long as it lasts.
+pub(super) struct Place {
+    /// Since when it has been idle, in the order of the list; `None` while a request is under way.
+    since: Mutex<Option<u64>>,
+    idle: Arc<Idle>,
+    leave: Arc<Notify>,
+    /// There is none only once the listener is gone.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Resolves when somebody else needs it and nothing is asked here.
+    pub(super) async fn sent_away(&self) {
+        loop {
+            self.leave.notified().await;
+            if self.is_idle() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.since().is_some()
+    }
+
+    /// From here on a request is under way.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        if let Some(since) = self.since().take() {
+            self.idle.lock().by_age.remove(&since);
+        }
+        Busy(self.clone())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<u64>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(since) = self.since().take() {
+            self.idle.lock().by_age.remove(&since);
+        }
+    }
+}
+
+/// A request that is under way, to the end of its answer.
+pub(super) struct Busy(Arc<Place>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let since = self.0.idle.add(self.0.leave.clone());
+        *self.0.since() = Some(since);
+    }
+}
+
+/// An answer's body, which says when it is over.
+pub(super) struct Answering {
+    pub(super) body: Outgoing,
+    pub(super) _busy: Busy,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn the_limit_on_descriptors_decides_how_many_are_served() {
+        let check = |descriptors: Option<u64>, expected: (usize, usize)| {
+            let places = places(descriptors);
+            assert_eq!((places, short(places)), expected, "{descriptors:?}");
+        };
+        check(Some(64), (64, 16));
+        check(Some(1_024), (448, 56));
+        check(Some(4_096), (1_984, 248));
+        check(Some(1 << 20), (8_192, 256));
+        check(None, (8_192, 256));
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_leaves_for_who_comes() {
+        let places = Places::new(2);
+        let first = Arc::new(places.enter().await);
+        let second = Arc::new(places.enter().await);
+        // The first has asked something since.
+        drop(first.begin());
+        let leaving = tokio::spawn(async move {
+            second.sent_away().await;
+            drop(second);
+        });
+        let third = places.enter().await;
+        leaving.await.unwrap();
+
+        // Who has a request under way stays.
+        let busy = first.begin();
+        drop(third);
+        let _third = places.enter().await;
+        let mut fourth = std::pin::pin!(places.enter());
+        let mut poll = async || poll_fn(|it| Poll::Ready(fourth.as_mut().poll(it))).await;
+        assert!(poll().await.is_pending());
+        let mut sent_away = std::pin::pin!(first.sent_away());
+        let is_sent_away = poll_fn(|it| Poll::Ready(sent_away.as_mut().poll(it).is_ready())).await;
+        assert!(!is_sent_away);
+        drop(busy);
+    }
+
+    #[tokio::test]
+    async fn those_who_stay_long_leave_places_to_the_others() {
+        let places = Places::new(64);
+        let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
+        assert_eq!(stays.len(), 48);
+        let refused = places.stay_or_refuse().await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Limit);
+        drop(stays);
+        assert!(places.stay_or_refuse().await.is_ok());
+    }
+}

@@ -1,0 +1,164 @@
+//! How a host goes down. That it does is the host's own affair from the moment it was asked:
+//! whoever asked only looks on, may go away and may ask again.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use claudine_domain::{
+    id::TaskId,
+    principal::Principal,
+    step::{Input, Refused},
+};
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    leaving::{Leaving, Wanted, joined},
+    may::{Verb, may},
+    request::DownMode,
+};
+use crate::{
+    clock,
+    engine::EngineError,
+    store::{Filter, Status, StatusFilter},
+};
+
+/// After a failed step on the way down the next try waits so long.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long lifting a drain may take: the engine answers between two inputs.
+const LIFTED: Duration = Duration::from_secs(5);
+
+impl Host {
+    /// Asks the host to go down. Returns when it does: with `Drain` and `Kill` that is when the
+    /// last attempt has ended.
+    pub(crate) async fn go_down(
+        &self,
+        by: &Arc<Principal>,
+        mode: DownMode,
+    ) -> Result<(), AppError> {
+        may(by, Verb::GoDown, None, &self.settings.mcp)?;
+        let Leaving { wanted, leaves } = &self.leaving;
+        wanted.send_modify(|wanted| {
+            let mode = joined(wanted.as_ref().map(|wanted| wanted.mode), mode);
+            let by = by.clone();
+            *wanted = Some(Wanted { mode, by });
+        });
+        let (mut wanted, mut leaves) = (wanted.subscribe(), leaves.subscribe());
+        tokio::select! {
+            biased;
+            _ = leaves.wait_for(Option::is_some) => Ok(()),
+            _ = wanted.wait_for(Option::is_none) => Err(AppError::new(
+                ErrorKind::Conflict,
+                "somebody has lifted the drain (`claudine up`): the host stays",
+            )),
+        }
+    }
+
+    /// Lifts a drain or a kill that has not come to its end. What was cancelled stays cancelled.
+    /// Returns whether there was one.
+    pub(crate) async fn stay_up(&self, by: &Arc<Principal>) -> Result<bool, AppError> {
+        may(by, Verb::GoDown, None, &self.settings.mcp)?;
+        if self.leaving.leaves.borrow().is_some() {
+            let gone = AppError::new(ErrorKind::Unavailable, "the host is going down");
+            return Err(gone.hint("ask again in a moment: the next host takes over what runs"));
+        }
+        if self.leaving.wanted.send_replace(None).is_none() {
+            return Ok(false);
+        }
+        match clock::within(LIFTED, self.engine.takes_work()).await {
+            Some(()) => Ok(true),
+            None => Err(AppError::new(
+                ErrorKind::Unavailable,
+                "the engine has not lifted the drain in time",
+            )
+            .hint("`claudine doctor` looks at it")),
+        }
+    }
+
+    /// The host leaves now, whoever has asked for it.
+    pub(crate) fn leaves(&self, mode: DownMode) {
+        self.leaving.leaves.send_replace(Some(mode));
+    }
+
+    /// Does what is asked of the host on its way down, for as long as it lives; returns when it is
+    /// to leave.
+    pub(crate) async fn lead_down(&self) -> DownMode {
+        let mut wanted = self.leaving.wanted.subscribe();
+        loop {
+            let asked = wanted.borrow_and_update().clone();
+            tokio::select! {
+                biased;
+                changed = wanted.changed() => if changed.is_err() {
+                    pending::<()>().await;
+                },
+                mode = self.go_through(asked) => {
+                    // Somebody may have thought better of it in this very moment.
+                    if wanted.has_changed().is_ok_and(|changed| !changed) {
+                        self.leaves(mode);
+                        return mode;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resolves when the host may leave in this mode.
+    async fn go_through(&self, asked: Option<Wanted>) -> DownMode {
+        let mode = asked.as_ref().map(|asked| asked.mode);
+        loop {
+            let done = match &asked {
+                None => self.undrain().await,
+                Some(Wanted { mode, by }) => match mode {
+                    DownMode::Leave => Ok(()),
+                    DownMode::Drain => self.drain().await,
+                    DownMode::Kill => self.kill(by).await,
+                },
+            };
+            match (done, mode) {
+                (Ok(()), Some(mode)) => return mode,
+                (Ok(()), None) => pending().await,
+                (Err(error), _) => {
+                    tracing::warn!(%error, ?mode, "the way down is held up; trying again");
+                    clock::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// A drain may be on its way to the engine still, so this does not look whether there is one.
+    async fn undrain(&self) -> Result<(), AppError> {
+        self.engine.command(Input::Undrain).await?;
+        Ok(())
+    }
+
+    async fn drain(&self) -> Result<(), AppError> {
+        self.engine.command(Input::Drain).await?;
+        Ok(self.engine.idle().await?)
+    }
+
+    async fn kill(&self, by: &Arc<Principal>) -> Result<(), AppError> {
+        self.engine.command(Input::Drain).await?;
+        for task in self.running().await? {
+            let cancel = Input::Cancel {
+                task,
+                reason: Some("the host was told to stop it".to_owned()),
+            };
+            match self.engine.asked(by, cancel).await {
+                // It ended by itself meanwhile.
+                Ok(_) | Err(EngineError::Refused(Refused::Unknown { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.engine.idle().await?)
+    }
+
+    async fn running(&self) -> Result<Vec<TaskId>, AppError> {
+        let filter = Filter {
+            status: Some(StatusFilter::Is(Status::Running)),
+            ..Filter::default()
+        };
+        let page = self
+            .read(move |reader| Ok(reader.store.list(&filter, usize::MAX / 2)?))
+            .await?;
+        Ok(page.tasks.iter().map(|task| task.id).collect())
+    }
+}

@@ -1,0 +1,57 @@
+//! How a host is asked to go down: what is wanted, and whether it has come to that.
+
+use std::sync::Arc;
+
+use claudine_domain::principal::Principal;
+use tokio::sync::watch;
+
+use super::request::DownMode;
+
+/// What somebody has asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) mode: DownMode,
+    pub(super) by: Arc<Principal>,
+}
+
+/// What was asked for, and whether it has come to that.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) wanted: watch::Sender<Option<Wanted>>,
+    pub(super) leaves: watch::Sender<Option<DownMode>>,
+}
+
+impl Default for Leaving {
+    fn default() -> Self {
+        Self {
+            wanted: watch::channel(None).0,
+            leaves: watch::channel(None).0,
+        }
+    }
+}
+
+/// What is wanted after another request. A drain does not call back the cancels of a kill; it joins
+/// it.
+pub(super) fn joined(before: Option<DownMode>, asked: DownMode) -> DownMode {
+    match (before, asked) {
+        (Some(DownMode::Kill), DownMode::Drain) => DownMode::Kill,
+        _ => asked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_joins_a_kill_and_everything_else_replaces_what_was_wanted() {
+        use DownMode::{Drain, Kill, Leave};
+        let check = |before, asked, expected| assert_eq!(joined(before, asked), expected);
+        check(None, Drain, Drain);
+        check(Some(Drain), Drain, Drain);
+        check(Some(Drain), Kill, Kill);
+        check(Some(Kill), Drain, Kill);
+        check(Some(Drain), Leave, Leave);
+        check(Some(Kill), Leave, Leave);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which attempts wait for their own descendants: a set of waits, each of which lasts as long as
+//! its guard.
+//!
+//! It is a state that the engine looks at, and no messages: a caller that goes away at any moment
+//! cannot leave a wait behind, nothing can be refused or overtaken, and a board that is loaded
+//! again is told all of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use claudine_domain::id::AttemptId;
+use tokio::sync::Notify;
+
+/// While it lives, the attempt's slot counts as free.
+pub(crate) struct Wait {
+    attempt: AttemptId,
+    id: u64,
+    waits: Waits,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Waits(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    open: Mutex<Open>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    waits: BTreeMap<AttemptId, BTreeSet<u64>>,
+    last_id: u64,
+    /// Attempts whose first wait has begun or whose last one has ended since the engine looked.
+    changed: BTreeSet<AttemptId>,
+}
+
+impl Waits {
+    pub(super) fn begin(&self, attempt: AttemptId) -> Wait {
+        let mut open = self.lock();
+        open.last_id += 1;
+        let id = open.last_id;
+        let waits = open.waits.entry(attempt).or_default();
+        waits.insert(id);
+        if waits.len() == 1 {
+            self.note_change(&mut open, attempt);
+        }
+        drop(open);
+        Wait {
+            attempt,
+            id,
+            waits: self.clone(),
+        }
+    }
+
+    fn end(&self, attempt: AttemptId, id: u64) {
+        let mut open = self.lock();
+        let Some(waits) = open.waits.get_mut(&attempt) else {
+            return;
+        };
+        waits.remove(&id);
+        if waits.is_empty() {
+            open.waits.remove(&attempt);
+            self.note_change(&mut open, attempt);
+        }
+    }
+
+    fn note_change(&self, open: &mut Open, attempt: AttemptId) {
+        open.changed.insert(attempt);
+        self.0.changed.notify_one();
+    }
+
+    /// Resolves when something has changed since [`Waits::take_changes`].
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// The attempts that changed, and whether each waits now.
+    pub(super) fn take_changes(&self) -> Vec<(AttemptId, bool)> {
+        let mut open = self.lock();
+        let changed = std::mem::take(&mut open.changed);
+        let waits = |attempt| (attempt, open.waits.contains_key(&attempt));
+        changed.into_iter().map(waits).collect()
+    }
+
+    /// Every attempt that waits, for a board that knows of none.
+    pub(super) fn all(&self) -> Vec<AttemptId> {
+        self.lock().waits.keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Nothing in here can panic half way through a change.
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.waits.end(self.attempt, self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::id::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_waits_from_its_first_wait_to_the_end_of_its_last() {
+        let attempt = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let waits = Waits::default();
+        let first = waits.begin(attempt);
+        assert_eq!(waits.take_changes(), [(attempt, true)]);
+        let second = waits.begin(attempt);
+        drop(first);
+        assert_eq!(waits.take_changes(), []);
+        assert_eq!(waits.all(), [attempt]);
+        drop(second);
+        assert_eq!(waits.take_changes(), [(attempt, false)]);
+        assert_eq!(waits.all(), []);
+        // Over before the engine looked: it is told how things stand.
+        drop(waits.begin(attempt));
+        assert_eq!(waits.take_changes(), [(attempt, false)]);
+    }
+}

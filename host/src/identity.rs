@@ -1,0 +1,107 @@
+//! Which process the host of a data directory is, for those who cannot ask it: whoever holds the
+//! lock writes it into the lock's file.
+//!
+//! A pid alone names nobody, since pids return. With its start time, within one boot, it does.
+
+use std::{
+    fs::{self, File},
+    io::{self, Seek, Write},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock, layout::Layout};
+
+/// A host's process, as it noted itself down.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct HostProcess {
+    pub(crate) pid: u32,
+    /// In clock ticks since the boot.
+    start_time: u64,
+    boot_id: String,
+}
+
+impl HostProcess {
+    /// Writes down this process. It must hold the lock.
+    pub(crate) fn note(lock: &mut File) -> io::Result<()> {
+        let pid = std::process::id();
+        let (_, start_time) =
+            look(pid).ok_or_else(|| io::Error::other("/proc is not mounted, or not for us"))?;
+        let this = Self {
+            pid,
+            start_time,
+            boot_id: clock::boot_id().to_string(),
+        };
+        let mut line = serde_json::to_vec(&this)?;
+        line.push(b'\n');
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(&line)
+    }
+
+    /// The host of a data directory, if it is alive.
+    pub(crate) fn of(layout: &Layout) -> Option<Self> {
+        let noted: Self = serde_json::from_slice(&fs::read(layout.lock()).ok()?).ok()?;
+        noted.is_alive().then_some(noted)
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state()
+            .is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Whether somebody has stopped it (`kill -STOP`, a debugger), so that it answers nobody.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.state(), Some('T' | 't'))
+    }
+
+    /// The letter of `/proc/PID/stat`; `None` if the process is gone, whoever has its pid now.
+    fn state(&self) -> Option<char> {
+        if *self.boot_id != *clock::boot_id() {
+            return None;
+        }
+        let (state, start_time) = look(self.pid)?;
+        (start_time == self.start_time).then_some(state)
+    }
+}
+
+/// Its state and its start time.
+fn look(pid: u32) -> Option<(char, u64)> {
+    // The command's name may hold any byte, parentheses included: fields are counted from the last
+    // closing one.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = String::from_utf8_lossy(&stat[after..]).into_owned();
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_host_is_known_by_its_pid_and_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert_eq!(HostProcess::of(&layout), None);
+        let mut lock = File::create(layout.lock()).unwrap();
+        // What an earlier host noted is longer.
+        lock.write_all(&[b' '; 500]).unwrap();
+        HostProcess::note(&mut lock).unwrap();
+        let host = HostProcess::of(&layout).unwrap();
+        assert_eq!(host.pid, std::process::id());
+        assert!(host.is_alive() && !host.is_stopped());
+        let later = HostProcess {
+            start_time: host.start_time + 1,
+            ..host.clone()
+        };
+        let another_boot = HostProcess {
+            boot_id: "another".to_owned(),
+            ..host
+        };
+        assert!(!later.is_alive() && !another_boot.is_alive());
+    }
+}

@@ -1,0 +1,61 @@
+//! Making a data directory this host's own.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{ServeError, io_error};
+use crate::{identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
+
+/// The directory is made and locked before anything in it is opened: a second host stops here.
+pub(crate) struct Claimed {
+    pub(crate) layout: Layout,
+    /// The lock is held as long as this file is open.
+    lock: File,
+}
+
+impl Claimed {
+    /// Whether the lock is still where another host would look for it. A directory that was removed
+    /// or moved is nobody's any more, and a second host may be at work in the one that took its
+    /// place.
+    pub(super) fn holds(&self) -> bool {
+        let ours = self.lock.metadata().map(|it| (it.dev(), it.ino()));
+        let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
+        matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
+    }
+}
+
+/// Makes the data directory this host's own.
+pub(crate) fn claim(data_dir: &Path) -> Result<Arc<Claimed>, ServeError> {
+    try_to_claim(data_dir)
+        .map(Arc::new)
+        .map_err(|error| error.in_dir(data_dir))
+}
+
+fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
+    let layout = Layout::new(data_dir);
+    layout.create().map_err(io_error("cannot use", data_dir))?;
+    refuse_network_filesystem(data_dir)?;
+    let path = layout.lock();
+    let mut lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error("cannot open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => {
+            HostProcess::note(&mut lock).map_err(io_error("cannot write", &path))?;
+            Ok(Claimed { layout, lock })
+        }
+        Err(fs::TryLockError::WouldBlock) => Err(ServeError::Taken {
+            data_dir: data_dir.to_owned(),
+            pid: HostProcess::of(&layout).map(|host| host.pid),
+        }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
+    }
+}

@@ -1,0 +1,125 @@
+//! The tasks that a host consists of. They live together: the first that ends without having been
+//! asked to ends the host.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::task::{Id, JoinSet};
+
+use crate::{app::DownMode, clock};
+
+/// What it means that a part has ended.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// Its work is done, and the host goes on without it.
+    Done,
+    /// The host is to go down.
+    Down(DownMode),
+    /// The host cannot go on without it.
+    Failed(String),
+}
+
+/// Which part has ended by itself, and why.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) part: &'static str,
+    pub(super) why: String,
+}
+
+#[derive(Default)]
+pub(super) struct Parts {
+    tasks: JoinSet<Over>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Parts {
+    pub(super) fn spawn(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Over> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(part);
+        self.names.insert(task.id(), name);
+    }
+
+    /// Waits until a part ends the host, in whichever way.
+    pub(super) async fn end(&mut self) -> Result<DownMode, Broken> {
+        loop {
+            let (part, why) = match self.next().await {
+                Some((_, Over::Done)) => continue,
+                Some((_, Over::Down(mode))) => return Ok(mode),
+                Some((part, Over::Failed(why))) => (part, why),
+                None => ("the host", "nothing of it is left".to_owned()),
+            };
+            return Err(Broken { part, why });
+        }
+    }
+
+    /// Waits for a part's end, which has been asked for; whether it has come in time. Others that
+    /// end meanwhile are done with too.
+    pub(super) async fn await_end(&mut self, name: &'static str, limit: Duration) -> bool {
+        let ended = async {
+            while self.names.values().any(|part| *part == name) {
+                match self.next().await {
+                    Some((part, Over::Failed(why))) => {
+                        tracing::error!(why, "{part} ended badly");
+                    }
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        clock::within(limit, ended).await.is_some()
+    }
+
+    async fn next(&mut self) -> Option<(&'static str, Over)> {
+        let (id, over) = match self.tasks.join_next_with_id().await? {
+            Ok(ended) => ended,
+            Err(panic) => (panic.id(), Over::Failed(panic.to_string())),
+        };
+        Some((self.names.remove(&id).unwrap_or("a part"), over))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking, and so does a part of a host"
+    )]
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_part_that_ends_unasked_ends_the_host_and_says_why() {
+        let mut parts = Parts::default();
+        parts.spawn("one that goes on", pending());
+        parts.spawn("one that is done", async { Over::Done });
+        parts.spawn("the engine", async { panic!("a rule was broken") });
+        let broken = parts.end().await.unwrap_err();
+        assert_eq!(broken.part, "the engine");
+        assert!(broken.why.contains("a rule was broken"), "{}", broken.why);
+
+        parts.spawn("the routing", async { Over::Failed("closed".to_owned()) });
+        let broken = parts.end().await.unwrap_err();
+        assert_eq!(
+            (broken.part, broken.why.as_str()),
+            ("the routing", "closed")
+        );
+
+        parts.spawn("the way down", async { Over::Down(DownMode::Drain) });
+        assert_eq!(parts.end().await.unwrap(), DownMode::Drain);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_is_waited_for_and_no_longer_than_allowed() {
+        let mut parts = Parts::default();
+        parts.spawn("quick", async { Over::Done });
+        parts.spawn("stuck", pending());
+        assert!(parts.await_end("quick", Duration::from_mins(1)).await);
+        assert!(parts.await_end("not there", Duration::from_mins(1)).await);
+        assert!(!parts.await_end("stuck", Duration::from_millis(1)).await);
+        assert_eq!(parts.names.len(), 1);
+    }
+}

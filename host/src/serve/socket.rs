@@ -1,0 +1,205 @@
+//! The host's socket, for as long as the host lives. A host that nobody can reach is of no use and
+//! in the way of the next one: if its socket is taken away (a cleaner of `/tmp`, a `rm` too many)
+//! it listens anew, and if its data directory is, it ends.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
+
+use super::{ServeError, claim::Claimed, io_error};
+use crate::{clock, layout::Layout, supervise};
+
+/// How often it is looked for if the system has no inotify instance left.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// After a failed try to listen anew the next one waits so long.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where connections come in; replaced if the socket was lost.
+pub(super) type Listeners = watch::Receiver<Arc<UnixListener>>;
+
+/// The socket's place, and what is ours there.
+pub(super) struct Socket {
+    layout: Layout,
+    identity: Identity,
+    listeners: watch::Sender<Arc<UnixListener>>,
+    changes: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity_of(path: &Path) -> io::Result<Identity> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Begins to listen. What an earlier host left of its socket goes: this one holds the lock.
+pub(super) fn listen(layout: &Layout) -> Result<(Socket, Listeners), ServeError> {
+    let (listener, identity) = bind(layout)?;
+    let (sender, listeners) = watch::channel(Arc::new(listener));
+    let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+        .map_err(io::Error::from)
+        .and_then(supervise::log::register);
+    if let Err(error) = &changes {
+        tracing::warn!(%error, "no inotify instance; the socket is looked for every few seconds");
+    }
+    let socket = Socket {
+        layout: layout.clone(),
+        identity,
+        listeners: sender,
+        changes: changes.ok(),
+    };
+    Ok((socket, listeners))
+}
+
+fn bind(layout: &Layout) -> Result<(UnixListener, Identity), ServeError> {
+    let path = layout.socket();
+    layout
+        .create_socket_dir()
+        .map_err(io_error("cannot use the directory of", &path))?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("cannot replace", &path)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(io_error("cannot listen on", &path))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))
+        .map_err(io_error("cannot protect", &path))?;
+    let identity = identity_of(&path).map_err(io_error("cannot look at", &path))?;
+    Ok((listener, identity))
+}
+
+impl Socket {
+    /// Sees to it that the socket is there; returns why it cannot be any more.
+    pub(super) async fn keep(mut self, claimed: Arc<Claimed>) -> String {
+        loop {
+            // Watched first: what happens between the look and the wait is not missed.
+            self.watch();
+            if !claimed.holds() {
+                return format!(
+                    "its data directory {} was taken away",
+                    self.layout.root().display()
+                );
+            }
+            if identity_of(&self.layout.socket()).ok() == Some(self.identity) {
+                self.changed().await;
+                continue;
+            }
+            match bind(&self.layout) {
+                Ok((listener, identity)) => {
+                    tracing::warn!("the host's socket was taken away; it listens anew");
+                    self.identity = identity;
+                    self.listeners.send_replace(Arc::new(listener));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the host's socket was taken away");
+                    clock::sleep(LISTEN_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Watches the directories of the socket and of the lock; a directory that is watched already
+    /// stays as it is.
+    fn watch(&self) {
+        let Some(changes) = &self.changes else { return };
+        let socket = self.layout.socket();
+        for dir in [Some(self.layout.root()), socket.parent()]
+            .into_iter()
+            .flatten()
+        {
+            let events = WatchFlags::DELETE
+                | WatchFlags::MOVE
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF
+                | WatchFlags::ONLYDIR;
+            if let Err(error) = inotify::add_watch(changes.get_ref(), dir, events) {
+                tracing::debug!(%error, dir = %dir.display(), "cannot be watched");
+            }
+        }
+    }
+
+    async fn changed(&self) {
+        let Some(changes) = &self.changes else {
+            return clock::sleep(LOOK_AGAIN).await;
+        };
+        loop {
+            match changes.readable().await {
+                Ok(mut ready) => match ready.try_io(|changes| drain(changes.get_ref())) {
+                    Ok(Ok(())) => return,
+                    // A wrong alarm, or an instance that cannot be read.
+                    Ok(Err(_)) => return clock::sleep(LOOK_AGAIN).await,
+                    Err(_) => {}
+                },
+                Err(_) => return clock::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+}
+
+/// Takes what there is. Which change it was is not looked at: how things stand is.
+fn drain(changes: &OwnedFd) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    inotify::Reader::new(changes, &mut buffer).next()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn begin(root: &Path) -> (Layout, Listeners, tokio::task::JoinHandle<String>) {
+        let claimed = super::super::claim(root).unwrap();
+        let layout = Layout::new(root);
+        let (socket, listeners) = listen(&layout).unwrap();
+        (layout, listeners, tokio::spawn(socket.keep(claimed)))
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_taken_away_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, mut listeners, _keeping) = begin(&dir.path().join("data"));
+        listeners.borrow_and_update();
+        let taken = |socket: &Path| fs::remove_file(socket).unwrap();
+        let replaced = |socket: &Path| {
+            fs::write(socket.with_extension("other"), "").unwrap();
+            fs::rename(socket.with_extension("other"), socket).unwrap();
+        };
+        for take in [&taken as &dyn Fn(&Path), &replaced] {
+            // The keeper has to be at its watch.
+            while UnixStream::connect(layout.socket()).is_err() {
+                tokio::task::yield_now().await;
+            }
+            take(&layout.socket());
+            listeners.changed().await.unwrap();
+            UnixStream::connect(layout.socket()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_without_its_data_directory_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, _listeners, keeping) = begin(&dir.path().join("data"));
+        fs::rename(layout.root(), dir.path().join("elsewhere")).unwrap();
+        // Another host may be at work there already.
+        let other = super::super::claim(layout.root()).unwrap();
+        let why = keeping.await.unwrap();
+        assert!(why.contains("was taken away"), "{why}");
+        drop(other);
+    }
+}

@@ -1,0 +1,78 @@
+//! Taking up the supervisors of earlier hosts, all at once.
+//!
+//! One that does not answer keeps nobody from starting. What it has is taken from its notes: those
+//! attempts wait for it, and everything else goes on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::join::{self, Joined, NotJoined};
+use super::recover::{self, Recovered};
+use crate::clock;
+use crate::supervise::SuperviseError;
+use crate::supervise::protocol::AttemptState;
+use crate::text::chain;
+
+/// How long a supervisor may take to answer a host that starts.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What became of a supervisor of an earlier host.
+pub(super) enum Adopted {
+    Joined(Joined),
+    Dead(Recovered),
+    Silent(Notes),
+}
+
+/// What is known of a supervisor that does not answer.
+pub(super) struct Notes {
+    pub(super) states: Vec<AttemptState>,
+    pub(super) why: String,
+    /// It never will: it speaks a protocol that this host does not know.
+    pub(super) is_foreign: bool,
+}
+
+/// An error only if this host must not go on.
+pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, SuperviseError> {
+    let (why, is_foreign) = match clock::within(ANSWERS_WITHIN, join::rejoin(dir.clone(), epoch))
+        .await
+    {
+        Some(Ok(joined)) => return Ok(Adopted::Joined(joined)),
+        Some(Err(NotJoined::Dead)) => {
+            return blocking(&dir, recover::recover).await.map(Adopted::Dead);
+        }
+        Some(Err(NotJoined::Fault(error @ SuperviseError::Fenced { .. }))) => return Err(error),
+        Some(Err(NotJoined::Fault(error))) => {
+            let is_foreign = matches!(error, SuperviseError::Protocol { .. });
+            (chain(&error), is_foreign)
+        }
+        None => {
+            let limit = ANSWERS_WITHIN.as_secs();
+            (format!("it has not answered within {limit} s"), false)
+        }
+    };
+    let states = blocking(&dir, recover::noted).await?;
+    let pid = join::identity(&dir).map_or_else(String::new, |it| format!(" (pid {})", it.pid));
+    Ok(Adopted::Silent(Notes {
+        states,
+        why: format!(
+            "the supervisor in {}{pid} cannot be talked to: {why}",
+            dir.display()
+        ),
+        is_foreign,
+    }))
+}
+
+async fn blocking<T: Send + 'static>(
+    dir: &Path,
+    read: fn(&Path) -> io::Result<T>,
+) -> Result<T, SuperviseError> {
+    let of = dir.to_owned();
+    tokio::task::spawn_blocking(move || read(&of))
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        .map_err(|source| SuperviseError::Directory {
+            path: dir.to_owned(),
+            source,
+        })
+}

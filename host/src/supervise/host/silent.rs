@@ -1,0 +1,28 @@
+//! Which supervisors have not answered since this host began.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// By number, each with what is to be said of it. Shared by the road, which knows, and those who
+/// ask.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
+
+impl Silent {
+    pub(super) fn note(&self, number: u32, said: String) {
+        self.lock().insert(number, said);
+    }
+
+    pub(super) fn forget(&self, number: u32) {
+        self.lock().remove(&number);
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
+        // Nothing in here can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,149 @@
+//! A host whose parts fail: it does not stand there as if nothing were the matter, and what it
+//! cannot do is told and keeps nobody.
+
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use claudine_tests::{
+    TestHost, command,
+    process::{alive, signal},
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::Signal;
+
+/// As a second host would that takes the directory over.
+fn take_over(host: &TestHost) {
+    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
+                  db.execute('update leader set epoch = epoch + 1'); db.commit(); db.close()";
+    let mut python = host.other("python3");
+    python.args(["-c", script]);
+    python.arg(host.data_dir().join("claudine.db"));
+    command::run(python, b"", PATIENCE).check();
+}
+
+#[test]
+fn a_host_whose_engine_ends_ends_with_a_reason_and_the_next_goes_on() {
+    let host = TestHost::new();
+    let mut serve = host.command(["serve"]);
+    serve.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut serve = serve.stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the host to answer", || {
+        (host.host_pid() == Some(serve.id())).then_some(())
+    });
+    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    let pid = host.live(&id);
+    take_over(&host);
+    // Whatever is to be written next cannot be.
+    let refused = host.run(["run", "--", "true"]);
+    assert!(!refused.status.success(), "{refused}");
+    let status = command::ends_within(&mut serve, PATIENCE).expect("it ends by itself");
+    assert_eq!(status.code(), Some(125));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut serve.stderr.take().unwrap(), &mut said).unwrap();
+    assert!(said.contains("another host has taken over"), "{said}");
+    assert!(alive(pid), "what runs goes on");
+
+    assert_eq!(host.live(&id), pid, "the next host has it");
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&id)["output"], "through\n");
+}
+
+#[test]
+fn a_host_in_the_background_writes_down_why_it_ended() {
+    let host = TestHost::new();
+    let pid = host.up()["pid"].as_u64().unwrap();
+    take_over(&host);
+    host.run(["run", "--", "true"]);
+    wait_for("the host to end", || {
+        (!alive(u32::try_from(pid).unwrap())).then_some(())
+    });
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(log.contains("the engine has ended"), "{log}");
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}
+
+#[test]
+fn a_host_that_lost_its_socket_is_reached_again() {
+    let host = TestHost::new();
+    let pid = host.up()["pid"].as_u64();
+    for _ in 0..2 {
+        fs::remove_file(host.data_dir().join("host.sock")).unwrap();
+        host.run(["list"]).check();
+    }
+    assert_eq!(host.up()["pid"].as_u64(), pid);
+    fs::remove_file(host.data_dir().join("host.sock")).unwrap();
+    host.run(["down"]).check();
+    assert!(host.host_pid().is_none());
+}
+
+#[test]
+fn a_host_that_nobody_can_reach_is_ended_by_its_lock() {
+    let host = TestHost::new();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    // A directory in the socket's place cannot be replaced.
+    let socket = host.data_dir().join("host.sock");
+    fs::rename(&socket, host.data_dir().join("old.sock")).unwrap();
+    // The host may have been quicker and have bound a new one meanwhile.
+    wait_for("the place to be taken", || {
+        fs::remove_file(&socket).ok();
+        fs::create_dir(&socket).ok()
+    });
+    fs::write(socket.join("in-the-way"), "").unwrap();
+    host.run(["down", "--drain"])
+        .code(125)
+        .says(&["no socket", "claudine down"]);
+    host.run(["down"]).ok().says(&["could not be reached"]);
+    assert!(!alive(pid) && alive(task));
+    fs::remove_dir_all(&socket).unwrap();
+    assert_eq!(host.live(&id), task);
+}
+
+#[test]
+fn a_supervisor_that_does_not_answer_keeps_no_host_from_starting() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done; echo through");
+    host.live(&id);
+    let supervisor = host.supervisor_pids()[0];
+    host.kill_host();
+    signal(supervisor, Signal::STOP);
+    // What has a number for a name and is no directory is nobody's.
+    fs::write(host.data_dir().join("supervisors/7"), "").unwrap();
+    let begun = Instant::now();
+    let other = host.run(["run", "--wait", "--", "echo", "on"]);
+    let took = begun.elapsed();
+    let doctor = host.run(["doctor"]);
+    let why = host.status(&id);
+    signal(supervisor, Signal::CONT);
+    assert_eq!(other.ok().text(), "on");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("cannot be talked to"), "{doctor}");
+    assert_eq!(why["state"], "running", "{why:#}");
+    // Once it goes on, so does its attempt.
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&id)["output"], "through\n");
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn doctor_answers_beside_a_host_that_was_stopped() {
+    let host = TestHost::new();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    signal(pid, Signal::STOP);
+    let begun = Instant::now();
+    let doctor = host.run(["doctor"]);
+    let took = begun.elapsed();
+    signal(pid, Signal::CONT);
+    let found = doctor.code(1).text();
+    assert!(found.contains("was stopped by a signal"), "{found}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    host.run(["list"]).check();
+}
