@@ -94,7 +94,9 @@ async fn a_loop_around_calls_that_wait_for_nothing_is_ended() {
         "(drop (call $now))".to_owned(),
         "(call $emit (i32.const 80) (i32.const 5) (i32.const 64) (i32.const 2))".to_owned(),
     ] {
-        let body = format!("(loop $again {call} (br $again))");
+        // Its memory is used again, or that would be what ends it.
+        let again = "(global.set $heap (i32.const 65536)) (br $again)";
+        let body = format!("(loop $again {call} {again})");
         let house = House::with(&Wat::good().run(&body).component());
         let host = Arc::new(Recorder::default());
         // `resume` succeeds.
