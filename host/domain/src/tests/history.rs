@@ -123,6 +123,7 @@ impl Dice {
             label: None,
             budget: None,
             graph: None,
+            worktree: false,
         }
     }
 

@@ -410,6 +410,7 @@ fn worktree(request: &mut Request) {
     request.timeout = Some(Duration::from_hours(1));
     request.worktree = Some(Box::new(crate::worktree::Worktree {
         repository: "/r/.git".to_owned(),
+        checkout: None,
         inside: String::new(),
         branch: None,
         base: None,

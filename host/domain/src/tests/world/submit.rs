@@ -223,6 +223,7 @@ fn check_circle(asked: &[Submission], path: &[TaskId]) {
 fn worktree() -> Worktree {
     Worktree {
         repository: "/r/.git".to_owned(),
+        checkout: None,
         inside: String::new(),
         branch: None,
         base: None,
