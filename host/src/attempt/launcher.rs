@@ -174,7 +174,7 @@ impl Launcher {
     /// Goes on from where an earlier host was with the work of an attempt that had ended.
     async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         self.commands.wait_for_earlier(live.id, false).await;
-        if self.workspaces.is_settled(task) {
+        if self.workspaces.is_settled(task).await {
             self.settle_work(task, live, &mut ending).await;
             self.reporter.tell_end(live, ending).await;
         } else {

@@ -61,8 +61,8 @@ impl Workspaces {
     }
 
     /// Whether an earlier host has written down what became of the work of the task's last attempt.
-    pub(super) fn is_settled(&self, task: &Task) -> bool {
-        matches!(self.worktrees.last_merge(task.id), Ok(Some(_)))
+    pub(super) async fn is_settled(&self, task: &Task) -> bool {
+        matches!(self.worktrees.last_merge(task.id).await, Ok(Some(_)))
     }
 
     /// Commits, merges, pushes or writes what the attempt has done, and adds to its ending what became of that. To be called once nothing of

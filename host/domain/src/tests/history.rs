@@ -121,6 +121,7 @@ impl Dice {
             start_in: None,
             queue_timeout: false,
             label: None,
+            worktree: false,
             budget: None,
             graph: None,
             worktree: false,

@@ -42,7 +42,7 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     {
         let start = lab.script(name, &script);
         let child = start.child.clone();
-        lab.host.supervisors.start(start).unwrap();
+        lab.host.supervisors.start(start).done().await.unwrap();
         let (leader, start_time) = lab.host.started(&child).await;
         let pid: u32 = lab.lines(name, 1).await[0].parse().unwrap();
         for supervisors in [lab.dir.path(), std::path::Path::new("/another")] {
@@ -61,6 +61,8 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
         lab.host
             .supervisors
             .stop(key(name), StopWhy::Cancelled, Vec::new())
+            .done()
+            .await
             .unwrap();
         lab.host.ended(&key(name)).await;
         // What is detached is left alone by a stop.

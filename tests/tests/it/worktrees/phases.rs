@@ -75,7 +75,7 @@ fn a_host_that_dies_at_any_command_is_followed() {
         let options = ["--merge", "auto", "--hold"];
         let id = repository.submit(&options, &script);
         shimmed.hold_at(number);
-        host.run(["release", &id]).ok();
+        host.run(["release", &id]).check();
         let command = wait_for("the command, or the end", || {
             let reached = shimmed.reached();
             let is_done = host.status(&id)["state"] == "done";
