@@ -101,7 +101,7 @@ pub(super) enum Message {
     /// Answers at once, whatever else is the matter.
     Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
-    Idle(oneshot::Sender<()>),
+    Idle(Reply<()>),
     /// A supervisor that had been silent has answered: what may have turned up with it is looked
     /// for.
     Reached,

@@ -87,7 +87,7 @@ pub(super) struct Owner {
     awaiting: VecDeque<Awaiting>,
     /// Somebody waits for the batch that is being filled, without having put anything into it.
     hurried: bool,
-    idle: Vec<oneshot::Sender<()>>,
+    idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
     stopping: bool,
     /// Reports of attempts that were over. A board that is loaded again does not begin anew with them.
@@ -355,7 +355,7 @@ impl Owner {
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
         {
             for idle in self.idle.drain(..) {
-                if idle.send(()).is_err() {
+                if idle.send(Ok(())).is_err() {
                     tracing::debug!("nobody waits for the host to be idle any more");
                 }
             }

@@ -309,6 +309,7 @@ mod tests {
             layout,
             overrides: Overrides::default(),
             policy: Policy::Never,
+            via: claudine_domain::principal::Via::Cli,
             launch: |_| Err(io::ErrorKind::Unsupported.into()),
         }
     }
