@@ -56,7 +56,10 @@ impl Host {
     /// Lifts a drain or a kill that has not come to its end. What was cancelled stays cancelled.
     /// Returns whether there was one.
     pub(crate) async fn stay_up(&self, by: &Arc<Principal>) -> Result<bool, AppError> {
-        may(by, Verb::GoDown, None, &self.settings.mcp)?;
+        // Whoever wants a host that is up changes nothing.
+        if self.leaving.wanted.borrow().is_some() {
+            may(by, Verb::LiftDrain, None, &self.settings.mcp)?;
+        }
         if self.leaving.leaves.borrow().is_some() {
             let gone = AppError::new(ErrorKind::Unavailable, "the host is going down");
             return Err(gone.hint("ask again in a moment: the next host takes over what runs"));

@@ -47,6 +47,7 @@ pub(super) enum Verb<'a> {
     SetSlots,
     ForgetProfiles,
     GoDown,
+    LiftDrain,
 }
 
 /// Decides whether a principal may do this, to this task if it is done to one.
@@ -68,7 +69,7 @@ pub(super) fn may(
         }
         // An attempt of a command may do what whoever submitted it may do, but not end what it runs
         // on.
-        Verb::GoDown if !by.is_person() => Err(persons(by, verb)),
+        Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
             _ => Ok(()),
@@ -83,7 +84,8 @@ pub(super) fn may(
         | Verb::SetGroup
         | Verb::SetSlots
         | Verb::ForgetProfiles
-        | Verb::GoDown => Ok(()),
+        | Verb::GoDown
+        | Verb::LiftDrain => Ok(()),
     }
 }
 
@@ -175,6 +177,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         Verb::SetSlots => "set the slots",
         Verb::ForgetProfiles => "make the host forget what it has learned",
         Verb::GoDown => "end the host",
+        Verb::LiftDrain => "keep the host from going down",
         Verb::Submit(_)
         | Verb::Retry(_)
         | Verb::Resume(_)
@@ -343,6 +346,7 @@ mod tests {
             ("slots", Verb::SetSlots, UNRESTRAINED),
             ("forget", Verb::ForgetProfiles, UNRESTRAINED),
             ("down", Verb::GoDown, PERSONS),
+            ("up", Verb::LiftDrain, PERSONS),
         ] {
             check(name, verb, None, allowed);
         }
