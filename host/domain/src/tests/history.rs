@@ -121,7 +121,6 @@ impl Dice {
             start_in: None,
             queue_timeout: false,
             label: None,
-            worktree: false,
             budget: None,
             graph: None,
             worktree: false,
