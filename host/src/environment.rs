@@ -259,7 +259,7 @@ mod tests {
         let restorers = open().keep_blocking(of("restorer")).unwrap();
         let restored = Restored {
             taken_at: claudine_domain::time::Timestamp(1),
-            restored_at: claudine_domain::time::Timestamp(2),
+            at: claudine_domain::time::Timestamp(2),
             environment: Some(restorers.clone()),
         };
         restored.write(&layout).unwrap();

@@ -14,7 +14,8 @@ use crate::{fsx, layout::Layout};
 pub(crate) struct Restored {
     /// When the backup was taken.
     pub(crate) taken_at: Timestamp,
-    pub(crate) restored_at: Timestamp,
+    /// When it was restored.
+    pub(crate) at: Timestamp,
     /// The environment of whoever restored it, by its digest: for tasks whose own was not in the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,

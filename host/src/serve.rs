@@ -190,7 +190,7 @@ async fn wire(
         layout: layout.clone(),
         environments: environments.clone(),
         keep: settings.keep,
-        restored_at: Restored::known(layout).map(|restored| restored.restored_at),
+        restored_at: Restored::known(layout).map(|restored| restored.at),
     };
     parts.spawn(
         "retention",

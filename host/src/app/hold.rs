@@ -95,7 +95,7 @@ impl Host {
 
     /// Lets all go that is held for no other reason than that it was restored from a backup.
     pub(crate) async fn release_restored(&self, by: &Arc<Principal>) -> Result<Changed, AppError> {
-        let (tasks, any) = self.read(|reader| restored(reader)).await?;
+        let (tasks, any) = self.read(restored).await?;
         // Nobody holds any of them, so that the same is true of each.
         if let Some(task) = any {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;

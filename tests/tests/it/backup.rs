@@ -37,11 +37,11 @@ fn at_work() -> AtWork {
     let after = ["run", "--depends-on", &queued, "--script", "echo after"];
     let after = host.text(after);
     AtWork {
+        host,
         done,
         running,
         queued,
         after,
-        host,
     }
 }
 

@@ -270,7 +270,7 @@ impl Staged {
         let environment = self.stand_in(how.rules, how.environment).map_err(at)?;
         let restored = Restored {
             taken_at,
-            restored_at: clock::wall(),
+            at: clock::wall(),
             environment,
         };
         restored.write(&self.layout).map_err(at)?;
