@@ -37,9 +37,10 @@ impl Worktrees {
         };
         // A host that was killed after the merge takes the attempt up again, with nothing left to do but to say so.
         if !is_settled {
+            // Boxed: many attempts wait in whatever this is a part of, and few of them are here.
             match known {
-                Some(record) if record.is_ready => self.find(&git, record).await?,
-                known => self.make(&git, task, worktree, known).await?,
+                Some(record) if record.is_ready => Box::pin(self.find(&git, record)).await?,
+                known => Box::pin(self.make(&git, task, worktree, known)).await?,
             }
             // A directory that nothing is committed in is in no worktree.
             let dir = inside.clone();
