@@ -194,7 +194,8 @@ fn result_of_cut(line: &Line) -> Option<Verdict> {
     };
     let left_out = line.length_bytes.saturating_sub(line.bytes.len() as u64);
     if let Some(text) = &mut verdict.result {
-        *text += &format!("… [{left_out} bytes more are in the log]");
+        let left_out = left_out.to_string();
+        text.extend(["… [", &*left_out, " bytes more are in the log]"]);
     }
     Some(*verdict)
 }
