@@ -60,7 +60,7 @@ impl Places {
     fn new(places: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(places)),
-            long: Arc::new(Semaphore::new(places - short(places))),
+            long: Arc::new(Semaphore::new(places.saturating_sub(short(places)))),
             idle: Arc::default(),
         }
     }
