@@ -1,6 +1,6 @@
 //! Another board of what the store has: of an earlier host, or after a commit that failed.
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
 use claudine_domain::{
     board::{Board, Stored},
@@ -19,6 +19,9 @@ use crate::{
 /// How often the store is read again before the engine gives up. With the pauses between, that is
 /// half a minute.
 const TRIES: u32 = 30;
+
+/// How long those who ask something are let wait for a load, which takes a moment if it succeeds.
+const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
     /// That batch and every later one are dropped with their effects, their callers get the error,
@@ -91,6 +94,9 @@ impl Owner {
         inbox: &mut mpsc::Receiver<Message>,
     ) -> Result<Option<Result<Stored, StoreError>>, EngineEnd> {
         self.committer.load().map_err(|_| EngineEnd::CommitThread)?;
+        let late = clock::sleep(LOADED_WITHIN);
+        tokio::pin!(late);
+        let mut is_late = false;
         loop {
             tokio::select! {
                 biased;
@@ -99,7 +105,8 @@ impl Owner {
                     Some(_) => {}
                     None => return Err(EngineEnd::CommitThread),
                 },
-                message = inbox.recv() => if self.put_off(message).is_break() {
+                () = &mut late, if !is_late => is_late = true,
+                message = inbox.recv(), if is_late => if self.put_off(message).is_break() {
                     return Ok(None);
                 },
             }
@@ -122,7 +129,7 @@ impl Owner {
     fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
         let why = || {
             let trouble = self.trouble.clone();
-            EngineError::Reloading(trouble.unwrap_or_else(|| "a commit failed".to_owned()))
+            EngineError::Reloading(trouble.unwrap_or_else(|| "it takes long".to_owned()))
         };
         // Whoever asks may have gone away meanwhile.
         match message {
