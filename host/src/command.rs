@@ -111,7 +111,7 @@ pub(crate) async fn finish_within(
 async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome {
     let mut running = Running::start(command, Abandoned::LeftAlone)?;
     let group = Pid::from_child(&running.0);
-    let mut ending = std::pin::pin!(running.to_its_end(kept_bytes));
+    let mut ending = std::pin::pin!(running.run_out(kept_bytes));
     if let Some(finished) = clock::within(limit, &mut ending).await {
         return finished.map(Some);
     }
@@ -131,7 +131,7 @@ pub(crate) async fn finish(
     abandoned: Abandoned,
 ) -> io::Result<Finished> {
     let mut running = Running::start(command, abandoned)?;
-    running.to_its_end(kept_bytes).await
+    running.run_out(kept_bytes).await
 }
 
 impl Order {
@@ -177,7 +177,7 @@ impl Running {
         Ok(Self(command.spawn()?, abandoned))
     }
 
-    async fn to_its_end(&mut self, kept_bytes: usize) -> io::Result<Finished> {
+    async fn run_out(&mut self, kept_bytes: usize) -> io::Result<Finished> {
         let stdout = self.0.stdout.take().map(OwnedFd::from);
         let stderr = self.0.stderr.take().map(OwnedFd::from);
         let (stdout, stderr, exited) = tokio::join!(

@@ -96,7 +96,7 @@ impl Launcher {
         }
         let elsewhere = self.commands.for_preparing(live);
         let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
-        let workspace = unless_cut_short_idle(live, &elsewhere, made).await?;
+        let workspace = Box::pin(unless_cut_short_idle(live, &elsewhere, made)).await?;
         let preparing = async {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
@@ -110,7 +110,7 @@ impl Launcher {
             }
             Ok(prepared)
         };
-        let prepared = unless_cut_short(live, preparing).await?;
+        let prepared = Box::pin(unless_cut_short(live, preparing)).await?;
         let Prepared {
             task,
             checkpoint,
