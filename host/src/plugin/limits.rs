@@ -105,6 +105,9 @@ pub(crate) struct Spun(Duration);
 
 /// Computing that a guest earns for the time in which it really waited.
 const EARNED_BY_WAITING: u32 = 10;
+/// Less than this is no waiting: the thread was given back and had again at once, as by a guest that does
+/// nothing but yield.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// What it earns for each byte of output that is new to it, or that a child took from it: a guest that
 /// follows a child is not to be ended for what the child prints, and handles at least 2.5 MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
@@ -120,7 +123,8 @@ pub(crate) struct Waits {
 impl Waits {
     /// The guest is polled again, so long after it was last.
     pub(crate) fn passed(&self, time: Duration) {
-        if !self.is_yielding.swap(false, Ordering::Relaxed) {
+        let is_yielding = self.is_yielding.swap(false, Ordering::Relaxed);
+        if !is_yielding && time >= LEAST_WAIT {
             let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             self.waited_us.fetch_add(time_us, Ordering::Relaxed);
         }
@@ -215,6 +219,8 @@ mod tests {
         waits.passed(Duration::from_secs(1));
         assert_eq!(ticks(&mut budget), 0);
         waits.is_yielding.store(false, Ordering::Relaxed);
+        waits.passed(Duration::from_micros(900));
+        assert_eq!(ticks(&mut budget), 0);
         waits.passed(Duration::from_millis(5));
         assert_eq!(ticks(&mut budget), 5);
         waits.is_yielding.store(false, Ordering::Relaxed);
