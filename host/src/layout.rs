@@ -207,19 +207,18 @@ impl Layout {
         } else {
             (fs::symlink_metadata(dir)?, 0o077)
         };
-        let mine = meta.uid() == rustix::process::geteuid().as_raw();
-        if !meta.is_dir() || !mine || meta.permissions().mode() & forbidden != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "{} is not a directory of this user alone (owner {}, mode {:o})",
-                    dir.display(),
-                    meta.uid(),
-                    meta.permissions().mode() & 0o7777
-                ),
-            ));
-        }
-        Ok(())
+        let (owner, mode) = (meta.uid(), meta.permissions().mode() & 0o7777);
+        let refused = if owner != rustix::process::geteuid().as_raw() {
+            format!("belongs to another user (uid {owner})")
+        } else if !meta.is_dir() {
+            "is not a directory".to_owned()
+        } else if mode & forbidden != 0 {
+            format!("is open to others (mode {mode:o})")
+        } else {
+            return Ok(());
+        };
+        let message = format!("{} {refused}", dir.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
     }
 
     fn short_dir(&self) -> PathBuf {

@@ -101,7 +101,11 @@ async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String,
     if host.running > 0 && mode != DownMode::Leave {
         output::say(&format!("waiting for {} to end", tasks(host.running)));
     }
-    client.down(mode).await?;
+    match client.down(mode).await {
+        // It has left in this very moment: somebody else had asked for it.
+        Ok(_) | Err(ClientError::NotRunning { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     if let Some(process) = process? {
         wait_for(&process, host.pid)?;
     }

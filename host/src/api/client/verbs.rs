@@ -278,7 +278,8 @@ impl Client {
 
     /// The host as it was. It takes as long as what runs takes to end, where that is waited for.
     pub(in crate::api) async fn down(&self, mode: DownMode) -> Result<HostInfo, ClientError> {
-        self.ask(Ask::post("/v1/host/down".to_owned(), &DownBody { mode })?.patient())
-            .await
+        // A host that is on its way down already is looked on with.
+        let ask = Ask::post("/v1/host/down".to_owned(), &DownBody { mode })?;
+        self.ask(ask.patient().repeatable_if(true)).await
     }
 }
