@@ -4,8 +4,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session};
-use crate::api::rest::UpView;
+use super::{
+    exit::Failure,
+    output,
+    session::{self, Session},
+};
+use crate::{
+    api::rest::UpView,
+    config::{self, Settings},
+};
 
 /// Start the host in the background, if none runs.
 ///
@@ -34,6 +41,9 @@ impl Up {
             start.overrides.slots = self.slots;
             start.overrides.keep = self.keep;
         });
+        // A host that runs already does not read them.
+        Settings::load(&client.start().overrides, &config::process_environment)
+            .map_err(session::unfit)?;
         let (UpView { lifted, host }, started) = client.up().await?;
         if session.json {
             output::json(&host)?;
