@@ -153,19 +153,22 @@ fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
         .code(125)
         .says(&["has a queue already", "nothing was changed"]);
 
+    // A directory that is not there yet stays so.
     let new = host("new");
+    let data = new.root().join("not there yet");
+    let data = data.to_str().unwrap();
+    let name = path.to_str().unwrap();
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
-    let damaged = restore(&new, &path).code(2);
-    damaged.says(&[path.to_str().unwrap(), "damaged or cut off"]);
-    restore(&new, &new.root().join("missing"))
+    let damaged = new.run(["restore", name, "--data-dir", data]).code(2);
+    damaged.says(&[name, "damaged or cut off"]);
+    new.run(["restore", "missing", "--data-dir", data])
         .code(125)
         .says(&["cannot read the backup"]);
-    assert!(!new.data_dir().exists());
-    new.run(["backup", path.to_str().unwrap(), "--force"])
+    new.run(["backup", name, "--force", "--data-dir", data])
         .code(125)
         .says(&["nothing to back up"]);
-    assert!(!new.data_dir().exists());
+    assert!(!Path::new(data).exists());
 }
 
 /// Starts a command, kills it at some moment, and waits until it is gone.
