@@ -131,7 +131,7 @@ fn arguments_are_taken_as_they_were_meant_or_named() {
     let host = TestHost::new();
     let graph = json!({"tasks": [
         {"name": "a", "script": "true", "dependencies": null, "env": null, "timeout": null, "hold": null},
-        {"name": 5, "argv": ["echo", 5], "env": {"PORT": 8080}, "dependencies": "[\"a\"]"},
+        {"name": 5, "argv": ["echo", 5], "env": {"DEBUG": 8080}, "dependencies": "[\"a\"]"},
     ]});
     let ids = called(&host, "SubmitGraph", graph, false)["taskIds"].clone();
     assert_eq!(ids.as_array().unwrap().len(), 2);
