@@ -216,6 +216,7 @@ fn can(step: Step) -> &'static str {
 /// What of an agent's document its authority follows from.
 #[derive(serde::Deserialize)]
 struct Asks {
+    prompt: Option<String>,
     permission_mode: Option<String>,
     #[serde(default)]
     allowed_tools: Vec<String>,
@@ -232,6 +233,10 @@ fn because(spec: &str) -> String {
         || "without `permission_mode` its executor's default counts".to_owned(),
         |mode| format!("permission mode `{mode}`"),
     )];
+    let is_command = |prompt: String| prompt.trim_start().starts_with('/');
+    if asks.prompt.is_some_and(is_command) {
+        reasons.push("a prompt that begins like a command".to_owned());
+    }
     for (name, values) in [
         ("allowed_tools", asks.allowed_tools),
         ("extra_args", asks.extra_args),
