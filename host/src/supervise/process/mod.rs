@@ -410,9 +410,13 @@ impl Supervisor {
 
 /// A host that looks whether this supervisor lives has the lock for a moment.
 fn hold(lock: &File) -> io::Result<()> {
+    take_soon(|| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive))
+}
+
+fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
     let give_up = clock::monotonic() + LOOKED_AT;
     loop {
-        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        match take() {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                 std::thread::sleep(LOOKED_AT / 100);
@@ -468,17 +472,21 @@ mod tests {
 
     #[test]
     fn a_lock_that_somebody_looks_at_is_waited_for_and_one_that_is_held_is_not() {
+        let mut looks = 0;
+        let looked_at = take_soon(|| {
+            looks += 1;
+            match looks {
+                1 | 2 => Err(rustix::io::Errno::WOULDBLOCK),
+                _ => Ok(()),
+            }
+        });
+        looked_at.unwrap();
+        assert_eq!(looks, 3);
+
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(LOCK_FILE);
         let lock = File::create(&path).unwrap();
-        let look = File::open(&path).unwrap();
-        rustix::fs::flock(&look, FlockOperation::LockShared).unwrap();
-        let looking = std::thread::spawn(move || {
-            std::thread::sleep(LOOKED_AT / 20);
-            drop(look);
-        });
         hold(&lock).unwrap();
-        looking.join().unwrap();
         assert!(hold(&File::open(&path).unwrap()).is_err());
     }
 
