@@ -91,7 +91,7 @@ fn bounded(mut message: String) -> String {
     if length > MESSAGE_BYTES {
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
         let left_out = length - message.len();
-        message += &format!("… {left_out} bytes more; the log has what was written");
+        return format!("{message}… {left_out} bytes more; the log has what was written");
     }
     message
 }

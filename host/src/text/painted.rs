@@ -17,7 +17,8 @@ impl Painted {
     pub(crate) fn push_in(&mut self, colour: Option<u8>, text: &str) {
         match colour {
             Some(code) if !text.is_empty() => {
-                self.text += &format!("\x1b[{code}m{}\x1b[0m", harmless_lines(text));
+                let (code, text) = (code.to_string(), harmless_lines(text));
+                self.text.extend(["\x1b[", &code, "m", &text, "\x1b[0m"]);
             }
             _ => self.push(text),
         }

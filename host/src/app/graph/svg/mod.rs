@@ -152,7 +152,7 @@ fn box_shape(node: &Node, size: Size, middle: Point) -> String {
     let whole = node.name.as_deref().unwrap_or(&node.summary);
     let told = format!(
         "{}\n{}\n{} · {}",
-        harmless_lines(whole),
+        harmless_lines(whole).replace('\t', " "),
         node.id,
         node.executor,
         caption::subtitle(node)
