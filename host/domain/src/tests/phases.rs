@@ -15,6 +15,8 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 const LIMIT: Duration = Duration::from_mins(30);
+/// A second less than that.
+const ALMOST: Duration = Duration::from_secs(30 * 60 - 1);
 
 fn settling() -> Report {
     Report::Settling(Box::new(Ending {
