@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::sys::files;
 use super::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
+use super::sys::signals;
 use super::sys::spawn::{CStrings, Defaults, Spawn};
 use crate::fsx;
 
@@ -105,9 +106,10 @@ pub(crate) fn launch(
     })
 }
 
-/// Deals with the descriptors that this process was started with, beside stdio. To be called before
-/// it opens any of its own.
+/// Deals with what this process has from its starter: descriptors beside stdio, blocked signals. To
+/// be called before it opens a descriptor or begins a thread of its own.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
+    signals::reset_inherited()?;
     files::seal_inherited(if background {
         files::Inherited::Closed
     } else {

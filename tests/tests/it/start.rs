@@ -158,6 +158,29 @@ fn a_host_in_the_foreground_keeps_what_it_was_given_to_itself() {
 }
 
 #[test]
+fn a_host_hears_signals_whatever_its_starter_had_blocked() {
+    let host = TestHost::new();
+    let script = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); \
+                  signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
+    let mut serve = host.other("python3");
+    serve.args(["-c", script]).arg(binary()).arg("serve");
+    let mut serve = serve
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the host to answer", || {
+        (host.host_pid() == Some(serve.id())).then_some(())
+    });
+    // Each executor is asked by a command of the host's own.
+    host.run(["plugin", "list"]).check();
+    signal(serve.id(), Signal::TERM);
+    let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn a_second_host_is_refused() {
     let host = TestHost::new();
     let pid = host.up()["pid"].as_u64().unwrap();

@@ -158,3 +158,25 @@ impl std::os::fd::AsFd for Arrivals {
         self.0.as_fd()
     }
 }
+/// Unblocks all signals, and lets the ends of children be waited for, whatever the starter had set:
+/// else this process could not be told to end, and every command that it runs would fail.
+#[allow(
+    unsafe_code,
+    reason = "the signal mask and dispositions have no safe wrapper"
+)]
+pub(in crate::supervise) fn reset_inherited() -> io::Result<()> {
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is initialised by the call that empties it, and no handler is installed.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        let old = std::ptr::null_mut();
+        let error = libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), old);
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        if libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
