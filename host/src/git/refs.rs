@@ -96,7 +96,13 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Commit>, GitError> {
-        self.commit_of(&branch.full()).await
+        // Not by `rev-parse`: `main~1` is no branch, and yet the name of a commit.
+        let full = branch.full();
+        let spec = Spec::reads(["show-ref", "--verify", "--hash", &full]);
+        match self.line_if(&spec).await? {
+            Some(line) => read_commit(&spec, &line).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Why no branch can have this name, if none can. One that is there already can.
