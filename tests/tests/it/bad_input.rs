@@ -177,16 +177,8 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
         &["there is no prompt", "`lint` is a task"],
     );
     let front = "--- \ntitle: x\n--- \nDo it.";
-    let id = host.text([
-        "delegate",
-        "--executor",
-        "mock",
-        "--hold",
-        "--name",
-        "front",
-        front,
-    ]);
-    assert_eq!(host.status(&id)["spec"]["prompt"], front);
+    let id = host.text(["delegate", "--executor", "shell", "--hold", front]);
+    assert_eq!(host.status(&id)["spec"]["script"], front);
     host.run(["cancel", &id]).check();
 }
 

@@ -141,7 +141,7 @@ fn no_refusal_prints_what_would_steer_a_terminal() {
         &["plugin", "build", HOSTILE],
         &["group", "set", HOSTILE, "--limit", "1"],
         &["worktree", "merge", HOSTILE],
-        &["up", "--keep", HOSTILE],
+        &["serve", "--keep", HOSTILE],
         &["serve", "--slots", HOSTILE],
         &["list", "--state", HOSTILE],
     ] {
