@@ -14,8 +14,7 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
-const LIMIT: Duration = Duration::from_mins(30);
-/// A second less than that.
+/// A second less than the limit of each phase here.
 const ALMOST: Duration = Duration::from_secs(30 * 60 - 1);
 
 fn settling() -> Report {
