@@ -344,7 +344,7 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "unknown variant `sometimes`, expected one of `succeeded`, `completed`, `any`",
+        "`dependencies[0].condition`: `sometimes` is none of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
