@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use rmcp::{
     RoleServer,
-    model::JsonRpcMessage,
+    model::{ClientRequest, JsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -25,6 +25,7 @@ pub(super) const LINE_BYTES: usize = 16 << 20;
 
 const PARSE_ERROR: i32 = -32_700;
 const INVALID_REQUEST: i32 = -32_600;
+const INVALID_PARAMS: i32 = -32_602;
 
 pub(super) struct Lines {
     input: BufReader<Input>,
@@ -223,6 +224,14 @@ enum Unreadable {
     },
 }
 
+/// Whether it is taken for a request that nobody knows, since its parameters are none of a call.
+fn is_malformed_call(message: &RxJsonRpcMessage<RoleServer>) -> bool {
+    let JsonRpcMessage::Request(request) = message else {
+        return false;
+    };
+    matches!(&request.request, ClientRequest::CustomRequest(custom) if custom.method == "tools/call")
+}
+
 fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
     let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
     let line = line.trim_ascii();
@@ -230,6 +239,14 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
         return Err(Unreadable::Ignored);
     }
     let error = match serde_json::from_slice(line) {
+        Ok(message) if is_malformed_call(&message) => {
+            return Err(Unreadable::Refused {
+                id: RequestId::of(line),
+                code: INVALID_PARAMS,
+                why: "a call has the `name` of a tool, a text, and its `arguments`, an object"
+                    .to_owned(),
+            });
+        }
         Ok(message) => return Ok(message),
         Err(error) => error,
     };
@@ -334,6 +351,8 @@ mod tests {
         )
         .await;
         check(b"{}", Value::Null, INVALID_REQUEST).await;
+        let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}"#;
+        check(call.as_bytes(), json!(7), INVALID_PARAMS).await;
     }
 
     #[tokio::test]
