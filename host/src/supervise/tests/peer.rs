@@ -15,7 +15,9 @@ fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
 async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     let mut lab = Lab::new().await;
     // Each says its own pid once whoever started it has ended, where that is what it is about.
-    let told = "while ! test -s pid; do :; done; cat pid; rm pid; exec sleep 1000";
+    // The file is gone before it is told: the next has one of the same name.
+    let told = "while ! test -s pid; do :; done; read -r it < pid; rm pid; echo $it; \
+                exec sleep 1000";
     for (index, (name, script)) in [
         ("leader.1", "echo $$; exec sleep 1000".to_owned()),
         ("child.1", "sleep 1000 & echo $!; wait".to_owned()),
