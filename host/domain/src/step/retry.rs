@@ -35,6 +35,7 @@ impl Board {
         self.all_known(id, &downstream, &ended)?;
         self.room_for_another(&task)?;
         self.can_pay(id, &task.request, &task.attempts)?;
+        let ended = self.ends_above(&downstream, &ended);
         task.retry_at = None;
         task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);
@@ -129,6 +130,17 @@ impl Board {
         match edges.map(|edge| edge.task).find(|task| !known(task)) {
             Some(task) => Err(Refused::Moved { task }),
             None => Ok(()),
+        }
+    }
+
+    /// How everything ended that these tasks depend on, before any of them is put back. A task that
+    /// is put back may end again at once, and then older ends are no longer remembered.
+    fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
+        let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
+        let ends = edges.filter_map(|edge| Some((edge.task, self.end_of(edge.task, ended)?)));
+        Ends {
+            as_of: self.pending.number,
+            ends: ends.collect(),
         }
     }
 
