@@ -1,9 +1,12 @@
-//! Commands that the host itself runs beside the tasks: git, probes of executors, the compiler of components.
+//! Commands that the host itself runs beside the tasks: git, probes of executors, the compiler of
+//! components.
 //!
-//! Each has a limit to its time. One that is run for an attempt is a child of the attempt's supervisor, like the attempt's own: see
-//! [`supervised_by`]. The others (at a submission, for a merge that somebody asks for again, for a probe) are children of this process. What
-//! only looks at something is killed when its time is over or nobody waits any more, and leaves nothing behind but what a hostile command
-//! detached from its group. What changes something is seen to its end, so that what became of it is known.
+//! Each has a limit to its time. One that is run for an attempt is a child of the attempt's
+//! supervisor, like the attempt's own: see [`supervised_by`]. The others (at a submission, for a
+//! merge that somebody asks for again, for a probe) are children of this process. What only looks
+//! at something is killed when its time is over or nobody waits any more, and leaves nothing behind
+//! but what a hostile command detached from its group. What changes something is seen to its end,
+//! so that what became of it is known.
 
 use std::{
     io,
@@ -69,7 +72,8 @@ tokio::task_local! {
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Has every command that this work runs, however deep in it, be run elsewhere. So whoever knows what to run need not know for whom it is.
+/// Has every command that this work runs, however deep in it, be run elsewhere. So whoever knows
+/// what to run need not know for whom it is.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }
@@ -84,8 +88,8 @@ pub(crate) async fn all_seen_to() {
     SEEN_TO.reopen();
 }
 
-/// Runs a command to its end, or to that of its time; of each channel so many bytes are kept, and what comes after is read and left out, so
-/// that the command does not wait for a reader.
+/// Runs a command to its end, or to that of its time; of each channel so many bytes are kept, and
+/// what comes after is read and left out, so that the command does not wait for a reader.
 pub(crate) async fn finish_within(
     command: Command,
     kept_bytes: usize,

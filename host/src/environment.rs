@@ -117,7 +117,8 @@ impl Environments {
         Ok(digest)
     }
 
-    /// The file that a task's environment is in: its own or, where it was restored without that, the one of whoever restored it.
+    /// The file that a task's environment is in: its own or, where it was restored without that,
+    /// the one of whoever restored it.
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {

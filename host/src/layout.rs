@@ -54,7 +54,8 @@ impl Layout {
         self.root.join("restoring")
     }
 
-    /// The same once it is whole: whoever has the directory next puts what is left of it in its place.
+    /// The same once it is whole: whoever has the directory next puts what is left of it in its
+    /// place.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
     }
@@ -114,7 +115,8 @@ impl Layout {
         self.logs().join(shard).join(format!("{attempt}.log"))
     }
 
-    /// Which attempt's output a file of this name has, and which segment of it: the first has the number 0.
+    /// Which attempt's output a file of this name has, and which segment of it: the first has the
+    /// number 0.
     pub(crate) fn attempt_of_log(name: &str) -> Option<(AttemptId, u32)> {
         let (attempt, segment) = name.split_once(".log")?;
         let number = match segment {
@@ -127,7 +129,8 @@ impl Layout {
         same.then_some((attempt, number))
     }
 
-    /// The output of a command that the host runs for an attempt, beside that of the attempt: what is left of it goes with that.
+    /// The output of a command that the host runs for an attempt, beside that of the attempt: what
+    /// is left of it goes with that.
     pub(crate) fn command_log(&self, attempt: AttemptId, command: &str) -> PathBuf {
         let log = self.log(attempt);
         log.with_extension(format!("log-{command}"))

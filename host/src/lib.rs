@@ -172,7 +172,8 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
         .map_err(|error| failed(&error))
 }
 
-/// The backup is read through before anything is written; a host that runs, or a queue that is there, is told of before that.
+/// The backup is read through before anything is written; a host that runs, or a queue that is
+/// there, is told of before that.
 fn restore(
     overrides: &Overrides,
     file: &Path,

@@ -16,7 +16,8 @@ pub(crate) struct Restored {
     pub(crate) taken_at: Timestamp,
     /// When it was restored.
     pub(crate) at: Timestamp,
-    /// The environment of whoever restored it, by its digest: for tasks whose own was not in the backup.
+    /// The environment of whoever restored it, by its digest: for tasks whose own was not in the
+    /// backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,
 }
@@ -31,7 +32,8 @@ impl Restored {
         }
     }
 
-    /// The same, where nobody can be told of a fault: what goes by it then goes as if nothing had been restored.
+    /// The same, where nobody can be told of a fault: what goes by it then goes as if nothing had
+    /// been restored.
     pub(crate) fn known(layout: &Layout) -> Option<Self> {
         Self::read(layout).unwrap_or_else(|error| {
             let path = layout.restored_file();

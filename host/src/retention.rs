@@ -42,7 +42,8 @@ pub(crate) struct Retention {
     pub(crate) environments: Arc<Environments>,
     /// How long a finished task is kept.
     pub(crate) keep: Duration,
-    /// When the queue was restored from a backup: from then on it is all kept for so long, however old it is.
+    /// When the queue was restored from a backup: from then on it is all kept for so long, however
+    /// old it is.
     pub(crate) restored_at: Option<Timestamp>,
 }
 

@@ -1,9 +1,9 @@
 //! The host's own log: lines of time, level and message, to stderr in the foreground and to
 //! `host.log` in the background.
 //!
-//! A file that is full is begun anew, and the one before is kept beside it, so that the two together
-//! are bounded however much a guest has to say. What is written is made harmless here: lines quote
-//! file names, git and guests.
+//! A file that is full is begun anew, and the one before is kept beside it, so that the two
+//! together are bounded however much a guest has to say. What is written is made harmless here:
+//! lines quote file names, git and guests.
 
 use std::{
     fmt,

@@ -14,8 +14,8 @@ pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `1
 
 const MICRO: f64 = 1e6;
 
-/// `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Nothing negative. A day has 24 hours,
-/// and months have no length.
+/// `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Nothing negative. A day has 24
+/// hours, and months have no length.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {

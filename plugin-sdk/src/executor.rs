@@ -29,15 +29,16 @@ pub trait Executor: Default + 'static {
     }
 
     /// What a task that [`validate`](Executor::validate) accepts is able to do, with all that is
-    /// decided by the plugin's configuration and defaults. It is what ceilings are compared with, so
-    /// an option that is not known here has to count as [`Authority::full`], which is the default.
+    /// decided by the plugin's configuration and defaults. It is what ceilings are compared with,
+    /// so an option that is not known here has to count as [`Authority::full`], which is the
+    /// default.
     fn authority(_draft: &Draft<Self::Spec>) -> Authority {
         Authority::full()
     }
 
-    /// Makes items of what a child has printed to standard output: `bytes` are the next ones, and none
-    /// are the end; `state` is what the call before gave back. The answer has to follow from the two
-    /// alone. The default shows the output as it is.
+    /// Makes items of what a child has printed to standard output: `bytes` are the next ones, and
+    /// none are the end; `state` is what the call before gave back. The answer has to follow from
+    /// the two alone. The default shows the output as it is.
     fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
         transcript::plain(bytes, state)
     }
@@ -53,8 +54,8 @@ pub trait Executor: Default + 'static {
     }
 
     /// Looks at the machine: is what this plugin drives there, and does it work?
-    /// [`Command::capture`](crate::Command::capture) is there for it. The default says that nothing is
-    /// needed.
+    /// [`Command::capture`](crate::Command::capture) is there for it. The default says that nothing
+    /// is needed.
     async fn fingerprint() -> Health {
         Health::healthy("needs nothing on this machine")
     }

@@ -1,7 +1,8 @@
 //! Output made readable: items of what a child has printed.
 //!
-//! A transcript is made of the bytes and of a state that the plugin gave back before, and of nothing
-//! else. Whoever shows output asks for it again, from other places, and long after the attempt.
+//! A transcript is made of the bytes and of a state that the plugin gave back before, and of
+//! nothing else. Whoever shows output asks for it again, from other places, and long after the
+//! attempt.
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;
@@ -100,8 +101,8 @@ pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
     }
 }
 
-/// The output line by line: `item_of` is given each line once it is whole, and of a line longer than
-/// `limit_bytes` its beginning. No `bytes` are the end, which ends a last line, too.
+/// The output line by line: `item_of` is given each line once it is whole, and of a line longer
+/// than `limit_bytes` its beginning. No `bytes` are the end, which ends a last line, too.
 pub fn by_line(
     bytes: &[u8],
     state: &[u8],

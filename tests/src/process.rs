@@ -11,8 +11,8 @@ pub struct Found {
     pub command: String,
 }
 
-/// Whether the process exists and has not merely been left unreaped. One whose first thread is over may have others that still hold what
-/// it has open.
+/// Whether the process exists and has not merely been left unreaped. One whose first thread is over
+/// may have others that still hold what it has open.
 pub fn alive(pid: u32) -> bool {
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     state(pid).is_some_and(|state| state != 'X' && (state != 'Z' || threads() > 1))

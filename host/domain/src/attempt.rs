@@ -39,7 +39,8 @@ pub enum StopWhy {
 pub enum Phase {
     /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start. Shown as ready.
     Assigned,
-    /// What it needs is made: its worktree, the code of its executor. Nothing of it has been started.
+    /// What it needs is made: its worktree, the code of its executor. Nothing of it has been
+    /// started.
     Preparing,
     /// Its first process may be started, and has given no sign of life.
     Starting,
@@ -47,7 +48,8 @@ pub enum Phase {
     Stopping(StopWhy),
     /// Its executor has answered; output is drained and leftovers are ended.
     Finishing,
-    /// Nothing of it is alive, and how it has ended is known: its work is committed, merged, pushed or written.
+    /// Nothing of it is alive, and how it has ended is known: its work is committed, merged, pushed
+    /// or written.
     Settling,
 }
 
@@ -112,15 +114,18 @@ pub struct Ending {
     pub outputs: Option<Arc<[u8]>>,
     /// Of the directory it worked in, where that was looked at.
     pub git: Option<Box<GitState>>,
-    /// What became of its work, where it succeeded in a worktree. The cause says already what follows from it.
+    /// What became of its work, where it succeeded in a worktree. The cause says already what
+    /// follows from it.
     pub merge: Option<Box<Merge>>,
     /// For a usage limit: how long it lasts, where the service said so.
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.
     pub stopped: Option<StopWhy>,
-    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and the task goes back to `ready`.
+    /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and
+    /// the task goes back to `ready`.
     pub never_received: bool,
-    /// The machine had no room for its first process (descriptors, processes, memory): nothing of the attempt has happened, and later it may.
+    /// The machine had no room for its first process (descriptors, processes, memory): nothing of
+    /// the attempt has happened, and later it may.
     #[serde(default)]
     pub no_room: bool,
 }
@@ -201,7 +206,8 @@ pub struct Attempt {
     /// What it has cost up to now, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
-    /// How it has ended, while its work is being settled: whoever goes on with that after this host needs no process to tell.
+    /// How it has ended, while its work is being settled: whoever goes on with that after this host
+    /// needs no process to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

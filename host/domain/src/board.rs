@@ -43,8 +43,8 @@ use crate::{
 
 /// How long a task of the next lower priority waits until it stands level with one submitted now: who waited long rises, so nothing starves.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
-/// How long it may take to make what an attempt needs, or to settle its work, unless the host is told otherwise: git may wait for the network,
-/// and for others that work in the same repository.
+/// How long it may take to make what an attempt needs, or to settle its work, unless the host is
+/// told otherwise: git may wait for the network, and for others that work in the same repository.
 pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
 /// How long an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
@@ -206,7 +206,8 @@ pub struct Board {
     pub(crate) boot_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
-    /// Attempts that hold a process, will, or did: preparing, starting, live, stopping, finishing, settling.
+    /// Attempts that hold a process, will, or did: preparing, starting, live, stopping, finishing,
+    /// settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
     /// Attempts that keep others of their key from starting: until their first sign of life, or else until they have ended.
@@ -227,8 +228,8 @@ pub struct Board {
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// From when the limit of the phase counts that an attempt is in. Not stored: what happened while no host listened is told to the next one
-    /// late, and what was being made is made again.
+    /// From when the limit of the phase counts that an attempt is in. Not stored: what happened
+    /// while no host listened is told to the next one late, and what was being made is made again.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
     /// Attempts that are prepared and wait for their turn to start. Not stored: they tell it again.
     pub(crate) prepared: BTreeSet<TaskId>,

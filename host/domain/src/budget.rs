@@ -77,7 +77,8 @@ impl fmt::Display for Level {
     }
 }
 
-/// An amount in millionths of a US dollar: cents at least, and no zeros after the digits that say something.
+/// An amount in millionths of a US dollar: cents at least, and no zeros after the digits that say
+/// something.
 pub struct Usd(pub u64);
 
 impl fmt::Display for Usd {

@@ -136,7 +136,8 @@ pub enum Refusal {
         account: String,
     },
     NoReading,
-    /// A process could not be started a moment ago: descriptors, processes or memory of the machine had run out.
+    /// A process could not be started a moment ago: descriptors, processes or memory of the machine
+    /// had run out.
     NoRoom,
 }
 
@@ -190,7 +191,8 @@ impl Capacity {
         self.no_room_until = Some(now.monotonic.after(ROOM_PAUSE));
     }
 
-    /// When the next attempt has settled, or a pause is over, so that admission is worth another look.
+    /// When the next attempt has settled, or a pause is over, so that admission is worth another
+    /// look.
     pub fn next_settled(&self) -> Option<MonotonicMs> {
         let settled = self.started.next_settled();
         settled.into_iter().chain(self.no_room_until).min()

@@ -42,7 +42,8 @@ impl Started {
         self.running.insert(task, class);
     }
 
-    /// An attempt of this task is being prepared: until it has started, no reading shows what it will need.
+    /// An attempt of this task is being prepared: until it has started, no reading shows what it
+    /// will need.
     pub(crate) fn note_preparing(&mut self, task: TaskId, class: ProfileKey) {
         self.note_start(task, class.clone(), None);
         self.preparing_of.entry(class).or_default().insert(task);

@@ -164,8 +164,9 @@ impl Request {
         }
     }
 
-    /// Whether something has to be made before the first process of an attempt, or its start is measured or waits for its turn. For the rest a
-    /// phase of its own would cost a short command more than it tells.
+    /// Whether something has to be made before the first process of an attempt, or its start is
+    /// measured or waits for its turn. For the rest a phase of its own would cost a short command
+    /// more than it tells.
     pub fn is_prepared_first(&self) -> bool {
         self.worktree.is_some() || self.start_timeout.is_some() || self.serial_start.is_some()
     }
@@ -317,7 +318,8 @@ pub struct Task {
     /// Who holds it; the owner, if it is held and nobody is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Arc<Principal>>,
-    /// It is held because it was restored from the backup of that time, and nobody has released it since.
+    /// It is held because it was restored from the backup of that time, and nobody has released it
+    /// since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<Timestamp>,
     /// Since when somebody holds it. Only a release takes that away: neither its end nor a retry

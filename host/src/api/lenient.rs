@@ -1,8 +1,8 @@
 //! JSON as agents and generators write it, read as it was meant, and refused in words.
 //!
 //! They write null for what may be left out, `5.0` for 5, a list as the text of a list, and numbers
-//! where text is wanted. None of these can be misunderstood. What could be is refused, with the name
-//! of the field and what it has to be.
+//! where text is wanted. None of these can be misunderstood. What could be is refused, with the
+//! name of the field and what it has to be.
 
 use serde::{
     Deserializer,

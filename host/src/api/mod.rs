@@ -1,9 +1,11 @@
 //! The ways in: a REST API on the host's socket, the command line, and MCP.
 //!
-//! None of them has a rule of the product in it. `rest` turns a request into a typed one, asks [`crate::app::Host`] and writes down the
-//! answer. `cli` and `mcp` know the host only by `client`, over the socket, so a person, an agent and a script see the same answers, and
-//! a client of another version than its host still understands it. Only `backup` and `restore` touch a data directory themselves: a backup
-//! is to be had whether a host runs or not, and a restore only where none does.
+//! None of them has a rule of the product in it. `rest` turns a request into a typed one, asks
+//! [`crate::app::Host`] and writes down the answer. `cli` and `mcp` know the host only by `client`,
+//! over the socket, so a person, an agent and a script see the same answers, and a client of
+//! another version than its host still understands it. Only `backup` and `restore` touch a data
+//! directory themselves: a backup is to be had whether a host runs or not, and a restore only where
+//! none does.
 
 pub(crate) mod cli;
 mod client;
@@ -41,7 +43,8 @@ type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppEr
 /// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
 type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
 
-/// Restores a backup into a data directory that no host uses: the file, and the environment of whoever asks for it.
+/// Restores a backup into a data directory that no host uses: the file, and the environment of
+/// whoever asks for it.
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
 /// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor

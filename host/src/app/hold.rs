@@ -207,7 +207,8 @@ impl Host {
     }
 }
 
-/// All that is held because it was restored and that nobody holds, read a page at a time; one of them.
+/// All that is held because it was restored and that nobody holds, read a page at a time; one of
+/// them.
 fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
     let mut filter = Filter {
         status: Some(StatusFilter::Is(Status::Held)),

@@ -1,7 +1,9 @@
-//! What the host itself runs for an attempt, git above all: children of the attempt's supervisor, which keeps their time and outlives the host.
+//! What the host itself runs for an attempt, git above all: children of the attempt's supervisor,
+//! which keeps their time and outlives the host.
 //!
-//! Each is an attempt of its own to the supervisor, under a key made of the attempt's and of a number that no other host gives out, so that
-//! its output, its end and its leftovers are nobody else's. What an earlier host had begun is waited for, or stopped, before the same is begun
+//! Each is an attempt of its own to the supervisor, under a key made of the attempt's and of a
+//! number that no other host gives out, so that its output, its end and its leftovers are nobody
+//! else's. What an earlier host had begun is waited for, or stopped, before the same is begun
 //! again.
 
 use std::{
@@ -36,7 +38,8 @@ use crate::{
     },
 };
 
-/// How much of what a command prints is kept on disk: more is an error, and not to be read as all of it.
+/// How much of what a command prints is kept on disk: more is an error, and not to be read as all
+/// of it.
 const LOG_BYTES: u64 = 64 << 20;
 
 /// Runs commands for attempts.
@@ -54,7 +57,8 @@ pub(super) struct OfAttempt {
     live: Arc<Live>,
     /// How many of them run.
     running: Arc<AtomicUsize>,
-    /// A stop of the attempt ends the command that runs. What follows it, to take back what was half made, is left to its end.
+    /// A stop of the attempt ends the command that runs. What follows it, to take back what was
+    /// half made, is left to its end.
     may_be_stopped: Arc<AtomicBool>,
 }
 
@@ -174,7 +178,8 @@ impl Commands {
         }
     }
 
-    /// Waits for what an earlier host had begun for the attempt; it is asked to end first, where it may be.
+    /// Waits for what an earlier host had begun for the attempt; it is asked to end first, where it
+    /// may be.
     pub(super) async fn wait_for_earlier(&self, attempt: AttemptId, is_stopped: bool) {
         for (key, state) in self.registry.earlier_commands(attempt) {
             if is_stopped {

@@ -82,8 +82,8 @@ pub(super) fn ending(
     }
 }
 
-/// What is kept in the task's row, in an event and on the board, and written again at each change: of
-/// more than this the beginning.
+/// What is kept in the task's row, in an event and on the board, and written again at each change:
+/// of more than this the beginning.
 const MESSAGE_BYTES: usize = 16 << 10;
 
 fn bounded(mut message: String) -> String {

@@ -1,5 +1,5 @@
-//! What an attempt is given: its request, its environment, and what other attempts left (those of tasks whose output it uses, and the one
-//! that it goes on from).
+//! What an attempt is given: its request, its environment, and what other attempts left (those of
+//! tasks whose output it uses, and the one that it goes on from).
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -47,7 +47,8 @@ struct Documents {
     checkpoint: Option<Vec<u8>>,
 }
 
-/// The document for the executor with what stands before its prompt, and what children find in their environment.
+/// The document for the executor with what stands before its prompt, and what children find in
+/// their environment.
 struct Handed {
     spec: String,
     variables: Vec<(String, String)>,
@@ -254,7 +255,8 @@ fn failure(error: CheckpointError) -> Failure {
     Failure::new(class, format!("what it is to be given: {error}"))
 }
 
-/// A document without a `prompt` stays as it is: nothing is ever put into a script or a command line.
+/// A document without a `prompt` stays as it is: nothing is ever put into a script or a command
+/// line.
 fn with_prompt(spec: &str, given: &Given, paths: &[PathBuf]) -> String {
     let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(spec) else {
         return spec.to_owned();

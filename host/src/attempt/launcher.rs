@@ -1,4 +1,5 @@
-//! The launcher: runs the executor of an attempt to its answer, brings the attempt to rest, and tells its end.
+//! The launcher: runs the executor of an attempt to its answer, brings the attempt to rest, and
+//! tells its end.
 
 use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
 
@@ -44,7 +45,8 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Runs the executor, which is held up at its first child until the attempt is begun, and sees to the end.
+    /// Runs the executor, which is held up at its first child until the attempt is begun, and sees
+    /// to the end.
     pub(super) fn set_to_work(
         self: &Arc<Self>,
         launch: Launch,
@@ -154,7 +156,8 @@ impl Launcher {
         self.settle(task, live, ending).await;
     }
 
-    /// Settles the attempt's work, where there is any to be settled, and tells its end. What is stopped before leaves its work where it is.
+    /// Settles the attempt's work, where there is any to be settled, and tells its end. What is
+    /// stopped before leaves its work where it is.
     async fn settle(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
         if Workspaces::is_to_be_settled(task, &ending) {
             if self.reporter.ask_to_settle(live, &ending).await {
@@ -235,8 +238,9 @@ async fn unless_cut_short<T>(
     }
 }
 
-/// The same for work that runs commands. One that runs when the attempt is stopped is ended with it, and the work takes back what is half
-/// made: that is waited for. What only waits for its turn is given up.
+/// The same for work that runs commands. One that runs when the attempt is stopped is ended with
+/// it, and the work takes back what is half made: that is waited for. What only waits for its turn
+/// is given up.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
@@ -261,7 +265,8 @@ async fn unless_cut_short_idle<T>(
     .await
 }
 
-/// How long the attempt ran, by the clock that does not jump. On another boot only its children's own time is known.
+/// How long the attempt ran, by the clock that does not jump. On another boot only its children's
+/// own time is known.
 fn wall_ms(started: Option<MonotonicMs>, now: MonotonicMs, state: &State) -> u64 {
     let ran = started.map(|start| now.0.saturating_sub(start.0));
     let of_children = || {

@@ -68,7 +68,8 @@ pub(super) struct State {
     /// The number of the last checkpoint that is durable, and of the last that was told.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
-    /// Its first process may be started; until then it was told, or not, that everything for it is there.
+    /// Its first process may be started; until then it was told, or not, that everything for it is
+    /// there.
     pub(super) may_spawn: bool,
     pub(super) is_prepared: bool,
     /// From when its times count, where it was prepared first in this host.
@@ -89,7 +90,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Makes room for a child that is to be started; its index. Under the one lock that a stop takes too: what is stopped starts nothing.
+    /// Makes room for a child that is to be started; its index. Under the one lock that a stop
+    /// takes too: what is stopped starts nothing.
     pub(super) fn add_child(&mut self) -> Result<u16, Failure> {
         if self.stop.is_some() {
             return Err(stopped());
@@ -116,7 +118,8 @@ impl State {
             .any(|child| matches!(child, ChildState::Sent | ChildState::Running(_)))
     }
 
-    /// Nothing is left but to tell its end: it has ended, and nothing of it is to be prepared or settled.
+    /// Nothing is left but to tell its end: it has ended, and nothing of it is to be prepared or
+    /// settled.
     pub(super) fn is_to_be_told(&self) -> bool {
         self.has_ended() && self.may_spawn && !self.may_settle
     }

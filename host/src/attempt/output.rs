@@ -1,5 +1,5 @@
-//! A child's output as a guest reads it: from the log, from an offset, until the child has ended and all was
-//! read, or up to what the cap took away.
+//! A child's output as a guest reads it: from the log, from an offset, until the child has ended
+//! and all was read, or up to what the cap took away.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! The registry: which attempts are under way in this host, and what supervisors had of others when it began. What supervisors report goes
-//! to the attempt that it is about.
+//! The registry: which attempts are under way in this host, and what supervisors had of others when
+//! it began. What supervisors report goes to the attempt that it is about.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -192,7 +192,8 @@ impl Registry {
         lock(&self.live).contains_key(&attempt) || lock(&self.known).contains_key(&attempt)
     }
 
-    /// Waits until what was found to have ended before this host began is written down as ended: nobody is shown as running who is not.
+    /// Waits until what was found to have ended before this host began is written down as ended:
+    /// nobody is shown as running who is not.
     pub(crate) async fn written_off(&self) {
         let over: Vec<AttemptId> = {
             let known = lock(&self.known);
@@ -330,7 +331,8 @@ impl Registry {
         }
     }
 
-    /// Changes what is known of an attempt that is under way, or, before it was taken up again, of what was found.
+    /// Changes what is known of an attempt that is under way, or, before it was taken up again, of
+    /// what was found.
     fn with(&self, key: &AttemptKey, change: impl FnOnce(&mut State)) {
         let command = lock(&self.commands).get(key).cloned();
         if let Some(command) = command {

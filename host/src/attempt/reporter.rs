@@ -1,7 +1,7 @@
 //! The reporter: what attempts tell the engine, and tell again after its board was loaded anew.
 //!
-//! What matters of it is kept in the attempt's [`State`] until the engine releases the attempt, so that it can be told once more. To be told
-//! something twice changes nothing there.
+//! What matters of it is kept in the attempt's [`State`] until the engine releases the attempt, so
+//! that it can be told once more. To be told something twice changes nothing there.
 
 use claudine_domain::{
     id::AttemptId,
@@ -29,7 +29,8 @@ impl Reporter {
         self.0.send(attempt, report).await;
     }
 
-    /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is told again before the end.
+    /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is
+    /// told again before the end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
             tracing::warn!(attempt = %live.id, "its executor stands by, and may not tell anything before its start");
@@ -52,7 +53,8 @@ impl Reporter {
         live.until(|state| has_turn(state).then_some(())).await;
     }
 
-    /// Returns whether the work of an attempt that ends like this may be settled: once that is durable, unless the attempt is stopped.
+    /// Returns whether the work of an attempt that ends like this may be settled: once that is
+    /// durable, unless the attempt is stopped.
     pub(super) async fn ask_to_settle(&self, live: &Live, ending: &Ending) -> bool {
         let asks = live.change(|state| {
             state.answered = Some(Box::new(ending.clone()));

@@ -1,4 +1,5 @@
-//! What the engine asks for: starting attempts, taking them up again, stopping them, and forgetting them once their end is durable.
+//! What the engine asks for: starting attempts, taking them up again, stopping them, and forgetting
+//! them once their end is durable.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +35,8 @@ use crate::{
 /// Beyond the ladder's own waits: what an executor has to say its last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The engine's side of attempts: a registry of those under way, a launcher that runs them, and a reporter of what they tell.
+/// The engine's side of attempts: a registry of those under way, a launcher that runs them, and a
+/// reporter of what they tell.
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
     registry: Arc<Registry>,

@@ -1,8 +1,11 @@
-//! Where an attempt works: in the task's directory, or in a worktree; how it leaves the repository there, and what becomes of its work.
+//! Where an attempt works: in the task's directory, or in a worktree; how it leaves the repository
+//! there, and what becomes of its work.
 //!
-//! Git is asked for agents and for tasks in worktrees only: a short command would pay more for it than for itself. What it says of the repository
-//! never changes how an attempt ended; where it says nothing, the reason is kept in its place. What became of the work does: a task whose merge
-//! was asked for and could not be done has not succeeded, or what depends on it would go on without its work.
+//! Git is asked for agents and for tasks in worktrees only: a short command would pay more for it
+//! than for itself. What it says of the repository never changes how an attempt ended; where it
+//! says nothing, the reason is kept in its place. What became of the work does: a task whose merge
+//! was asked for and could not be done has not succeeded, or what depends on it would go on without
+//! its work.
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
@@ -65,8 +68,9 @@ impl Workspaces {
         matches!(self.worktrees.last_merge(task.id).await, Ok(Some(_)))
     }
 
-    /// Commits, merges, pushes or writes what the attempt has done, and adds to its ending what became of that. To be called once nothing of
-    /// the attempt is alive, and more than once where a host dies over it.
+    /// Commits, merges, pushes or writes what the attempt has done, and adds to its ending what
+    /// became of that. To be called once nothing of the attempt is alive, and more than once where
+    /// a host dies over it.
     pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
         let Some(worktree) = &task.request.worktree else {
             return;

@@ -66,8 +66,8 @@ const MODES: [(&str, Step); 11] = [
 
 /// Variables that make programs run code, find others than they would, send what they have
 /// elsewhere, or take settings from another place. No setting lets an agent set them, and a plugin
-/// may set them only for commands that it was granted with `*`. A `*` at the end stands for any rest,
-/// at the beginning for anything before; case does not matter.
+/// may set them only for commands that it was granted with `*`. A `*` at the end stands for any
+/// rest, at the beginning for anything before; case does not matter.
 const NEVER: &[&str] = &[
     "PATH",
     "HOME",
@@ -132,7 +132,8 @@ const NEVER: &[&str] = &[
     "DOCKER_*",
 ];
 
-/// Whether a variable is one that no agent may set, and no plugin for a command that it was granted.
+/// Whether a variable is one that no agent may set, and no plugin for a command that it was
+/// granted.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     NEVER.iter().any(|rule| match rule.strip_prefix('*') {

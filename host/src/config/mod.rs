@@ -1,8 +1,9 @@
-//! Settings of a host: read once at its start from its file, the environment and its command line, checked, and typed from then on.
+//! Settings of a host: read once at its start from its file, the environment and its command line,
+//! checked, and typed from then on.
 //!
-//! The one place of the host that reads the environment. A later source wins: file, then environment,
-//! then command line. A value that makes no sense is an error that names it and its source, never a
-//! silent default; in the environment it is a warning and left out.
+//! The one place of the host that reads the environment. A later source wins: file, then
+//! environment, then command line. A value that makes no sense is an error that names it and its
+//! source, never a silent default; in the environment it is a warning and left out.
 
 mod mcp;
 mod show;
@@ -208,7 +209,8 @@ pub(crate) fn whole_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString
     std::env::vars_os().collect()
 }
 
-/// Where the host keeps everything: what was given, else `$XDG_STATE_HOME/claudine`, else `~/.local/state/claudine`.
+/// Where the host keeps everything: what was given, else `$XDG_STATE_HOME/claudine`, else
+/// `~/.local/state/claudine`.
 pub(crate) fn data_dir(given: Option<&Path>, env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return std::path::absolute(path).map_err(|source| ConfigError::Read {
@@ -235,7 +237,8 @@ fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// `$CLAUDINE_CONFIG`, else `$XDG_CONFIG_HOME/claudine/config.toml`, else `~/.config/claudine/config.toml`.
+/// `$CLAUDINE_CONFIG`, else `$XDG_CONFIG_HOME/claudine/config.toml`, else
+/// `~/.config/claudine/config.toml`.
 fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     if let Some(value) = env(CONFIG) {
         return absolute(CONFIG, value).map(Some);

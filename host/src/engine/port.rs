@@ -25,7 +25,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn resume(&self, launch: Launch);
     /// An attempt that told that it is prepared may start its first process. It may be told twice.
     fn spawn(&self, attempt: AttemptId);
-    /// How the attempt has ended is durable, as it told: its work may be settled. It may be told twice.
+    /// How the attempt has ended is durable, as it told: its work may be settled. It may be told
+    /// twice.
     fn settle(&self, attempt: AttemptId);
     fn stop(&self, attempt: AttemptId, why: StopWhy);
     /// The attempt's end is durable: its reports may be forgotten.

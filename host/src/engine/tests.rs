@@ -371,7 +371,8 @@ async fn an_attempt_goes_on_once_its_phase_is_durable() {
     assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// Two at once: each guest goes on with its own, also after what was told before a reload is told again.
+/// Two at once: each guest goes on with its own, also after what was told before a reload is told
+/// again.
 #[tokio::test]
 async fn a_checkpoint_is_stored_by_its_number() {
     let mut fixture = begin(Arc::default(), 1);

@@ -1,9 +1,9 @@
 //! The environment of git and of `gh`: made here from two lists of names, and always the same.
 //!
 //! What the host runs belongs to no attempt and is not the task's to lead. So almost all of it is
-//! the host's own. Of the task come names and keys alone, which are text to git and never a program,
-//! a file or a setting: a login has its agent of keys at another socket than the one before it, and
-//! the host outlives both.
+//! the host's own. Of the task come names and keys alone, which are text to git and never a
+//! program, a file or a setting: a login has its agent of keys at another socket than the one
+//! before it, and the host outlives both.
 
 use std::{
     collections::BTreeMap,

@@ -18,8 +18,8 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Git {
-    /// The address of a branch's open request. It is looked for by the branch: as an argument of its
-    /// own, a branch that is called like a number would be the request of that number.
+    /// The address of a branch's open request. It is looked for by the branch: as an argument of
+    /// its own, a branch that is called like a number would be the request of that number.
     pub(crate) async fn open_request(
         &self,
         branch: &BranchRef,

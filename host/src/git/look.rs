@@ -1,4 +1,5 @@
-//! One look at a checkout: what would be lost with it. Whoever shows, keeps or removes one asks here.
+//! One look at a checkout: what would be lost with it. Whoever shows, keeps or removes one asks
+//! here.
 
 use std::{
     fs, io,
@@ -148,8 +149,8 @@ impl Git {
         look.ignored_count -= named.saturating_sub(look.ignored.len()) as u64;
     }
 
-    /// Adds what a repository within this checkout has, and says where it lies. Its commits lie with
-    /// it until they are pushed: each worktree has one of its own.
+    /// Adds what a repository within this checkout has, and says where it lies. Its commits lie
+    /// with it until they are pushed: each worktree has one of its own.
     async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
         let inner = self.in_dir(self.dir().join(path));
         if !inner.dir().join(".git").exists() {

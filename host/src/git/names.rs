@@ -39,7 +39,8 @@ impl BranchRef {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// The branches that would have to be directories for this one to be: of `a/b/c`, `a` and `a/b`.
+    /// The branches that would have to be directories for this one to be: of `a/b/c`, `a` and
+    /// `a/b`.
     pub(super) fn above(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.match_indices('/');
         slashes.map(|(at, _)| Self::named(&self.0[..at]))

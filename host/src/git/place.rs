@@ -63,10 +63,10 @@ impl Git {
         Ok(OsString::from_vec(output).into())
     }
 
-    /// The place of a directory that is to be a worktree of this repository. Refused if git takes it
-    /// for something else: without its `.git` it may be a part of a repository that it happens to
-    /// lie in; settings may lead git from it to another directory; and a task may have put a link
-    /// in its place, or the `.git` of somebody's own checkout.
+    /// The place of a directory that is to be a worktree of this repository. Refused if git takes
+    /// it for something else: without its `.git` it may be a part of a repository that it happens
+    /// to lie in; settings may lead git from it to another directory; and a task may have put a
+    /// link in its place, or the `.git` of somebody's own checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
             Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {

@@ -2,8 +2,8 @@
 //!
 //! They are given with every command, above all files. What is not in the table is either given by
 //! an option of the command that heeds it (`diff.*`, `push.followTags`, `merge.ff` …), or is meant
-//! to count for us too: identity, remotes and their credentials, filters, attributes, ignored files,
-//! line ends, merge drivers and how renames are found in a merge.
+//! to count for us too: identity, remotes and their credentials, filters, attributes, ignored
+//! files, line ends, merge drivers and how renames are found in a merge.
 
 /// A setting, its value, and why it is not left to anybody.
 pub(super) const FIXED: &[(&str, &str, &str)] = &[

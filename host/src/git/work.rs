@@ -116,8 +116,9 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Has the checkout in this directory follow its branch to a commit that comes after it. Refused
-    /// if a file is in the way that git does not know or ignores: it is somebody's, and nowhere else.
+    /// Has the checkout in this directory follow its branch to a commit that comes after it.
+    /// Refused if a file is in the way that git does not know or ignores: it is somebody's, and
+    /// nowhere else.
     pub(crate) async fn fast_forward(&self, commit: &Commit) -> Result<(), GitError> {
         let spec = Spec::changes([
             "merge",

@@ -1,5 +1,5 @@
-//! A command that is run to its end outside any attempt, in the host's environment: what an executor looks
-//! at to tell whether what it drives is there.
+//! A command that is run to its end outside any attempt, in the host's environment: what an
+//! executor looks at to tell whether what it drives is there.
 
 use std::{
     fs::File,

@@ -88,8 +88,8 @@ impl Surface {
 }
 
 impl Surface {
-    /// Whether its manifest asks for what its imports need. Without that every call would be denied, and a
-    /// reader of the manifest would be told less than there is.
+    /// Whether its manifest asks for what its imports need. Without that every call would be
+    /// denied, and a reader of the manifest would be told less than there is.
     pub(crate) fn check_asks(&self, permissions: &Permissions) -> Result<(), PluginError> {
         let is_process = |name: &&String| name.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {

@@ -47,8 +47,8 @@ impl Ticker {
         })
     }
 
-    /// Drives a future that runs guest code, with the epoch moving whenever it is polled. The time between is
-    /// told to the guest's budget.
+    /// Drives a future that runs guest code, with the epoch moving whenever it is polled. The time
+    /// between is told to the guest's budget.
     pub(crate) async fn drive<F: Future>(&self, waits: Arc<Waits>, future: F) -> F::Output {
         let mut future = pin!(future);
         let mut left_at = None;

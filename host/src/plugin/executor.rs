@@ -230,8 +230,8 @@ impl Executor {
         Ok(each.into_iter().flatten().collect())
     }
 
-    /// The faults of each of some drafts, all asked of one instance and within the time that there is for
-    /// one.
+    /// The faults of each of some drafts, all asked of one instance and within the time that there
+    /// is for one.
     pub(crate) async fn validate_each(
         &self,
         drafts: &[Draft],
@@ -249,12 +249,13 @@ impl Executor {
         .await
     }
 
-    /// What a task is able to do once it runs, of its effective spec: with what the plugin's configuration and
-    /// its defaults decide. To be asked of a draft that `validate_each` has accepted, and compared with a
-    /// ceiling: `authority.step <= ceiling`, and every extra named by it.
+    /// What a task is able to do once it runs, of its effective spec: with what the plugin's
+    /// configuration and its defaults decide. To be asked of a draft that `validate_each` has
+    /// accepted, and compared with a ceiling: `authority.step <= ceiling`, and every extra named by
+    /// it.
     ///
-    /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long or answers
-    /// in words that are not known here counts as [`Authority::full`].
+    /// It always has an answer. An executor that cannot be loaded or asked, traps, takes too long
+    /// or answers in words that are not known here counts as [`Authority::full`].
     pub(crate) async fn authority(&self, draft: &Draft) -> Authority {
         let asked = self
             .ask(async |plugin, store| {
@@ -276,11 +277,11 @@ impl Executor {
 
     /// Makes items of a child's standard output, for people.
     ///
-    /// `bytes` are the next ones, some 256 KiB at a time: all of a call share the time of one question. The
-    /// first call is given an empty state, each other one the state of the [`Reading`] before it, and the last
-    /// one no bytes, which gives what was held back. The answer follows from the two alone, so it may be asked
-    /// for again from the same place. Standard error is plain text for every executor. Where this fails the
-    /// output is to be shown as it is.
+    /// `bytes` are the next ones, some 256 KiB at a time: all of a call share the time of one
+    /// question. The first call is given an empty state, each other one the state of the
+    /// [`Reading`] before it, and the last one no bytes, which gives what was held back. The answer
+    /// follows from the two alone, so it may be asked for again from the same place. Standard error
+    /// is plain text for every executor. Where this fails the output is to be shown as it is.
     #[allow(dead_code, reason = "whoever shows output asks for it")]
     pub(crate) async fn transcript(
         &self,

@@ -1,5 +1,5 @@
-//! Which file a granted name means: looked up by the host, on the task's `PATH`, and never in what the task
-//! itself may have written.
+//! Which file a granted name means: looked up by the host, on the task's `PATH`, and never in what
+//! the task itself may have written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use super::port::Failure;
 /// Where a task has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The file of this name. Entries that are relative, or lead into the workspace, are passed over: what is
-/// there is the task's own work. It reads the disk.
+/// The file of this name. Entries that are relative, or lead into the workspace, are passed over:
+/// what is there is the task's own work. It reads the disk.
 pub(crate) fn find(name: &str, path: Option<&str>, workspace: &str) -> Result<PathBuf, Failure> {
     let path = path.unwrap_or(DEFAULT_PATH);
     let workspace = real(Path::new(workspace));

@@ -51,8 +51,9 @@ impl Grant {
 /// Which file a command means that was granted by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. It is how the
-    /// built-in plugins work, which belong to the host: who gives a task its `PATH` decides what `claude` is.
+    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. It is
+    /// how the built-in plugins work, which belong to the host: who gives a task its `PATH` decides
+    /// what `claude` is.
     TaskPath,
     /// What the host finds, which is never a file of the task's workspace.
     Host,
@@ -119,8 +120,8 @@ impl Gate {
         })
     }
 
-    /// Whether these variables may be set for a command: not those by which something else would be run in
-    /// its place.
+    /// Whether these variables may be set for a command: not those by which something else would be
+    /// run in its place.
     pub(crate) fn check_variables(
         &self,
         permit: Permit,
@@ -159,8 +160,8 @@ fn pattern(text: &str) -> CommandPattern {
     }
 }
 
-/// A name allows that name alone, and a path that path: a file elsewhere that is called the same is another
-/// command.
+/// A name allows that name alone, and a path that path: a file elsewhere that is called the same is
+/// another command.
 fn allows(pattern: &CommandPattern, command: &str) -> bool {
     match pattern {
         CommandPattern::Any => true,

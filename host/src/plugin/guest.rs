@@ -36,7 +36,8 @@ pub(crate) struct Place {
     pub(crate) workspace: String,
     /// The task's `PATH`, where it has one.
     pub(crate) path: Option<String>,
-    /// Which files the granted names meant when they were first used; they mean the same to the attempt's end.
+    /// Which files the granted names meant when they were first used; they mean the same to the
+    /// attempt's end.
     pub(crate) found: Mutex<BTreeMap<String, String>>,
 }
 

@@ -105,11 +105,12 @@ pub(crate) struct Spun(Duration);
 
 /// Computing that a guest earns for the time in which it really waited.
 const EARNED_BY_WAITING: u32 = 10;
-/// Less than this is no waiting: the thread was given back and had again at once, as by a guest that does
-/// nothing but yield.
+/// Less than this is no waiting: the thread was given back and had again at once, as by a guest
+/// that does nothing but yield.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
-/// What it earns for each byte of output that is new to it, or that a child took from it: a guest that
-/// follows a child is not to be ended for what the child prints, and handles at least 2.5 MB/s.
+/// What it earns for each byte of output that is new to it, or that a child took from it: a guest
+/// that follows a child is not to be ended for what the child prints, and handles at least 2.5
+/// MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
 /// What whoever drives a guest tells its budget, while the guest itself is borrowed.
@@ -133,8 +134,9 @@ impl Waits {
 
 /// How long a guest may still compute before it has to wait for something.
 ///
-/// Counted in ticks in which it was on a thread. It is filled up by time in which the guest really waited,
-/// and by what came from outside; to call an import is neither, or a loop around one would never be found.
+/// Counted in ticks in which it was on a thread. It is filled up by time in which the guest really
+/// waited, and by what came from outside; to call an import is neither, or a loop around one would
+/// never be found.
 #[derive(Debug)]
 pub(crate) struct Budget {
     whole: Duration,

@@ -277,8 +277,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Writes a file that only its owner reads, unless the disk is about full: what the host needs to go
-/// on comes first.
+/// Writes a file that only its owner reads, unless the disk is about full: what the host needs to
+/// go on comes first.
 pub(super) fn write_if_room(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
     if !fsx::has_room(dir, ROOM_BYTES + bytes.len() as u64) {

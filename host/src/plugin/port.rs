@@ -17,8 +17,8 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-/// The bytes of one channel of a child, in order. It ends where the child has ended and all was read, and
-/// where the cap has left out bytes, which are then counted in [`Output::gap`].
+/// The bytes of one channel of a child, in order. It ends where the child has ended and all was
+/// read, and where the cap has left out bytes, which are then counted in [`Output::gap`].
 pub(crate) type OutputReader = Pin<Box<dyn AsyncRead + Send>>;
 /// Names and values.
 pub(crate) type Attrs = Vec<(String, String)>;
@@ -47,8 +47,8 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
 /// A child's output from an offset on, up to its end or the next gap.
 pub(crate) struct Output {
     pub(crate) reader: OutputReader,
-    /// To be looked at when the reader has ended: how many bytes were left out at that place. They count
-    /// in the offsets. 0: it was the end.
+    /// To be looked at when the reader has ended: how many bytes were left out at that place. They
+    /// count in the offsets. 0: it was the end.
     pub(crate) gap: Arc<AtomicU64>,
 }
 
@@ -243,8 +243,8 @@ pub(crate) struct Reading {
     pub(crate) state: Vec<u8>,
 }
 
-/// A part of a child's output, for people. The text is what the guest made of it: whoever shows it makes it
-/// harmless and short.
+/// A part of a child's output, for people. The text is what the guest made of it: whoever shows it
+/// makes it harmless and short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptItem {
     pub(crate) kind: ItemKind,
@@ -277,7 +277,8 @@ pub(crate) struct GuestTask {
     /// JSON.
     pub(crate) spec: String,
     pub(crate) workspace: String,
-    /// The task's `PATH`, by which commands that were granted by name are found. The guest is not told.
+    /// The task's `PATH`, by which commands that were granted by name are found. The guest is not
+    /// told.
     pub(crate) path: Option<String>,
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,

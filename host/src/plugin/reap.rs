@@ -1,7 +1,7 @@
 //! Gives back what an instance has held, on a thread of its own.
 //!
-//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that. Where the
-//! thread does not keep up, whoever brings an instance gives it back himself.
+//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that.
+//! Where the thread does not keep up, whoever brings an instance gives it back himself.
 
 use std::any::Any;
 use std::io;
@@ -47,7 +47,8 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {
-            // A panic while something was given back was told by its message; the rest is gone with it.
+            // A panic while something was given back was told by its message; the rest is gone with
+            // it.
             drop(thread.join());
         }
     }

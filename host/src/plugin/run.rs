@@ -273,8 +273,8 @@ fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     Ok(bounded_outcome(outcome))
 }
 
-/// What a guest may say in reason classes, and in names of figures and details: they go into the task's
-/// record, which is written anew at each change.
+/// What a guest may say in reason classes, and in names of figures and details: they go into the
+/// task's record, which is written anew at each change.
 const WORD_BYTES: usize = 64;
 const FIGURES: usize = 100;
 

@@ -1,7 +1,7 @@
 //! Progress that is a state: of many words in a short time the last one counts.
 //!
-//! The first word of a kind is told at once. Those that follow too soon replace each other, and the last one
-//! is told when its time has come, or when the instance ends.
+//! The first word of a kind is told at once. Those that follow too soon replace each other, and the
+//! last one is told when its time has come, or when the instance ends.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -116,8 +116,8 @@ fn cores(
     (cores, (cores - room).clamp(0.0, cores))
 }
 
-/// Total and free memory, and where stalls of a group are told: those of the group if it may have less
-/// than the machine has. A group has no more free than the machine.
+/// Total and free memory, and where stalls of a group are told: those of the group if it may have
+/// less than the machine has. A group has no more free than the machine.
 fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
     match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
         Some(limit) => (

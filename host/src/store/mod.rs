@@ -121,11 +121,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Shows each record of one moment, in the order of [`record`], for as long as `each` says so. Commits go on meanwhile.
+    /// Shows each record of one moment, in the order of [`record`], for as long as `each` says so.
+    /// Commits go on meanwhile.
     fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError>;
 
-    /// Takes in a part of what an export gave, whole or not at all; parts are numbered from 0. For a store that is empty but for the
-    /// parts before, and that nobody leads.
+    /// Takes in a part of what an export gave, whole or not at all; parts are numbered from 0. For
+    /// a store that is empty but for the parts before, and that nobody leads.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Tasks that are old enough to go, the oldest first: at most `limit` of those after `after`.

@@ -1,8 +1,8 @@
-//! What a store holds as a sequence of records, for a backup: each is a line of JSON, in the serde forms that the rows have, so that a
-//! new field of a row comes along by itself.
+//! What a store holds as a sequence of records, for a backup: each is a line of JSON, in the serde
+//! forms that the rows have, so that a new field of a row comes along by itself.
 //!
-//! The order is: counters first, then tasks by their ids, then all that belongs to them, then events. A sequence that is cut into parts
-//! anywhere can be taken in part by part.
+//! The order is: counters first, then tasks by their ids, then all that belongs to them, then
+//! events. A sequence that is cut into parts anywhere can be taken in part by part.
 
 use claudine_domain::{
     account::Parked,

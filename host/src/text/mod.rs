@@ -1,4 +1,5 @@
-//! Text that people read: foreign text made harmless, cut to fit, coloured, and spans of time in words.
+//! Text that people read: foreign text made harmless, cut to fit, coloured, and spans of time in
+//! words.
 //!
 //! Names, prompts, messages and file names come from anybody. `harmless` has the one definition of
 //! what a terminal or a reader could be misled by; whatever writes text for people uses it last.

@@ -121,9 +121,9 @@ impl Worktrees {
         Ok(())
     }
 
-    /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what is
-    /// ignored in it. Without its submodules it is taken away again, or the next attempt would find
-    /// it so.
+    /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what
+    /// is ignored in it. Without its submodules it is taken away again, or the next attempt would
+    /// find it so.
     async fn fill(
         &self,
         git: &Git,

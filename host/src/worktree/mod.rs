@@ -39,7 +39,8 @@ use crate::{layout::Layout, lock::lock};
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// For each repository that somebody changes or waits for: whose turn it is. Git's own locks refuse whoever comes second, and do not wait.
+    /// For each repository that somebody changes or waits for: whose turn it is. Git's own locks
+    /// refuse whoever comes second, and do not wait.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
 }
 

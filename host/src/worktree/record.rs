@@ -1,5 +1,5 @@
-//! What is known of a worktree beside the task that it is of: the task is forgotten after some days,
-//! and work that nobody fetched is not.
+//! What is known of a worktree beside the task that it is of: the task is forgotten after some
+//! days, and work that nobody fetched is not.
 
 use std::{
     fs, io,

@@ -195,7 +195,8 @@ impl Worktrees {
         Ok((MergeState::Written, detail))
     }
 
-    /// Removes the worktree, if nothing in it would be lost by that, and a branch of our own making that nobody needs any more.
+    /// Removes the worktree, if nothing in it would be lost by that, and a branch of our own making
+    /// that nobody needs any more.
     pub(super) async fn leave(&self, work: &Work, mut merge: Merge) -> Merge {
         // The worktree's own directory is no place to remove it from.
         let repository = work.git.in_repository(&work.record.repository);
@@ -256,7 +257,8 @@ impl Work {
         Ok(Removal::Removed)
     }
 
-    /// Commits what the task has not, if that is to be done; or says why nothing is done with the worktree as it is.
+    /// Commits what the task has not, if that is to be done; or says why nothing is done with the
+    /// worktree as it is.
     async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let manual = self.strategy == MergeStrategy::Manual;
@@ -271,7 +273,8 @@ impl Work {
             return Ok(Some((MergeState::Refused, detail)));
         }
         let state = self.git.status().await?;
-        // A merge that was resolved to what was there before changes nothing, and yet is to be committed.
+        // A merge that was resolved to what was there before changes nothing, and yet is to be
+        // committed.
         if state.dirty_count == 0 && (manual || !self.git.is_merging().await?) {
             return Ok(None);
         }

@@ -73,8 +73,8 @@ impl Face {
         Ok(Self { imports, exports })
     }
 
-    /// Refuses an import that needs a permission which the manifest does not ask for: its calls would all
-    /// be denied.
+    /// Refuses an import that needs a permission which the manifest does not ask for: its calls
+    /// would all be denied.
     pub(crate) fn check_asks(&self, manifest: &Manifest) -> Result<(), BuildError> {
         let is_process = |import: &&String| import.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {

@@ -9,8 +9,9 @@ use crate::{Child, Failure};
 /// A child to be started. It gets the task's environment and working directory, and nothing on
 /// standard input, unless told otherwise.
 ///
-/// Without a grant of `*` it is refused a variable that decides which code is loaded or which program
-/// is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and their like), and a directory outside the task's.
+/// Without a grant of `*` it is refused a variable that decides which code is loaded or which
+/// program is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and their like), and a directory outside
+/// the task's.
 ///
 /// Arguments reach it exactly as they are given: no shell is in between.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use crate::Failure;
 pub struct Line {
     /// Without its line feed; of a line longer than the limit, its beginning.
     pub bytes: Vec<u8>,
-    /// How long the whole line is, without its line feed. Where the cap on the attempt's output took
-    /// away a part of it, or of several lines at once, that part counts.
+    /// How long the whole line is, without its line feed. Where the cap on the attempt's output
+    /// took away a part of it, or of several lines at once, that part counts.
     pub length_bytes: u64,
     /// Offset of the first byte after it: where to read on if this line was the last one dealt with.
     pub end_offset: u64,
@@ -44,8 +44,8 @@ impl Lines {
         Self { output, splitter }
     }
 
-    /// The next line; `None` once the child has ended and all was read. The future may be dropped and
-    /// the call made again: no line is lost or doubled. Fails where the log cannot be read.
+    /// The next line; `None` once the child has ended and all was read. The future may be dropped
+    /// and the call made again: no line is lost or doubled. Fails where the log cannot be read.
     pub async fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             if let Some(line) = self.splitter.ready.pop_front() {
@@ -55,8 +55,8 @@ impl Lines {
                 self.splitter.skip_to(self.output.offset());
                 return Ok(self.splitter.finish());
             };
-            // Taken from the offset, so that a read that is dropped and made again cannot count a gap
-            // twice.
+            // Taken from the offset, so that a read that is dropped and made again cannot count a
+            // gap twice.
             let begin = self.output.offset() - bytes.len() as u64;
             self.splitter.skip_to(begin);
             self.splitter.push(&bytes);

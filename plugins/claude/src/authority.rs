@@ -1,7 +1,8 @@
 //! What a task for Claude Code is able to do.
 //!
-//! Everything here is a list of what is known: a mode, a tool or an option that is not in it counts as
-//! full. What the workspace itself brings along (its settings, hooks and commands) is no part of it.
+//! Everything here is a list of what is known: a mode, a tool or an option that is not in it counts
+//! as full. What the workspace itself brings along (its settings, hooks and commands) is no part of
+//! it.
 
 use claudine_plugin_sdk::{Authority, Step};
 
@@ -28,7 +29,8 @@ const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
 
 const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
 
-/// Programs that run whatever they are told: a pattern that leaves their arguments open is no limit.
+/// Programs that run whatever they are told: a pattern that leaves their arguments open is no
+/// limit.
 const RUNS_ANYTHING: &[&str] = &[
     "ash", "awk", "bash", "bun", "busybox", "dash", "deno", "doas", "env", "exec", "eval", "find",
     "fish", "ksh", "lua", "node", "nohup", "npx", "perl", "php", "python", "python3", "ruby", "sh",
@@ -85,8 +87,8 @@ fn of_mode(mode: PermissionMode) -> Authority {
     })
 }
 
-/// A prompt such as `/deploy now` is a command of the workspace or the user, which may bring leave for
-/// tools along. A path is none.
+/// A prompt such as `/deploy now` is a command of the workspace or the user, which may bring leave
+/// for tools along. A path is none.
 fn names_a_command(prompt: &str) -> bool {
     let first = prompt.split_whitespace().next().unwrap_or_default();
     first

@@ -1,8 +1,8 @@
 //! What Claude Code has printed, as items for people.
 //!
-//! It reads the same lines as the outcome of an attempt, and more of each: what the agent says and what
-//! came of its tools. A line that is no event, or one that is not known here, is shown as it is rather
-//! than left out, but for the events of a kind that says nothing to people.
+//! It reads the same lines as the outcome of an attempt, and more of each: what the agent says and
+//! what came of its tools. A line that is no event, or one that is not known here, is shown as it
+//! is rather than left out, but for the events of a kind that says nothing to people.
 
 use claudine_plugin_sdk::process::Line;
 use claudine_plugin_sdk::{Item, ItemKind};

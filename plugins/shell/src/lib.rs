@@ -24,9 +24,9 @@ impl Executor for Shell {
         draft.spec.work().err().unwrap_or_default()
     }
 
-    // `authority` is the default: a command may do whatever the user may do. So is `transcript`: what
-    // it prints is shown as it is. And so is `resume`: wait for the one child and take its exit
-    // status, as here.
+    // `authority` is the default: a command may do whatever the user may do. So is `transcript`:
+    // what it prints is shown as it is. And so is `resume`: wait for the one child and take its
+    // exit status, as here.
     async fn run(&self, task: Task<Spec>, _ctx: Ctx) -> Result<Outcome, Failure> {
         let work = task.spec.work().map_err(first)?;
         Ok(command(work).spawn().await?.wait().await?.into())

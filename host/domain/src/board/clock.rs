@@ -8,7 +8,8 @@ use crate::{
     time::Now,
 };
 
-/// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by their supervisor too.
+/// The clocks that the host itself watches. Idle and hard deadlines of processes are watched by
+/// their supervisor too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Clock {
     Queue,
@@ -19,7 +20,8 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Why an attempt is stopped when it runs out; nothing is to be stopped of a task that is still in the queue.
+    /// Why an attempt is stopped when it runs out; nothing is to be stopped of a task that is still
+    /// in the queue.
     pub(crate) fn stops(self) -> Option<StopWhy> {
         match self {
             Self::Queue => None,
@@ -42,7 +44,8 @@ pub(super) fn clocked(task: &Task) -> Option<Clock> {
 }
 
 impl Board {
-    /// Counts the limit of an attempt's phase from here: the phase begins, or another host goes on with it.
+    /// Counts the limit of an attempt's phase from here: the phase begins, or another host goes on
+    /// with it.
     pub(crate) fn restart_phase_clock(&mut self, id: TaskId, now: Now) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;

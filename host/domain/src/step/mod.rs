@@ -90,7 +90,8 @@ pub enum Input {
         task: TaskId,
         found: Found,
     },
-    /// All that the board holds comes from the backup of that time: another host may have gone on with it since.
+    /// All that the board holds comes from the backup of that time: another host may have gone on
+    /// with it since.
     Restored {
         taken_at: Timestamp,
     },
@@ -189,8 +190,8 @@ pub enum Report {
         kind: String,
         data: String,
     },
-    /// What the executor wants to be resumed from. The attempt counts its checkpoints from 1; one that
-    /// is told again after a reload has its number again.
+    /// What the executor wants to be resumed from. The attempt counts its checkpoints from 1; one
+    /// that is told again after a reload has its number again.
     Checkpoint {
         number: u64,
         state: Arc<[u8]>,

@@ -93,7 +93,8 @@ impl Board {
         }
     }
 
-    /// How it has ended is written down before anything is done with its work. One that is being stopped is not asked to.
+    /// How it has ended is written down before anything is done with its work. One that is being
+    /// stopped is not asked to.
     fn settles(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
         let AttemptId { task: id, number } = attempt;
         let phase = self.tasks.get(&id).and_then(|task| task.phase());

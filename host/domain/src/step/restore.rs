@@ -1,5 +1,5 @@
-//! What a backup brought back. None of it starts by itself: the host that the backup was taken from may have gone on with the
-//! same work.
+//! What a backup brought back. None of it starts by itself: the host that the backup was taken from
+//! may have gone on with the same work.
 
 use super::{Answer, Cause, Ending, place::unassign};
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
 };
 
 impl Board {
-    /// Ends what was under way when the backup was taken, and holds the rest. What somebody holds stays held by them.
+    /// Ends what was under way when the backup was taken, and holds the rest. What somebody holds
+    /// stays held by them.
     pub(super) fn restored(&mut self, now: Now, taken_at: Timestamp) -> Answer {
         for id in self.ids_where(is_under_way) {
             self.write_off(now, id);
@@ -32,7 +33,8 @@ impl Board {
         Answer::Changed(queued.len())
     }
 
-    /// Nobody can tell how it ended, so it is lost; if it was to stop already, whoever asked for that decides.
+    /// Nobody can tell how it ended, so it is lost; if it was to stop already, whoever asked for
+    /// that decides.
     fn write_off(&mut self, now: Now, id: TaskId) {
         let Some(attempt) = self.attempt_id(id) else {
             return;

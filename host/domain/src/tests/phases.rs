@@ -252,7 +252,8 @@ fn settling_again() -> Report {
     settling()
 }
 
-/// The next host goes on with the phase; what had begun on another boot is not lost where nothing had been started.
+/// The next host goes on with the phase; what had begun on another boot is not lost where nothing
+/// had been started.
 #[test]
 fn the_next_host_goes_on_with_the_phase() {
     let check = |phase: &str, found: Found, expected: &[&str]| {
@@ -275,7 +276,8 @@ fn the_next_host_goes_on_with_the_phase() {
     }
 }
 
-/// It was nobody's fault, and uses up no attempt; what would be started beside it would meet the same.
+/// It was nobody's fault, and uses up no attempt; what would be started beside it would meet the
+/// same.
 #[test]
 fn who_finds_no_room_waits_and_does_not_fail() {
     let no_room = || {
@@ -313,7 +315,8 @@ fn who_finds_no_room_waits_and_does_not_fail() {
     assert_eq!(desk.word(task), "failed:resource");
 }
 
-/// A stop that the host before had not finished: what was answered is known, and how far its work is will be found.
+/// A stop that the host before had not finished: what was answered is known, and how far its work
+/// is will be found.
 #[test]
 fn a_stop_while_settling_is_taken_up() {
     let (mut desk, task) = Desk::in_phase("settling");

@@ -133,7 +133,8 @@ fn what_somebody_held_stays_held_by_them() {
     assert_eq!(task.restored_from, None);
 }
 
-/// Restoring decides the same each time: two hosts that restore one backup have the same history of it.
+/// Restoring decides the same each time: two hosts that restore one backup have the same history of
+/// it.
 #[test]
 fn a_restored_board_is_the_same_whoever_restores_it() {
     let mut desk = Desk::new(2);

@@ -17,15 +17,15 @@ use crate::{
 
 /// Write the queue with its history and all output into one file, while tasks run or not.
 ///
-/// In it are all tasks with their attempts, what they were asked and what they answered, events, groups, what was learned and spent, and
-/// the output of every attempt as far as it has come. It is of one moment, and only you can read the file; prompts and outputs are in it
-/// as they are.
+/// In it are all tasks with their attempts, what they were asked and what they answered, events,
+/// groups, what was learned and spent, and the output of every attempt as far as it has come. It is
+/// of one moment, and only you can read the file; prompts and outputs are in it as they are.
 ///
-/// Not in it are settings, plugins and what they were allowed, worktrees and what is known of them, and, without --with-environments,
-/// the environments of tasks.
+/// Not in it are settings, plugins and what they were allowed, worktrees and what is known of them,
+/// and, without --with-environments, the environments of tasks.
 ///
-/// It is a gzipped tar file with a checksum for everything in it. It gets its name once it is whole; what a killed backup leaves beside
-/// it ends in `.partial`.
+/// It is a gzipped tar file with a checksum for everything in it. It gets its name once it is
+/// whole; what a killed backup leaves beside it ends in `.partial`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -65,7 +65,8 @@ impl Delegate {
     }
 }
 
-/// Refuses a prompt that names a task: it is what an option was to wait for, and there is no prompt.
+/// Refuses a prompt that names a task: it is what an option was to wait for, and there is no
+/// prompt.
 async fn refuse_task(session: &Session, prompt: &str) -> Result<(), Failure> {
     match session
         .client()

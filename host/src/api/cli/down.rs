@@ -24,8 +24,9 @@ const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// End the host. Running tasks go on; the next host takes them back.
 ///
-/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it goes on if this command is interrupted,
-/// another `down --drain` waits for it again, and `claudine up` lifts it.
+/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it goes
+/// on if this command is interrupted, another `down --drain` waits for it again, and `claudine up`
+/// lifts it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -28,7 +28,8 @@ pub(super) struct Hold {
 
 /// Let a task go that was held.
 ///
-/// What `claudine restore` brought back is held too: one by one, graph by graph, or with --restored all of it.
+/// What `claudine restore` brought back is held too: one by one, graph by graph, or with --restored
+/// all of it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -42,7 +43,8 @@ pub(super) struct Release {
     /// Also every held task that hangs together with it by dependencies.
     #[arg(long)]
     graph: bool,
-    /// Every task that is held because it was restored from a backup. What somebody holds stays held.
+    /// Every task that is held because it was restored from a backup. What somebody holds stays
+    /// held.
     #[arg(long, conflicts_with_all = ["task", "graph"])]
     restored: bool,
 }

@@ -12,12 +12,15 @@ use crate::{api::Wiring, app::backup::QueueRestored, config::Overrides};
 
 /// Bring a backup back, into a data directory that has no queue yet.
 ///
-/// The whole file is read and checked before anything is written. Ids, names, events and all that has ended are as they were. What was
-/// under way when the backup was taken has ended as `lost`, or is tried again if its retries say so. All that has not ended is held,
-/// so that no two hosts do the same work: `claudine release` lets it go, one by one, a graph, or with --restored everything.
+/// The whole file is read and checked before anything is written. Ids, names, events and all that
+/// has ended are as they were. What was under way when the backup was taken has ended as `lost`, or
+/// is tried again if its retries say so. All that has not ended is held, so that no two hosts do
+/// the same work: `claudine release` lets it go, one by one, a graph, or with --restored
+/// everything.
 ///
-/// A task whose environment is not in the backup runs in the environment of this command; `claudine why` says so while it is held.
-/// Worktrees are not in a backup: a task that had one gets a new one. Finished tasks are kept as if they had ended now.
+/// A task whose environment is not in the backup runs in the environment of this command; `claudine
+/// why` says so while it is held. Worktrees are not in a backup: a task that had one gets a new
+/// one. Finished tasks are kept as if they had ended now.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

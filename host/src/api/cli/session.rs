@@ -22,7 +22,8 @@ pub(super) struct Session {
     runtime: Runtime,
 }
 
-/// A runtime that does not wait at its end for what blocks a thread: a command that has given up on the start of a host ends.
+/// A runtime that does not wait at its end for what blocks a thread: a command that has given up on
+/// the start of a host ends.
 struct Runtime(Option<runtime::Runtime>);
 
 impl Drop for Runtime {

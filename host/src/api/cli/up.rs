@@ -16,8 +16,9 @@ use crate::{
 
 /// Start the host in the background, if none runs.
 ///
-/// Any command that needs the host starts it, so this is only for starting it with settings of its own. It takes its settings from the
-/// configuration file, this environment and these options, once. A host that drains (`down --drain`) stays, and takes work again.
+/// Any command that needs the host starts it, so this is only for starting it with settings of its
+/// own. It takes its settings from the configuration file, this environment and these options,
+/// once. A host that drains (`down --drain`) stays, and takes work again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -105,8 +105,8 @@ async fn stay(
             Ok(())
         }
     };
-    // Output comes to its end with the task. Without a spinner to be fed, and a slot to be given free, one connection is enough: each that
-    // waits has one, and a fan-out has many who wait.
+    // Output comes to its end with the task. Without a spinner to be fed, and a slot to be given
+    // free, one connection is enough: each that waits has one, and a fan-out has many who wait.
     let in_turn = shows_output && !moving && waiter.is_none();
     // Output that nobody reads any more ends the waiting as well.
     let both = async {

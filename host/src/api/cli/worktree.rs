@@ -18,7 +18,8 @@ pub(super) struct WorktreeOptions {
     /// The branch, which must not exist yet [default: claudine/ and the task's id without `task_`].
     #[arg(long, value_name = "NAME", requires = "worktree")]
     branch: Option<String>,
-    /// What the branch goes out from, and is merged into: a branch, else a tag or a commit [default: what is checked out here].
+    /// What the branch goes out from, and is merged into: a branch, else a tag or a commit
+    /// [default: what is checked out here].
     #[arg(long, value_name = "REF", requires = "worktree")]
     base: Option<String>,
     /// What becomes of the branch once the task has succeeded: pr (push it and open a request with `gh`), auto (merge it into its base),
@@ -79,8 +80,8 @@ Examples:
     },
     /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
     ///
-    /// Files that git ignores (build output, reports, `.env`) are in no commit either: a worktree in
-    /// which its task has made some stays, unless you say --ignored.
+    /// Files that git ignores (build output, reports, `.env`) are in no commit either: a worktree
+    /// in which its task has made some stays, unless you say --ignored.
     Clean {
         /// Also those whose work is committed, but only on their branch; the branch stays.
         #[arg(long)]

@@ -129,7 +129,8 @@ impl Lines {
         }
     }
 
-    /// The message of a line, if there is one that is to be acted on; what cannot be read is answered.
+    /// The message of a line, if there is one that is to be acted on; what cannot be read is
+    /// answered.
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
@@ -184,7 +185,8 @@ impl Transport<RoleServer> for Lines {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            // An output that nobody reads is the end of the conversation, as is an input that breaks.
+            // An output that nobody reads is the end of the conversation, as is an input that
+            // breaks.
             self.pay().await.ok()?;
             match self.read_line().await.ok()? {
                 Read::End => return None,
@@ -287,7 +289,8 @@ mod tests {
 
     use super::*;
 
-    /// The methods that are read from this input, and what is answered before anybody has seen them.
+    /// The methods that are read from this input, and what is answered before anybody has seen
+    /// them.
     async fn said(input: Vec<u8>) -> (Vec<String>, Vec<Value>) {
         let (output, mut reader) = tokio::io::duplex(1 << 20);
         let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));

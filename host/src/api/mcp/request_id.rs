@@ -1,7 +1,7 @@
 //! The id of a request that cannot be read: without it nobody could be told so.
 //!
-//! It is looked for byte by byte, so that it is found in text that is no JSON, in half of a request,
-//! and in one too large to be kept.
+//! It is looked for byte by byte, so that it is found in text that is no JSON, in half of a
+//! request, and in one too large to be kept.
 
 use serde_json::Value;
 

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::fsx;
 
-/// A file that gets its name once it is whole. What was begun has the name with `.partial` at its end.
+/// A file that gets its name once it is whole. What was begun has the name with `.partial` at its
+/// end.
 pub(super) struct Target {
     path: PathBuf,
     partial: PathBuf,

@@ -1,16 +1,20 @@
 //! Backups: all that the queue is in one file, and the way back from it.
 //!
-//! A backup is a gzipped tar file that any tar can list. `manifest.json` comes first, then the store as lines of JSON (`rows/`), of one
-//! moment, then environments (`env/`) if they were asked for, then the output of attempts (`logs/`), each as long as it is when it is
-//! copied. After at most a thousand entries `sums/` has their digests, as `sha256sum` writes them, and `end.json` has a digest over all
-//! of those: what is damaged or cut off anywhere is refused before a data directory is touched. Nothing is ever in memory as a whole.
+//! A backup is a gzipped tar file that any tar can list. `manifest.json` comes first, then the
+//! store as lines of JSON (`rows/`), of one moment, then environments (`env/`) if they were asked
+//! for, then the output of attempts (`logs/`), each as long as it is when it is copied. After at
+//! most a thousand entries `sums/` has their digests, as `sha256sum` writes them, and `end.json`
+//! has a digest over all of those: what is damaged or cut off anywhere is refused before a data
+//! directory is touched. Nothing is ever in memory as a whole.
 //!
-//! It is made without the host, which may run or not: SQLite shows another process one moment as well, and logs only grow. No secret
-//! and no grant is in it: neither settings nor plugins nor what they were allowed nor records of worktrees are the queue's.
+//! It is made without the host, which may run or not: SQLite shows another process one moment as
+//! well, and logs only grow. No secret and no grant is in it: neither settings nor plugins nor what
+//! they were allowed nor records of worktrees are the queue's.
 //!
-//! A restore brings everything into a directory of its own inside the data directory, under the lock of a host. Once that is whole it is
-//! renamed, which is the moment at which it counts; whoever has the lock next (it itself, or the next host if it was killed) moves what is in
-//! it to its place. What was under way has ended as lost by then, and what is unfinished is held.
+//! A restore brings everything into a directory of its own inside the data directory, under the
+//! lock of a host. Once that is whole it is renamed, which is the moment at which it counts;
+//! whoever has the lock next (it itself, or the next host if it was killed) moves what is in it to
+//! its place. What was under way has ended as lost by then, and what is unfinished is held.
 
 mod entry;
 mod file;

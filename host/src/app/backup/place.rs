@@ -1,5 +1,6 @@
-//! Putting in its place what a restore has made whole, by whoever has the lock of the data directory: the restore itself, or after its
-//! death the next host or restore. Each step may have been done before.
+//! Putting in its place what a restore has made whole, by whoever has the lock of the data
+//! directory: the restore itself, or after its death the next host or restore. Each step may have
+//! been done before.
 
 use std::{
     fs::{self, File},
@@ -44,7 +45,8 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     Ok(true)
 }
 
-/// Last, since everything else counts for nothing without it. The log of the empty database that is there must not be taken for its own.
+/// Last, since everything else counts for nothing without it. The log of the empty database that is
+/// there must not be taken for its own.
 fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Result<()> {
     let (from, to) = (staged.database(), layout.database());
     if !from.try_exists()? {

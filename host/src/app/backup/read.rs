@@ -1,6 +1,7 @@
 //! A backup read from its first byte to its last, with everything in it checked on the way.
 //!
-//! What an entry is shown to is shown it before its digest is known: nothing may count until the whole has been read.
+//! What an entry is shown to is shown it before its digest is known: nothing may count until the
+//! whole has been read.
 
 use std::{
     fs::File,
@@ -25,7 +26,8 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Whoever is shown each entry with rows, an environment or a log. What is left of it unread is passed over.
+/// Whoever is shown each entry with rows, an environment or a log. What is left of it unread is
+/// passed over.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 

@@ -30,7 +30,8 @@ impl Guest {
         Ok(self.table.get(handle)?.0.clone())
     }
 
-    /// A handle exists only where an attempt gave it out, so this cannot fail for one that came from the table.
+    /// A handle exists only where an attempt gave it out, so this cannot fail for one that came
+    /// from the table.
     fn attempt_of(
         &self,
         handle: &Resource<ChildHandle>,
@@ -44,7 +45,8 @@ impl Guest {
 }
 
 impl Guest {
-    /// What is new to the guest earns it time. What it has read before does not: it could read that for ever.
+    /// What is new to the guest earns it time. What it has read before does not: it could read that
+    /// for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {
         let known = self.known_output.entry(place.clone()).or_default();
         let new = offset.saturating_sub(*known);

@@ -54,8 +54,8 @@ impl HostWithStore<Guest> for HasSelf<Guest> {
     }
 }
 
-/// Everything that can be refused before the host is asked. A stream of a command that is refused is
-/// closed.
+/// Everything that can be refused before the host is asked. A stream of a command that is refused
+/// is closed.
 fn prepare<T>(
     mut access: Access<'_, Guest, HasSelf<Guest>>,
     command: Command,

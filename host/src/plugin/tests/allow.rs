@@ -87,7 +87,8 @@ async fn flood(call: &str, count: u32) -> (Arc<Recorder>, Duration) {
     (host, clock::monotonic().saturating_sub(before))
 }
 
-/// The most that a limit for each second lets through in a time: its windows begin anew when one is over.
+/// The most that a limit for each second lets through in a time: its windows begin anew when one is
+/// over.
 fn most(limit: u32, time: Duration) -> usize {
     usize::try_from(u64::from(limit) * (time.as_secs() + 1)).unwrap()
 }
@@ -183,7 +184,8 @@ async fn a_question_may_not_start_anything() {
                 "task-schema" => executor.task_schema().await.err(),
                 _ => executor.validate_config().await.err(),
             };
-            // An asynchronous import cannot be waited for in a question at all, so to call it is a trap.
+            // An asynchronous import cannot be waited for in a question at all, so to call it is a
+            // trap.
             let is_waiting = !body.contains("$children");
             let trapped = error.is_some_and(|error| error.to_string().contains("trapped"));
             assert_eq!(trapped, is_waiting, "{part}: {body}");

@@ -1,4 +1,5 @@
-//! What a plugin may do with a command that it was granted, and ways to have another run in its place.
+//! What a plugin may do with a command that it was granted, and ways to have another run in its
+//! place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,8 @@ use crate::plugin::fixtures::{self, Recorder};
 use crate::plugin::load::Compiler;
 use crate::plugin::port::{GuestTask, Start};
 
-/// A plugin that starts what its task says, as one that somebody has installed and granted something.
+/// A plugin that starts what its task says, as one that somebody has installed and granted
+/// something.
 struct House {
     dir: tempfile::TempDir,
     catalog: Catalog,

@@ -128,8 +128,8 @@ async fn to_wait_for_nothing_takes_a_tick() {
 
 #[tokio::test]
 async fn a_crash_is_resumed_from_the_last_checkpoint() {
-    // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven bytes.
-    // The task's record takes 104 bytes, and the state follows it.
+    // `run` stores "healthy" as its state and traps; `resume` succeeds only where it is given seven
+    // bytes. The task's record takes 104 bytes, and the state follows it.
     let store_and_trap =
         "(call $checkpoint (i32.const 32) (i32.const 7) (i32.const 4096)) (unreachable)";
     let seven =

@@ -82,7 +82,8 @@ fn an_empty_store_comes_through_too() {
     check(|store| comes_through(store, 1));
 }
 
-/// A store that was taken in goes on as the one it came from: numbers are given once, and edges are found from both ends.
+/// A store that was taken in goes on as the one it came from: numbers are given once, and edges are
+/// found from both ends.
 #[test]
 fn what_was_put_in_goes_on_where_it_was() {
     check(|store| {

@@ -1,8 +1,10 @@
-//! A copy of the database as it was before its schema changes: the way back to the version that wrote it.
+//! A copy of the database as it was before its schema changes: the way back to the version that
+//! wrote it.
 //!
-//! `claudine.db.before-schema-6` lies beside the database and holds what there was when a version with schema 6 first opened it. It is
-//! written aside and named once it is whole; it stays until somebody removes it. To go back: end the host, put the copy in the place of
-//! the database, without the `-wal` and `-shm` of that, and use the older version.
+//! `claudine.db.before-schema-6` lies beside the database and holds what there was when a version
+//! with schema 6 first opened it. It is written aside and named once it is whole; it stays until
+//! somebody removes it. To go back: end the host, put the copy in the place of the database,
+//! without the `-wal` and `-shm` of that, and use the older version.
 
 use std::{
     fs, io,
@@ -131,7 +133,8 @@ mod tests {
             store.lead().unwrap();
             store.close().unwrap();
             assert_eq!(version(&path), (schema::KNOWN, tasks));
-            // The way back: the copy in the place of the database is what it was, and may be brought up again.
+            // The way back: the copy in the place of the database is what it was, and may be
+            // brought up again.
             fs::copy(&copy, &path).unwrap();
             SqliteStore::open(&path).unwrap().lead().unwrap();
         }
@@ -147,7 +150,8 @@ mod tests {
         }
     }
 
-    /// A copy that was begun is no copy, and what was there under its name is replaced by what is there now.
+    /// A copy that was begun is no copy, and what was there under its name is replaced by what is
+    /// there now.
     #[test]
     fn a_copy_that_was_cut_off_is_made_again() {
         let directory = tempfile::tempdir().unwrap();

@@ -52,7 +52,8 @@ fn write(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fau
     Ok(transaction.commit()?)
 }
 
-/// Writes all of a batch but its events. `number` tells apart what each batch says of who depends on a task.
+/// Writes all of a batch but its events. `number` tells apart what each batch says of who depends
+/// on a task.
 pub(super) fn write_rows(
     transaction: &Transaction<'_>,
     number: i64,

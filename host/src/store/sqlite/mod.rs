@@ -76,7 +76,8 @@ impl SqliteStore {
         })
     }
 
-    /// Opens a database that another process may be writing, only to read it. It is left as it is: one of an older schema is refused.
+    /// Opens a database that another process may be writing, only to read it. It is left as it is:
+    /// one of an older schema is refused.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         let writer = open::existing(path).map_err(|fault| fault.at(path))?;
         Ok(Self {
@@ -98,7 +99,8 @@ impl SqliteStore {
         content.map(Some).map_err(|fault| fault.at(path))
     }
 
-    /// Folds all of the log back into the file and closes it: what was committed is in the one file then.
+    /// Folds all of the log back into the file and closes it: what was committed is in the one file
+    /// then.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             path,

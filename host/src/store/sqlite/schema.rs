@@ -82,7 +82,8 @@ pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Takes the steps that are missing, all in one transaction. What an earlier version wrote is copied first.
+/// Takes the steps that are missing, all in one transaction. What an earlier version wrote is
+/// copied first.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
     let version = header(connection)?.version;
     if version == KNOWN {

@@ -20,7 +20,8 @@ type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
 /// What a part of the reading says: go on, or stop here.
 type Read = Result<bool, Fault>;
 
-/// Reads within one transaction, so that all of it is of one moment, whatever is committed meanwhile.
+/// Reads within one transaction, so that all of it is of one moment, whatever is committed
+/// meanwhile.
 pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     let moment = reader.unchecked_transaction()?;
     let parts: [fn(&Connection, Each<'_>) -> Read; 8] = [
@@ -220,7 +221,8 @@ pub(crate) struct Content {
     pub(crate) epoch: u64,
 }
 
-/// Looks into a database by what it says of itself, so that one of an older or newer schema is understood too.
+/// Looks into a database by what it says of itself, so that one of an older or newer schema is
+/// understood too.
 pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
     let mut has_rows = false;
     for table in tables(reader)?.iter().filter(|table| *table != "leader") {

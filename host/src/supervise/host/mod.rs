@@ -179,8 +179,9 @@ impl Supervisors {
         self.send(Command::Signal { child, signal })
     }
 
-    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over with the new ladder. Nothing of
-    /// the attempt is started afterwards, also if no supervisor knows it yet, until it is acknowledged.
+    /// Climbs the ladder and then kills, whether this host lives or not. A second stop starts over
+    /// with the new ladder. Nothing of the attempt is started afterwards, also if no supervisor
+    /// knows it yet, until it is acknowledged.
     pub(crate) fn stop(&self, attempt: AttemptKey, why: StopWhy, ladder: Vec<Rung>) -> Handover {
         self.send(Command::Stop {
             attempt,

@@ -103,7 +103,8 @@ struct Road {
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
-    /// Attempts that were stopped before a supervisor had anything of them: nothing of them is started. Until they are acknowledged.
+    /// Attempts that were stopped before a supervisor had anything of them: nothing of them is
+    /// started. Until they are acknowledged.
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,

@@ -108,8 +108,8 @@ impl LogReader {
         Ok(tail)
     }
 
-    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced. Of what is
-    /// longer than `most` bytes the beginning is cut away.
+    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced. Of what
+    /// is longer than `most` bytes the beginning is cut away.
     pub(crate) fn last_lines(mut self, lines: u64, most: usize) -> io::Result<LastLines> {
         self.begin(Begin::LastLines(lines))?;
         let mut bytes = VecDeque::new();

@@ -156,7 +156,8 @@ fn not_executable_refusal(file: &Path, why: &str) -> Refusal {
     )
 }
 
-/// What a script's first line names, as the kernel reads it: up to a space, a tab or the line's end.
+/// What a script's first line names, as the kernel reads it: up to a space, a tab or the line's
+/// end.
 fn interpreter(script: &Path) -> Option<String> {
     use std::io::Read;
     let mut start = [0; 256];

@@ -43,7 +43,8 @@ impl Supervisor {
         }
     }
 
-    /// A start may have been overtaken, on another connection or by another host: it is refused when it comes.
+    /// A start may have been overtaken, on another connection or by another host: it is refused
+    /// when it comes.
     fn remember_stop(&mut self, attempt: &AttemptKey) {
         self.forget_stop(attempt);
         if self.stopped_ahead.len() == MOST_STOPPED_AHEAD {

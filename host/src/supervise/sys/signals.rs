@@ -37,7 +37,8 @@ pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Res
     }
 }
 
-/// Asks a process group to end. A stopped process takes no signal but KILL until it goes on, so it is made to.
+/// Asks a process group to end. A stopped process takes no signal but KILL until it goes on, so it
+/// is made to.
 pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result<()> {
     signal_group(leader, signal)?;
     let group = Pid::from_raw(leader.cast_signed()).filter(|_| signal != Signal::Kill);
@@ -47,7 +48,8 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     }
 }
 
-/// Asks the process to end that has this pid and this start time; `false` where it is gone, whoever has the pid now.
+/// Asks the process to end that has this pid and this start time; `false` where it is gone, whoever
+/// has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,
     start_time: u64,

@@ -69,7 +69,8 @@ impl Repository {
         self.git(&["commit", "-q", "-m", message]);
     }
 
-    /// Has a checkout stop in its middle, there to touch `reached` and to wait for `go`, both beside the repository.
+    /// Has a checkout stop in its middle, there to touch `reached` and to wait for `go`, both
+    /// beside the repository.
     fn slow_checkout(&self) {
         let root = self.host.root().display();
         self.write(".gitattributes", "slow filter=slow\n");

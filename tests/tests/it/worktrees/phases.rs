@@ -1,4 +1,5 @@
-//! `kill -9` of the host at every command that it runs to make a worktree and to settle the work in it.
+//! `kill -9` of the host at every command that it runs to make a worktree and to settle the work in
+//! it.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -7,8 +8,9 @@ use tempfile::TempDir;
 
 use super::{Repository, merged};
 
-/// Stands in front of the host's git. As long as there is a file `hold` with a number beside it, commands are counted, and the one of that
-/// number says what it is in `reached` and waits for `go`.
+/// Stands in front of the host's git. As long as there is a file `hold` with a number beside it,
+/// commands are counted, and the one of that number says what it is in `reached` and waits for
+/// `go`.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/git}
 if test -e "$here/hold"; then
@@ -63,7 +65,8 @@ impl Shimmed {
     }
 }
 
-/// The next host waits for the command, or ends it, and goes on: the task runs once, and its work is merged once.
+/// The next host waits for the command, or ends it, and goes on: the task runs once, and its work
+/// is merged once.
 #[test]
 fn a_host_that_dies_at_any_command_is_followed() {
     let shimmed = Shimmed::new();

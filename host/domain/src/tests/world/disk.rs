@@ -95,7 +95,8 @@ impl World {
         // What was made ready for them was the host's.
         self.preparing.clear();
         self.cut_short.clear();
-        // That a start did not arrive was known to the host that died, not to the supervisor; and so was what had no process yet.
+        // That a start did not arrive was known to the host that died, not to the supervisor; and
+        // so was what had no process yet.
         let received = &self.received;
         self.told
             .retain(|(attempt, report)| received.contains(attempt) && *report != never_received());

@@ -178,7 +178,8 @@ pub(super) struct World {
     promised: BTreeSet<TaskId>,
     processes: BTreeMap<AttemptId, Process>,
     received: BTreeSet<AttemptId>,
-    /// Attempts that the present host makes ready, and those of them that were stopped before they had a process.
+    /// Attempts that the present host makes ready, and those of them that were stopped before they
+    /// had a process.
     preparing: BTreeSet<AttemptId>,
     cut_short: BTreeMap<AttemptId, Ending>,
     /// Starts that did not arrive and whose end is not released yet.

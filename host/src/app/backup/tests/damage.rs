@@ -39,7 +39,8 @@ fn what_is_damaged_or_cut_off_anywhere_is_refused() {
                 assert_eq!(error.kind, ErrorKind::Invalid, "{how}: {error}");
                 assert!(error.message.contains(spoilt.to_str().unwrap()), "{error}");
             }
-            // A few bits mean nothing, such as the time in the header of gzip: what comes out is the same.
+            // A few bits mean nothing, such as the time in the header of gzip: what comes out is
+            // the same.
             Ok(found) => assert_eq!(found, whole, "{how}"),
         }
     };

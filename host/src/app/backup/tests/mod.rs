@@ -1,4 +1,5 @@
-//! Backups of a small queue with a task in every state: taken, damaged, restored, and cut off at every step.
+//! Backups of a small queue with a task in every state: taken, damaged, restored, and cut off at
+//! every step.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +58,8 @@ fn empty() -> Place {
     Place { _dir: dir, layout }
 }
 
-/// One with a queue: every state there is, output of each attempt, an environment, and what is no part of the queue.
+/// One with a queue: every state there is, output of each attempt, an environment, and what is no
+/// part of the queue.
 fn used() -> Place {
     let place = empty();
     let layout = &place.layout;
@@ -273,7 +275,8 @@ fn environments_come_along_only_if_they_are_asked_for() {
     check(true);
 }
 
-/// What was submitted after the moment of the backup leaves its output behind, and a log that goes on growing is as long as it was.
+/// What was submitted after the moment of the backup leaves its output behind, and a log that goes
+/// on growing is as long as it was.
 #[test]
 fn output_is_that_of_the_attempts_in_the_history() {
     let (old, new) = (used(), empty());
@@ -309,7 +312,8 @@ fn a_directory_with_a_queue_is_refused_and_left_as_it_is() {
     assert!(!other.layout.restoring().exists());
 }
 
-/// A host was there, and nobody asked it for anything. It may still be there when its directory has another queue.
+/// A host was there, and nobody asked it for anything. It may still be there when its directory has
+/// another queue.
 #[test]
 fn who_led_before_in_the_directory_leads_no_more() {
     let (old, new) = (used(), empty());
@@ -326,7 +330,8 @@ fn who_led_before_in_the_directory_leads_no_more() {
     assert_eq!(tasks(&new.layout).len(), tasks(&old.layout).len());
 }
 
-/// Nothing that is read at once grows with the queue: rows are read in entries of a megabyte, and a log in pieces.
+/// Nothing that is read at once grows with the queue: rows are read in entries of a megabyte, and a
+/// log in pieces.
 #[test]
 fn rows_are_cut_into_entries() {
     let old = used();
