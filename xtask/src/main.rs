@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   plugins              the built-in plugins alone
   test [-- FILTER…]    every check there is
   demo                 what Claudine does, in half a minute
-  bench [--quick] [--full] [WHAT…]
+  bench [--quick] [--full] [--against BINARY] [WHAT…]
                        speed, as ratios against limits and peers
   soak [--minutes N]   an hour of mixed load: does anything grow?
   sim [HISTORIES]      the queue in a world that fails: 20,000 random histories

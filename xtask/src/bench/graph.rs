@@ -73,14 +73,14 @@ fn hops(bench: &Bench, table: &mut Table) -> Result<()> {
 /// For each task the numbers of those that it comes after.
 pub(crate) type Edges = Vec<Vec<u32>>;
 
-fn chain(count: u32) -> Edges {
+pub(super) fn chain(count: u32) -> Edges {
     (0..count)
         .map(|n| n.checked_sub(1).into_iter().collect())
         .collect()
 }
 
 /// One, `count` after it, and one after all of these.
-fn fan(count: u32) -> Edges {
+pub(super) fn fan(count: u32) -> Edges {
     let mut edges = vec![vec![]];
     edges.extend((0..count).map(|_| vec![0]));
     edges.push((1..=count).collect());
@@ -88,7 +88,7 @@ fn fan(count: u32) -> Edges {
 }
 
 /// Microseconds a task, from the end of what the first waits for to the end of the last.
-fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64> {
+pub(super) fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64> {
     let mut connection = trial.connect()?;
     let gate = load::hold_slot(trial, &mut connection, &format!("go.{name}"))?;
     let names: Vec<String> = (0..edges.len()).map(|n| format!("{name}-{n}")).collect();
@@ -120,21 +120,11 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
     let (mut taken, mut loaded, mut after, mut again) = (vec![], vec![], vec![], vec![]);
     for _ in 0..bench.rounds.min(3) {
         let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "1")])?;
-        let mut connection = trial.connect()?;
-        let gate = load::hold_slot(&trial, &mut connection, "never")?;
-        let empty = host::rss_kib(trial.host_pid()?)?;
-        let request = load::of_tasks(&trial, &random_graph(&trial, &gate));
-        let begin = Instant::now();
-        let ids = load::submit_together(&mut connection, &request)?;
-        taken.push(begin.elapsed().as_secs_f64());
-        ensure!(ids.len() as u64 == TASKS, "{} were taken on", ids.len());
-        let a_task = |kib: f64| (kib - empty) / TASKS as f64;
-        after.push(a_task(host::rss_kib(trial.host_pid()?)?));
-        trial.output(["down"])?;
-        let begin = Instant::now();
-        trial.output(["list", "--limit", "1"])?;
-        loaded.push(begin.elapsed().as_secs_f64());
-        again.push(a_task(host::rss_kib(trial.host_pid()?)?));
+        let graph = accept(&trial, TASKS)?;
+        taken.push(graph.accepted_seconds);
+        after.push(graph.kib_a_task);
+        loaded.push(graph.loaded_seconds);
+        again.push(graph.kib_a_task_loaded);
     }
     let mut figure = |what, figures: &[f64], unit, target| {
         table.figure(what, median(figures), unit, Target::AtMost(target));
@@ -146,10 +136,38 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// What a graph costs the host that accepts it, and the next one.
+pub(super) struct Accepted {
+    pub(super) accepted_seconds: f64,
+    pub(super) kib_a_task: f64,
+    pub(super) loaded_seconds: f64,
+    kib_a_task_loaded: f64,
+}
+
+pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
+    let mut connection = trial.connect()?;
+    let gate = load::hold_slot(trial, &mut connection, "never")?;
+    let empty = host::rss_kib(trial.host_pid()?)?;
+    let a_task = |kib: f64| (kib - empty) / tasks as f64;
+    let request = load::of_tasks(trial, &random_graph(trial, &gate, tasks));
+    let begin = Instant::now();
+    let ids = load::submit_together(&mut connection, &request)?;
+    let accepted_seconds = begin.elapsed().as_secs_f64();
+    ensure!(ids.len() as u64 == tasks, "{} were accepted", ids.len());
+    let kib_a_task = a_task(host::rss_kib(trial.host_pid()?)?);
+    let loaded_seconds = host::cold_start(trial)? / 1e3;
+    Ok(Accepted {
+        accepted_seconds,
+        kib_a_task,
+        loaded_seconds,
+        kib_a_task_loaded: a_task(host::rss_kib(trial.host_pid()?)?),
+    })
+}
+
 /// Each task after ten before it, scattered by a fixed rule; the first few have fewer.
-fn random_graph(trial: &Trial, gate: &str) -> Vec<Value> {
+fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
-    for number in 0..TASKS {
+    for number in 0..tasks_in_all {
         let mut after: Vec<String> = (0..EDGES_A_TASK.min(number))
             .map(|edge| {
                 let scattered =
@@ -206,17 +224,29 @@ fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
         &bench.claudine,
         &[("CLAUDINE_SLOTS", &SLEEPING.to_string())],
     )?;
+    let memory = kib_for_each_sleeping(&trial, SLEEPING as usize)?;
+    table.figure(
+        "memory of the host for each (proportional set)",
+        memory,
+        "KiB",
+        Target::AtMost(100.0),
+    );
+    Ok(())
+}
+
+/// What the host has for each of `count` tasks that sleep at once.
+pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> {
     let mut connection = trial.connect()?;
     load::wait(
         &mut connection,
         &load::submit(
             &mut trial.connect()?,
-            &load::request(&trial, "shell", &json!({ "argv": ["true"] })),
+            &load::request(trial, "shell", &json!({ "argv": ["true"] })),
         )?,
     )?;
     let empty = host::pss_kib(trial.host_pid()?)?;
-    let sleep = load::request(&trial, "shell", &json!({ "argv": ["sleep", "3600"] }));
-    for id in load::submit_many(&trial, &sleep, SLEEPING as usize, 16)? {
+    let sleep = load::request(trial, "shell", &json!({ "argv": ["sleep", "3600"] }));
+    for id in load::submit_many(trial, &sleep, count, 16)? {
         crate::trial::until("all of them to sleep", || {
             let path = format!("/v1/tasks/{id}");
             let (_, task) = connection.ask("GET", &path, None).ok()?;
@@ -225,11 +255,5 @@ fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
     }
     // Each guest maps the pages of its plugin, which are there once.
     let full = host::pss_kib(trial.host_pid()?)?;
-    table.figure(
-        "memory of the host for each (proportional set)",
-        (full - empty) / f64::from(SLEEPING),
-        "KiB",
-        Target::AtMost(100.0),
-    );
-    Ok(())
+    Ok((full - empty) / count as f64)
 }

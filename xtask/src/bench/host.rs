@@ -82,7 +82,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
 }
 
 /// Milliseconds from a command, with no host running, to its answer.
-fn cold_start(trial: &Trial) -> Result<f64> {
+pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     trial.output(["down"])?;
     let begin = Instant::now();
     trial.output(["list", "--limit", "1"])?;

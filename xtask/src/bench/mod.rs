@@ -2,6 +2,7 @@
 //!
 //! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a build.
 
+mod against;
 mod breakdown;
 mod graph;
 mod host;
@@ -13,7 +14,7 @@ mod submit;
 mod table;
 mod throughput;
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -58,19 +59,35 @@ const MEASURES: &[(&str, Measure)] = &[
     ("graph", graph::measure),
 ];
 
+/// Pairs of a comparison of two binaries.
+const PAIRS: usize = 15;
+
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut wanted = Vec::new();
     let (mut rounds, mut full) = (5, false);
-    for argument in arguments {
+    let mut older = None;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
         match *argument {
             "--quick" => rounds = 1,
             "--full" => full = true,
-            name if MEASURES.iter().any(|(known, _)| *known == name) => wanted.push(name),
-            other => bail!(
-                "cannot make sense of `{other}`: `cargo xtask bench [--quick] [--full] [{}]`",
-                names().join("|")
-            ),
+            "--against" => {
+                let path = arguments.next().context("--against BINARY")?;
+                older = Some(fs::canonicalize(path).with_context(|| format!("no {path}"))?);
+            }
+            name => wanted.push(name),
         }
+    }
+    let known: Vec<&str> = match older {
+        Some(_) => against::names().collect(),
+        None => MEASURES.iter().map(|(name, _)| *name).collect(),
+    };
+    if let Some(other) = wanted.iter().find(|name| !known.contains(name)) {
+        bail!(
+            "cannot make sense of `{other}`: `cargo xtask bench [--quick] [--full] \
+             [--against BINARY] [{}]`",
+            known.join("|")
+        );
     }
     let built = build::host_and(Profile::Release, &["bench-limit", "bench-mcp"])?;
     let claudine = env::var_os("CLAUDINE_BIN").map_or(built, PathBuf::from);
@@ -83,6 +100,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         full,
     };
     let mut table = Table::default();
+    if let Some(older) = older {
+        let bench = Bench {
+            rounds: if rounds == 1 { 1 } else { PAIRS },
+            ..bench
+        };
+        against::compare(&bench, &older, &wanted, &mut table);
+        table.print();
+        return Ok(());
+    }
     for (name, measure) in MEASURES
         .iter()
         .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
@@ -93,10 +119,6 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     table.print();
     Ok(())
-}
-
-fn names() -> Vec<&'static str> {
-    MEASURES.iter().map(|(name, _)| *name).collect()
 }
 
 fn median(times: &[f64]) -> f64 {

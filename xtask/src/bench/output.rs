@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{program, trial::Trial};
 
-const BYTES: u64 = 283_000_000;
+pub(super) const BYTES: u64 = 283_000_000;
 const MANY_BYTES: u64 = 10_000_000_000;
 /// Writes 283 MB.
-const SEQ: &[&str] = &["seq", "1", "32680000"];
+pub(super) const SEQ: &[&str] = &["seq", "1", "32680000"];
 const CAT: &[&str] = &["cat", "big"];
 
 /// A5: output that is captured, against output that is redirected.
@@ -100,7 +100,7 @@ fn write_lines(path: &Path, bytes: u64) -> Result<()> {
 }
 
 /// Milliseconds from the submission to the end.
-fn captured(trial: &Trial, argv: &[&str], bytes: u64) -> Result<f64> {
+pub(super) fn captured(trial: &Trial, argv: &[&str], bytes: u64) -> Result<f64> {
     let mut connection = trial.connect()?;
     let request = load::request(trial, "shell", &json!({ "argv": argv }));
     let mut request: Value = serde_json::from_str(&request)?;

@@ -11,7 +11,7 @@ use super::{
     side_by_side,
     table::{Table, Target},
 };
-use crate::trial::Trial;
+use crate::{http::Connection, trial::Trial};
 
 const CALLS: u32 = 500;
 const PROCESSES: &str = "100";
@@ -21,38 +21,30 @@ const QUEUED: usize = 10_000;
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A2  submission, median");
     let claudine = bench.claudine.display().to_string();
-    let latency = |command: &[&str]| bench.limit(&[&["latency", PROCESSES], command].concat());
-    let (version, nothing) = side_by_side(
+    let latencies = Latencies::new(bench, PROCESSES);
+    let nothing = || latencies.of(&["true"]);
+    let (version, true_) = side_by_side(
         bench.rounds,
-        || latency(&[&claudine, "--version"]),
-        || latency(&["true"]),
+        || latencies.of(&[&claudine, "--version"]),
+        nothing,
     )?;
     table.ratio(
         "claudine --version",
         version,
         "true",
-        nothing,
+        true_,
         "µs",
         Target::AtMost(2.0),
     );
 
     let trial = busy(bench)?;
-    let data_dir = trial.data_dir().display().to_string();
-    let run = [
-        claudine.as_str(),
-        "--data-dir",
-        &data_dir,
-        "run",
-        "--",
-        "true",
-    ];
-    let (submission, nothing) =
-        side_by_side(bench.rounds, || latency(&run), || latency(&["true"]))?;
+    let run = || latencies.of_submission(&claudine, &trial);
+    let (submission, true_) = side_by_side(bench.rounds, run, nothing)?;
     table.ratio(
         "claudine run -- true",
         submission,
         "true",
-        nothing,
+        true_,
         "µs",
         Target::AtMost(2.5),
     );
@@ -60,7 +52,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         Some(pueue) => {
             let config = pueue.config();
             let add = ["pueue", "--config", &config, "add", "--stashed", "true"];
-            let (ours, theirs) = side_by_side(bench.rounds, || latency(&run), || latency(&add))?;
+            let (ours, theirs) = side_by_side(bench.rounds, run, || latencies.of(&add))?;
             table.ratio(
                 "claudine run -- true",
                 ours,
@@ -82,16 +74,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         16,
     )?;
     let empty = busy(bench)?;
-    let empty_dir = empty.data_dir().display().to_string();
-    let run_empty = [
-        claudine.as_str(),
-        "--data-dir",
-        &empty_dir,
-        "run",
-        "--",
-        "true",
-    ];
-    let (full, empty) = side_by_side(bench.rounds, || latency(&run), || latency(&run_empty))?;
+    let run_empty = || latencies.of_submission(&claudine, &empty);
+    let (full, empty) = side_by_side(bench.rounds, run, run_empty)?;
     table.ratio(
         &format!("claudine run -- true, with {QUEUED} queued"),
         full,
@@ -101,6 +85,48 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         Target::AtMost(1.1),
     );
     Ok(())
+}
+
+/// Times from the start of a process to its end.
+pub(super) struct Latencies<'a> {
+    bench: &'a Bench,
+    /// How many processes one figure is the median of.
+    processes: &'a str,
+}
+
+impl<'a> Latencies<'a> {
+    pub(super) fn new(bench: &'a Bench, processes: &'a str) -> Self {
+        Self { bench, processes }
+    }
+
+    /// The median in microseconds.
+    pub(super) fn of(&self, command: &[&str]) -> Result<f64> {
+        self.bench
+            .limit(&[&["latency", self.processes], command].concat())
+    }
+
+    pub(super) fn of_submission(&self, claudine: &str, trial: &Trial) -> Result<f64> {
+        let data_dir = trial.data_dir().display().to_string();
+        self.of(&[claudine, "--data-dir", &data_dir, "run", "--", "true"])
+    }
+}
+
+/// Microseconds a submission, the median of `calls`.
+pub(super) fn one_caller(connection: &mut Connection, request: &str, calls: u32) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..calls {
+        let begin = Instant::now();
+        load::submit(connection, request)?;
+        times.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(median(&times))
+}
+
+/// Microseconds a submission, over all `calls` of 16 callers.
+pub(super) fn sixteen_callers(trial: &Trial, request: &str, calls: u32) -> Result<f64> {
+    let begin = Instant::now();
+    load::submit_many(trial, request, calls as usize, 16)?;
+    Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(calls))
 }
 
 /// A host whose only slot is held, so that what is submitted stays queued and takes no time from who submits.
@@ -113,19 +139,12 @@ fn busy(bench: &Bench) -> Result<Trial> {
 fn over_the_socket(bench: &Bench, table: &mut Table, trial: &Trial) -> Result<()> {
     let request = load::request(trial, "shell", &json!({ "argv": ["true"] }));
     let mut connection = trial.connect()?;
-    let one_caller = || {
-        let mut times = Vec::new();
-        for _ in 0..CALLS {
-            let begin = Instant::now();
-            load::submit(&mut connection, &request)?;
-            times.push(begin.elapsed().as_secs_f64() * 1e6);
-        }
-        Ok(median(&times))
-    };
     let dir = trial.root().display().to_string();
-    let (one, echo) = side_by_side(bench.rounds, one_caller, || {
-        bench.limit(&["echo", &CALLS.to_string(), &dir])
-    })?;
+    let (one, echo) = side_by_side(
+        bench.rounds,
+        || one_caller(&mut connection, &request, CALLS),
+        || bench.limit(&["echo", &CALLS.to_string(), &dir]),
+    )?;
     table.ratio(
         "over the socket, one caller",
         one,
@@ -135,12 +154,9 @@ fn over_the_socket(bench: &Bench, table: &mut Table, trial: &Trial) -> Result<()
         Target::AtMost(1.5),
     );
 
-    let mut together = Vec::new();
-    for _ in 0..bench.rounds {
-        let begin = Instant::now();
-        load::submit_many(trial, &request, 4 * CALLS as usize, 16)?;
-        together.push(begin.elapsed().as_secs_f64() * 1e6 / f64::from(4 * CALLS));
-    }
+    let together = (0..bench.rounds)
+        .map(|_| sixteen_callers(trial, &request, 4 * CALLS))
+        .collect::<Result<Vec<f64>>>()?;
     table.figure(
         "rate of 16 callers, in times that of one",
         one / median(&together),

@@ -35,6 +35,20 @@ impl Table {
         ));
     }
 
+    /// The costs of a newer and an older binary, with the median of the ratios of their pairs.
+    pub(crate) fn pairs(
+        &mut self,
+        what: &str,
+        ratio: f64,
+        (newer, older): (f64, f64),
+        unit: &str,
+        target: Target,
+    ) {
+        let verdict = self.judge(ratio, target);
+        let pair = format!("{} against {} {unit}", figure(newer), figure(older));
+        self.line(&format!("  {what:<50} {ratio:>7.2} × {pair:<30} {verdict}"));
+    }
+
     /// A count or an amount that has a bound of its own.
     pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, target: Target) {
         let verdict = self.judge(value, target);

@@ -87,31 +87,37 @@ struct Rounds {
 }
 
 impl Rounds {
-    /// Both slots are held while the tasks are submitted; then they are let go.
     fn queued(&mut self, trial: &Trial) -> Result<f64> {
         self.count += 1;
-        let go = format!("go.{}", self.count);
-        let mut connection = trial.connect()?;
-        let holders = [
-            load::hold_slot(trial, &mut connection, &go)?,
-            load::hold_slot(trial, &mut connection, &go)?,
-        ];
-        let ids = load::submit_many(
-            trial,
-            &load::request(trial, "shell", &json!({ "argv": ["true"] })),
-            TASKS as usize,
-            8,
-        )?;
-        let before = Usage::now(trial)?;
-        fs::write(trial.work().join(go), "")?;
-        load::wait(&mut connection, &holders[0])?;
-        let begin = Instant::now();
-        load::all_succeed(&mut connection, &ids[ids.len() - 2..])?;
-        let took = begin.elapsed().as_secs_f64();
-        self.last = Some(Usage::now(trial)?.since(&before, took));
-        load::all_succeed(&mut connection, &ids)?;
-        Ok(took * 1e6 / f64::from(TASKS))
+        let (per_task, usage) = queued(trial, TASKS, &format!("go.{}", self.count))?;
+        self.last = Some(usage);
+        Ok(per_task)
     }
+}
+
+/// Microseconds a task, and what was used meanwhile. Both slots are held while the tasks are
+/// submitted, until the file `go` is there.
+pub(super) fn queued(trial: &Trial, tasks: u32, go: &str) -> Result<(f64, Usage)> {
+    let mut connection = trial.connect()?;
+    let holders = [
+        load::hold_slot(trial, &mut connection, go)?,
+        load::hold_slot(trial, &mut connection, go)?,
+    ];
+    let ids = load::submit_many(
+        trial,
+        &load::request(trial, "shell", &json!({ "argv": ["true"] })),
+        tasks as usize,
+        8,
+    )?;
+    let before = Usage::now(trial)?;
+    fs::write(trial.work().join(go), "")?;
+    load::wait(&mut connection, &holders[0])?;
+    let begin = Instant::now();
+    load::all_succeed(&mut connection, &ids[ids.len() - 2..])?;
+    let took = begin.elapsed().as_secs_f64();
+    let usage = Usage::now(trial)?.since(&before, took);
+    load::all_succeed(&mut connection, &ids)?;
+    Ok((took * 1e6 / f64::from(tasks), usage))
 }
 
 fn submitted_meanwhile(trial: &Trial) -> Result<f64> {
@@ -131,19 +137,12 @@ fn submitted_meanwhile(trial: &Trial) -> Result<f64> {
 pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A3  no-op through the mock executor, every one durable");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "64")])?;
-    let request = load::request(&trial, "mock", &json!({}));
-    let mut connection = trial.connect()?;
     let mut rates = Vec::new();
     let mut usage = None;
     for _ in 0..bench.rounds {
-        let before = Usage::now(&trial)?;
-        let begin = Instant::now();
-        let ids = load::submit_many(&trial, &request, NO_OPS as usize, 16)?;
-        load::all_succeed(&mut connection, &ids[ids.len() - 64..])?;
-        let took = begin.elapsed().as_secs_f64();
-        rates.push(f64::from(NO_OPS) / took);
-        usage = Some(Usage::now(&trial)?.since(&before, took));
-        load::all_succeed(&mut connection, &ids)?;
+        let (per_task, used) = no_ops_each_by_itself(&trial, NO_OPS)?;
+        rates.push(1e6 / per_task);
+        usage = Some(used);
     }
     table.figure(
         "submitted by 16 callers, run and ended",
@@ -154,18 +153,9 @@ pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     if let Some(usage) = usage {
         usage.print(table, f64::from(NO_OPS));
     }
-    let batch = load::request_of_many(&trial, "mock", &json!({}), BATCH);
-    let mut rates = Vec::new();
-    for _ in 0..bench.rounds {
-        let begin = Instant::now();
-        let mut ids = Vec::new();
-        for _ in 0..NO_OPS as usize / BATCH {
-            ids.extend(load::submit_together(&mut connection, &batch)?);
-        }
-        load::all_succeed(&mut connection, &ids[ids.len() - 64..])?;
-        rates.push(f64::from(NO_OPS) / begin.elapsed().as_secs_f64());
-        load::all_succeed(&mut connection, &ids)?;
-    }
+    let rates = (0..bench.rounds)
+        .map(|_| Ok(1e6 / no_ops_together(&trial, NO_OPS)?))
+        .collect::<Result<Vec<f64>>>()?;
     table.figure(
         &format!("submitted {BATCH} at a time by one caller"),
         median(&rates),
@@ -173,4 +163,33 @@ pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
         Target::AtLeast(10_000.0),
     );
     Ok(())
+}
+
+/// Microseconds a task, and what was used meanwhile: 16 callers, a request for each task.
+pub(super) fn no_ops_each_by_itself(trial: &Trial, tasks: u32) -> Result<(f64, Usage)> {
+    let request = load::request(trial, "mock", &json!({}));
+    let mut connection = trial.connect()?;
+    let before = Usage::now(trial)?;
+    let begin = Instant::now();
+    let ids = load::submit_many(trial, &request, tasks as usize, 16)?;
+    load::all_succeed(&mut connection, &ids[ids.len() - 64..])?;
+    let took = begin.elapsed().as_secs_f64();
+    let usage = Usage::now(trial)?.since(&before, took);
+    load::all_succeed(&mut connection, &ids)?;
+    Ok((took * 1e6 / f64::from(tasks), usage))
+}
+
+/// Microseconds a task: one caller, requests of [`BATCH`] tasks.
+pub(super) fn no_ops_together(trial: &Trial, tasks: u32) -> Result<f64> {
+    let batch = load::request_of_many(trial, "mock", &json!({}), BATCH);
+    let mut connection = trial.connect()?;
+    let begin = Instant::now();
+    let mut ids = Vec::new();
+    for _ in 0..tasks as usize / BATCH {
+        ids.extend(load::submit_together(&mut connection, &batch)?);
+    }
+    load::all_succeed(&mut connection, &ids[ids.len() - 64..])?;
+    let took = begin.elapsed().as_secs_f64();
+    load::all_succeed(&mut connection, &ids)?;
+    Ok(took * 1e6 / f64::from(tasks))
 }
