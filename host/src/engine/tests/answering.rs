@@ -1,0 +1,83 @@
+//! What a command is answered, and when: after what it changed is durable.
+
+use claudine_domain::{step::Accepted, task::Idempotency};
+
+use super::*;
+
+#[tokio::test]
+async fn an_answer_means_that_it_is_in_the_store() {
+    let mut fixture = begin(Arc::default(), 1);
+    let answer = fixture.submit(1).await.unwrap();
+    assert_eq!(
+        answer,
+        Answer::Accepted(vec![Accepted {
+            task: id(1),
+            existing: false
+        }])
+    );
+    assert!(fixture.store.task(id(1)).unwrap().is_some());
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    // A release follows the commit of the end.
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_waiter_is_told_of_the_end_after_it_is_durable() {
+    let mut fixture = begin(Arc::default(), 1);
+    let finished = fixture.engine.finish_of(id(1));
+    fixture.submit(1).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    fixture.end(attempt(1)).await;
+    finished.await.unwrap();
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_the_callers_error_and_nothing_else_happens() {
+    let mut fixture = begin(Arc::default(), 1);
+    fixture.store.fail_commits(2);
+    let error = fixture.submit(1).await.unwrap_err();
+    assert!(matches!(error, EngineError::StoreFull(_)), "{error}");
+    assert!(fixture.store.task(id(1)).unwrap().is_none());
+    assert!(fixture.told.try_recv().is_err(), "nothing was started");
+    fixture.engine.stop().await;
+}
+
+/// It was decided on what another command had put into the same batch, and that did not come to be.
+#[tokio::test]
+async fn a_refusal_waits_for_the_batch_it_was_decided_on() {
+    let fixture = begin(Arc::default(), 1);
+    let keyed = |payload: &str| Request {
+        idempotency: Some(Box::new(Idempotency {
+            key: "key".to_owned(),
+            payload_digest: payload.to_owned(),
+        })),
+        ..request()
+    };
+    fixture.store.fail_commits(2);
+    let (taken, refused) = tokio::join!(
+        fixture.submit_as(1, keyed("a")),
+        fixture.submit_as(2, keyed("b")),
+    );
+    for answer in [taken, refused] {
+        assert!(
+            matches!(answer, Err(EngineError::StoreFull(_))),
+            "{answer:?}"
+        );
+    }
+    fixture.engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_the_ballast_before_it_is_anybodys_error() {
+    let fixture = begin(Arc::default(), 1);
+    fixture.store.fail_commits(1);
+    fixture.submit(1).await.unwrap();
+    assert!(fixture.store.task(id(1)).unwrap().is_some());
+    assert!(
+        matches!(fixture.submit(2).await, Err(EngineError::StoreFull(_))),
+        "from here on nothing new is taken"
+    );
+}

@@ -1,0 +1,142 @@
+//! What attempts are told, and what becomes of their reports.
+
+use claudine_domain::attempt::Phase;
+
+use super::*;
+
+#[tokio::test]
+async fn the_next_to_start_is_named_before_its_turn_and_dismissed_when_it_has_none() {
+    let mut fixture = begin(Arc::default(), 1);
+    for number in 1..=3 {
+        fixture.submit(number).await.unwrap();
+    }
+    assert_eq!(fixture.next.recv().await, Some(Next::Prepare(attempt(2))));
+    let cancel = Input::Cancel {
+        task: id(2),
+        reason: None,
+    };
+    fixture.engine.command(cancel).await.unwrap();
+    let named = [fixture.next.recv().await, fixture.next.recv().await];
+    let expected = [Next::Prepare(attempt(3)), Next::Dismiss(attempt(2))];
+    assert_eq!(named, expected.map(Some));
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+}
+
+/// Before its first process and before its work is settled.
+#[tokio::test]
+async fn an_attempt_goes_on_once_its_phase_is_durable() {
+    let mut fixture = begin(Arc::default(), 1);
+    let measured = Request {
+        start_timeout: Some(std::time::Duration::from_mins(2)),
+        ..request()
+    };
+    fixture.submit_as(1, measured).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let phase = |fixture: &Fixture| {
+        let task = fixture.store.task(id(1)).unwrap().unwrap();
+        task.phase().cloned()
+    };
+    assert_eq!(phase(&fixture), Some(Phase::Preparing));
+    fixture.reports.send(attempt(1), Report::Prepared).await;
+    assert_eq!(fixture.told().await, Told::Spawn(attempt(1)));
+    assert_eq!(phase(&fixture), Some(Phase::Starting));
+    let settling = Report::Settling(Box::new(success()));
+    fixture.store.fail_commits(2);
+    fixture.reports.send(attempt(1), settling.clone()).await;
+    // It was not written: nothing is settled, and what was told is asked for again.
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    fixture.reports.send(attempt(1), settling).await;
+    assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
+    assert_eq!(phase(&fixture), Some(Phase::Settling));
+    let store = fixture.stop().await;
+    // Another host goes on with it, and needs nothing but what is on disk.
+    let mut next = begin(store, 1);
+    assert_eq!(next.told().await, Told::Resume(attempt(1)));
+    next.end(attempt(1)).await;
+    assert_eq!(next.told().await, Told::Release(attempt(1)));
+    assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
+}
+
+/// Two at once: each guest goes on with its own, also after what was told before a reload is told
+/// again.
+#[tokio::test]
+async fn a_checkpoint_is_stored_by_its_number() {
+    let mut fixture = one_running(1).await;
+    let checkpoint = |number: u64| Report::Checkpoint {
+        number,
+        state: Arc::from(*b"state"),
+    };
+    fixture.store.fail_commits(2);
+    fixture.reports.send(attempt(1), checkpoint(1)).await;
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    fixture.reports.send(attempt(1), checkpoint(1)).await;
+    fixture.reports.send(attempt(1), checkpoint(2)).await;
+    let told = [fixture.told().await, fixture.told().await];
+    assert_eq!(told, [1, 2].map(|number| Told::Stored(attempt(1), number)));
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_asked_for_again() {
+    let mut fixture = one_running(1).await;
+    fixture.store.fail_commits(2);
+    fixture.end(attempt(1)).await;
+    // The board was loaded again; the attempt is known here, so it is asked what it had told.
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    assert_eq!(fixture.outcome(1), None);
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
+    let mut fixture = one_running(1).await;
+    fixture.end(attempt(1)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    fixture.reports.send(attempt(1), Report::Alive).await;
+    fixture.end(attempt(1)).await;
+    // An end that is told again is released again. With the next answer all of the round before it
+    // has been counted.
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    fixture.submit(2).await.unwrap();
+    assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
+    // What somebody waits for inside an attempt that is over is no report.
+    drop(fixture.engine.wait_of(attempt(1)));
+    // The board that is loaded after a failed commit begins anew; the count does not.
+    fixture.store.fail_commits(2);
+    fixture.submit(3).await.unwrap_err();
+    fixture.submit(4).await.unwrap();
+    assert_eq!(fixture.engine.snapshot().dropped_reports, 2);
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_runs_stops_it_and_its_end_is_cancelled() {
+    let mut fixture = one_running(1).await;
+    let answer = fixture
+        .engine
+        .command(Input::Cancel {
+            task: id(1),
+            reason: None,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        answer,
+        Answer::Cancelling {
+            task: id(1),
+            already: false
+        }
+    );
+    assert_eq!(fixture.told().await, Told::Stop(attempt(1)));
+    let killed = Ending {
+        cause: Cause::Class(claudine_domain::outcome::ReasonClass::Signal),
+        signal: Some(15),
+        ..success()
+    };
+    fixture
+        .reports
+        .send(attempt(1), Report::Ended(Box::new(killed)))
+        .await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    assert_eq!(fixture.outcome(1), Some(Outcome::Cancelled));
+}

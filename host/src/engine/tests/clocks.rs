@@ -1,0 +1,73 @@
+//! Clocks that jump: what waits for a time goes by the wall, and deadlines do not.
+
+use super::*;
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn limited(retry_after: std::time::Duration) -> Ending {
+    Ending {
+        cause: Cause::Class(claudine_domain::outcome::ReasonClass::RateLimit),
+        retry_after: Some(retry_after),
+        ..success()
+    }
+}
+
+/// By the wall clock, which is looked at again whenever the engine wakes, and after half a minute
+/// at the latest.
+#[tokio::test]
+async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
+    let mut fixture = begin(Arc::default(), 1);
+    let account = claudine_domain::id::AccountKey("a".to_owned());
+    let parked = Request {
+        account: Some(account),
+        ..request()
+    };
+    fixture.submit_as(1, parked).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let hour = std::time::Duration::from_hours(1);
+    let ending = Report::Ended(Box::new(limited(hour)));
+    fixture.reports.send(attempt(1), ending).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    // Back, as far as to before it was submitted: it waits.
+    crate::clock::jump_wall(-3 * HOUR_MS);
+    fixture.engine.capacity().await.unwrap();
+    assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);
+    crate::clock::jump_wall(3 * HOUR_MS + HOUR_MS);
+    fixture.engine.capacity().await.unwrap();
+    let again = AttemptId {
+        task: id(1),
+        number: 2,
+    };
+    assert_eq!(fixture.told().await, Told::Start(again));
+    fixture.stop().await;
+}
+
+/// Deadlines go by the clock that does not jump.
+#[tokio::test]
+async fn a_clock_that_jumps_times_nothing_out() {
+    let mut fixture = begin(Arc::default(), 1);
+    let bounded = Request {
+        timeout: Some(std::time::Duration::from_hours(1)),
+        start_timeout: Some(std::time::Duration::from_mins(2)),
+        ..request()
+    };
+    fixture.submit_as(1, bounded).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let mut later = 100;
+    for jump in [48 * HOUR_MS, -96 * HOUR_MS, 48 * HOUR_MS] {
+        crate::clock::jump_wall(jump);
+        later += 1;
+        fixture.submit(later).await.unwrap();
+        assert_eq!(fixture.engine.capacity().await.unwrap().running, 1);
+    }
+    fixture.end(attempt(1)).await;
+    loop {
+        match fixture.told().await {
+            Told::Release(of) if of == attempt(1) => break,
+            Told::Start(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(fixture.outcome(1), Some(Outcome::Succeeded));
+    fixture.stop().await;
+}

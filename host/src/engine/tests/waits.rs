@@ -1,0 +1,40 @@
+//! Attempts that wait for tasks of their own: each gives up its slot for as long as it waits.
+
+use super::*;
+
+#[tokio::test]
+async fn a_wait_that_ends_at_any_moment_leaves_no_slot_behind() {
+    let mut fixture = one_running(1).await;
+    for _ in 0..10_000 {
+        // More than any inbox holds, and nobody has taken a turn: this runtime has one thread.
+        drop(fixture.engine.wait_of(attempt(1)));
+    }
+    fixture.submit(2).await.unwrap();
+    assert_eq!(fixture.engine.capacity().await.unwrap().running, 1);
+    let waits = [(); 2].map(|()| fixture.engine.wait_of(attempt(1)));
+    assert_eq!(
+        fixture.told().await,
+        Told::Start(attempt(2)),
+        "its slot is free"
+    );
+    fixture.end(attempt(2)).await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(2)));
+    drop(waits);
+    fixture.submit(3).await.unwrap();
+    fixture.engine.capacity().await.unwrap();
+    assert!(fixture.told.try_recv().is_err(), "it has its slot back");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_outlasts_a_board_that_is_loaded_again() {
+    let mut fixture = one_running(1).await;
+    let wait = fixture.engine.wait_of(attempt(1));
+    fixture.store.fail_commits(2);
+    fixture.submit(2).await.unwrap_err();
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    while fixture.submit(3).await.is_err() {}
+    assert_eq!(fixture.told().await, Told::Start(attempt(3)));
+    drop(wait);
+    fixture.stop().await;
+}
