@@ -4,7 +4,7 @@
 //! before the task that refers to it is committed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -38,8 +38,8 @@ pub(crate) struct Environments {
     rules: EnvRules,
     /// The digest of the environment for tasks that were restored without their own.
     stand_in: Option<String>,
-    /// Digests that are known to be on disk.
-    kept: Mutex<BTreeSet<String>>,
+    /// How many hold each environment that was handed out: no stored task may name it yet.
+    handed_out: Mutex<HashMap<Arc<str>, usize>>,
     /// The last few that were handed out or read, newest last: tasks that follow one another mostly have the same.
     recent: Mutex<VecDeque<Recent>>,
 }
@@ -49,12 +49,51 @@ type Recent = (String, Variables);
 
 const RECENT: usize = 8;
 
-/// An environment as its task will have it.
+/// An environment as its task will have it. While this is held, its file is not removed: to be held until the
+/// task is durable.
 pub(crate) struct Kept {
-    pub(crate) digest: String,
+    pub(crate) digest: Arc<str>,
     pub(crate) variables: Variables,
     /// The submitter's umask, if it told.
     pub(crate) umask: Option<u16>,
+    _hold: Hold,
+}
+
+/// One of those who hold an environment.
+struct Hold {
+    environments: Arc<Environments>,
+    digest: Arc<str>,
+}
+
+impl Hold {
+    /// A hold, and whether it is the first since the last look at what was let go.
+    fn take(environments: &Arc<Environments>, digest: &Arc<str>) -> (Self, bool) {
+        let mut handed_out = lock(&environments.handed_out);
+        let is_first = !handed_out.contains_key(digest);
+        *handed_out.entry(digest.clone()).or_default() += 1;
+        let hold = Self {
+            environments: environments.clone(),
+            digest: digest.clone(),
+        };
+        (hold, is_first)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(count) = lock(&self.environments.handed_out).get_mut(&self.digest) {
+            *count -= 1;
+        }
+    }
+}
+
+/// A look at what nobody holds any more: whoever prunes takes it first.
+pub(crate) struct LetGo(usize);
+
+impl LetGo {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0 == 0
+    }
 }
 
 fn umask_in(base: &BTreeMap<String, String>) -> Option<u16> {
@@ -68,7 +107,7 @@ impl Environments {
             stand_in: Restored::known(&layout).and_then(|restored| restored.environment),
             layout,
             rules,
-            kept: Mutex::new(BTreeSet::new()),
+            handed_out: Mutex::default(),
             recent: Mutex::default(),
         }
     }
@@ -78,11 +117,10 @@ impl Environments {
         let umask = umask_in(&environment.base);
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
-        let digest = digest::hex(&bytes);
-        // Noted first: from here on it is not pruned. It is written again where an earlier writing failed.
-        let written =
-            !lock(&self.kept).insert(digest.clone()) && self.layout.environment(&digest).exists();
-        if !written {
+        let digest: Arc<str> = digest::hex(&bytes).into();
+        // Held first: from here on it is not pruned. It is written again if an earlier writing failed.
+        let (hold, is_first) = Hold::take(self, &digest);
+        if is_first || !self.has(&digest) {
             let (this, digest) = (Arc::clone(self), digest.clone());
             // It waits for the disk.
             let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));
@@ -96,6 +134,7 @@ impl Environments {
             digest,
             variables,
             umask,
+            _hold: hold,
         })
     }
 
@@ -179,25 +218,39 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Removes environments that no stored task names. One that this host has handed out stays until the next host: its task may not be
-    /// stored yet.
-    pub(crate) fn prune(&self, in_use: &[String]) {
-        let kept = lock(&self.kept);
-        let files = fs::read_dir(self.layout.environments())
-            .into_iter()
-            .flatten()
-            .flatten();
-        for file in files {
+    /// Looks at what nobody holds any more. A task that was submitted with such an environment is among the
+    /// engine's inputs by now: it is stored with the next batch at the latest, or it never will be.
+    pub(crate) fn let_go(&self) -> LetGo {
+        let mut handed_out = lock(&self.handed_out);
+        let before = handed_out.len();
+        handed_out.retain(|_, count| *count > 0);
+        LetGo(before - handed_out.len())
+    }
+
+    /// Removes the environments that nobody holds and no stored task names. What is in use is to be read after
+    /// everything is stored that was under way when `let_go` was looked at. What was handed out since then stays.
+    pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
+        let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
+        let mut unused = Vec::new();
+        for file in fs::read_dir(self.layout.environments())? {
+            let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
-            // A name with a dot is a file that is just being written.
             let stands_in = self.stand_in.as_ref() == Some(&name);
-            if name.contains('.') || stands_in || kept.contains(&name) || in_use.contains(&name) {
-                continue;
+            // A name with a dot is a file that is just being written.
+            if !(name.contains('.') || stands_in || in_use.contains(name.as_str())) {
+                unused.push((name, file.path()));
             }
-            if let Err(error) = fs::remove_file(file.path()) {
+        }
+        for (name, path) in unused {
+            // Locked for each alone: whoever hands one out waits for one removal at most.
+            let handed_out = lock(&self.handed_out);
+            if !handed_out.contains_key(name.as_str())
+                && let Err(error) = fs::remove_file(path)
+            {
                 tracing::warn!(%error, "an old environment stays behind");
             }
         }
+        Ok(())
     }
 
     fn write(&self, digest: &str, bytes: &[u8]) -> io::Result<()> {
@@ -264,7 +317,7 @@ mod tests {
             environment: Some(restorers.clone()),
         };
         restored.write(&layout).unwrap();
-        let environments = open();
+        let environments = Arc::new(open());
         let who = |digest: &str| environments.read(digest).unwrap()["WHO"].clone();
         assert_eq!(
             (who(&own), who(&missing)),
@@ -273,8 +326,44 @@ mod tests {
         assert_eq!(environments.file(&missing), layout.environment(&restorers));
         assert_eq!(environments.file(&own), layout.environment(&own));
         assert!(environments.has(&own) && !environments.has(&missing));
-        environments.prune(&[missing]);
+        environments
+            .prune(environments.let_go(), &[missing])
+            .unwrap();
         assert!(layout.environment(&restorers).exists() && !layout.environment(&own).exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_or_named_stays_and_everything_else_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let environments = Arc::new(Environments::new(layout.clone(), EnvRules::default()));
+        let keep = async |value: &str| {
+            let base = pairs(&[("A", value)]);
+            let set = BTreeMap::new();
+            environments.keep(Environment { base, set }).await.unwrap()
+        };
+        let is_there = |digest: &str| layout.environment(digest).exists();
+        let held = keep("held").await;
+        let (twice, again) = (keep("twice").await, keep("twice").await);
+        drop(twice);
+        let named = keep("named").await.digest.clone();
+        let refused = keep("refused").await.digest.clone();
+        let let_go = environments.let_go();
+        assert!(!let_go.is_nothing());
+        // Its task is submitted between the look and the removal.
+        let late = keep("late").await.digest.clone();
+        environments.prune(let_go, &[named.to_string()]).unwrap();
+        for stays in [&held.digest, &again.digest, &named, &late] {
+            assert!(is_there(stays));
+        }
+        assert!(!is_there(&refused));
+        // What was removed is made again for the next one.
+        assert!(is_there(&keep("refused").await.digest));
+        drop((held, again));
+        environments.prune(environments.let_go(), &[]).unwrap();
+        assert_eq!(fs::read_dir(layout.environments()).unwrap().count(), 0);
+        assert!(environments.let_go().is_nothing());
     }
 
     #[tokio::test]

@@ -55,6 +55,8 @@ enum ForgetError {
     Engine(#[from] EngineError),
     #[error("what is about to go cannot be noted: {0}")]
     Note(#[from] io::Error),
+    #[error("the environments of tasks cannot be looked through: {0}")]
+    Environments(io::Error),
     #[error("the thread that reads ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),
     #[error("a prune was answered {0:?}")]
@@ -91,12 +93,15 @@ impl Retention {
         if self.restored_at.is_some_and(|at| at >= old.finished_before) {
             return Ok(0);
         }
+        let let_go = self.environments.let_go();
+        // Answered after everything is stored that was under way.
         let count = self.forget_tasks(old).await?;
         self.forget_events(old.finished_before).await?;
-        if count > 0 {
+        if count > 0 || !let_go.is_nothing() {
             self.blocking(|this| {
-                this.environments.prune(&this.store.env_digests_in_use()?);
-                Ok(())
+                let in_use = this.store.env_digests_in_use()?;
+                let pruned = this.environments.prune(let_go, &in_use);
+                pruned.map_err(ForgetError::Environments)
             })
             .await?;
         }
@@ -287,12 +292,20 @@ mod tests {
         }
 
         fn retention_after(&self, restored_at: Option<Timestamp>) -> (Arc<Retention>, Fixture) {
+            self.retention_with(self.environments(), restored_at)
+        }
+
+        fn retention_with(
+            &self,
+            environments: Arc<Environments>,
+            restored_at: Option<Timestamp>,
+        ) -> (Arc<Retention>, Fixture) {
             let fixture = begin(self.store.clone(), 0);
             let retention = Retention {
                 engine: fixture.engine.clone(),
                 store: self.store.clone(),
                 layout: self.layout(),
-                environments: self.environments(),
+                environments,
                 keep: KEEP,
                 restored_at,
             };
@@ -313,7 +326,7 @@ mod tests {
             let base = BTreeMap::from([("A".to_owned(), value.to_owned())]);
             let set = BTreeMap::new();
             let kept = self.environments().keep(Environment { base, set }).await;
-            kept.unwrap().digest
+            kept.unwrap().digest.to_string()
         }
 
         /// Stores a task with its log; the path of that.
@@ -382,6 +395,34 @@ mod tests {
         let layout = world.layout();
         assert!(!layout.environment(&old_env).exists() && layout.environment(&new_env).exists());
         assert!(!layout.forgetting().exists());
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_this_host_handed_out_goes_as_well() {
+        let mut world = World::new();
+        let environments = world.environments();
+        let keep = |value: &str| {
+            environments.keep(Environment {
+                base: BTreeMap::from([("A".to_owned(), value.to_owned())]),
+                set: BTreeMap::new(),
+            })
+        };
+        let [stored, refused] = [
+            keep("stored").await.unwrap(),
+            keep("refused").await.unwrap(),
+        ];
+        world.put(TaskId::new(1, 1), |task| {
+            Arc::make_mut(&mut task.request).env_digest = stored.digest.clone();
+            ready(task);
+        });
+        let (retention, _fixture) = world.retention_with(environments.clone(), None);
+        let paths = [&stored, &refused].map(|kept| world.layout().environment(&kept.digest));
+        let are_there = || paths.clone().map(|path| path.exists());
+        retention.forget(OLD).await.unwrap();
+        assert_eq!(are_there(), [true, true], "their tasks may come yet");
+        drop((stored, refused));
+        retention.forget(OLD).await.unwrap();
+        assert_eq!(are_there(), [true, false]);
     }
 
     /// However old it is: as if it had ended when it was restored.

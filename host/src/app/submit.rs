@@ -188,7 +188,7 @@ impl Host {
             max_output_bytes: task
                 .max_output_bytes
                 .unwrap_or(self.settings.max_output_bytes),
-            env_digest: kept.digest.as_str().into(),
+            env_digest: kept.digest.clone(),
             umask: kept.umask,
             account,
             serial_start,
@@ -204,6 +204,7 @@ impl Host {
             request,
             spec: spec.as_bytes().into(),
             asked: task,
+            _kept: kept,
         })
     }
 
@@ -307,6 +308,8 @@ struct Prepared {
     /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave, and keep all that is around them from being
     /// given back.
     asked: NewTask,
+    /// Until the task is durable, no stored task need name its environment.
+    _kept: Arc<Kept>,
 }
 
 /// What a task depends on, and whose output it uses.
