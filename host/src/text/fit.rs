@@ -12,18 +12,24 @@ pub(crate) fn fit(text: &str, most: usize) -> String {
     if columns(text) <= most {
         return text.to_owned();
     }
-    let mut cut = String::new();
     // The mark for what is missing takes a column.
-    let mut left = most.saturating_sub(1);
-    for c in text.chars() {
-        let Some(rest) = left.checked_sub(c.width().unwrap_or(0)) else {
-            break;
-        };
-        cut.push(c);
-        left = rest;
-    }
-    cut.push('…');
-    cut
+    let room = most.saturating_sub(1);
+    let cut = bytes_within(text.chars(), room, |c| c.width().unwrap_or(0));
+    format!("{}…", &text[..cut])
+}
+
+/// The bytes of those characters, from the first one on, that together take no more than `room`.
+pub(crate) fn bytes_within(
+    chars: impl Iterator<Item = char>,
+    room: usize,
+    takes: impl Fn(char) -> usize,
+) -> usize {
+    let mut left = room;
+    let within = chars.map_while(|c| {
+        left = left.checked_sub(takes(c))?;
+        Some(c.len_utf8())
+    });
+    within.sum()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod span;
 
 pub(crate) use self::{
     chain::chain,
-    fit::{columns, fit},
+    fit::{bytes_within, columns, fit},
     harmless::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },

@@ -1,6 +1,8 @@
 //! Text that an agent can read: of output without end only as much as fits into its context, and a
 //! line that says what is missing and where it is.
 
+use crate::text::bytes_within;
+
 /// What the texts of an answer may take together, as JSON writes them. Clients give an agent some
 /// 25,000 tokens of an answer, and cut or drop a longer one.
 pub(super) const ANSWER_BYTES: usize = 40_000;
@@ -15,14 +17,7 @@ pub(super) struct Fitted {
 impl Fitted {
     /// Cut where a line begins, if one begins soon.
     pub(super) fn end_of(text: &str, most_bytes: usize) -> Self {
-        let mut left = most_bytes;
-        let mut start = text.len();
-        for (at, c) in text.char_indices().rev() {
-            let Some(rest) = left.checked_sub(written(c)) else {
-                break;
-            };
-            (left, start) = (rest, at);
-        }
+        let mut start = text.len() - bytes_within(text.chars().rev(), most_bytes, written);
         if start > 0 && !text[..start].ends_with('\n') {
             let soon = text.ceil_char_boundary(text.len().min(start + most_bytes / 4));
             if let Some(newline) = text[start..soon].find('\n') {
