@@ -49,8 +49,8 @@ type Recent = (String, Variables);
 
 const RECENT: usize = 8;
 
-/// An environment as its task will have it. While this is held, its file is not removed: to be held until the
-/// task is durable.
+/// An environment as its task will have it. While this is held, its file is not removed: to be held
+/// until the task is durable.
 pub(crate) struct Kept {
     pub(crate) digest: Arc<str>,
     pub(crate) variables: Variables,
@@ -118,7 +118,8 @@ impl Environments {
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest: Arc<str> = digest::hex(&bytes).into();
-        // Held first: from here on it is not pruned. It is written again if an earlier writing failed.
+        // Held first: from here on it is not pruned. It is written again if an earlier writing
+        // failed.
         let (hold, is_first) = Hold::take(self, &digest);
         if is_first || !self.has(&digest) {
             let (this, digest) = (Arc::clone(self), digest.clone());
@@ -218,8 +219,8 @@ impl Environments {
         recent.push_back((digest.to_owned(), variables.clone()));
     }
 
-    /// Looks at what nobody holds any more. A task that was submitted with such an environment is among the
-    /// engine's inputs by now: it is stored with the next batch at the latest, or it never will be.
+    /// Looks at what nobody holds any more. A task that was submitted with such an environment is
+    /// among the engine's inputs by now: it is stored with the next batch, or it never will be.
     pub(crate) fn let_go(&self) -> LetGo {
         let mut handed_out = lock(&self.handed_out);
         let before = handed_out.len();
@@ -227,8 +228,9 @@ impl Environments {
         LetGo(before - handed_out.len())
     }
 
-    /// Removes the environments that nobody holds and no stored task names. What is in use is to be read after
-    /// everything is stored that was under way when `let_go` was looked at. What was handed out since then stays.
+    /// Removes the environments that nobody holds and no stored task names. What is in use is to be
+    /// read after everything is stored that was under way when `let_go` was looked at. What was
+    /// handed out since then stays.
     pub(crate) fn prune(&self, _: LetGo, in_use: &[String]) -> io::Result<()> {
         let in_use: HashSet<&str> = in_use.iter().map(String::as_str).collect();
         let mut unused = Vec::new();

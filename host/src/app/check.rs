@@ -1,11 +1,15 @@
 //! What a request for a task must be like, whoever asks. Each rule has its message.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use claudine_domain::{board::Bounds, time::Timestamp};
 
 use super::{
     error::{AppError, ErrorKind},
+    prepare::Checked,
     request::NewTask,
 };
 use crate::{
@@ -194,7 +198,31 @@ fn each_variable<'a>(
     Ok(())
 }
 
-pub(super) fn working_directory(path: &Path) -> Result<(), AppError> {
+/// Looks at the directories of all tasks. With the error comes the number of the task that it is
+/// about. They may be on a disk that does not answer: that is waited for where it holds nobody up.
+pub(super) async fn working_directories(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
+    let mut directories: Vec<(usize, PathBuf)> = Vec::new();
+    for (index, Checked { task, .. }) in tasks.iter().enumerate() {
+        let path = &task.working_directory;
+        // One directory is looked at once.
+        if directories.last().is_none_or(|(_, last)| last != path) {
+            directories.push((index, path.clone()));
+        }
+    }
+    let look = move || {
+        let mut directories = directories.into_iter();
+        directories
+            .try_for_each(|(index, path)| working_directory(&path).map_err(|error| (index, error)))
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .unwrap_or_else(|panic| {
+            let message = format!("its working directory cannot be looked at: {panic}");
+            Err((0, AppError::new(ErrorKind::Internal, message)))
+        })
+}
+
+fn working_directory(path: &Path) -> Result<(), AppError> {
     let shown = path.display();
     if !path.is_absolute() {
         return Err(invalid(format!(

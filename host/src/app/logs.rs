@@ -1,6 +1,6 @@
 //! The output of attempts, read from its files.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use claudine_domain::{
     id::{AttemptId, TaskId},
@@ -16,11 +16,13 @@ use super::{
 };
 use crate::{
     clock,
-    supervise::log::{Begin, Channel, LogReader, Piece},
+    supervise::log::{AsideReader, Begin, Channel, LogReader, Piece},
 };
 
 /// Pieces that are read ahead of a slow client.
 const AHEAD: usize = 16;
+/// Read in one go: each change of thread costs more than a short piece.
+const AT_ONCE_BYTES: usize = 256 << 10;
 /// The end of an attempt that no event tells (it was parked) is noticed after so long.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// The last lines are an answer in one piece, for whoever reads text.
@@ -59,6 +61,39 @@ impl Reading {
             .await
             .map_err(|_| Stop::Unwanted)
     }
+
+    /// Sends what there is, to where the log ends for now.
+    async fn send_all(&self, log: &mut AsideReader) -> Result<(), Stop> {
+        loop {
+            let read = log.read(|reader| Ok(next_pieces(reader))).await;
+            let (pieces, more) = read.map_err(|error| unreadable(&error))?;
+            for piece in pieces {
+                self.send(shown(piece)).await?;
+            }
+            // Of a damaged log all is shown that is before the damage.
+            if !more.map_err(|error| unreadable(&error))? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The next pieces, and whether there may be more.
+fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while bytes < AT_ONCE_BYTES {
+        match reader.next_piece() {
+            Ok(Some(piece)) => {
+                if let Piece::Bytes { bytes: piece, .. } = &piece {
+                    bytes += piece.len();
+                }
+                pieces.push(piece);
+            }
+            Ok(None) => return (pieces, Ok(false)),
+            Err(error) => return (pieces, Err(error)),
+        }
+    }
+    (pieces, Ok(true))
 }
 
 impl Host {
@@ -127,23 +162,26 @@ impl Host {
         attempt: AttemptId,
         begin: Option<Begin>,
     ) -> Result<(), Stop> {
-        let path = self.reader.layout.log(attempt);
-        let grown = reading.follow.then(|| self.watch.subscribe(&path));
-        let mut reader = LogReader::new(&path);
+        let mut reader = self.reader.log(attempt);
         if let Some(channel) = reading.channel {
             reader = reader.channel(channel);
         }
-        if let Some(begin) = begin {
-            reader.begin(begin).map_err(|error| unreadable(&error))?;
-        }
+        let mut log = AsideReader::from(reader);
+        let watch = reading.follow.then(|| self.watch.clone());
+        let opened = log.read(move |reader| {
+            let grown = watch.map(|watch| watch.subscribe(reader.path()));
+            if let Some(begin) = begin {
+                reader.begin(begin)?;
+            }
+            Ok(grown)
+        });
+        let grown = opened.await.map_err(|error| unreadable(&error))?;
         reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
             // Asked before the reading: what an attempt wrote before it ended is read after.
             let finished = self.engine.finish_of(attempt.task);
             let over = !reading.follow || self.has_ended(attempt).await?;
-            while let Some(piece) = reader.next_piece().map_err(|error| unreadable(&error))? {
-                reading.send(shown(piece)).await?;
-            }
+            reading.send_all(&mut log).await?;
             if over {
                 return Ok(());
             }

@@ -17,7 +17,7 @@ use claudine_domain::{
 };
 
 use super::{
-    check::{check, variables, working_directory},
+    check::{check, variables, working_directories},
     error::{AppError, ErrorKind},
     host::Host,
     may::may_use,
@@ -84,10 +84,11 @@ impl Host {
         };
         let mut checked = Vec::with_capacity(tasks.len());
         for (index, task) in tasks.into_iter().enumerate() {
-            let before = checked.last();
-            let one = self.checked(by, task, before, &kept).await;
+            let one = self.checked(by, task, &kept).await;
             checked.push(one.map_err(|error| of_member(index, error))?);
         }
+        let usable = working_directories(&checked).await;
+        usable.map_err(|(index, error)| of_member(index, error))?;
         let valid = validate(&checked).await;
         valid.map_err(|(index, error)| of_member(index, error))?;
         let allowed = self.may_submit(by, &checked).await;
@@ -120,20 +121,15 @@ impl Host {
         })
     }
 
-    /// Looks at what can be said without its executor. `before` is the task before it in the request, if any.
+    /// Looks at what can be said without its executor and its directory.
     async fn checked(
         &self,
         by: &Principal,
         task: NewTask,
-        before: Option<&Checked>,
         kept: &Arc<Kept>,
     ) -> Result<Checked, AppError> {
         check(&task)?;
         may_use(by, &task.executor, &self.settings.mcp)?;
-        // One directory is looked at once.
-        if before.is_none_or(|before| before.task.working_directory != task.working_directory) {
-            working_directory(&task.working_directory)?;
-        }
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {

@@ -14,7 +14,7 @@ use tokio_util::io::StreamReader;
 use super::live::{ChildState, Live};
 use crate::{
     plugin::Output,
-    supervise::log::{Begin, Channel, LogReader, LogWatch, Piece},
+    supervise::log::{AsideReader, Begin, Channel, LogReader, LogWatch, Piece},
 };
 
 /// Follows one channel of one child from an offset on.
@@ -28,7 +28,7 @@ pub(super) fn follow(
     let grown = watch.subscribe(reader.path());
     let gap = Arc::new(AtomicU64::new(0));
     let follow = Follow {
-        reader: Some(reader),
+        log: reader.into(),
         grown,
         live,
         child,
@@ -39,6 +39,7 @@ pub(super) fn follow(
         move |(mut follow, seek)| async move {
             if seek {
                 follow
+                    .log
                     .read(move |log| log.begin(Begin::Offset(from)))
                     .await?;
             }
@@ -53,8 +54,7 @@ pub(super) fn follow(
 }
 
 struct Follow {
-    /// None only while a read is under way.
-    reader: Option<LogReader>,
+    log: AsideReader,
     grown: crate::supervise::log::Subscription,
     live: Arc<Live>,
     child: u16,
@@ -62,28 +62,12 @@ struct Follow {
 }
 
 impl Follow {
-    /// Has the log read on a thread that may wait for the disk.
-    async fn read<T: Send + 'static>(
-        &mut self,
-        read: impl FnOnce(&mut LogReader) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let lost = || io::Error::other("an earlier read of the log was broken off");
-        let mut reader = self.reader.take().ok_or_else(lost)?;
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = read(&mut reader);
-            (reader, result)
-        });
-        let (reader, result) = reading.await.map_err(io::Error::other)?;
-        self.reader = Some(reader);
-        result
-    }
-
     /// The next bytes, or `None` at the end and at a gap.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             // Asked before the reading: what was written before the child's end is read after.
             let over = self.live.look(|state| self.is_over(state));
-            match self.read(LogReader::next_piece).await? {
+            match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
                 // The guest is told, and reads on behind it: only so does it know its offset.
                 Some(Piece::Gap { bytes, .. }) => {

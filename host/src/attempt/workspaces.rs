@@ -7,7 +7,12 @@
 //! was asked for and could not be done has not succeeded, or what depends on it would go on without
 //! its work.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use claudine_domain::{
     attempt::GitState,
@@ -104,19 +109,21 @@ impl Workspaces {
     /// None for what is neither an agent nor in a worktree, or worked in no repository.
     pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
-        let dir = if request.worktree.is_some() {
-            let path = self.worktrees.path(task.id);
-            if !path.join(".git").exists() {
-                return None;
-            }
-            path
-        } else if request.class == Class::Agent
-            && git::is_within_repository((*request.cwd).as_ref())
-        {
-            PathBuf::from(&*request.cwd)
-        } else {
-            return None;
+        let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {
+            (Some(_), _) => |path: &Path| path.join(".git").exists(),
+            (None, Class::Agent) => git::is_within_repository,
+            _ => return None,
         };
+        let dir = match &request.worktree {
+            Some(_) => self.worktrees.path(task.id),
+            None => PathBuf::from(&*request.cwd),
+        };
+        let looked_at = dir.clone();
+        // It may be on a disk that does not answer.
+        let look = tokio::task::spawn_blocking(move || is_looked_at(&looked_at)).await;
+        if !look.unwrap_or(false) {
+            return None;
+        }
         let state = match self.variables(&request.env_digest).await {
             Ok(variables) => Git::at(dir, variables)
                 .status()

@@ -3,6 +3,7 @@
 //! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
 //! commit). What somebody waits for is committed at once; the rest a moment later, together. Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
 
+mod aside;
 mod capacity;
 mod commit;
 mod finishes;

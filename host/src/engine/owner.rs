@@ -18,7 +18,7 @@ use claudine_domain::{
     board::{Board, Bounds, Stored, Unreadable},
     capacity::Limits,
     id::{AttemptId, TaskId},
-    step::{Answer, Input},
+    step::{Answer, Input, Refused},
     time::Now,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,6 +42,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 
 /// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit. In what is shown of them an end
 /// is that much late.
 const LINGER: Duration = Duration::from_millis(10);
+/// So many tasks of one request are not taken in between two others.
+const MANY: usize = 1_000;
 /// Inputs that are stepped before the batch is closed: what more there is goes into the next one.
 const ROUND: usize = 1024;
 
@@ -231,7 +233,7 @@ impl Owner {
                     self.limits.slots = *slots;
                 }
                 let answer = self.refuse(&input).map_or_else(
-                    || self.board.step(now, input).map_err(EngineError::from),
+                    || self.step_command(now, input).map_err(EngineError::from),
                     Err,
                 );
                 // What a refusal was decided on has to be durable too.
@@ -268,6 +270,16 @@ impl Owner {
             Message::Reached => self.look_for_unsure(),
             Message::Hurry => self.hurried = true,
             Message::Stop => self.stopping = true,
+        }
+    }
+
+    /// A graph of a hundred thousand tasks takes a good part of a second.
+    fn step_command(&mut self, now: Now, input: Input) -> Result<Answer, Refused> {
+        match input.command() {
+            Input::Submit(together) if together.tasks.len() >= MANY => {
+                aside(|| self.board.step(now, input))
+            }
+            _ => self.board.step(now, input),
         }
     }
 
@@ -448,7 +460,7 @@ impl Owner {
             }
             // What the ballast held is there for this: the same batch is tried once more.
             Done::Failed(_, StoreError::Full { .. }) if !self.ballast.is_freed() => {
-                self.ballast.free();
+                aside(|| self.ballast.free());
                 if let Some(batch) = self.in_flight.as_ref().map(|it| it.batch.clone()) {
                     self.commit(batch);
                 }
@@ -476,8 +488,11 @@ impl Owner {
     }
 
     fn read_machine(&mut self, now: Now) {
-        let reading = self.machine.read();
-        self.ballast.restore_if_room(reading.disk_free_bytes);
+        let reading = aside(|| {
+            let reading = self.machine.read();
+            self.ballast.restore_if_room(reading.disk_free_bytes);
+            reading
+        });
         if let Err(refused) = self.board.step(now, Input::Reading(reading)) {
             tracing::error!(%refused, "a reading was refused");
         }

@@ -147,3 +147,33 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!((ran.text().as_str(), ran.complaint().as_str()), ("1", ""));
     host.run(["list"]).check();
 }
+
+/// To open a fifo waits for somebody who writes to it, as a disk may be waited for that does not
+/// answer.
+#[test]
+fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
+    let host = TestHost::new();
+    let id = host.script("echo out");
+    host.finished(&id);
+    let shard = &id[id.len() - 2..];
+    let log = host.data_dir().join(format!("logs/{shard}/{id}.1.log"));
+    fs::remove_file(&log).unwrap();
+    let made = host.other("mkfifo").arg(&log).status().unwrap();
+    assert!(made.success());
+    // More than the threads that the host answers with.
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let mut reader = host.command(["logs", &id]);
+            reader.stdin(Stdio::null()).stdout(Stdio::null());
+            reader.spawn().unwrap()
+        })
+        .collect();
+    for _ in 0..10 {
+        host.run(["list"]).check();
+    }
+    let _writer = fs::OpenOptions::new().write(true).open(&log).unwrap();
+    for mut reader in readers {
+        let end = command::ends_within(&mut reader, PATIENCE).unwrap();
+        assert!(end.success());
+    }
+}

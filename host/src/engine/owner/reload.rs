@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Owner, RETRY_AFTER, told_aside};
 use crate::{
     clock,
-    engine::{EngineEnd, EngineError, Message, commit::Done},
+    engine::{EngineEnd, EngineError, Message, aside::aside, commit::Done},
     store::StoreError,
 };
 
@@ -158,7 +158,8 @@ impl Owner {
         // Wakes who waits for a batch that did not become durable.
         self.told.send_replace(self.durable);
         let draining = self.board.is_draining();
-        self.board = Board::new(stored, self.limits, self.bounds, clock::boot_id());
+        let (limits, bounds) = (self.limits, self.bounds);
+        self.board = aside(|| Board::new(stored, limits, bounds, clock::boot_id()));
         let now = clock::now();
         if draining && let Err(refused) = self.board.step(now, Input::Drain) {
             tracing::error!(%refused, "a drain was refused");

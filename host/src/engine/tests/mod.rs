@@ -117,6 +117,15 @@ pub(crate) fn begin(store: Arc<MemoryStore>, slots: u32) -> Fixture {
 
 /// With a supervisor of an earlier host that does not answer, if `silent`.
 fn begin_beside(store: Arc<MemoryStore>, slots: u32, silent: bool) -> Fixture {
+    begin_on(store, slots, silent, |sampler| Box::new(sampler))
+}
+
+fn begin_on(
+    store: Arc<MemoryStore>,
+    slots: u32,
+    silent: bool,
+    machine: impl FnOnce(Sampler) -> Box<dyn Machine>,
+) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (sender, told) = unbounded_channel();
     let (next_sender, next) = unbounded_channel();
@@ -133,7 +142,7 @@ fn begin_beside(store: Arc<MemoryStore>, slots: u32, silent: bool) -> Fixture {
         store: store.clone(),
         limits,
         bounds: Bounds::default(),
-        machine: Box::new(Sampler::new(dir.path()).unwrap()),
+        machine: machine(Sampler::new(dir.path()).unwrap()),
         ballast: Ballast::open(dir.path().join("ballast"), u64::MAX),
     };
     let attempts = Arc::new(Script {

@@ -1,12 +1,14 @@
-//! Reading what was acted on before it was on disk.
+//! Reading what was acted on before it was on disk, and the machine.
 
 use std::{
     future::poll_fn,
     pin::pin,
+    sync::mpsc as blocking,
     task::{Context, Poll},
 };
 
-use claudine_domain::dependency::Condition;
+use claudine_domain::{capacity::Reading, dependency::Condition};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::clock;
@@ -57,4 +59,47 @@ async fn a_reader_does_not_wait_for_what_will_never_be_written() {
     drop(stalled);
     let in_time = clock::within(CATCH_UP / 2, caught_up).await;
     assert!(in_time.is_some(), "the reload wakes it");
+}
+
+/// A machine whose disk answers once another task of the runtime has run.
+struct Slow {
+    sampler: Sampler,
+    read: Arc<Notify>,
+    other: blocking::Receiver<()>,
+    has_held_up: Arc<AtomicBool>,
+}
+
+impl Machine for Slow {
+    fn read(&mut self) -> Reading {
+        self.read.notify_one();
+        let waited = self.other.recv_timeout(Duration::from_secs(10));
+        let held_up = waited == Err(blocking::RecvTimeoutError::Timeout);
+        self.has_held_up.fetch_or(held_up, Ordering::AcqRel);
+        self.sampler.read()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_disk_that_is_slow_to_answer_the_engine_holds_no_other_task_up() {
+    let (read, has_held_up) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (ran, other) = blocking::sync_channel(1);
+    let is_read = read.clone();
+    let running = tokio::spawn(async move {
+        is_read.notified().await;
+        // The engine may have given up waiting.
+        drop(ran.send(()));
+    });
+    let told = has_held_up.clone();
+    let fixture = begin_on(Arc::default(), 1, false, |sampler| {
+        Box::new(Slow {
+            sampler,
+            read,
+            other,
+            has_held_up: told,
+        })
+    });
+    assert!(fixture.engine.answers().await);
+    running.await.unwrap();
+    assert!(!has_held_up.load(Ordering::Acquire));
+    fixture.stop().await;
 }

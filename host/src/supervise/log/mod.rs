@@ -11,12 +11,14 @@
 //!
 //! Nothing here says when an attempt has ended: whoever follows a log learns that from the engine.
 
+mod aside;
 mod frame;
 mod reader;
 mod seek;
 mod watch;
 mod writer;
 
+pub(crate) use aside::AsideReader;
 pub(crate) use frame::Channel;
 pub(super) use frame::HEADER_BYTES;
 pub(crate) use reader::{LogReader, Piece, gap_text};
