@@ -116,7 +116,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..11 {
             let again = Parked::from_limit(now, Some(Duration::ZERO), parked.as_ref());
-            // Who was under way beside it says the same, and that counts once.
+            // An attempt that was under way beside it says the same, and that counts once.
             let beside = Parked::from_limit(now, Some(Duration::ZERO), Some(&again));
             assert_eq!(beside, again);
             waits.push((again.until.0 - now.0) / 1_000);

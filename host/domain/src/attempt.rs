@@ -131,7 +131,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// One of which nothing else is known.
+    /// An end of which nothing else is known.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause,
@@ -206,8 +206,8 @@ pub struct Attempt {
     /// What it has cost up to now, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
-    /// How it has ended, while its work is being settled: whoever goes on with that after this host
-    /// needs no process to tell.
+    /// How it has ended, while its work is being settled: a later host goes on with that, and no
+    /// process is left to tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

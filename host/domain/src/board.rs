@@ -41,7 +41,8 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp, millis},
 };
 
-/// How long a task of the next lower priority waits until it stands level with one submitted now: who waited long rises, so nothing starves.
+/// How long a task of the next lower priority waits until it is level with one submitted now: what
+/// waits long rises, so nothing starves.
 pub const PRIORITY_AGING: Duration = Duration::from_mins(15);
 /// How long it may take to make what an attempt needs, or to settle its work, unless the host is
 /// told otherwise: git may wait for the network, and for others that work in the same repository.
@@ -65,8 +66,8 @@ pub struct Bounds {
     pub attempts: usize,
     /// How many groups may have something set.
     pub groups: usize,
-    /// Of how many tasks that ran again the newest end is remembered. It has to outlast only the
-    /// way of a copy from the store to the board.
+    /// Of how many tasks that ran again the newest end is remembered: as many as may end while a
+    /// copy of theirs is on its way from the store to the board.
     pub remembered_ends: usize,
     /// How long it may take to make what an attempt needs.
     pub prepare: Duration,
@@ -228,8 +229,8 @@ pub struct Board {
     pub(crate) groups: BTreeMap<String, Group>,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
-    /// From when the limit of the phase counts that an attempt is in. Not stored: what happened
-    /// while no host listened is told to the next one late, and what was being made is made again.
+    /// When the limit of each attempt's phase began to count. Not stored: what happened while no
+    /// host listened is told to the next one late, and what was being made is made again.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
     /// Attempts that are prepared and wait for their turn to start. Not stored: they tell it again.
     pub(crate) prepared: BTreeSet<TaskId>,
@@ -299,7 +300,7 @@ impl Board {
             },
         };
         let mut last: Option<Arc<Request>> = None;
-        for mut task in stored.unfinished {
+        let unfinished = stored.unfinished.into_iter().map(|mut task| {
             if let (Some(last), Some(request)) = (&last, Arc::get_mut(&mut task.request)) {
                 request.share(last);
             }
@@ -308,15 +309,9 @@ impl Board {
             if let State::Held { since } = task.state {
                 task.held.get_or_insert(since);
             }
-            let task = Arc::new(task);
-            board.index(&task);
-            board.tasks.insert(task.id, task);
-        }
-        let tasks: Vec<Arc<Task>> = board.tasks.values().cloned().collect();
-        board.index_dependencies(tasks.iter().map(|task| &**task));
-        for task in tasks {
-            board.look_for_blocker(task.id, 0);
-        }
+            Arc::new(task)
+        });
+        board.take_up(unfinished);
         for (key, remembered) in stored.remembered {
             board.remember(key, remembered);
         }
@@ -324,7 +319,20 @@ impl Board {
         board
     }
 
-    /// Whether a task has not ended, as far as anybody can say.
+    /// Puts all unfinished tasks on a board that is new.
+    pub(crate) fn take_up(&mut self, unfinished: impl Iterator<Item = Arc<Task>>) {
+        for task in unfinished {
+            self.index(&task);
+            self.tasks.insert(task.id, task);
+        }
+        let tasks: Vec<Arc<Task>> = self.tasks.values().cloned().collect();
+        self.index_dependencies(tasks.iter().map(|task| &**task));
+        for task in tasks {
+            self.look_for_blocker(task.id, 0);
+        }
+    }
+
+    /// Whether a task has not ended, or may not have: its row cannot be read.
     pub(crate) fn is_open(&self, id: TaskId) -> bool {
         self.tasks.contains_key(&id) || self.unreadable.contains_key(&id)
     }
@@ -365,8 +373,7 @@ impl Board {
         &self.capacity
     }
 
-    /// Why the lanes that wait are not admitted. Each is looked at: meant for whoever asks, not for
-    /// every round.
+    /// Why the lanes that wait are not admitted. Every lane is looked at: too much for each round.
     pub fn refusals(&self, now: Now) -> BTreeMap<Lane, Refusal> {
         let lanes = self.lanes.iter();
         lanes

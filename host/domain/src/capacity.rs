@@ -62,7 +62,7 @@ impl Default for Limits {
 
 /// How long nothing is started after the machine had no room for a process.
 pub const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// A task that met a machine without room waits so long at most until it is tried again.
+/// The longest wait of a task that met a machine without room until it is tried again.
 pub(crate) const LONGEST_ROOM_PAUSE: Duration = Duration::from_mins(1);
 
 /// One look at the machine, or at the cgroup that bounds this process.

@@ -18,9 +18,9 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<TaskId>,
     },
-    /// Whoever has a token.
+    /// The holder of a token.
     Token,
-    /// Whoever is logged in to the dashboard.
+    /// Somebody who is logged in to the dashboard.
     Login,
     /// Another host.
     Node,
@@ -65,7 +65,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The owner at a terminal, which is also whoever caused what older versions have stored.
+    /// Whether it is the owner at a terminal, as of everything that older versions have stored.
     pub fn is_owner_at_terminal(&self) -> bool {
         *self == Self::default()
     }

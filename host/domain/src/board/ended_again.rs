@@ -1,8 +1,8 @@
-//! Tasks that ran again after an end: what a copy of theirs that was read from the store before
-//! does not know.
+//! The newest ends of tasks that ran again: a copy of such a task that was read from the store
+//! before does not have them.
 //!
-//! So many of their newest ends are kept, the latest. Of what was read before the oldest of these
-//! nobody can say whether it is out of date: whoever comes with it has to read again.
+//! The latest are kept, up to a limit. A copy that was read before the oldest of these may be out of
+//! date, and has to be read again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,8 +69,7 @@ impl EndedAgain {
         self.ends.get(&task).map(|(_, task)| task)
     }
 
-    /// Whether what was read of a task when that batch was the last one on disk may be out of date,
-    /// for all that is known here.
+    /// Whether a copy that was read when that batch was the last one on disk may be out of date.
     pub(crate) fn may_be_stale(&self, as_of: BatchNumber) -> bool {
         as_of < self.known_from
     }

@@ -139,16 +139,16 @@ impl Lines {
     }
 }
 
-/// What stood against those that were not started in the last round.
+/// Why the last round started nothing more.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// For each class that the machine or the slots had no room for.
+    /// Of each class that the machine or the slots had no room for.
     pub(crate) classes: BTreeMap<ProfileKey, Refusal>,
     /// All that come after one that is waited for are refused as it is.
     pub(crate) held_back: Option<Refusal>,
     /// Some lane was refused for a reason of its own.
     pub(crate) any_lane: bool,
-    /// When the day ends whose budget is spent, if somebody waits for that.
+    /// When the day ends whose budget is spent, if a task waits for that.
     pub(crate) next_day: Option<Timestamp>,
 }
 

@@ -62,8 +62,8 @@ impl Board {
         self.choose_behind(now);
     }
 
-    /// Why a lane is not admitted, as far as that is known: for a reason of its own, or for what
-    /// stood against it in the last round.
+    /// Why a lane is not admitted, if that is known: for a reason of its own, or for the one that the
+    /// last round had against it.
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;
@@ -74,7 +74,7 @@ impl Board {
             .or_else(|| self.standing.held_back.clone())
     }
 
-    /// Lets those start that are prepared, as far as nobody else of their key is starting.
+    /// Lets prepared attempts start, unless another one of their key is starting.
     fn begin_prepared(&mut self, now: Now) {
         let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
         for id in prepared {
@@ -108,7 +108,7 @@ impl Board {
         self.capacity.admit(class, self.slots_in_use())
     }
 
-    /// What stands against a lane beside the slots and the machine.
+    /// The reasons against a lane beside the slots and the machine.
     fn own_refusal(&self, now: Now, lane: &Lane) -> Result<(), Refusal> {
         if lane.profile.class == Class::Agent
             && let Some(level) = self.day_is_over(now)

@@ -106,7 +106,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// What is asked, whoever asks for it.
+    /// The command itself, without who gives it.
     pub fn command(&self) -> &Self {
         match self {
             Self::Asked { command, .. } => command.command(),
@@ -203,8 +203,9 @@ pub enum Report {
     Ended(Box<Ending>),
 }
 
-/// What became of an attempt while no host was there. For an assignment whose supervisor is gone, a trace of a start (a line in the log of
-/// exits, a process that carried its marker) makes it known; without one it counts as never started.
+/// What became of an attempt while no host was there. For an assignment whose supervisor is gone, a
+/// trace of a start (a line in the log of exits, a process that carried its marker) makes it known;
+/// without one it counts as never started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// Its supervisor knows it, whether it lives or has ended.
@@ -313,8 +314,7 @@ pub enum Refused {
     },
 }
 
-/// Who holds a task; nobody is named by what older versions have stored, which only the owner could
-/// hold.
+/// The names of those who hold a task. Older versions stored none: only the owner could hold one.
 fn holders_text(holders: &[Arc<Principal>]) -> String {
     if holders.is_empty() {
         return Principal::default().to_string();

@@ -171,8 +171,8 @@ impl Board {
     }
 }
 
-/// What was only chosen for an attempt has had none: it is as if it had never been chosen. Whoever
-/// is not chosen stays as it is, so that no attempt that has ended is ever taken back.
+/// Takes back the attempt of a task that was only chosen for one. Any other task stays as it is, so
+/// that no attempt that has ended is ever taken back.
 pub(super) fn unassign(task: &mut Task) {
     if let State::Running {
         phase: Phase::Assigned,
@@ -180,7 +180,7 @@ pub(super) fn unassign(task: &mut Task) {
     } = task.state
     {
         task.attempts.pop();
-        // Only who has no queue timeout is assigned ahead, so there is no clock.
+        // Only tasks without a queue timeout are assigned ahead, so there is no clock.
         task.state = State::Ready { since, clock: None };
     } else if task.is_chosen() {
         task.attempts.pop();

@@ -1,7 +1,7 @@
 //! What finished long ago is forgotten.
 //!
-//! Whoever asks has read what is old enough from the store. The board looks at what has changed
-//! since, so that nothing is forgotten that runs again, or that something unfinished needs.
+//! What is old enough was read from the store. The board looks at what has changed since, so that
+//! nothing is forgotten that runs again, or that something unfinished needs.
 
 use super::{Answer, Prune};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-/// How long sums of what was spent stay after what they are of began: they are a few bytes each,
+/// How long a sum of what was spent is kept after its day or its graph began: it takes a few bytes,
 /// and a graph may go on for weeks.
 const SPENT_KEPT: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
@@ -38,7 +38,7 @@ impl Board {
         Answer::Pruned(gone)
     }
 
-    /// Whether it is over since it was read, and nothing that is not over names it.
+    /// Whether it has not run again since it was read, and nothing unfinished names it.
     fn may_go(&self, id: TaskId, as_of: BatchNumber) -> bool {
         !self.ended_again.may_be_stale(as_of)
             && !self.ended_again.ended_after(id, as_of)

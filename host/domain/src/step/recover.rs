@@ -25,7 +25,7 @@ impl Board {
         ) else {
             return Answer::Stale;
         };
-        // Whose leader or answer is known was received, whatever is found now.
+        // An attempt whose leader or answer is known was received, whatever is found now.
         let is_unheard = last.leader.is_none() && last.answered.is_none();
         let never_received = found == Found::NeverReceived && is_unheard;
         match phase {
@@ -36,7 +36,7 @@ impl Board {
             // An assignment that nobody received stays assigned: it starts when a slot is free, and what it waits for has ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
-            // What was made of what it needs is found, and gone on from; nothing else had begun.
+            // What was already made for it is found and used; nothing else had begun.
             Phase::Preparing if found != Found::Known => {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Start(attempt));

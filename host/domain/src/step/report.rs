@@ -11,7 +11,7 @@ use crate::{
     attempt::{Attempt, Ended, Leader, Phase},
     batch::{Action, DocumentKey},
     board::Board,
-    capacity::{LONGEST_ROOM_PAUSE, ROOM_PAUSE},
+    capacity::LONGEST_ROOM_PAUSE,
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
@@ -86,7 +86,7 @@ impl Board {
         }
     }
 
-    /// Whoever has started a process, or gives a sign of life, had its turn.
+    /// An attempt that has started a process, or gives a sign of life, had its turn.
     fn has_turn(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
             self.mark_starting(now, id);
@@ -293,22 +293,14 @@ impl Board {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
-        let in_vain = |attempt: &&Attempt| {
-            let ended = attempt.ended.as_ref();
-            ended.is_some_and(|ended| ended.never_began)
-        };
-        let times = task.attempts.iter().rev().take_while(in_vain).count();
+        let times = never_began_in_a_row(task);
         if !self.may_have_another(id) {
             let last = task.last_attempt().and_then(|last| last.ended.as_ref());
             let reason = last.and_then(|ended| ended.reason.clone());
             return self.finish(now, id, Outcome::Failed, reason);
         }
-        let doubled = u32::try_from(times.saturating_sub(1))
-            .unwrap_or(u32::MAX)
-            .min(16);
-        let delay = ROOM_PAUSE.saturating_mul(1 << doubled);
         self.capacity.note_no_room(now);
-        self.try_again(now, id, delay.min(LONGEST_ROOM_PAUSE));
+        self.try_again(now, id, least_wait(times).min(LONGEST_ROOM_PAUSE));
     }
 
     /// A failed attempt is followed by another by itself.
@@ -355,16 +347,9 @@ impl Board {
         if !self.may_have_another(id) {
             return self.finish(now, id, Outcome::Lost, reason);
         }
-        let never_began = |attempt: &&Attempt| {
-            let ended = attempt.ended.as_ref();
-            ended.is_some_and(|ended| ended.never_began)
-        };
-        let in_a_row = task.attempts.iter().rev().take_while(never_began).count();
         // Once may be an accident of the moment, and is made good at once.
-        if let Some(times) = in_a_row.checked_sub(1).filter(|times| *times > 0) {
-            let until = now
-                .wall
-                .after(least_wait(u32::try_from(times).unwrap_or(u32::MAX)));
+        if let times @ 2.. = never_began_in_a_row(task) {
+            let until = now.wall.after(least_wait(times - 1));
             self.change(id, |task| task.retry_at = Some(until));
         }
         self.back_to_ready(now, id);
@@ -467,6 +452,16 @@ fn comes_alive(task: &mut Task, now: Now) {
     if let Some(attempt) = task.attempts.last_mut() {
         attempt.live_at = Some(now.wall);
     }
+}
+
+/// How many attempts, counted back from the last, never began.
+fn never_began_in_a_row(task: &Task) -> u32 {
+    let never_began = |attempt: &&Attempt| {
+        let ended = attempt.ended.as_ref();
+        ended.is_some_and(|ended| ended.never_began)
+    };
+    let latest = task.attempts.iter().rev().take_while(never_began);
+    u32::try_from(latest.count()).unwrap_or(u32::MAX)
 }
 
 fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) -> Ended {

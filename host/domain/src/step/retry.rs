@@ -103,7 +103,7 @@ impl Board {
             .collect()
     }
 
-    /// Whose end keeps a task from running.
+    /// The task whose end keeps this one from running.
     fn in_the_way(&self, task: &Task, ended: &Ends) -> Result<Option<TaskId>, Refused> {
         for dependency in task.dependencies.iter() {
             let upstream = dependency.task;

@@ -149,7 +149,7 @@ fn attempts_that_were_under_way_together_meet_one_limit() {
     assert_eq!(until(&desk), Some(desk.now.wall.after(10 * MINUTE)));
 }
 
-/// Of each that waits it is told once, however many meet the limit beside each other.
+/// Each that waits has one event of it, however many attempts meet the limit together.
 #[test]
 fn one_limit_is_one_event_for_each_that_waits_for_its_end() {
     let mut desk = Desk::new(3);

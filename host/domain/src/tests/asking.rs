@@ -1,4 +1,4 @@
-//! Who asks: events name them, and a hold is undone by whoever made it, or by the owner.
+//! Principals: events name them, and a hold is undone by its holder or by the owner.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Desk {
         self.asked(by, Input::Release { tasks: vec![task] })
     }
 
-    /// Whom the events of the batch that is being filled name, with what happened.
+    /// What happened in the batch that is being filled, each time with the principal it names.
     fn named(&self) -> Vec<(Option<String>, Fact)> {
         let events = self.board.pending.events.iter();
         events
@@ -61,7 +61,7 @@ impl Desk {
 }
 
 #[test]
-fn events_name_whoever_asked_and_nobody_for_what_the_host_does_itself() {
+fn events_name_the_principal_and_nobody_for_what_the_host_does_itself() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let submit = Submit {
@@ -96,7 +96,7 @@ fn events_name_whoever_asked_and_nobody_for_what_the_host_does_itself() {
 }
 
 #[test]
-fn a_hold_is_undone_by_whoever_made_it_or_by_the_owner() {
+fn a_hold_is_undone_by_its_holder_or_by_the_owner() {
     let check = |holder: Arc<Principal>, by: Arc<Principal>, allowed: bool| {
         let (mut desk, id) = Desk::in_phase("ready");
         desk.held_by(&holder, id).unwrap();

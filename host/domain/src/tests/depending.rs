@@ -346,10 +346,10 @@ fn one_that_cannot_run_is_not_retried_before_its_culprit() {
     );
 }
 
-/// Retried again and again before what waits for it begins, which then is ready or was chosen
-/// ahead: of what that has run nothing goes.
+/// A task is retried again and again before one that waits for it begins, which by then is ready or
+/// chosen ahead: none of the attempts that this one has had goes.
 #[test]
-fn what_runs_again_is_waited_for_again_by_who_has_not_begun() {
+fn what_runs_again_is_waited_for_again_by_what_has_not_begun() {
     let check = |has_run: bool, group: Option<&str>, expected: &str| {
         let mut desk = Desk::new(1);
         let a = desk.submit(|_| {});

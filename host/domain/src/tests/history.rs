@@ -101,7 +101,7 @@ impl Dice {
         }
     }
 
-    /// One that waits for nothing but others, its group and a person.
+    /// A task that waits for nothing but other tasks, its group and a release.
     fn plain_wish(&mut self) -> Wish {
         let edges = self.byte(3);
         Wish {
@@ -127,7 +127,7 @@ impl Dice {
         }
     }
 
-    /// What takes a task a part of its way at once: a history is long enough to do it again.
+    /// Several steps that bring a task on, so that one history has room for many attempts.
     fn stride(&mut self) -> Vec<Happening> {
         let deliver = || Happening::Deliver(0);
         if self.percent(45) {
@@ -142,7 +142,7 @@ impl Dice {
         ]
     }
 
-    /// Few tasks, so that it is the same ones each time.
+    /// With few tasks, so that the same ones are retried.
     fn again(&mut self) -> Vec<Happening> {
         let one = match self.byte(100) {
             0..=49 => return self.stride(),
@@ -322,7 +322,8 @@ fn keeps_its_promises(profile: Profile) {
     let mut runner = TestRunner::new(Config {
         source_file: Some(file!()),
         test_name: Some("keeps_its_promises"),
-        // Less where the environment says so: whoever only asks whether a promise is broken waits for no short history.
+        // Less where the environment says so: a short history is not worth a wait for somebody who
+        // only asks whether a promise is broken.
         max_shrink_iters: config.max_shrink_iters.min(100_000),
         ..config
     });

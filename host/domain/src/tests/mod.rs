@@ -43,6 +43,7 @@ use crate::{
     step::{Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission, Submit},
     task::{Class, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp},
+    worktree::{MergeStrategy, Worktree},
 };
 
 const BOOT: &str = "boot-1";
@@ -118,7 +119,7 @@ struct Desk {
     /// Tasks as the last batch in which they changed left them.
     stored: BTreeMap<TaskId, Task>,
     facts: Vec<(TaskId, Fact)>,
-    /// What is to be prepared is so at once, and nothing is told of that.
+    /// Whether a turn prepares at once what is to be prepared, and hides that from the test.
     prepares: bool,
 }
 
@@ -228,7 +229,7 @@ impl Desk {
         actions
     }
 
-    /// Tells that everything is prepared that is to be. Whether there was anything.
+    /// Reports everything prepared that is to be; tells whether there was anything.
     fn prepare(&mut self) -> bool {
         let preparing = |task: &Task| task.phase() == Some(&Phase::Preparing);
         let preparing = self.board.ids_where(preparing);
@@ -408,16 +409,20 @@ fn agent(request: &mut Request) {
 fn worktree(request: &mut Request) {
     request.start_timeout = Some(Duration::from_mins(2));
     request.timeout = Some(Duration::from_hours(1));
-    request.worktree = Some(Box::new(crate::worktree::Worktree {
+    request.worktree = Some(Box::new(a_worktree()));
+}
+
+fn a_worktree() -> Worktree {
+    Worktree {
         repository: "/r/.git".to_owned(),
         checkout: None,
         inside: String::new(),
         branch: None,
         base: None,
         base_commit: "c0".to_owned(),
-        merge: crate::worktree::MergeStrategy::Auto,
+        merge: MergeStrategy::Auto,
         keep: false,
-    }));
+    }
 }
 
 fn phase_word(phase: &Phase) -> &'static str {

@@ -143,7 +143,7 @@ fn what_was_settled_before_the_stop_stands() {
 }
 
 #[test]
-fn who_is_prepared_keeps_nobody_from_starting() {
+fn what_is_prepared_keeps_nothing_else_from_starting() {
     let mut desk = Desk::new(3);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -166,7 +166,7 @@ fn who_is_prepared_keeps_nobody_from_starting() {
 
 /// One that is stopped while it is prepared never stood in the way of others.
 #[test]
-fn who_is_stopped_while_it_is_prepared_keeps_nobody_from_starting() {
+fn what_is_stopped_while_it_is_prepared_keeps_nothing_else_from_starting() {
     let mut desk = Desk::new(2);
     desk.prepares = false;
     let serial = |request: &mut Request| request.serial_start = Some("k".to_owned());
@@ -242,14 +242,10 @@ fn what_is_told_again_is_granted_again() {
     desk.report(task, settling());
     desk.report(task, settling());
     assert_eq!(kinds(&desk.settle()), ["settle", "settle"]);
-    let settling = desk.facts_of(task).len();
-    desk.report(task, settling_again());
+    let facts = desk.facts_of(task).len();
+    desk.report(task, settling());
     desk.settle();
-    assert_eq!(desk.facts_of(task).len(), settling);
-}
-
-fn settling_again() -> Report {
-    settling()
+    assert_eq!(desk.facts_of(task).len(), facts);
 }
 
 /// The next host goes on with the phase; what had begun on another boot is not lost where nothing
@@ -276,10 +272,9 @@ fn the_next_host_goes_on_with_the_phase() {
     }
 }
 
-/// It was nobody's fault, and uses up no attempt; what would be started beside it would meet the
-/// same.
+/// It is no failure of the attempt, and uses up none; another one would meet the same.
 #[test]
-fn who_finds_no_room_waits_and_does_not_fail() {
+fn what_finds_no_room_waits_and_does_not_fail() {
     let no_room = || {
         Report::Ended(Box::new(Ending {
             no_room: true,
@@ -315,8 +310,8 @@ fn who_finds_no_room_waits_and_does_not_fail() {
     assert_eq!(desk.word(task), "failed:resource");
 }
 
-/// A stop that the host before had not finished: what was answered is known, and how far its work
-/// is will be found.
+/// A stop that the host before had not finished: the answer is known, and the next host finds how
+/// far the work had come.
 #[test]
 fn a_stop_while_settling_is_taken_up() {
     let (mut desk, task) = Desk::in_phase("settling");

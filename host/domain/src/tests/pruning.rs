@@ -112,7 +112,7 @@ fn what_has_ended_again_since_it_was_found_stays() {
     assert_eq!(desk.prune(&[id]), [id]);
 }
 
-/// Of what was read before it nobody knows whether it still is there.
+/// What was read before it may be gone.
 #[test]
 fn what_was_read_before_a_prune_is_read_again() {
     let mut desk = Desk::new(1);

@@ -22,7 +22,7 @@ fn check(phase: &str, found: Found, expected: &str, effects: &[&str]) {
     assert_eq!(kinds(&desk.settle()), effects, "{phase} {found:?}");
 }
 
-/// Nobody knows whether it has ended: what waits for it waits on, and nothing else is held up.
+/// It may not have ended: what waits for it waits on, and nothing else is held up.
 #[test]
 fn what_waits_for_a_task_that_cannot_be_read_stays_blocked() {
     let mut desk = Desk::new(2);

@@ -62,7 +62,7 @@ fn what_ran_is_lost_and_the_rest_is_held() {
     check("live", "lost:lost");
     check("finishing", "lost:lost");
     check("settling", "lost:lost");
-    // Who asked for the stop decides, as always.
+    // The reason for the stop decides, as always.
     check("stopping:cancelled", "cancelled:cancelled");
     check("stopping:start_timeout", "timed_out:timeout");
     check("succeeded", "succeeded");

@@ -237,7 +237,7 @@ fn of_what_ended_again_the_latest_are_remembered() {
     }
     let kept: Vec<TaskId> = desk.board.ended_again.kept().collect();
     assert_eq!(kept, [ids[second], ids[third]]);
-    // What is remembered counts, however old the copy is; else whoever asks has to look again.
+    // What is remembered counts, however old the copy is; without it the copy has to be read again.
     assert_eq!(desk.retry_as_of(&copies[second], then.clone()), Ok(3));
     let task = ids[first];
     let moved = Err(Refused::Moved { task });

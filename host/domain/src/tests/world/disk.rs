@@ -116,11 +116,8 @@ impl World {
     pub(super) fn load(&mut self) {
         self.durable = self.disk.last_batch;
         self.awaiting.clear();
-        self.history.clear();
-        for task in self.disk.tasks.values() {
-            let ended = task.attempts.iter().filter(|it| it.ended.is_some());
-            self.history.insert(task.id, ended.cloned().collect());
-        }
+        let rows = self.disk.tasks.iter();
+        self.history = rows.map(|(id, row)| (*id, Arc::new(row.clone()))).collect();
         let remembered = |task: &Task| {
             let idempotency = task.request.idempotency.clone()?;
             let remembered = Remembered {

@@ -1,16 +1,15 @@
 //! The board against another one that is made of its tasks: no index has gone its own way.
 //!
-//! The other board is made after every step. The two are compared where they stand and nothing is copied for it but the rows, which is what
-//! makes it cheap enough. What a new board cannot know is left aside: in which batch an assignment was made, and from when a start timeout
-//! counts.
+//! The other board is made after every step, of the same rows: nothing is copied, which makes it
+//! cheap enough. What a new board cannot know is left aside: in which batch an assignment was made,
+//! and from when a start timeout counts.
 
-use super::{World, boot_id};
+use super::World;
 use crate::{
     board::{Board, Clock, Lane, Line, Rank, Stored},
     capacity::SETTLING,
     id::TaskId,
     profile::ProfileKey,
-    task::Task,
     time::{MonotonicMs, Now, Timestamp},
 };
 
@@ -61,18 +60,15 @@ impl World {
         let board = &self.board;
         let profiles = board.capacity.profiles.iter();
         let stored = Stored {
-            unfinished: board.unfinished().map(|task| Task::clone(task)).collect(),
             profiles: profiles
                 .map(|(key, profile)| (key.clone(), profile.clone()))
                 .collect(),
             ..Stored::default()
         };
-        Board::new(
-            stored,
-            board.capacity.limits,
-            board.bounds,
-            boot_id(self.boot),
-        )
+        let (limits, bounds) = (board.capacity.limits, board.bounds);
+        let mut other = Board::new(stored, limits, bounds, board.boot_id.clone());
+        other.take_up(board.tasks.values().cloned());
+        other
     }
 }
 

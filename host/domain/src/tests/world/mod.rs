@@ -23,7 +23,6 @@ use std::{
 use super::fixed;
 use crate::{
     account::Parked,
-    attempt::Attempt,
     batch::{Action, Batch, BatchNumber, Effect},
     board::{Board, Bounds, Stored},
     budget::Scope,
@@ -194,8 +193,8 @@ pub(super) struct World {
     /// Finished rows as readers may still hold them, old ones too, each with the batch that was the
     /// last on disk then.
     copies: Vec<(BatchNumber, Task)>,
-    /// The attempts of each task that had ended, as they were after the last step.
-    history: BTreeMap<TaskId, Vec<Attempt>>,
+    /// Each task as it was after the last step that changed it.
+    history: BTreeMap<TaskId, Arc<Task>>,
     made: u32,
     /// Who was submitted from where, and whether detached.
     lineage: BTreeMap<TaskId, (TaskId, bool)>,

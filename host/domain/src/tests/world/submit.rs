@@ -1,9 +1,9 @@
-//! Requests: tasks are submitted and run again, and who submitted them waits for them.
+//! Requests: tasks are submitted and run again, and their submitters wait for them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    super::{request, submission},
+    super::{a_worktree, request, submission},
     Kind, Wish, World, pick,
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     retry_policy::{Backoff, RetryPolicy},
     step::{Accepted, Answer, Ends, Input, Refused, Retry, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
-    worktree::{MergeStrategy, Worktree},
 };
 
 /// What the agents of a graph may cost together.
@@ -116,7 +115,7 @@ impl World {
             ..request()
         };
         if wish.worktree {
-            request.worktree = Some(Box::new(worktree()));
+            request.worktree = Some(Box::new(a_worktree()));
         }
         match wish.kind {
             Kind::Plain => {}
@@ -217,18 +216,5 @@ fn check_circle(asked: &[Submission], path: &[TaskId]) {
         let task = asked.iter().find(|task| task.id == step[0]).unwrap();
         let mut edges = task.dependencies.iter();
         assert!(edges.any(|edge| edge.task == step[1]), "{path:?}");
-    }
-}
-
-fn worktree() -> Worktree {
-    Worktree {
-        repository: "/r/.git".to_owned(),
-        checkout: None,
-        inside: String::new(),
-        branch: None,
-        base: None,
-        base_commit: "c0".to_owned(),
-        merge: MergeStrategy::Auto,
-        keep: false,
     }
 }
