@@ -68,17 +68,17 @@ pub(crate) trait Elsewhere: Send + Sync + 'static {
 }
 
 tokio::task_local! {
-    /// Who runs the commands of what this task does at the moment.
+    /// Runs the commands of the work that this task is at.
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Has every command that this work runs, however deep in it, be run elsewhere. So whoever knows
-/// what to run need not know for whom it is.
+/// Does the work with every command of it, however deep in it, run elsewhere. So the code that knows
+/// what to run need not know for whom.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }
 
-/// Those that are seen to their end although nobody may wait for them any more.
+/// Commands that run on to their end even if nobody waits for them any more.
 static SEEN_TO: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
 /// Returns when no command runs any more that changes something. For the end of the host.
@@ -111,7 +111,7 @@ pub(crate) async fn finish_within(
     }
 }
 
-/// Asks it to end when its time is over, and tells no sooner than that it has.
+/// Asks it to end when its time is over, and returns once it has.
 async fn see_to(command: Command, kept_bytes: usize, limit: Duration) -> Outcome {
     let mut running = Running::start(command, Abandoned::LeftAlone)?;
     let group = Pid::from_child(&running.0);
@@ -153,7 +153,7 @@ impl Order {
             text.to_str().map(str::to_owned).ok_or_else(invalid)
         };
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        // A variable that is no text is none that a command of ours is led by.
+        // No command of ours goes by a variable that is no text.
         let env = command
             .get_envs()
             .filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)))

@@ -59,7 +59,7 @@ pub(crate) struct Kept {
     _hold: Hold,
 }
 
-/// One of those who hold an environment.
+/// One hold on an environment.
 struct Hold {
     environments: Arc<Environments>,
     digest: Arc<str>,
@@ -87,7 +87,7 @@ impl Drop for Hold {
     }
 }
 
-/// A look at what nobody holds any more: whoever prunes takes it first.
+/// A look at the environments that nobody holds any more, taken before a prune.
 pub(crate) struct LetGo(usize);
 
 impl LetGo {
@@ -158,7 +158,7 @@ impl Environments {
     }
 
     /// The file that a task's environment is in: its own or, where it was restored without that,
-    /// the one of whoever restored it.
+    /// the restorer's.
     pub(crate) fn file(&self, digest: &str) -> PathBuf {
         let own = self.layout.environment(digest);
         match &self.stand_in {
@@ -244,7 +244,7 @@ impl Environments {
             }
         }
         for (name, path) in unused {
-            // Locked for each alone: whoever hands one out waits for one removal at most.
+            // Locked for each alone, so that handing one out waits for one removal at most.
             let handed_out = lock(&self.handed_out);
             if !handed_out.contains_key(name.as_str())
                 && let Err(error) = fs::remove_file(path)
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_restored_without_an_environment_gets_the_restorers() {
+    fn a_task_restored_without_its_environment_gets_the_restorers() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         layout.create().unwrap();

@@ -89,7 +89,7 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Whether there is room for so many bytes. If that cannot be told there is: trying it tells.
+/// Whether there is room for so many bytes; yes if that cannot be told, since writing them will.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
     free_bytes(path).map_or(true, |free| free >= bytes)
 }

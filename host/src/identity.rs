@@ -1,7 +1,8 @@
-//! Which process the host of a data directory is, for those who cannot ask it: whoever holds the
+//! Which process the host of a data directory is, for those who cannot ask it: the holder of the
 //! lock writes it into the lock's file.
 //!
-//! A pid alone names nobody, since pids return. With its start time, within one boot, it does.
+//! A pid alone says too little, since pids return. With its start time, within one boot, it names
+//! one process.
 
 use std::{
     fs::{self, File},
@@ -55,7 +56,8 @@ impl HostProcess {
         matches!(self.state(), Some('T' | 't'))
     }
 
-    /// The letter of `/proc/PID/stat`; `None` if the process is gone, whoever has its pid now.
+    /// The letter of `/proc/PID/stat`; `None` if the process is gone, even if another one has its
+    /// pid now.
     fn state(&self) -> Option<char> {
         if *self.boot_id != *clock::boot_id() {
             return None;

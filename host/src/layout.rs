@@ -2,11 +2,13 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use claudine_domain::id::{AttemptId, TaskId};
+
+use crate::fsx;
 
 /// The longest path that fits into a socket address on Linux, with its final NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -32,10 +34,7 @@ impl Layout {
             &self.supervisors(),
             &self.cache(),
         ] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
+            fsx::make_private_dir(dir)?;
         }
         // The root may have been made by the person, with whatever mode.
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
@@ -54,7 +53,7 @@ impl Layout {
         self.root.join("restoring")
     }
 
-    /// The same once it is whole: whoever has the directory next puts what is left of it in its
+    /// The same once it is whole: the next process that has the lock puts what is left of it in its
     /// place.
     pub(crate) fn to_be_placed(&self) -> PathBuf {
         self.root.join("restored")
@@ -187,10 +186,7 @@ impl Layout {
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
         if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
+            fsx::make_private_dir(dir)?;
         }
         self.check_socket_dir()
     }

@@ -173,7 +173,7 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
 }
 
 /// The backup is read through before anything is written; a host that runs, or a queue that is
-/// there, is told of before that.
+/// there, is refused even before that.
 fn restore(
     overrides: &Overrides,
     file: &Path,

@@ -16,8 +16,7 @@ pub(crate) struct Restored {
     pub(crate) taken_at: Timestamp,
     /// When it was restored.
     pub(crate) at: Timestamp,
-    /// The environment of whoever restored it, by its digest: for tasks whose own was not in the
-    /// backup.
+    /// The restorer's environment, by its digest: for tasks whose own was not in the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,
 }
@@ -32,8 +31,7 @@ impl Restored {
         }
     }
 
-    /// The same, where nobody can be told of a fault: what goes by it then goes as if nothing had
-    /// been restored.
+    /// The same for callers that can tell nobody of a fault: to them nothing was restored.
     pub(crate) fn known(layout: &Layout) -> Option<Self> {
         Self::read(layout).unwrap_or_else(|error| {
             let path = layout.restored_file();

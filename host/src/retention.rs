@@ -5,9 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -24,6 +23,7 @@ use crate::{
     clock,
     engine::{Engine, EngineError},
     environment::Environments,
+    fsx,
     layout::Layout,
     store::{Old, Prunable, Store, StoreError},
 };
@@ -129,8 +129,8 @@ impl Retention {
         }
     }
 
-    /// Events go whosever they are: a task may have more of them than any number that could go with
-    /// it.
+    /// Old events of any task go, of unfinished ones too: a task may have more of them than could go
+    /// in one transaction.
     async fn forget_events(self: &Arc<Self>, older_than: Timestamp) -> Result<(), ForgetError> {
         loop {
             let last = self
@@ -181,11 +181,10 @@ impl Retention {
         });
         let attempts: Vec<String> = attempts.map(|attempt| attempt.to_string()).collect();
         if !attempts.is_empty() {
-            let mut note = OpenOptions::new()
+            let mut note = fsx::private()
                 .create(true)
                 .truncate(true)
                 .write(true)
-                .mode(0o600)
                 .open(self.layout.forgetting())?;
             note.write_all(attempts.join("\n").as_bytes())?;
             note.sync_data()?;
@@ -219,23 +218,28 @@ impl Retention {
     /// A log has the attempt's path and, where it was long, further segments beside it.
     fn remove_log(&self, attempt: AttemptId) {
         let path = self.layout.log(attempt);
-        if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
-            remove_beginning_with(dir, &name.to_string_lossy());
+        if let (Some(dir), Some(name)) = (path.parent(), path.file_name())
+            && let Err(error) = remove_beginning_with(dir, &name.to_string_lossy())
+        {
+            tracing::warn!(path = %path.display(), %error, "an old log stays behind");
         }
     }
 }
 
-fn remove_beginning_with(dir: &Path, name: &str) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
+/// Tries all of them; the first error.
+fn remove_beginning_with(dir: &Path, name: &str) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
     };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(name)
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "an old log stays behind");
+    let mut removed = Ok(());
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(name) {
+            removed = removed.and(fs::remove_file(entry.path()));
         }
     }
+    removed
 }
 
 #[cfg(test)]

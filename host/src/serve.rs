@@ -78,7 +78,7 @@ pub(crate) fn run(
         .build()
         .map_err(ServeError::Runtime)?;
     let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
-    // Whoever still reads a log or waits for a task learns from the closed connection.
+    // Clients that still read a log or wait for a task learn it from the closed connection.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map_err(|error| error.in_dir(claimed.layout.root()))
 }
@@ -116,7 +116,7 @@ async fn serve(
         .map_err(|Broken { part, why }| ServeError::Broken { part, why })
 }
 
-/// What is there before anybody can reach it.
+/// A host that nobody can reach yet.
 struct Wired {
     engine: Engine,
     runner: Arc<Runner>,
@@ -242,7 +242,7 @@ async fn wire(
     })
 }
 
-/// Lets others in, and begins to listen to those who may end the host.
+/// Opens the socket, and begins to listen to what may end the host.
 fn open_up(
     claimed: &Arc<Claimed>,
     host: &Arc<Host>,
@@ -291,7 +291,7 @@ fn until(
     }
 }
 
-/// It stops without an error only because it was told to.
+/// How the engine ended: without an error only if it was told to.
 async fn engine_end(task: engine::EngineTask) -> Over {
     match task.await {
         Ok(Ok(())) => Over::Done,

@@ -23,7 +23,7 @@ use tracing_subscriber::{
 use crate::{fsx::append_private, text::line_of_log};
 
 const LOG_FILE_BYTES: u64 = 16 << 20;
-/// Of a message or a field. A guest's own lines have as much.
+/// The longest message or field. A guest's own lines may be as long.
 const FIELD_BYTES: usize = 16 << 10;
 
 /// Where the host's lines go.

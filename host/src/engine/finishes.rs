@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::lock::lock;
 
-/// Resolves once the task's end is durable; with an error where the engine has ended. Whoever drops it waits no longer.
+/// Resolves once the task's end is durable; with an error where the engine has ended. To drop it is
+/// to wait no longer.
 pub(crate) struct Finish {
     told: oneshot::Receiver<()>,
     task: TaskId,

@@ -36,7 +36,7 @@ use crate::{ballast::Ballast, clock, store::StoreError};
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that jumps is noticed after so long.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// After a failed commit the next try waits so long.
+/// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 /// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
 /// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit. In what is shown of them an end
@@ -98,11 +98,11 @@ pub(super) struct Owner {
     unreadable: Arc<[Unreadable]>,
     /// Why the store cannot be read at the moment.
     trouble: Option<String>,
-    /// Attempts that have begun, and that a supervisor which does not answer may have or not.
+    /// Attempts that have begun, and that a supervisor which does not answer may have.
     unsure: BTreeSet<AttemptId>,
 }
 
-/// What was put aside is told where the person looks for what is wrong.
+/// Logs the rows that were put aside.
 fn told_aside(stored: &Stored) -> Arc<[Unreadable]> {
     for row in &stored.unreadable {
         let Unreadable {
@@ -178,7 +178,7 @@ impl Owner {
             trouble: None,
             unsure: BTreeSet::new(),
         };
-        // Who asks before the first round is told what was loaded.
+        // A question before the first round is answered with what was loaded.
         owner.publish();
         Ok(owner)
     }
@@ -316,7 +316,8 @@ impl Owner {
             .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
     }
 
-    /// Tells the board who has begun to wait for its descendants, and who has ended its last wait.
+    /// Tells the board which attempts have begun to wait for their descendants, and which have ended
+    /// their last wait.
     fn take_waits(&mut self, now: Now) {
         for (attempt, waits) in self.waits.take_changes() {
             self.take_wait(now, attempt, waits);

@@ -1,17 +1,19 @@
 //! Which attempts wait for their own descendants: a set of waits, each of which lasts as long as
 //! its guard.
 //!
-//! It is a state that the engine looks at, and no messages: a caller that goes away at any moment
-//! cannot leave a wait behind, nothing can be refused or overtaken, and a board that is loaded
-//! again is told all of it.
+//! The engine looks at this state, and no messages are sent of it: a caller that goes away at any
+//! moment cannot leave a wait behind, nothing can be refused or overtaken, and a board that is
+//! loaded again is told all of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use claudine_domain::id::AttemptId;
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// While it lives, the attempt's slot counts as free.
 pub(crate) struct Wait {
@@ -91,8 +93,7 @@ impl Waits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Nothing in here can panic half way through a change.
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.open)
     }
 }
 

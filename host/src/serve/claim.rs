@@ -1,14 +1,14 @@
 //! Making a data directory this host's own.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::Arc,
 };
 
 use super::{ServeError, io_error};
-use crate::{identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
+use crate::{fsx, identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
 
 /// The directory is made and locked before anything in it is opened: a second host stops here.
 pub(crate) struct Claimed {
@@ -18,9 +18,8 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
-    /// Whether the lock is still where another host would look for it. A directory that was removed
-    /// or moved is nobody's any more, and a second host may be at work in the one that took its
-    /// place.
+    /// Whether the lock is still where another host would look for it. In the place of a directory
+    /// that was removed or moved there may be another one, with a host of its own.
     pub(super) fn holds(&self) -> bool {
         let ours = self.lock.metadata().map(|it| (it.dev(), it.ino()));
         let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
@@ -40,11 +39,10 @@ fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
     layout.create().map_err(io_error("cannot use", data_dir))?;
     refuse_network_filesystem(data_dir)?;
     let path = layout.lock();
-    let mut lock = OpenOptions::new()
+    let mut lock = fsx::private()
         .create(true)
         .truncate(false)
         .write(true)
-        .mode(0o600)
         .open(&path)
         .map_err(io_error("cannot open", &path))?;
     match lock.try_lock() {

@@ -41,7 +41,7 @@ impl Parts {
         self.names.insert(task.id(), name);
     }
 
-    /// Waits until a part ends the host, in whichever way.
+    /// Waits until the end of a part ends the host.
     pub(super) async fn end(&mut self) -> Result<DownMode, Broken> {
         loop {
             let (part, why) = match self.next().await {
@@ -54,8 +54,8 @@ impl Parts {
         }
     }
 
-    /// Waits for a part's end, which has been asked for; whether it has come in time. Others that
-    /// end meanwhile are done with too.
+    /// Waits for the end of a part that was told to end; whether that came in time. Other parts that
+    /// end meanwhile are taken off the list too.
     pub(super) async fn await_end(&mut self, name: &'static str, limit: Duration) -> bool {
         let ended = async {
             while self.names.values().any(|part| *part == name) {

@@ -21,9 +21,9 @@ use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
 use super::{ServeError, claim::Claimed, io_error};
 use crate::{clock, layout::Layout, supervise};
 
-/// How often it is looked for if the system has no inotify instance left.
+/// How often the socket is looked for if the system has no inotify instance left.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// After a failed try to listen anew the next one waits so long.
+/// The pause between a failed try to listen anew and the next one.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where connections come in; replaced if the socket was lost.
@@ -82,7 +82,7 @@ fn bind(layout: &Layout) -> Result<(UnixListener, Identity), ServeError> {
 }
 
 impl Socket {
-    /// Sees to it that the socket is there; returns why it cannot be any more.
+    /// Keeps the socket there; returns why that is not possible any more.
     pub(super) async fn keep(mut self, claimed: Arc<Claimed>) -> String {
         loop {
             // Watched first: what happens between the look and the wait is not missed.
@@ -149,7 +149,7 @@ impl Socket {
     }
 }
 
-/// Takes what there is. Which change it was is not looked at: how things stand is.
+/// Takes the changes that are told. The caller does not go by them, but looks for itself.
 fn drain(changes: &OwnedFd) -> io::Result<()> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     inotify::Reader::new(changes, &mut buffer).next()?;

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use claudine_domain::{
@@ -27,6 +27,7 @@ use super::{
     Bytes, Counters, Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status,
     StatusFilter, Store, StoreError, reference::Reference,
 };
+use crate::lock::lock;
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore(Mutex<Content>);
@@ -76,7 +77,7 @@ impl MemoryStore {
 
     /// A panic under the lock leaves the content as it was before a verb or after it: batches are applied to a copy.
     fn content(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

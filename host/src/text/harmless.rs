@@ -1,4 +1,4 @@
-//! What text could do to whoever reads it, and the same text without that.
+//! Characters by which foreign text could mislead a reader or a terminal, and text without them.
 
 /// Whether a character does something instead of being seen: it moves the cursor, changes a title,
 /// turns the reading direction, ends a line unseen, or hides what is around it.

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::{
     app::{AppError, ErrorKind},
     clock,
+    lock::lock,
 };
 
 /// More are never served at once: each costs some memory.
@@ -155,8 +156,7 @@ impl Idle {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        // Nothing in here can panic half way through a change.
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.list)
     }
 }
 
@@ -194,7 +194,7 @@ impl Place {
     }
 
     fn since(&self) -> MutexGuard<'_, Option<u64>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.since)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 /// half a minute.
 const TRIES: u32 = 30;
 
-/// How long those who ask something are let wait for a load, which takes a moment if it succeeds.
+/// How long callers wait for a load, which takes a moment if it succeeds.
 const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
@@ -57,7 +57,7 @@ impl Owner {
             } else {
                 Err(answer.clone())
             };
-            // Whoever asked may have gone away meanwhile.
+            // The caller may have gone away meanwhile.
             drop(awaiting.reply.send(answer));
         }
     }
@@ -125,13 +125,13 @@ impl Owner {
         }
     }
 
-    /// What comes in while there is no board. Breaks if it is to stop.
+    /// Answers a message that comes in while there is no board. Breaks if it says to stop.
     fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
         let why = || {
             let trouble = self.trouble.clone();
             EngineError::Reloading(trouble.unwrap_or_else(|| "it takes long".to_owned()))
         };
-        // Whoever asks may have gone away meanwhile.
+        // The caller may have gone away meanwhile.
         match message {
             Some(Message::Command { reply, .. }) => drop(reply.send(Err(why()))),
             Some(Message::Capacity(reply)) => drop(reply.send(Err(why()))),
@@ -139,8 +139,8 @@ impl Owner {
             Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
-            // Once there is a board again attempts are asked for all that they have told, and all
-            // is looked for that has begun.
+            // Once there is a board again, attempts are asked to tell everything again, and
+            // everything that has begun is looked for.
             Some(Message::Tell(_) | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("told to stop while the store cannot be read");
@@ -155,7 +155,7 @@ impl Owner {
         self.unreadable = told_aside(&stored);
         // What was acted on will be told again, and written with that.
         self.acted_on.store(0, Ordering::Release);
-        // Wakes who waits for a batch that did not become durable.
+        // Wakes the readers that wait for a batch which was dropped.
         self.told.send_replace(self.durable);
         let draining = self.board.is_draining();
         let (limits, bounds) = (self.limits, self.bounds);
@@ -169,8 +169,6 @@ impl Owner {
         }
         self.read_machine(now);
         self.recover();
-        // Those who wait for a number that was dropped with its batch look again.
-        self.told.send_replace(self.durable);
     }
 
     /// Every attempt that the store has as begun is matched with what became of it.

@@ -50,6 +50,7 @@ use self::{fault::Fault, readers::Readers};
 use super::{
     Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store, StoreError,
 };
+use crate::lock::lock;
 
 pub(crate) use self::{network::refuse_network_filesystem, transfer::Content};
 
@@ -142,7 +143,7 @@ impl SqliteStore {
 
     /// A panic under the lock has rolled its transaction back, so the connection is as good as before.
     fn writer(&self) -> MutexGuard<'_, Connection> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.writer)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use rusqlite::Connection;
 
 use super::{fault::Fault, open};
+use crate::lock::lock;
 
 /// Who comes when so many are in use waits. More would not read faster on the machines this runs on, and each has a cache.
 const MOST_OPEN: usize = 8;
@@ -64,7 +65,7 @@ impl Readers {
 
     /// No change to the pool can be left half done by a panic.
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pool)
     }
 }
 

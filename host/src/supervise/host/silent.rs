@@ -1,7 +1,11 @@
 //! Which supervisors have not answered since this host began.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use crate::lock::lock;
 
 /// By number, each with what is to be said of it. Shared by the road, which knows, and those who
 /// ask.
@@ -22,7 +26,6 @@ impl Silent {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
-        // Nothing in here can panic half way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
