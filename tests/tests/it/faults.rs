@@ -9,11 +9,13 @@ use std::{
 
 use claudine_tests::{
     TestHost, command,
+    harness::binary,
     process::{alive, signal},
     wait::PATIENCE,
     wait_for,
 };
 use rustix::process::Signal;
+use serde_json::json;
 
 /// As a second host would that takes the directory over.
 fn take_over(host: &TestHost) {
@@ -146,4 +148,29 @@ fn doctor_answers_beside_a_host_that_was_stopped() {
     assert!(found.contains("was stopped by a signal"), "{found}");
     assert!(took < Duration::from_secs(20), "{took:?}");
     host.run(["list"]).check();
+}
+
+/// Each task takes three descriptors of the supervisor: two pipes and a log.
+#[test]
+fn what_finds_no_descriptor_left_waits_and_does_not_fail() {
+    let host = TestHost::builder().slots(60).build();
+    let mut up = host.other("sh");
+    up.args(["-c", "ulimit -n 128; exec \"$0\" up"])
+        .arg(binary());
+    command::run(up, b"", PATIENCE).check();
+    let script = "echo up; until test -e go; do sleep 1; done";
+    let ids: Vec<String> = (0..60).map(|_| host.script(script)).collect();
+    wait_for("a task to find no room", || {
+        let listed = host.json(["list"]);
+        let mut tasks = listed["tasks"].as_array()?.iter();
+        tasks.any(|task| task["state"] == "waiting").then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    for id in &ids {
+        let task = host.finished(id);
+        assert_eq!(
+            (&task["outcome"], &task["output"]),
+            (&json!("succeeded"), &json!("up\n"))
+        );
+    }
 }

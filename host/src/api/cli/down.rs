@@ -110,15 +110,21 @@ async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String,
     if let Some(process) = process? {
         wait_for(&process, host.pid)?;
     }
-    Ok(match (mode, host.faults.as_slice()) {
-        (DownMode::Leave, []) if host.running > 0 => {
-            format!("host ended; {} left running", tasks(host.running))
+    Ok(ended(mode, host.running, &host.faults))
+}
+
+/// What became of what ran, as far as the host knew. What one counts whose parts have failed says
+/// nothing.
+fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
+    match (mode, faults) {
+        (DownMode::Leave, []) if running > 0 => {
+            format!("host ended; {} left running", tasks(running))
         }
         (DownMode::Leave, [_, ..]) => {
             "host ended; what ran goes on, and the next host finds out what that is".to_owned()
         }
         _ => "host ended".to_owned(),
-    })
+    }
 }
 
 /// Ends a host that can only be sent a signal.
@@ -207,4 +213,30 @@ fn cannot_wait(pid: u32, error: rustix::io::Errno) -> AppError {
         ErrorKind::Internal,
         format!("cannot wait for the host's end (pid {pid}): {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_running_is_counted_only_by_a_host_that_knows() {
+        let check = |mode: DownMode, running: usize, is_faulty: bool, expected: &str| {
+            let faults = vec!["the engine does not answer".to_owned(); usize::from(is_faulty)];
+            assert_eq!(ended(mode, running, &faults), expected);
+        };
+        check(DownMode::Leave, 0, false, "host ended");
+        check(DownMode::Leave, 1, false, "host ended; 1 task left running");
+        check(
+            DownMode::Leave,
+            2,
+            false,
+            "host ended; 2 tasks left running",
+        );
+        let not_known = "host ended; what ran goes on, and the next host finds out what that is";
+        check(DownMode::Leave, 1, true, not_known);
+        check(DownMode::Leave, 0, true, not_known);
+        check(DownMode::Kill, 1, false, "host ended");
+        check(DownMode::Drain, 0, true, "host ended");
+    }
 }

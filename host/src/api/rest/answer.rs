@@ -148,3 +148,24 @@ pub(super) async fn with_version(mut response: Response) -> Response {
         .insert(super::VERSION_HEADER, version);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Without a router the limit is two megabytes; what is told is that of the path.
+    #[tokio::test]
+    async fn a_request_that_is_too_large_is_told_the_limit_of_its_path() {
+        let check = async |path: &str, limit: &str| {
+            let large = axum::body::Body::from(vec![b' '; 3 << 20]);
+            let request = Request::post(path).body(large).unwrap();
+            let read = Body::<serde_json::Value>::from_request(request, &()).await;
+            let told = read.err().unwrap().0.message;
+            assert_eq!(told, format!("the request is larger than {limit}"));
+        };
+        check("/v1/tasks", "256 MiB").await;
+        check("/v1/graph", "16 MiB").await;
+    }
+}

@@ -49,7 +49,7 @@ impl Supervisor {
 
     fn orphan_ended(&mut self, ended: Ended) {
         let owner = self.strays.owner(ended.pid).or_else(|| {
-            let stat = procfs::stat(ended.pid)?;
+            let stat = self.limits.with_reserve(|| procfs::stat(ended.pid))?;
             self.leaders
                 .get(&stat.session)
                 .or_else(|| self.leaders.get(&stat.group))

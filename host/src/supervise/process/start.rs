@@ -143,7 +143,8 @@ impl Supervisor {
             before
         } else {
             // A child of ours is there until it is reaped, even if it has ended.
-            procfs::stat(pid).map_or(0, |stat| stat.start_time)
+            let stat = self.limits.with_reserve(|| procfs::stat(pid));
+            stat.map_or(0, |stat| stat.start_time)
         };
         Ok(Spawned {
             pid,

@@ -112,7 +112,8 @@ impl Supervisor {
         let strays = self.strays_of(no);
         roots.extend(strays.iter().map(|stray| stray.pid));
         // Looked up before anything is signalled, while it still hangs together.
-        let below = procfs::below(self.processes(), &roots);
+        let limits = self.limits;
+        let below = limits.with_reserve(|| procfs::below(self.processes(), &roots));
         for group in &groups {
             ask_group(*group, signal);
         }
@@ -120,7 +121,9 @@ impl Supervisor {
             .iter()
             .filter(|process| !groups.contains(&process.group));
         for process in elsewhere {
-            if let Err(error) = signals::signal_process(process.pid, process.start_time, signal) {
+            let (pid, start_time) = (process.pid, process.start_time);
+            let sent = limits.with_reserve(|| signals::signal_process(pid, start_time, signal));
+            if let Err(error) = sent {
                 eprintln!("cannot signal process {}: {error}", process.pid);
             }
         }

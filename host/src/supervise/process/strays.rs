@@ -5,7 +5,7 @@ use std::io;
 
 use super::Supervisor;
 use super::attempt::AttemptNo;
-use crate::supervise::sys::procfs::{self, OwnChildren, Stat};
+use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
 use crate::supervise::words::AttemptKey;
 
 #[derive(Debug)]
@@ -87,6 +87,7 @@ impl Supervisor {
         let Some(children) = self.strays.list() else {
             return false;
         };
+        let limits = self.limits;
         for pid in children {
             if self.leaders.contains_key(&pid) {
                 continue;
@@ -100,16 +101,19 @@ impl Supervisor {
             {
                 continue;
             }
-            match procfs::stat(pid).filter(|stat| !stat.zombie) {
-                Some(stat) => self.place(stat),
+            let seen = limits.with_reserve(|| {
+                let stat = procfs::stat(pid).filter(|stat| !stat.zombie)?;
+                Some((stat, procfs::marks(pid)))
+            });
+            match seen {
+                Some((stat, marks)) => self.place(stat, marks),
                 None => self.strays.forget(pid),
             }
         }
         true
     }
 
-    fn place(&mut self, stat: Stat) {
-        let marks = procfs::marks(stat.pid);
+    fn place(&mut self, stat: Stat, marks: Marks) {
         let live = |no: &AttemptNo| {
             self.attempts
                 .get(no)

@@ -121,12 +121,18 @@ pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
     }
 }
 
-/// The soft limit on open files as children should have it, and ours, which is the hard limit: a thousand children at once are two
-/// thousand pipes here, while a child may rely on small numbers (`select`).
+/// Kept free for looks at processes, and for ending them: of what cannot be looked at nothing is
+/// known, and it would be left behind.
+const RESERVE: u64 = 16;
+
+/// The soft limit on open files as children should have it, and ours, which is the hard limit but
+/// for a reserve: a thousand children at once are two thousand pipes here, while a child may rely on
+/// small numbers (`select`).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct FileLimits {
     children: Rlimit,
     ours: Rlimit,
+    with_reserve: Rlimit,
 }
 
 impl FileLimits {
@@ -135,15 +141,22 @@ impl FileLimits {
         let mut children = rustix::process::getrlimit(Resource::Nofile);
         let most = children.maximum.unwrap_or(u64::MAX);
         children.current = soft.filter(|soft| *soft <= most).or(children.current);
-        let ours = Rlimit {
-            current: children.maximum,
+        let limit = |current| Rlimit {
+            current,
             maximum: children.maximum,
         };
+        let left = |most: u64| most.saturating_sub(RESERVE).max(most / 2);
+        let ours = limit(children.maximum.map(left));
         rustix::process::setrlimit(Resource::Nofile, ours)?;
-        Ok(Self { children, ours })
+        Ok(Self {
+            children,
+            ours,
+            with_reserve: limit(children.maximum),
+        })
     }
 
-    /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but in the child.
+    /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but in
+    /// the child.
     pub(in crate::supervise) fn for_child<T>(
         &self,
         start: impl FnOnce() -> io::Result<T>,
@@ -153,10 +166,27 @@ impl FileLimits {
         }
         rustix::process::setrlimit(Resource::Nofile, self.children)?;
         let result = start();
-        if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
-            // The child is there; the next one may find no descriptor left, and says so.
-            eprintln!("cannot raise the limit on open files again: {error}");
-        }
+        self.return_to_ours();
         result
+    }
+
+    /// Runs `look` with the descriptors that are kept for it.
+    pub(in crate::supervise) fn with_reserve<T>(&self, look: impl FnOnce() -> T) -> T {
+        if self.with_reserve.current == self.ours.current {
+            return look();
+        }
+        if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.with_reserve) {
+            eprintln!("cannot raise the limit on open files for a look: {error}");
+        }
+        let found = look();
+        self.return_to_ours();
+        found
+    }
+
+    fn return_to_ours(&self) {
+        if let Err(error) = rustix::process::setrlimit(Resource::Nofile, self.ours) {
+            // What was done is done; the next start may find no descriptor left, and says so.
+            eprintln!("cannot set the limit on open files again: {error}");
+        }
     }
 }

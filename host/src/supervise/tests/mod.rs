@@ -18,6 +18,7 @@ mod leftovers;
 mod output;
 mod peer;
 mod recovery;
+mod room;
 mod start;
 mod stop;
 
@@ -83,6 +84,11 @@ impl Host {
             path: executable.to_owned(),
             args: vec![OsString::from("__supervise")],
         };
+        Self::open_by(dir, epoch, program).await
+    }
+
+    /// With a supervisor that is started by this program.
+    pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let environment = std::env::vars_os().collect();
         let settings = Settings {
             dir: dir.join("supervisors"),
