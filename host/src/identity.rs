@@ -11,7 +11,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock, layout::Layout};
+use crate::{
+    clock,
+    layout::Layout,
+    proc_stat::{self, Stat},
+};
 
 /// A host's process, as it noted itself down.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,11 +30,10 @@ impl HostProcess {
     /// Writes down this process. It must hold the lock.
     pub(crate) fn note(lock: &mut File) -> io::Result<()> {
         let pid = std::process::id();
-        let (_, start_time) =
-            look(pid).ok_or_else(|| io::Error::other("/proc is not mounted, or not for us"))?;
+        let unseen = || io::Error::other("/proc is not mounted, or not for us");
         let this = Self {
             pid,
-            start_time,
+            start_time: proc_stat::stat(pid).ok_or_else(unseen)?.start_time,
             boot_id: clock::boot_id().to_string(),
         };
         let mut line = serde_json::to_vec(&this)?;
@@ -47,36 +50,21 @@ impl HostProcess {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        self.state()
-            .is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        self.stat().is_some_and(|stat| !stat.is_zombie())
     }
 
-    /// Whether somebody has stopped it (`kill -STOP`, a debugger), so that it answers nobody.
+    /// Whether it was stopped, so that it answers nobody.
     pub(crate) fn is_stopped(&self) -> bool {
-        matches!(self.state(), Some('T' | 't'))
+        self.stat().is_some_and(|stat| stat.is_stopped())
     }
 
-    /// The letter of `/proc/PID/stat`; `None` if the process is gone, even if another one has its
-    /// pid now.
-    fn state(&self) -> Option<char> {
+    /// `None` if the process is gone, even if another one has its pid now.
+    fn stat(&self) -> Option<Stat> {
         if *self.boot_id != *clock::boot_id() {
             return None;
         }
-        let (state, start_time) = look(self.pid)?;
-        (start_time == self.start_time).then_some(state)
+        proc_stat::stat(self.pid).filter(|stat| stat.start_time == self.start_time)
     }
-}
-
-/// Its state and its start time.
-fn look(pid: u32) -> Option<(char, u64)> {
-    // The command's name may hold any byte, parentheses included: fields are counted from the last
-    // closing one.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = String::from_utf8_lossy(&stat[after..]).into_owned();
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]

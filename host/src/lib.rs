@@ -21,6 +21,7 @@ mod identity;
 mod layout;
 mod lock;
 mod plugin;
+mod proc_stat;
 mod random;
 mod restored;
 mod retention;

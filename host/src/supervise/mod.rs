@@ -12,7 +12,7 @@
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
 //! | `peer` | which attempt a process belongs to that speaks to the host |
-//! | `launch` | start a process that outlives whoever starts it |
+//! | `launch` | start a process that outlives its starter |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
 //! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and `engine` says what that means.

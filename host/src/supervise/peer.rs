@@ -25,15 +25,15 @@ const PARENTS: usize = 4_096;
 /// How often a walk begins anew because a parent ended under it.
 const WALKS: usize = 5;
 
-/// A process between the one that was asked about and its supervisor, both ends included where they
-/// differ from the supervisor.
+/// A process on the way from the one that was asked about, which is included, to its supervisor,
+/// which is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// In clock ticks since boot.
     pub(crate) start_time: u64,
-    /// Only `setsid` changes it, and then to the pid of whoever calls it: a session that is named
-    /// after a child of a supervisor has only descendants of that child in it.
+    /// Only `setsid` changes it, and then to its caller's pid: a session that is named after a child
+    /// of a supervisor has only descendants of that child in it.
     pub(crate) session: u32,
 }
 
@@ -41,12 +41,12 @@ pub(crate) struct Forebear {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {
     /// Below no supervisor. `marker` is the attempt that its environment, or that of one of its
-    /// parents, claims: what is left of a task after its supervisor died has one.
+    /// parents, names: what a task has left behind after its supervisor died has one.
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// In another pid namespace, or gone before it could be looked at, or started by the host
-    /// itself: a hook of a repository is.
+    /// In another pid namespace, or gone before it could be looked at, or started by the host itself,
+    /// as a hook of a repository is.
     Unknown,
 }
 
@@ -65,8 +65,8 @@ impl Handle {
         Some(Self { pid, fd })
     }
 
-    /// Where it belongs, if it still lives when that has been looked at: its pid was nobody else's
-    /// meanwhile.
+    /// Where it belongs. Unknown if it has ended by the time that was looked at: its pid may have been
+    /// another's meanwhile.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
         let found = whereabouts(self.pid, supervisors, std::process::id());
         let now = Timespec {
@@ -84,7 +84,7 @@ impl Handle {
 /// for its own, `host` its pid.
 ///
 /// A supervisor of another data directory counts as well, unless this host itself runs below it:
-/// then so does everybody who speaks to it.
+/// then whatever speaks to this host may run below it too.
 pub(super) fn whereabouts(pid: u32, supervisors: &Path, host: u32) -> Whereabouts {
     match (namespace("self"), namespace(&pid.to_string())) {
         (Ok(own), Ok(other)) if own == other => {}

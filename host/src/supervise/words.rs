@@ -160,7 +160,7 @@ pub(crate) struct StartChild {
     /// Set over what is left.
     #[serde(default)]
     pub(crate) env_set: Vec<(String, String)>,
-    /// The mask of new files' permissions; without one, that of whoever started the supervisor.
+    /// The mask of new files' permissions; without one, that of the supervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) umask: Option<u16>,
     pub(crate) stdin: Stdin,

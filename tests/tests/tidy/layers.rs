@@ -20,6 +20,7 @@ const GROUND: &[&str] = &[
     "identity",
     "layout",
     "lock",
+    "proc_stat",
     "random",
     "restored",
     "telemetry",

@@ -1,6 +1,6 @@
 //! Taking up the supervisors of earlier hosts, all at once.
 //!
-//! One that does not answer keeps nobody from starting. What it has is taken from its notes: those
+//! A host starts without those that do not answer. What such a one has is taken from its notes: those
 //! attempts wait for it, and everything else goes on.
 
 use std::io;
@@ -28,7 +28,7 @@ pub(super) enum Adopted {
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
     pub(super) why: String,
-    /// It never will: it speaks a protocol that this host does not know.
+    /// It will never answer: it speaks a protocol that this host does not know.
     pub(super) is_foreign: bool,
 }
 

@@ -51,12 +51,11 @@ pub(super) enum NotJoined {
 pub(super) struct Directories {
     /// Each supervisor's own, by its number.
     pub(super) found: Vec<(u32, PathBuf)>,
-    /// The highest number that is taken, by whatever it is.
+    /// The highest number that is taken, by a directory or by something else.
     pub(super) last_number: u32,
 }
 
-/// Supervisors' directories, by their number. What has a number for a name and is no directory is
-/// nobody's.
+/// Supervisors' directories, by their number. A file with a number for a name is no supervisor's.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),
@@ -86,8 +85,8 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
-/// The pids of the supervisors that live in `dir`, as far as can be told without asking them, and
-/// without touching the locks by which they are known to live.
+/// The pids of the supervisors that live in `dir`, by their notes: they are not asked, and the locks
+/// by which they are known to live are not touched.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");
@@ -105,7 +104,7 @@ pub(super) fn identity(dir: &Path) -> Option<Identity> {
     let noted = fs::read(dir.join(IDENTITY_FILE)).ok()?;
     let noted: Identity = serde_json::from_slice(&noted).ok()?;
     let stat = procfs::stat(noted.pid)?;
-    let lives = stat.start_time == noted.start_time && !stat.zombie;
+    let lives = stat.start_time == noted.start_time && !stat.is_zombie();
     (lives && *noted.boot_id == *clock::boot_id()).then_some(noted)
 }
 

@@ -112,8 +112,8 @@ pub(crate) enum FoundState {
     Lost,
 }
 
-/// An order on its way into the queue. It is there at once if the queue has room; else it waits for
-/// some as long as [`Handover::done`] is awaited, and is lost if that is not.
+/// An order on its way into the queue. If the queue has room it is there at once; if not, it gets
+/// there while [`Handover::done`] is awaited, and is lost without that.
 #[derive(Debug)]
 #[must_use = "an order that found the queue full is lost if nobody waits for room"]
 pub(crate) struct Handover(State);
@@ -210,8 +210,8 @@ impl Supervisors {
         self.epoch
     }
 
-    /// The supervisors of earlier hosts that have not answered yet, each with why. While there is
-    /// one, an attempt that nobody knows may turn up.
+    /// Why the supervisors of earlier hosts that have not answered yet do not, one text for each.
+    /// While there is one, an attempt that nobody knows may turn up.
     pub(crate) fn silent(&self) -> Vec<String> {
         self.silent.all()
     }

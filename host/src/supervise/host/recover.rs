@@ -52,8 +52,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     })
 }
 
-/// The attempts of a supervisor that lives and does not answer, as far as it has written them down.
-/// It blocks.
+/// The attempts that a supervisor which lives and does not answer has written down. Blocks.
 pub(super) fn noted(dir: &Path) -> io::Result<Vec<AttemptState>> {
     Ok(read_journal(dir)?.attempts.into_values().collect())
 }
@@ -230,7 +229,7 @@ fn ours(processes: &[Stat], leaders: &[(u32, u64)], keys: &HashSet<&str>) -> Vec
         .map(|process| process.pid)
         .collect();
     let is_ours = |process: &&Stat| {
-        if process.zombie || process.pid == std::process::id() {
+        if process.is_zombie() || process.pid == std::process::id() {
             return false;
         }
         if below.contains(&process.pid) {

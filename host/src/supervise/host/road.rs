@@ -103,8 +103,8 @@ struct Road {
     last_number: u32,
     /// Directories of dead supervisors, with the attempts that are not acknowledged yet.
     graves: HashMap<u32, Grave>,
-    /// Attempts that were stopped before a supervisor had anything of them: nothing of them is
-    /// started. Until they are acknowledged.
+    /// Attempts that were stopped before a supervisor had anything of them: until they are
+    /// acknowledged, nothing of them is started.
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
@@ -197,7 +197,7 @@ impl Road {
         }
     }
 
-    /// Goes by the notes of a supervisor that does not answer, until it does or is dead.
+    /// Goes by the notes of a supervisor that does not answer until it answers or is dead.
     fn wait_for_silent(&mut self, number: u32, dir: PathBuf, notes: Notes) -> Vec<Found> {
         tracing::error!("{}", notes.why);
         let mut link = Link::silent(number, dir);
@@ -214,8 +214,8 @@ impl Road {
         found
     }
 
-    /// A supervisor that was silent is silent no more. What it has beyond its notes is the engine's
-    /// to decide on.
+    /// A supervisor that was silent has answered, or is dead. The engine decides on what it has beyond
+    /// its notes.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.silent.forget(number);
         self.news.push_back(Report::Reached { found });
@@ -402,8 +402,8 @@ impl Road {
         self.news.extend(news);
     }
 
-    /// What a supervisor was told to start before it fell silent, did not note, and another one has
-    /// begun since.
+    /// Takes out the attempts that a supervisor was told to start before it fell silent, did not note,
+    /// and another one has begun since.
     fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
         let (this, others): (Vec<&Link>, Vec<&Link>) =
             self.links.iter().partition(|link| link.number == number);

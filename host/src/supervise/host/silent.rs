@@ -7,8 +7,7 @@ use std::{
 
 use crate::lock::lock;
 
-/// By number, each with what is to be said of it. Shared by the road, which knows, and those who
-/// ask.
+/// By number, each with what is to be said of it. The road writes it, others read it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 

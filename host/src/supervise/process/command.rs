@@ -70,7 +70,7 @@ pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CSt
     })
 }
 
-/// Whether it may go well later, with nothing changed but what else runs.
+/// Whether the same may succeed later, once other processes have ended.
 pub(super) fn is_out_of_room(error: &io::Error) -> bool {
     let room = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     error

@@ -140,12 +140,12 @@ impl Supervisor {
         }
     }
 
-    /// The listener stays readable while its connections cannot be taken (no descriptor is left),
-    /// so it is let be for a moment.
+    /// Ignores the listener for a moment: it stays readable while its connections cannot be taken
+    /// (no descriptor is left).
     fn be_deaf(&mut self) {
         match self.set_listening(EventFlags::empty()) {
             Ok(()) => self.deaf_until = Some(clock::monotonic() + ACCEPT_AGAIN),
-            Err(error) => eprintln!("the listener cannot be let be: {error}"),
+            Err(error) => eprintln!("the listener cannot be ignored for a moment: {error}"),
         }
     }
 

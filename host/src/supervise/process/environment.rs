@@ -61,7 +61,7 @@ impl Environments {
                 let message = format!("`{name}` cannot be the name of a variable");
                 return Err(Refusal::new(NotStartedClass::Invalid, message));
             }
-            // Programs differ in which of two of one name they take.
+            // Of two variables with one name some programs take the first, some the last.
             if last.get(name.as_str()) == Some(&at) && !marks.contains(&name.as_str()) {
                 push(&mut strings, format!("{name}={value}").as_bytes())?;
             }

@@ -33,10 +33,9 @@ mod stop;
 mod strays;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,9 +67,9 @@ pub(super) const LOG_FILE: &str = "log";
 
 /// How long it stays when nobody is connected and nothing is left to do: long enough for a host that restarts.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long its lock may be in other hands when it starts.
+/// How long another process may have its lock when it starts.
 const LOOKED_AT: Duration = Duration::from_secs(1);
-/// After a connection could not be taken the next try waits so long.
+/// The pause after a connection that could not be taken.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// One read of a pipe. It stays in the second-level cache on its way to the file.
 const READ_BYTES: usize = 256 << 10;
@@ -119,8 +118,7 @@ impl Token {
 }
 
 /// Runs the supervisor in `dir`. Called before anything else of the program has begun.
-/// `descriptors` is the soft limit on open files that children have, if this process has another
-/// one.
+/// `descriptors` is the soft limit on open files for children, if it is not that of this process.
 pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     let sealed = files::seal_inherited(Inherited::Closed);
     match sealed
@@ -171,7 +169,7 @@ struct Supervisor {
     /// Those that have not said hello yet.
     greeting: Vec<Connection>,
     next_connection: u32,
-    /// No descriptor is left for a connection: the listener is not listened to until then.
+    /// Until when the listener is ignored, since no descriptor is left for a connection.
     deaf_until: Option<At>,
     /// The connections that feed a child.
     feeders: HashMap<ConnectionNo, (AttemptNo, u16)>,
@@ -186,11 +184,10 @@ struct Supervisor {
 
 impl Supervisor {
     fn open(dir: &Path, descriptors: Option<u64>) -> io::Result<Self> {
-        let lock = OpenOptions::new()
+        let lock = fsx::private()
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
             .open(dir.join(LOCK_FILE))?;
         hold(&lock)?;
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
@@ -408,7 +405,7 @@ impl Supervisor {
     }
 }
 
-/// A host that looks whether this supervisor lives has the lock for a moment.
+/// Takes the lock. A host that looks whether this supervisor lives may have it for a moment.
 fn hold(lock: &File) -> io::Result<()> {
     take_soon(|| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive))
 }

@@ -102,7 +102,7 @@ impl Supervisor {
                 continue;
             }
             let seen = limits.with_reserve(|| {
-                let stat = procfs::stat(pid).filter(|stat| !stat.zombie)?;
+                let stat = procfs::stat(pid).filter(|stat| !stat.is_zombie())?;
                 Some((stat, procfs::marks(pid)))
             });
             match seen {

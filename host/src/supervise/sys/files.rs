@@ -43,10 +43,10 @@ impl SocketPath {
 /// What becomes of the descriptors that a process was started with, beside stdio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Inherited {
-    /// Closed: whoever started it has no part in what it does.
+    /// Closed: its starter has no part in what it does.
     Closed,
-    /// Kept to this process: whoever started it meant it to have them (a lock, for as long as it
-    /// runs), and nothing that it starts.
+    /// Kept for this process alone, and not for what it starts: its starter meant it to have them (a
+    /// lock, for as long as it runs).
     Kept,
 }
 
@@ -96,8 +96,8 @@ fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `start` under a umask. Nothing makes a file in it but in the child, and this process has
-/// one thread.
+/// Runs `start` under a umask. Only the child makes files with it: `start` makes none, and this
+/// process has one thread.
 pub(in crate::supervise) fn with_umask<T>(umask: Option<u16>, start: impl FnOnce() -> T) -> T {
     let Some(umask) = umask else { return start() };
     let own = rustix::process::umask(Mode::from_raw_mode(umask.into()));

@@ -1,66 +1,22 @@
-//! Reading `/proc`: who a process is, whose child, and what marker it carries.
-//!
-//! A pid alone names nobody, since pids return. Whoever keeps one across a wait keeps the start time with it.
+//! Reading `/proc`: which processes there are, whose children they are, and what marker they carry.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
+
+pub(in crate::supervise) use crate::proc_stat::{Stat, stat};
 
 /// The marker every child carries, with the attempt's id as its value.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
 /// Carried by hosts and supervisors, and so by what they must outlive: such a process belongs to no attempt.
 pub(in crate::supervise) const DETACHED_VARIABLE: &str = "CLAUDINE_DETACHED";
 
-/// The part of `/proc/PID/stat` that is used here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::supervise) struct Stat {
-    pub(in crate::supervise) pid: u32,
-    pub(in crate::supervise) zombie: bool,
-    pub(in crate::supervise) parent: u32,
-    pub(in crate::supervise) group: u32,
-    pub(in crate::supervise) session: u32,
-    /// In clock ticks since boot.
-    pub(in crate::supervise) start_time: u64,
-    pub(in crate::supervise) rss_pages: u64,
-}
-
 /// What a process' initial environment says about where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::supervise) struct Marks {
     pub(in crate::supervise) attempt: Option<String>,
     pub(in crate::supervise) detached: bool,
-}
-
-/// `None` where there is no such process (any more).
-pub(in crate::supervise) fn stat(pid: u32) -> Option<Stat> {
-    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
-    let mut buffer = [0; 1024];
-    let length = file.read(&mut buffer).ok()?;
-    parse_stat(pid, &buffer[..length])
-}
-
-/// The command's name stands in parentheses and may itself hold any byte, parentheses and line ends included; so the fields are
-/// counted from the last closing one.
-fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
-    let after = text.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = std::str::from_utf8(&text[after..]).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
-    let number = |index: usize| {
-        fields
-            .get(index)
-            .and_then(|field| field.parse::<u64>().ok())
-    };
-    let id = |index: usize| number(index).and_then(|value| u32::try_from(value).ok());
-    Some(Stat {
-        pid,
-        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
-        parent: id(1)?,
-        group: id(2)?,
-        session: id(3)?,
-        start_time: number(19)?,
-        rss_pages: number(21).unwrap_or(0),
-    })
 }
 
 /// The start time a process would have that is forked now, in the unit of [`Stat::start_time`].
@@ -189,23 +145,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_name_cannot_shift_the_fields() {
-        let text = b"7 (a) R 1 (b\n) S 3 4 5 0 -1 4194304 0 0 0 0 1 2 3 4 20 0 1 0 987 1000 55 18446744073709551615";
-        let stat = parse_stat(7, text).unwrap();
-        assert_eq!((stat.parent, stat.group, stat.session), (3, 4, 5));
-        assert_eq!(
-            (stat.start_time, stat.rss_pages, stat.zombie),
-            (987, 55, false)
-        );
-    }
-
-    #[test]
-    fn a_cut_line_is_no_process() {
-        assert_eq!(parse_stat(7, b"7 (a) S 3 4"), None);
-        assert_eq!(parse_stat(7, b""), None);
-    }
-
-    #[test]
     fn ticks_are_those_of_proc() {
         let before = ticks_since_boot();
         let mut child = std::process::Command::new("true").spawn().unwrap();
@@ -221,7 +160,7 @@ mod tests {
     fn this_process_is_found() {
         let own = stat(std::process::id()).unwrap();
         assert!(own_peak_rss_bytes().unwrap() > 1 << 20);
-        assert!(own.start_time > 0 && own.rss_pages > 0 && !own.zombie);
+        assert!(own.start_time > 0 && own.rss_pages > 0 && !own.is_zombie());
         assert!(
             all()
                 .unwrap()

@@ -48,8 +48,8 @@ pub(in crate::supervise) fn ask_group(leader: u32, signal: Signal) -> io::Result
     }
 }
 
-/// Asks the process to end that has this pid and this start time; `false` where it is gone, whoever
-/// has the pid now.
+/// Asks the process to end that has this pid and this start time; `false` where it is gone, even if
+/// another one has the pid now.
 pub(in crate::supervise) fn signal_process(
     raw: u32,
     start_time: u64,
@@ -73,7 +73,7 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
         Err(rustix::io::Errno::SRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if procfs::stat(raw).is_none_or(|stat| stat.start_time != start_time || stat.zombie) {
+    if procfs::stat(raw).is_none_or(|stat| stat.start_time != start_time || stat.is_zombie()) {
         return Ok(None);
     }
     let sent = rustix::process::pidfd_send_signal(&pinned, number(signal)).and_then(|()| {

@@ -83,7 +83,7 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
             &format!("echo run >> ran-{number}; sleep 0.01; exit {}", number % 7),
         );
         start.log = lab.log(&name);
-        lab.host.supervisors.start(start).done().await.unwrap();
+        lab.start(start).await;
         while over + 4 <= number {
             over += usize::from(take(&mut lab, &mut outcomes).await);
         }
@@ -93,12 +93,7 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
     }
     stop.send(()).unwrap();
     // The answer to this comes after everything else that could still come.
-    lab.host
-        .supervisors
-        .finish(key("first.1"))
-        .done()
-        .await
-        .unwrap();
+    lab.finish(key("first.1")).await;
     loop {
         match lab.host.next().await {
             Report::Ended { attempt, .. } if attempt == key("first.1") => break,
@@ -149,18 +144,8 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 9")).await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
-    lab.host
-        .supervisors
-        .ack(key("forgotten.1"))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .start(lab.command("runs.1", &["sleep", "1000"]))
-        .done()
-        .await
-        .unwrap();
+    lab.ack(key("forgotten.1")).await;
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     let (pid, start_time) = lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
     let supervisor = lab.supervisor_pid();
     assert_eq!(pids(&lab.dir.path().join("supervisors")), [supervisor]);
@@ -190,18 +175,9 @@ async fn a_new_host_finds_everything_and_an_old_one_is_refused() {
     assert_eq!(old.next(), Message::Fenced { epoch: 5 });
 
     // Starts of both are known: neither runs again.
-    lab.host
-        .supervisors
-        .start(lab.command("runs.1", &["sleep", "1000"]))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
+    lab.stop(key("runs.1"), StopWhy::Cancelled, Vec::new())
+        .await;
     let (exit, _) = lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
     assert_eq!(exit.pid, pid);
 }
@@ -234,7 +210,7 @@ async fn a_supervisor_without_work_ends_when_told_so() {
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
     lab.host.supervisors.quit().done().await.unwrap();
-    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
+    lab.ack(key("t.1")).await;
     tokio::task::spawn_blocking(move || wait_gone(pid))
         .await
         .unwrap();
@@ -317,12 +293,7 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     let dir = lab.leave().await;
     let host = Host::open_with(dir.path(), 2, &copy).await;
     let mut lab = Lab { dir, host };
-    lab.host
-        .supervisors
-        .start(lab.command("old.1", &["sleep", "1000"]))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.command("old.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("old.1"), 0)).await;
     let old = lab.supervisor_pid();
     // It needs the file no more than it needs a host.
@@ -337,15 +308,10 @@ async fn a_supervisor_of_another_executable_is_kept_until_its_work_is_done() {
     let live = pids(&lab.dir.path().join("supervisors"));
     assert!(live.len() == 2 && live[0] == old, "{live:?}");
 
-    lab.host
-        .supervisors
-        .stop(key("old.1"), StopWhy::Cancelled, Vec::new())
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("old.1"), StopWhy::Cancelled, Vec::new()).await;
     lab.host.exit(&ChildId::new(key("old.1"), 0)).await;
     assert!(is_alive(old), "its outcome is not acknowledged yet");
-    lab.host.supervisors.ack(key("old.1")).done().await.unwrap();
+    lab.ack(key("old.1")).await;
     tokio::task::spawn_blocking(move || wait_gone(old))
         .await
         .unwrap();
@@ -358,7 +324,7 @@ async fn a_supervisor_that_nobody_needs_ends_by_itself() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("t.1", &["true"])).await;
     let pid = lab.supervisor_pid();
-    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
+    lab.ack(key("t.1")).await;
     let dir = lab.leave().await;
     tokio::task::spawn_blocking(move || wait_gone(pid))
         .await
@@ -377,15 +343,11 @@ async fn a_supervisor_that_nobody_needs_ends_by_itself() {
 #[tokio::test]
 async fn a_supervisor_that_is_told_to_terminate_ends_its_children_first() {
     let mut lab = Lab::new().await;
-    lab.host
-        .supervisors
-        .start(lab.script(
-            "t.1",
-            "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
-        ))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.script(
+        "t.1",
+        "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
+    ))
+    .await;
     lab.lines("t.1", 1).await;
     let stat = procfs::stat(lab.supervisor_pid()).unwrap();
     assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());

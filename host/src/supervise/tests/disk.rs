@@ -39,12 +39,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
     std::fs::write(&ballast, vec![0; 62 << 20]).unwrap();
     let mut start = lab.script("t.1", "seq 1 700000; echo fault >&2; exit 6");
     start.idle_timeout = Some(Duration::from_millis(600));
-    lab.host
-        .supervisors
-        .start(start.clone())
-        .done()
-        .await
-        .unwrap();
+    lab.start(start.clone()).await;
     loop {
         match lab.host.next().await {
             Report::Held {
@@ -60,12 +55,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
     }
     // Held back for longer than its idle limit, another child still starts and ends.
     let other = lab.command("other.1", &["sleep", "0.8"]);
-    lab.host
-        .supervisors
-        .start(other.clone())
-        .done()
-        .await
-        .unwrap();
+    lab.start(other.clone()).await;
     let (exit, ended) = lab.host.exit(&other.child).await;
     assert_eq!((exit.status, ended), (Status::Code(0), true));
 

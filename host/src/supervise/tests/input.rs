@@ -95,7 +95,7 @@ async fn a_host_that_goes_breaks_off_what_it_fed_or_was_to_feed() {
     lab.lines("fed.1", 1).await;
     let start = lab.fed("unclaimed.1", "echo up; cat; touch end-seen");
     let child = start.child.clone();
-    lab.host.supervisors.start(start).done().await.unwrap();
+    lab.start(start).await;
     let pids = [marked("fed.1"), vec![lab.host.started(&child).await.0]].concat();
 
     // Not a word of it, as when a process is killed.
@@ -141,12 +141,7 @@ async fn a_child_that_is_being_stopped_keeps_its_grace() {
     let ladder = start.ladder.clone();
     let (child, feed) = lab.feed(start).await;
     lab.lines("t.1", 1).await;
-    lab.host
-        .supervisors
-        .stop(key("t.1"), StopWhy::Cancelled, ladder)
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("t.1"), StopWhy::Cancelled, ladder).await;
     lab.lines("t.1", 2).await;
     drop(feed);
     std::fs::write(lab.dir.path().join("go"), "").unwrap();
@@ -163,7 +158,7 @@ async fn many_are_fed_at_once() {
     let mut lab = Lab::new().await;
     for number in 0..CHILDREN {
         let start = lab.fed(&format!("t.{number}"), "cat; exit 5");
-        lab.host.supervisors.start(start).done().await.unwrap();
+        lab.start(start).await;
     }
     let mut feeding = tokio::task::JoinSet::new();
     let mut over = 0;

@@ -49,12 +49,7 @@ async fn what_was_detached_on_purpose_lives_on() {
     let script = "CLAUDINE_DETACHED=1 setsid sh -c 'echo up > up; exec sleep 1000' > /dev/null 2>&1 & \
                   while ! test -s up; do :; done; echo $!";
     lab.run(lab.script("t.1", script)).await;
-    lab.host
-        .supervisors
-        .finish(key("t.1"))
-        .done()
-        .await
-        .unwrap();
+    lab.finish(key("t.1")).await;
     lab.host.ended(&key("t.1")).await;
     let pid: u32 = lab.text("t.1").trim().parse().unwrap();
     assert!(is_alive(pid));
@@ -64,23 +59,15 @@ async fn what_was_detached_on_purpose_lives_on() {
 #[tokio::test]
 async fn the_leftovers_of_one_attempt_are_not_anothers() {
     let mut lab = Lab::new().await;
-    lab.host
-        .supervisors
-        .start(lab.script("other.1", "setsid sleep 1000 & echo $!; wait"))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.script("other.1", "setsid sleep 1000 & echo $!; wait"))
+        .await;
     let other: u32 = lab.lines("other.1", 1).await[0].parse().unwrap();
     lab.run(lab.script("t.1", "setsid sleep 1000 > /dev/null 2>&1 &"))
         .await;
     lab.host.ended(&key("t.1")).await;
     assert!(is_alive(other));
-    lab.host
-        .supervisors
-        .stop(key("other.1"), StopWhy::Cancelled, Vec::new())
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
+        .await;
     lab.host.ended(&key("other.1")).await;
     assert!(!is_alive(other));
 }
@@ -113,12 +100,7 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     let mut lab = Lab::new().await;
     let script = "for i in $(seq 200); do (sh -c : & ) ; done; echo done; read line < fifo";
     lab.fifo("fifo");
-    lab.host
-        .supervisors
-        .start(lab.script("t.1", script))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.script("t.1", script)).await;
     lab.lines("t.1", 1).await;
     let supervisor = lab.supervisor_pid();
     // Whatever was still alive has ended once its pid cannot be pinned any more.
@@ -144,7 +126,7 @@ async fn a_burst_of_orphans_is_reaped_while_the_leader_runs() {
     let zombies = procfs::all()
         .unwrap()
         .into_iter()
-        .filter(|process| process.parent == supervisor && process.zombie);
+        .filter(|process| process.parent == supervisor && process.is_zombie());
     assert_eq!(zombies.count(), 0);
 }
 
@@ -155,7 +137,7 @@ async fn a_leftover_that_floods_its_output_keeps_nobody_waiting() {
     let mut start = lab.script("flood.1", script);
     start.cap_bytes = 1 << 20;
     let child = start.child.clone();
-    lab.host.supervisors.start(start).done().await.unwrap();
+    lab.start(start).await;
     // The end of the leader is told while they go on.
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.status, ended), (Status::Code(3), false));

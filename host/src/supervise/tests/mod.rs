@@ -235,6 +235,23 @@ impl Lab {
         self.command(attempt, &["sh", "-c", text])
     }
 
+    pub(super) async fn start(&self, start: StartChild) {
+        self.host.supervisors.start(start).done().await.unwrap();
+    }
+
+    pub(super) async fn stop(&self, attempt: AttemptKey, why: StopWhy, ladder: Vec<Rung>) {
+        let order = self.host.supervisors.stop(attempt, why, ladder);
+        order.done().await.unwrap();
+    }
+
+    pub(super) async fn finish(&self, attempt: AttemptKey) {
+        self.host.supervisors.finish(attempt).done().await.unwrap();
+    }
+
+    pub(super) async fn ack(&self, attempt: AttemptKey) {
+        self.host.supervisors.ack(attempt).done().await.unwrap();
+    }
+
     /// Starts it and waits for its end.
     pub(super) async fn run(&mut self, start: StartChild) -> (Exit, bool) {
         let child = start.child.clone();
@@ -336,7 +353,7 @@ pub(super) fn read(mut reader: LogReader) -> Vec<u8> {
 }
 
 pub(super) fn is_alive(pid: u32) -> bool {
-    procfs::stat(pid).is_some_and(|stat| !stat.zombie)
+    procfs::stat(pid).is_some_and(|stat| !stat.is_zombie())
 }
 
 /// Blocks until the process has ended, whoever's child it is.
@@ -372,7 +389,7 @@ pub(super) fn marked(attempt: &str) -> Vec<u32> {
     };
     let processes = procfs::all().unwrap().into_iter();
     processes
-        .filter(|process| !process.zombie && is_marked(process))
+        .filter(|process| !process.is_zombie() && is_marked(process))
         .map(|process| process.pid)
         .collect()
 }

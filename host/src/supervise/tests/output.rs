@@ -104,12 +104,7 @@ async fn output_is_read_the_same_while_it_runs_and_after() {
     let lab = Lab::new().await;
     let script = "for i in 1 2 3; do echo line $i; done; read wait < fifo; echo last";
     lab.fifo("fifo");
-    lab.host
-        .supervisors
-        .start(lab.script("t.1", script))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.script("t.1", script)).await;
     assert_eq!(lab.lines("t.1", 3).await, ["line 1", "line 2", "line 3"]);
     let mut lab = lab.restart_host(2).await;
     assert!(matches!(
@@ -129,17 +124,13 @@ async fn one_flood_does_not_starve_another_child() {
     let mut lab = Lab::new().await;
     let mut flood = lab.command("flood.1", &["yes"]);
     flood.cap_bytes = 1 << 20;
-    lab.host.supervisors.start(flood).done().await.unwrap();
+    lab.start(flood).await;
     assert_eq!(lab.lines("flood.1", 1).await, ["y"]);
     let (exit, _) = lab.run(lab.script("small.1", "echo hello")).await;
     assert_eq!(exit.status, Status::Code(0));
     assert_eq!(lab.text("small.1"), "hello\n");
-    lab.host
-        .supervisors
-        .stop(key("flood.1"), StopWhy::Cancelled, Vec::new())
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("flood.1"), StopWhy::Cancelled, Vec::new())
+        .await;
     let (exit, _) = lab.host.exit(&ChildId::new(key("flood.1"), 0)).await;
     assert_eq!(
         exit.status,

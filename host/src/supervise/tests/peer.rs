@@ -14,7 +14,7 @@ fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
 #[tokio::test]
 async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     let mut lab = Lab::new().await;
-    // Each says its own pid once whoever started it has ended, where that is what it is about.
+    // Each says its own pid, where that matters after its starter has ended.
     // The file is gone before it is told: the next has one of the same name.
     let told = "while ! test -s pid; do :; done; read -r it < pid; rm pid; echo $it; \
                 exec sleep 1000";
@@ -44,7 +44,7 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
     {
         let start = lab.script(name, &script);
         let child = start.child.clone();
-        lab.host.supervisors.start(start).done().await.unwrap();
+        lab.start(start).await;
         let (leader, start_time) = lab.host.started(&child).await;
         let pid: u32 = lab.lines(name, 1).await[0].parse().unwrap();
         for supervisors in [lab.dir.path(), std::path::Path::new("/another")] {
@@ -60,12 +60,7 @@ async fn a_process_of_an_attempt_is_below_its_supervisor_whatever_it_does() {
             let expected = expected.get(index).copied().unwrap_or_default();
             assert_eq!((by_parents, by_session), expected, "{name} {line:?}");
         }
-        lab.host
-            .supervisors
-            .stop(key(name), StopWhy::Cancelled, Vec::new())
-            .done()
-            .await
-            .unwrap();
+        lab.stop(key(name), StopWhy::Cancelled, Vec::new()).await;
         lab.host.ended(&key(name)).await;
         // What is detached is left alone by a stop.
         if is_alive(pid) {

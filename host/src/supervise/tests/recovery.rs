@@ -7,36 +7,19 @@ use crate::supervise::sys::signals;
 async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 3")).await;
-    lab.host
-        .supervisors
-        .start(lab.command("leader.1", &["sleep", "1000"]))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .start(lab.script("family.1", "sleep 1000 & setsid sleep 1000 & echo up; wait"))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .start(lab.script(
-            "daemon.1",
-            "trap '' TERM; setsid sh -c 'setsid sleep 1000 & echo up'; sleep 1000",
-        ))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .start(lab.command(
-            "unmarked.1",
-            &["env", "-i", "sh", "-c", "echo up; /bin/sleep 1000"],
-        ))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.command("leader.1", &["sleep", "1000"])).await;
+    lab.start(lab.script("family.1", "sleep 1000 & setsid sleep 1000 & echo up; wait"))
+        .await;
+    lab.start(lab.script(
+        "daemon.1",
+        "trap '' TERM; setsid sh -c 'setsid sleep 1000 & echo up'; sleep 1000",
+    ))
+    .await;
+    lab.start(lab.command(
+        "unmarked.1",
+        &["env", "-i", "sh", "-c", "echo up; /bin/sleep 1000"],
+    ))
+    .await;
     for name in ["family.1", "daemon.1", "unmarked.1"] {
         lab.lines(name, 1).await;
     }
@@ -76,14 +59,9 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
         "unmarked.1",
         "next.1",
     ] {
-        lab.host.supervisors.ack(key(name)).done().await.unwrap();
+        lab.ack(key(name)).await;
     }
-    lab.host
-        .supervisors
-        .finish(key("nobody.1"))
-        .done()
-        .await
-        .unwrap();
+    lab.finish(key("nobody.1")).await;
     lab.host.next().await;
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
@@ -105,26 +83,12 @@ fn family_of(root: u32) -> Vec<u32> {
 async fn a_new_host_after_both_died_learns_what_is_known() {
     let mut lab = Lab::new().await;
     lab.run(lab.script("done.1", "exit 3")).await;
-    lab.host
-        .supervisors
-        .start(lab.command("absent.1", &["no-such-command"]))
-        .done()
-        .await
-        .unwrap();
+    lab.start(lab.command("absent.1", &["no-such-command"]))
+        .await;
     lab.host.next().await;
     lab.run(lab.command("forgotten.1", &["true"])).await;
-    lab.host
-        .supervisors
-        .ack(key("forgotten.1"))
-        .done()
-        .await
-        .unwrap();
-    lab.host
-        .supervisors
-        .start(lab.script("runs.1", "echo up; sleep 1000"))
-        .done()
-        .await
-        .unwrap();
+    lab.ack(key("forgotten.1")).await;
+    lab.start(lab.script("runs.1", "echo up; sleep 1000")).await;
     lab.lines("runs.1", 1).await;
     let supervisor = lab.supervisor_pid();
     let running = marked("runs.1");

@@ -15,7 +15,7 @@ async fn exit_codes_and_signals_are_told_apart() {
             (expected, true, None),
             "{script}"
         );
-        lab.host.supervisors.ack(key(name)).done().await.unwrap();
+        lab.ack(key(name)).await;
     };
     check("t.1", "exit 0", Status::Code(0)).await;
     check("t.2", "exit 7", Status::Code(7)).await;
@@ -81,7 +81,7 @@ async fn what_cannot_be_started_says_why() {
         number += 1;
         let mut start = lab.command(&format!("t.{number}"), &["true"]);
         change(&mut start);
-        lab.host.supervisors.start(start).done().await.unwrap();
+        lab.start(start).await;
         let Report::NotStarted {
             class: found,
             message,
@@ -313,13 +313,8 @@ async fn a_start_that_is_repeated_starts_nothing() {
     let mut lab = Lab::new().await;
     let start = lab.script("t.1", "echo once");
     lab.run(start.clone()).await;
-    lab.host.supervisors.start(start).done().await.unwrap();
-    lab.host
-        .supervisors
-        .finish(key("t.1"))
-        .done()
-        .await
-        .unwrap();
+    lab.start(start).await;
+    lab.finish(key("t.1")).await;
     let report = lab.host.next().await;
     assert_eq!(
         report,
@@ -334,7 +329,7 @@ async fn a_start_that_is_repeated_starts_nothing() {
     // And after the end nothing is started at all.
     let mut late = lab.script("t.1", "echo twice");
     late.child = ChildId::new(key("t.1"), 1);
-    lab.host.supervisors.start(late).done().await.unwrap();
+    lab.start(late).await;
     let report = lab.host.next().await;
     assert!(
         matches!(
@@ -373,12 +368,8 @@ async fn several_children_share_a_log() {
 async fn a_thousand_children_sleep_at_once() {
     let mut lab = Lab::new().await;
     for number in 0..1000 {
-        lab.host
-            .supervisors
-            .start(lab.command(&format!("t.{number}"), &["sleep", "1000"]))
-            .done()
-            .await
-            .unwrap();
+        lab.start(lab.command(&format!("t.{number}"), &["sleep", "1000"]))
+            .await;
     }
     let mut started = 0;
     while started < 1000 {
@@ -389,12 +380,8 @@ async fn a_thousand_children_sleep_at_once() {
     }
     for number in 0..1000 {
         let key = key(&format!("t.{number}"));
-        lab.host
-            .supervisors
-            .stop(key, StopWhy::Cancelled, lab.command("x", &[]).ladder)
-            .done()
-            .await
-            .unwrap();
+        lab.stop(key, StopWhy::Cancelled, lab.command("x", &[]).ladder)
+            .await;
     }
     let mut ended = 0;
     while ended < 1000 {

@@ -12,7 +12,7 @@ async fn started_script(
     let mut start = lab.script(name, script);
     change(&mut start);
     let child = start.child.clone();
-    lab.host.supervisors.start(start).done().await.unwrap();
+    lab.start(start).await;
     lab.lines(name, 1).await;
     child
 }
@@ -24,12 +24,8 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
 
     let polite = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done";
     let child = started_script(&mut lab, "polite.1", polite, |_| {}).await;
-    lab.host
-        .supervisors
-        .stop(key("polite.1"), StopWhy::Cancelled, ladder.clone())
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("polite.1"), StopWhy::Cancelled, ladder.clone())
+        .await;
     let (exit, _) = lab.host.exit(&child).await;
     assert_eq!(
         (exit.status, exit.stopped),
@@ -39,12 +35,7 @@ async fn a_stop_climbs_the_ladder_and_kills_at_its_end() {
 
     let deaf = "trap '' TERM INT; echo ready; while :; do sleep 1000; done";
     let child = started_script(&mut lab, "deaf.1", deaf, |_| {}).await;
-    lab.host
-        .supervisors
-        .stop(key("deaf.1"), StopWhy::Cancelled, ladder)
-        .done()
-        .await
-        .unwrap();
+    lab.stop(key("deaf.1"), StopWhy::Cancelled, ladder).await;
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!(
         (exit.status, exit.stopped),
@@ -97,7 +88,7 @@ async fn one_that_is_suspended_is_asked_to_end_as_well() {
         "trap 'echo bye; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.02; done";
     let child = started_script(&mut lab, "t.1", script, |_| {}).await;
     let (pid, _) = lab.host.started(&child).await;
-    while !is_suspended(pid) {
+    while !procfs::stat(pid).unwrap().is_stopped() {
         tokio::task::yield_now().await;
     }
     let stop = lab
@@ -111,11 +102,6 @@ async fn one_that_is_suspended_is_asked_to_end_as_well() {
         (Status::Code(5), Some(StopWhy::Cancelled))
     );
     assert_eq!(lab.text("t.1"), "ready\nbye\n");
-}
-
-fn is_suspended(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(") ").unwrap().1.starts_with('T')
 }
 
 /// No supervisor knows the attempt yet: nothing of it is started, until it is acknowledged.
@@ -149,7 +135,7 @@ async fn a_stop_that_overtakes_its_start_is_remembered() {
     assert_eq!(exit.status, Status::Code(3));
     assert!(!lab.dir.path().join("ran").exists());
     // What is acknowledged is forgotten: ids are not used again, and memory is.
-    lab.host.supervisors.ack(key("t.1")).done().await.unwrap();
+    lab.ack(key("t.1")).await;
     let (exit, _) = lab.run(lab.script("t.1", "exit 4")).await;
     assert_eq!(exit.status, Status::Code(4));
 }
@@ -200,20 +186,10 @@ async fn deadlines_are_kept_with_no_host_there() {
 async fn finishing_ends_what_still_runs() {
     let mut lab = Lab::new().await;
     let child = started_script(&mut lab, "t.1", "echo ready; exec sleep 1000", |_| {}).await;
-    lab.host
-        .supervisors
-        .finish(child.attempt().clone())
-        .done()
-        .await
-        .unwrap();
+    lab.finish(child.attempt().clone()).await;
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.stopped, ended), (Some(StopWhy::Finished), true));
-    lab.host
-        .supervisors
-        .finish(key("unknown.1"))
-        .done()
-        .await
-        .unwrap();
+    lab.finish(key("unknown.1")).await;
     let report = lab.host.next().await;
     assert_eq!(
         report,
