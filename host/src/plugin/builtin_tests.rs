@@ -18,8 +18,9 @@ use super::error::{Crash, GuestEnd};
 use super::fixtures::{Recorder, draft, task};
 use super::load::Compiler;
 use super::port::{
-    AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, ItemKind, Start, StopRequest,
+    AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest,
 };
+use super::transcript::ItemKind;
 
 /// A catalog of the components in this binary.
 struct House {

@@ -18,8 +18,7 @@ use super::load::CodeCache;
 #[cfg(test)]
 use super::port::Attrs;
 use super::port::{
-    AttemptHost, Authority, Draft, GuestOutcome, GuestTask, Health, Issue, Reading, Start,
-    StopRequest, TranscriptItem,
+    AttemptHost, Authority, Draft, GuestOutcome, GuestTask, Health, Issue, Start, StopRequest,
 };
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
@@ -33,9 +32,6 @@ const ISSUES: usize = 100;
 const TEXT_BYTES: usize = 4 << 10;
 /// Facts that are shown of one look at the machine.
 const FACTS: usize = 100;
-/// Of a child's output in one call.
-const TRANSCRIPT_BYTES: usize = 64 << 10;
-const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
 
 /// What the executors of one host share.
 pub(crate) struct Shared {
@@ -275,47 +271,6 @@ impl Executor {
         }
     }
 
-    /// Makes items of a child's standard output, for people.
-    ///
-    /// `bytes` are the next ones, some 256 KiB at a time: all of a call share the time of one
-    /// question. The first call is given an empty state, each other one the state of the
-    /// [`Reading`] before it, and the last one no bytes, which gives what was held back. The answer
-    /// follows from the two alone, so it may be asked for again from the same place. Standard error
-    /// is plain text for every executor. Where this fails the output is to be shown as it is.
-    #[allow(dead_code, reason = "whoever shows output asks for it")]
-    pub(crate) async fn transcript(
-        &self,
-        bytes: &[u8],
-        state: &[u8],
-    ) -> Result<Reading, PluginError> {
-        let reading = self
-            .ask(async |plugin, store| {
-                let executor = plugin.claudine_plugin_executor();
-                let mut reading = Reading {
-                    items: Vec::new(),
-                    state: state.to_vec(),
-                };
-                let end = bytes.is_empty().then_some(bytes);
-                for piece in bytes.chunks(TRANSCRIPT_BYTES).chain(end) {
-                    let asked = executor.call_transcript(&mut *store, piece, &reading.state);
-                    let answer = asked.await?;
-                    let items = answer.items.into_iter().map(TranscriptItem::from);
-                    reading.items.extend(items);
-                    reading.state = answer.state;
-                }
-                Ok(reading)
-            })
-            .await?;
-        if reading.state.len() > TRANSCRIPT_STATE_BYTES {
-            let message = format!(
-                "the state of its transcript has {} bytes, more than 8 MiB",
-                reading.state.len()
-            );
-            return Err(PluginError::Answer { message });
-        }
-        Ok(reading)
-    }
-
     /// A JSON Schema of the plugin's own configuration.
     pub(crate) async fn config_schema(&self) -> Result<String, PluginError> {
         let schema = self
@@ -408,7 +363,7 @@ impl Executor {
     }
 
     /// A question to an instance of its own, which is dropped with its answer.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&ExecutorPlugin, &mut Store<Guest>) -> wasmtime::Result<T>,
     ) -> Result<T, PluginError> {

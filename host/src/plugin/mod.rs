@@ -30,6 +30,8 @@ mod run;
 mod states;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcript;
 mod v0_1;
 mod visible;
 
@@ -47,9 +49,4 @@ pub(crate) use port::{
     GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, Output,
     PreviousAttempt, Signal, SpawnSpec, Start, Stdin, StopRequest, Usage,
 };
-#[allow(
-    unused_imports,
-    reason = "what the questions about authority and output are answered with"
-)]
-pub(crate) use port::{ItemKind, Reading, TranscriptItem};
 pub(crate) use visible::visible;

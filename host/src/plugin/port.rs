@@ -235,40 +235,6 @@ pub(crate) struct Draft {
     pub(crate) labels: Attrs,
 }
 
-/// What came of some bytes of a child's output.
-#[derive(Debug, Default)]
-pub(crate) struct Reading {
-    pub(crate) items: Vec<TranscriptItem>,
-    /// What the next call has to be given.
-    pub(crate) state: Vec<u8>,
-}
-
-/// A part of a child's output, for people. The text is what the guest made of it: whoever shows it
-/// makes it harmless and short.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TranscriptItem {
-    pub(crate) kind: ItemKind,
-    pub(crate) text: String,
-    /// `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
-    pub(crate) more: Attrs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ItemKind {
-    /// What an agent or a command says.
-    Text,
-    /// A tool is called.
-    Tool,
-    /// What came of a tool.
-    Result,
-    /// A tool was refused.
-    Denied,
-    /// What was spent since the last item of this kind.
-    Cost,
-    /// Something failed.
-    Error,
-}
-
 /// An attempt as the guest is told of it.
 #[derive(Debug, Clone)]
 pub(crate) struct GuestTask {

@@ -190,23 +190,6 @@ impl From<executor::Reach> for port::Authority {
     }
 }
 
-impl From<executor::Item> for port::TranscriptItem {
-    fn from(item: executor::Item) -> port::TranscriptItem {
-        port::TranscriptItem {
-            kind: match item.kind.as_str() {
-                "tool" => port::ItemKind::Tool,
-                "result" => port::ItemKind::Result,
-                "denied" => port::ItemKind::Denied,
-                "cost" => port::ItemKind::Cost,
-                "error" => port::ItemKind::Error,
-                _ => port::ItemKind::Text,
-            },
-            text: item.text,
-            more: item.more,
-        }
-    }
-}
-
 impl From<port::StopRequest> for executor::StopRequest {
     fn from(request: port::StopRequest) -> executor::StopRequest {
         executor::StopRequest {
