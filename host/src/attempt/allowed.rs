@@ -1,7 +1,7 @@
 //! Whether a task may still do what it was allowed to do when it was submitted.
 //!
 //! What an executor's configuration decides is read anew by each host. A default that a person has
-//! changed for themselves since lifts no task over the ceiling that it was held to.
+//! changed since does not lift a task over the ceiling that it was held to.
 
 use claudine_domain::task::Request;
 

@@ -51,14 +51,14 @@ pub(super) struct Commands {
     pub(super) next: AtomicU64,
 }
 
-/// What the commands of one attempt are run by, for as long as it prepares or settles.
+/// Runs the commands of one attempt, for as long as it prepares or settles.
 pub(super) struct OfAttempt {
     commands: Arc<Commands>,
     live: Arc<Live>,
-    /// How many of them run.
+    /// The number of commands that run.
     running: Arc<AtomicUsize>,
-    /// A stop of the attempt ends the command that runs. What follows it, to take back what was
-    /// half made, is left to its end.
+    /// Whether a stop of the attempt ends the command that runs. The commands after it, which take
+    /// back what is half made, run to their ends.
     may_be_stopped: Arc<AtomicBool>,
 }
 
@@ -91,7 +91,8 @@ impl Elsewhere for OfAttempt {
         let counted = Counted::new(self.running.clone());
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let may_be_stopped = self.may_be_stopped.clone();
-        // To its end, whoever waits for it: what became of it is known, and its supervisor is told.
+        // To its end, even if nobody waits for it: what became of it is known then, and its
+        // supervisor is told to forget it.
         self.commands.tasks.spawn(async move {
             let outcome = commands.carry_out(&live, &may_be_stopped, order).await;
             if tell.send(outcome).is_err() {
@@ -172,14 +173,14 @@ impl Commands {
     async fn stop(&self, key: &AttemptKey) {
         let order = self
             .supervisors
-            .stop(key.clone(), StopWhy::Cancelled, ladder());
+            .stop(key.clone(), StopWhy::Cancelled, ladder(GRACE));
         if let Err(error) = order.done().await {
             tracing::debug!(%key, %error, "a command cannot be stopped");
         }
     }
 
-    /// Waits for what an earlier host had begun for the attempt; it is asked to end first, where it
-    /// may be.
+    /// Waits for the commands that an earlier host had begun for the attempt; if it is stopped, they
+    /// are told to end first.
     pub(super) async fn wait_for_earlier(&self, attempt: AttemptId, is_stopped: bool) {
         for (key, state) in self.registry.earlier_commands(attempt) {
             if is_stopped {
@@ -190,7 +191,7 @@ impl Commands {
         }
     }
 
-    /// Sees to it that supervisors forget what an earlier host had begun, once it is over.
+    /// Has supervisors forget the commands that an earlier host had begun, once they are over.
     pub(super) fn forget_earlier(self: &Arc<Self>) {
         let own = format!("{}.", self.supervisors.epoch());
         for (key, state) in self.registry.all_commands() {
@@ -225,16 +226,15 @@ impl Commands {
 
 async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
-    if changes.wait_for(State::is_over).await.is_err() {
-        unreachable!("the sender is borrowed here");
-    }
+    // It cannot fail: the sender is borrowed here.
+    drop(changes.wait_for(State::is_over).await);
 }
 
 /// TERM lets git take away what it had half made.
-fn ladder() -> Vec<Rung> {
+fn ladder(wait: Duration) -> Vec<Rung> {
     vec![Rung {
         signal: Signal::Term,
-        wait: GRACE,
+        wait,
     }]
 }
 
@@ -266,10 +266,7 @@ fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
         cap_bytes: LOG_BYTES,
         timeout: Some(limit),
         idle_timeout: None,
-        ladder: vec![Rung {
-            signal: Signal::Term,
-            wait,
-        }],
+        ladder: ladder(wait),
     }
 }
 

@@ -82,8 +82,8 @@ pub(super) fn ending(
     }
 }
 
-/// What is kept in the task's row, in an event and on the board, and written again at each change:
-/// of more than this the beginning.
+/// The longest message, which is kept in the task's row, in an event and on the board, and written
+/// again with each change. Of a longer one the beginning is kept.
 const MESSAGE_BYTES: usize = 16 << 10;
 
 fn bounded(mut message: String) -> String {
@@ -107,8 +107,8 @@ fn with_broken_input(message: String, state: &State) -> String {
     }
 }
 
-/// What a shell ends with if a command is not there (127) or cannot be executed (126): scripts tell
-/// it from a command that failed. Nothing if any child has begun.
+/// The exit code of a shell whose command is not there (127) or cannot be executed (126): by it
+/// scripts tell that from a command that failed. `None` if any child has begun.
 fn never_begun(state: &State) -> Option<i32> {
     let mut found = None;
     for child in &state.children {
@@ -126,7 +126,7 @@ fn never_begun(state: &State) -> Option<i32> {
     found
 }
 
-/// Nothing of the attempt was started, for the machine had no room for it.
+/// Whether nothing of the attempt was started because the machine had no room for it.
 fn has_found_no_room(state: &State) -> bool {
     let no_room = |child: &ChildState| {
         let class = supervise::NotStartedClass::Resource;

@@ -36,11 +36,11 @@ pub(super) struct GuestHost {
     pub(super) live: Arc<Live>,
     pub(super) supervisors: Supervisors,
     pub(super) layout: Layout,
-    /// What its children have in their environment at first.
+    /// The file with the environment that its children start from.
     pub(super) env_file: PathBuf,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
-    /// What children have in their environment beside what is the task's.
+    /// Variables of its children beside those of the task.
     pub(super) variables: Vec<(String, String)>,
     /// An executor that tells its first sign of life itself has a start timeout; for the others a child that runs is one.
     pub(super) tells_alive: bool,

@@ -34,7 +34,7 @@ pub(super) struct Inputs {
 pub(super) struct Prepared {
     pub(super) task: GuestTask,
     pub(super) checkpoint: Option<Vec<u8>>,
-    /// What its children have in their environment beside what is the task's.
+    /// Variables of its children beside those of the task.
     pub(super) variables: Vec<(String, String)>,
 }
 
@@ -47,8 +47,8 @@ struct Documents {
     checkpoint: Option<Vec<u8>>,
 }
 
-/// The document for the executor with what stands before its prompt, and what children find in
-/// their environment.
+/// The document for the executor, whose prompt begins with what other attempts left, and what
+/// children find of that in their environment.
 struct Handed {
     spec: String,
     variables: Vec<(String, String)>,
@@ -57,7 +57,7 @@ struct Handed {
 }
 
 impl Inputs {
-    /// The file of what an attempt's children have in their environment at first.
+    /// The file with the environment that an attempt's children start from.
     pub(super) fn env_file(&self, request: &Request) -> PathBuf {
         self.environments.file(&request.env_digest)
     }
@@ -181,7 +181,8 @@ impl Inputs {
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
-    /// Gathers it, and writes the files. A host that takes the attempt up finds them there.
+    /// Gathers what other attempts left, and writes the files. A host that takes the attempt up finds
+    /// them there.
     async fn hand_over(
         &self,
         launch: &Launch,
@@ -282,7 +283,7 @@ fn unavailable(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("resource", message))
 }
 
-/// The attempt before this one that ended: whose session may be taken up.
+/// The last attempt before this one that ended: its session may be taken up.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
         let ended = one.ended.as_ref();
@@ -300,7 +301,7 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
             .reason
             .as_ref()
             .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
-        // Of one that was cut off its session is known all the same.
+        // The session of an attempt that was cut off is known all the same.
         outputs: match &last.session {
             Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
             None => "{}".to_owned(),

@@ -93,7 +93,8 @@ impl Launcher {
             .map_err(GuestEnd::Unavailable)?
             .clone();
         if launch.task.phase() == Some(&Phase::Preparing) {
-            // Of a host that died over it: nothing in it may go on beside what is begun anew.
+            // A host may have died over it: its commands must not run beside those that are begun
+            // anew.
             self.commands.wait_for_earlier(live.id, true).await;
         }
         let elsewhere = self.commands.for_preparing(live);
@@ -136,7 +137,7 @@ impl Launcher {
             variables,
             tells_alive: executor.manifest().start_timeout.is_some(),
         });
-        // What was asked is the guest's now, and the row as it stood then is nobody's.
+        // The guest has what was asked, and the row of that moment is of no more use.
         drop(launch);
         executor.run(task, start, host, stopped).await
     }
@@ -199,7 +200,7 @@ impl Launcher {
         live.until(|state| state.is_over().then_some(())).await;
     }
 
-    /// The end of an attempt whose own task broke: nobody is shown as running who is not.
+    /// The end of an attempt whose own task broke: nothing is shown as running that is not.
     async fn end_as_lost(&self, task: &Task, live: &Live, panic: &str) {
         tracing::error!(attempt = %live.id, panic, "the attempt's end could not be worked out");
         let (executor, state) = (&task.request.executor, live.state());
@@ -238,9 +239,9 @@ async fn unless_cut_short<T>(
     }
 }
 
-/// The same for work that runs commands. One that runs when the attempt is stopped is ended with
-/// it, and the work takes back what is half made: that is waited for. What only waits for its turn
-/// is given up.
+/// The same for work that runs commands. A command that runs when the attempt is stopped is ended
+/// with it, and the work then takes back what is half made, which is waited for. Work that only waits
+/// for its turn is given up.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,

@@ -30,7 +30,7 @@ pub(super) fn command_key(attempt: AttemptId, name: &str) -> AttemptKey {
     AttemptKey::new(format!("{attempt}+{name}"))
 }
 
-/// Whose command it is, and its name, if a key is one of a command.
+/// The attempt and the name of a command, if the key is one of a command.
 pub(super) fn command_of(key: &AttemptKey) -> Option<(AttemptId, &str)> {
     let (attempt, name) = key.as_str().split_once('+')?;
     Some((attempt.parse().ok()?, name))
@@ -68,13 +68,13 @@ pub(super) struct State {
     /// The number of the last checkpoint that is durable, and of the last that was told.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
-    /// Its first process may be started; until then it was told, or not, that everything for it is
+    /// Whether its first process may be started, and whether it was told that everything for that is
     /// there.
     pub(super) may_spawn: bool,
     pub(super) is_prepared: bool,
-    /// From when its times count, where it was prepared first in this host.
+    /// When its times began to count, if this host prepared it first.
     pub(super) began: Option<MonotonicMs>,
-    /// How it has ended, where its work is to be settled, and whether it may be.
+    /// How it has ended, if its work is to be settled, and whether that may begin.
     pub(super) answered: Option<Box<Ending>>,
     pub(super) may_settle: bool,
     /// Something that was told found no room; it is told again before the end.
@@ -105,7 +105,7 @@ impl State {
         Ok(index)
     }
 
-    /// It was stopped while nothing of it was started: nothing has to be waited for.
+    /// Whether it was stopped before anything of it was started: nothing has to be waited for.
     pub(super) fn is_cut_short(&self) -> bool {
         self.stop.is_some() && self.children.is_empty()
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use claudine_domain::{attempt::Leader, id::AttemptId};
@@ -100,15 +100,28 @@ impl Found {
     }
 }
 
-/// The attempts of this host. A map's lock is never held while another thing is waited for.
+/// The attempts of this host. While one of its locks is held the other is not taken, and nothing is
+/// waited for.
 pub(crate) struct Registry {
-    live: Mutex<BTreeMap<AttemptId, Arc<Live>>>,
-    /// What supervisors had of attempts when this host connected; each is taken up once.
-    known: Mutex<BTreeMap<AttemptId, Found>>,
+    attempts: Mutex<Attempts>,
     /// Commands that the host runs for attempts, and those that an earlier one ran.
     commands: Mutex<BTreeMap<AttemptKey, Arc<watch::Sender<State>>>>,
     /// Told after each release.
     released: Notify,
+}
+
+#[derive(Default)]
+struct Attempts {
+    /// Those under way.
+    live: BTreeMap<AttemptId, Arc<Live>>,
+    /// What supervisors had of attempts when this host connected; each is taken up once.
+    known: BTreeMap<AttemptId, Found>,
+}
+
+impl Attempts {
+    fn have(&self, attempt: AttemptId) -> bool {
+        self.live.contains_key(&attempt) || self.known.contains_key(&attempt)
+    }
 }
 
 impl Registry {
@@ -117,24 +130,30 @@ impl Registry {
         let commands =
             commands.map(|(key, one)| (key, Arc::new(watch::Sender::new(State::from(one)))));
         Self {
-            live: Mutex::default(),
-            known: Mutex::new(found.attempts),
+            attempts: Mutex::new(Attempts {
+                known: found.attempts,
+                ..Attempts::default()
+            }),
             commands: Mutex::new(commands.collect()),
             released: Notify::new(),
         }
     }
 
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        lock(&self.attempts)
+    }
+
     pub(super) fn insert(&self, live: Arc<Live>) {
-        lock(&self.live).insert(live.id, live);
+        self.attempts().live.insert(live.id, live);
     }
 
     pub(super) fn get(&self, attempt: AttemptId) -> Option<Arc<Live>> {
-        lock(&self.live).get(&attempt).cloned()
+        self.attempts().live.get(&attempt).cloned()
     }
 
     /// All that are under way.
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
-        lock(&self.live).values().cloned().collect()
+        self.attempts().live.values().cloned().collect()
     }
 
     /// A command that is about to be started.
@@ -170,60 +189,65 @@ impl Registry {
     }
 
     pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Found> {
-        lock(&self.known).remove(&attempt)
+        self.attempts().known.remove(&attempt)
     }
 
     /// Its end is durable.
     pub(super) fn release(&self, attempt: AttemptId) -> Option<Arc<Live>> {
-        let live = lock(&self.live).remove(&attempt);
+        let live = self.attempts().live.remove(&attempt);
         self.released.notify_waiters();
         live
     }
 
     /// Takes out what was found of attempts that are none of these.
     pub(super) fn take_others(&self, begun: &BTreeSet<AttemptId>) -> Vec<AttemptId> {
-        let mut known = lock(&self.known);
-        let others = known.extract_if(.., |id, _| !begun.contains(id));
+        let mut attempts = self.attempts();
+        let others = attempts.known.extract_if(.., |id, _| !begun.contains(id));
         others.map(|(id, _)| id).collect()
     }
 
     /// Whether it is under way here, or a supervisor was found to have it.
     pub(super) fn knows(&self, attempt: AttemptId) -> bool {
-        lock(&self.live).contains_key(&attempt) || lock(&self.known).contains_key(&attempt)
+        self.attempts().have(attempt)
     }
 
     /// Waits until what was found to have ended before this host began is written down as ended:
-    /// nobody is shown as running who is not.
+    /// nothing is shown as running that is not.
     pub(crate) async fn written_off(&self) {
-        let over: Vec<AttemptId> = {
-            let known = lock(&self.known);
-            let live = lock(&self.live);
-            let resumed = live
-                .iter()
-                .filter(|(_, live)| live.look(State::is_to_be_told))
-                .map(|(id, _)| *id);
-            let found = known
-                .iter()
-                .filter(|(_, known)| known.has_ended())
-                .map(|(id, _)| *id);
-            resumed.chain(found).collect()
-        };
+        let over = self.ended_before();
         loop {
             let released = self.released.notified();
-            let waiting = {
-                let (known, live) = (lock(&self.known), lock(&self.live));
-                over.iter()
-                    .any(|id| known.contains_key(id) || live.contains_key(id))
-            };
-            if !waiting {
+            if !self.has_any(&over) {
                 return;
             }
             released.await;
         }
     }
+
+    /// What was found to have ended, taken up by now or not.
+    fn ended_before(&self) -> Vec<AttemptId> {
+        let attempts = self.attempts();
+        let resumed = attempts
+            .live
+            .iter()
+            .filter(|(_, live)| live.look(State::is_to_be_told))
+            .map(|(id, _)| *id);
+        let found = attempts
+            .known
+            .iter()
+            .filter(|(_, known)| known.has_ended())
+            .map(|(id, _)| *id);
+        resumed.chain(found).collect()
+    }
+
+    fn has_any(&self, of: &[AttemptId]) -> bool {
+        let attempts = self.attempts();
+        of.iter().any(|id| attempts.have(*id))
+    }
+
     /// Why the attempt's output cannot be written at the moment.
     pub(crate) fn held_back(&self, attempt: AttemptId) -> Option<String> {
-        let live = lock(&self.live).get(&attempt).cloned();
+        let live = self.get(attempt);
         live.and_then(|live| live.look(|state| state.held.clone()))
     }
 
@@ -239,9 +263,9 @@ impl Registry {
         }
     }
 
-    /// What a supervisor has that had not answered when this host began.
+    /// Takes in what a supervisor has that had not answered when this host began.
     fn turned_up(&self, found: Known) {
-        lock(&self.known).extend(found.attempts);
+        self.attempts().known.extend(found.attempts);
         let mut commands = lock(&self.commands);
         for (key, one) in found.commands {
             let state = || Arc::new(watch::Sender::new(State::from(one)));
@@ -342,12 +366,12 @@ impl Registry {
         let Ok(attempt) = key.as_str().parse::<AttemptId>() else {
             return;
         };
-        let live: Option<Arc<Live>> = lock(&self.live).get(&attempt).cloned();
+        let live: Option<Arc<Live>> = self.get(attempt);
         if let Some(live) = live {
             live.change(change);
             return;
         }
-        if let Some(known) = lock(&self.known).get_mut(&attempt) {
+        if let Some(known) = self.attempts().known.get_mut(&attempt) {
             let mut state = State {
                 children: std::mem::take(&mut known.children),
                 ended: known.ended,

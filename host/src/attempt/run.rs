@@ -114,7 +114,7 @@ impl Runner {
         self.launcher.set_to_work(launch, live, is_resumed, stopped);
     }
 
-    /// Lets one that stands by go on; else it comes back.
+    /// Lets the attempt go on if it stands by; gives the launch back if it does not.
     fn begin_standing_by(&self, launch: Launch) -> Result<(), Launch> {
         let Some(StandBy { live, .. }) = self.standing_by.take(launch.attempt) else {
             return Err(launch);
@@ -124,7 +124,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Sees to it that an order reaches its supervisor, also if many wait before it.
+    /// Brings an order to its supervisor, even if many wait before it.
     fn see_to(&self, attempt: AttemptId, order: Handover) {
         if order.waits() {
             self.launcher.tasks.spawn(async move {

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{clock, supervise::peer::Forebear};
 
-/// How long the report of a start may take that a process overtakes: the process runs, and asks,
-/// before this host hears of it.
+/// How long the report of a start is waited for: a process may run, and ask, before this host hears
+/// that it was started.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
     /// The attempt of a process, given with its parents up to the supervisor: one of them is a
-    /// child that this host started, or stands in such a child's session. Of anything else only its
+    /// child that this host started, or is in such a child's session. For anything else only its
     /// environment says where it belongs, which it may have written itself.
     pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
         if let Some(found) = self.has_among_children(line) {
@@ -43,7 +43,7 @@ impl Registry {
             .or_else(|| of(|child, it| child.pid == it.session))
     }
 
-    /// Returns once nothing is heard any more of a start that was sent.
+    /// Returns once it is known of every start that was sent what came of it.
     async fn starts_reported(&self) {
         let is_sent = |child: &ChildState| matches!(child, ChildState::Sent);
         for live in self.all() {

@@ -106,7 +106,7 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// None for what is neither an agent nor in a worktree, or worked in no repository.
+    /// `None` for a task that is neither an agent's nor in a worktree, or that worked in no repository.
     pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
         let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {
