@@ -190,7 +190,7 @@ pub struct Attempt {
     pub assigned_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// The monotonic clock at the start, and the boot it belongs to: deadlines are counted from it.
+    /// The monotonic clock at the start, and which clock that is: deadlines are counted from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_monotonic: Option<(MonotonicMs, Arc<str>)>,
     /// Its first sign of life.

@@ -204,7 +204,9 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
-    pub(crate) boot_id: Arc<str>,
+    /// Names the clock that monotonic times are read from, and is stored beside each of them: one by
+    /// another clock means nothing. With one machine it is that of a boot.
+    pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
     /// Attempts that hold a process, will, or did: preparing, starting, live, stopping, finishing,
@@ -261,11 +263,12 @@ pub(crate) struct BlockedAt {
 }
 
 impl Board {
-    /// A board of what the store holds. `boot_id` tells whether a stored monotonic time still means something.
-    pub fn new(stored: Stored, limits: Limits, bounds: Bounds, boot_id: Arc<str>) -> Self {
+    /// A board of what the store holds. `clock_id` tells whether a stored monotonic time still means
+    /// something.
+    pub fn new(stored: Stored, limits: Limits, bounds: Bounds, clock_id: Arc<str>) -> Self {
         let mut board = Self {
             bounds,
-            boot_id,
+            clock_id,
             tasks: FxHashMap::default(),
             lanes: Lines::default(),
             running: BTreeSet::new(),

@@ -266,7 +266,7 @@ pub enum State {
     },
     Ready {
         since: Timestamp,
-        /// From when its queue timeout counts: the monotonic clock, and the boot it belongs to.
+        /// From when its queue timeout counts: the monotonic clock, and which clock that is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         clock: Option<(MonotonicMs, Arc<str>)>,
     },

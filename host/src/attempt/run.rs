@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use claudine_domain::{attempt::StopWhy, id::AttemptId, task::Task};
+use claudine_domain::{
+    attempt::{Attempt, StopWhy},
+    id::AttemptId,
+    step::Found,
+    task::Task,
+};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -16,7 +21,7 @@ use super::{
     inputs::Inputs,
     launcher::Launcher,
     live::{ChildState, Live, State},
-    registry::{Found, Known, Registry},
+    registry::{self, Known, Registry},
     reporter::Reporter,
     standby::{StandBy, StandingBy},
     workspaces::Workspaces,
@@ -101,7 +106,7 @@ impl Runner {
         })
     }
 
-    fn begin(&self, launch: Launch, resumed: Option<Found>) {
+    fn begin(&self, launch: Launch, resumed: Option<registry::Found>) {
         let is_resumed = resumed.is_some();
         let (live, stopped) = Live::new(
             launch.attempt,
@@ -306,10 +311,6 @@ impl Attempts for Runner {
         }
     }
 
-    fn may_turn_up(&self) -> bool {
-        !self.launcher.supervisors.silent().is_empty()
-    }
-
     fn begun(&self, attempts: &BTreeSet<AttemptId>) {
         for attempt in self.registry.take_others(attempts) {
             self.release(attempt);
@@ -317,7 +318,64 @@ impl Attempts for Runner {
         self.launcher.commands.forget_earlier();
     }
 
-    fn knows(&self, attempt: AttemptId) -> bool {
-        self.registry.knows(attempt)
+    fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found> {
+        let is_known = self.registry.knows(attempt);
+        let may_turn_up = !self.launcher.supervisors.silent().is_empty();
+        found(
+            is_known,
+            task.last_attempt(),
+            &clock::boot_id(),
+            may_turn_up,
+        )
+    }
+}
+
+/// What became of an attempt of this machine. What began before the machine was started anew is
+/// gone, whether its supervisor's notes are there or not.
+fn found(
+    is_known: bool,
+    attempt: Option<&Attempt>,
+    boot_id: &str,
+    may_turn_up: bool,
+) -> Option<Found> {
+    let started = attempt.and_then(|attempt| attempt.started_monotonic.as_ref());
+    if is_known {
+        Some(Found::Known)
+    } else if started.is_some_and(|(_, boot)| **boot != *boot_id) {
+        Some(Found::Orphaned)
+    } else if may_turn_up {
+        None
+    } else {
+        Some(Found::NeverReceived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::time::{MonotonicMs, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_an_attempt_is_what_its_machine_knows() {
+        let check = |is_known: bool, boot: Option<&str>, may_turn_up: bool, expected| {
+            let attempt = Attempt {
+                started_monotonic: boot.map(|boot| (MonotonicMs(1), boot.into())),
+                ..Attempt::new(1, Timestamp(0))
+            };
+            let found = found(is_known, Some(&attempt), "this", may_turn_up);
+            assert_eq!(found, expected, "{is_known} {boot:?} {may_turn_up}");
+        };
+        for boot in [None, Some("this"), Some("another")] {
+            check(true, boot, true, Some(Found::Known));
+            check(true, boot, false, Some(Found::Known));
+        }
+        // No supervisor of another boot is left that could have it.
+        check(false, Some("another"), true, Some(Found::Orphaned));
+        check(false, Some("another"), false, Some(Found::Orphaned));
+        for boot in [None, Some("this")] {
+            check(false, boot, true, None);
+            check(false, boot, false, Some(Found::NeverReceived));
+        }
     }
 }

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use claudine_domain::{attempt::StopWhy, capacity::Reading, id::AttemptId, task::Task};
+use claudine_domain::{
+    attempt::StopWhy, capacity::Reading, id::AttemptId, step::Found, task::Task,
+};
 
 /// An attempt to be started or taken up again, as the board has it.
 #[derive(Clone, Debug)]
@@ -35,11 +37,11 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
     /// These are all attempts that have begun and not ended. What else a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>);
-    /// Whether the attempt is under way in this host, its end is not yet released, or a supervisor was found to have it.
-    fn knows(&self, attempt: AttemptId) -> bool;
-    /// Whether an attempt that is not known may still turn up: a supervisor of an earlier host has
-    /// not answered yet. [`super::ReportSender::reached`] tells that it has.
-    fn may_turn_up(&self) -> bool;
+    /// What became of the last attempt of a task, which has begun and not ended: whoever runs it is
+    /// asked, and nobody knows it of all at once. `None` while that may still turn out, since a
+    /// supervisor of an earlier host has not answered: [`super::ReportSender::reached`] tells that
+    /// it has.
+    fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
 /// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between two inputs.

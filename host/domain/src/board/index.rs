@@ -68,7 +68,7 @@ impl Board {
                 if *phase == Phase::Preparing {
                     self.capacity.started.note_preparing(id, class);
                 } else {
-                    let start = self.started_on_this_boot(task);
+                    let start = self.started_by_this_clock(task);
                     self.capacity.started.note_start(id, class, start);
                 }
             }
@@ -143,25 +143,26 @@ impl Board {
         }
     }
 
-    /// When the time is over that a ready task may wait for its start. One that got ready on another boot has it all again: see
+    /// When the time is over that a ready task may wait for its start. One that got ready by another clock has it all again: see
     /// [`Board::restart_queue_clocks`].
     fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
         let State::Ready {
-            clock: Some((from, boot)),
+            clock: Some((from, clock_id)),
             ..
         } = &task.state
         else {
             return None;
         };
         let limit = task.request.queue_timeout?;
-        (*boot == self.boot_id).then(|| (from.after(limit), task.id, Clock::Queue))
+        (*clock_id == self.clock_id).then(|| (from.after(limit), task.id, Clock::Queue))
     }
 
-    /// Counts the queue timeouts of tasks that were made ready before the machine was started anew from here.
+    /// Counts the queue timeouts of tasks from here that were made ready by another clock: before the
+    /// machine was started anew.
     pub fn restart_queue_clocks(&mut self, now: Now) {
-        let of_another_boot = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, boot)), .. } if *boot != self.boot_id);
-        for id in self.ids_where(of_another_boot) {
-            let fresh = Some((now.monotonic, self.boot_id.clone()));
+        let by_another_clock = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, clock_id)), .. } if *clock_id != self.clock_id);
+        for id in self.ids_where(by_another_clock) {
+            let fresh = Some((now.monotonic, self.clock_id.clone()));
             self.change(id, |task| {
                 if let State::Ready { clock, .. } = &mut task.state {
                     *clock = fresh;
@@ -170,13 +171,13 @@ impl Board {
         }
     }
 
-    /// The host's clocks for an attempt in this phase. A start on another boot has no deadline any more: what it started is gone.
+    /// The host's clocks for an attempt in this phase. A start by another clock has no deadline any more: what it started is gone.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))
         };
         let hard = deadline(
-            self.started_on_this_boot(task),
+            self.started_by_this_clock(task),
             task.request.timeout,
             Clock::Hard,
         );
@@ -204,9 +205,9 @@ impl Board {
         Lane::of(task, self.capacity.profiles.trusted())
     }
 
-    fn started_on_this_boot(&self, task: &Task) -> Option<MonotonicMs> {
-        let (start, boot) = task.last_attempt()?.started_monotonic.as_ref()?;
-        (*boot == self.boot_id).then_some(*start)
+    fn started_by_this_clock(&self, task: &Task) -> Option<MonotonicMs> {
+        let (start, clock_id) = task.last_attempt()?.started_monotonic.as_ref()?;
+        (*clock_id == self.clock_id).then_some(*start)
     }
 }
 

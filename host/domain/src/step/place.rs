@@ -36,7 +36,7 @@ impl Board {
     pub(super) fn ready(&self, request: &Request, since: Timestamp, now: Now) -> State {
         let clock = request
             .queue_timeout
-            .map(|_| (now.monotonic, self.boot_id.clone()));
+            .map(|_| (now.monotonic, self.clock_id.clone()));
         State::Ready { since, clock }
     }
 

@@ -77,13 +77,13 @@ impl Board {
 
     /// Its first process is started from here on, and its times count.
     pub(super) fn mark_starting(&mut self, now: Now, id: TaskId) {
-        let boot = self.boot_id.clone();
+        let clock_id = self.clock_id.clone();
         self.enter(now, id, Phase::Starting, |task| {
             task.has_begun = true;
             task.retry_at = None;
             if let Some(attempt) = task.attempts.last_mut() {
                 attempt.started_at = Some(now.wall);
-                attempt.started_monotonic = Some((now.monotonic, boot));
+                attempt.started_monotonic = Some((now.monotonic, clock_id));
             }
         });
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time:
 
 use claudine_domain::{
     board::{Board, Stored},
-    id::{AttemptId, TaskId},
-    step::{Found, Input},
+    id::AttemptId,
+    step::Input,
 };
 use tokio::sync::mpsc;
 
@@ -203,30 +203,16 @@ impl Owner {
     }
 
     fn recover_one(&mut self, attempt: AttemptId) {
-        let found = if self.attempts.knows(attempt) {
-            Found::Known
-        } else if self.began_on_another_boot(attempt.task) {
-            Found::Orphaned
-        } else if self.attempts.may_turn_up() {
+        let task = self.board.task(attempt.task);
+        let Some(found) = task.and_then(|task| self.attempts.found(attempt, task)) else {
             // To start it again could have it run twice.
             tracing::warn!(%attempt, "it waits for a supervisor that does not answer");
             self.unsure.insert(attempt);
             return;
-        } else {
-            Found::NeverReceived
         };
         let (now, task) = (clock::now(), attempt.task);
         if let Err(refused) = self.board.step(now, Input::Recovered { task, found }) {
             tracing::error!(%refused, %attempt, "a recovery was refused");
         }
-    }
-
-    /// What began before the machine was started anew is gone, whether its supervisor's notes are there or not.
-    fn began_on_another_boot(&self, task: TaskId) -> bool {
-        let attempt = self.board.task(task).and_then(|task| task.last_attempt());
-        let boot = attempt
-            .and_then(|attempt| attempt.started_monotonic.as_ref())
-            .map(|(_, boot)| boot);
-        boot.is_some_and(|boot| *boot != clock::boot_id())
     }
 }

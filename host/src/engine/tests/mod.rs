@@ -21,7 +21,7 @@ use claudine_domain::{
     capacity::Slots,
     dependency::Dependency,
     outcome::Outcome,
-    step::{Cause, Ending, Submission, Submit},
+    step::{Cause, Ending, Found, Submission, Submit},
     task::{Class, Request, State},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -92,11 +92,14 @@ impl Attempts for Script {
         self.tell(Told::Stored(attempt, number));
     }
     fn begun(&self, _attempts: &std::collections::BTreeSet<AttemptId>) {}
-    fn knows(&self, attempt: AttemptId) -> bool {
-        self.known.lock().unwrap().contains(&attempt)
-    }
-    fn may_turn_up(&self) -> bool {
-        self.silent.load(Ordering::Acquire)
+    fn found(&self, attempt: AttemptId, _task: &Task) -> Option<Found> {
+        if self.known.lock().unwrap().contains(&attempt) {
+            Some(Found::Known)
+        } else if self.silent.load(Ordering::Acquire) {
+            None
+        } else {
+            Some(Found::NeverReceived)
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl World {
             ..Stored::default()
         };
         let (limits, bounds) = (board.capacity.limits, board.bounds);
-        let mut other = Board::new(stored, limits, bounds, board.boot_id.clone());
+        let mut other = Board::new(stored, limits, bounds, board.clock_id.clone());
         other.take_up(board.tasks.values().cloned());
         other
     }
