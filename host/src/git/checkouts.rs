@@ -36,7 +36,7 @@ impl Standing {
 pub(crate) struct Checkout {
     pub(crate) path: PathBuf,
     pub(crate) standing: Standing,
-    /// The path is that of the repository: where its first checkout is, nobody says.
+    /// Whether the repository's first checkout cannot be found: the path is the repository's then.
     pub(crate) is_hidden: bool,
 }
 
@@ -184,10 +184,14 @@ fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
 }
 
-/// A rebase and a bisect let nothing be checked out, and yet have their branch: git notes it in
-/// these files, and itself asks them before it lets go of a branch.
+/// During a rebase or a bisect no branch is checked out, and yet one is in use: git notes it in these
+/// files, and looks there itself before it lets go of a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
-    let read = |file: &str| fs::read_to_string(git_dir.join(file)).unwrap_or_default();
+    // A branch beside it may have a name that is no text.
+    let read = |file: &str| {
+        let bytes = fs::read(git_dir.join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     let full = branch.full();
     let is_named = |file: &str| read(file).lines().any(|line| line == full);
     let rebases = [

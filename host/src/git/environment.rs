@@ -11,8 +11,8 @@ use std::{
     sync::Arc,
 };
 
-/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: whoever
-/// started the host may have been a hook.
+/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: the host may
+/// have been started by a hook.
 const OF_THE_HOST: &[&str] = &[
     // Where programs and the person's settings are.
     "PATH",
@@ -50,7 +50,7 @@ const OF_THE_HOST: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Taken from the task, if it has them: who the person is, and with which keys.
+/// Taken from the task, if it has them: the person's name and keys.
 const OF_THE_TASK: &[&str] = &[
     "EMAIL",
     "GIT_AUTHOR_EMAIL",
@@ -63,7 +63,7 @@ const OF_THE_TASK: &[&str] = &[
     "GITHUB_TOKEN",
 ];
 
-/// Set whatever anybody says.
+/// Always set, whatever the host and the task have.
 const FIXED: &[(&str, &str)] = &[
     ("LC_ALL", "C"),
     // Nobody is there to answer. An empty program to ask with is none, not even a configured one.
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_somebody_is_and_their_keys_come_from_the_task() {
+    fn names_and_keys_come_from_the_task() {
         let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let check = |host, task, expected: &str| {
             assert_eq!(left(host, task), [owned("SSH_AUTH_SOCK", expected)]);
@@ -185,7 +185,7 @@ mod tests {
             "/new",
         );
         check(&[("SSH_AUTH_SOCK", "/old")], &[], "/old");
-        // A hook has the name of whoever it commits for. As the host's it would be everybody's.
+        // A hook has the name of the person it commits for. As the host's it would be everybody's.
         let name = [("GIT_AUTHOR_NAME", "A")];
         assert_eq!(left(&name, &[]), []);
         assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);

@@ -30,7 +30,7 @@ impl Stamps {
     }
 }
 
-/// What a list of an index has that a look needs more of.
+/// The entries of an index that have to be looked at more closely.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Listed {
     /// Files that git was told not to look at (`assume-unchanged`, `skip-worktree`).
@@ -53,13 +53,13 @@ impl Git {
         place: &Place,
         unwatched: Vec<String>,
     ) -> Result<Vec<String>, GitError> {
-        let there = self.only_there(unwatched).await;
+        let there = self.only_there(unwatched).await?;
         if there.is_empty() {
             return Ok(Vec::new());
         }
-        // An index that has nothing but what is committed is told nothing else either.
+        // An index that is made of the commit alone was not told to leave files out.
         let fresh = place.git_dir.join("claudine.index");
-        // One that was broken off has left it, or its lock.
+        // A look that was broken off has left it, or its lock.
         remove_index(&fresh);
         let found = self.changed_by(&fresh).await;
         remove_index(&fresh);
@@ -70,8 +70,8 @@ impl Git {
     async fn changed_by(&self, index: &Path) -> Result<Vec<String>, GitError> {
         let read = Spec::changes(["read-tree", "HEAD"]).index(index);
         self.change(&read.limit(LONG)).await?;
-        // It compares content: such an index says of no file that it is as it was. It fails if one
-        // is not.
+        // It compares content, since such an index knows nothing of the files. It fails if one is
+        // changed.
         let refresh = Spec::reads(["update-index", "-q", "--really-refresh"]).index(index);
         self.run(&refresh.limit(LONG)).await?;
         let arguments = [
@@ -87,18 +87,15 @@ impl Git {
         Ok(names(&self.output(&spec).await?))
     }
 
-    async fn only_there(&self, paths: Vec<String>) -> BTreeSet<String> {
+    async fn only_there(&self, mut paths: Vec<String>) -> Result<BTreeSet<String>, GitError> {
         if paths.is_empty() {
-            return BTreeSet::new();
+            return Ok(BTreeSet::new());
         }
-        let top = self.dir().to_owned();
-        let looked = tokio::task::spawn_blocking(move || {
-            let there = paths
-                .iter()
-                .filter(|path| fs::symlink_metadata(top.join(path)).is_ok());
-            there.cloned().collect()
-        });
-        looked.await.unwrap_or_default()
+        self.look_at_files(move |top| {
+            paths.retain(|path| fs::symlink_metadata(top.join(path)).is_ok());
+            paths.into_iter().collect()
+        })
+        .await
     }
 
     /// Repositories within this one that it knows nothing of: committed, they would be the hash of
@@ -107,7 +104,7 @@ impl Git {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let others = names(&self.output(&spec).await?);
-        // Of whatever is a repository, git names the directory, and of nothing else.
+        // Git names a directory only if it is a repository.
         let inner = others.iter().filter_map(|path| path.strip_suffix('/'));
         Ok(inner.map(str::to_owned).collect())
     }
@@ -123,18 +120,14 @@ impl Git {
         ];
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
         let paths = names(&self.output(&spec).await?);
-        let top = self.dir().to_owned();
-        let stamped = tokio::task::spawn_blocking(move || {
+        self.look_at_files(move |top| {
             let stamped = paths.into_iter().map(|path| {
                 let stamp = stamp(&top.join(&path));
                 (path, stamp)
             });
             Stamps(stamped.collect())
-        });
-        stamped.await.map_err(|panic| GitError::Read {
-            path: self.dir().to_owned(),
-            source: io::Error::other(panic),
         })
+        .await
     }
 
     /// What is ignored in a checkout that was just made.

@@ -1,5 +1,5 @@
-//! One look at a checkout: what would be lost with it. Whoever shows, keeps or removes one asks
-//! here.
+//! One look at a checkout: what would be lost with it. The same for showing, keeping and removing
+//! one.
 
 use std::{
     fs, io,
@@ -114,12 +114,12 @@ impl Git {
             look.ignored = self.ignored_since(first).await?;
             look.ignored_count = look.ignored.len() as u64;
         }
-        self.leave_out_empty(&mut look).await;
+        self.leave_out_empty(&mut look).await?;
         let mut looked_at = Vec::new();
         for path in listed.links {
             looked_at.extend(self.look_within(&path, &mut look).await?);
         }
-        let mut others = repositories_below(&place.git_dir.join("modules"), MODULES_DEPTH);
+        let mut others = self.repositories_of_submodules(place).await?;
         others.retain(|other| !looked_at.contains(other));
         if let Some(other) = others.first()
             && look.within.is_none()
@@ -134,19 +134,33 @@ impl Git {
     }
 
     /// Leaves out ignored directories that have no file in them: git names them all the same.
-    async fn leave_out_empty(&self, look: &mut Look) {
+    async fn leave_out_empty(&self, look: &mut Look) -> Result<(), GitError> {
         if look.ignored.is_empty() {
-            return;
+            return Ok(());
         }
-        let (top, mut ignored) = (self.dir().to_owned(), std::mem::take(&mut look.ignored));
+        let mut ignored = std::mem::take(&mut look.ignored);
         let named = ignored.len();
-        let with_files = tokio::task::spawn_blocking(move || {
+        let with_files = self.look_at_files(move |top| {
             ignored.retain(|name| has_files(top.join(name)));
             ignored
         });
-        // A look that breaks off has seen nothing that could be left out.
-        look.ignored = with_files.await.unwrap_or_else(|_| vec!["…".to_owned()]);
+        look.ignored = with_files.await?;
         look.ignored_count -= named.saturating_sub(look.ignored.len()) as u64;
+        Ok(())
+    }
+
+    /// The repositories of submodules that lie with this checkout, whether they are checked out or
+    /// not.
+    async fn repositories_of_submodules(&self, place: &Place) -> Result<Vec<PathBuf>, GitError> {
+        let modules = place.git_dir.join("modules");
+        let looked = self.look_at_files(move |_| {
+            let found = repositories_below(&modules, MODULES_DEPTH);
+            found.map_err(|source| GitError::Read {
+                path: modules,
+                source,
+            })
+        });
+        looked.await?
     }
 
     /// Adds what a repository within this checkout has, and says where it lies. Its commits lie
@@ -220,20 +234,25 @@ fn has_files(path: PathBuf) -> bool {
 }
 
 /// The repositories in a directory, less those within them. A name may have slashes in it.
-fn repositories_below(dir: &Path, depth: usize) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let found = dirs.flat_map(|entry| {
+fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
         let path = entry.path();
-        if path.join("HEAD").exists() {
-            vec![path]
-        } else if depth > 0 {
-            repositories_below(&path, depth - 1)
-        } else {
-            Vec::new()
+        if !entry.file_type()?.is_dir() {
+            continue;
         }
-    });
-    found.collect()
+        if path.join("HEAD").exists() {
+            found.push(path);
+        } else if depth > 0 {
+            found.extend(repositories_below(&path, depth - 1)?);
+        }
+    }
+    Ok(found)
 }
 
 fn under_way(git_dir: &Path) -> Option<&'static str> {
@@ -254,7 +273,20 @@ pub(crate) fn shortened(files: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_through_is_not_taken_for_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("modules");
+        assert!(repositories_below(&modules, 1).unwrap().is_empty());
+        let inner = modules.join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("HEAD"), "").unwrap();
+        assert_eq!(repositories_below(&modules, 1).unwrap(), [inner.clone()]);
+        assert!(repositories_below(&inner.join("HEAD"), 1).is_err());
+    }
 
     #[test]
     fn each_kind_of_loss_is_said() {

@@ -84,8 +84,8 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
 }
 
-/// Whether the directory, or one above it, has a `.git`. Looked at without git: whoever has none,
-/// and needs none, is not told so.
+/// Whether the directory, or one above it, has a `.git`. Found without git, which need not be
+/// installed where nothing needs it.
 pub(crate) fn is_within_repository(dir: &Path) -> bool {
     dir.ancestors().any(|dir| dir.join(".git").exists())
 }
@@ -141,6 +141,19 @@ impl Git {
 
     pub(crate) fn dir(&self) -> &Path {
         self.at.dir()
+    }
+
+    /// Looks at files, from this directory, on a thread that may wait for the disk.
+    async fn look_at_files<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Result<T, GitError> {
+        let dir = self.dir().to_owned();
+        let looked = tokio::task::spawn_blocking(move || look(&dir)).await;
+        looked.map_err(|panic| GitError::Read {
+            path: self.dir().to_owned(),
+            source: io::Error::other(panic),
+        })
     }
 
     /// Runs a command to its end, whatever its exit status. Nothing else runs any.

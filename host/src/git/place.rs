@@ -97,7 +97,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
     fs::canonicalize(parent).is_ok_and(|parent| parent.join(name) == place.top)
 }
 
-/// Whether two paths lead to one directory. What is not there is nothing's same.
+/// Whether two paths lead to one directory. A path that leads nowhere is the same as none.
 pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }

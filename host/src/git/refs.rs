@@ -13,7 +13,7 @@ pub(crate) struct Resolved {
     pub(crate) branch: Option<BranchRef>,
 }
 
-/// Where what a repository has, and its remotes do not, hangs.
+/// What a repository has that its remotes do not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tips {
     /// Its remotes have all of it.
@@ -50,9 +50,9 @@ impl Git {
     }
 
     /// The commit of a name, and the branch that it is. A tag of the same name, which git would
-    /// take, is not meant: whoever names a base names what is merged into.
+    /// take, is not meant: a base is what is merged into.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Resolved>, GitError> {
-        // A whole hash means that commit, whatever is called so.
+        // A whole hash means that commit, even if a branch has it for a name.
         if Commit::parse(name).is_some() {
             let commit = self.commit_of(name).await?;
             return Ok(commit.map(|commit| Resolved {
@@ -121,7 +121,7 @@ impl Git {
             .map(|found| found.map(Unmakable::InTheWay))
     }
 
-    /// A branch besides which this one cannot be: `a` and `a/b` cannot both be.
+    /// A branch that keeps this one from being made: `a` and `a/b` cannot both be.
     pub(crate) async fn in_the_way_of(
         &self,
         branch: &BranchRef,
@@ -172,7 +172,7 @@ impl Git {
         self.is_below(commit, &["refs/remotes"]).await
     }
 
-    /// Whether anything that people see has the commit. Without it, it is forgotten in time.
+    /// Whether a branch or a tag has the commit. One that none has is forgotten in time.
     pub(crate) async fn is_on_a_branch(&self, commit: &Commit) -> Result<bool, GitError> {
         let places = ["refs/heads", "refs/tags", "refs/remotes"];
         self.is_below(commit, &places).await
@@ -252,7 +252,7 @@ impl Git {
         }
     }
 
-    /// Takes a branch away, if it is where it is said to be, and nobody stands on it.
+    /// Takes a branch away, if it is at that commit and in use nowhere.
     pub(crate) async fn delete_branch(
         &self,
         branch: &BranchRef,

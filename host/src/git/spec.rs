@@ -15,7 +15,7 @@ use super::{
 
 /// For a look at refs, or at the files of a large repository with a cold cache.
 pub(super) const SHORT: Duration = Duration::from_secs(20);
-/// For whatever reads or writes a whole checkout, or asks a remote.
+/// For reading or writing a whole checkout, and for asking a remote.
 pub(super) const LONG: Duration = Duration::from_mins(10);
 /// Kept of each channel. Mostly git is asked for a line; the status of a directory with a hundred
 /// thousand changes is a few MiB.
@@ -66,7 +66,7 @@ pub(super) struct Spec {
     pub(super) kept_bytes: usize,
     /// An index other than the checkout's own.
     index: Option<OsString>,
-    /// History as it is, whatever was said to stand in place of a commit.
+    /// Whether history is read as it is, without replacements of commits.
     is_true: bool,
 }
 
@@ -127,8 +127,8 @@ impl Spec {
         }
     }
 
-    /// A question on which it depends whether a branch is still needed: whoever can write into a
-    /// repository can have git show another commit, with other parents, in a commit's place.
+    /// For a question that decides whether a branch is still needed: write access to a repository is
+    /// enough to have git show another commit, with other parents, in a commit's place.
     pub(super) fn of_true_history(self) -> Self {
         Self {
             is_true: true,
@@ -142,7 +142,7 @@ impl Spec {
         format!("{} {}", self.program.name(), verb.display())
     }
 
-    /// The command line and the environment of it, with nothing that is anybody else's.
+    /// The command line with its environment, of which nothing is inherited.
     pub(super) fn command(&self, at: &At, variables: &Variables) -> Command {
         let mut command = Command::new(self.program.name());
         command

@@ -6,7 +6,7 @@ use super::{
     spec::{Hooks, LONG, Spec},
 };
 
-/// Who commits if the person has not said who they are.
+/// The name that is committed with if the person has not set one.
 const NOBODY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "Claudine"),
     ("GIT_AUTHOR_EMAIL", "claudine@localhost"),
