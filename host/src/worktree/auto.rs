@@ -57,7 +57,7 @@ impl Work {
         Ok(refused(format!("`{base}` moved {TRIES} times meanwhile")))
     }
 
-    /// Has the base, and whoever has it checked out, follow to a commit; or says why it may not.
+    /// Moves the base, with the checkout that has it, to a commit; or says why that must not be.
     async fn advance(
         &self,
         base: &BranchRef,

@@ -37,7 +37,7 @@ impl Worktrees {
         };
         // A host that was killed after the merge takes the attempt up again, with nothing left to do but to say so.
         if !is_settled {
-            // Boxed: many attempts wait in whatever this is a part of, and few of them are here.
+            // Boxed: many attempts wait in the future that this is a part of, and few come here.
             match known {
                 Some(record) if record.is_ready => Box::pin(self.find(&git, record)).await?,
                 known => Box::pin(self.make(&git, task, worktree, known)).await?,
@@ -192,7 +192,7 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
     }
 }
 
-/// A task that waited for others goes out from what they have made of the base meanwhile.
+/// A task that waited for others starts from what they have made of the base meanwhile.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     if !task.dependencies.is_empty()

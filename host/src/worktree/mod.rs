@@ -39,8 +39,8 @@ use crate::{layout::Layout, lock::lock};
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
     layout: Layout,
-    /// For each repository that somebody changes or waits for: whose turn it is. Git's own locks
-    /// refuse whoever comes second, and do not wait.
+    /// One turn for each repository that is being changed or waited for: git's own locks refuse the
+    /// second comer, and do not wait.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
 }
 
@@ -73,7 +73,7 @@ impl Worktrees {
     async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
         let turn = {
             let mut turns = lock(&self.turns);
-            // Nobody has or awaits what nobody else knows.
+            // A turn that only this map has is neither taken nor waited for.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns
                 .entry(repository.to_owned())

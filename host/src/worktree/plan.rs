@@ -61,7 +61,7 @@ pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), W
     }
 }
 
-/// A path as it is stored. Not as far as it can be read: that would be another one.
+/// A path as it is stored. One that is no text is refused: what can be read of it is another path.
 fn text(path: &Path) -> Result<String, WorktreeError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| {

@@ -76,7 +76,7 @@ impl Worktrees {
         .await
     }
 
-    /// All records, the oldest task first. One that cannot be read is in nobody's way.
+    /// All records, the oldest task first. One that cannot be read does not hide the others.
     pub(super) async fn records(&self) -> Result<Vec<Kept>, WorktreeError> {
         self.blocking(|layout| {
             let records = tasks(layout)?.into_iter().filter_map(|task| {

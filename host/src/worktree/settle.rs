@@ -203,7 +203,7 @@ impl Worktrees {
         if work.path.exists() {
             let why = match work.remove(&repository).await {
                 Ok(Removal::Removed) => None,
-                // Why, the merge says.
+                // The merge says why.
                 Ok(Removal::LeftUncommitted) => return merge,
                 Ok(Removal::Refused(why)) => Some(why),
                 Err(error) => Some(error.to_string()),
@@ -233,7 +233,7 @@ impl Worktrees {
 /// What became of a worktree that was to be removed.
 enum Removal {
     Removed,
-    /// It was asked for that what is not committed is left.
+    /// What is not committed was to be left.
     LeftUncommitted,
     Refused(String),
 }
@@ -316,7 +316,7 @@ impl Work {
     }
 
     /// Refuses repositories that were committed by their hash alone, and submodules at commits that
-    /// are nowhere else: whoever gets the commit could not get what is in them.
+    /// are nowhere else: the commit would reach others without what is in them.
     async fn refuse_links(&self, tip: &Commit) -> Result<Option<Done>, WorktreeError> {
         let (base, branch) = (&self.record.base_commit, &self.record.branch);
         let links = self.git.links_to_nowhere(base, tip).await?;
