@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Attempts, CapacityNow, EngineEnd, EngineError, Machine, Message, Parts, Snapshot, StartError,
+    aside::aside,
     commit::{Committer, Done, remember_since},
     finishes::Finishes,
     recent::Recent,
