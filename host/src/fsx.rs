@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
@@ -83,6 +83,35 @@ pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Removes a file. One that is not there is no error.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    unless_gone(fs::remove_file(path))
+}
+
+/// Removes a directory with all that is in it. One that is not there is no error.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    unless_gone(fs::remove_dir_all(path))
+}
+
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// What is in a directory, in the order of its names; nothing if it is not there.
+pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
 /// Bytes that an unprivileged process may still write to the disk of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
@@ -137,6 +166,26 @@ mod tests {
         fs::create_dir_all(path.join("inside")).unwrap();
         replace(&path, Lasting::PowerCut, b"bytes").unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed_already_and_has_nothing_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (missing, inner) = (dir.path().join("missing"), dir.path().join("inner"));
+        remove_file(&missing).unwrap();
+        remove_tree(&missing).unwrap();
+        assert!(entries(&missing).unwrap().is_empty());
+        make_private_dir(&inner).unwrap();
+        for name in ["b", "a"] {
+            write_private(&inner.join(name), b"").unwrap();
+        }
+        let sorted = ["a", "b"].map(|name| inner.join(name));
+        assert_eq!(entries(&inner).unwrap(), sorted);
+        assert!(entries(&inner.join("a")).is_err());
+        remove_file(&inner.join("a")).unwrap();
+        assert!(remove_file(&inner).is_err());
+        remove_tree(&inner).unwrap();
+        assert!(!inner.exists());
     }
 
     #[test]

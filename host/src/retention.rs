@@ -228,18 +228,13 @@ impl Retention {
 
 /// Tries all of them; the first error.
 fn remove_beginning_with(dir: &Path, name: &str) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
+    let begins = |path: &Path| {
+        let found = path.file_name().unwrap_or_default();
+        found.to_string_lossy().starts_with(name)
     };
-    let mut removed = Ok(());
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(name) {
-            removed = removed.and(fs::remove_file(entry.path()));
-        }
-    }
-    removed
+    let entries = fsx::entries(dir)?;
+    let logs = entries.iter().filter(|path| begins(path));
+    logs.fold(Ok(()), |removed, log| removed.and(fsx::remove_file(log)))
 }
 
 #[cfg(test)]

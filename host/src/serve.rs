@@ -5,7 +5,7 @@ mod error;
 mod parts;
 mod socket;
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use claudine_domain::board::Bounds;
 use tokio::{
@@ -373,9 +373,7 @@ async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = fsx::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "cannot be removed");
     }
 }

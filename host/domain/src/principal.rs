@@ -1,6 +1,6 @@
 //! Principals: who asks for something, by what way, and how much what they ask for may do.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,15 @@ impl fmt::Display for Principal {
         }
         write!(f, " via {}", self.via.as_str())
     }
+}
+
+/// The names of those who hold a task. Older versions stored none: only the owner could hold one.
+pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
+    if holders.is_empty() {
+        return Principal::default().to_string();
+    }
+    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// How far a task can reach, each step including those before it.

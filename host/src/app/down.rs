@@ -1,5 +1,5 @@
-//! How a host goes down. That it does is the host's own affair from the moment it was asked:
-//! whoever asked only looks on, may go away and may ask again.
+//! How a host goes down. From the moment it is asked, it sees to that by itself: the caller only
+//! looks on, may go away and may ask again.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     store::{Filter, Status, StatusFilter},
 };
 
-/// After a failed step on the way down the next try waits so long.
+/// The pause after a failed step on the way down.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long lifting a drain may take: the engine answers between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Host {
     /// Lifts a drain or a kill that has not come to its end. What was cancelled stays cancelled.
     /// Returns whether there was one.
     pub(crate) async fn stay_up(&self, by: &Arc<Principal>) -> Result<bool, AppError> {
-        // Whoever wants a host that is up changes nothing.
+        // Where the host is not going down, this changes nothing.
         if self.leaving.wanted.borrow().is_some() {
             may(by, Verb::LiftDrain, None, &self.settings.mcp)?;
         }
@@ -77,7 +77,7 @@ impl Host {
         }
     }
 
-    /// The host leaves now, whoever has asked for it.
+    /// The host leaves now.
     pub(crate) fn leaves(&self, mode: DownMode) {
         self.leaving.leaves.send_replace(Some(mode));
     }

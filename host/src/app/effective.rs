@@ -13,7 +13,7 @@ use super::{
     error::AppError,
     host::Host,
     may::{Verb, Work, may},
-    prepare::{Checked, class_of, plain},
+    prepare::{Checked, class_of},
 };
 use crate::plugin::{Draft, visible};
 
@@ -33,20 +33,14 @@ impl Host {
                 authorities.push(None);
                 continue;
             }
-            let spec = one.task.spec.get();
-            let draft = Draft {
-                spec: spec.to_owned(),
-                env: visible(one.executor.manifest(), &one.kept.variables),
-                workspace: plain(&one.task.working_directory),
-                labels: one.task.labels.clone().into_iter().collect(),
-            };
-            let authority = one.executor.authority(&draft).await;
+            let env = visible(one.executor.manifest(), &one.kept.variables);
+            let authority = one.executor.authority(&one.draft(env)).await;
             let work = Work {
                 executor: &one.task.executor,
                 class,
                 authority: &authority,
                 merge: one.task.worktree.as_ref().map(|worktree| worktree.merge),
-                spec,
+                spec: one.task.spec.get(),
             };
             may(by, Verb::Submit(work), None, &self.settings.mcp)
                 .map_err(|error| (index, error))?;
@@ -62,7 +56,7 @@ impl Host {
         }
         let id = retry.task.id;
         for task in std::iter::once(&retry.task).chain(&retry.downstream) {
-            // What was said goes to the one that goes on.
+            // What is said is for the task itself, and for none after it.
             let said = retry.resume.as_deref().filter(|_| task.id == id);
             let decided = self.may_run_again(by, task, said).await;
             decided.map_err(|mut error| {

@@ -152,7 +152,7 @@ fn held(task: &Task, without_environment: bool) -> Vec<String> {
         rfc3339(taken_at)
     );
     let environment = without_environment.then(|| {
-        "its environment was not in the backup: it will run in the one of whoever restored it"
+        "its environment was not in the backup: it will run in that of the person who restored it"
             .to_owned()
     });
     std::iter::once(restored).chain(environment).collect()

@@ -58,7 +58,7 @@ impl Host {
         let held = |task: &Task| matches!(task.state, State::Held { .. });
         let mut tasks = self.meant(reference, graph, held).await?;
         if graph && tasks.iter().any(|task| task.may_be_released_by(by)) {
-            // Of a graph those that this one holds, whoever holds the others.
+            // Of a graph only what this principal may release.
             tasks.retain(|task| task.may_be_released_by(by));
         }
         for task in tasks.iter().filter(|task| held(task)) {
@@ -162,7 +162,7 @@ impl Host {
         self.engine.asked(by, input).await?;
         let groups = self.groups().await?;
         let found = groups.into_iter().find(|group| group.name == name);
-        // One in which nothing is set any more, and of which nothing waits, is not kept.
+        // A group in which nothing is set, and of which nothing waits, is not kept.
         Ok(found.unwrap_or_else(|| GroupView {
             name: name.to_owned(),
             limit: None,

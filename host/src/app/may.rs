@@ -26,8 +26,7 @@ pub(super) struct Work<'a> {
     pub(super) authority: &'a Authority,
     /// What becomes of its worktree, if it has one.
     pub(super) merge: Option<MergeStrategy>,
-    /// The document for the executor; what of it its authority may come from is said with a
-    /// refusal.
+    /// The document for the executor; a refusal names the parts of it that decide the authority.
     pub(super) spec: &'a str,
 }
 
@@ -67,8 +66,8 @@ pub(super) fn may(
         {
             Err(persons(by, verb))
         }
-        // An attempt of a command may do what whoever submitted it may do, but not end what it runs
-        // on.
+        // An attempt of a command may do what its submitter may do, but not end the host that it
+        // runs on.
         Verb::GoDown | Verb::LiftDrain if !by.is_person() => Err(persons(by, verb)),
         Verb::Release => match task {
             Some(task) if !task.may_be_released_by(by) => Err(held(by, task)),
@@ -196,7 +195,7 @@ pub(super) fn forbidden(message: String, setting: &str) -> AppError {
     ))
 }
 
-/// By what way the settings for MCP clients come to hold.
+/// The way of a request by which the settings for MCP clients hold for it.
 pub(super) fn way(by: &Principal) -> &'static str {
     match by.via {
         Via::Mcp => "over MCP",
@@ -213,7 +212,7 @@ fn can(step: Step) -> &'static str {
     }
 }
 
-/// What of an agent's document its authority follows from.
+/// The parts of an agent's document that decide its authority.
 #[derive(serde::Deserialize)]
 struct Asks {
     prompt: Option<String>,

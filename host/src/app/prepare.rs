@@ -37,6 +37,18 @@ pub(super) struct Checked {
     pub(super) kept: Arc<Kept>,
 }
 
+impl Checked {
+    /// What its executor is asked about; `env` are the variables that this one may see.
+    pub(super) fn draft(&self, env: Vec<(String, String)>) -> Draft {
+        Draft {
+            spec: self.task.spec.get().to_owned(),
+            env,
+            workspace: plain(&self.task.working_directory),
+            labels: self.task.labels.clone().into_iter().collect(),
+        }
+    }
+}
+
 /// A document up to this size is asked about together with its neighbours.
 const SHORT_BYTES: usize = 4 << 10;
 /// So many at once: they share the time that there is for one question.
@@ -63,12 +75,7 @@ pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)>
 async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let Checked { executor, kept, .. } = &tasks[0];
     let env = visible(executor.manifest(), &kept.variables);
-    let drafts = tasks.iter().map(|one| Draft {
-        spec: one.task.spec.get().to_owned(),
-        env: env.clone(),
-        workspace: plain(&one.task.working_directory),
-        labels: one.task.labels.clone().into_iter().collect(),
-    });
+    let drafts = tasks.iter().map(|one| one.draft(env.clone()));
     match executor.validate_each(&drafts.collect::<Vec<_>>()).await {
         Ok(found) => {
             let faulty = found.iter().position(|issues| !issues.is_empty());

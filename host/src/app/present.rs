@@ -5,7 +5,7 @@ use claudine_domain::{
     dependency::Dependency,
     id::TaskId,
     outcome::{Outcome, Reason},
-    principal::Principal,
+    principal::{Principal, names_of_holders},
     task::{Priority, State, Task, WaitingFor},
     worktree::Worktree,
 };
@@ -89,16 +89,12 @@ pub(super) fn task_view(task: &Task) -> TaskView {
     }
 }
 
-/// Who or what holds a task. Older versions name nobody: only the owner could hold one.
+/// Who or what holds a task.
 pub(super) fn held_by(task: &Task) -> String {
     if let Some(taken_at) = task.restored_from {
         return format!("restored from a backup of {}", rfc3339(taken_at));
     }
-    if task.holders.is_empty() {
-        return Principal::default().to_string();
-    }
-    let holders: Vec<String> = task.holders.iter().map(ToString::to_string).collect();
-    holders.join(", ")
+    names_of_holders(&task.holders)
 }
 
 /// What all attempts cost together, where any of them told.

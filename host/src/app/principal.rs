@@ -19,7 +19,7 @@ use crate::supervise::peer::{Forebear, Handle, Whereabouts};
 pub(crate) type AttemptOf =
     Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<AttemptId>> + Send + Sync>;
 
-/// What the kernel says of whoever connected.
+/// What the kernel says of the process at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     uid: u32,
@@ -56,8 +56,8 @@ impl Caller {
         restrained: true,
     };
 
-    /// Somebody in an attempt of this task. An agent acts on its own; a command does what whoever
-    /// submitted it told it to do.
+    /// Somebody in an attempt of this task. An agent acts on its own; a command does what its
+    /// submitter told it to do.
     fn within(task: &Task) -> Self {
         Self {
             kind: Kind::Agent {
@@ -112,7 +112,7 @@ impl Host {
         match task {
             Ok(Some(task)) => Caller::within(&task),
             Ok(None) => Caller::SOME_AGENT,
-            // Who cannot be recognised has no more than the least.
+            // A caller that cannot be recognised has the least.
             Err(error) => {
                 tracing::warn!(%error, "a caller could not be recognised");
                 Caller::SOME_AGENT

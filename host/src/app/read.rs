@@ -109,7 +109,7 @@ impl Host {
 
     pub(crate) async fn info(&self) -> HostInfo {
         let mut faults = Vec::new();
-        // What is shown is a snapshot: that there is one does not mean that anybody works.
+        // There is a snapshot even if the engine does not work any more.
         if clock::within(SIGN_OF_LIFE, self.engine.answers()).await != Some(true) {
             faults.push("the engine does not answer: nothing is started or stopped".to_owned());
         }

@@ -2,8 +2,8 @@
 //!
 //! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and
 //! `GIT_CONFIG_COUNT` what a harmless program does. So a restrained principal sets those alone that
-//! `mcp.env` names, and everything else comes from where it cannot write: of an MCP server from
-//! whoever started it, of an attempt from its own task.
+//! `mcp.env` names, and everything else comes from where it cannot write: for an MCP server from its
+//! starter, for an attempt from its own task.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::config::{self, McpCeiling, RESTRAINED, is_dangerous};
 
-/// What a task of somebody gets of whom nothing is known but that it is an agent.
+/// What a task gets whose submitter is an agent of which nothing else is known.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
 
 /// Refuses variables that a restrained principal may not set.

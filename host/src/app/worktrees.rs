@@ -249,7 +249,7 @@ impl Host {
         asked: CleanWorktrees,
     ) -> Result<Option<String>, AppError> {
         let unfinished = "its task has not ended";
-        // Whoever works in a repository is not waited for.
+        // An attempt that works in a repository is not waited for.
         if self.is_unfinished(id).await? {
             return Ok(Some(unfinished.to_owned()));
         }

@@ -30,6 +30,7 @@ use crate::{
     checkpoint, clock,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
+    fsx,
     layout::Layout,
     plugin::{Catalog, StopRequest},
     store::Store,
@@ -169,11 +170,8 @@ fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u
     }
     for index in 0..input_files {
         let path = layout.stdin_file(attempt, index);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "an input file stays behind");
-            }
-            _ => {}
+        if let Err(error) = fsx::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "an input file stays behind");
         }
     }
 }

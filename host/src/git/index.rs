@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -14,6 +14,7 @@ use super::{
     place::Place,
     spec::{LIST_BYTES, LONG, Spec},
 };
+use crate::fsx;
 
 /// How many ignored files are remembered by name. If there are more, they count as a task's own.
 const STAMPS_MAX: usize = 10_000;
@@ -151,11 +152,8 @@ impl Git {
 
 fn remove_index(path: &Path) {
     for path in [path.to_owned(), path.with_extension("index.lock")] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "an index stays behind");
-            }
-            _ => {}
+        if let Err(error) = fsx::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "an index stays behind");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +10,10 @@ use std::{
 use claudine_domain::{task::Task, worktree::Worktree};
 
 use super::{WorktreeError, Worktrees, error::io_error, record::Record};
-use crate::git::{BranchRef, Commit, Git, GitError, Stamps};
+use crate::{
+    fsx,
+    git::{BranchRef, Commit, Git, GitError, Stamps},
+};
 
 impl Worktrees {
     /// The directory that this attempt works in. What is there already is as it was left.
@@ -163,13 +166,8 @@ impl Worktrees {
     /// Takes away what a making that was broken off has left. Nothing was done in it.
     async fn take_back(&self, git: &Git, half: &Record) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
-        self.blocking(move |_| match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("cannot remove", &path)(error))
-            }
-            _ => Ok(()),
-        })
-        .await?;
+        self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
+            .await?;
         let repository = git.in_repository(&half.repository);
         repository.forget_worktree(git.dir()).await?;
         if repository.branch_commit(&half.branch).await?.as_ref() == Some(&half.base_commit) {

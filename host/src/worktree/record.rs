@@ -66,12 +66,7 @@ impl Worktrees {
     pub(super) async fn remove_record(&self, task: TaskId) -> Result<(), WorktreeError> {
         self.blocking(move |layout| {
             let path = layout.worktree_record(task);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(io_error("cannot remove", &path)(error))
-                }
-                _ => Ok(()),
-            }
+            fsx::remove_file(&path).map_err(io_error("cannot remove", &path))
         })
         .await
     }
@@ -113,24 +108,11 @@ fn write(layout: &Layout, record: &Record) -> Result<(), WorktreeError> {
 
 fn tasks(layout: &Layout) -> Result<Vec<TaskId>, WorktreeError> {
     let dir = layout.worktrees();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("cannot read", &dir)(error)),
-    };
-    let mut tasks = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(io_error("cannot read", &dir))?.file_name();
-        tasks.extend(task_of(&name));
-    }
-    tasks.sort();
-    Ok(tasks)
+    let entries = fsx::entries(&dir).map_err(io_error("cannot read", &dir))?;
+    Ok(entries.iter().filter_map(|path| task_of(path)).collect())
 }
 
-fn task_of(name: &std::ffi::OsStr) -> Option<TaskId> {
-    Path::new(name)
-        .to_str()?
-        .strip_suffix(".json")?
-        .parse()
-        .ok()
+fn task_of(path: &Path) -> Option<TaskId> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".json")?.parse().ok()
 }

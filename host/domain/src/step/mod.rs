@@ -30,7 +30,7 @@ use crate::{
     group::NewLimit,
     id::{AttemptId, TaskId},
     outcome::Outcome,
-    principal::Principal,
+    principal::{Principal, names_of_holders},
     task::{Request, Task},
     time::{Now, Timestamp},
 };
@@ -307,20 +307,11 @@ pub enum Refused {
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task} is {state}, not held")]
     NotHeld { task: TaskId, state: &'static str },
-    #[error("task {task} is held by {}: only they or the owner may release it", holders_text(.holders))]
+    #[error("task {task} is held by {}: only they or the owner may release it", names_of_holders(.holders))]
     HeldByOthers {
         task: TaskId,
         holders: Vec<Arc<Principal>>,
     },
-}
-
-/// The names of those who hold a task. Older versions stored none: only the owner could hold one.
-fn holders_text(holders: &[Arc<Principal>]) -> String {
-    if holders.is_empty() {
-        return Principal::default().to_string();
-    }
-    let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
-    holders.join(", ")
 }
 
 fn path_text(path: &[TaskId]) -> String {

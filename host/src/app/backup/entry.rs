@@ -1,4 +1,4 @@
-//! What stands in a backup, and under which names.
+//! What is in a backup, and under which names.
 
 use std::{fmt, str::FromStr};
 
@@ -19,7 +19,7 @@ pub(super) struct Manifest {
     pub(super) format: u32,
     /// Of the store whose rows are in it.
     pub(super) schema: u32,
-    /// Who made it.
+    /// The version that made it.
     pub(super) version: String,
     pub(super) taken_at: Timestamp,
     /// Whether the environments of tasks are in it.
@@ -98,7 +98,7 @@ pub(super) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(hex)
 }
 
-/// The digests of entries as they pass by, the same for whoever writes them and whoever reads them.
+/// The digests of entries as they pass by, the same for writing and for reading.
 #[derive(Default)]
 pub(super) struct Sums {
     text: String,
@@ -134,7 +134,7 @@ impl Sums {
         (Name::Sums(self.lists), text)
     }
 
-    /// What is to stand at the end, once all are in lists.
+    /// The last entry, once all digests are in lists.
     pub(super) fn end(self) -> End {
         End {
             entries: self.entries,

@@ -75,9 +75,7 @@ impl Target {
 
     /// Removes what was begun.
     pub(super) fn give_up(self) {
-        if let Err(error) = fs::remove_file(&self.partial)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = fsx::remove_file(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "cannot be removed");
         }
     }

@@ -12,9 +12,9 @@
 //! they were allowed nor records of worktrees are the queue's.
 //!
 //! A restore brings everything into a directory of its own inside the data directory, under the
-//! lock of a host. Once that is whole it is renamed, which is the moment at which it counts;
-//! whoever has the lock next (it itself, or the next host if it was killed) moves what is in it to
-//! its place. What was under way has ended as lost by then, and what is unfinished is held.
+//! lock of a host. Once that is whole it is renamed, which is the moment at which it counts; the
+//! next holder of the lock (the restore itself, or after its death the next host) moves what is in
+//! it to its place. What was under way has ended as lost by then, and what is unfinished is held.
 
 mod entry;
 mod file;
@@ -70,16 +70,20 @@ pub(crate) struct QueueRestored {
     pub(crate) logs: u64,
     /// How many environments were in the backup.
     pub(crate) environments: u64,
-    /// Some task's environment was not in the backup: it runs in the one of whoever restored it.
+    /// Some task's environment was not in the backup: it runs in the restorer's.
     pub(crate) stands_in: bool,
 }
 
-/// What went wrong with a file, as what it is to a person.
+/// What went wrong with a file, for a person.
 fn cannot(what: &str, path: &Path, error: &io::Error) -> AppError {
-    let kind = match error.kind() {
+    let message = format!("cannot {what} {}: {error}", path.display());
+    AppError::new(kind_of(error), message)
+}
+
+fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StoreFull,
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Unavailable,
-    };
-    AppError::new(kind, format!("cannot {what} {}: {error}", path.display()))
+    }
 }

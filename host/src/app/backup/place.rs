@@ -1,6 +1,6 @@
-//! Putting in its place what a restore has made whole, by whoever has the lock of the data
-//! directory: the restore itself, or after its death the next host or restore. Each step may have
-//! been done before.
+//! Putting in its place what a restore has made whole. The holder of the data directory's lock does
+//! it: the restore itself or, after its death, the next host or restore. Each step may have been
+//! done before.
 
 use std::{
     fs::{self, File},
@@ -13,13 +13,14 @@ use crate::{fsx, layout::Layout};
 /// Called between any two steps. A test ends there what a kill would end.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
 
-/// Removes what was not whole when it was given up, and moves what was. Whether there was any.
+/// Removes what was given up before it was whole, and moves what was whole; tells whether there was
+/// any of that.
 pub(crate) fn place(layout: &Layout) -> io::Result<bool> {
     place_by_steps(layout, &mut || Ok(()))
 }
 
 pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bool> {
-    remove_tree(&layout.restoring())?;
+    fsx::remove_tree(&layout.restoring())?;
     let from = layout.to_be_placed();
     if !from.try_exists()? {
         return Ok(false);
@@ -27,7 +28,7 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     layout.create()?;
     pause()?;
     let staged = Layout::new(&from);
-    for shard in entries(&staged.logs())? {
+    for shard in fsx::entries(&staged.logs())? {
         let Some(name) = shard.file_name() else {
             continue;
         };
@@ -41,7 +42,7 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     place_database(&staged, layout, pause)?;
     sync(layout.root())?;
     pause()?;
-    remove_tree(&from)?;
+    fsx::remove_tree(&from)?;
     Ok(true)
 }
 
@@ -55,7 +56,7 @@ fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Res
     for suffix in ["-wal", "-shm"] {
         let mut beside = to.as_os_str().to_owned();
         beside.push(suffix);
-        remove_file(Path::new(&beside))?;
+        fsx::remove_file(Path::new(&beside))?;
         pause()?;
     }
     move_file(&from, &to)?;
@@ -63,7 +64,7 @@ fn place_database(staged: &Layout, layout: &Layout, pause: Pause<'_>) -> io::Res
 }
 
 fn move_all(from: &Path, to: &Path, pause: Pause<'_>) -> io::Result<()> {
-    for path in entries(from)? {
+    for path in fsx::entries(from)? {
         if let Some(name) = path.file_name() {
             move_file(&path, &to.join(name))?;
             pause()?;
@@ -80,32 +81,8 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn entries(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    match fs::read_dir(directory) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
 /// Everything that was written to the filesystem that this directory is on.
 pub(super) fn sync(directory: &Path) -> io::Result<()> {
     let directory = File::open(directory)?;
     Ok(rustix::fs::syncfs(&directory)?)
-}
-
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

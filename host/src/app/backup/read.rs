@@ -1,7 +1,7 @@
 //! A backup read from its first byte to its last, with everything in it checked on the way.
 //!
-//! What an entry is shown to is shown it before its digest is known: nothing may count until the
-//! whole has been read.
+//! Entries are shown before their digests are known: nothing of them may count until the whole has
+//! been read.
 
 use std::{
     fs::File,
@@ -26,8 +26,7 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 type Compressed = GzDecoder<BufReader<File>>;
 
-/// Whoever is shown each entry with rows, an environment or a log. What is left of it unread is
-/// passed over.
+/// Is shown each entry with rows, an environment or a log. What it leaves unread is passed over.
 pub(super) type Each<'a> =
     &'a mut dyn FnMut(&Manifest, &Name, &mut dyn Read) -> Result<(), AppError>;
 
@@ -38,8 +37,8 @@ pub(super) struct Whole {
     pub(super) end: End,
 }
 
-/// What says that a backup is not what was written. Whoever reads it through adds where it is.
-fn damaged(detail: impl std::fmt::Display) -> AppError {
+/// Says that a backup is not what was written; [`read`] adds which file it is.
+pub(super) fn damaged(detail: impl std::fmt::Display) -> AppError {
     AppError::new(
         ErrorKind::Invalid,
         format!("it is damaged or cut off: {detail}"),

@@ -20,8 +20,8 @@ use super::{
     super::error::{AppError, ErrorKind},
     QueueRestored, cannot,
     entry::{Manifest, Name},
-    place::{Pause, place_by_steps, remove_tree, sync},
-    read::{Whole, read},
+    place::{Pause, place_by_steps, sync},
+    read::{Whole, damaged, read},
 };
 use crate::{
     clock,
@@ -45,7 +45,7 @@ pub(crate) struct Restore {
     /// What the capacity of a host is; nothing is started by it.
     pub(crate) limits: Limits,
     pub(crate) rules: EnvRules,
-    /// The environment of whoever restores: for tasks whose own is not in the backup.
+    /// The restorer's environment: for tasks whose own is not in the backup.
     pub(crate) environment: Environment,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn restore(
 ) -> Result<QueueRestored, AppError> {
     let restored = restore_by_steps(backup, layout, how, &mut || Ok(()));
     if restored.is_err()
-        && let Err(error) = remove_tree(&layout.restoring())
+        && let Err(error) = fsx::remove_tree(&layout.restoring())
     {
         tracing::warn!(%error, "what was begun of the restore stays behind until the next start");
     }
@@ -149,7 +149,7 @@ fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
         .hint("free some space, or restore into another data directory (--data-dir)"))
 }
 
-/// What is being brought together, in a directory that means nothing to anybody until it is whole.
+/// What is being brought together, in a directory that counts for nothing until it is whole.
 struct Staged {
     layout: Layout,
     store: SqliteStore,
@@ -282,7 +282,7 @@ impl Staged {
         Ok(self.restored)
     }
 
-    /// `led` is the epoch of whoever led in this data directory before.
+    /// `led` is the last epoch of a host in this data directory.
     fn hold(&mut self, taken_at: Timestamp, led: u64, limits: Limits) -> Result<(), AppError> {
         let now = clock::now();
         let window = millis(IDEMPOTENCY_WINDOW);
@@ -323,7 +323,7 @@ impl Staged {
         Ok(self.store.lead()?)
     }
 
-    /// The environment of whoever restores, where some task has none of its own.
+    /// Keeps the restorer's environment, if some task has none of its own.
     fn stand_in(&self, rules: EnvRules, environment: Environment) -> io::Result<Option<String>> {
         let digests = self.store.env_digests_in_use().map_err(io::Error::other)?;
         let missing = |digest: &String| !self.layout.environment(digest).exists();
@@ -344,12 +344,7 @@ fn copy(from: &mut dyn Read, path: &Path) -> Result<(), AppError> {
         .map_err(|error| cannot("write", path, &error))?;
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = from.read(&mut buffer).map_err(|error| {
-            AppError::new(
-                ErrorKind::Invalid,
-                format!("it is damaged or cut off: {error}"),
-            )
-        })?;
+        let count = from.read(&mut buffer).map_err(damaged)?;
         if count == 0 {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! Taking a backup: the store of one moment, then what lies in files beside it.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use claudine_domain::id::TaskId;
@@ -13,10 +13,11 @@ use super::{
     BackupTaken, cannot,
     entry::{FORMAT, Manifest, Name, is_digest},
     file::Target,
+    kind_of,
     write::Writer,
 };
 use crate::{
-    clock,
+    clock, fsx,
     layout::Layout,
     store::{
         Record, Store,
@@ -51,7 +52,7 @@ pub(crate) fn to_file(
     }
 }
 
-/// Writes a backup to whoever reads standard output.
+/// Writes a backup to standard output.
 pub(crate) fn to_stdout(layout: &Layout, with_environments: bool) -> Result<BackupTaken, AppError> {
     let store = open(layout)?;
     let mut counted = Counted {
@@ -76,11 +77,8 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
 }
 
 fn failed(error: &io::Error) -> AppError {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StoreFull,
-        _ => ErrorKind::Unavailable,
-    };
-    AppError::new(kind, format!("the backup cannot be written: {error}"))
+    let message = format!("the backup cannot be written: {error}");
+    AppError::new(kind_of(error), message)
 }
 
 struct Counted<W> {
@@ -198,11 +196,11 @@ impl<W: Write> Taking<W> {
 
     /// The output of all attempts of tasks that are older than this one.
     fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
-        for shard in sorted(&layout.logs())? {
+        for shard in entries(&layout.logs())? {
             if !shard.is_dir() {
                 continue;
             }
-            for path in sorted(&shard)? {
+            for path in entries(&shard)? {
                 let name = path.file_name().and_then(|name| name.to_str());
                 let Some((attempt, segment)) = name.and_then(Layout::attempt_of_log) else {
                     continue;
@@ -229,16 +227,6 @@ impl<W: Write> Taking<W> {
     }
 }
 
-/// What is in a directory, in the order of its names; nothing if it is not there.
-fn sorted(directory: &Path) -> Result<Vec<std::path::PathBuf>, AppError> {
-    let at = |error: io::Error| cannot("read", directory, &error);
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(at(error)),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<_> = paths.collect::<Result<_, _>>().map_err(at)?;
-    paths.sort_unstable();
-    Ok(paths)
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, AppError> {
+    fsx::entries(directory).map_err(|error| cannot("read", directory, &error))
 }

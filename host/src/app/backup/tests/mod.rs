@@ -315,7 +315,7 @@ fn a_directory_with_a_queue_is_refused_and_left_as_it_is() {
 /// A host was there, and nobody asked it for anything. It may still be there when its directory has
 /// another queue.
 #[test]
-fn who_led_before_in_the_directory_leads_no_more() {
+fn an_earlier_host_of_the_directory_leads_no_more() {
     let (old, new) = (used(), empty());
     let (file, _) = backup(&old, false);
     let before = SqliteStore::open(&new.layout.database()).unwrap();
