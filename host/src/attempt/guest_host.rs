@@ -114,10 +114,17 @@ impl GuestHost {
         }
     }
 
+    /// The host that started it may have died before that was written down.
+    pub(super) async fn tell_found(&self) {
+        if self.live.look(State::leader).is_some() {
+            self.tell_start().await;
+        }
+    }
+
     async fn tell_start(&self) {
         let leader = self.live.look(State::leader);
         self.reporter
-            .send(self.live.id, Report::Started { leader })
+            .send(&self.live, Report::Started { leader })
             .await;
         // Where no time to it is measured, that it was started is sign enough.
         let request = &self.request;
@@ -361,8 +368,6 @@ impl AttemptHost for GuestHost {
                             id: session_id,
                             model,
                         };
-                        self.live
-                            .change(|state| state.session = Some(session.clone()));
                         self.tell(Report::Session(session));
                     }
                     Err(error) => {
@@ -384,11 +389,7 @@ impl AttemptHost for GuestHost {
             }
             "account_works" => self.tell(Report::AccountWorks),
             "cost" => match cost_micro_usd(data) {
-                Some(micro_usd) => {
-                    self.live
-                        .change(|state| state.cost_micro_usd = Some(micro_usd));
-                    self.tell(Report::Cost(micro_usd));
-                }
+                Some(micro_usd) => self.tell(Report::Cost(micro_usd)),
                 None => {
                     tracing::warn!(attempt = %self.live.id, "a cost that makes no sense");
                 }
@@ -409,15 +410,11 @@ impl AttemptHost for GuestHost {
                 state.checkpoints_sent += 1;
                 state.checkpoints_sent
             });
-            self.reporter
-                .send(
-                    self.live.id,
-                    Report::Checkpoint {
-                        number,
-                        state: bytes,
-                    },
-                )
-                .await;
+            let report = Report::Checkpoint {
+                number,
+                state: bytes,
+            };
+            self.reporter.send(&self.live, report).await;
             self.live
                 .until(|state| (state.checkpoints_stored >= number).then_some(()))
                 .await;

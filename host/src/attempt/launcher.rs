@@ -139,6 +139,9 @@ impl Launcher {
         });
         // The guest has what was asked, and the row of that moment is of no more use.
         drop(launch);
+        if resumed {
+            host.tell_found().await;
+        }
         executor.run(task, start, host, stopped).await
     }
 
@@ -146,9 +149,6 @@ impl Launcher {
     async fn finish(&self, task: &Task, live: &Arc<Live>, result: Result<GuestOutcome, GuestEnd>) {
         self.bring_to_rest(live).await;
         let state = live.state();
-        if state.untold {
-            self.reporter.tell_facts(live.id, &state).await;
-        }
         let started = live.started(task, &clock::boot_id());
         let wall = wall_ms(started, clock::monotonic_ms(), &state);
         let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
@@ -193,7 +193,7 @@ impl Launcher {
             return;
         }
         let attempt = live.id;
-        self.reporter.send(attempt, Report::Finishing).await;
+        self.reporter.send(live, Report::Finishing).await;
         if let Err(error) = self.supervisors.finish(live.key.clone()).done().await {
             tracing::warn!(%attempt, %error, "its supervisor cannot be told that it is finished");
         }

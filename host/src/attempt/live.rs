@@ -11,6 +11,7 @@ use claudine_domain::{
 };
 use tokio::sync::{SetOnce, oneshot, watch};
 
+use super::told::Told;
 use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
@@ -59,9 +60,9 @@ pub(super) struct State {
     /// Nothing of it was alive and its output was drained when the supervisor last said so. A child that is started afterwards
     /// makes that past: see [`State::is_over`].
     pub(super) ended: bool,
-    /// What the engine was told and has to be told again when its board was loaded anew.
+    /// It has given a sign of life.
     pub(super) alive: bool,
-    pub(super) session: Option<claudine_domain::attempt::Session>,
+    /// How it has ended, as the engine was told.
     pub(super) ending: Option<Box<Ending>>,
     pub(super) stop: Option<StopWhy>,
     pub(super) checkpoint: Option<Arc<[u8]>>,
@@ -77,14 +78,10 @@ pub(super) struct State {
     /// How it has ended, if its work is to be settled, and whether that may begin.
     pub(super) answered: Option<Box<Ending>>,
     pub(super) may_settle: bool,
-    /// Something that was told found no room; it is told again before the end.
-    pub(super) untold: bool,
     /// Why its output cannot be written, for as long as that holds it back.
     pub(super) held: Option<String>,
     /// How many children read from a file, which goes when the attempt is released.
     pub(super) input_files: u16,
-    /// What it has cost up to now.
-    pub(super) cost_micro_usd: Option<u64>,
     /// It has files of other attempts.
     pub(super) given: bool,
 }
@@ -160,6 +157,8 @@ pub(super) struct Live {
     pub(super) id: AttemptId,
     pub(super) key: AttemptKey,
     pub(super) ladder: Vec<Rung>,
+    /// What it has told, and is not known to be durable.
+    pub(super) told: Told,
     state: watch::Sender<State>,
     /// Asks the running instance to stop; used once.
     stop: Mutex<Option<oneshot::Sender<StopRequest>>>,
@@ -178,6 +177,7 @@ impl Live {
             id,
             key: AttemptKey::new(id.to_string()),
             ladder,
+            told: Told::default(),
             state: watch::Sender::new(state),
             stop: Mutex::new(Some(stop)),
             begun: SetOnce::new(),

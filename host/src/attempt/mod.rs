@@ -16,6 +16,7 @@ mod registry;
 mod reporter;
 mod run;
 mod standby;
+mod told;
 mod whose;
 mod workspaces;
 

@@ -1,10 +1,11 @@
 //! The reporter: what attempts tell the engine, and tell again after its board was loaded anew.
 //!
-//! What matters of it is kept in the attempt's [`State`] until the engine releases the attempt, so
-//! that it can be told once more. To be told something twice changes nothing there.
+//! Each report is numbered and kept until the engine acknowledges it ([`Told`](super::told::Told)), so
+//! that it can be told once more and counts once all the same. What an attempt waits to be answered
+//! is asked again, too, as long as there is no answer.
 
 use claudine_domain::{
-    id::AttemptId,
+    outbox::Numbered,
     step::{Ending, Report},
 };
 
@@ -25,17 +26,26 @@ impl Reporter {
     }
 
     /// Waits for room in the engine's inbox.
-    pub(super) async fn send(&self, attempt: AttemptId, report: Report) {
-        self.0.send(attempt, report).await;
+    pub(super) async fn send(&self, live: &Live, report: Report) {
+        self.send_all(live, live.told.add(report)).await;
     }
 
-    /// Sends without waiting. What finds the engine's inbox full is dropped; what matters of it is
-    /// told again before the end.
+    async fn send_all(&self, live: &Live, reports: Vec<Numbered<Report>>) {
+        for report in reports {
+            self.0.send(live.id, report).await;
+        }
+    }
+
+    /// Sends without waiting. What finds the engine's inbox full is told before the next report, at
+    /// the latest before the end.
     pub(super) fn tell(&self, live: &Live, report: Report) {
         if !live.has_begun() {
             tracing::warn!(attempt = %live.id, "its executor stands by, and may not tell anything before its start");
-        } else if !self.0.try_send(live.id, report) {
-            live.change(|state| state.untold = true);
+            return;
+        }
+        let mut reports = live.told.add(report).into_iter();
+        if !reports.all(|report| self.0.try_send(live.id, report)) {
+            live.told.found_no_room();
         }
     }
 
@@ -47,7 +57,7 @@ impl Reporter {
         let asks = live
             .change(|state| !state.may_spawn && !std::mem::replace(&mut state.is_prepared, true));
         if asks {
-            self.send(live.id, Report::Prepared).await;
+            self.send(live, Report::Prepared).await;
         }
         let has_turn = |state: &State| state.may_spawn || state.stop.is_some();
         live.until(|state| has_turn(state).then_some(())).await;
@@ -62,7 +72,7 @@ impl Reporter {
         });
         if asks {
             let report = Report::Settling(Box::new(ending.clone()));
-            self.send(live.id, report).await;
+            self.send(live, report).await;
         }
         live.until(|state| match &state.stop {
             Some(_) => Some(false),
@@ -73,44 +83,34 @@ impl Reporter {
 
     pub(super) async fn tell_end(&self, live: &Live, ending: Box<Ending>) {
         live.change(|state| state.ending = Some(ending.clone()));
-        self.send(live.id, Report::Ended(ending)).await;
+        self.send(live, Report::Ended(ending)).await;
     }
 
-    /// Tells the engine again what it was told of an attempt before its board was loaded anew.
+    /// Tells the engine again what was not durable when its board was loaded anew, and asks again
+    /// what it has not answered.
     pub(super) async fn tell_again(&self, live: &Live) {
-        let state = live.state();
-        self.tell_facts(live.id, &state).await;
-        if let Some(checkpoint) = state.checkpoint {
-            let number = state.checkpoints_sent;
-            let report = Report::Checkpoint {
-                number,
-                state: checkpoint,
-            };
-            self.send(live.id, report).await;
-        }
-        if state.is_prepared && !state.may_spawn {
-            self.send(live.id, Report::Prepared).await;
-        }
-        match (state.ending, state.answered) {
-            (Some(ending), _) => self.send(live.id, Report::Ended(ending)).await,
-            (None, Some(ending)) => self.send(live.id, Report::Settling(ending)).await,
-            (None, None) => {}
+        self.send_all(live, live.told.all()).await;
+        for question in open_questions(live.state()) {
+            if !live.told.has_kind_of(&question) {
+                self.send(live, question).await;
+            }
         }
     }
+}
 
-    pub(super) async fn tell_facts(&self, attempt: AttemptId, state: &State) {
-        let leader = state.leader();
-        if leader.is_some() {
-            self.send(attempt, Report::Started { leader }).await;
-        }
-        if state.alive {
-            self.send(attempt, Report::Alive).await;
-        }
-        if let Some(micro_usd) = state.cost_micro_usd {
-            self.send(attempt, Report::Cost(micro_usd)).await;
-        }
-        if let Some(session) = &state.session {
-            self.send(attempt, Report::Session(session.clone())).await;
-        }
-    }
+/// What the attempt waits for: its answer may be one that only the board before the load knew of.
+fn open_questions(state: State) -> impl Iterator<Item = Report> {
+    let checkpoint = state.checkpoint.map(|bytes| Report::Checkpoint {
+        number: state.checkpoints_sent,
+        state: bytes,
+    });
+    let is_stored = state.checkpoints_stored >= state.checkpoints_sent;
+    let turn = (state.is_prepared && !state.may_spawn).then_some(Report::Prepared);
+    let end = match (state.ending, state.answered) {
+        (Some(ending), _) => Some(Report::Ended(ending)),
+        (None, Some(ending)) => Some(Report::Settling(ending)),
+        (None, None) => None,
+    };
+    let checkpoint = checkpoint.filter(|_| !is_stored);
+    [checkpoint, turn, end].into_iter().flatten()
 }

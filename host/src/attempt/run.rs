@@ -285,6 +285,12 @@ impl Attempts for Runner {
         }
     }
 
+    fn acknowledge(&self, attempt: AttemptId, number: u64) {
+        if let Some(live) = self.registry.get(attempt) {
+            live.told.acknowledge(number);
+        }
+    }
+
     fn release(&self, attempt: AttemptId) {
         let live = self.registry.release(attempt);
         let key = supervise::AttemptKey::new(attempt.to_string());

@@ -10,6 +10,7 @@ mod finishes;
 mod owner;
 mod port;
 mod recent;
+mod reports;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,6 +31,7 @@ use claudine_domain::{
     capacity::{Limits, Refusal},
     group::Group,
     id::{AttemptId, TaskId},
+    outbox::Numbered,
     principal::Principal,
     step::{Answer, Input, Refused, Report},
     task::Task,
@@ -89,7 +91,11 @@ pub(super) enum Message {
         input: Input,
         reply: oneshot::Sender<Result<Answer, EngineError>>,
     },
-    Tell(Input),
+    /// What an attempt tells.
+    Report {
+        attempt: AttemptId,
+        report: Numbered<Report>,
+    },
     /// Answers with what admission goes by, after another look at the machine.
     Capacity(Reply<CapacityNow>),
     /// Answers why the task is not started, if it waits for that.
@@ -128,9 +134,10 @@ pub(crate) struct Engine {
 pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
-    /// Waits for room in the inbox. A host that is going down drops reports: whoever sent them keeps them until they are released.
-    pub(crate) async fn send(&self, attempt: AttemptId, report: Report) {
-        let message = Message::Tell(Input::Report { attempt, report });
+    /// Waits for room in the inbox. A host that is going down drops reports: whoever sent them keeps
+    /// them until they are acknowledged.
+    pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
+        let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {
             tracing::debug!(%attempt, "report after the engine's end");
         }
@@ -146,10 +153,8 @@ impl ReportSender {
     }
 
     /// Does not wait; says whether there was room.
-    pub(crate) fn try_send(&self, attempt: AttemptId, report: Report) -> bool {
-        self.0
-            .try_send(Message::Tell(Input::Report { attempt, report }))
-            .is_ok()
+    pub(crate) fn try_send(&self, attempt: AttemptId, report: Numbered<Report>) -> bool {
+        self.0.try_send(Message::Report { attempt, report }).is_ok()
     }
 }
 

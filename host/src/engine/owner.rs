@@ -2,6 +2,7 @@
 
 mod effects;
 mod reload;
+mod told;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -29,6 +30,7 @@ use super::{
     commit::{Committer, Done, remember_since},
     finishes::Finishes,
     recent::Recent,
+    reports::Reports,
     waits::Waits,
 };
 use crate::{ballast::Ballast, clock, store::StoreError};
@@ -80,6 +82,7 @@ pub(super) struct Owner {
     finishes: Finishes,
     waits: Waits,
     recent: Recent,
+    reports: Reports,
     /// Those that were named as the next to start.
     standing_by: Vec<AttemptId>,
     /// The number of the last batch that is on disk.
@@ -165,6 +168,7 @@ impl Owner {
             finishes,
             waits,
             recent: Recent::default(),
+            reports: Reports::default(),
             standing_by: Vec::new(),
             durable,
             in_flight: None,
@@ -238,14 +242,14 @@ impl Owner {
                     Err,
                 );
                 // What a refusal was decided on has to be durable too.
-                let after = self.board.pending_batch() - u64::from(!self.board.has_pending());
+                let after = self.last_decided();
                 self.awaiting.push_back(Awaiting {
                     after,
                     answer,
                     reply,
                 });
             }
-            Message::Tell(input) => self.take_told(now, input),
+            Message::Report { attempt, report } => self.take_report(now, attempt, report),
             Message::Capacity(reply) => {
                 self.read_machine(now);
                 if reply.send(Ok(CapacityNow::of(&self.board, now))).is_err() {
@@ -284,21 +288,9 @@ impl Owner {
         }
     }
 
-    fn take_told(&mut self, now: Now, input: Input) {
-        let reporter = match &input {
-            Input::Report { attempt, .. } => Some(*attempt),
-            _ => None,
-        };
-        match (self.board.step(now, input), reporter) {
-            (Ok(Answer::Stale), Some(attempt)) => {
-                self.dropped_reports += 1;
-                tracing::debug!(%attempt, "a report of an attempt that is over was dropped");
-            }
-            (Ok(_), _) => {}
-            (Err(refused), _) => {
-                tracing::warn!(%refused, "an input nobody waits for was refused");
-            }
-        }
+    /// The batch that holds all that was decided so far.
+    fn last_decided(&self) -> BatchNumber {
+        self.board.pending_batch() - u64::from(!self.board.has_pending())
     }
 
     /// New work is not taken on a full disk, nor on the way down.
@@ -364,6 +356,7 @@ impl Owner {
             self.seal();
         }
         self.answer();
+        self.acknowledge();
         self.next_sample = self.sample_at(clock::now());
         self.publish();
         if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()

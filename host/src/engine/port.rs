@@ -31,7 +31,10 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// twice.
     fn settle(&self, attempt: AttemptId);
     fn stop(&self, attempt: AttemptId, why: StopWhy);
-    /// The attempt's end is durable: its reports may be forgotten.
+    /// The attempt's report of this number is durable, with what follows from it: it need not be
+    /// told again.
+    fn acknowledge(&self, attempt: AttemptId, number: u64);
+    /// The attempt's end is durable: nothing of it need be known any more.
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and every earlier one need not be.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);

@@ -2,7 +2,13 @@
 //!
 //! The tasks say for themselves what happened to them: each notes its begin and its end in a file, and writes every line of its output a second time, so that what the host says can be held against what was.
 
-use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::Duration,
+};
 
 use claudine_tests::{
     TestHost,
@@ -237,4 +243,50 @@ fn pid_of(task: &Value) -> Option<u32> {
 
 fn read(host: &TestHost, name: &str) -> String {
     fs::read_to_string(host.work().join(name)).unwrap_or_default()
+}
+
+/// Holds the store, once a file is there, until its standard input ends.
+const HOLD: &str = "
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+db.execute('select count(*) from task').fetchall()
+print('ready', flush=True)
+while not os.path.exists(sys.argv[2]): pass
+while True:
+    try:
+        db.execute('begin immediate')
+        break
+    except sqlite3.OperationalError: pass
+print('held', flush=True)
+sys.stdin.read()
+";
+
+/// The process runs, and its host dies before that is written down.
+#[test]
+fn a_start_that_was_not_written_down_is_told_by_the_next_host() {
+    let host = TestHost::new();
+    host.up();
+    let up = host.work().join("up");
+    let mut holder = host.other("python3");
+    holder.args(["-c", HOLD]);
+    holder.args([&host.data_dir().join("claudine.db"), &up]);
+    let mut holder = holder
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "ready");
+    let id = host.script("echo $$ > pid; : > up; until test -e go; do sleep 0.02; done");
+    assert_eq!(said.next().unwrap().unwrap(), "held");
+    host.kill_host();
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    let pid = host.live(&id);
+    let written = fs::read_to_string(host.work().join("pid")).unwrap();
+    assert_eq!(written.trim(), pid.to_string());
+    fs::write(host.work().join("go"), "").unwrap();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 1);
 }

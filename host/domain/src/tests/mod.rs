@@ -21,6 +21,7 @@ mod history;
 mod holding;
 mod learning;
 mod machine;
+mod outbox;
 mod phases;
 mod pruning;
 mod recovery;

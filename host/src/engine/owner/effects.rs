@@ -58,7 +58,10 @@ impl Owner {
                 Action::Spawn(attempt) => self.attempts.spawn(attempt),
                 Action::Settle(attempt) => self.attempts.settle(attempt),
                 Action::Stop { attempt, why } => self.attempts.stop(attempt, why),
-                Action::Release(attempt) => self.attempts.release(attempt),
+                Action::Release(attempt) => {
+                    self.reports.released(attempt);
+                    self.attempts.release(attempt);
+                }
                 Action::CheckpointStored { attempt, number } => {
                     self.attempts.checkpoint_stored(attempt, number);
                 }

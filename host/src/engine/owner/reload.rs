@@ -141,7 +141,7 @@ impl Owner {
             Some(Message::Idle(reply)) => self.idle.push(reply),
             // Once there is a board again, attempts are asked to tell everything again, and
             // everything that has begun is looked for.
-            Some(Message::Tell(_) | Message::Reached | Message::Hurry) => {}
+            Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("told to stop while the store cannot be read");
                 return ControlFlow::Break(());
@@ -152,6 +152,7 @@ impl Owner {
 
     fn replace_board(&mut self, stored: Stored) {
         self.durable = stored.last_batch;
+        self.reports.drop_after(self.durable);
         self.unreadable = told_aside(&stored);
         // What was acted on will be told again, and written with that.
         self.acted_on.store(0, Ordering::Release);

@@ -1,6 +1,6 @@
 //! What attempts are told, and what becomes of their reports.
 
-use claudine_domain::attempt::Phase;
+use claudine_domain::{attempt::Phase, event::Fact};
 
 use super::*;
 
@@ -37,15 +37,15 @@ async fn an_attempt_goes_on_once_its_phase_is_durable() {
         task.phase().cloned()
     };
     assert_eq!(phase(&fixture), Some(Phase::Preparing));
-    fixture.reports.send(attempt(1), Report::Prepared).await;
+    fixture.tell(attempt(1), Report::Prepared).await;
     assert_eq!(fixture.told().await, Told::Spawn(attempt(1)));
     assert_eq!(phase(&fixture), Some(Phase::Starting));
     let settling = Report::Settling(Box::new(success()));
     fixture.store.fail_commits(2);
-    fixture.reports.send(attempt(1), settling.clone()).await;
+    fixture.tell(attempt(1), settling.clone()).await;
     // It was not written: nothing is settled, and what was told is asked for again.
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
-    fixture.reports.send(attempt(1), settling).await;
+    fixture.tell(attempt(1), settling).await;
     assert_eq!(fixture.told().await, Told::Settle(attempt(1)));
     assert_eq!(phase(&fixture), Some(Phase::Settling));
     let store = fixture.stop().await;
@@ -67,12 +67,49 @@ async fn a_checkpoint_is_stored_by_its_number() {
         state: Arc::from(*b"state"),
     };
     fixture.store.fail_commits(2);
-    fixture.reports.send(attempt(1), checkpoint(1)).await;
+    fixture.tell(attempt(1), checkpoint(1)).await;
     assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
-    fixture.reports.send(attempt(1), checkpoint(1)).await;
-    fixture.reports.send(attempt(1), checkpoint(2)).await;
+    fixture.tell(attempt(1), checkpoint(1)).await;
+    fixture.tell(attempt(1), checkpoint(2)).await;
     let told = [fixture.told().await, fixture.told().await];
     assert_eq!(told, [1, 2].map(|number| Told::Stored(attempt(1), number)));
+}
+
+/// What is told again after a reload counts, and what comes twice does not.
+#[tokio::test]
+async fn each_report_counts_once_and_is_acknowledged_once_it_is_durable() {
+    let mut fixture = one_running(1).await;
+    let progress = |number: u64| Report::Progress {
+        kind: "step".to_owned(),
+        data: number.to_string(),
+    };
+    let tell = async |fixture: &Fixture, number| {
+        fixture.tell_as(attempt(1), number, progress(number)).await;
+    };
+    tell(&fixture, 1).await;
+    assert_eq!(fixture.acknowledged.recv().await, Some(1));
+    fixture.store.fail_commits(2);
+    tell(&fixture, 2).await;
+    assert_eq!(fixture.told().await, Told::Resume(attempt(1)));
+    assert!(
+        fixture.acknowledged.try_recv().is_err(),
+        "it was not written"
+    );
+    for number in [2, 1, 2, 3] {
+        tell(&fixture, number).await;
+    }
+    for number in [2, 3] {
+        assert_eq!(fixture.acknowledged.recv().await, Some(number));
+    }
+    let store = fixture.stop().await;
+    let events = store.events_after(0, usize::MAX).unwrap();
+    let told = events
+        .into_iter()
+        .filter_map(|(_, event)| match event.fact {
+            Fact::Progress { data, .. } => Some(data),
+            _ => None,
+        });
+    assert_eq!(told.collect::<Vec<_>>(), ["1", "2", "3"]);
 }
 
 #[tokio::test]
@@ -93,7 +130,7 @@ async fn what_an_attempt_tells_after_its_end_is_dropped_and_counted() {
     let mut fixture = one_running(1).await;
     fixture.end(attempt(1)).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
-    fixture.reports.send(attempt(1), Report::Alive).await;
+    fixture.tell(attempt(1), Report::Alive).await;
     fixture.end(attempt(1)).await;
     // An end that is told again is released again. With the next answer all of the round before it
     // has been counted.
@@ -134,8 +171,7 @@ async fn a_cancel_of_what_runs_stops_it_and_its_end_is_cancelled() {
         ..success()
     };
     fixture
-        .reports
-        .send(attempt(1), Report::Ended(Box::new(killed)))
+        .tell(attempt(1), Report::Ended(Box::new(killed)))
         .await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     assert_eq!(fixture.outcome(1), Some(Outcome::Cancelled));

@@ -26,7 +26,7 @@ async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
     assert_eq!(fixture.told().await, Told::Start(attempt(1)));
     let hour = std::time::Duration::from_hours(1);
     let ending = Report::Ended(Box::new(limited(hour)));
-    fixture.reports.send(attempt(1), ending).await;
+    fixture.tell(attempt(1), ending).await;
     assert_eq!(fixture.told().await, Told::Release(attempt(1)));
     // Back, as far as to before it was submitted: it waits.
     crate::clock::jump_wall(-3 * HOUR_MS);

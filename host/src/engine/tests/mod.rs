@@ -51,6 +51,7 @@ enum Next {
 struct Script {
     told: UnboundedSender<Told>,
     next: UnboundedSender<Next>,
+    acknowledged: UnboundedSender<u64>,
     known: Mutex<Vec<AttemptId>>,
     silent: AtomicBool,
 }
@@ -85,6 +86,10 @@ impl Attempts for Script {
     fn stop(&self, attempt: AttemptId, _why: claudine_domain::attempt::StopWhy) {
         self.tell(Told::Stop(attempt));
     }
+    fn acknowledge(&self, _attempt: AttemptId, number: u64) {
+        // Most tests do not listen to this.
+        drop(self.acknowledged.send(number));
+    }
     fn release(&self, attempt: AttemptId) {
         self.tell(Told::Release(attempt));
     }
@@ -108,6 +113,9 @@ pub(crate) struct Fixture {
     reports: ReportSender,
     told: UnboundedReceiver<Told>,
     next: UnboundedReceiver<Next>,
+    acknowledged: UnboundedReceiver<u64>,
+    /// How many reports were told.
+    reported: AtomicU64,
     store: Arc<MemoryStore>,
     task: EngineTask,
     attempts: Arc<Script>,
@@ -132,6 +140,7 @@ fn begin_on(
     let dir = tempfile::tempdir().unwrap();
     let (sender, told) = unbounded_channel();
     let (next_sender, next) = unbounded_channel();
+    let (acknowledged_sender, acknowledged) = unbounded_channel();
     let inbox = Inbox::new();
     let reports = inbox.reports();
     let limits = Limits {
@@ -151,6 +160,7 @@ fn begin_on(
     let attempts = Arc::new(Script {
         told: sender,
         next: next_sender,
+        acknowledged: acknowledged_sender,
         known: Mutex::default(),
         silent: AtomicBool::new(silent),
     });
@@ -160,6 +170,8 @@ fn begin_on(
         reports,
         told,
         next,
+        acknowledged,
+        reported: AtomicU64::new(0),
         store,
         task,
         attempts,
@@ -210,9 +222,23 @@ impl Fixture {
     }
 
     async fn end(&self, attempt: AttemptId) {
-        self.reports
-            .send(attempt, Report::Ended(Box::new(success())))
-            .await;
+        self.tell(attempt, Report::Ended(Box::new(success()))).await;
+    }
+
+    /// Tells what was not told before.
+    async fn tell(&self, attempt: AttemptId, report: Report) {
+        let number = 1 + self.reported.fetch_add(1, Ordering::AcqRel);
+        self.tell_as(attempt, number, report).await;
+    }
+
+    async fn tell_as(&self, attempt: AttemptId, number: u64, report: Report) {
+        let from = 0;
+        let numbered = Numbered {
+            number,
+            from,
+            report,
+        };
+        self.reports.send(attempt, numbered).await;
     }
 
     fn outcome(&self, number: u64) -> Option<Outcome> {

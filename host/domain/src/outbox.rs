@@ -1,0 +1,99 @@
+//! Numbers on what is told, so that each report is told until it is durable and counts once.
+//!
+//! Both ends are here, and neither sends anything. The teller keeps in an [`Outbox`] what is not
+//! acknowledged, and tells all of that again when it is asked to or when something found no room. The
+//! listener goes by [`Heard`]: what it has heard already it drops, and what it heard in a batch that
+//! failed it takes once more.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// A report with its place among all that one teller tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Numbered<T> {
+    /// Counted from 1.
+    pub number: u64,
+    /// What has a lower number is not told any more: it was acknowledged, or replaced.
+    pub from: u64,
+    pub report: T,
+}
+
+/// What was told and is not acknowledged, in the order in which it was told.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    last: u64,
+    kept: VecDeque<(u64, T)>,
+}
+
+impl<T> Default for Outbox<T> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            kept: VecDeque::new(),
+        }
+    }
+}
+
+impl<T: Clone> Outbox<T> {
+    /// Keeps a report, in place of those that it replaces.
+    pub fn put(&mut self, report: T, replaces: impl Fn(&T) -> bool) -> Numbered<T> {
+        self.kept.retain(|(_, earlier)| !replaces(earlier));
+        self.last += 1;
+        self.kept.push_back((self.last, report.clone()));
+        Numbered {
+            number: self.last,
+            from: self.from(),
+            report,
+        }
+    }
+
+    /// All that has to be told again.
+    pub fn all(&self) -> Vec<Numbered<T>> {
+        let from = self.from();
+        let kept = self.kept.iter().map(|(number, report)| Numbered {
+            number: *number,
+            from,
+            report: report.clone(),
+        });
+        kept.collect()
+    }
+
+    pub fn kept(&self) -> impl Iterator<Item = &T> {
+        self.kept.iter().map(|(_, report)| report)
+    }
+
+    /// The report of this number is durable.
+    pub fn acknowledge(&mut self, number: u64) {
+        if let Ok(at) = self.kept.binary_search_by_key(&number, |(kept, _)| *kept) {
+            self.kept.remove(at);
+        }
+    }
+
+    fn from(&self) -> u64 {
+        self.kept
+            .front()
+            .map_or(self.last + 1, |(number, _)| *number)
+    }
+}
+
+/// Which reports of one teller were heard.
+#[derive(Debug, Default)]
+pub struct Heard {
+    from: u64,
+    numbers: BTreeSet<u64>,
+}
+
+impl Heard {
+    /// Whether a report is new, and so counts.
+    pub fn hear(&mut self, number: u64, from: u64) -> bool {
+        if from > self.from {
+            self.from = from;
+            self.numbers = self.numbers.split_off(&from);
+        }
+        number >= self.from && self.numbers.insert(number)
+    }
+
+    /// What was to follow from the report was dropped: it is told again, and counts then.
+    pub fn forget(&mut self, number: u64) {
+        self.numbers.remove(&number);
+    }
+}

@@ -1,0 +1,113 @@
+//! What an attempt has told the engine, and keeps until that is durable.
+
+use std::{
+    mem::discriminant,
+    sync::{Mutex, MutexGuard},
+};
+
+use claudine_domain::{
+    outbox::{Numbered, Outbox},
+    step::Report,
+};
+
+use crate::lock::lock;
+
+/// So many reports are kept of an attempt whose engine acknowledges nothing. What it tells beyond
+/// that of its progress is dropped; of all else the last of each kind is kept.
+const MOST: usize = 1_024;
+
+/// The reports of one attempt.
+#[derive(Default)]
+pub(super) struct Told(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    outbox: Outbox<Report>,
+    /// Something found no room: what is kept is told again before anything else.
+    is_late: bool,
+}
+
+impl Told {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.0)
+    }
+
+    /// Keeps a report, and says what of all that is kept is to be told now.
+    pub(super) fn add(&self, report: Report) -> Vec<Numbered<Report>> {
+        let mut kept = self.kept();
+        let is_progress = matches!(report, Report::Progress { .. });
+        if is_progress && kept.outbox.kept().count() >= MOST {
+            return Vec::new();
+        }
+        let kind = discriminant(&report);
+        let replaces = |earlier: &Report| !is_progress && discriminant(earlier) == kind;
+        let numbered = kept.outbox.put(report, replaces);
+        if std::mem::take(&mut kept.is_late) {
+            return kept.outbox.all();
+        }
+        vec![numbered]
+    }
+
+    /// All that is kept, which is told again after the engine's board was loaded anew.
+    pub(super) fn all(&self) -> Vec<Numbered<Report>> {
+        self.kept().outbox.all()
+    }
+
+    /// Whether a report of this kind is kept.
+    pub(super) fn has_kind_of(&self, report: &Report) -> bool {
+        let kept = self.kept();
+        let mut kinds = kept.outbox.kept().map(discriminant);
+        kinds.any(|kind| kind == discriminant(report))
+    }
+
+    pub(super) fn found_no_room(&self) {
+        self.kept().is_late = true;
+    }
+
+    pub(super) fn acknowledge(&self, number: u64) {
+        self.kept().outbox.acknowledge(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(number: usize) -> Report {
+        Report::Progress {
+            kind: "k".to_owned(),
+            data: number.to_string(),
+        }
+    }
+
+    #[test]
+    fn of_each_kind_the_last_is_kept_and_of_progress_all_up_to_a_bound() {
+        let told = Told::default();
+        told.add(Report::Cost(1));
+        for number in 0..2 * MOST {
+            told.add(progress(number));
+        }
+        told.add(Report::Cost(2));
+        told.add(Report::Alive);
+        let reports: Vec<Report> = told.all().into_iter().map(|one| one.report).collect();
+        // The first cost took one place.
+        let mut expected: Vec<Report> = (0..MOST - 1).map(progress).collect();
+        expected.extend([Report::Cost(2), Report::Alive]);
+        assert_eq!(reports, expected);
+    }
+
+    #[test]
+    fn what_found_no_room_is_told_before_what_comes_after_it() {
+        let told = Told::default();
+        let numbers = |reports: Vec<Numbered<Report>>| -> Vec<u64> {
+            reports.iter().map(|report| report.number).collect()
+        };
+        assert_eq!(numbers(told.add(progress(1))), [1]);
+        told.acknowledge(1);
+        assert_eq!(numbers(told.add(progress(2))), [2]);
+        told.found_no_room();
+        assert_eq!(numbers(told.add(progress(3))), [2, 3]);
+        assert_eq!(numbers(told.add(progress(4))), [4]);
+        assert!(told.has_kind_of(&progress(9)) && !told.has_kind_of(&Report::Alive));
+    }
+}

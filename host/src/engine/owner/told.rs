@@ -1,0 +1,43 @@
+//! What attempts tell.
+
+use claudine_domain::{
+    id::AttemptId,
+    outbox::Numbered,
+    step::{Answer, Input, Report},
+    time::Now,
+};
+
+use super::Owner;
+
+impl Owner {
+    pub(super) fn take_report(&mut self, now: Now, attempt: AttemptId, numbered: Numbered<Report>) {
+        let Numbered {
+            number,
+            from,
+            report,
+        } = numbered;
+        if !self.reports.hear(attempt, number, from) {
+            tracing::debug!(%attempt, number, "a report was told twice");
+            return;
+        }
+        match self.board.step(now, Input::Report { attempt, report }) {
+            Ok(Answer::Stale) => {
+                self.reports.released(attempt);
+                self.dropped_reports += 1;
+                tracing::debug!(%attempt, "a report of an attempt that is over was dropped");
+            }
+            Ok(_) => {
+                let after = self.last_decided();
+                self.reports.take(after, attempt, number);
+            }
+            Err(refused) => tracing::warn!(%refused, %attempt, "a report was refused"),
+        }
+    }
+
+    /// Tells attempts which of their reports are durable.
+    pub(super) fn acknowledge(&mut self) {
+        while let Some((attempt, number)) = self.reports.next_durable(self.durable) {
+            self.attempts.acknowledge(attempt, number);
+        }
+    }
+}
