@@ -194,7 +194,7 @@ impl Board {
 
     /// The attempt is over, and its task with it or not.
     pub(super) fn conclude(&mut self, now: Now, attempt: AttemptId, ending: Ending) {
-        let AttemptId { task: id, number } = attempt;
+        let id = attempt.task;
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
@@ -223,7 +223,7 @@ impl Board {
                     never_began: true,
                     ..ended(&ending, now, Outcome::Lost, Some(reason))
                 };
-                self.close_attempt(attempt, ended, &ending);
+                self.close_attempt(now, attempt, ended, &ending);
                 self.start_again(now, id);
             }
             Conclusion::NoRoom => {
@@ -232,33 +232,23 @@ impl Board {
                     never_began: true,
                     ..ended(&ending, now, Outcome::Failed, Some(reason))
                 };
-                self.close_attempt(attempt, ended, &ending);
+                self.close_attempt(now, attempt, ended, &ending);
                 self.wait_for_room(now, id);
             }
             Conclusion::End { outcome, reason } => {
-                let limited =
-                    matches!(&reason, Some(reason) if reason.class == ReasonClass::RateLimit);
                 let ended = ended(&ending, now, outcome, reason.clone());
-                self.close_attempt(attempt, ended, &ending);
+                self.close_attempt(now, attempt, ended, &ending);
                 self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
-                match account {
-                    Some(account) if limited && self.may_have_another(id) => {
-                        self.park(now, id, account, &ending);
-                    }
-                    _ => {
-                        self.record(
-                            id,
-                            now,
-                            Fact::AttemptEnded {
-                                attempt: number,
-                                outcome,
-                                reason: reason.clone(),
-                            },
-                        );
-                        match self.delay_before_retry(attempt, outcome, reason.as_ref()) {
-                            Some(delay) => self.try_again(now, id, delay),
-                            None => self.finish(now, id, outcome, reason),
-                        }
+                let is_limit = |reason: &Reason| reason.class == ReasonClass::RateLimit;
+                let limited = account.filter(|_| reason.as_ref().is_some_and(is_limit));
+                let waits = limited.is_some() && self.may_go_on(id);
+                if let Some(account) = limited {
+                    self.park(now, account, &ending, waits.then_some(id));
+                }
+                if !waits {
+                    match self.delay_before_retry(attempt, outcome, reason.as_ref()) {
+                        Some(delay) => self.try_again(now, id, delay),
+                        None => self.finish(now, id, outcome, reason),
                     }
                 }
             }
@@ -276,7 +266,7 @@ impl Board {
     ) -> Option<Duration> {
         let task = self.tasks.get(&attempt.task)?;
         let policy = task.request.retries.as_ref()?;
-        if !self.has_budget_left(task) || !self.may_have_another(attempt.task) {
+        if !self.may_go_on(attempt.task) {
             return None;
         }
         policy.delay_after(
@@ -311,8 +301,11 @@ impl Board {
         self.record(id, now, Fact::RetryScheduled { until });
     }
 
-    fn close_attempt(&mut self, attempt: AttemptId, ended: Ended, ending: &Ending) {
-        self.change(attempt.task, |task| {
+    /// Each attempt that was taken down has an event of its end, whatever becomes of its task.
+    fn close_attempt(&mut self, now: Now, attempt: AttemptId, ended: Ended, ending: &Ending) {
+        let AttemptId { task: id, number } = attempt;
+        let (outcome, reason) = (ended.outcome, ended.reason.clone());
+        self.change(id, |task| {
             if let Some(last) = task.attempts.last_mut() {
                 let so_far = last.cost_so_far_micro_usd.take();
                 last.ended = Some(Ended {
@@ -328,6 +321,21 @@ impl Board {
                 .documents
                 .push((DocumentKey::Outputs(attempt), outputs.clone()));
         }
+        self.record(
+            id,
+            now,
+            Fact::AttemptEnded {
+                attempt: number,
+                outcome,
+                reason,
+            },
+        );
+    }
+
+    /// Whether another attempt may follow by itself.
+    fn may_go_on(&self, id: TaskId) -> bool {
+        let task = self.tasks.get(&id);
+        self.may_have_another(id) && task.is_some_and(|task| self.has_budget_left(task))
     }
 
     /// Whether the bound on attempts leaves one more.
@@ -371,8 +379,9 @@ impl Board {
         self.record(id, now, Fact::BackToReady);
     }
 
-    /// A usage limit is the account's, not the task's: every task of the account waits, and no attempt is used up.
-    fn park(&mut self, now: Now, id: TaskId, account: AccountKey, ending: &Ending) {
+    /// A usage limit is the account's, not the task's: every task of the account waits, and no
+    /// attempt is used up. `met_by` is the task that met it, if that is to go on after it.
+    fn park(&mut self, now: Now, account: AccountKey, ending: &Ending, met_by: Option<TaskId>) {
         let before = self.accounts.get(&account);
         let parked = Parked::from_limit(now.wall, ending.retry_after, before);
         let until = parked.until;
@@ -390,7 +399,7 @@ impl Board {
                         }
                 )
         });
-        for id in queued.into_iter().chain([id]) {
+        for id in queued.into_iter().chain(met_by) {
             // Attempts that were under way together meet one limit: what waits for its end already
             // is told of it once.
             let Some(task) = self.tasks.get(&id) else {

@@ -157,7 +157,8 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts back what is to run after a task that runs again. What cannot, since something else is in its way, ends again at once.
+    /// Puts back what is to run after a task that runs again. What cannot, since something else is in
+    /// its way or its budget is spent, ends again at once.
     fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {
@@ -170,7 +171,9 @@ impl Board {
             revived.push(id);
         }
         for id in &revived {
-            self.begin_waiting(now, *id, ended);
+            if !self.end_over_budget(now, *id) {
+                self.begin_waiting(now, *id, ended);
+            }
         }
         revived.retain(|id| self.tasks.contains_key(id));
         revived.len()

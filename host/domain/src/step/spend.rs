@@ -75,18 +75,18 @@ impl Board {
         }
     }
 
-    /// The budget that keeps an agent from being tried again, if one does. Commands may always.
+    /// The budget that keeps a task from being tried again, if one does. What a graph may spend is
+    /// for its agents; a task's own budget holds for whatever tells what it costs.
     fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Over> {
-        if request.class != Class::Agent {
-            return None;
-        }
         let own = request.budget_micro_usd.map(|budget_micro_usd| Level {
             spent_micro_usd: spent_by(attempts),
             budget_micro_usd,
         });
-        own.filter(|level| level.is_spent())
-            .map(Over::Task)
-            .or_else(|| self.over_graph(request))
+        let own = own.filter(|level| level.is_spent()).map(Over::Task);
+        own.or_else(|| {
+            let agents = self.over_graph(request);
+            agents.filter(|_| request.class == Class::Agent)
+        })
     }
 
     fn over_graph(&self, request: &Request) -> Option<Over> {
@@ -133,7 +133,18 @@ impl Board {
         }
     }
 
-    /// Whether another attempt may follow by itself.
+    /// Ends a task that is to run again with others and has nothing left to spend. Whether it has.
+    pub(super) fn end_over_budget(&mut self, now: Now, id: TaskId) -> bool {
+        let task = self.tasks.get(&id);
+        let Some(over) = task.and_then(|task| self.over(&task.request, &task.attempts)) else {
+            return false;
+        };
+        let reason = Reason::new(ReasonClass::Budget, over.message());
+        self.finish(now, id, Outcome::Failed, Some(reason));
+        true
+    }
+
+    /// Whether its budgets leave something for another attempt.
     pub(super) fn has_budget_left(&self, task: &Task) -> bool {
         self.over(&task.request, &task.attempts).is_none()
     }

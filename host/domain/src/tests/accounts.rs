@@ -170,6 +170,24 @@ fn one_limit_is_one_event_for_each_that_waits_for_its_end() {
     }
 }
 
+/// An end that is told wrongly would keep the account's tasks for ever.
+#[test]
+fn a_limit_is_looked_at_again_after_eight_days_whatever_was_told() {
+    let check = |told_days: u64, days: u64| {
+        let days_of = |days: u64| Duration::from_hours(days * 24);
+        let mut desk = Desk::new(1);
+        let task = desk.submit(agent);
+        desk.turn();
+        desk.report(task, limited(Some(days_of(told_days))));
+        let expected = desk.now.wall.after(days_of(days));
+        assert_eq!(until(&desk), Some(expected), "{told_days}");
+    };
+    check(7, 7);
+    check(8, 8);
+    check(9, 8);
+    check(36_500, 8);
+}
+
 #[test]
 fn what_is_told_later_does_not_shorten_what_the_service_said() {
     let check = |limits: &[Option<u64>], expected_minutes: u32| {

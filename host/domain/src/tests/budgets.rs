@@ -4,6 +4,8 @@ use super::*;
 use crate::{
     budget::{Day, GraphBudget, Scope},
     capacity::Refusal,
+    dependency::{Condition, Dependency},
+    id::AccountKey,
     retry_policy::{Backoff, RetryPolicy},
     step::spent_by,
 };
@@ -102,6 +104,86 @@ fn a_task_without_money_left_is_not_tried_again() {
             why: "it has spent $3.00 of $3.00".to_owned()
         })
     );
+}
+
+/// A plugin of somebody's own may tell what it costs and be no agent.
+#[test]
+fn its_own_budget_holds_for_whatever_tells_what_it_costs() {
+    for class in [Class::Agent, Class::Command] {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(|request| {
+            with_budget(3)(request);
+            request.class = class;
+        });
+        desk.turn();
+        desk.report(task, ended_at(3, exit()));
+        desk.settle();
+        let copy = desk.stored[&task].clone();
+        let retried = desk.retry(&copy);
+        assert!(
+            matches!(retried, Err(Refused::OverBudget { .. })),
+            "{class:?} {retried:?}"
+        );
+    }
+}
+
+/// What others have to know of the limit they are told, by one that goes on as by one that does not.
+#[test]
+fn a_task_without_money_left_does_not_wait_for_the_end_of_a_usage_limit() {
+    let check = |dollars: u64, expected: &str| {
+        let mut desk = Desk::new(1);
+        let account = |request: &mut Request| {
+            with_budget(2)(request);
+            request.account = Some(AccountKey("a".to_owned()));
+        };
+        let (task, other) = (desk.submit(account), desk.submit(account));
+        desk.turn();
+        desk.report(
+            task,
+            ended_at(dollars, Cause::Class(ReasonClass::RateLimit)),
+        );
+        desk.settle();
+        assert_eq!(desk.words(&[task, other]), [expected, "waiting"]);
+    };
+    check(1, "waiting");
+    check(2, "failed:rate_limit");
+}
+
+/// It had spent all, and is below a task that runs again.
+#[test]
+fn what_is_to_run_again_after_another_ends_where_nothing_is_left_for_it() {
+    let check = |dollars: u64, expected: [&str; 2]| {
+        let mut desk = Desk::new(1);
+        let upstream = desk.submit(|_| {});
+        let after = |task| {
+            vec![Dependency {
+                task,
+                condition: Condition::Succeeded,
+            }]
+        };
+        let mut agent = desk.member(after(upstream));
+        with_budget(2)(&mut agent.request);
+        let agent_id = agent.id;
+        desk.submit_all(vec![agent]).unwrap();
+        let below = desk.member(after(agent_id));
+        let below_id = below.id;
+        desk.submit_all(vec![below]).unwrap();
+        desk.turn();
+        desk.report(upstream, success());
+        desk.turn();
+        desk.report(agent_id, ended_at(dollars, Cause::Success));
+        desk.turn();
+        desk.report(below_id, success());
+        desk.settle();
+        let copies = [agent_id, below_id].map(|id| desk.stored[&id].clone());
+        let copy = desk.stored[&upstream].clone();
+        desk.retry_with(&copy, copies.to_vec()).unwrap();
+        desk.settle();
+        assert_eq!(desk.words(&[agent_id, below_id]), expected, "{dollars}");
+        assert_eq!(desk.stored[&agent_id].attempts.len(), 1);
+    };
+    check(1, ["blocked", "blocked"]);
+    check(2, ["failed:budget", "upstream_failed"]);
 }
 
 #[test]

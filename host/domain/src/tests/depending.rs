@@ -19,7 +19,7 @@ fn on(task: TaskId, condition: Condition) -> Dependency {
 }
 
 impl Desk {
-    fn member(&mut self, dependencies: Vec<Dependency>) -> Submission {
+    pub(super) fn member(&mut self, dependencies: Vec<Dependency>) -> Submission {
         self.made += 1;
         let id = TaskId::new(self.now.wall.0, self.made.into());
         Submission {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Desk, ending, kinds, started, starts, stored, success, worktree};
+use super::{Desk, agent, ending, kinds, limited, started, starts, stored, success, worktree};
 use crate::{
     attempt::{Phase, StopWhy},
     batch::{Action, DocumentKey},
     capacity::Refusal,
+    event::Fact,
     outcome::ReasonClass,
     step::{Answer, Cause, Ending, Found, Report},
     task::Request,
@@ -308,6 +309,42 @@ fn what_finds_no_room_waits_and_does_not_fail() {
     let (mut desk, task) = Desk::in_phase("live");
     desk.report(task, no_room());
     assert_eq!(desk.word(task), "failed:resource");
+}
+
+/// Rows and events say the same: also of an attempt that never began, or after which its task waits.
+#[test]
+fn each_attempt_that_ends_has_an_event_of_its_end() {
+    let check = |phase: &str, cause: Cause, edit: fn(&mut Ending), expected: &str| {
+        let (mut desk, task) = Desk::in_phase(phase);
+        let mut ending = ending(cause);
+        edit(&mut ending);
+        desk.report(task, Report::Ended(Box::new(ending)));
+        desk.settle();
+        assert_eq!(desk.word(task), expected, "{phase}");
+        let ended = desk.task(task).attempts[0].ended.clone().unwrap();
+        let told = Fact::AttemptEnded {
+            attempt: 1,
+            outcome: ended.outcome,
+            reason: ended.reason,
+        };
+        let facts = desk.facts_of(task);
+        let times = facts.iter().filter(|fact| ***fact == told).count();
+        assert_eq!(times, 1, "{phase} {facts:?}");
+    };
+    let class = Cause::Class;
+    let as_it_is = |_: &mut Ending| {};
+    check("live", Cause::Success, as_it_is, "succeeded");
+    let no_room = |ending: &mut Ending| ending.no_room = true;
+    check("starting", class(ReasonClass::Resource), no_room, "waiting");
+    let unheard = |ending: &mut Ending| ending.never_received = true;
+    check("starting", class(ReasonClass::Lost), unheard, "ready");
+    let mut desk = Desk::new(1);
+    let parked = desk.submit(agent);
+    desk.turn();
+    desk.report(parked, limited(None));
+    desk.settle();
+    let ends = |fact: &&&Fact| matches!(fact, Fact::AttemptEnded { attempt: 1, .. });
+    assert_eq!(desk.facts_of(parked).iter().filter(ends).count(), 1);
 }
 
 /// A stop that the host before had not finished: the answer is known, and the next host finds how

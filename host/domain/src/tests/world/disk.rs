@@ -40,6 +40,10 @@ impl World {
                 event.task == task.id && matches!(event.fact, Fact::Retried | Fact::Resumed { .. })
             };
             let before = self.disk.tasks.insert(task.id, Task::clone(task));
+            let known = before.as_ref().map(ended_attempts).unwrap_or_default();
+            let all = ended_attempts(task);
+            let ended: BTreeSet<u32> = all.difference(&known).copied().collect();
+            assert_eq!(told_ends(batch, task), ended, "events and rows: {task:?}");
             if let Some(before) = before.filter(Task::is_done) {
                 assert!(
                     batch.events.iter().any(retried),
@@ -185,4 +189,19 @@ impl World {
             Found::NeverReceived
         }
     }
+}
+
+fn ended_attempts(task: &Task) -> BTreeSet<u32> {
+    let ended = task.attempts.iter().filter(|one| one.ended.is_some());
+    ended.map(|one| one.number).collect()
+}
+
+/// The attempts of a task of whose end there is an event in the batch.
+fn told_ends(batch: &Batch, task: &Task) -> BTreeSet<u32> {
+    let facts = batch.events.iter().filter(|event| event.task == task.id);
+    let ends = facts.filter_map(|event| match &event.fact {
+        Fact::AttemptEnded { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    ends.collect()
 }

@@ -11,7 +11,7 @@ use crate::{
     batch::{Action, Effect},
     id::AttemptId,
     outcome::ReasonClass,
-    step::{Cause, Ending, Input, Report},
+    step::{Cause, Ending, Input, Report, spent_by},
 };
 
 impl World {
@@ -33,7 +33,14 @@ impl World {
 
     fn start(&mut self, attempt: AttemptId) {
         assert_eq!(self.board.attempt_id(attempt.task), Some(attempt));
-        if self.board.tasks[&attempt.task].request.is_prepared_first() {
+        let task = &self.board.tasks[&attempt.task];
+        let budget = task.request.budget_micro_usd;
+        let spent = spent_by(&task.attempts);
+        assert!(
+            budget.is_none_or(|budget| spent < budget),
+            "nothing is left for it: {task:?}"
+        );
+        if task.request.is_prepared_first() {
             assert!(!self.received.contains(&attempt), "{attempt} has run");
             assert!(
                 self.preparing.insert(attempt),
