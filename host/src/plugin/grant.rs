@@ -51,11 +51,11 @@ impl Grant {
 /// Which file a command means that was granted by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. It is
-    /// how the built-in plugins work, which belong to the host: who gives a task its `PATH` decides
+    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. So it is
+    /// for the built-in plugins, which belong to the host: the `PATH` that a task is given decides
     /// what `claude` is.
     TaskPath,
-    /// What the host finds, which is never a file of the task's workspace.
+    /// What the host finds, never a file of the task's workspace.
     Host,
 }
 

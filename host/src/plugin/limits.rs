@@ -113,16 +113,16 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
-/// What whoever drives a guest tells its budget, while the guest itself is borrowed.
+/// What a guest's budget is told while the guest itself is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     waited_us: AtomicU64,
-    /// The thread was given back for others to have it, and not to wait for something.
+    /// Whether the thread was given back for others to have it, and not to wait for something.
     is_yielding: AtomicBool,
 }
 
 impl Waits {
-    /// The guest is polled again, so long after it was last.
+    /// The guest is polled again, this long after the last time.
     pub(crate) fn passed(&self, time: Duration) {
         let is_yielding = self.is_yielding.swap(false, Ordering::Relaxed);
         if !is_yielding && time >= LEAST_WAIT {
@@ -153,7 +153,7 @@ impl Budget {
         }
     }
 
-    /// For whoever drives the guest.
+    /// Where the time between two polls of the guest is told.
     pub(crate) fn waits(&self) -> Arc<Waits> {
         Arc::clone(&self.waits)
     }

@@ -147,7 +147,7 @@ impl CodeCache {
             .arg(source)
             .arg(target)
             .stdin(Stdio::null());
-        // Nothing of the host's own environment has a say in what is made.
+        // Nothing in the host's own environment may change what is made.
         command
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string());

@@ -1,7 +1,7 @@
 //! Gives back what an instance has held, on a thread of its own.
 //!
-//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that.
-//! Where the thread does not keep up, whoever brings an instance gives it back himself.
+//! To give back its memory takes as long as many a guest runs, and nobody has to wait for that. If
+//! the thread does not keep up, an instance is given back by the one who brings it.
 
 use std::any::Any;
 use std::io;

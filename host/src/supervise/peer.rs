@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sys::procfs::{self, Stat};
+use crate::fsx::real;
 
 /// The first argument of a supervisor; its directory follows.
 pub(crate) const SUPERVISE: &str = "__supervise";
@@ -145,7 +146,6 @@ fn directory_of(pid: u32) -> Option<PathBuf> {
 }
 
 fn is_below(dir: &Path, supervisors: &Path) -> bool {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     dir.starts_with(supervisors) || real(dir).starts_with(real(supervisors))
 }
 

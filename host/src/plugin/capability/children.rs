@@ -1,4 +1,4 @@
-//! The interface `children`: what was started, by whatever interface, belongs to the host.
+//! The interface `children`: the children of an attempt, which belong to the host.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,9 +42,7 @@ impl Guest {
             .ok_or_else(|| wasmtime::Error::msg("a child without an attempt"))?;
         Ok((host, child))
     }
-}
 
-impl Guest {
     /// What is new to the guest earns it time. What it has read before does not: it could read that
     /// for ever.
     fn has_read(&mut self, place: &(ChildRef, port::Channel), offset: u64) {

@@ -95,7 +95,7 @@ fn prepare<T>(
     Ok(Ok((admitted, spec)))
 }
 
-/// A child that may be started, but for what only the disk can tell.
+/// A child that may be started, unless the disk says otherwise.
 struct Admitted {
     host: Arc<dyn AttemptHost>,
     place: Arc<Place>,
@@ -211,7 +211,7 @@ fn check(command: &Command) -> Result<(), port::Failure> {
             return invalid(format!("`{name}` cannot be the name of a variable"));
         }
         if !seen.insert(name) {
-            return invalid(format!("the variable {name} stands twice"));
+            return invalid(format!("the variable {name} is set twice"));
         }
     }
     // A limit that is not known here would be a limit that is missing.

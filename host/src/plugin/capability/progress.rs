@@ -14,7 +14,7 @@ use crate::text::is_harmful;
 const REPORT_BYTES: usize = 64 << 10;
 const STATE_BYTES: usize = 64 << 10;
 const KIND_BYTES: usize = 64;
-/// Of a state, which is kept with the task.
+/// The longest state: it is kept with the task.
 const WORD_BYTES: usize = 4 << 10;
 
 impl Host for Guest {
