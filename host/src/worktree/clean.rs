@@ -50,6 +50,10 @@ impl Worktrees {
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
+            // Whoever retries the task goes on with it, and whoever merges it needs its base.
+            if repository.branch_commit(&record.branch).await?.is_some() {
+                return Ok(None);
+            }
         }
         self.remove_record(record.task).await?;
         Ok(None)

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use claudine_domain::{task::Task, worktree::Worktree};
+use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
 
 use super::{WorktreeError, Worktrees, error::io_error, record::Record};
 use crate::{
@@ -190,10 +190,12 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
     }
 }
 
-/// A task that waited for others starts from what they have made of the base meanwhile.
+/// A task that waited for others starts from what they have made of the base meanwhile, and one that
+/// has worked before from what became of that.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
-    if !task.dependencies.is_empty()
+    let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();
+    if (!task.dependencies.is_empty() || task.attempts.iter().any(has_run))
         && let Some(tip) = tip(git, base.as_ref()).await?
     {
         return Ok(tip);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{COMMIT, Repository, merged};
 
@@ -73,6 +73,30 @@ fn what_is_not_committed_is_never_removed() {
     assert_eq!(repository.git(&["show", &format!("{branch}:file")]), "2");
     assert_eq!(fs::read(worktree.join("file")).unwrap(), b"two\n");
     assert!(repository.worktree(&failed).exists());
+}
+
+/// A branch that stays is gone on with; what has got into the base is started from.
+#[test]
+fn what_was_cleaned_up_goes_on_from_where_its_work_is() {
+    let repository = Repository::new();
+    let again = |task: &Value| {
+        let id = task["id"].as_str().unwrap();
+        repository.host.text(["retry", id]);
+        repository.host.finished(id)
+    };
+    let left = repository.done(&[], &format!("echo more >> file; cat file; {COMMIT}"));
+    merged(&left, "succeeded", "left");
+    let auto = repository.done(&["--merge", "auto"], "cat theirs; echo two > new");
+    merged(&auto, "succeeded", "merged");
+    repository.host.text(["worktree", "clean", "--all"]);
+    repository.write("theirs", "theirs\n");
+    repository.commit("theirs");
+    let left = again(&left);
+    merged(&left, "succeeded", "left");
+    assert_eq!(left["output"], "one\nmore\nmore\n");
+    let auto = again(&auto);
+    merged(&auto, "succeeded", "nothing");
+    assert_eq!(auto["output"], "theirs\n");
 }
 
 #[test]
