@@ -232,9 +232,11 @@ fn remove_beginning_with(dir: &Path, name: &str) -> io::Result<()> {
         let found = path.file_name().unwrap_or_default();
         found.to_string_lossy().starts_with(name)
     };
-    let entries = fsx::entries(dir)?;
-    let logs = entries.iter().filter(|path| begins(path));
-    logs.fold(Ok(()), |removed, log| removed.and(fsx::remove_file(log)))
+    let mut removed = Ok(());
+    for log in fsx::entries(dir)?.iter().filter(|path| begins(path)) {
+        removed = removed.and(fsx::remove_file(log));
+    }
+    removed
 }
 
 #[cfg(test)]
