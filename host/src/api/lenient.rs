@@ -1,8 +1,8 @@
 //! JSON as agents and generators write it, read as it was meant, and refused in words.
 //!
 //! They write null for what may be left out, `5.0` for 5, a list as the text of a list, and numbers
-//! where text is wanted. None of these can be misunderstood. What could be is refused, with the
-//! name of the field and what it has to be.
+//! where text is wanted. None of these can be misunderstood. Anything that could be is refused,
+//! with the name of the field and what it has to be.
 
 use serde::{
     Deserializer,
@@ -207,7 +207,7 @@ impl<'de> Deserializer<'de> for Lenient {
         Self(self.meant(Value::is_object)).deserialize_any(visitor)
     }
 
-    /// Of a field that is null nothing is said.
+    /// A field that is null is left out.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -298,7 +298,7 @@ mod tests {
             json!({"inner": {"tail": 1}, "usd": 2.0}),
         );
         check(json!({"name": "[1]"}), json!({"name": "[1]"}));
-        // A document for somebody else stays as it is.
+        // A document that an executor is to read stays as it is.
         check(
             json!({"spec": {"a": null, "b": 5.0}}),
             json!({"spec": {"a": null, "b": 5.0}}),

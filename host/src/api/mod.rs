@@ -4,8 +4,8 @@
 //! [`crate::app::Host`] and writes down the answer. `cli` and `mcp` know the host only by `client`,
 //! over the socket, so a person, an agent and a script see the same answers, and a client of
 //! another version than its host still understands it. Only `backup` and `restore` touch a data
-//! directory themselves: a backup is to be had whether a host runs or not, and a restore only where
-//! none does.
+//! directory themselves: a backup can be had whether a host runs or not, and a restore only where
+//! none runs.
 
 pub(crate) mod cli;
 mod client;
@@ -43,8 +43,8 @@ type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppEr
 /// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
 type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
 
-/// Restores a backup into a data directory that no host uses: the file, and the environment of
-/// whoever asks for it.
+/// Restores a backup into a data directory that no host uses, from the file, with the environment
+/// of the command.
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
 /// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor

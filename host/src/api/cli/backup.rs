@@ -12,7 +12,6 @@ use super::{Common, exit::Failure, output, session::unfit, text};
 use crate::{
     api::client,
     app::backup::{self, BackupTaken},
-    config::Overrides,
 };
 
 /// Write the queue with its history and all output into one file, while tasks run or not.
@@ -45,12 +44,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
-        let overrides = Overrides {
-            data_dir: common.data_dir.clone(),
-            slots: None,
-            keep: None,
-        };
-        let layout = client::layout(&overrides).map_err(unfit)?;
+        let layout = client::layout(&common.overrides()).map_err(unfit)?;
         if self.file == Path::new("-") {
             if io::stdout().is_terminal() {
                 let message = "a backup is no text for a terminal: name a file, or send it on";

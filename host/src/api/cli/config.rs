@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Common, exit::Failure, output, session::unfit};
 use crate::{
     app::{AppError, ErrorKind},
-    config::{Overrides, Settings, process_environment},
+    config::{Settings, process_environment},
 };
 
 /// Look at the settings of a host.
@@ -47,12 +47,7 @@ enum Verb {
 impl Config {
     pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
         let Verb::Show = self.verb;
-        let overrides = Overrides {
-            data_dir: common.data_dir.clone(),
-            slots: None,
-            keep: None,
-        };
-        let settings = Settings::load(&overrides, &process_environment).map_err(unfit)?;
+        let settings = Settings::load(&common.overrides(), &process_environment).map_err(unfit)?;
         for warning in &settings.warnings {
             output::say(&format!("warning: {warning}"));
         }

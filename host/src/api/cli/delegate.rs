@@ -34,7 +34,7 @@ pub(super) struct Delegate {
         allow_hyphen_values = false
     )]
     pub(super) prompt: Option<String>,
-    /// The prompt stood behind the tasks of an option, and may have been meant as one of them.
+    /// The prompt came after the tasks of an option, and may have been meant as one of them.
     #[arg(skip)]
     pub(super) may_be_a_task: bool,
     /// What runs it: `claude`, `shell`, or the name of another plugin.

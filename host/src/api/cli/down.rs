@@ -103,7 +103,7 @@ async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String,
         output::say(&format!("waiting for {} to end", tasks(host.running)));
     }
     match client.down(mode).await {
-        // It has left in this very moment: somebody else had asked for it.
+        // It has left in this moment: somebody else had asked it to.
         Ok(_) | Err(ClientError::NotRunning { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -113,8 +113,8 @@ async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String,
     Ok(ended(mode, host.running, &host.faults))
 }
 
-/// What became of what ran, as far as the host knew. What one counts whose parts have failed says
-/// nothing.
+/// What became of what ran, as far as the host knew. The count of a host whose parts have failed
+/// means nothing.
 fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     match (mode, faults) {
         (DownMode::Leave, []) if running > 0 => {

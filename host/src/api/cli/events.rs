@@ -93,7 +93,7 @@ fn line(event: &EventView, look: Look) -> Painted {
         .as_deref()
         .map_or_else(|| "-".to_owned(), |name| fit(&harmless(name), NAME_COLUMNS));
     let by = event.by.as_ref();
-    // The owner at a terminal is whom everybody takes for granted.
+    // The owner at a terminal asks for most things, and is not named.
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
     let words = harmless(&format!("{}{by}", event.words));

@@ -62,7 +62,7 @@ pub(super) fn report(failure: Failure) -> ExitCode {
             drop(error.print());
             ExitCode::SUCCESS
         }
-        // Whoever read the output has seen enough.
+        // The reader of the output has seen enough.
         Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Failure::Output(_) => say(&failure, None, status::CLAUDINE),
         Failure::Usage(_) => say(

@@ -50,6 +50,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::{exit::Failure, session::Session};
 use super::Wiring;
+use crate::config::Overrides;
 
 /// What stands below the help of every command.
 const EXIT_CODES: &str = "\
@@ -98,6 +99,15 @@ struct Common {
     /// Answer in JSON, on standard output.
     #[arg(long, global = true, help_heading = "Common options")]
     json: bool,
+}
+
+impl Common {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            ..Overrides::default()
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -36,7 +36,7 @@ pub(super) fn painted(text: &Painted) -> Result<(), Failure> {
     bytes(text.as_str().as_bytes())
 }
 
-/// An answer in JSON, indented: whoever wants it on one line has `jq -c`.
+/// An answer in JSON, indented: `jq -c` puts it on one line.
 pub(super) fn json(answer: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(answer).map_err(io::Error::from)?;
     bytes((harmless_json(&text) + "\n").as_bytes())

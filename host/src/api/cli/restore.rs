@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use super::{Common, environment, exit::Failure, output};
-use crate::{api::Wiring, app::backup::QueueRestored, config::Overrides};
+use crate::{api::Wiring, app::backup::QueueRestored};
 
 /// Bring a backup back, into a data directory that has no queue yet.
 ///
@@ -37,13 +37,8 @@ impl Restore {
             let message = "a backup is read twice, so it has to be a file: save it first";
             return Err(Failure::Usage(message.to_owned()));
         }
-        let overrides = Overrides {
-            data_dir: common.data_dir.clone(),
-            slots: None,
-            keep: None,
-        };
         let environment = environment::of_this_process(false);
-        let restored = (wiring.restore)(&overrides, &self.file, environment)?;
+        let restored = (wiring.restore)(&common.overrides(), &self.file, environment)?;
         if common.json {
             output::json(&restored)?;
         } else {

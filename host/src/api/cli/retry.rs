@@ -44,7 +44,7 @@ impl Retry {
     }
 }
 
-/// Whoever waits for it now would wait for a person.
+/// A command that waited for it now would wait for a person.
 pub(super) fn say_held(retried: &Retried) {
     if retried.held {
         let id = &retried.id;

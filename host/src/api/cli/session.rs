@@ -12,7 +12,7 @@ use crate::{
         client::{self, Client, HostStart, Policy},
     },
     app::{AppError, ErrorKind},
-    config::{self, Overrides},
+    config,
 };
 
 pub(super) struct Session {
@@ -36,11 +36,7 @@ impl Drop for Runtime {
 
 impl Session {
     pub(super) fn new(common: &Common, wiring: Wiring) -> Result<Self, Failure> {
-        let overrides = Overrides {
-            data_dir: common.data_dir.clone(),
-            slots: None,
-            keep: None,
-        };
+        let overrides = common.overrides();
         let layout = client::layout(&overrides).map_err(unfit)?;
         let start = HostStart {
             layout,

@@ -105,7 +105,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         let merge = merge.filter(|merge| !merge.state.is_failure());
         lines.add_some("Merge", merge.map(merge_line).as_deref());
     }
-    // What somebody asked for after the last attempt had ended.
+    // A merge that was asked for after the last attempt had ended.
     let last = task.attempts.last().and_then(|last| last.merge.as_ref());
     let later = task.merge.as_ref().filter(|merge| Some(*merge) != last);
     lines.add_some("Merge", later.map(merge_line).as_deref());

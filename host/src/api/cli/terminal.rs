@@ -11,7 +11,7 @@ pub(super) use crate::text::{Painted, fit, harmless};
 /// A table is made to fit this where the terminal does not say how wide it is.
 const DEFAULT_COLUMNS: usize = 100;
 
-/// How to write for whoever reads standard output.
+/// How to write to standard output, a terminal or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Look {
     pub(super) colours: bool,

@@ -106,7 +106,7 @@ async fn stay(
         }
     };
     // Output comes to its end with the task. Without a spinner to be fed, and a slot to be given
-    // free, one connection is enough: each that waits has one, and a fan-out has many who wait.
+    // free, one connection is enough, and a fan-out has many commands that wait.
     let in_turn = shows_output && !moving && waiter.is_none();
     // Output that nobody reads any more ends the waiting as well.
     let both = async {

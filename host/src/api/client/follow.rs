@@ -15,7 +15,7 @@ use crate::{
 /// How long a follower that found no place waits before it asks again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A piece of output, for whoever shows it.
+/// A piece of output, to be shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Followed {
     Bytes(LogChannel, Vec<u8>),
@@ -102,8 +102,8 @@ impl Follower<'_> {
                     self.open = None;
                     continue;
                 }
-                // So many follow already that there is no place: what comes is kept until there is
-                // one.
+                // There are as many followers as the host has places for. What the task writes is
+                // kept until there is one.
                 Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {

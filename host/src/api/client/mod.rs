@@ -34,7 +34,7 @@ use crate::{
 /// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Idle connections kept for the next request, and for how long: less than the host leaves them to
-/// whoever asks nothing.
+/// a client that asks nothing.
 const KEPT_CONNECTIONS: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(10);
 /// How often a request that does no harm when done twice is sent, while hosts come and go.

@@ -159,8 +159,8 @@ impl HostStart {
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
-                // Whoever has it is at a start, which takes no longer than this, unless it was
-                // stopped in the middle of it.
+                // Another command is starting a host, which takes no longer than this, unless it
+                // was stopped in the middle of it.
                 Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                     std::thread::sleep(TURN_LOOK);
                 }

@@ -251,7 +251,7 @@ impl Client {
         self.ask(Ask::get("/v1/host".to_owned())).await
     }
 
-    /// Starts a host if there is none; whether it did.
+    /// Starts a host if there is none, and says whether it did.
     pub(in crate::api) async fn reach(&self) -> Result<(HostInfo, bool), ClientError> {
         let (_, started) = self.start().connect().await?;
         Ok((self.info().await?, started))

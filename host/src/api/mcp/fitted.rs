@@ -1,9 +1,9 @@
-//! Text that an agent can read: of output without end only as much as fits into its context, and a
-//! line that says what is missing and where it is.
+//! Text that an agent can read: as much of a long output as fits into its context, and a line that
+//! says what is missing and how to get it.
 
 use crate::text::bytes_within;
 
-/// What the texts of an answer may take together, as JSON writes them. Clients give an agent some
+/// How long the texts of an answer may be together, as JSON writes them. Clients give an agent some
 /// 25,000 tokens of an answer, and cut or drop a longer one.
 pub(super) const ANSWER_BYTES: usize = 40_000;
 

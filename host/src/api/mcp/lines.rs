@@ -1,5 +1,5 @@
-//! Messages as lines. Every request gets an answer, also one that cannot be read: whoever asked
-//! would wait for ever, and an agent's turn with it.
+//! Messages as lines. Every request gets an answer, also one that cannot be read: without one the
+//! client would wait for ever, and an agent's turn with it.
 
 use std::{io, sync::Arc};
 
@@ -20,7 +20,7 @@ use super::{
     stdio::{Input, Output},
 };
 
-/// The longest line. A prompt may have as much; beside it there is no room in memory for more.
+/// The longest line, which is a limit on memory. A prompt that a host takes fits into it.
 pub(super) const LINE_BYTES: usize = 16 << 20;
 
 const PARSE_ERROR: i32 = -32_700;
@@ -30,12 +30,13 @@ const INVALID_PARAMS: i32 = -32_602;
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
-    /// The id of a line that is too long, of which the rest is passed over.
+    /// The id and the length so far of a line that is too long, the rest of which is passed over.
     too_long: Option<(RequestId, usize)>,
-    /// A request was read. What comes before one is no reason to end.
+    /// A request was read. Notifications before the first one would end the server, and are left
+    /// out.
     begun: bool,
     output: Arc<Mutex<Lasting>>,
-    /// An answer that `receive` owes: it may be dropped at every wait.
+    /// An answer that `receive` has still to write: it may be dropped at every wait.
     owed: Option<Vec<u8>>,
     is_flushed: bool,
 }
@@ -185,7 +186,7 @@ impl Transport<RoleServer> for Lines {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            // An output that nobody reads is the end of the conversation, as is an input that
+            // An output without a reader is the end of the conversation, as is an input that
             // breaks.
             self.pay().await.ok()?;
             match self.read_line().await.ok()? {
@@ -217,7 +218,7 @@ impl Transport<RoleServer> for Lines {
 
 /// Why a line is no message.
 enum Unreadable {
-    /// A notification, an answer or nothing at all, which nobody is to be answered for.
+    /// A notification, an answer or an empty line: none of them is answered.
     Ignored,
     Refused {
         id: Option<Value>,
@@ -226,7 +227,8 @@ enum Unreadable {
     },
 }
 
-/// Whether it is taken for a request that nobody knows, since its parameters are none of a call.
+/// Whether it is a call that was read as a request of unknown kind, because its parameters are not
+/// those of a call.
 fn is_malformed_call(message: &RxJsonRpcMessage<RoleServer>) -> bool {
     let JsonRpcMessage::Request(request) = message else {
         return false;

@@ -1,4 +1,4 @@
-//! The id of a request that cannot be read: without it nobody could be told so.
+//! The id of a request that cannot be read, which the answer needs.
 //!
 //! It is looked for byte by byte, so that it is found in text that is no JSON, in half of a
 //! request, and in one too large to be kept.
@@ -26,7 +26,7 @@ pub(super) struct RequestId {
     depth: u32,
     /// The text that is read, or was the last one, as written.
     text: Vec<u8>,
-    /// A name has ended and its colon has come.
+    /// The name `id` and its colon were read.
     named: bool,
     id: Vec<u8>,
     found: Option<Value>,

@@ -106,7 +106,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let called = self.call(&request.name, request.arguments.unwrap_or_default());
-        // Without it whoever asked would wait for an answer that never comes.
+        // A fault in here must not leave the client without an answer.
         let called = AssertUnwindSafe(called).catch_unwind();
         let called = tokio::select! {
             called = called => called.unwrap_or_else(|_| Err(AppError::new(

@@ -18,7 +18,7 @@ use tokio::{
 pub(super) type Input = Pin<Box<dyn AsyncRead + Send>>;
 pub(super) type Output = Pin<Box<dyn AsyncWrite + Send>>;
 
-/// Within a runtime.
+/// Standard input and output. Called within a runtime.
 pub(super) fn open() -> io::Result<(Input, Output)> {
     let (input, output) = (input(io::stdin().as_fd())?, output(io::stdout().as_fd())?);
     Ok(match (input, output) {

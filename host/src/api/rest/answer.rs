@@ -16,8 +16,8 @@ use crate::{
     clock,
 };
 
-/// How long a client may take to send what it asks. It comes over a socket of this machine: the
-/// largest request there is takes a second.
+/// How long a client may take to send a request. The largest one takes a second over a socket of
+/// this machine.
 const BODY_LIMIT: Duration = Duration::from_mins(1);
 
 /// An answer as JSON, with the status 200 unless it is told another.

@@ -1,4 +1,4 @@
-//! Who asks: recognised once for a connection, named in each request.
+//! The principal of a request: recognised once for its connection.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::app::{Caller, Peer};
 /// The principal of a request.
 pub(super) struct By(pub(super) Arc<Principal>);
 
-/// What the kernel said of the other end of a request's connection. Who that is, is found out when
-/// a request asks: looking costs more than most answers.
+/// What the kernel said of the other end of a request's connection. The principal behind it is
+/// looked for when a request needs it: looking costs more than most answers.
 #[derive(Clone)]
 pub(super) struct Connected {
     peer: Arc<Peer>,
@@ -38,7 +38,7 @@ impl FromRequestParts<Shared> for By {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let via = via(parts)?;
         let connected = parts.extensions.get::<Connected>().cloned();
-        // Without one there was no connection: nothing can ask so.
+        // Every connection gives one to its requests.
         let connected = connected.ok_or_else(|| invalid("the request came by no connection"))?;
         let recognised = shared.host.recognise(&connected.peer);
         let caller = connected.caller.get_or_init(|| recognised).await;
@@ -46,8 +46,7 @@ impl FromRequestParts<Shared> for By {
     }
 }
 
-/// The way that a request says it came by. Of itself it can say no more than that: who asks is not
-/// its to say.
+/// The way that a request says it came by. It says nothing else of its sender.
 fn via(parts: &Parts) -> Result<Via, Refusal> {
     let Some(said) = parts.headers.get(VIA_HEADER) else {
         return Ok(Via::Rest);

@@ -37,8 +37,8 @@ pub(super) async fn up(State(shared): State<Shared>, By(by): By) -> Answered<UpV
     })
 }
 
-/// Looks on while the host goes down. Answers when it leaves: with `drain` and `kill` that is when
-/// the last attempt has ended.
+/// Asks the host to go down, and answers when it does: with `drain` and `kill` when the last
+/// attempt has ended.
 pub(super) async fn down(
     State(shared): State<Shared>,
     By(by): By,

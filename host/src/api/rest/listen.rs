@@ -40,8 +40,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The version of the host, on every answer: a client of another one says so.
 pub(crate) const VERSION_HEADER: &str = "claudine-version";
 
-/// Serves until it is told to shut down and the last answers are written. `listeners` has another
-/// one when the socket was made anew; that it is closed is an error before the shutdown.
+/// Serves until it is told to shut down and the last answers are written. `listeners` brings a new
+/// one when the socket was made anew. Its end before the shutdown is an error.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     let places = Places::of_this_process();
     let router = super::router(host, going_down.clone(), places.clone());
     let mut connections = JoinSet::new();
-    // Taken from the queue, and without a place yet.
+    // A connection that was accepted, and has no place yet.
     let mut arrived = None;
     loop {
         let listener = listeners.borrow_and_update().clone();
@@ -110,7 +110,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
-            tracing::warn!(%error, "it cannot be told who has connected");
+            tracing::warn!(%error, "a connection does not say whose it is");
             return;
         }
     };
@@ -134,7 +134,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
         ended = connection.as_mut() => ended,
         () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
         () = going_down.wait() => {
-            // Nothing was asked, or only a part of it: nobody waits for an answer.
+            // No request has come as a whole, so no client waits for an answer.
             if place.is_idle() {
                 return;
             }
@@ -142,7 +142,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
             connection.await
         }
     };
-    // A client that goes away in the middle is its own affair.
+    // A client may go away in the middle of an answer.
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }

@@ -1,8 +1,8 @@
-//! Who may be connected at once, and who may stay long.
+//! How many connections there may be at once, and how many may stay long.
 //!
-//! A client that waits for a task is not to keep another one from cancelling it. So there are more
-//! places than those who wait or follow may take, and whoever has a place without asking anything
-//! gives it up, the longest first, when somebody else comes.
+//! A client that waits for a task is not to keep another one from cancelling it. So those that wait
+//! or follow may not take all places, and a connection without a request gives its place up, the
+//! longest idle first, when another one comes.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ const FEWEST: usize = 64;
 const OTHERS: u64 = 128;
 /// A connection of a follower has a log open as well.
 const DESCRIPTORS_EACH: u64 = 2;
-/// How long a stay may last that finds no long place.
+/// How long a request may last that finds no place to stay long.
 pub(super) const SHORT_STAY: Duration = Duration::from_secs(1);
 
 /// How many places there are for a process that may open so many descriptors.
@@ -41,7 +41,7 @@ fn places(descriptors: Option<u64>) -> usize {
         .clamp(FEWEST, MOST)
 }
 
-/// How many of them are never taken by those who stay long.
+/// How many of them are kept from those that stay long.
 fn short(places: usize) -> usize {
     (places / 8).clamp(FEWEST / 4, 256)
 }
@@ -66,7 +66,7 @@ impl Places {
         }
     }
 
-    /// A place for one more connection. If there is none, whoever has asked nothing for the longest
+    /// A place for one more connection. If there is none, the one that has been idle for the longest
     /// time has to leave.
     pub(super) async fn enter(&self) -> Place {
         let free = self.free.clone();
@@ -88,7 +88,7 @@ impl Places {
         }
     }
 
-    /// Sends away whoever has asked nothing for the longest time, if there is somebody.
+    /// Sends away the connection that has been idle for the longest time, if one is.
     pub(super) fn make_room(&self) {
         self.idle.send_away();
     }
@@ -98,7 +98,7 @@ impl Places {
         self.long.clone().try_acquire_owned().ok()
     }
 
-    /// Leave to stay as long as it takes; whoever finds no place soon is to ask again.
+    /// Leave to stay as long as it takes. A client that finds no place soon is to ask again.
     pub(super) async fn stay_or_refuse(&self) -> Result<OwnedSemaphorePermit, AppError> {
         let entered = self.long.clone().acquire_owned();
         match clock::within(SHORT_STAY, entered).await {
@@ -145,10 +145,10 @@ impl Idle {
         })
     }
 
-    /// Waits for somebody to be sent away, and for the next one who could be.
+    /// Sends an idle connection away; if there is none, waits until one is idle.
     async fn send_one_away(&self) {
         if self.send_away() {
-            // It gives its place back in a moment; if another one takes that, the next has to
+            // It gives its place back in a moment. If another one takes that, the next has to
             // leave.
             return clock::sleep(Duration::from_millis(1)).await;
         }
@@ -171,7 +171,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Resolves when somebody else needs it and nothing is asked here.
+    /// Resolves when another connection needs the place and nothing is asked on this one.
     pub(super) async fn sent_away(&self) {
         loop {
             self.leave.notified().await;
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_idle_leaves_for_who_comes() {
+    async fn the_longest_idle_connection_leaves_for_a_new_one() {
         let places = Places::new(2);
         let first = Arc::new(places.enter().await);
         let second = Arc::new(places.enter().await);
@@ -276,7 +276,7 @@ mod tests {
         let third = places.enter().await;
         leaving.await.unwrap();
 
-        // Who has a request under way stays.
+        // A connection with a request under way stays.
         let busy = first.begin();
         drop(third);
         let _third = places.enter().await;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_stay_long_leave_places_to_the_others() {
+    async fn requests_that_stay_long_leave_places_to_the_others() {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
         assert_eq!(stays.len(), 48);

@@ -26,8 +26,8 @@ enum Rest<T> {
     Nothing,
 }
 
-/// `stay` is the leave to stay long, until the end. Nothing is read ahead: the next piece is asked
-/// for when the one before it has been taken off our hands.
+/// `stay` is the leave to stay long, given back at the end. Nothing is read ahead: the next piece
+/// is asked for when the connection has taken the one before.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,

@@ -82,7 +82,7 @@ pub(super) async fn wait(
         .timeout_ms
         .map_or(LONGEST_WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
-    // Without a place to stay long it is answered soon, with the task as it is; whoever waits asks
+    // Without a place to stay long it is answered soon, with the task as it is; the client asks
     // again.
     let stay = shared.places.stay();
     let limit = if stay.is_some() {
