@@ -112,9 +112,16 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Where a path leads, as far as that can be told.
+/// Where a path leads, as far as that can be told: what is not there is taken as it is written.
 pub(crate) fn real(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    let real = |place: &Path| {
+        let there = fs::canonicalize(place).ok()?;
+        let rest = path.strip_prefix(place).ok()?;
+        let is_all = rest.as_os_str().is_empty();
+        Some(if is_all { there } else { there.join(rest) })
+    };
+    let known = path.ancestors().find_map(real);
+    known.unwrap_or_else(|| path.to_owned())
 }
 
 /// Bytes that an unprivileged process may still write to the disk of `path`.

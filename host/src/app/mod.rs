@@ -3,6 +3,7 @@
 //! Rules of the product are here and in the domain, never in `api`. Commands go through the engine; reads come from the store, which is true
 //! as of the last commit.
 
+mod account;
 mod act;
 pub(crate) mod backup;
 mod capacity;

@@ -1,9 +1,8 @@
 //! From what was asked of a task to what the board takes: what its executor's manifest adds, and what lists show of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
-    id::AccountKey,
     outcome::ReasonClass,
     retry_policy::{Backoff, RetryPolicy, may_be_retried},
     task::{Class, Idempotency, Rung},
@@ -165,46 +164,6 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
         backoff,
         on,
     })
-}
-
-/// The account of a task, and the key under which starts of its configuration directory are one at a time.
-pub(super) fn account_of(
-    manifest: &Manifest,
-    variables: &BTreeMap<String, String>,
-) -> (Option<AccountKey>, Option<String>) {
-    let Some(account) = &manifest.account else {
-        return (None, None);
-    };
-    let directory = variables
-        .get(&account.directory_variable)
-        .filter(|value| !value.is_empty())
-        .cloned()
-        .unwrap_or_else(|| match account.default_directory.strip_prefix("~/") {
-            Some(rest) => format!(
-                "{}/{rest}",
-                variables.get("HOME").map_or("", String::as_str)
-            ),
-            None => account.default_directory.clone(),
-        });
-    let credentials: Vec<&[u8]> = account
-        .credentials
-        .iter()
-        .map(|name| {
-            variables
-                .get(name)
-                .map_or(&[] as &[u8], |value| value.as_bytes())
-        })
-        .collect();
-    let digest = digest::hex_of_pieces(&credentials);
-    let key = format!(
-        "{}:{directory}:{}",
-        manifest.name,
-        digest.get(..16).unwrap_or(&digest)
-    );
-    let serial = manifest
-        .serial_start
-        .then(|| format!("{}:{directory}", manifest.name));
-    (Some(AccountKey(key)), serial)
 }
 
 /// Under one key the same request answers with the first task; what is compared is all that the person asked, what it waits for and what its

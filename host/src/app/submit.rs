@@ -17,13 +17,12 @@ use claudine_domain::{
 };
 
 use super::{
+    account::account_of,
     check::{check, variables, working_directories},
     error::{AppError, ErrorKind},
     host::Host,
     may::may_use,
-    prepare::{
-        Checked, account_of, class_of, idempotency, ladder_of, plain, retries, summary, validate,
-    },
+    prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     reader::{Reader, unknown},
     request::{DependencyRef, NewTask, Submit, TaskRef},
     view::{Delegated, Submitted},
@@ -158,7 +157,8 @@ impl Host {
         let idempotency = idempotency(&task, graph_micro_usd)?;
         let spec = task.spec.get();
         let manifest = executor.manifest();
-        let (account, serial_start) = account_of(manifest, &kept.variables);
+        let account = account_of(manifest, &kept.variables, &task.working_directory);
+        let (account, serial_start) = account.await?;
         let millis = |given: Option<u64>| given.map(Duration::from_millis);
         let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
         let worktree = self.planned(&task, idempotency.as_ref(), &kept).await?;
