@@ -397,6 +397,19 @@ impl Task {
         self.attempts.last()
     }
 
+    /// The attempt that its state is about: the last one. None where it was tried again and has
+    /// ended before that came to an attempt.
+    pub fn deciding_attempt(&self) -> Option<&Attempt> {
+        let last = self.last_attempt();
+        let State::Done { at, outcome, .. } = &self.state else {
+            return last;
+        };
+        last.filter(|last| {
+            let ended = last.ended.as_ref();
+            ended.is_some_and(|ended| (ended.at, ended.outcome) == (*at, *outcome))
+        })
+    }
+
     /// The identity of the attempt that runs or ran last.
     pub fn last_attempt_id(&self) -> Option<AttemptId> {
         self.last_attempt().map(|attempt| AttemptId {

@@ -20,6 +20,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
     let request = &task.request;
     let last = task.last_attempt();
     let ended = last.and_then(|attempt| attempt.ended.as_ref());
+    let deciding = task.deciding_attempt();
     let (outcome, reason, finished_at) = match &task.state {
         State::Done {
             at,
@@ -29,6 +30,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         } => (Some(*outcome), reason.as_ref(), Some(*at)),
         _ => (None, None, None),
     };
+    let end = outcome.and(deciding).and_then(|last| last.ended.as_ref());
     let culprit = task.end().and_then(|end| end.culprit);
     let until = match &task.state {
         State::Waiting { until, .. } => Some(rfc3339(*until)),
@@ -75,10 +77,10 @@ pub(super) fn task_view(task: &Task) -> TaskView {
             .map(attempt_view)
             .collect(),
         created_at: rfc3339(task.created_at),
-        started_at: last.and_then(|attempt| attempt.started_at).map(rfc3339),
+        started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
-        exit_code: outcome.and(ended).and_then(|ended| ended.exit_code),
-        signal: outcome.and(ended).and_then(|ended| ended.signal),
+        exit_code: end.and_then(|ended| ended.exit_code),
+        signal: end.and_then(|ended| ended.signal),
         output: None,
         output_truncated: false,
         cost_usd: cost_usd(task),
@@ -216,9 +218,50 @@ fn status_word(state: &State) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{attempt::StopWhy, time::Timestamp};
+    use claudine_domain::{
+        attempt::{Ended, StopWhy},
+        time::Timestamp,
+    };
 
     use super::*;
+    use crate::store::sample_task;
+
+    /// It was tried again, and cancelled before that came to an attempt.
+    #[test]
+    fn an_end_has_nothing_of_an_attempt_that_had_ended_before() {
+        let check = |outcome: Outcome, at: u64, exit_code: Option<i32>, started: bool| {
+            let mut task = sample_task(0);
+            let mut attempt = Attempt::new(1, Timestamp(1_000));
+            attempt.started_at = Some(Timestamp(1_000));
+            attempt.ended = Some(Ended {
+                at: Timestamp(2_000),
+                outcome: Outcome::Failed,
+                reason: None,
+                exit_code: Some(3),
+                signal: None,
+                usage: Usage::default(),
+                cost_micro_usd: None,
+                git: None,
+                merge: None,
+                never_began: false,
+            });
+            task.attempts = vec![attempt];
+            task.state = State::Done {
+                at: Timestamp(at),
+                outcome,
+                reason: None,
+                culprit: None,
+            };
+            let view = task_view(&task);
+            let found = (view.exit_code, view.started_at.is_some());
+            assert_eq!(found, (exit_code, started), "{outcome:?} {at}");
+            assert_eq!(view.attempts[0].exit_code, Some(3));
+        };
+        check(Outcome::Failed, 2_000, Some(3), true);
+        check(Outcome::Cancelled, 2_000, None, false);
+        check(Outcome::Cancelled, 9_000, None, false);
+        check(Outcome::UpstreamFailed, 9_000, None, false);
+    }
 
     #[test]
     fn each_state_and_outcome_has_one_of_the_originals_five_words() {

@@ -25,7 +25,8 @@ pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph 
 fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
     let request = &task.request;
     let last = task.last_attempt();
-    let started_at = last.and_then(|attempt| attempt.started_at);
+    let deciding = task.deciding_attempt();
+    let started_at = deciding.and_then(|attempt| attempt.started_at);
     let (outcome, reason, finished_at) = match &task.state {
         State::Done {
             at,
@@ -60,6 +61,8 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
 
 #[cfg(test)]
 mod tests {
+    use claudine_domain::outcome::Outcome;
+
     use super::super::samples::*;
 
     #[test]
@@ -75,6 +78,13 @@ mod tests {
         check(
             task(1).succeeded(1_000, 3_500),
             ("done", Some("succeeded"), Some(2_500)),
+        );
+        // It was tried again, and ended before another attempt.
+        check(
+            task(1)
+                .succeeded(1_000, 3_500)
+                .ended(Outcome::UpstreamFailed),
+            ("done", Some("upstream_failed"), None),
         );
         // The wall clock was set back meanwhile.
         check(task(1).running(NOW + 5_000), ("running", None, Some(0)));
