@@ -192,6 +192,12 @@ pub(super) fn compare(bench: &Bench, older: &Path, wanted: &[&str], table: &mut 
     }
 }
 
+/// What one measurement of each side gave, a value for each figure of the comparison.
+struct Pair {
+    new: Vec<f64>,
+    old: Vec<f64>,
+}
+
 fn pairs(bench: &Bench, older: &Path, comparison: &Comparison, table: &mut Table) -> Result<()> {
     let mut newer = Side::new(bench, &bench.claudine, comparison.slots)?;
     let mut older = Side::new(bench, older, comparison.slots)?;
@@ -201,21 +207,30 @@ fn pairs(bench: &Bench, older: &Path, comparison: &Comparison, table: &mut Table
     for round in 0..bench.rounds {
         let pair = if round % 2 == 0 {
             let new = (comparison.measure)(&mut newer)?;
-            (new, (comparison.measure)(&mut older)?)
+            Pair {
+                new,
+                old: (comparison.measure)(&mut older)?,
+            }
         } else {
             let old = (comparison.measure)(&mut older)?;
-            ((comparison.measure)(&mut newer)?, old)
+            Pair {
+                new: (comparison.measure)(&mut newer)?,
+                old,
+            }
         };
         pairs.push(pair);
     }
+    let median_of = |figure: &dyn Fn(&Pair) -> f64| -> f64 {
+        median(&pairs.iter().map(figure).collect::<Vec<f64>>())
+    };
     for (index, (what, unit)) in comparison.figures.iter().enumerate() {
-        let of = |of: &dyn Fn(&(Vec<f64>, Vec<f64>)) -> f64| -> f64 {
-            median(&pairs.iter().map(of).collect::<Vec<f64>>())
-        };
         table.pairs(
             what,
-            of(&|(new, old)| new[index] / old[index]),
-            (of(&|(new, _)| new[index]), of(&|(_, old)| old[index])),
+            median_of(&|pair| pair.new[index] / pair.old[index]),
+            (
+                median_of(&|pair| pair.new[index]),
+                median_of(&|pair| pair.old[index]),
+            ),
             unit,
             Target::AtMost(LIMIT),
         );
@@ -281,7 +296,7 @@ fn large_graph(side: &mut Side) -> Result<Vec<f64>> {
     let side = side.fresh("1")?;
     let measured = graph::accept(&side.trial, GRAPH)?;
     Ok(vec![
-        measured.accepted_seconds * 1e3,
+        measured.taken_seconds * 1e3,
         measured.kib_a_task,
         measured.loaded_seconds * 1e3,
     ])
