@@ -1,8 +1,9 @@
 //! After a supervisor's death: what its children were comes from its journal; what is left of them is ended.
 //!
-//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within this boot, its group and session only
-//! while that leader is there to vouch for the number, everything else by the marker in its environment. The supervisor's pipes died
-//! with it, so nothing could be learned from letting anything go on; all of it is killed.
+//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within this
+//! boot, its group and session only while that leader is there to vouch for the number, everything
+//! else by the marker in its environment or by its tag. The supervisor's pipes died with it, so
+//! nothing could be learned from letting anything go on; all of it is killed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -18,6 +19,7 @@ use crate::supervise::protocol::{
     AttemptState, ChildState, ChildView, EndedState, Identity, Message,
 };
 use crate::supervise::sys::procfs::{self, Stat};
+use crate::supervise::sys::tag::Tag;
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
@@ -44,7 +46,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     {
         // Where this very host had started it, it is a zombie of ours.
         wait::reap(supervisor.pid);
-        swept = end_everything(&journal)?;
+        swept = end_everything(&journal, supervisor)?;
     }
     Ok(Recovered {
         found: journal.attempts.into_values().map(found).collect(),
@@ -163,7 +165,7 @@ fn found(state: AttemptState) -> Found {
 }
 
 /// Returns how many processes were ended.
-fn end_everything(journal: &Journal) -> io::Result<usize> {
+fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
@@ -171,7 +173,7 @@ fn end_everything(journal: &Journal) -> io::Result<usize> {
     // One look is no instant: what forked while it was taken may be missing. So it takes two that find nothing.
     let mut empty_looks = 0;
     while empty_looks < 2 {
-        let left = ours(&procfs::all()?, &leaders, &keys);
+        let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
         if left.is_empty() {
             empty_looks += 1;
             continue;
@@ -212,7 +214,12 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
         .collect()
 }
 
-fn ours(processes: &[Stat], leaders: &[(u32, u64)], keys: &HashSet<&str>) -> Vec<Stat> {
+fn ours(
+    processes: &[Stat],
+    leaders: &[(u32, u64)],
+    keys: &HashSet<&str>,
+    supervisor: &Identity,
+) -> Vec<Stat> {
     let present = |(pid, start_time): &&(u32, u64)| {
         processes
             .iter()
@@ -237,8 +244,15 @@ fn ours(processes: &[Stat], leaders: &[(u32, u64)], keys: &HashSet<&str>) -> Vec
         }
         let marks = procfs::marks(process.pid);
         let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
+        // The pid of an earlier supervisor may have been the same.
+        let is_tagged = || {
+            process.start_time >= supervisor.start_time
+                && Tag::of(process.pid).is_some_and(|tag| tag.supervisor == supervisor.pid)
+        };
         !marks.detached
-            && (vouched_for || marks.attempt.is_some_and(|key| keys.contains(key.as_str())))
+            && (vouched_for
+                || marks.attempt.is_some_and(|key| keys.contains(key.as_str()))
+                || is_tagged())
     };
     processes.iter().filter(is_ours).copied().collect()
 }

@@ -20,6 +20,7 @@ use crate::supervise::protocol::Message;
 use crate::supervise::sys::files;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
+use crate::supervise::sys::tag::Tag;
 use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
 
 /// A child that ends sooner is reported once, by its end.
@@ -137,6 +138,14 @@ impl Supervisor {
             let bytes = argv.bytes() + env.bytes();
             command::explain(&error, &path, &start.cwd, bytes)
         };
+        let tag = Tag {
+            supervisor: self.identity.pid,
+            attempt: no.0,
+        };
+        // Without it the marker in the environment has to do.
+        if let Err(error) = tag.hand_on() {
+            eprintln!("{} is started without a tag: {error}", start.child);
+        }
         let started = files::with_umask(start.umask, || self.limits.for_child(|| spawn.run()));
         let pid = started.map_err(explain)?;
         let start_time = if before == procfs::ticks_since_boot() {

@@ -6,6 +6,7 @@ use std::io;
 use super::Supervisor;
 use super::attempt::AttemptNo;
 use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
+use crate::supervise::sys::tag::Tag;
 use crate::supervise::words::AttemptKey;
 
 #[derive(Debug)]
@@ -24,8 +25,8 @@ struct Stray {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// It gave up marker, session and group. It belongs to one of those that were there when it appeared; the last of them to end
-    /// takes it along.
+    /// It gave up marker, session, group and tag. It belongs to one of those that were there when it
+    /// appeared; the last of them to end takes it along.
     OneOf(Vec<AttemptNo>),
     /// Detached on purpose, some other supervisor's, or given up.
     Nobody,
@@ -126,6 +127,7 @@ impl Supervisor {
             .leaders
             .get(&stat.session)
             .or_else(|| self.leaders.get(&stat.group));
+        let limits = self.limits;
         let before = self
             .strays
             .known
@@ -135,10 +137,17 @@ impl Supervisor {
             _ if marks.detached => Owner::Nobody,
             (Some(Some(no)), _) if live(&no) => Owner::Attempt(no),
             (_, Some((no, _))) => Owner::Attempt(*no),
-            (Some(None), None) => Owner::Nobody,
-            _ => before.unwrap_or_else(|| {
-                Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
-            }),
+            // A marker of no attempt here may have been made up.
+            (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
+                Some(tag) if tag.supervisor != self.identity.pid => Owner::Nobody,
+                Some(tag) if live(&AttemptNo(tag.attempt)) => {
+                    Owner::Attempt(AttemptNo(tag.attempt))
+                }
+                _ if marked == Some(None) => Owner::Nobody,
+                _ => before.unwrap_or_else(|| {
+                    Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
+                }),
+            },
         };
         self.strays.known.insert(stat.pid, Stray { stat, owner });
     }

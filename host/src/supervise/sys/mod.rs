@@ -5,4 +5,5 @@ pub(super) mod files;
 pub(super) mod procfs;
 pub(super) mod signals;
 pub(super) mod spawn;
+pub(super) mod tag;
 pub(super) mod wait;

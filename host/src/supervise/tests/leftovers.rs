@@ -43,6 +43,37 @@ async fn one_that_gave_up_its_marker_is_ended_too() {
     assert!(!is_alive(pid));
 }
 
+/// While others run, so that it could be theirs.
+#[tokio::test]
+async fn one_that_gave_up_everything_is_told_from_those_of_others() {
+    let mut lab = Lab::new().await;
+    let escape = |environment: &str| {
+        format!(
+            "rm -f pid; setsid setsid env -i {environment} \
+             sh -c 'echo $$ > pid; exec sleep 1000' > /dev/null 2>&1 & \
+             while ! test -s pid; do :; done"
+        )
+    };
+    let pid = |dir: &Path| -> u32 {
+        let text = std::fs::read_to_string(dir.join("pid")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let others = escape("") + "; echo up; sleep 1000";
+    lab.start(lab.script("other.1", &others)).await;
+    lab.lines("other.1", 1).await;
+    let others = pid(lab.dir.path());
+    for (name, environment) in [("t.1", ""), ("made-up.1", "CLAUDINE_ATTEMPT=nobody.1")] {
+        lab.run(lab.script(name, &escape(environment))).await;
+        lab.host.ended(&key(name)).await;
+        assert!(!is_alive(pid(lab.dir.path())), "{name}");
+    }
+    assert!(is_alive(others));
+    lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("other.1")).await;
+    assert!(!is_alive(others));
+}
+
 #[tokio::test]
 async fn what_was_detached_on_purpose_lives_on() {
     let mut lab = Lab::new().await;

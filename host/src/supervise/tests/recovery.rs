@@ -20,13 +20,18 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
         &["env", "-i", "sh", "-c", "echo up; /bin/sleep 1000"],
     ))
     .await;
-    for name in ["family.1", "daemon.1", "unmarked.1"] {
+    lab.start(lab.script(
+        "bare.1",
+        "(setsid env -i sh -c 'echo up; exec sleep 1000' &); sleep 1000",
+    ))
+    .await;
+    for name in ["family.1", "daemon.1", "unmarked.1", "bare.1"] {
         lab.lines(name, 1).await;
     }
     lab.host.started(&ChildId::new(key("unmarked.1"), 0)).await;
     let supervisor = lab.supervisor_pid();
     let family: Vec<u32> = family_of(supervisor);
-    assert!(family.len() >= 7, "{family:?}");
+    assert!(family.len() >= 9, "{family:?}");
     kill(supervisor);
 
     let (attempts, children) = loop {
@@ -37,8 +42,11 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
         }
     };
     let names: Vec<&str> = attempts.iter().map(name_of).collect();
-    assert_eq!(names, ["daemon.1", "family.1", "leader.1", "unmarked.1"]);
-    assert_eq!(children.len(), 4);
+    assert_eq!(
+        names,
+        ["bare.1", "daemon.1", "family.1", "leader.1", "unmarked.1"]
+    );
+    assert_eq!(children.len(), 5);
     assert_eq!(
         family
             .into_iter()
@@ -53,6 +61,7 @@ async fn everything_of_a_killed_supervisor_is_ended_and_accounted_for() {
     assert!(lab.dir.path().join("supervisors/1").exists());
     for name in [
         "done.1",
+        "bare.1",
         "daemon.1",
         "family.1",
         "leader.1",
