@@ -165,7 +165,7 @@ fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
         .map(|_| {
             let mut reader = host.command(["logs", &id]);
             reader.stdin(Stdio::null()).stdout(Stdio::null());
-            reader.spawn().unwrap()
+            reader.stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();
     for _ in 0..10 {
@@ -173,7 +173,7 @@ fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
     }
     let _writer = fs::OpenOptions::new().write(true).open(&log).unwrap();
     for mut reader in readers {
-        let end = command::ends_within(&mut reader, PATIENCE).unwrap();
-        assert!(end.success());
+        let end = command::ends_within(&mut reader, PATIENCE);
+        assert!(end.is_some(), "a fifo is no log, and they are told so");
     }
 }
