@@ -11,6 +11,8 @@ pub(crate) const DURATION_EXPECTED: &str =
     "a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds";
 /// What is said of a text that is no size.
 pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`";
+/// What is said of a text that is no amount of money.
+pub(crate) const DOLLARS_EXPECTED: &str = "a number of US dollars such as `5` or `0.50`";
 
 const MICRO: f64 = 1e6;
 
@@ -18,12 +20,22 @@ const MICRO: f64 = 1e6;
 /// hours, and months have no length.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
+    if let Some(seconds) = decimal(text) {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let span: Span = text.parse().ok()?;
     let days = SpanRelativeTo::days_are_24_hours();
     Duration::try_from(span.to_duration(days).ok()?).ok()
+}
+
+/// A number as people write it: digits, with a point if wanted. Neither a sign nor an exponent, and
+/// none of the words that floating-point numbers have, such as `inf`: JSON has no such number, and
+/// a limit of that kind would be none.
+pub(crate) fn decimal(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.filter(|_| is_plain)
 }
 
 /// A number of bytes, with a suffix `K`, `M`, `G` or `T` (powers of 1024) if wanted.
@@ -108,8 +120,25 @@ mod tests {
         check("0.5", Some(500));
         check(" 36h ", Some(129_600_000));
         for wrong in [
-            "-5", "-5m", "5m ago", "soon", "10x", "h", "", "1h30", "1e400", "NaN", "inf", "1mo",
-            "1y",
+            "-5", "-5m", "5m ago", "soon", "10x", "h", "", "1h30", "1e3", "1e400", "NaN", "inf",
+            "+5", "1mo", "1y",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_and_a_point() {
+        let check = |text: &str, expected: Option<f64>| {
+            assert_eq!(decimal(text), expected, "{text:?}");
+        };
+        check("5", Some(5.0));
+        check(" 0.50 ", Some(0.5));
+        check(".5", Some(0.5));
+        let too_much = "9".repeat(400);
+        for wrong in [
+            "", ".", "1.2.3", "-1", "+1", "1e3", "1e400", "nan", "NaN", "inf", "infinity", "1_0",
+            "0,5", "0x1", &too_much,
         ] {
             check(wrong, None);
         }

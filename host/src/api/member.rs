@@ -68,7 +68,7 @@ pub(super) struct Member {
     retry_on: Vec<String>,
     #[serde(default, deserialize_with = "backoff")]
     backoff: Option<words::Backoff>,
-    #[serde(default, alias = "budgetUsd")]
+    #[serde(default, alias = "budgetUsd", deserialize_with = "dollars")]
     budget_usd: Option<f64>,
     #[serde(default, deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
@@ -94,7 +94,7 @@ pub(super) struct Member {
     append_system_prompt: Option<String>,
     #[serde(default, alias = "maxTurns")]
     max_turns: Option<u32>,
-    #[serde(default, alias = "maxBudgetUsd")]
+    #[serde(default, alias = "maxBudgetUsd", deserialize_with = "dollars")]
     max_budget_usd: Option<f64>,
     #[serde(default, alias = "failOnDenied")]
     fail_on_denied: Option<bool>,
@@ -254,6 +254,11 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
+/// A limit that no JSON can say would reach the host as none.
+fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    parsed(deserializer, words::dollars)
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     parsed(deserializer, words::duration)
 }
@@ -409,6 +414,20 @@ mod tests {
             json["spec"]["argv"],
             serde_json::json!(["sleep", "1", "true"])
         );
+    }
+
+    /// Written as JSON they would be null, which is no limit at all.
+    #[test]
+    fn a_budget_that_is_no_number_is_refused() {
+        for amount in [".nan", ".inf", "1e400", "-.inf", "'nan'", "-1"] {
+            for field in ["budget_usd", "max_budget_usd"] {
+                let text = format!("{{prompt: x, {field}: {amount}}}");
+                let read: Result<Member, _> = serde_saphyr::from_str(&text);
+                assert!(read.is_err(), "{text}");
+            }
+        }
+        let task = task(serde_json::json!({"prompt": "x", "budget_usd": "0.50"})).unwrap();
+        assert_eq!(task.budget_usd, Some(0.5));
     }
 
     #[test]

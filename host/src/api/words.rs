@@ -1,4 +1,5 @@
-//! Words for values, the same on the command line, in files and over MCP: durations, sizes, times, priorities, backoffs.
+//! Words for values, the same on the command line, in files and over MCP: durations, sizes, money,
+//! times, priorities, backoffs.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use claudine_domain::{
 
 use crate::{
     clock,
-    units::{self, DURATION_EXPECTED, SIZE_EXPECTED},
+    units::{self, DOLLARS_EXPECTED, DURATION_EXPECTED, SIZE_EXPECTED},
 };
 
 /// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
@@ -22,6 +23,12 @@ pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
 /// A number of bytes: `10485760`, `10M`, `1G`.
 pub(in crate::api) fn size(text: &str) -> Result<u64, String> {
     units::size(text).ok_or_else(|| format!("`{text}` is no size: expected {SIZE_EXPECTED}"))
+}
+
+/// An amount of US dollars: `5`, `0.50`.
+pub(in crate::api) fn dollars(text: &str) -> Result<f64, String> {
+    units::decimal(text)
+        .ok_or_else(|| format!("`{text}` is no amount: expected {DOLLARS_EXPECTED}"))
 }
 
 /// `P0`, `P1`, `P2`.
@@ -88,6 +95,16 @@ pub(in crate::api) fn merge_strategy(text: &str) -> Result<MergeStrategy, String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_that_no_document_can_say_are_refused() {
+        assert_eq!(dollars("0.50"), Ok(0.5));
+        for wrong in ["nan", "inf", "1e400", "-1", "$5", ""] {
+            let expected = "expected a number of US dollars such as `5` or `0.50`";
+            let said = format!("`{wrong}` is no amount: {expected}");
+            assert_eq!(dollars(wrong), Err(said));
+        }
+    }
 
     #[test]
     fn backoffs() {

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use claudine_domain::time::{Timestamp, millis};
 
 pub(super) use crate::api::words::{
-    Backoff, backoff, duration, merge_strategy, priority, size, time,
+    Backoff, backoff, dollars, duration, merge_strategy, priority, size, time,
 };
 use crate::clock;
 

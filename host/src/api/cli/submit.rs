@@ -103,7 +103,7 @@ pub(super) struct TaskOptions {
     #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", help_heading = "Retries")]
     backoff: Option<parse::Backoff>,
     /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
     /// Submitted from within a task: do not cancel this one when that one is cancelled.
     #[arg(long)]
@@ -137,7 +137,7 @@ pub(super) struct AgentOptions {
     #[arg(long, value_name = "N")]
     max_turns: Option<u32>,
     /// End it when it has cost so many US dollars.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     max_budget_usd: Option<f64>,
     /// Let the task fail when the agent was denied a tool.
     #[arg(long)]

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::{environment, exit::Failure, output, session::Session, submit};
+use super::{environment, exit::Failure, output, parse, session::Session, submit};
 use crate::{
     api::{lenient, member::Member},
     app::{Origin, Submit as Request},
@@ -45,7 +45,7 @@ pub(super) struct Submit {
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
     /// What the agents among them may cost together, in US dollars: once it is spent, those that run are stopped and the others end as failed.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
     /// Give them only HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and what the file sets, not the environment of this command.
     #[arg(long)]
