@@ -6,7 +6,7 @@
 use claudine_domain::worktree::MergeState;
 
 use super::{
-    WorktreeError,
+    WorktreeError, git_merge,
     settle::{Done, Work},
 };
 use crate::git::{BranchRef, Commit, Merged, Standing, shortened};
@@ -27,8 +27,9 @@ impl Work {
             (
                 MergeState::Refused,
                 format!(
-                    "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, `git merge {branch}` on `{base}` merges it by hand",
-                    self.task
+                    "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, {} on `{base}` merges it by hand",
+                    self.task,
+                    git_merge(branch)
                 ),
             )
         };
@@ -126,9 +127,10 @@ impl Work {
                     .await?))
             }
             Merged::Conflict(files) => Ok(Err(format!(
-                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {branch}` on `{base}` merges it by hand",
+                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or {} on `{base}` merges it by hand",
                 shortened(&files),
-                self.way_out(base)
+                self.way_out(base),
+                git_merge(branch)
             ))),
         }
     }
@@ -142,7 +144,8 @@ impl Work {
             format!("on `{branch}`")
         };
         format!(
-            "`git merge {base}` {place}, resolve it there, and `claudine worktree merge {}` asks again",
+            "{} {place}, resolve it there, and `claudine worktree merge {}` asks again",
+            git_merge(base),
             self.task
         )
     }

@@ -34,7 +34,7 @@ pub(crate) use self::{
     plan::{Wish, plan, refuse_taken},
     settle::Settling,
 };
-use crate::{layout::Layout, lock::lock};
+use crate::{git::BranchRef, layout::Layout, lock::lock, text::shell_word};
 
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
@@ -84,5 +84,24 @@ impl Worktrees {
             Ok(permit) => permit,
             Err(_) => unreachable!("nobody closes it"),
         }
+    }
+}
+
+/// A merge by hand, as a person copies it: a branch may have a name that is a command to a shell.
+fn git_merge(branch: &BranchRef) -> String {
+    format!("`git merge {}`", shell_word(branch.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_copy_runs_nothing_that_a_branch_is_called() {
+        let check = |branch: &str, expected: &str| {
+            assert_eq!(git_merge(&BranchRef::named(branch)), expected);
+        };
+        check("claudine/01kb", "`git merge claudine/01kb`");
+        check("x;$(id)", "`git merge 'x;$(id)'`");
     }
 }

@@ -15,7 +15,7 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, git_merge, record::Record};
 use crate::{
     fsx::{self, Lasting},
     git::{Commit, Git, shortened},
@@ -162,7 +162,8 @@ impl Worktrees {
                 Ok((
                     MergeState::Left,
                     format!(
-                        "{commits} {word} on branch `{branch}`; `git merge {branch}` merges it"
+                        "{commits} {word} on branch `{branch}`; {} merges it",
+                        git_merge(branch)
                     ),
                 ))
             }
