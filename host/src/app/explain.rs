@@ -72,20 +72,16 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             at,
             outcome,
             reason,
-            culprit: _,
+            culprit: of,
         } => {
             let detail = reason.as_ref().map_or(String::new(), |reason| {
                 format!(": {} ({})", reason.message, reason.class.as_str())
             });
             let done = format!("it is done: {}{detail}", outcome.as_str());
-            let culprit = culprit.map(|culprit| {
-                let ended = culprit.end().map_or("runs again", |end| end.outcome.as_str());
-                format!(
-                    "it could not run because of {}, which is {ended}; `claudine retry {}` runs that one again and revives this one",
-                    called(&culprit),
-                    culprit.id
-                )
-            });
+            let culprit = match culprit {
+                Some(culprit) => Some(because_of(&culprit)),
+                None => of.map(because_of_forgotten),
+            };
             let held = task.held.map(|_| {
                 let holders = held_by(task);
                 format!("it is held by {holders}: when it runs again it waits to be released")
@@ -136,6 +132,23 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         since: since_text(since),
         reasons: reasons.into_iter().chain(budgets(task, graph)).collect(),
     }
+}
+
+fn because_of(culprit: &Task) -> String {
+    let ended = culprit
+        .end()
+        .map_or("runs again", |end| end.outcome.as_str());
+    format!(
+        "it could not run because of {}, which is {ended}; `claudine retry {}` runs that one again and revives this one",
+        called(culprit),
+        culprit.id
+    )
+}
+
+fn because_of_forgotten(culprit: TaskId) -> String {
+    format!(
+        "it could not run because of {culprit}, which has been forgotten since: to run this one, submit it again"
+    )
 }
 
 /// Who holds it, and how it is let go.

@@ -92,7 +92,9 @@ impl Host {
                         format!("a retry was answered {other:?}"),
                     ));
                 }
-                Err(EngineError::Refused(Refused::Moved { .. })) => {}
+                Err(EngineError::Refused(Refused::Moved { task: moved })) => {
+                    self.known(moved).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -100,6 +102,21 @@ impl Host {
             ErrorKind::Unavailable,
             "what is below it changes faster than it can be looked up; try again",
         ))
+    }
+
+    /// Refuses if nothing is known any more of a task whose end has to be known.
+    async fn known(&self, id: TaskId) -> Result<(), AppError> {
+        let found = self
+            .read(move |reader| Ok(reader.store.task(id)?.is_some()))
+            .await?;
+        if found {
+            return Ok(());
+        }
+        Err(AppError::new(
+            ErrorKind::Conflict,
+            format!("task {id} has been forgotten, and what depends on it cannot run again"),
+        )
+        .hint("submit it anew; `claudine up --keep` keeps finished tasks longer"))
     }
 }
 

@@ -242,7 +242,7 @@ fn an_idempotency_key_answers_with_the_first_task() {
 }
 
 /// A request that is repeated within a day is answered with its task, also where others are kept
-/// for a shorter time.
+/// for a shorter time. What failed with one of those cannot run again, and says so.
 #[test]
 fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
     let host = TestHost::builder().env("CLAUDINE_KEEP", "1s").build();
@@ -252,8 +252,10 @@ fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
     };
     let keyed = ask();
     host.finished(&keyed);
-    let other = host.script("true");
+    let other = host.script("exit 3");
     host.finished(&other);
+    let spoilt = ["run", "--idempotency-key", "spoilt", "--depends-on-success"];
+    let spoilt = host.text(spoilt.iter().chain(&[other.as_str(), "--", "true"]));
     // What is old is forgotten by each host in its beginning.
     wait_for("the other task to be forgotten", || {
         host.run(["down"]).check();
@@ -265,6 +267,12 @@ fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
     assert_eq!(host.status(&keyed)["outcome"], "succeeded");
     let count = fs::read_to_string(host.work().join("count")).unwrap();
     assert_eq!(count, "once\n");
+    let forgotten = format!("{other} has been forgotten");
+    host.run(["retry", &spoilt])
+        .code(125)
+        .says(&[forgotten.as_str()]);
+    let why = host.json(["why", &spoilt])["reasons"].to_string();
+    assert!(why.contains(&format!("{other}, which has been")), "{why}");
 }
 
 #[test]
