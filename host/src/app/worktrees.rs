@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     environment::Kept,
-    git::Git,
     worktree::{Again, Also, Found, WorktreeError, plan, refuse_taken},
 };
 
@@ -110,7 +109,8 @@ impl Host {
         let Some(wish) = &task.worktree else {
             return Ok(None);
         };
-        let git = Git::at(&task.working_directory, kept.variables.clone());
+        let variables = kept.variables.clone();
+        let git = self.worktrees.git(&task.working_directory, variables);
         let worktree = plan(&git, wish).await?;
         if !self.was_taken_on(&worktree, idempotency).await? {
             refuse_taken(&git, &worktree).await?;

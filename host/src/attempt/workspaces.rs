@@ -25,7 +25,7 @@ use claudine_domain::{
 use crate::{
     engine::Launch,
     environment::Environments,
-    git::{self, Git},
+    git,
     plugin::{Failure, GuestEnd},
     worktree::{Settling, WorktreeError, Worktrees},
 };
@@ -125,7 +125,9 @@ impl Workspaces {
             return None;
         }
         let state = match self.variables(&request.env_digest).await {
-            Ok(variables) => Git::at(dir, variables)
+            Ok(variables) => self
+                .worktrees
+                .git(dir, variables)
                 .status()
                 .await
                 .map_err(|error| error.to_string()),

@@ -8,8 +8,11 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
+    path::Path,
     sync::Arc,
 };
+
+use crate::config::DATA_DIR;
 
 /// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: the host may
 /// have been started by a hook.
@@ -115,6 +118,13 @@ impl Variables {
         Self(Arc::new(variables))
     }
 
+    /// The same with the data directory of the host: without it, a hook that calls `claudine` would
+    /// reach another host, or start one, to which it is no hook but the person.
+    pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
+        Arc::make_mut(&mut self.0).insert(DATA_DIR.into(), dir.into());
+        self
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         let pairs = self.0.iter();
         pairs.map(|(name, value)| (name.as_os_str(), value.as_os_str()))
@@ -189,6 +199,16 @@ mod tests {
         let name = [("GIT_AUTHOR_NAME", "A")];
         assert_eq!(left(&name, &[]), []);
         assert_eq!(left(&[], &name), [owned("GIT_AUTHOR_NAME", "A")]);
+    }
+
+    #[test]
+    fn a_hook_that_calls_claudine_reaches_the_host_that_runs_it() {
+        let host = [(DATA_DIR.into(), "/elsewhere".into())];
+        let task = BTreeMap::from([(DATA_DIR.to_owned(), "/elsewhere".to_owned())]);
+        let variables = Variables::new(host, &task).with_data_dir(Path::new("/data"));
+        let mut set = variables.iter();
+        let found = set.find_map(|(name, value)| (name == DATA_DIR).then_some(value));
+        assert_eq!(found, Some(OsStr::new("/data")));
     }
 
     #[test]

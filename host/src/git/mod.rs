@@ -115,11 +115,16 @@ pub(crate) struct Git {
 }
 
 impl Git {
-    /// In a directory, for a task with these variables.
-    pub(crate) fn at(dir: impl Into<PathBuf>, task: Arc<BTreeMap<String, String>>) -> Self {
+    /// In a directory, for a task with these variables, by a host with this data directory.
+    pub(crate) fn at(
+        dir: impl Into<PathBuf>,
+        task: Arc<BTreeMap<String, String>>,
+        data_dir: &Path,
+    ) -> Self {
+        let variables = Variables::new(config::whole_environment(), &task);
         Self {
             at: At::Checkout(dir.into()),
-            variables: Variables::new(config::whole_environment(), &task),
+            variables: variables.with_data_dir(data_dir),
         }
     }
 

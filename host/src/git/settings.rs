@@ -12,6 +12,12 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "false",
         "a program, at every look at the files",
     ),
+    (
+        "safe.bareRepository",
+        "explicit",
+        "a directory of plain files, as a clone may bring it or an agent may write it, is a \
+         repository with programs of its own in its settings",
+    ),
     ("core.askPass", "", "a window that asks for a password"),
     ("credential.interactive", "false", "the same, by a helper"),
     (

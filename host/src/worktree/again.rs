@@ -11,7 +11,6 @@ use claudine_domain::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{WorktreeError, Worktrees, record};
-use crate::git::Git;
 
 /// What is to become of the work of a task that has ended.
 pub(crate) struct Again<'a> {
@@ -68,7 +67,7 @@ impl Worktrees {
             variables,
         } = again;
         let record = self.known(held.task).await?;
-        let git = Git::at(self.path(held.task), variables);
+        let git = self.git(self.path(held.task), variables);
         let repository = git.in_repository(&record.repository);
         if repository.branch_commit(&record.branch).await?.is_none() {
             return Err(WorktreeError::BranchGone {

@@ -24,7 +24,7 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Option<String>, WorktreeError> {
         let record = self.known(held.task()).await?;
-        let git = Git::at(self.path(held.task()), variables);
+        let git = self.git(self.path(held.task()), variables);
         self.clean_one(&record, &git, also).await
     }
 

@@ -26,7 +26,7 @@ impl Worktrees {
     ) -> Result<PathBuf, WorktreeError> {
         let path = self.path(task.id);
         let repository = Path::new(&worktree.repository);
-        let git = Git::at(&path, variables);
+        let git = self.git(&path, variables);
         let _turn = self.turn(repository).await;
         let known = self.record(task.id).await?;
         let is_settled = known

@@ -15,6 +15,8 @@ pub(crate) enum WorktreeError {
     Git(#[from] GitError),
     #[error("a worktree is made of a git repository, and {} is in none", dir.display())]
     NoRepository { dir: PathBuf },
+    #[error("a worktree is made of a checkout, and {} is in a bare repository", dir.display())]
+    Bare { dir: PathBuf },
     #[error("the repository of {} has no commit yet, so there is nothing to make a worktree of", dir.display())]
     NoCommit { dir: PathBuf },
     #[error("`{branch}` cannot be the name of a branch")]
@@ -70,6 +72,9 @@ impl WorktreeError {
         match self {
             Self::NoRepository { .. } => Some(
                 "`git init` makes one; without --worktree the task runs in the directory itself",
+            ),
+            Self::Bare { .. } => Some(
+                "name one of its checkouts; `git worktree add` makes one. A directory of plain files with its own settings of git is not gone by, whoever has put it there",
             ),
             Self::BranchInTheWay { .. } => Some("name another one with --branch"),
             Self::LedAway { .. } => Some(

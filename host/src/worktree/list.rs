@@ -50,7 +50,7 @@ impl Worktrees {
             match record {
                 Ok(_) if !path.exists() => {}
                 Ok(record) => {
-                    let git = Git::at(&path, variables.clone());
+                    let git = self.git(&path, variables.clone());
                     let content = record.content(&git).await;
                     list.push(Found {
                         task,

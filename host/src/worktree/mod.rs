@@ -34,7 +34,12 @@ pub(crate) use self::{
     plan::{Wish, plan, refuse_taken},
     settle::Settling,
 };
-use crate::{git::BranchRef, layout::Layout, lock::lock, text::shell_word};
+use crate::{
+    git::{BranchRef, Git},
+    layout::Layout,
+    lock::lock,
+    text::shell_word,
+};
 
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
@@ -50,6 +55,15 @@ impl Worktrees {
             layout,
             turns: Mutex::default(),
         }
+    }
+
+    /// The host's git in a directory, for a task with these variables.
+    pub(crate) fn git(
+        &self,
+        dir: impl Into<PathBuf>,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Git {
+        Git::at(dir, variables, self.layout.root())
     }
 
     /// The worktree of a task, whether it is there or not.

@@ -94,14 +94,16 @@ async fn refuse_unmakable(git: &Git, wish: &Wish) -> Result<(), WorktreeError> {
 }
 
 async fn place(git: &Git) -> Result<Place, WorktreeError> {
+    let dir = || git.dir().to_owned();
     git.place().await.map_err(|error| match error {
-        // Also a bare repository, and the inside of a `.git`, which are no checkout.
+        GitError::Failed { said, .. } if said.contains("cannot use bare repository") => {
+            WorktreeError::Bare { dir: dir() }
+        }
+        // Also the inside of a `.git`, which is no checkout.
         GitError::Failed { said, .. }
             if said.contains("not a git repository") || said.contains("work tree") =>
         {
-            WorktreeError::NoRepository {
-                dir: git.dir().to_owned(),
-            }
+            WorktreeError::NoRepository { dir: dir() }
         }
         error => error.into(),
     })

@@ -81,7 +81,7 @@ impl Worktrees {
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
-        let git = Git::at(self.path(task), variables);
+        let git = self.git(self.path(task), variables);
         let mut work = self.begin(git, record, worktree.merge, title).await?;
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),

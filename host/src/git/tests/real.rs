@@ -373,6 +373,22 @@ async fn a_bare_repository_is_used_where_it_is_named_and_not_found() {
 }
 
 #[tokio::test]
+async fn plain_files_that_are_a_repository_too_lead_git_nowhere() {
+    let person = somebody("");
+    // No `.git` is in it, so that a clone may have brought it along.
+    person.git(&["init", "-q", "--bare", "inner"]);
+    let led = "[core]\n\tbare = false\n\tworktree = ..\n";
+    person.write("inner/config", led);
+    for found in [
+        person.at("inner").place().await.map(drop),
+        person.at("inner").status().await.map(drop),
+    ] {
+        let said = found.unwrap_err().to_string();
+        assert!(said.contains("cannot use bare repository"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_path_may_have_a_lines_end_in_it() {
     let person = Person::new("");
     let dir: PathBuf = person.work().join("line\nend \n");
