@@ -82,8 +82,9 @@ mod tests {
         let pairs = variables.iter();
         let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let variables = pairs.collect();
-        let keys = account_of(&manifest, &variables, &home.join("work"));
-        keys.await.unwrap()
+        let work = home.join("work");
+        let keys = account_of(&manifest, &variables, &work).await;
+        keys.unwrap()
     }
 
     async fn named(home: &Path, directory: &str) -> Keys {
