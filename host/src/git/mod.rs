@@ -13,6 +13,7 @@ mod look;
 mod names;
 mod patch;
 mod place;
+mod reflog;
 mod refs;
 mod settings;
 mod spec;

@@ -4,6 +4,7 @@ use super::{
     BranchRef, Commit, Git, GitError, failed, names,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
 };
+use crate::text::shell_word;
 
 /// What a name stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,25 +61,48 @@ impl Git {
                 branch: None,
             }));
         }
-        let branch = BranchRef::named(name);
-        match self.branch_commit(&branch).await? {
-            Some(commit) => Ok(Some(Resolved {
-                commit,
-                branch: Some(branch),
-            })),
-            None => self.resolve_as_git(name).await,
+        // A full name first, as git does: another branch may have it for its short one.
+        let full = BranchRef::from_full(name);
+        for branch in full.into_iter().chain([BranchRef::named(name)]) {
+            if let Some(commit) = self.branch_commit(&branch).await? {
+                let branch = Some(self.stands_for(branch).await?);
+                return Ok(Some(Resolved { commit, branch }));
+            }
         }
+        self.resolve_as_git(name).await
+    }
+
+    /// The branch itself, or the one that it is only another name of: both move at once, and only
+    /// that one is ever checked out.
+    async fn stands_for(&self, branch: BranchRef) -> Result<BranchRef, GitError> {
+        let full = branch.full();
+        let spec = Spec::reads(["symbolic-ref", "--quiet", &full]);
+        let target = self.line_if(&spec).await?;
+        let target = target.and_then(|full| BranchRef::from_full(&full));
+        Ok(target.unwrap_or(branch))
     }
 
     /// What is checked out here.
     pub(crate) async fn checked_out(&self) -> Result<Option<Resolved>, GitError> {
-        self.resolve_as_git("HEAD").await
+        let Some(commit) = self.commit_of("HEAD").await? else {
+            return Ok(None);
+        };
+        // `rev-parse` says nothing if a branch is called `HEAD`.
+        let branch = self.head_branch().await?;
+        Ok(Some(Resolved { commit, branch }))
     }
 
     async fn resolve_as_git(&self, name: &str) -> Result<Option<Resolved>, GitError> {
         let Some(commit) = self.commit_of(name).await? else {
             return Ok(None);
         };
+        let full = self.full_name(name).await?;
+        let branch = full.and_then(|full| BranchRef::from_full(&full));
+        Ok(Some(Resolved { commit, branch }))
+    }
+
+    /// What git takes a name for; none if it is ambiguous, or no name of anything.
+    async fn full_name(&self, name: &str) -> Result<Option<String>, GitError> {
         let spec = Spec::reads([
             "rev-parse",
             "--verify",
@@ -87,9 +111,17 @@ impl Git {
             "--end-of-options",
             name,
         ]);
-        let full = self.line_if(&spec).await?;
-        let branch = full.and_then(|full| BranchRef::from_full(&full));
-        Ok(Some(Resolved { commit, branch }))
+        self.line_if(&spec).await
+    }
+
+    /// A branch as a person is told to type it: by its short name only if git takes that for this
+    /// branch, and for a shell.
+    pub(crate) async fn typed(&self, branch: &BranchRef) -> Result<String, GitError> {
+        let (name, full) = (branch.name(), branch.full());
+        let is_clear = !name.starts_with('-')
+            && Commit::parse(name).is_none()
+            && self.full_name(name).await?.as_deref() == Some(full.as_str());
+        Ok(shell_word(if is_clear { name } else { &full }))
     }
 
     pub(crate) async fn branch_commit(

@@ -55,6 +55,11 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "no option of a patch says otherwise",
     ),
     (
+        "diff.orderFile",
+        "/dev/null",
+        "without that file nothing is looked at and nothing committed",
+    ),
+    (
         "add.ignoreErrors",
         "false",
         "a file that cannot be added is not to be left out",

@@ -68,6 +68,8 @@ pub(super) struct Spec {
     index: Option<OsString>,
     /// Whether history is read as it is, without replacements of commits.
     is_true: bool,
+    /// Settings for this command alone.
+    settings: Vec<(String, String)>,
 }
 
 impl Spec {
@@ -82,6 +84,7 @@ impl Spec {
             kept_bytes: KEPT_BYTES,
             index: None,
             is_true: false,
+            settings: Vec::new(),
         }
     }
 
@@ -136,6 +139,11 @@ impl Spec {
         }
     }
 
+    pub(super) fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
     /// For messages: `git merge`.
     pub(super) fn called(&self) -> String {
         let verb = self.arguments.first().cloned().unwrap_or_default();
@@ -156,6 +164,8 @@ impl Spec {
         if self.hooks == Hooks::None {
             fixed.push(NO_HOOKS);
         }
+        let own = self.settings.iter();
+        fixed.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
         command.envs(settings::as_variables(fixed));
         if self.purpose == Purpose::Reads {
             command.env("GIT_OPTIONAL_LOCKS", "0");
@@ -223,6 +233,11 @@ mod tests {
         let change = command(&Spec::changes(["commit"]), &checkout);
         assert_eq!(variable(&change, "GIT_OPTIONAL_LOCKS"), None);
         assert_eq!(settings_of(&change)["core.hooksPath"], "/dev/null");
+
+        let one = Spec::changes(["merge"]).setting("branch.a.b.mergeOptions", "-x");
+        let settings = settings_of(&command(&one, &checkout));
+        assert_eq!(settings["branch.a.b.mergeOptions"], "-x");
+        assert_eq!(settings["gc.auto"], "0");
 
         let push = Spec::changes(["push"]).hooks(Hooks::OfPush);
         let settings = settings_of(&command(&push, &checkout));

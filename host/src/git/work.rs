@@ -14,6 +14,9 @@ const NOBODY: [(&str, &str); 4] = [
     ("GIT_COMMITTER_EMAIL", "claudine@localhost"),
 ];
 
+/// The name of a strategy that git does not have: it is told in the complaint.
+const NO_STRATEGY: &str = "for-another-branch";
+
 /// Two commits merged, or what both have changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Merged {
@@ -116,10 +119,14 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Has the checkout in this directory follow its branch to a commit that comes after it.
-    /// Refused if a file is in the way that git does not know or ignores: it is somebody's, and
-    /// nowhere else.
-    pub(crate) async fn fast_forward(&self, commit: &Commit) -> Result<(), GitError> {
+    /// Has the checkout in this directory, which is on a branch, follow it to a commit that comes
+    /// after it. Refused if it is on another branch by now, which git would move instead; and if a
+    /// file is in the way that git does not know or ignores: it is somebody's, and nowhere else.
+    pub(crate) async fn fast_forward(
+        &self,
+        branch: &BranchRef,
+        commit: &Commit,
+    ) -> Result<(), GitError> {
         let spec = Spec::changes([
             "merge",
             "--quiet",
@@ -133,6 +140,12 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
+        // Git looks once at which branch is checked out, and goes by that branch's own options. Only
+        // those of this one name a strategy that there is; without them git ends before it begins.
+        let spec = spec.setting("pull.twohead", NO_STRATEGY).setting(
+            format!("branch.{branch}.mergeOptions"),
+            "--strategy=recursive",
+        );
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 

@@ -6,7 +6,7 @@
 use claudine_domain::worktree::MergeState;
 
 use super::{
-    WorktreeError, git_merge,
+    WorktreeError,
     settle::{Done, Work},
 };
 use crate::git::{BranchRef, Commit, Merged, Standing, shortened};
@@ -23,23 +23,14 @@ impl Work {
                 format!("there is no branch to merge `{branch}` into"),
             ));
         };
-        let refused = |why: String| {
-            (
-                MergeState::Refused,
-                format!(
-                    "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, {} on `{base}` merges it by hand",
-                    self.task,
-                    git_merge(branch)
-                ),
-            )
-        };
         // Each time what is there is looked at anew: the last time it says that it is merged.
         for _ in 0..=TRIES {
             let (Some(old), Some(tip)) = (
                 self.git.branch_commit(&base).await?,
                 self.git.branch_commit(branch).await?,
             ) else {
-                return Ok(refused(format!("the base `{base}` is gone")));
+                let why = format!("the base `{base}` is gone");
+                return self.refused(&base, &why).await;
             };
             if self.git.is_ancestor(&tip, &old).await? {
                 return Ok((
@@ -52,10 +43,21 @@ impl Work {
                 Err(conflict) => return Ok((MergeState::Conflict, conflict)),
             };
             if let Some(why) = self.advance(&base, &old, &new).await? {
-                return Ok(refused(why));
+                return self.refused(&base, &why).await;
             }
         }
-        Ok(refused(format!("`{base}` moved {TRIES} times meanwhile")))
+        let why = format!("`{base}` moved {TRIES} times meanwhile");
+        self.refused(&base, &why).await
+    }
+
+    async fn refused(&self, base: &BranchRef, why: &str) -> Result<Done, WorktreeError> {
+        let branch = &self.record.branch;
+        let typed = self.git.typed(branch).await?;
+        let detail = format!(
+            "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, `git merge {typed}` on `{base}` merges it by hand",
+            self.task
+        );
+        Ok((MergeState::Refused, detail))
     }
 
     /// Moves the base, with the checkout that has it, to a commit; or says why that must not be.
@@ -96,12 +98,14 @@ impl Work {
                 "{place}, which has changes that are not committed"
             )));
         }
-        match there.fast_forward(new).await {
-            Err(error) if self.git.branch_commit(base).await?.as_ref() == Some(old) => {
-                Ok(Some(format!("{place}, which cannot follow: {error}")))
-            }
-            _ => Ok(None),
-        }
+        let Err(error) = there.fast_forward(base, new).await else {
+            return Ok(None);
+        };
+        // If the base has moved meanwhile, or its checkout is on another branch, that is looked at
+        // anew.
+        let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(old)
+            && there.head_branch().await?.as_ref() == Some(base);
+        Ok(is_as_it_was.then(|| format!("{place}, which cannot follow: {error}")))
     }
 
     /// The commit that the base is to move to, or what conflicts.
@@ -127,26 +131,26 @@ impl Work {
                     .await?))
             }
             Merged::Conflict(files) => Ok(Err(format!(
-                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or {} on `{base}` merges it by hand",
+                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {}` on `{base}` merges it by hand",
                 shortened(&files),
-                self.way_out(base),
-                git_merge(branch)
+                self.way_out(base).await?,
+                self.git.typed(branch).await?
             ))),
         }
     }
 
     /// How a conflict is resolved on the branch.
-    fn way_out(&self, base: &BranchRef) -> String {
+    async fn way_out(&self, base: &BranchRef) -> Result<String, WorktreeError> {
         let branch = &self.record.branch;
         let place = if self.path.exists() {
             format!("in the worktree {}", self.path.display())
         } else {
             format!("on `{branch}`")
         };
-        format!(
-            "{} {place}, resolve it there, and `claudine worktree merge {}` asks again",
-            git_merge(base),
+        Ok(format!(
+            "`git merge {}` {place}, resolve it there, and `claudine worktree merge {}` asks again",
+            self.git.typed(base).await?,
             self.task
-        )
+        ))
     }
 }

@@ -100,22 +100,3 @@ impl Worktrees {
         }
     }
 }
-
-/// A merge by hand, as a person copies it: a branch may have a name that is a command to a shell.
-fn git_merge(branch: &BranchRef) -> String {
-    format!("`git merge {}`", shell_word(branch.name()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_to_copy_runs_nothing_that_a_branch_is_called() {
-        let check = |branch: &str, expected: &str| {
-            assert_eq!(git_merge(&BranchRef::named(branch)), expected);
-        };
-        check("claudine/01kb", "`git merge claudine/01kb`");
-        check("x;$(id)", "`git merge 'x;$(id)'`");
-    }
-}

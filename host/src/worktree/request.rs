@@ -6,7 +6,10 @@ use super::{
     WorktreeError,
     settle::{Done, Work},
 };
-use crate::git::{GitError, Opening};
+use crate::{
+    git::{GitError, Opening},
+    text::shell_word,
+};
 
 impl Work {
     pub(super) async fn open_request(&self) -> Result<Done, WorktreeError> {
@@ -28,7 +31,8 @@ impl Work {
             Err(error) => (
                 MergeState::Refused,
                 format!(
-                    "{pushed}, but the request could not be opened: {error}; `gh pr create --head {branch}` opens it"
+                    "{pushed}, but the request could not be opened: {error}; `gh pr create --head {}` opens it",
+                    shell_word(branch.name())
                 ),
             ),
         })

@@ -15,10 +15,11 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, error::io_error, git_merge, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, record::Record};
 use crate::{
     fsx::{self, Lasting},
     git::{Commit, Git, shortened},
+    text::shell_word,
 };
 
 /// How much of a title is kept.
@@ -159,13 +160,10 @@ impl Worktrees {
         match work.strategy {
             MergeStrategy::Manual => {
                 let word = if commits == 1 { "commit" } else { "commits" };
-                Ok((
-                    MergeState::Left,
-                    format!(
-                        "{commits} {word} on branch `{branch}`; {} merges it",
-                        git_merge(branch)
-                    ),
-                ))
+                let typed = work.git.typed(branch).await?;
+                let detail =
+                    format!("{commits} {word} on branch `{branch}`; `git merge {typed}` merges it");
+                Ok((MergeState::Left, detail))
             }
             MergeStrategy::Patch => self.patch(work, &tip).await,
             MergeStrategy::Pr => work.open_request().await,
@@ -258,11 +256,9 @@ impl Work {
         Ok(Removal::Removed)
     }
 
-    /// Commits what the task has not, if that is to be done; or says why nothing is done with the
-    /// worktree as it is.
-    async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
+    /// Why nothing is done with a worktree that is not on its branch.
+    async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
-        let manual = self.strategy == MergeStrategy::Manual;
         let place = self.path.display();
         let stands_on = self.git.head_branch().await?;
         if stands_on.as_ref() != Some(branch) {
@@ -273,6 +269,33 @@ impl Work {
             );
             return Ok(Some((MergeState::Refused, detail)));
         }
+        // Without it the next commit would be one without a past, of all files.
+        if self.git.branch_commit(branch).await?.is_some() {
+            return Ok(None);
+        }
+        let way_back = self.git.last_commit().await?.map_or_else(String::new, |commit| {
+            let full = shell_word(&branch.full());
+            format!(
+                "; `git update-ref {full} {}` brings it back, and `claudine worktree merge {}` asks again",
+                commit.hash(),
+                self.task
+            )
+        });
+        let detail = format!(
+            "branch `{branch}` was taken away while the worktree {place} was on it, so nothing was done with that{way_back}"
+        );
+        Ok(Some((MergeState::Refused, detail)))
+    }
+
+    /// Commits what the task has not, if that is to be done; or says why nothing is done with the
+    /// worktree as it is.
+    async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
+        if let Some(done) = self.refuse_astray().await? {
+            return Ok(Some(done));
+        }
+        let branch = &self.record.branch;
+        let manual = self.strategy == MergeStrategy::Manual;
+        let place = self.path.display();
         let state = self.git.status().await?;
         // A merge that was resolved to what was there before changes nothing, and yet is to be
         // committed.

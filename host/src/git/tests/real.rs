@@ -102,6 +102,17 @@ async fn a_name_is_what_it_says() {
     check("refs/heads/main", Some((&second, Some("main")))).await;
     check("main~1", Some((&first, None))).await;
     check("HEAD", Some((&second, Some("main")))).await;
+    // A branch may be another name of one, and one may be called like a whole name.
+    person.git(&["symbolic-ref", "refs/heads/also", "refs/heads/main"]);
+    person.git(&["symbolic-ref", "refs/heads/too", "refs/heads/also"]);
+    check("also", Some((&second, Some("main")))).await;
+    check("too", Some((&second, Some("main")))).await;
+    person.git(&["update-ref", "refs/heads/refs/heads/main", first.hash()]);
+    check("refs/heads/main", Some((&second, Some("main")))).await;
+    person.git(&["update-ref", "refs/heads/HEAD", first.hash()]);
+    let here = person.at(".").checked_out().await.unwrap().unwrap();
+    assert_eq!(here.commit, second);
+    assert_eq!(here.branch, Some(BranchRef::named("main")));
     for nothing in [
         "",
         "nowhere",
@@ -112,6 +123,30 @@ async fn a_name_is_what_it_says() {
         "HEAD:file",
     ] {
         check(nothing, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_told_to_type_what_git_and_a_shell_take_for_the_branch() {
+    let person = somebody("");
+    let first = person.commit("main").await;
+    person.git(&["tag", "v2"]);
+    let hash = "0f".repeat(20);
+    let names = ["v2", "-x", "@", "HEAD", "a;b", "it's", "a/b", hash.as_str()];
+    let check = async |name: &str, expected: &str| {
+        let branch = BranchRef::named(name);
+        let typed = person.at(".").typed(&branch).await.unwrap();
+        assert_eq!(typed, expected);
+    };
+    for name in names {
+        person.git(&["update-ref", &format!("refs/heads/{name}"), first.hash()]);
+    }
+    check("main", "main").await;
+    check("a/b", "a/b").await;
+    check("a;b", "'a;b'").await;
+    check("it's", "\"it's\"").await;
+    for unclear in ["v2", "-x", "@", "HEAD", &hash] {
+        check(unclear, &format!("refs/heads/{unclear}")).await;
     }
 }
 
@@ -309,6 +344,27 @@ async fn a_branch_in_use_is_not_deleted() {
     in_use("rebased").await;
     let found = git.checkouts_of(&rebased, None).await.unwrap();
     assert_eq!(found[0].standing, Standing::Bisected);
+}
+
+#[tokio::test]
+async fn a_checkout_follows_its_own_branch_alone() {
+    let person = somebody("[branch \"main\"]\n\tmergeOptions = --no-ff --squash\n");
+    let main = BranchRef::named("main");
+    let first = person.commit("main").await;
+    person.git(&["branch", "other"]);
+    person.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
+    let second = person.commit("main").await;
+    person.git(&["reset", "-q", "--hard", first.hash()]);
+    let git = person.at(".");
+    for elsewhere in ["other", "--detach"] {
+        person.git(&["switch", "-q", elsewhere]);
+        let error = git.fast_forward(&main, &second).await.unwrap_err();
+        assert!(error.to_string().contains("for-another-branch"), "{error}");
+        assert_eq!(person.commit("HEAD").await, first, "{elsewhere}");
+        person.git(&["switch", "-q", "main"]);
+    }
+    git.fast_forward(&main, &second).await.unwrap();
+    assert_eq!(person.commit("HEAD").await, second);
 }
 
 #[tokio::test]

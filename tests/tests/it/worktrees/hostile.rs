@@ -41,6 +41,7 @@ const SETTINGS: &str = "\
 	ignoreSubmodules = all
 	renames = copies
 	submodule = log
+	orderFile = /no/such/file
 [add]
 	ignoreErrors = true
 [commit]

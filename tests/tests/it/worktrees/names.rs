@@ -74,3 +74,25 @@ fn a_repositorys_path_may_have_a_lines_end_in_it() {
     merged(&task, "succeeded", "merged");
     assert_eq!(fs::read(dir.join("file")).unwrap(), b"two\n");
 }
+
+#[test]
+fn a_branch_that_was_taken_away_is_not_begun_anew() {
+    let repository = Repository::new();
+    let script = format!(
+        "echo one > one; {COMMIT}; git rev-parse HEAD; git update-ref -d refs/heads/gone; echo two > two"
+    );
+    let task = repository.done(&["--merge", "auto", "--branch", "gone"], &script);
+    let detail = merged(&task, "failed", "refused");
+    let commit = task["output"].as_str().unwrap().trim();
+    let way_back = format!("`git update-ref refs/heads/gone {commit}` brings it back");
+    assert!(detail.contains(&way_back), "{detail}");
+    assert_eq!(repository.branches(), ["main"], "none without a past");
+    repository.git(&["update-ref", "refs/heads/gone", commit]);
+    let id = task["id"].as_str().unwrap();
+    repository.host.text(["worktree", "merge", id]);
+    repository.is_untouched();
+    for name in ["one", "two"] {
+        let text = fs::read_to_string(repository.path().join(name)).unwrap();
+        assert_eq!(text, format!("{name}\n"));
+    }
+}
