@@ -13,11 +13,12 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
 };
-use crate::supervise::peer::{Forebear, Handle, Whereabouts};
+use crate::supervise::peer::{Forebear, Handle, Side, Whereabouts};
 
-/// Tells the attempt of a process that is given with its parents, if it is known for certain.
+/// Tells the attempt of a process that is given with its parents, and who has started it, if that
+/// is known for certain.
 pub(crate) type AttemptOf =
-    Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<AttemptId>> + Send + Sync>;
+    Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 
 /// What the kernel says of the process at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -57,13 +58,14 @@ impl Caller {
     };
 
     /// Somebody in an attempt of this task. An agent acts on its own; a command does what its
-    /// submitter told it to do.
-    fn within(task: &Task) -> Self {
+    /// submitter told it to do. What git starts for the host, a hook above all, was told by nobody.
+    fn within(task: &Task, side: Side) -> Self {
+        let is_told = task.request.class == Class::Command && side == Side::Attempt;
         Self {
             kind: Kind::Agent {
                 task: Some(task.id),
             },
-            restrained: task.request.class == Class::Agent || task.request.by.restrained,
+            restrained: !is_told || task.request.by.restrained,
         }
     }
 
@@ -90,27 +92,24 @@ impl Host {
         let supervisors = self.reader.layout.supervisors();
         // A look at another process' memory, as its environment is, may wait for a disk.
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
-        let task = match looked {
+        let found = match looked {
             Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
             Ok(Whereabouts::Outside {
                 marker: Some(marker),
-            }) => {
-                let attempt: Option<AttemptId> = marker.parse().ok();
-                match self.stored(attempt).await {
-                    // The marker of another host, or of nobody.
-                    Ok(None) => return Caller::OWNER,
-                    found => found,
-                }
-            }
+            }) => match self.stored(marked(&marker)).await {
+                // The marker of another host, or of nobody.
+                Ok(None) => return Caller::OWNER,
+                found => found,
+            },
             Ok(Whereabouts::Below(line)) => {
-                let attempt = (self.attempt_of)(line).await;
-                self.stored(attempt).await
+                let found = (self.attempt_of)(line).await;
+                self.stored(found).await
             }
             Ok(Whereabouts::Unknown) => Ok(None),
             Err(panic) => Err(AppError::new(ErrorKind::Internal, panic.to_string())),
         };
-        match task {
-            Ok(Some(task)) => Caller::within(&task),
+        match found {
+            Ok(Some((task, side))) => Caller::within(&task, side),
             Ok(None) => Caller::SOME_AGENT,
             // A caller that cannot be recognised has the least.
             Err(error) => {
@@ -120,14 +119,28 @@ impl Host {
         }
     }
 
-    async fn stored(&self, attempt: Option<AttemptId>) -> Result<Option<Task>, AppError> {
-        match attempt {
-            Some(AttemptId { task, .. }) => {
-                self.read(move |reader| Ok(reader.store.task(task)?)).await
-            }
-            None => Ok(None),
-        }
+    async fn stored(
+        &self,
+        found: Option<(AttemptId, Side)>,
+    ) -> Result<Option<(Task, Side)>, AppError> {
+        let Some((AttemptId { task, .. }, side)) = found else {
+            return Ok(None);
+        };
+        let task = self
+            .read(move |reader| Ok(reader.store.task(task)?))
+            .await?;
+        Ok(task.map(|task| (task, side)))
     }
+}
+
+/// What a marker names: an attempt, or, with a `+` after it, a command that the host has run for
+/// that attempt.
+fn marked(marker: &str) -> Option<(AttemptId, Side)> {
+    let (attempt, side) = match marker.split_once('+') {
+        Some((attempt, _)) => (attempt, Side::Host),
+        None => (marker, Side::Attempt),
+    };
+    Some((attempt.parse().ok()?, side))
 }
 
 #[cfg(test)]
@@ -150,7 +163,10 @@ mod tests {
     fn an_attempt_has_at_most_what_its_submitter_has_and_an_agents_less() {
         let chat = || Caller::OWNER.by(Via::Mcp);
         let check = |class: Class, by: Principal, restrained: bool| {
-            let within = Caller::within(&task(class, by.clone()));
+            let task = task(class, by.clone());
+            let within = Caller::within(&task, Side::Attempt);
+            // A hook that the host's git runs for it.
+            assert!(Caller::within(&task, Side::Host).by(Via::Cli).restrained);
             for via in [Via::Cli, Via::Rest] {
                 assert_eq!(within.by(via).restrained, restrained, "{class:?} {by}");
             }
@@ -162,10 +178,30 @@ mod tests {
         check(Class::Command, chat(), true);
         check(Class::Agent, chat(), true);
         // Down a chain of commands it stays what it was at its beginning.
-        let of_owner = Caller::within(&task(Class::Command, Principal::default())).by(Via::Cli);
+        let within = |class: Class| {
+            let task = task(class, Principal::default());
+            Caller::within(&task, Side::Attempt).by(Via::Cli)
+        };
+        let of_owner = within(Class::Command);
         check(Class::Command, of_owner, false);
-        let of_agent = Caller::within(&task(Class::Agent, Principal::default())).by(Via::Cli);
+        let of_agent = within(Class::Agent);
         check(Class::Command, of_agent, true);
+    }
+
+    #[test]
+    fn a_marker_names_an_attempt_or_what_the_host_has_run_for_it() {
+        let attempt = AttemptId {
+            task: sample_task(1).id,
+            number: 1,
+        };
+        let check = |marker: &str, side: Option<Side>| {
+            let expected = side.map(|side| (attempt, side));
+            assert_eq!(marked(marker), expected, "{marker}");
+        };
+        check(&attempt.to_string(), Some(Side::Attempt));
+        check(&format!("{attempt}+3.7"), Some(Side::Host));
+        check("task_x", None);
+        check("+3.7", None);
     }
 
     #[test]

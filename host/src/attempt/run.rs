@@ -34,7 +34,10 @@ use crate::{
     layout::Layout,
     plugin::{Catalog, StopRequest},
     store::Store,
-    supervise::{self, Handover, Supervisors, peer::Forebear},
+    supervise::{
+        self, Handover, Supervisors,
+        peer::{Forebear, Side},
+    },
     worktree::Worktrees,
 };
 
@@ -141,8 +144,9 @@ impl Runner {
         }
     }
 
-    /// The attempt of a process, given with its parents up to the supervisor.
-    pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
+    /// The attempt of a process, given with its parents up to the supervisor, and who has started
+    /// it.
+    pub(crate) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         self.registry.attempt_of(line).await
     }
 

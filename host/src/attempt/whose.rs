@@ -5,20 +5,24 @@ use std::time::Duration;
 use claudine_domain::{attempt::Leader, id::AttemptId};
 
 use super::{
-    live::{ChildState, State},
+    live::{ChildState, State, command_of},
     registry::Registry,
 };
-use crate::{clock, supervise::peer::Forebear};
+use crate::{
+    clock,
+    supervise::peer::{Forebear, Side},
+};
 
 /// How long the report of a start is waited for: a process may run, and ask, before this host hears
 /// that it was started.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 impl Registry {
-    /// The attempt of a process, given with its parents up to the supervisor: one of them is a
-    /// child that this host started, or is in such a child's session. For anything else only its
-    /// environment says where it belongs, which it may have written itself.
-    pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<AttemptId> {
+    /// The attempt of a process, given with its parents up to the supervisor, and who has started
+    /// it: one of them is a child of the attempt, or a command that the host runs for it, or is in
+    /// the session of such a process. For anything else only its environment says where it belongs,
+    /// which it may have written itself.
+    pub(super) async fn attempt_of(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         if let Some(found) = self.has_among_children(line) {
             return Some(found);
         }
@@ -29,15 +33,20 @@ impl Registry {
         self.has_among_children(line)
     }
 
-    fn has_among_children(&self, line: &[Forebear]) -> Option<AttemptId> {
+    fn has_among_children(&self, line: &[Forebear]) -> Option<(AttemptId, Side)> {
         let live = self.all();
+        let commands = self.all_commands();
         let of = |is: fn(&Leader, &Forebear) -> bool| {
             let has = |state: &State| {
                 let mut children = state.children.iter().filter_map(leader);
                 children.any(|child| line.iter().any(|it| is(&child, it)))
             };
-            let found = live.iter().find(|live| live.look(has));
-            found.map(|live| live.id)
+            let attempt = live.iter().find(|live| live.look(has));
+            let command = || commands.iter().find(|(_, state)| has(&state.borrow()));
+            attempt.map(|live| (live.id, Side::Attempt)).or_else(|| {
+                let (attempt, _) = command_of(&command()?.0)?;
+                Some((attempt, Side::Host))
+            })
         };
         of(|child, it| (child.pid, child.start_time) == (it.pid, it.start_time))
             .or_else(|| of(|child, it| child.pid == it.session))
@@ -45,12 +54,20 @@ impl Registry {
 
     /// Returns once it is known of every start that was sent what came of it.
     async fn starts_reported(&self) {
-        let is_sent = |child: &ChildState| matches!(child, ChildState::Sent);
         for live in self.all() {
-            live.until(|state| (!state.children.iter().any(is_sent)).then_some(()))
-                .await;
+            live.until(|state| has_no_sent(state).then_some(())).await;
+        }
+        for (_, state) in self.all_commands() {
+            let mut changes = state.subscribe();
+            // It cannot fail: the sender is held here.
+            drop(changes.wait_for(has_no_sent).await);
         }
     }
+}
+
+fn has_no_sent(state: &State) -> bool {
+    let is_sent = |child: &ChildState| matches!(child, ChildState::Sent);
+    !state.children.iter().any(is_sent)
 }
 
 fn leader(child: &ChildState) -> Option<Leader> {

@@ -38,6 +38,15 @@ pub(crate) struct Forebear {
     pub(crate) session: u32,
 }
 
+/// Who has started a process of an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    /// The attempt itself.
+    Attempt,
+    /// The host, for the attempt: git, and what git starts.
+    Host,
+}
+
 /// Where a process belongs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Whereabouts {

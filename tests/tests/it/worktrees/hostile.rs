@@ -2,7 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use claudine_tests::TestHost;
+use claudine_tests::{TestHost, harness::binary};
+use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
 
@@ -193,7 +194,14 @@ fn hooks_are_for_what_a_person_does_and_for_a_push() {
 
     // A hook that keeps something from a remote is asked.
     fs::remove_file(hooks.join("reference-transaction")).unwrap();
-    write_script(&hooks.join("pre-push"), &refuse);
+    let asks = format!(
+        "'{}' run --name hooked -- true > /dev/null",
+        binary().display()
+    );
+    write_script(
+        &hooks.join("pre-push"),
+        &refuse.replacen('\n', &format!("\n{asks}\n"), 1),
+    );
     let task = repository.done(&["--merge", "pr", "--branch", "fix"], "echo three > file");
     let detail = merged(&task, "failed", "refused");
     assert!(
@@ -203,6 +211,10 @@ fn hooks_are_for_what_a_person_does_and_for_a_push() {
     let ran = fs::read_to_string(host.home().join("ran")).unwrap();
     assert_eq!(ran, format!("{}\n", hooks.join("pre-push").display()));
     assert_eq!(git_in(host, &remote, &["for-each-ref"]), "");
+    // What it asks for is asked for within the task, and not by the person.
+    let hooked = host.finished("hooked");
+    let by = json!({"kind": "agent", "task": task["id"], "via": "cli", "restrained": true});
+    assert_eq!((&hooked["by"], &hooked["parent"]), (&by, &task["id"]));
 }
 
 #[test]
