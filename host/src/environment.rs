@@ -13,7 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{EnvRules, UMASK},
+    bounds::Bounds,
+    config::{BOUNDS, EnvRules, UMASK},
     digest,
     fsx::{self, Lasting},
     layout::Layout,
@@ -56,6 +57,8 @@ pub(crate) struct Kept {
     pub(crate) variables: Variables,
     /// The submitter's umask, if it told.
     pub(crate) umask: Option<u16>,
+    /// Its limits and its niceness, if it told.
+    pub(crate) bounds: Option<Arc<str>>,
     _hold: Hold,
 }
 
@@ -101,6 +104,11 @@ fn umask_in(base: &BTreeMap<String, String>) -> Option<u16> {
     (umask <= 0o777).then_some(umask)
 }
 
+fn bounds_in(base: &BTreeMap<String, String>) -> Option<Arc<str>> {
+    let bounds: Bounds = base.get(BOUNDS)?.parse().ok()?;
+    Some(bounds.to_string().into())
+}
+
 impl Environments {
     pub(crate) fn new(layout: Layout, rules: EnvRules) -> Self {
         Self {
@@ -115,6 +123,7 @@ impl Environments {
     /// Drops what tasks do not get and keeps the rest on disk.
     pub(crate) async fn keep(self: &Arc<Self>, environment: Environment) -> io::Result<Kept> {
         let umask = umask_in(&environment.base);
+        let bounds = bounds_in(&environment.base);
         let variables = self.given_to_tasks(environment);
         let bytes = encode(&variables);
         let digest: Arc<str> = digest::hex(&bytes).into();
@@ -135,6 +144,7 @@ impl Environments {
             digest,
             variables,
             umask,
+            bounds,
             _hold: hold,
         })
     }
@@ -190,6 +200,7 @@ impl Environments {
             .await?;
         Ok(Kept {
             umask: kept.umask,
+            bounds: kept.bounds.clone(),
             ..with
         })
     }
@@ -383,6 +394,7 @@ mod tests {
                 ("SECRET", "x"),
                 ("CLAUDECODE", "1"),
                 ("CLAUDINE_UMASK", "0027"),
+                ("CLAUDINE_BOUNDS", "nice=7"),
                 ("LINES", "a\nb"),
             ]),
             set: pairs(&[("GIVEN", "by name")]),
@@ -390,9 +402,11 @@ mod tests {
         let first = environments.keep(asked()).await.unwrap();
         let second = environments.keep(asked()).await.unwrap();
         assert_eq!(first.digest, second.digest);
-        assert_eq!(first.umask, Some(0o027));
         let more = environments.with(&first, &pairs(&[("B", "2")])).await;
-        assert_eq!(more.unwrap().umask, Some(0o027));
+        for kept in [&first, &more.unwrap()] {
+            assert_eq!(kept.umask, Some(0o027));
+            assert_eq!(kept.bounds.as_deref(), Some("nice=7"));
+        }
         let expected = pairs(&[("A", "1=2"), ("GIVEN", "by name"), ("LINES", "a\nb")]);
         assert_eq!(*first.variables, expected);
         assert_eq!(*environments.recent(&first.digest).unwrap(), expected);

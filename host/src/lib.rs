@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod attempt;
 mod ballast;
+mod bounds;
 mod checkpoint;
 mod clock;
 mod command;

@@ -116,6 +116,9 @@ pub struct Request {
     /// The mask of new files' permissions that the submitter had, if it told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u16>,
+    /// The limits and the niceness that the submitter had, as text, if it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountKey>,
     /// Attempts that share this key start one at a time.
@@ -157,6 +160,7 @@ impl Request {
             max_output_bytes: 1 << 30,
             env_digest: "".into(),
             umask: None,
+            bounds: None,
             account: None,
             serial_start: None,
             idempotency: None,
@@ -201,6 +205,9 @@ impl Request {
         share(&mut self.ladder, &other.ladder);
         share(&mut self.by, &other.by);
         if let (Some(mine), Some(other)) = (&mut self.authority, &other.authority) {
+            share(mine, other);
+        }
+        if let (Some(mine), Some(other)) = (&mut self.bounds, &other.bounds) {
             share(mine, other);
         }
     }

@@ -186,6 +186,7 @@ impl Host {
                 .unwrap_or(self.settings.max_output_bytes),
             env_digest: kept.digest.clone(),
             umask: kept.umask,
+            bounds: kept.bounds.clone(),
             account,
             serial_start,
             idempotency: idempotency.map(Box::new),

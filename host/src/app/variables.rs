@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use claudine_domain::principal::{Kind, Principal};
+use claudine_domain::{
+    principal::{Kind, Principal},
+    task::Request,
+};
 
 use super::{
     error::{AppError, ErrorKind},
@@ -15,7 +18,7 @@ use super::{
     may::{forbidden, way},
     request::{Environment, NewTask},
 };
-use crate::config::{self, McpCeiling, RESTRAINED, is_dangerous};
+use crate::config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous};
 
 /// What a task gets whose submitter is an agent of which nothing else is known.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
@@ -79,7 +82,9 @@ impl Host {
                     .read(move |reader| Ok(reader.store.task(task)?))
                     .await?;
                 let task = task.ok_or_else(|| gone(by))?;
-                BTreeMap::clone(&*self.variables_of(Some(&task)).await?)
+                let mut own = BTreeMap::clone(&*self.variables_of(Some(&task)).await?);
+                own.extend(beside_variables(&task.request));
+                own
             }
             _ => minimal(),
         };
@@ -89,6 +94,16 @@ impl Host {
             set,
         })
     }
+}
+
+/// What a task has from its submitter beside its environment, in the form in which a submitter tells
+/// it.
+fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
+    let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
+    let bounds = request.bounds.as_ref();
+    let bounds = bounds.map(|bounds| (BOUNDS, bounds.to_string()));
+    let told = umask.into_iter().chain(bounds);
+    told.map(|(name, value)| (name.to_owned(), value))
 }
 
 /// The host's own variables, as far as every program needs them.
@@ -107,6 +122,18 @@ mod tests {
     use claudine_domain::principal::Via;
 
     use super::*;
+
+    #[test]
+    fn what_a_task_has_beside_its_environment_is_told_on() {
+        let told = |request: &Request| beside_variables(request).collect::<Vec<_>>();
+        let class = claudine_domain::task::Class::Command;
+        let mut request = Request::new("shell", class);
+        assert!(told(&request).is_empty());
+        (request.umask, request.bounds) = (Some(0o027), Some("nice=7".into()));
+        let expected = [(UMASK, "0027"), (BOUNDS, "nice=7")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(told(&request), expected);
+    }
 
     #[test]
     fn a_restrained_principal_sets_what_is_listed_and_others_what_they_like() {

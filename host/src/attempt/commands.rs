@@ -261,6 +261,7 @@ fn start_of(key: &AttemptKey, log: &Path, order: Order) -> StartChild {
         env_remove: Vec::new(),
         env_set: env,
         umask: None,
+        bounds: None,
         stdin: Stdin::Empty,
         log: log.to_owned(),
         cap_bytes: LOG_BYTES,

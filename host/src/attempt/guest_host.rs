@@ -217,6 +217,7 @@ impl GuestHost {
             env_remove,
             env_set,
             umask: request.umask,
+            bounds: request.bounds.as_ref().and_then(|text| text.parse().ok()),
             stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
             cap_bytes: request.max_output_bytes,

@@ -37,6 +37,8 @@ pub(crate) const TASK_ID: &str = "CLAUDINE_TASK_ID";
 /// What a submitter says of itself beside its environment, as one more variable of it: its umask,
 /// octal. No task has it.
 pub(crate) const UMASK: &str = "CLAUDINE_UMASK";
+/// The same of its limits and its niceness.
+pub(crate) const BOUNDS: &str = "CLAUDINE_BOUNDS";
 /// Set for tasks that a restrained principal submitted, for executors that then leave out what a
 /// directory brings along.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
@@ -109,7 +111,7 @@ pub(crate) struct EnvRules {
 }
 
 /// Variables that belong to an enclosing agent session or attempt and never reach a task.
-const SESSION_VARIABLES: [&str; 11] = [
+const SESSION_VARIABLES: [&str; 12] = [
     "CLAUDECODE",
     "CLAUDE_CODE_SESSION_ID",
     "CLAUDE_CODE_ENTRYPOINT",
@@ -120,6 +122,7 @@ const SESSION_VARIABLES: [&str; 11] = [
     ATTEMPT,
     TASK_ID,
     UMASK,
+    BOUNDS,
     RESTRAINED,
 ];
 

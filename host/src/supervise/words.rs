@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::Bounds;
+
 /// The text id of an attempt, `<task id>.<number>`; also the value of the marker variable its processes carry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -163,6 +165,9 @@ pub(crate) struct StartChild {
     /// The mask of new files' permissions; without one, that of the supervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) umask: Option<u16>,
+    /// Limits and niceness; without them, those of the supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bounds: Option<Bounds>,
     pub(crate) stdin: Stdin,
     /// The attempt's output log, the same for all its children; it comes into being with the first byte.
     pub(crate) log: PathBuf,

@@ -211,15 +211,22 @@ fn a_long_script_is_run_whole() {
 
 /// The first command of the day is not to decide what files agents make.
 #[test]
-fn a_task_has_its_submitters_umask_and_not_the_descriptors_of_a_host() {
+fn a_task_has_its_submitters_umask_limits_and_niceness() {
     let host = TestHost::new();
+    let asked = "umask; ulimit -Sn; ulimit -Hc; nice";
     let script = format!(
-        "umask 077; ulimit -Sn 300; '{0}' up >/dev/null; umask 027; '{0}' run --wait --script 'umask; ulimit -Sn'",
+        "umask 077; ulimit -Sn 300; '{0}' up >/dev/null; \
+         umask 027; ulimit -Sn 400; ulimit -c 0; \
+         nice -n 3 '{0}' run --wait --script '{asked}'; nice -n 3 sh -c '{asked}'",
         binary().display()
     );
     let mut command = host.other("sh");
     command.args(["-c", &script]);
-    assert_eq!(to_the_end(command).ok().text(), "0027\n300");
+    let text = to_the_end(command).ok().text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 8, "{text}");
+    assert_eq!(lines[..4], lines[4..]);
+    assert_eq!(lines[..3], ["0027", "400", "0"]);
 }
 
 #[test]

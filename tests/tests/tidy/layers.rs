@@ -10,6 +10,7 @@ use crate::{
 const GROUND: &[&str] = &[
     "allocator",
     "ballast",
+    "bounds",
     "clock",
     "command",
     "config",

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, env};
 
 use super::output;
-use crate::{app::Environment, config};
+use crate::{app::Environment, bounds::Bounds, config};
 
 /// What a task keeps of the environment with `--env-clean`: enough to find programs, the home directory and the language.
 const MINIMAL: [&str; 10] = [
@@ -42,6 +42,10 @@ pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
         ));
     }
     base.extend(config::process_umask().map(|umask| (config::UMASK.to_owned(), umask)));
+    base.insert(
+        config::BOUNDS.to_owned(),
+        Bounds::of_this_process().to_string(),
+    );
     Environment {
         base,
         set: BTreeMap::new(),

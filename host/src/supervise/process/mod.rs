@@ -57,6 +57,7 @@ use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
 use super::words::{AttemptKey, StopWhy};
+use crate::bounds::Bounds;
 use crate::clock;
 use crate::fsx::{self, Lasting};
 
@@ -140,6 +141,8 @@ struct Supervisor {
     arrivals: Arrivals,
     listener: UnixListener,
     limits: FileLimits,
+    /// What children have that no others are asked for.
+    childrens_bounds: Bounds,
     null: File,
     /// Held as long as the process lives: whoever gets it knows that the supervisor is dead.
     _lock: File,
@@ -221,13 +224,16 @@ impl Supervisor {
             Token::Listener.pack(),
             epoll::EventFlags::IN,
         )?;
+        let bounds = Bounds::of_this_process();
+        let limits = FileLimits::raise(descriptors)?;
         let supervisor = Self {
             dir: dir.to_owned(),
             identity,
             epoll,
             arrivals,
             listener,
-            limits: FileLimits::raise(descriptors)?,
+            limits,
+            childrens_bounds: bounds.with_descriptors(limits.of_children()),
             null: File::open("/dev/null")?,
             _lock: lock,
             attempts: HashMap::new(),

@@ -14,6 +14,7 @@ use super::attempt::{At, Attempt, AttemptNo, Child, Phase, Pipe, State};
 use super::command::{self, Refusal};
 use super::input::Input;
 use super::{Supervisor, Token, environment};
+use crate::bounds::Bounds;
 use crate::clock;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
@@ -146,7 +147,7 @@ impl Supervisor {
         if let Err(error) = tag.hand_on() {
             eprintln!("{} is started without a tag: {error}", start.child);
         }
-        let started = files::with_umask(start.umask, || self.limits.for_child(|| spawn.run()));
+        let started = files::with_umask(start.umask, || self.run(&spawn, start.bounds.as_ref()));
         let pid = started.map_err(explain)?;
         let start_time = if before == procfs::ticks_since_boot() {
             before
@@ -161,6 +162,20 @@ impl Supervisor {
             pipes: [out_read, err_read],
             input,
         })
+    }
+
+    /// What this process has itself is handed on for nothing.
+    fn run(&self, spawn: &Spawn<'_>, bounds: Option<&Bounds>) -> io::Result<u32> {
+        let Some(bounds) = bounds.filter(|bounds| **bounds != self.childrens_bounds) else {
+            return self.limits.for_child(|| spawn.run());
+        };
+        let (bounds, limits) = (bounds.clone(), self.limits);
+        let before = move || -> io::Result<()> {
+            limits.become_childs()?;
+            bounds.take_on();
+            Ok(())
+        };
+        self.limits.with_reserve(|| spawn.run_after(before))
     }
 
     fn took_off(&mut self, no: AttemptNo, start: &StartChild, spawned: Spawned, now: At) {

@@ -155,6 +155,16 @@ impl FileLimits {
         })
     }
 
+    /// The soft limit that children have.
+    pub(in crate::supervise) fn of_children(&self) -> Option<u64> {
+        self.children.current
+    }
+
+    /// Gives this process that limit: a child whose program has not begun.
+    pub(in crate::supervise) fn become_childs(&self) -> io::Result<()> {
+        Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
+    }
+
     /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but in
     /// the child.
     pub(in crate::supervise) fn for_child<T>(

@@ -1,9 +1,13 @@
-//! `posix_spawn`: a start that costs the same whatever the caller has in memory (a fork would copy its page tables).
+//! `posix_spawn`: a start that costs the same whatever the caller has in memory (a fork would copy
+//! its page tables). And a fork, for what `posix_spawn` cannot do in the child.
 
-use std::ffi::{CStr, c_char, c_short};
+use std::ffi::{CStr, OsStr, c_char, c_short};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::ptr;
 
 /// C strings in one allocation, and the pointers `exec` wants.
@@ -109,6 +113,44 @@ impl Spawn<'_> {
             libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
             result.map(|()| pid.cast_unsigned())
         }
+    }
+
+    /// The same, but the child does something of its own before its program begins: only the child
+    /// may have it done, since the caller could not take it back. Only for a process of one thread.
+    #[allow(
+        unsafe_code,
+        reason = "what is done in the child and the exec in it have no safe wrapper"
+    )]
+    #[allow(
+        clippy::zombie_processes,
+        reason = "whoever is told its pid waits for it"
+    )]
+    pub(in crate::supervise) fn run_after(
+        &self,
+        before: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<u32> {
+        let mut command = Command::new(OsStr::from_bytes(self.path.to_bytes()));
+        let [stdin, stdout, stderr] = self.stdio;
+        let own = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().map(Stdio::from);
+        command
+            .current_dir(OsStr::from_bytes(self.cwd.to_bytes()))
+            .stdin(own(stdin)?)
+            .stdout(own(stdout)?)
+            .stderr(own(stderr)?);
+        let (path, argv, env) = (self.path.to_owned(), self.argv.clone(), self.env.clone());
+        let begin = move || -> io::Result<()> {
+            rustix::process::setsid()?;
+            let (argv, env) = (argv.pointers(), env.pointers());
+            before()?;
+            // SAFETY: every pointer is to a NUL-terminated string or a NULL-terminated array that
+            // lives until the program has begun.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast()) };
+            Err(io::Error::last_os_error())
+        };
+        // SAFETY: the caller has one thread, so its child may do whatever it might do itself. The
+        // mask is empty and PIPE has its default by then.
+        unsafe { command.pre_exec(begin) };
+        Ok(command.spawn()?.id())
     }
 
     #[allow(unsafe_code, reason = "part of `run`")]

@@ -219,6 +219,7 @@ impl Lab {
             env_remove: Vec::new(),
             env_set: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
             umask: None,
+            bounds: None,
             stdin: Stdin::Empty,
             log: self.log(attempt),
             cap_bytes: 1 << 30,

@@ -122,6 +122,16 @@ async fn what_cannot_be_started_says_why() {
         "neither a program nor does it begin with `#!`",
     )
     .await;
+    // It is started in another way where it has bounds of its own, and told the same.
+    check(
+        &|start| {
+            start.argv = vec!["./odd".to_owned()];
+            start.bounds = Some("nice=19".parse().unwrap());
+        },
+        Class::NotExecutable,
+        "neither a program nor does it begin with `#!`",
+    )
+    .await;
     check(
         &argv("./orphaned"),
         Class::NotExecutable,
@@ -277,6 +287,23 @@ async fn input_and_environment_are_as_given() {
         3,
         "PATH, CHANGED and the marker"
     );
+}
+
+/// And the next has nothing of them.
+#[tokio::test]
+async fn a_child_has_the_bounds_that_it_is_given() {
+    let mut lab = Lab::new().await;
+    let script = "ls /proc/self/fd | tr '\\n' ' '; echo; nice; ulimit -n; ulimit -Hn; \
+                  test $(awk '{ print $6 }' /proc/$$/stat) = $$ && echo leads";
+    let mut bounded = lab.script("t.1", script);
+    bounded.bounds = Some("nice=19 oom=0 nofile=100:200 newer=1:2".parse().unwrap());
+    let (exit, _) = lab.run(bounded).await;
+    assert_eq!(exit.status, Status::Code(0));
+    assert_eq!(lab.text("t.1"), "0 1 2 3 \n19\n100\n200\nleads\n");
+    lab.run(lab.script("t.2", "ulimit -Hn")).await;
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let own = own.map_or("unlimited".to_owned(), |own| own.to_string());
+    assert_eq!(lab.text("t.2"), own + "\n");
 }
 
 #[tokio::test]

@@ -1,0 +1,203 @@
+//! What a process has from its starter beside its environment and its umask: limits (`ulimit`),
+//! niceness, and how soon it is killed if memory runs out.
+//!
+//! A task has those of its submitter, not those of whoever happened to start the host. As text they
+//! are a word for each, `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` is no limit.
+
+use std::{fmt, str::FromStr};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+
+/// All but that on file locks, which does nothing and in which supervisors keep their tags.
+const LIMITS: [(&str, Resource); 15] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice_max", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
+
+/// What is not told is left as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Bounds {
+    nice: Option<i32>,
+    oom_score_adj: Option<i32>,
+    /// In the order of the table.
+    limits: [Option<Rlimit>; LIMITS.len()],
+}
+
+impl Bounds {
+    pub(crate) fn of_this_process() -> Self {
+        let oom = std::fs::read_to_string(OOM_SCORE_ADJ).ok();
+        Self {
+            nice: rustix::process::getpriority_process(None).ok(),
+            oom_score_adj: oom.and_then(|text| text.trim().parse().ok()),
+            limits: LIMITS.map(|(_, resource)| Some(getrlimit(resource))),
+        }
+    }
+
+    /// The same with another soft limit on open files.
+    pub(crate) fn with_descriptors(mut self, soft: Option<u64>) -> Self {
+        for ((_, resource), limit) in LIMITS.iter().zip(&mut self.limits) {
+            if let (Resource::Nofile, Some(limit)) = (resource, limit) {
+                limit.current = soft;
+            }
+        }
+        self
+    }
+
+    /// Gives them to this process, as far as it may: what it was started with itself can only be
+    /// tightened, but by root.
+    pub(crate) fn take_on(&self) {
+        if let Some(adjustment) = self.oom_score_adj {
+            // A task is better run with another than not at all; so it is with the rest.
+            std::fs::write(OOM_SCORE_ADJ, adjustment.to_string()).unwrap_or_default();
+        }
+        // Before the limit on it.
+        if let Some(nice) = self.nice {
+            rustix::process::setpriority_process(None, nice).unwrap_or_default();
+        }
+        for ((_, resource), limit) in LIMITS.iter().zip(self.limits) {
+            let Some(wanted) = limit else { continue };
+            let own = getrlimit(*resource);
+            if wanted != own && setrlimit(*resource, wanted).is_err() {
+                setrlimit(*resource, within(wanted, own)).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// As much of what is wanted as the hard limit allows.
+fn within(wanted: Rlimit, own: Rlimit) -> Rlimit {
+    let least = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let maximum = least(wanted.maximum, own.maximum);
+    Rlimit {
+        current: least(wanted.current, maximum),
+        maximum,
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut space = "";
+        for (name, value) in [("nice", self.nice), ("oom", self.oom_score_adj)] {
+            if let Some(value) = value {
+                write!(out, "{space}{name}={value}")?;
+                space = " ";
+            }
+        }
+        for ((name, _), limit) in LIMITS.iter().zip(self.limits) {
+            if let Some(Rlimit { current, maximum }) = limit {
+                let text =
+                    |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |it| it.to_string());
+                write!(out, "{space}{name}={}:{}", text(current), text(maximum))?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text that says no bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not the bounds of a process")]
+pub(crate) struct NoBounds;
+
+impl FromStr for Bounds {
+    type Err = NoBounds;
+
+    /// A name that is not known is one of a newer version.
+    fn from_str(text: &str) -> Result<Self, NoBounds> {
+        let number = |text: &str| match text {
+            "-" => Ok(None),
+            number => number.parse::<u64>().map(Some).map_err(|_| NoBounds),
+        };
+        let mut bounds = Self::default();
+        for word in text.split_ascii_whitespace() {
+            let (name, value) = word.split_once('=').ok_or(NoBounds)?;
+            match name {
+                "nice" => bounds.nice = Some(value.parse().map_err(|_| NoBounds)?),
+                "oom" => bounds.oom_score_adj = Some(value.parse().map_err(|_| NoBounds)?),
+                _ => {
+                    let (current, maximum) = value.split_once(':').ok_or(NoBounds)?;
+                    let limit = Rlimit {
+                        current: number(current)?,
+                        maximum: number(maximum)?,
+                    };
+                    if let Some(at) = LIMITS.iter().position(|(known, _)| *known == name) {
+                        bounds.limits[at] = Some(limit);
+                    }
+                }
+            }
+        }
+        Ok(bounds)
+    }
+}
+
+impl TryFrom<String> for Bounds {
+    type Error = NoBounds;
+
+    fn try_from(text: String) -> Result<Self, NoBounds> {
+        text.parse()
+    }
+}
+
+impl From<Bounds> for String {
+    fn from(bounds: Bounds) -> Self {
+        bounds.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn bounds_come_back_from_their_text() {
+        let own = Bounds::of_this_process();
+        assert_eq!(own.to_string().parse::<Bounds>(), Ok(own));
+        let text = "nice=-5 oom=300 cpu=10:- nofile=64:4096";
+        let read: Bounds = text.parse().unwrap();
+        assert_eq!(read.to_string(), text);
+        let other = read.with_descriptors(Some(100)).to_string();
+        assert_eq!(other, "nice=-5 oom=300 cpu=10:- nofile=100:4096");
+        assert_eq!("newer=1:2".parse::<Bounds>(), Ok(Bounds::default()));
+        for none in ["nice", "nice=x", "cpu=1", "cpu=1:", "cpu=a:-", "oom=1:2"] {
+            assert_eq!(none.parse::<Bounds>(), Err(NoBounds), "{none}");
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_is_kept_within_the_hard_limit() {
+        let limit = |current, maximum| Rlimit { current, maximum };
+        let check = |wanted, own, expected| assert_eq!(within(wanted, own), expected);
+        let own = limit(Some(10), Some(100));
+        check(limit(Some(50), Some(60)), own, limit(Some(50), Some(60)));
+        check(limit(Some(50), None), own, limit(Some(50), Some(100)));
+        check(limit(None, None), own, limit(Some(100), Some(100)));
+        check(
+            limit(Some(200), Some(300)),
+            own,
+            limit(Some(100), Some(100)),
+        );
+        check(limit(None, None), limit(None, None), limit(None, None));
+    }
+}
