@@ -33,7 +33,7 @@ pub(crate) enum StatusFilter {
 #[error("`{0}` is neither a state nor an outcome; there are {all}", all = words())]
 pub(crate) struct UnknownStatus(String);
 
-/// All that is understood, so that none can be forgotten here.
+/// All words that are understood, made of the types, so that none can be missing.
 fn words() -> String {
     let states = Status::all().filter(|status| !matches!(status, Status::Done(_)));
     let outcomes = Status::all().filter(|status| matches!(status, Status::Done(_)));

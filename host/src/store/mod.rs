@@ -126,12 +126,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn export(&self, each: &mut dyn FnMut(Record) -> bool) -> Result<(), StoreError>;
 
     /// Takes in a part of what an export gave, whole or not at all; parts are numbered from 0. For
-    /// a store that is empty but for the parts before, and that nobody leads.
+    /// a store that has nothing but the parts before, and no leader.
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Tasks that are old enough to go, the oldest first: at most `limit` of those after `after`.
-    /// An unfinished task stays, and so does its parent, and what it depends on. It writes nothing:
-    /// what goes, goes with a batch.
+    /// An unfinished task stays, and so do its parent and what it depends on. It writes nothing:
+    /// tasks are removed with a batch.
     fn prunable(
         &self,
         old: Old,
@@ -139,8 +139,7 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Prunable>, StoreError>;
 
-    /// The last of the events at the front that are of before that time, looking at no more than
-    /// `limit` of them.
+    /// The last of the oldest events that happened before that time, of no more than `limit`.
     fn last_old_event(
         &self,
         older_than: Timestamp,
@@ -151,13 +150,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn known(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeSet<TaskId>, StoreError>;
 }
 
-/// What is old.
+/// The times that tell which tasks are old.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Old {
-    /// What was created and finished before.
+    /// An old task was created and has ended before this time.
     pub(crate) finished_before: Timestamp,
-    /// What has an idempotency key was created before this time as well: as long as its key is
-    /// remembered, a request that is repeated is answered with it.
+    /// An old task with an idempotency key was created before this time: as long as the key is
+    /// remembered, a request that is repeated is answered with the task.
     pub(crate) keyed_before: Timestamp,
 }
 

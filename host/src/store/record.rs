@@ -1,8 +1,8 @@
 //! What a store holds as a sequence of records, for a backup: each is a line of JSON, in the serde
 //! forms that the rows have, so that a new field of a row comes along by itself.
 //!
-//! The order is: counters first, then tasks by their ids, then all that belongs to them, then
-//! events. A sequence that is cut into parts anywhere can be taken in part by part.
+//! Counters come first, then tasks by their ids, then all that belongs to them, then events. The
+//! sequence may be cut into parts anywhere, and be taken in part by part.
 
 use claudine_domain::{
     account::Parked,
@@ -23,7 +23,7 @@ use super::Sequence;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record {
     Counters(Counters),
-    /// Without what it depends on, which stands beside it as in the store.
+    /// The task without its dependencies, which have a field of their own, as in the store.
     Task {
         task: Box<Task>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -82,7 +82,7 @@ impl Bytes {
         }
     }
 
-    /// The bytes again; none of hexadecimal text that is none.
+    /// The bytes again, or `None` if the text is not hexadecimal.
     pub(super) fn into_vec(self) -> Option<Vec<u8>> {
         let digits = match self {
             Self::Text(text) => return Some(text.into_bytes()),

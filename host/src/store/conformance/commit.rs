@@ -15,7 +15,7 @@ use crate::store::{
 };
 
 #[test]
-fn who_led_before_commits_no_more() {
+fn a_leader_that_was_replaced_commits_no_more() {
     check(|store| {
         let mut old = Leader::of(store);
         old.put([ready(1)]);

@@ -106,7 +106,7 @@ fn what_has_a_key_stays_for_as_long_as_the_key() {
             let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
             let found: Vec<_> = found.into_iter().map(|found| found.task).collect();
             assert_eq!(found, expected, "{keyed_before}");
-            // What is remembered and what may go are the two halves of all that have keys.
+            // No task with a key is both remembered and old.
             let remembered = store.load(at(keyed_before)).unwrap().remembered;
             let mut remembered = remembered.iter().map(|(_, remembered)| remembered.task);
             assert!(remembered.all(|task| !found.contains(&task)));

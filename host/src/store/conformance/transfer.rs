@@ -109,7 +109,6 @@ fn what_was_put_in_goes_on_where_it_was() {
     });
 }
 
-/// Whoever has seen enough is shown no more.
 #[test]
 fn reading_out_stops_when_it_is_told_to() {
     check(|store| {
@@ -127,7 +126,7 @@ fn reading_out_stops_when_it_is_told_to() {
     });
 }
 
-/// What is committed while a store is read out is not in what is read.
+/// A batch that is committed while a store is read out is not in what is read.
 #[test]
 fn what_is_read_out_is_of_one_moment() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,2 +1,3 @@
--- Tasks, holds and events name who caused them, in their bodies; what was written before is the owner's. No column changes: the step keeps
--- programs that do not know of principals from writing a task without its own.
+-- Tasks, holds and events name their principals, in their bodies; those that were written before
+-- are the owner's. No column changes: the step keeps programs that do not know of principals from
+-- writing a task without its own.

@@ -2,12 +2,12 @@
 //! wrote it.
 //!
 //! `claudine.db.before-schema-6` lies beside the database and holds what there was when a version
-//! with schema 6 first opened it. It is written aside and named once it is whole; it stays until
-//! somebody removes it. To go back: end the host, put the copy in the place of the database,
-//! without the `-wal` and `-shm` of that, and use the older version.
+//! with schema 6 first opened it. It is written under another name, and renamed once it is
+//! whole; it is never removed by itself. To go back: end the host, remove the database with its
+//! `-wal` and `-shm`, put the copy in its place, and use the older version.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -19,21 +19,21 @@ use super::{
 };
 use crate::fsx::{self, Lasting};
 
-/// What stays free beside the copy: a start has to write as well.
+/// How much stays free beside the copy: a start has to write as well.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// Where the copy lies that is made before the schema becomes this one.
+/// The copy that is made before the schema becomes this one.
 pub(super) fn path_of(database: &Path, schema: usize) -> PathBuf {
     beside(database, &format!(".before-schema-{schema}"))
 }
 
-/// Copies what was committed, whether it is in the file or still in its log.
+/// Copies all that was committed, whether it is in the file or still in its log.
 pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> Result<(), Fault> {
     look_for_room(connection, database)?;
     let path = path_of(database, schema);
     let fresh = beside(&path, ".new");
     let at = |error| from_io(&fresh, error);
-    remove(&fresh).map_err(at)?;
+    fsx::remove_file(&fresh).map_err(at)?;
     // An empty file is filled, and keeps its mode.
     fsx::private()
         .write(true)
@@ -49,8 +49,8 @@ pub(super) fn copy(connection: &Connection, database: &Path, schema: usize) -> R
             put.map_err(|error| at(error).into())
         });
     if copied.is_err() {
-        // The failure itself is told; what was begun is removed by the next try, if not now.
-        drop(remove(&fresh));
+        // The caller is told of the first failure; the next try removes what is left here.
+        drop(fsx::remove_file(&fresh));
     }
     copied?;
     tracing::info!(
@@ -81,13 +81,6 @@ fn fits(database: &Path, bytes: u64, free_bytes: u64) -> Result<(), StoreError> 
     })
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 fn no_text(path: &Path) -> StoreError {
     let error = io::Error::new(io::ErrorKind::InvalidFilename, "it is not valid UTF-8");
     from_io(path, error)
@@ -96,7 +89,7 @@ fn no_text(path: &Path) -> StoreError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::{
         super::{super::Store, SqliteStore, schema},
@@ -150,8 +143,7 @@ mod tests {
         }
     }
 
-    /// A copy that was begun is no copy, and what was there under its name is replaced by what is
-    /// there now.
+    /// An unfinished copy does not count, and an older one is replaced.
     #[test]
     fn a_copy_that_was_cut_off_is_made_again() {
         let directory = tempfile::tempdir().unwrap();
@@ -181,7 +173,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claudine.db");
         fixture(1, &path);
-        // What is in the way cannot be replaced by a file.
+        // A file cannot replace a directory that is not empty.
         let copy = path_of(&path, schema::KNOWN);
         fs::create_dir_all(copy.join("in the way")).unwrap();
         assert!(SqliteStore::open(&path).is_err());

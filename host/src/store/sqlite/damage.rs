@@ -44,7 +44,7 @@ fn stored(directory: &Path) -> PathBuf {
     path
 }
 
-/// What was read of a whole database.
+/// All that was read of a database.
 #[derive(Debug)]
 struct Read {
     tasks: Vec<Task>,
@@ -156,8 +156,7 @@ fn a_database_without_its_tables_is_refused() {
     check(|path| sql(path, "DROP TABLE event"), "Corrupt");
 }
 
-/// Spoils rows and looks at what is read of the rest: nothing else is missing, and each of them is
-/// named.
+/// Spoils rows and reads the rest: no other row is missing, and each spoilt one is named.
 fn check_aside(spoil: &str, aside: &[&str], missing: [usize; 2]) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
@@ -207,7 +206,7 @@ fn a_row_that_cannot_be_read_is_put_aside_and_the_rest_is_there() {
     check_aside("INSERT INTO spent VALUES (7, x'00', 1)", &["sum"], [0, 0]);
 }
 
-/// What is not known of a group or a request is taken to be what lets nothing happen twice, and
+/// Where a row does not say it, a group is paused and a key is taken: so nothing happens twice, and
 /// nothing too early.
 #[test]
 fn what_cannot_be_read_is_taken_for_the_cautious_case() {
@@ -245,9 +244,8 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
     assert!(store.list(&labelled, 10).is_ok());
 }
 
-/// Whatever bytes are flipped, what is read is there and stands where it stood, or an error says
-/// that the file is damaged. Of a text or a number within a row nobody can say whether it was
-/// flipped.
+/// Whatever bytes are flipped, each task that is read has the status that it had, or an error says
+/// that the file is damaged. A text or a number that was flipped within a row cannot be found.
 #[test]
 fn flipped_bytes_are_found_or_end_nothing_and_begin_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -50,7 +50,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Why one row cannot be read, where that says nothing of any other row.
+    /// Why one row cannot be read, if the others may still be.
     pub(super) fn of_one_row(self) -> Result<String, Self> {
         match self {
             Self::Body { source, .. } => Ok(source.to_string()),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn to_find_out_why_a_file_cannot_be_opened_keeps_the_locks_of_open_connections() {
+    fn looking_at_a_file_keeps_the_locks_of_open_connections() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("claudine.db");
         let writer = open::writer(&path).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_file_cannot_be_opened_is_found_out() {
+    fn what_keeps_a_file_from_being_opened_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let check = |path: &Path, expected: Option<&str>| {
             let found = unopened(path).map(|error| format!("{error:?}"));

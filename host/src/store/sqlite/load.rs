@@ -1,4 +1,4 @@
-//! What a host that takes over starts from.
+//! Reads what a host starts from.
 
 use std::collections::BTreeMap;
 
@@ -79,8 +79,8 @@ fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Ta
     Ok(tasks)
 }
 
-/// A group whose row cannot be read is paused: how many of it may run is not known. Whoever sets it
-/// again makes the row anew.
+/// A group whose row cannot be read is paused: how many of it may run is not known. Setting the
+/// group writes the row anew.
 fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(String, Group)>, Fault> {
     let mut query = reader.prepare("SELECT name, body FROM task_group ORDER BY name")?;
     let mut rows = query.query([])?;
@@ -103,7 +103,7 @@ fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Strin
 }
 
 /// An account whose row cannot be read counts as one that is at no limit: the next attempt finds
-/// out.
+/// out whether that is so.
 pub(super) fn accounts(
     reader: &Connection,
     aside: &mut Vec<Unreadable>,
@@ -154,8 +154,8 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
     Ok(spent)
 }
 
-/// A key may have been used again once it was forgotten: it stands for the later task. Where that
-/// cannot be read its key stays taken, and no request is the same as the one that took it.
+/// A key may have been used again once it was forgotten: the later task has it. If that task cannot
+/// be read its key stays taken, and no request counts as a repetition of the one that took it.
 fn remembered(
     reader: &Connection,
     since: Timestamp,

@@ -88,7 +88,7 @@ impl SqliteStore {
         })
     }
 
-    /// What is in a database of whatever schema; `None` if there is none.
+    /// Looks into a database of any schema; `None` if there is none.
     pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
         match fs::metadata(path) {
             Ok(file) if file.len() > 0 => {}
@@ -100,8 +100,8 @@ impl SqliteStore {
         content.map(Some).map_err(|fault| fault.at(path))
     }
 
-    /// Folds all of the log back into the file and closes it: what was committed is in the one file
-    /// then.
+    /// Folds all of the log back into the file and closes it: the one file has all that was
+    /// committed.
     pub(crate) fn close(self) -> Result<(), StoreError> {
         let Self {
             path,

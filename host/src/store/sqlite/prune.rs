@@ -1,4 +1,4 @@
-//! What is old and finished: found by a read, removed with a batch.
+//! Finds tasks that are old and finished by a read, and removes them with a batch.
 
 use claudine_domain::{
     batch::Pruned,

@@ -305,8 +305,7 @@ pub(super) fn env_digests(reader: &Connection) -> Result<Vec<String>, Fault> {
     )?;
     let digests = query.query_map([], |row| row.get::<_, Option<String>>(0))?;
     let digests: Option<Vec<String>> = digests.collect::<Result<_, _>>()?;
-    // What a task needs that cannot be read is not known: whoever wants to remove the rest has to
-    // let it be.
+    // A task that cannot be read may need any of them, so the others cannot be said to be all.
     digests.ok_or(Fault::Aside { what: "task" })
 }
 

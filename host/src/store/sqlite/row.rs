@@ -125,8 +125,8 @@ pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<Strin
     serde_json::to_string(value).map_err(|source| Fault::Encode { what, source })
 }
 
-/// Reads a task's row, whose columns are its body, its id and its status. What it depends on is not
-/// in it.
+/// Reads a task's row, whose columns are its body, its id and its status. Its dependencies are in
+/// another table.
 pub(super) fn task(row: &Row<'_>) -> Result<Task, Fault> {
     let task: Task = decode("task", row, 0)?;
     let (id, status): ([u8; 16], i64) = (row.get(1)?, row.get(2)?);

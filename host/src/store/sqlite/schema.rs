@@ -72,7 +72,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Tells whether a file, of which [`check`] has nothing to say, has all steps behind it.
+/// Refuses a file that [`check`] has found to be ours and that lacks the last steps.
 pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     let found = header(connection)?.version;
     if found < KNOWN {

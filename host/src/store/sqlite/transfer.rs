@@ -14,10 +14,10 @@ use super::{
     load, row,
 };
 
-/// Whoever is shown each record, and says whether to go on.
+/// Is given each record, and says whether to go on.
 type Each<'a> = &'a mut dyn FnMut(Record) -> bool;
 
-/// What a part of the reading says: go on, or stop here.
+/// Whether to go on after a part of the reading.
 type Read = Result<bool, Fault>;
 
 /// Reads within one transaction, so that all of it is of one moment, whatever is committed
@@ -162,7 +162,7 @@ pub(super) fn import(
             other => add(&mut batch, other)?,
         }
     }
-    // Later batches count up from 1, so what was taken in has the numbers below that.
+    // Batches count up from 1, so parts that are taken in have the numbers below 0.
     commit::write_rows(&transaction, -1 - i64::from(part), &batch)?;
     write_events(&transaction, &events)?;
     Ok(transaction.commit()?)
@@ -213,7 +213,7 @@ fn write_events(transaction: &Transaction<'_>, events: &[(Sequence, Event)]) -> 
     Ok(())
 }
 
-/// What is in a database, whatever its schema.
+/// What the tables of a database say of it, whatever its schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Content {
     /// Some table beside the leader's has a row.
@@ -221,8 +221,7 @@ pub(crate) struct Content {
     pub(crate) epoch: u64,
 }
 
-/// Looks into a database by what it says of itself, so that one of an older or newer schema is
-/// understood too.
+/// Asks a database for its tables, so that one of an older or newer schema is understood too.
 pub(super) fn content(reader: &Connection) -> Result<Content, Fault> {
     let mut has_rows = false;
     for table in tables(reader)?.iter().filter(|table| *table != "leader") {
@@ -259,7 +258,7 @@ mod tests {
         let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
         let expected = [
             "account",
-            // Who depends on a task follows from what each task depends on.
+            // It follows from `depends_on`.
             "dependant",
             "depends_on",
             "document",
