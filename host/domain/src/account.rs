@@ -32,6 +32,15 @@ pub struct Parked {
 }
 
 impl Parked {
+    /// The longest that such a limit is waited for.
+    pub(crate) fn longest(&self) -> Duration {
+        if self.guesses > 0 {
+            LONGEST_WAIT
+        } else {
+            LONGEST_TOLD
+        }
+    }
+
     /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that were under
     /// way together meet one limit several times, so what comes while the account is parked already lengthens the wait only where the
     /// service told of a later end.

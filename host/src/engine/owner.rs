@@ -20,7 +20,7 @@ use claudine_domain::{
     capacity::Limits,
     id::{AttemptId, TaskId},
     step::{Answer, Input, Refused},
-    time::Now,
+    time::{Now, Timestamp},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -39,6 +39,8 @@ use crate::{ballast::Ballast, clock, store::StoreError};
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that jumps is noticed after so long.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// A wall clock that is slewed is not set back.
+const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 /// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
@@ -95,6 +97,8 @@ pub(super) struct Owner {
     hurried: bool,
     idle: Vec<super::Reply<()>>,
     next_sample: Option<claudine_domain::time::MonotonicMs>,
+    /// What the wall clock showed when it was looked at last; `None` if the board does not know.
+    last_wall: Option<Timestamp>,
     stopping: bool,
     /// Reports of attempts that were over. A board that is loaded again does not begin anew with them.
     dropped_reports: u64,
@@ -177,6 +181,7 @@ impl Owner {
             hurried: false,
             idle: Vec::new(),
             next_sample: None,
+            last_wall: None,
             stopping: false,
             dropped_reports: 0,
             unreadable,
@@ -405,8 +410,15 @@ impl Owner {
         let (monotonic, wall) = self.board.next_tick();
         let due = monotonic.is_some_and(|at| at <= now.monotonic)
             || wall.is_some_and(|at| at <= now.wall);
-        if due && let Err(refused) = self.board.step(now, Input::Tick) {
-            tracing::error!(%refused, "a tick was refused");
+        let is_back = self
+            .last_wall
+            .is_none_or(|last| now.wall.after(SET_BACK) < last);
+        self.last_wall = Some(now.wall);
+        let back = is_back.then_some(Input::ClockSetBack);
+        for input in back.into_iter().chain(due.then_some(Input::Tick)) {
+            if let Err(refused) = self.board.step(now, input) {
+                tracing::error!(%refused, "a tick was refused");
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod admit;
 mod cancel;
+mod clock;
 mod conclude;
 mod cycle;
 mod hold;
@@ -103,6 +104,8 @@ pub enum Input {
     Undrain,
     /// Time has passed.
     Tick,
+    /// The wall clock shows less than it did, or nobody knows what it showed.
+    ClockSetBack,
 }
 
 impl Input {
@@ -366,6 +369,7 @@ impl Board {
                 self.tick(now);
                 Ok(Answer::Noted)
             }
+            Input::ClockSetBack => Ok(self.clock_set_back(now)),
         }
     }
 

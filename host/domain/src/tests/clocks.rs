@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Desk, kinds, success};
+use super::{Desk, agent, failure, kinds, limited, success};
 use crate::{
-    step::{Found, Report},
+    event::Fact,
+    id::TaskId,
+    outcome::ReasonClass,
+    retry_policy::{Backoff, RetryPolicy},
+    step::{Found, Input, Report},
+    task::State,
     time::{MonotonicMs, Timestamp},
 };
 
@@ -80,6 +85,55 @@ fn a_wall_clock_that_jumps_times_nothing_out() {
     desk.now.wall = Timestamp(u64::MAX / 2);
     desk.pass(SECOND);
     assert_eq!(desk.word(task), "starting");
+}
+
+/// What waits for a time of the clock waits for it; a delay that was counted from a moment is not
+/// made longer by a day.
+#[test]
+fn a_wall_clock_that_is_set_back_makes_no_delay_longer() {
+    const DAY: Duration = Duration::from_hours(24);
+    let until = |desk: &Desk, task: TaskId| match desk.task(task).state {
+        State::Waiting { until, .. } => until,
+        other => panic!("{other:?}"),
+    };
+    let mut desk = Desk::new(3);
+    let tomorrow = desk.now.wall.after(DAY);
+    let later = desk.submit(|request| request.start_at = Some(tomorrow));
+    let retried = desk.submit(|request| {
+        request.retries = Some(Box::new(RetryPolicy {
+            limit: 3,
+            backoff: Backoff {
+                initial: 2 * SECOND,
+                factor: 1,
+                max: 2 * SECOND,
+            },
+            on: Vec::new(),
+        }));
+    });
+    let parked = desk.submit(agent);
+    desk.turn();
+    desk.report(retried, failure(ReasonClass::Exit));
+    desk.report(parked, limited(None));
+    desk.settle();
+    desk.now.wall = Timestamp(1_000);
+    desk.step(Input::ClockSetBack).unwrap();
+    desk.settle();
+    let end = desk.now.wall.after(2 * SECOND);
+    assert_eq!(until(&desk, retried), end);
+    let told = Fact::RetryScheduled { until: end };
+    assert_eq!(desk.facts_of(retried).last(), Some(&&told));
+    let hour = desk.now.wall.after(Duration::from_hours(1));
+    assert_eq!(until(&desk, parked), hour);
+    assert_eq!(until(&desk, later), tomorrow);
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.word(retried), "ready");
+    // Another host has nothing to compare with, and finds nothing that is too long.
+    let before = desk.facts_of(parked).len();
+    desk.reload();
+    desk.step(Input::ClockSetBack).unwrap();
+    desk.settle();
+    assert_eq!(desk.facts_of(parked).len(), before);
+    assert_eq!(until(&desk, parked), hour);
 }
 
 #[test]

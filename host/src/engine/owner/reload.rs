@@ -161,6 +161,7 @@ impl Owner {
         let draining = self.board.is_draining();
         let (limits, bounds) = (self.limits, self.bounds);
         self.board = aside(|| Board::new(stored, limits, bounds, clock::boot_id()));
+        self.last_wall = None;
         let now = clock::now();
         if draining && let Err(refused) = self.board.step(now, Input::Drain) {
             tracing::error!(%refused, "a drain was refused");

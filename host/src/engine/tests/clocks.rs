@@ -42,6 +42,39 @@ async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
     fixture.stop().await;
 }
 
+/// Of a limit's end that nobody told the longest wait is an hour.
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_wait_longer_than_it_could_be() {
+    let mut fixture = begin(Arc::default(), 1);
+    let account = claudine_domain::id::AccountKey("a".to_owned());
+    let parked = Request {
+        account: Some(account),
+        ..request()
+    };
+    fixture.submit_as(1, parked).await.unwrap();
+    assert_eq!(fixture.told().await, Told::Start(attempt(1)));
+    let ending = Ending {
+        retry_after: None,
+        ..limited(std::time::Duration::ZERO)
+    };
+    fixture
+        .tell(attempt(1), Report::Ended(Box::new(ending)))
+        .await;
+    assert_eq!(fixture.told().await, Told::Release(attempt(1)));
+    crate::clock::jump_wall(-24 * HOUR_MS);
+    for _ in 0..2 {
+        assert_eq!(fixture.engine.capacity().await.unwrap().running, 0);
+    }
+    crate::clock::jump_wall(HOUR_MS);
+    fixture.engine.capacity().await.unwrap();
+    let again = AttemptId {
+        task: id(1),
+        number: 2,
+    };
+    assert_eq!(fixture.told().await, Told::Start(again));
+    fixture.stop().await;
+}
+
 /// Deadlines go by the clock that does not jump.
 #[tokio::test]
 async fn a_clock_that_jumps_times_nothing_out() {

@@ -321,7 +321,13 @@ impl World {
                 self.now.wall = self.now.wall.after(time);
                 self.now.monotonic = self.now.monotonic.after(time);
             }
-            Happening::WallJumps(to) => self.now.wall = Timestamp(to),
+            Happening::WallJumps(to) => {
+                let is_back = Timestamp(to) < self.now.wall;
+                self.now.wall = Timestamp(to);
+                if is_back {
+                    self.step(Input::ClockSetBack).unwrap();
+                }
+            }
             Happening::Suspend(time) => self.now.wall = self.now.wall.after(time),
             Happening::WaitBegins(number) => {
                 self.wait(number, |attempt| Input::WaitBegins { attempt });

@@ -1,0 +1,69 @@
+//! The wall clock was set back: a wait that was counted from a moment must not last longer by the
+//! difference. A start time is a time of that clock, and stays.
+
+use std::time::Duration;
+
+use super::Answer;
+use crate::{
+    account::{FIRST_WAIT, Parked},
+    board::Board,
+    event::Fact,
+    id::AccountKey,
+    task::{State, Task, WaitingFor},
+    time::Now,
+};
+
+impl Board {
+    /// Shortens every wait that is longer than one from now on could be.
+    pub(super) fn clock_set_back(&mut self, now: Now) -> Answer {
+        self.shorten_limits(now);
+        self.shorten_delays(now);
+        Answer::Noted
+    }
+
+    fn shorten_limits(&mut self, now: Now) {
+        let late = |parked: &Parked| now.wall.after(parked.longest()) < parked.until;
+        let accounts = self.accounts.iter().filter(|(_, parked)| late(parked));
+        let accounts: Vec<(AccountKey, Parked)> = accounts
+            .map(|(key, parked)| (key.clone(), parked.clone()))
+            .collect();
+        for (account, parked) in accounts {
+            let until = now.wall.after(parked.longest());
+            self.set_account(account.clone(), Some(Parked { until, ..parked }));
+            let why = WaitingFor::Account(account.clone());
+            let waits =
+                |task: &Task| matches!(&task.state, State::Waiting { why: of, .. } if *of == why);
+            for id in self.ids_where(waits) {
+                self.place(now, id, now.wall);
+                let account = account.clone();
+                self.record(id, now, Fact::Parked { account, until });
+            }
+        }
+    }
+
+    fn shorten_delays(&mut self, now: Now) {
+        let latest = |task: &Task| now.wall.after(longest_delay(task));
+        let late = |task: &Task| task.retry_at.is_some_and(|at| at > latest(task));
+        for id in self.ids_where(late) {
+            let Some(task) = self.tasks.get(&id) else {
+                continue;
+            };
+            let until = latest(task);
+            let waits = matches!(task.state, State::Waiting { .. });
+            self.change(id, |task| task.retry_at = Some(until));
+            if waits {
+                self.place(now, id, now.wall);
+                self.record(id, now, Fact::RetryScheduled { until });
+            }
+        }
+    }
+}
+
+/// The longest that a task waits for its next attempt: what its retries say, or what one waits
+/// whose attempt never began.
+fn longest_delay(task: &Task) -> Duration {
+    let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+    let never_began = ended.is_some_and(|ended| ended.never_began);
+    let policy = task.request.retries.as_ref().filter(|_| !never_began);
+    policy.map_or(FIRST_WAIT, |policy| policy.backoff.max)
+}
