@@ -6,6 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
+
 use super::{
     super::error::{AppError, ErrorKind},
     cannot,
@@ -23,10 +28,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn create(path: &Path, force: bool) -> Result<(Self, File), AppError> {
-        // A broken link is something as well.
-        if !force && fs::symlink_metadata(path).is_ok() {
-            return Err(is_there(path));
-        }
+        let path = &replaceable(path, force)?;
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}.partial", crate::random::hex_64()));
         let partial = PathBuf::from(name);
@@ -65,9 +67,7 @@ impl Target {
         if self.force {
             fs::rename(&self.partial, &self.path)?;
         } else {
-            // A second name is refused where there is one, a rename would replace it.
-            fs::hard_link(&self.partial, &self.path)?;
-            fs::remove_file(&self.partial)?;
+            take_free_name(&self.partial, &self.path)?;
         }
         let directory = self.path.parent().filter(|path| *path != Path::new(""));
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
@@ -78,6 +78,42 @@ impl Target {
         if let Err(error) = fsx::remove_file(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "cannot be removed");
         }
+    }
+}
+
+/// The file that is written, where a link leads to one: whoever keeps the newest backup behind a
+/// link has it there afterwards. What is neither a file nor absent is never replaced: a device or a
+/// pipe would be gone for everybody.
+fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
+    // A broken link is something as well.
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(path.to_owned());
+    };
+    if !force {
+        return Err(is_there(path));
+    }
+    let found = if found.is_symlink() {
+        fs::metadata(path).map_err(|error| cannot("follow the link", path, &error))?
+    } else {
+        found
+    };
+    if !found.is_file() {
+        let message = format!("{} is no file, so it is not replaced", path.display());
+        return Err(AppError::new(ErrorKind::Conflict, message)
+            .hint("name a file; `claudine backup -` writes to standard output"));
+    }
+    fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
+}
+
+/// Names a file if nothing has the name. Not every file system can do that with a rename, nor every
+/// one with a second name.
+fn take_free_name(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
     }
 }
 

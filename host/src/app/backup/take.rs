@@ -67,6 +67,12 @@ pub(crate) fn to_stdout(layout: &Layout, with_environments: bool) -> Result<Back
 
 fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
     let database = layout.database();
+    if layout.to_be_placed().exists() {
+        let directory = layout.root().display();
+        let message = format!("a restore into {directory} was killed before all was in its place");
+        return Err(AppError::new(ErrorKind::Conflict, message)
+            .hint("`claudine up` goes on with it; then it can be backed up"));
+    }
     if !database.exists() {
         let directory = layout.root().display();
         let message = format!("there is nothing to back up: {directory} has no queue");

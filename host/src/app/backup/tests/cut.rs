@@ -4,6 +4,8 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Write},
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
 };
 
 use claudine_domain::task::{State, Task};
@@ -74,6 +76,33 @@ fn a_restore_that_is_cut_off_anywhere_leaves_nothing_or_the_whole() {
     assert!(nothing > 10 && all > 10, "{nothing} and {all}");
 }
 
+/// What is not in its place yet is not passed over: a backup without it would look like one of an
+/// empty queue.
+#[test]
+fn what_a_cut_off_restore_has_brought_is_in_no_backup_until_it_is_in_its_place() {
+    let old = used();
+    let (file, _) = backup(&old, false);
+    let new = empty();
+    SqliteStore::open(&new.layout.database())
+        .and_then(|store| store.close())
+        .unwrap();
+    let staged = &new.layout.to_be_placed();
+    let pause = &mut || {
+        if staged.exists() {
+            return Err(io::Error::other("killed"));
+        }
+        Ok(())
+    };
+    let cut = restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause);
+    assert!(cut.is_err());
+    let to = new.layout.root().join("../second.backup");
+    let refused = to_file(&new.layout, &to, false, false).err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    place(&new.layout).unwrap();
+    let taken = to_file(&new.layout, &to, false, false).unwrap();
+    assert_eq!(taken.tasks, tasks(&old.layout).len() as u64);
+}
+
 fn is_whole(old: &Place, new: &Place) {
     let ids = |place: &Place| tasks(&place.layout).into_keys().collect::<BTreeSet<_>>();
     assert_eq!(ids(new), ids(old));
@@ -112,6 +141,34 @@ fn a_backup_is_there_as_a_whole_or_not_at_all() {
     target.name(&file).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"second");
     assert_eq!(names(), BTreeSet::from(["queue.backup".to_owned()]));
+}
+
+/// Where a link leads, there is the backup afterwards. A device, a pipe, a directory and a link to
+/// nowhere stay what they are.
+#[test]
+fn only_a_file_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("kept"), b"old").unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    symlink(at("kept"), at("link")).unwrap();
+    symlink(at("nowhere"), at("broken")).unwrap();
+    symlink("/dev/null", at("device")).unwrap();
+    let _listener = UnixListener::bind(at("socket")).unwrap();
+    for name in ["directory", "broken", "device", "socket"] {
+        let before = fs::symlink_metadata(at(name)).unwrap().file_type();
+        assert!(Target::create(&at(name), true).is_err(), "{name}");
+        assert!(Target::create(&at(name), false).is_err(), "{name}");
+        let after = fs::symlink_metadata(at(name)).unwrap().file_type();
+        assert_eq!(before, after, "{name}");
+    }
+    assert!(Target::create(Path::new("/dev/null"), true).is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6);
+    let (target, mut file) = Target::create(&at("link"), true).unwrap();
+    file.write_all(b"new").unwrap();
+    target.name(&file).unwrap();
+    assert_eq!(fs::read(at("kept")).unwrap(), b"new");
+    assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
 }
 
 /// Whatever fails on the way, no file has the name.
