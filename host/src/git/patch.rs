@@ -41,9 +41,8 @@ impl Git {
         tip: &Commit,
         file: &Path,
     ) -> Result<(), GitError> {
-        let spec = Spec::reads(["merge-base", base.hash(), tip.hash()]);
         // Without a common ancestor all of it is new.
-        let common = self.commit_line(&spec).await?;
+        let common = self.common_ancestor(base, tip).await?;
         let mut output = OsString::from("--output=");
         output.push(file);
         let spec = Spec::changes(OPTIONS)
@@ -51,11 +50,6 @@ impl Git {
             .arg(common.as_ref().unwrap_or(base).hash())
             .arg(tip.hash());
         self.change(&spec.limit(LONG)).await.map(drop)
-    }
-
-    async fn commit_line(&self, spec: &Spec) -> Result<Option<Commit>, GitError> {
-        let line = self.line_if(spec).await?;
-        Ok(line.as_deref().and_then(Commit::parse))
     }
 }
 

@@ -184,6 +184,17 @@ impl Git {
         }
     }
 
+    /// Where two histories part; none if they have nothing in common.
+    pub(crate) async fn common_ancestor(
+        &self,
+        one: &Commit,
+        other: &Commit,
+    ) -> Result<Option<Commit>, GitError> {
+        let spec = Spec::reads(["merge-base", one.hash(), other.hash()]);
+        let line = self.line_if(&spec).await?;
+        Ok(line.as_deref().and_then(Commit::parse))
+    }
+
     /// How many commits are on the one and not on the other.
     pub(crate) async fn commits_between(
         &self,

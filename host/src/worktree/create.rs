@@ -13,6 +13,7 @@ use super::{WorktreeError, Worktrees, error::io_error, record::Record};
 use crate::{
     fsx,
     git::{BranchRef, Commit, Git, GitError, Stamps},
+    restored::Restored,
 };
 
 impl Worktrees {
@@ -90,19 +91,23 @@ impl Worktrees {
         }
         let repository = git.in_repository(&worktree.repository);
         let branch = BranchRef::named(worktree.branch_of(task.id));
-        if repository.branch_commit(&branch).await?.is_some() {
-            return Err(WorktreeError::BranchExists { branch });
-        }
-        if let Some(there) = repository.in_the_way_of(&branch).await? {
+        let left = self.left(&repository, task, worktree, &branch).await?;
+        if left.is_none()
+            && let Some(there) = repository.in_the_way_of(&branch).await?
+        {
             return Err(WorktreeError::BranchInTheWay { branch, there });
         }
+        let base_commit = match &left {
+            Some(tip) => parting(&repository, worktree, tip).await?,
+            None => start(&repository, task, worktree).await?,
+        };
         let mut record = Record {
             task: task.id,
             repository: worktree.repository.clone().into(),
             checkout: worktree.checkout.clone().map(PathBuf::from),
             branch,
             base: worktree.base.clone().map(BranchRef::named),
-            base_commit: start(&repository, task, worktree).await?,
+            base_commit,
             is_named: worktree.branch.is_some(),
             is_ready: false,
             ignored: Stamps::default(),
@@ -110,10 +115,15 @@ impl Worktrees {
             again: None,
         };
         self.write_record(&record).await?;
-        let start = record.base_commit.clone();
         let made = async {
-            repository.make_branch(&record.branch, &start).await?;
-            self.fill(git, &mut record, &start).await
+            let tip = if let Some(tip) = left {
+                tip
+            } else {
+                let start = record.base_commit.clone();
+                repository.make_branch(&record.branch, &start).await?;
+                start
+            };
+            self.fill(git, &mut record, &tip).await
         };
         if let Err(error) = made.await {
             if let Err(error) = self.take_back(git, &record).await {
@@ -122,6 +132,37 @@ impl Worktrees {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// The tip of the branch if the task has worked on it before, and of that no record is left: a
+    /// data directory that was restored is new, and the repository may be the one of before. A
+    /// branch of anybody else is refused.
+    async fn left(
+        &self,
+        repository: &Git,
+        task: &Task,
+        worktree: &Worktree,
+        branch: &BranchRef,
+    ) -> Result<Option<Commit>, WorktreeError> {
+        let Some(tip) = repository.branch_commit(branch).await? else {
+            return Ok(None);
+        };
+        let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
+        // A name that nobody has given has the task's id in it. Any other was free until the task
+        // ran on it, before the backup.
+        let is_its_own = worktree.branch.is_none()
+            || restored.is_some_and(|restored| {
+                let started = task.attempts.iter().filter_map(|it| it.started_at);
+                started.min().is_some_and(|at| at <= restored.taken_at)
+            });
+        if !is_its_own {
+            return Err(WorktreeError::BranchExists {
+                branch: branch.clone(),
+            });
+        }
+        repository.prune_worktrees().await?;
+        refuse_in_use(repository, branch).await?;
+        Ok(Some(tip))
     }
 
     /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what
@@ -200,6 +241,20 @@ async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, Wo
     {
         return Ok(tip);
     }
+    planned(worktree)
+}
+
+/// Where a branch that is there already has left its base.
+async fn parting(git: &Git, worktree: &Worktree, tip: &Commit) -> Result<Commit, WorktreeError> {
+    let base = worktree.base.as_ref().map(BranchRef::named);
+    let common = match self::tip(git, base.as_ref()).await? {
+        Some(base) => git.common_ancestor(&base, tip).await?,
+        None => None,
+    };
+    common.map_or_else(|| planned(worktree), Ok)
+}
+
+fn planned(worktree: &Worktree) -> Result<Commit, WorktreeError> {
     Commit::parse(&worktree.base_commit).ok_or_else(|| WorktreeError::NoBase {
         base: worktree.base_commit.clone(),
     })

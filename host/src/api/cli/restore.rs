@@ -19,8 +19,9 @@ use crate::{api::Wiring, app::backup::QueueRestored};
 /// everything.
 ///
 /// A task whose environment is not in the backup runs in the environment of this command; `claudine
-/// why` says so while it is held. Worktrees are not in a backup: a task that had one gets a new
-/// one. Finished tasks are kept as if they had ended now.
+/// why` says so until it runs. Worktrees are not in a backup: a task that had one gets a new one,
+/// on its branch if the repository still has that. Finished tasks are kept as if they had ended
+/// now.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

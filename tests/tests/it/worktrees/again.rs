@@ -164,3 +164,38 @@ fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
         .says(&["no task is called `nobody`"]);
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 }
+
+/// With a data directory its worktrees are lost, and not what is in the repository.
+#[test]
+fn a_restored_task_goes_on_on_its_branch() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = format!("cat file; echo more >> file; {COMMIT}");
+    let tasks = [&["--branch", "own"][..], &[]].map(|options| {
+        let task = repository.done(options, &script);
+        assert_eq!(task["output"], "one\n");
+        task
+    });
+    let backup = host.root().join("queue.backup");
+    let backup = backup.to_str().unwrap();
+    host.run(["backup", backup]).check();
+    host.run(["down"]).check();
+    for entry in fs::read_dir(host.data_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::remove_file(path).unwrap();
+        } else if path.is_dir() && !path.ends_with("cache") {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    host.run(["restore", backup]).check();
+    for task in tasks {
+        let id = task["id"].as_str().unwrap();
+        host.run(["retry", id]).check();
+        let task = host.finished(id);
+        let detail = merged(&task, "succeeded", "left");
+        assert!(detail.starts_with("2 commits on branch"), "{detail}");
+        assert_eq!(task["output"], "one\nmore\n");
+    }
+    repository.is_untouched();
+}
