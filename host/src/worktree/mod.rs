@@ -34,12 +34,7 @@ pub(crate) use self::{
     plan::{Wish, plan, refuse_taken},
     settle::Settling,
 };
-use crate::{
-    git::{BranchRef, Git},
-    layout::Layout,
-    lock::lock,
-    text::shell_word,
-};
+use crate::{git::Git, layout::Layout, lock::lock};
 
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
