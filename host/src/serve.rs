@@ -351,12 +351,16 @@ async fn wind_down(
     {
         tracing::warn!(%error, "the supervisors cannot be told to end");
     }
-    drop((engine, host, runner, supervisors));
     // Attempts that run on hold on to the road; they end with the runtime.
-    for part in [ROUTING, ROAD] {
-        if !parts.await_end(part, LAST_COMMANDS).await {
-            tracing::debug!("{part} is cut");
-        }
+    if clock::within(LAST_COMMANDS, supervisors.flush())
+        .await
+        .is_none()
+    {
+        tracing::warn!("the last commands may not have reached every supervisor");
+    }
+    drop((engine, host, runner, supervisors));
+    if !parts.await_end(ROUTING, LAST_COMMANDS).await {
+        tracing::debug!("{ROUTING} is cut");
     }
     if clock::within(LAST_COMMANDS, command::all_seen_to())
         .await

@@ -81,16 +81,20 @@ impl Host {
     ) -> Result<TaskView, AppError> {
         let id = self.resolve(reference).await?;
         let finished = self.engine.finish_of(id);
+        let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
         // Asked for first: what finishes between the look and the wait is not missed.
+        let turn = self.looks.acquire().await;
         if self.task(reference).await?.is_done() {
             return self.status(reference).await;
         }
+        drop(turn);
         let _suspended = self.suspended(id, waiter).await?;
-        if let Some(Err(_)) = clock::within(limit.min(WAIT_MAX), finished).await {
-            Err(AppError::from(EngineError::Down))
-        } else {
-            self.status(reference).await
+        let left = ends_at.saturating_sub(clock::monotonic());
+        if let Some(Err(_)) = clock::within(left, finished).await {
+            return Err(AppError::from(EngineError::Down));
         }
+        let _turn = self.looks.acquire().await;
+        self.status(reference).await
     }
 
     /// While an attempt waits for its own descendant its slot counts as free: until the guard is

@@ -7,6 +7,7 @@ use claudine_domain::{
     task::Task,
     time::Timestamp,
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -26,6 +27,10 @@ use crate::{
     supervise::log::LogWatch,
     worktree::Worktrees,
 };
+
+/// How many of those that wait for a task look at it at once. When a crowd of them comes, or is
+/// told of an end, the request of anybody else has to get in between.
+const LOOKS_AT_ONCE: usize = 4;
 
 /// One host: everything a use case may need.
 pub(crate) struct Host {
@@ -47,6 +52,8 @@ pub(crate) struct Host {
     pub(super) watch: LogWatch,
     /// Readers of logs; they end with their clients.
     pub(super) reading: TaskTracker,
+    /// Turns to look at a task that is waited for.
+    pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
 }
 
@@ -103,6 +110,7 @@ impl Host {
             silent_supervisors,
             watch,
             reading,
+            looks: Semaphore::new(LOOKS_AT_ONCE),
             leaving: Leaving::default(),
         }
     }

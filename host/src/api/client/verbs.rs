@@ -12,7 +12,11 @@ use crate::{
         PluginView, ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList,
         TaskView, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
     },
+    clock,
 };
+
+/// The pause before a wait that was answered early is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Where each has an idempotency key it is sent again if the host was lost: nothing can be taken on twice.
@@ -115,6 +119,25 @@ impl Client {
 
     /// The task as soon as it has ended, or as it is at the limit.
     pub(in crate::api) async fn wait(
+        &self,
+        task: &str,
+        limit: Duration,
+        waiter: Option<&str>,
+    ) -> Result<TaskView, ClientError> {
+        let ends_at = clock::monotonic() + limit;
+        loop {
+            let left = ends_at.saturating_sub(clock::monotonic());
+            let view = self.wait_once(task, left, waiter).await?;
+            let left = ends_at.saturating_sub(clock::monotonic());
+            if view.outcome.is_some() || left.is_zero() {
+                return Ok(view);
+            }
+            // A host that is crowded answers early, and is not asked again at once.
+            clock::sleep(left.min(ASK_AGAIN)).await;
+        }
+    }
+
+    async fn wait_once(
         &self,
         task: &str,
         limit: Duration,

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
-    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
+    extract::{self, FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
+    http::{
+        HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use hyper::body::Bytes;
@@ -80,6 +84,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let limit_bytes = super::limit_of(request.uri().path());
+        // One that says so is not read up to the limit first.
+        if announced(&request).is_some_and(|bytes| bytes > limit_bytes as u64) {
+            return Err(too_large(limit_bytes));
+        }
         let read = clock::within(BODY_LIMIT, Bytes::from_request(request, state)).await;
         let Some(read) = read else {
             let limit = BODY_LIMIT.as_secs();
@@ -99,18 +107,41 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
+/// The size that a request says it has.
+fn announced(request: &Request) -> Option<u64> {
+    let length = request.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+fn too_large(limit_bytes: usize) -> Refusal {
+    let mib = limit_bytes >> 20;
+    Refusal(
+        AppError::new(
+            ErrorKind::Invalid,
+            format!("the request is larger than {mib} MiB"),
+        )
+        .hint("put large content into a file and name the file in the prompt"),
+    )
+}
+
 fn unread(rejection: BytesRejection, limit_bytes: usize) -> Refusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let mib = limit_bytes >> 20;
-        return Refusal(
-            AppError::new(
-                ErrorKind::Invalid,
-                format!("the request is larger than {mib} MiB"),
-            )
-            .hint("put large content into a file and name the file in the prompt"),
-        );
+        return too_large(limit_bytes);
     }
     invalid(format!("the request's body cannot be read: {rejection}"))
+}
+
+/// The part of a path that names something.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = extract::Path::<String>::from_request_parts(parts, state).await;
+        path.map(|extract::Path(name)| Self(name))
+            .map_err(|error| invalid(format!("the request's path: {}", error.body_text())))
+    }
 }
 
 /// A query string.
@@ -153,6 +184,10 @@ pub(super) async fn with_version(mut response: Response) -> Response {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use axum::{Router, routing::get};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     /// Without a router the limit is two megabytes; what is told is that of the path.
@@ -167,5 +202,36 @@ mod tests {
         };
         check("/v1/tasks", "256 MiB").await;
         check("/v1/graph", "16 MiB").await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_says_that_it_is_too_large_is_not_waited_for() {
+        let never = axum::body::Body::from_stream(futures_util::stream::pending::<
+            Result<Bytes, std::io::Error>,
+        >());
+        let request = Request::post("/v1/graph")
+            .header(CONTENT_LENGTH, "16777217")
+            .body(never)
+            .unwrap();
+        let read = Body::<serde_json::Value>::from_request(request, &()).await;
+        assert_eq!(
+            read.err().unwrap().0.message,
+            "the request is larger than 16 MiB"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_no_text_is_refused_as_json() {
+        let named = get(|Named(name): Named| async move { name });
+        let router: Router = Router::new().route("/{name}", named);
+        let request = Request::get("/%ff")
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let answer = TowerToHyperService::new(router)
+            .call(request)
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
     }
 }

@@ -1,10 +1,10 @@
 //! `/v1/groups`: named lines with a limit.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Body, ok},
+    answer::{Answered, Body, Named, ok},
     caller::By,
 };
 use crate::app::{GroupChange, GroupView};
@@ -16,7 +16,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<GroupView
 pub(super) async fn set(
     State(shared): State<Shared>,
     By(by): By,
-    Path(name): Path<String>,
+    Named(name): Named,
     Body(change): Body<GroupChange>,
 ) -> Answered<GroupView> {
     ok(shared.host.set_group(&by, &name, change).await?)

@@ -1,8 +1,12 @@
 //! The listener: serves connections, and lets those in flight finish when the host goes down.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
 use hyper::{
     Request,
     body::Incoming,
@@ -21,11 +25,13 @@ use tokio::{
 
 use super::{
     GoingDown,
+    answer::{self, Refusal},
     caller::Connected,
     places::{Answering, Place, Places},
+    progress::Watched,
 };
 use crate::{
-    app::{Host, Peer},
+    app::{AppError, ErrorKind, Host, Peer},
     clock,
 };
 
@@ -34,6 +40,12 @@ use crate::{
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long connections may go on once the host goes down: answers that are being written get through, followers do not hold it up.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long one of them may go on without having written anything: its client does not read, or has
+/// sent half of a request.
+const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
+/// How long a request that is under way when the host goes down may take to be answered otherwise.
+/// All that could be decided was decided before, so what is left is on its way to its answer.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// After a failed `accept` (no descriptor left) the next try waits this long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -116,34 +128,158 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     };
     let place = Arc::new(place);
     let answers = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connected.clone());
-        let busy = place.begin();
-        let answer = answers.call(request);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(connected.clone());
+        let (busy, body) = place.begin(body);
+        let answer = answers.call(Request::from_parts(head, body));
+        let answer = answer_to(answer, going_down.clone());
         async move {
-            let answer = answer.await?;
+            let answer = answer.await;
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
+    let (stream, progress) = Watched::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
+        // First: a request that is there already is seen before its connection is sent away.
+        biased;
         ended = connection.as_mut() => ended,
         () = place.sent_away() => return tracing::debug!("an idle connection makes room"),
         () = going_down.wait() => {
-            // No request has come as a whole, so no client waits for an answer.
-            if place.is_idle() {
-                return;
-            }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                () = progress.stalls(WITHOUT_PROGRESS) => {
+                    return tracing::debug!("a connection was not waited for");
+                }
+            }
         }
     };
     // A client may go away in the middle of an answer.
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// The answer of a handler, also if it panics, and if the host goes down before it has one: a client
+/// whose connection just ends cannot tell what became of its request.
+async fn answer_to(
+    answer: impl Future<Output = Result<Response, Infallible>>,
+    going_down: GoingDown,
+) -> Response {
+    let given_up = async {
+        going_down.wait().await;
+        clock::sleep(LAST_ANSWER).await;
+    };
+    let refusal = tokio::select! {
+        biased;
+        answer = AssertUnwindSafe(answer).catch_unwind() => match answer {
+            Ok(Ok(answer)) => return answer,
+            Err(panic) => {
+                let said = said_of(panic.as_ref());
+                tracing::error!(said, "a request's handler panicked");
+                AppError::new(
+                    ErrorKind::Internal,
+                    format!("the host failed at this request: {said}"),
+                )
+                .hint(
+                    "this is an error in Claudine; whether it did what was asked is not known: look \
+                     at `claudine list` before asking again",
+                )
+            }
+        },
+        () = given_up => going_down_before(),
+    };
+    answer::with_version(Refusal(refusal).into_response()).await
+}
+
+fn going_down_before() -> AppError {
+    AppError::new(
+        ErrorKind::Unavailable,
+        "the host went down before it had done what was asked",
+    )
+    .hint("ask again: the next command starts a host")
+}
+
+fn said_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a word")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking, and so does a handler"
+    )]
+    use std::future::pending;
+
+    use axum::{body::to_bytes, extract, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+    };
+
+    use super::*;
+
+    /// What a client reads to the end of its connection. If `under_way` is given, the host goes down
+    /// as soon as the request is.
+    async fn said(request: &str, router: Router, under_way: Option<Arc<Notify>>) -> String {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (shut, shutdown) = watch::channel(false);
+        let place = Places::of_this_process().enter().await;
+        let serving = tokio::spawn(converse(server, router, GoingDown(shutdown), place));
+        client.write_all(request.as_bytes()).await.unwrap();
+        if let Some(under_way) = under_way {
+            under_way.notified().await;
+            shut.send_replace(true);
+        }
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        serving.await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for() {
+        async fn broken() -> &'static str {
+            tokio::task::yield_now().await;
+            panic!("a rule was broken");
+        }
+        let request = "GET / HTTP/1.1\r\nhost: claudine\r\nconnection: close\r\n\r\n";
+        let router = Router::new().route("/", get(broken));
+        let answer = said(request, router, None).await;
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+        assert!(answer.contains("a rule was broken"), "{answer}");
+        assert!(answer.contains(VERSION_HEADER), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_when_the_host_goes_down_is_answered_and_not_waited_for() {
+        let check = async |request: &str| {
+            let begun = Arc::new(Notify::new());
+            let under_way = begun.clone();
+            let router = Router::new().fallback(move |request: extract::Request| {
+                let begun = begun.clone();
+                async move {
+                    begun.notify_one();
+                    drop(to_bytes(request.into_body(), usize::MAX).await);
+                    pending::<&'static str>().await
+                }
+            });
+            let answer = said(request, router, Some(under_way)).await;
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+            assert!(answer.contains("went down before"), "{answer}");
+        };
+        check("GET / HTTP/1.1\r\nhost: claudine\r\n\r\n").await;
+        check("POST / HTTP/1.1\r\nhost: claudine\r\ncontent-length: 9\r\n\r\nhalf").await;
     }
 }

@@ -1,14 +1,11 @@
 //! `/v1/tasks/{ref}/logs` and `/lines`: a task's output, as bytes for those who show it and as text for those who read it.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answered, Asked, Refusal, ok},
+    answer::{Answered, Asked, Named, Refusal, ok},
     frame::Frame,
     stream,
 };
@@ -25,7 +22,7 @@ pub(crate) struct LinesQuery {
 
 pub(super) async fn stream(
     State(shared): State<Shared>,
-    Path(task): Path<String>,
+    Named(task): Named,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, Refusal> {
     let stay = shared.places.stay_or_refuse().await?;
@@ -36,7 +33,7 @@ pub(super) async fn stream(
 
 pub(super) async fn lines(
     State(shared): State<Shared>,
-    Path(task): Path<String>,
+    Named(task): Named,
     Asked(query): Asked<LinesQuery>,
 ) -> Answered<LogLines> {
     ok(shared

@@ -47,6 +47,7 @@ mod listen;
 mod logs;
 mod places;
 mod plugins;
+mod progress;
 mod stream;
 mod tasks;
 mod worktrees;

@@ -1,11 +1,11 @@
 //! `/v1/plugins`: what can run tasks here, and what it may do. Nothing can be granted by this way.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answered, Asked, ok},
+    answer::{Answered, Asked, Named, ok},
 };
 use crate::app::{PluginDetail, PluginView};
 
@@ -26,7 +26,7 @@ pub(super) async fn list(
 
 pub(super) async fn inspect(
     State(shared): State<Shared>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Answered<PluginDetail> {
     ok(shared.host.plugin(&name).await?)
 }

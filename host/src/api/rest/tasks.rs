@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answer, Answered, Asked, Body, Refusal, ok},
+    answer::{Answer, Answered, Asked, Body, Named, Refusal, ok},
     caller::By,
-    places::SHORT_STAY,
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
@@ -61,38 +57,37 @@ pub(super) async fn list(
     ok(shared.host.list(filter).await?)
 }
 
-pub(super) async fn status(
-    State(shared): State<Shared>,
-    Path(task): Path<String>,
-) -> Answered<TaskView> {
+pub(super) async fn status(State(shared): State<Shared>, Named(task): Named) -> Answered<TaskView> {
     ok(shared.host.status(&TaskRef(task)).await?)
 }
 
-pub(super) async fn why(State(shared): State<Shared>, Path(task): Path<String>) -> Answered<Why> {
+pub(super) async fn why(State(shared): State<Shared>, Named(task): Named) -> Answered<Why> {
     ok(shared.host.why(&TaskRef(task)).await?)
 }
 
 /// A caller that goes away ends this: its connection's future is dropped, and with it the wait.
 pub(super) async fn wait(
     State(shared): State<Shared>,
-    Path(task): Path<String>,
+    Named(task): Named,
     Asked(query): Asked<WaitQuery>,
 ) -> Answered<TaskView> {
     let limit = query
         .timeout_ms
         .map_or(LONGEST_WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
-    // Without a place to stay long it is answered soon, with the task as it is; the client asks
-    // again.
     let stay = shared.places.stay();
-    let limit = if stay.is_some() {
-        limit
-    } else {
-        limit.min(SHORT_STAY)
-    };
     let task = TaskRef(task);
+    let has_to_end = async {
+        match &stay {
+            Some(_) => std::future::pending().await,
+            None => shared.places.has_to_end().await,
+        }
+    };
     tokio::select! {
         view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
+        // Without a place to stay long it is answered soon, with the task as it is; the client asks
+        // again.
+        () = has_to_end => ok(shared.host.status(&task).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }
 }
@@ -100,7 +95,7 @@ pub(super) async fn wait(
 pub(super) async fn cancel(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(body): Body<CancelBody>,
 ) -> Answered<Cancelled> {
     ok(shared.host.cancel(&by, &TaskRef(task), body.reason).await?)
@@ -109,7 +104,7 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(options): Body<RetryOptions>,
 ) -> Answered<Retried> {
     ok(shared.host.retry(&by, &TaskRef(task), options).await?)
@@ -118,7 +113,7 @@ pub(super) async fn retry(
 pub(super) async fn resume(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(options): Body<ResumeOptions>,
 ) -> Answered<Retried> {
     ok(shared.host.resume(&by, &TaskRef(task), options).await?)
@@ -126,7 +121,7 @@ pub(super) async fn resume(
 
 pub(super) async fn checkpoint(
     State(shared): State<Shared>,
-    Path(task): Path<String>,
+    Named(task): Named,
     Asked(query): Asked<CheckpointQuery>,
 ) -> Answered<CheckpointView> {
     ok(shared.host.checkpoint(&TaskRef(task), query).await?)
@@ -144,7 +139,7 @@ pub(crate) struct HoldBody {
 pub(super) async fn hold(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
     ok(shared.host.hold(&by, &TaskRef(task), body.graph).await?)
@@ -153,7 +148,7 @@ pub(super) async fn hold(
 pub(super) async fn release(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
     ok(shared.host.release(&by, &TaskRef(task), body.graph).await?)

@@ -1,10 +1,10 @@
 //! `/v1/worktrees`: checkouts of tasks' own.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Body, ok},
+    answer::{Answered, Body, Named, ok},
     caller::By,
 };
 use crate::app::{
@@ -26,7 +26,7 @@ pub(super) async fn clean(
 pub(super) async fn merge(
     State(shared): State<Shared>,
     By(by): By,
-    Path(task): Path<String>,
+    Named(task): Named,
     Body(asked): Body<MergeWorktree>,
 ) -> Answered<WorktreeMerged> {
     ok(shared

@@ -51,6 +51,8 @@ enum Order {
     Command(Command),
     /// The directory of the supervisor that has the attempt.
     WhereIs(AttemptKey, oneshot::Sender<PathBuf>),
+    /// Tells when all that was asked before has been sent.
+    Flush(oneshot::Sender<()>),
 }
 
 /// What is needed to find and to start supervisors.
@@ -203,6 +205,16 @@ impl Supervisors {
     /// Lets supervisors end as soon as they have nothing left, instead of waiting for another host.
     pub(crate) fn quit(&self) -> Handover {
         self.send(Command::Quit)
+    }
+
+    /// Returns when all that was asked before has been sent; one that is being started or looked for
+    /// is waited for.
+    pub(crate) async fn flush(&self) {
+        let (reply, flushed) = oneshot::channel();
+        if self.orders.send(Order::Flush(reply)).await.is_ok() {
+            // Without an answer nobody is left who could send anything.
+            flushed.await.ok();
+        }
     }
 
     /// The host's fencing number.

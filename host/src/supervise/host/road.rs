@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::adopt::{self, Adopted, Notes};
@@ -56,6 +56,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         stopped: HashSet::new(),
         jobs: JoinSet::new(),
         news: VecDeque::new(),
+        to_flush: Vec::new(),
         silent: silent.clone(),
     };
     let directories = join::directories(&road.settings.dir)?;
@@ -108,6 +109,8 @@ struct Road {
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
+    /// Who is to be told once every supervisor has had what it was asked.
+    to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
 }
 
@@ -137,7 +140,14 @@ impl Road {
         loop {
             while let Some(report) = self.news.pop_front() {
                 if self.to_engine.send(report).await.is_err() {
-                    return;
+                    return self.say_last_words().await;
+                }
+            }
+            if !self.to_flush.is_empty() && self.jobs.is_empty() {
+                self.flush().await;
+                for reply in self.to_flush.drain(..) {
+                    // Who asked may wait no longer.
+                    reply.send(()).ok();
                 }
             }
             match poll_fn(|context| self.poll(context)).await {
@@ -149,6 +159,7 @@ impl Road {
                         reply.send(link.dir.clone()).ok();
                     }
                 }
+                Next::Order(Some(Order::Flush(reply))) => self.to_flush.push(reply),
                 Next::Order(None) => return self.say_last_words().await,
                 Next::Heard(index, heard) => self.heard(index, heard),
                 Next::Done(done) => self.done(done),
@@ -556,6 +567,11 @@ impl Road {
 
     /// The engine is done: what is queued is sent, as far as supervisors take it.
     async fn say_last_words(&mut self) {
+        self.flush().await;
+        self.jobs.shutdown().await;
+    }
+
+    async fn flush(&mut self) {
         let send_all = async {
             for link in &mut self.links {
                 link.flush_all().await;
@@ -565,6 +581,5 @@ impl Road {
             () = send_all => {}
             () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not take the last commands"),
         }
-        self.jobs.shutdown().await;
     }
 }
