@@ -157,6 +157,7 @@ async fn wire(
         layout: layout.clone(),
         reports: inbox.reports(),
         known: Known::of(opened.found),
+        settle_timeout: settings.settle_timeout,
     });
     parts.spawn(ROAD, road_end(opened.road, shutdown.clone()));
     let (routing, reports) = (runner.clone(), opened.reports);

@@ -28,6 +28,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
+    clock,
     command::{Abandoned, Elsewhere, Finished, GRACE, Order, Outcome},
     config::ATTEMPT,
     layout::Layout,
@@ -49,7 +50,13 @@ pub(super) struct Commands {
     pub(super) layout: Layout,
     pub(super) tasks: TaskTracker,
     pub(super) next: AtomicU64,
+    /// How long what settles goes on after a stop.
+    pub(super) patience: Duration,
 }
+
+/// How long what settles may go on after a stop, at most. A command that has not ended by then
+/// hangs, mostly in a filter of the repository or at a remote.
+pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// Runs the commands of one attempt, for as long as it prepares or settles.
 pub(super) struct OfAttempt {
@@ -57,6 +64,8 @@ pub(super) struct OfAttempt {
     live: Arc<Live>,
     /// The number of commands that run.
     running: Arc<AtomicUsize>,
+    /// How long a command goes on after a stop of the attempt.
+    patience: Duration,
     /// Whether a stop of the attempt ends the command that runs. The commands after it, which take
     /// back what is half made, run to their ends.
     may_be_stopped: Arc<AtomicBool>,
@@ -91,10 +100,12 @@ impl Elsewhere for OfAttempt {
         let counted = Counted::new(self.running.clone());
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let may_be_stopped = self.may_be_stopped.clone();
+        let patience = self.patience;
         // To its end, even if nobody waits for it: what became of it is known then, and its
         // supervisor is told to forget it.
         self.commands.tasks.spawn(async move {
-            let outcome = commands.carry_out(&live, &may_be_stopped, order).await;
+            let carried_out = commands.carry_out(&live, &may_be_stopped, patience, order);
+            let outcome = carried_out.await;
             if tell.send(outcome).is_err() {
                 tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
             }
@@ -110,24 +121,31 @@ impl Elsewhere for OfAttempt {
 impl Commands {
     /// For work that a stop of the attempt breaks off: what it makes can be taken back.
     pub(super) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, true)
+        self.of(live, Duration::ZERO)
     }
 
-    /// For work whose commands are left to their ends.
+    /// For work that is better seen to its end, so that what became of it is known.
     pub(super) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, false)
+        self.of(live, self.patience)
     }
 
-    fn of(self: &Arc<Self>, live: &Arc<Live>, may_be_stopped: bool) -> Arc<OfAttempt> {
+    fn of(self: &Arc<Self>, live: &Arc<Live>, patience: Duration) -> Arc<OfAttempt> {
         Arc::new(OfAttempt {
             commands: self.clone(),
             live: live.clone(),
             running: Arc::default(),
-            may_be_stopped: Arc::new(AtomicBool::new(may_be_stopped)),
+            patience,
+            may_be_stopped: Arc::new(AtomicBool::new(true)),
         })
     }
 
-    async fn carry_out(&self, live: &Live, may_be_stopped: &AtomicBool, order: Order) -> Outcome {
+    async fn carry_out(
+        &self,
+        live: &Live,
+        may_be_stopped: &AtomicBool,
+        patience: Duration,
+        order: Order,
+    ) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{number}", self.supervisors.epoch());
         let key = command_key(live.id, &name);
@@ -141,7 +159,8 @@ impl Commands {
         let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
-                self.see_to_end(live, may_be_stopped, &key, &state).await;
+                let stopped = stopped_for(live, patience);
+                self.see_to_end(stopped, may_be_stopped, &key, &state).await;
                 let child = state.borrow().children.first().cloned();
                 outcome_of(child, log.clone(), kept_bytes).await
             }
@@ -154,12 +173,11 @@ impl Commands {
     /// Returns when nothing of the command is alive.
     async fn see_to_end(
         &self,
-        live: &Live,
+        stopped: impl Future<Output = ()>,
         may_be_stopped: &AtomicBool,
         key: &AttemptKey,
         state: &watch::Sender<State>,
     ) {
-        let stopped = live.until(|state| state.stop.is_some().then_some(()));
         tokio::select! {
             biased;
             () = over(state) => return,
@@ -179,14 +197,23 @@ impl Commands {
         }
     }
 
-    /// Waits for the commands that an earlier host had begun for the attempt; if it is stopped, they
-    /// are told to end first.
-    pub(super) async fn wait_for_earlier(&self, attempt: AttemptId, is_stopped: bool) {
+    /// Waits for the commands that an earlier host had begun to prepare the attempt; they are told to
+    /// end first.
+    pub(super) async fn end_earlier(&self, attempt: AttemptId) {
         for (key, state) in self.registry.earlier_commands(attempt) {
-            if is_stopped {
-                self.stop(&key).await;
-            }
+            self.stop(&key).await;
             over(&state).await;
+            self.registry.no_command(&key);
+        }
+    }
+
+    /// Waits for those that it had begun to settle the work of the attempt.
+    pub(super) async fn wait_for_earlier(&self, live: &Live) {
+        for (key, state) in self.registry.earlier_commands(live.id) {
+            let may_be_stopped = AtomicBool::new(true);
+            let stopped = stopped_for(live, self.patience);
+            self.see_to_end(stopped, &may_be_stopped, &key, &state)
+                .await;
             self.registry.no_command(&key);
         }
     }
@@ -222,6 +249,12 @@ impl Commands {
             _ => {}
         }
     }
+}
+
+/// Returns once the attempt is stopped, and has been so for a while.
+async fn stopped_for(live: &Live, patience: Duration) {
+    live.until(|state| state.stop.is_some().then_some(())).await;
+    clock::sleep(patience).await;
 }
 
 async fn over(state: &watch::Sender<State>) {

@@ -95,7 +95,7 @@ impl Launcher {
         if launch.task.phase() == Some(&Phase::Preparing) {
             // A host may have died over it: its commands must not run beside those that are begun
             // anew.
-            self.commands.wait_for_earlier(live.id, true).await;
+            self.commands.end_earlier(live.id).await;
         }
         let elsewhere = self.commands.for_preparing(live);
         let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
@@ -177,7 +177,7 @@ impl Launcher {
 
     /// Goes on from where an earlier host was with the work of an attempt that had ended.
     async fn go_on_settling(&self, task: &Task, live: &Arc<Live>, mut ending: Box<Ending>) {
-        self.commands.wait_for_earlier(live.id, false).await;
+        self.commands.wait_for_earlier(live).await;
         if self.workspaces.is_settled(task).await {
             self.settle_work(task, live, &mut ending).await;
             self.reporter.tell_end(live, ending).await;

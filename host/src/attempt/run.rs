@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    commands::Commands,
+    commands::{Commands, TO_THE_END},
     inputs::Inputs,
     launcher::Launcher,
     live::{ChildState, Live, State},
@@ -62,6 +62,8 @@ pub(crate) struct RunnerParts {
     pub(crate) layout: Layout,
     pub(crate) reports: ReportSender,
     pub(crate) known: Known,
+    /// How long it may take to settle the work of an attempt.
+    pub(crate) settle_timeout: Duration,
 }
 
 impl Runner {
@@ -75,6 +77,7 @@ impl Runner {
             layout,
             reports,
             known,
+            settle_timeout,
         } = parts;
         let inputs = Inputs {
             store,
@@ -92,6 +95,7 @@ impl Runner {
             layout: layout.clone(),
             tasks: tasks.clone(),
             next: AtomicU64::new(0),
+            patience: settle_timeout.min(TO_THE_END),
         };
         let launcher = Launcher {
             plugins,

@@ -118,3 +118,17 @@ fn a_host_that_dies_at_any_command_is_followed() {
     let git = alive.iter().filter(|found| found.command.contains("git"));
     assert_eq!(git.count(), 0, "{alive:?}");
 }
+
+/// A filter or a remote may hang for ever.
+#[test]
+fn what_hangs_while_it_settles_ends_with_the_time_for_it() {
+    let builder = TestHost::builder().env("CLAUDINE_SETTLE_TIMEOUT", "1s");
+    let repository = Repository::with(builder);
+    repository.write(".gitattributes", "slow filter=slow\n");
+    repository.commit("slow");
+    repository.git(&["config", "filter.slow.clean", "sleep 1000"]);
+    let task = repository.done(&["--merge", "auto"], "echo two > slow");
+    assert_eq!(task["outcome"], "timed_out", "{task:#}");
+    assert!(repository.worktree(&task).join("slow").exists());
+    repository.is_untouched();
+}
