@@ -1,11 +1,11 @@
 //! Messages as lines. Every request gets an answer, also one that cannot be read: without one the
 //! client would wait for ever, and an agent's turn with it.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use rmcp::{
     RoleServer,
-    model::{ClientRequest, JsonRpcMessage},
+    model::{ClientNotification, ClientRequest, JsonRpcMessage, NumberOrString},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -19,6 +19,7 @@ use super::{
     request_id::RequestId,
     stdio::{Input, Output},
 };
+use crate::lock::lock;
 
 /// The longest line, which is a limit on memory. A prompt that a host takes fits into it.
 pub(super) const LINE_BYTES: usize = 16 << 20;
@@ -26,6 +27,9 @@ pub(super) const LINE_BYTES: usize = 16 << 20;
 const PARSE_ERROR: i32 = -32_700;
 const INVALID_REQUEST: i32 = -32_600;
 const INVALID_PARAMS: i32 = -32_602;
+
+const SAME_ID: &str = "an earlier request with this id has no answer yet, so this one was not \
+                       carried out: give each request an id of its own";
 
 pub(super) struct Lines {
     input: BufReader<Input>,
@@ -35,6 +39,9 @@ pub(super) struct Lines {
     /// A request was read. Notifications before the first one would end the server, and are left
     /// out.
     begun: bool,
+    /// The ids of requests without an answer. A second one with the same id would be carried out, and
+    /// its answer taken for that of the first.
+    unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
     output: Arc<Mutex<Lasting>>,
     /// An answer that `receive` has still to write: it may be dropped at every wait.
     owed: Option<Vec<u8>>,
@@ -86,6 +93,7 @@ impl Lines {
             line: Vec::new(),
             too_long: None,
             begun: false,
+            unanswered: Arc::default(),
             output: Arc::new(Mutex::new(Lasting {
                 output: Some(output),
                 waiting: Vec::new(),
@@ -136,9 +144,21 @@ impl Lines {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
                 self.begun = true;
+                let is_new = lock(&self.unanswered).insert(request.id.clone());
+                if !is_new {
+                    let id = serde_json::to_value(&request.id).ok();
+                    self.owe(id, INVALID_REQUEST, SAME_ID);
+                    return None;
+                }
                 Some(JsonRpcMessage::Request(request))
             }
-            Ok(other) => self.begun.then_some(other),
+            Ok(other) => {
+                // What is called off is not answered.
+                if let Some(id) = called_off(&other) {
+                    lock(&self.unanswered).remove(id);
+                }
+                self.begun.then_some(other)
+            }
             Err(Unreadable::Ignored) => None,
             Err(Unreadable::Refused { id, code, why }) => {
                 self.owe(id, code, &why);
@@ -176,6 +196,10 @@ impl Transport<RoleServer> for Lines {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let output = self.output.clone();
+        // First: a client that has its answer may use the id again.
+        if let Some(id) = answered(&message) {
+            lock(&self.unanswered).remove(id);
+        }
         async move {
             let message = serde_json::to_vec(&message)?;
             let mut output = output.lock().await;
@@ -214,6 +238,26 @@ impl Transport<RoleServer> for Lines {
         output.output = None;
         flushed
     }
+}
+
+/// The id of the request that a message answers.
+fn answered(message: &TxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString> {
+    match message {
+        JsonRpcMessage::Response(response) => Some(&response.id),
+        JsonRpcMessage::Error(error) => error.id.as_ref(),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+    }
+}
+
+/// The id of the request that a message calls off.
+fn called_off(message: &RxJsonRpcMessage<RoleServer>) -> Option<&NumberOrString> {
+    let JsonRpcMessage::Notification(notification) = message else {
+        return None;
+    };
+    let ClientNotification::CancelledNotification(cancelled) = &notification.notification else {
+        return None;
+    };
+    cancelled.params.request_id.as_ref()
 }
 
 /// Why a line is no message.
@@ -339,7 +383,7 @@ mod tests {
         check(b"hello", Value::Null, PARSE_ERROR).await;
         check(
             br#"{"id":1.5,"method":"ping"}"#,
-            Value::Null,
+            json!(1.5),
             INVALID_REQUEST,
         )
         .await;
@@ -358,6 +402,35 @@ mod tests {
         check(b"{}", Value::Null, INVALID_REQUEST).await;
         let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}"#;
         check(call.as_bytes(), json!(7), INVALID_PARAMS).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_request_with_an_id_without_an_answer_is_refused() {
+        let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
+        let call_off = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 5},
+        });
+        let (methods, answers) = said(format!("{ping}\n{ping}\n").into_bytes()).await;
+        assert_eq!(methods, ["ping"]);
+        assert_eq!(answers[0]["id"], 5);
+        assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
+
+        // What was called off has no answer to come.
+        let (methods, answers) = said(format!("{ping}\n{call_off}\n{ping}\n").into_bytes()).await;
+        assert_eq!(methods, ["ping", "notifications/cancelled", "ping"]);
+        assert_eq!(answers, [Value::Null; 0]);
+
+        // Nor has what was answered.
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let input = format!("{ping}\n{ping}\n").into_bytes();
+        let mut lines = Lines::new(Box::pin(io::Cursor::new(input)), Box::pin(output));
+        assert!(lines.receive().await.is_some());
+        let answer = json!({"jsonrpc": "2.0", "id": 5, "result": {}});
+        let answer = serde_json::from_value(answer).unwrap();
+        lines.send(answer).await.unwrap();
+        assert!(lines.receive().await.is_some());
     }
 
     #[tokio::test]

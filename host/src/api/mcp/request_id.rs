@@ -53,7 +53,8 @@ impl RequestId {
         search.found()
     }
 
-    /// What was found so far: a text or a whole number.
+    /// What was found so far: a text or a number. A fraction is no id, and its sender is answered
+    /// under it all the same.
     pub(super) fn found(mut self) -> Option<Value> {
         self.end_of_id();
         self.found
@@ -135,9 +136,7 @@ impl RequestId {
     fn end_of_id(&mut self) {
         let read = serde_json::from_slice::<Value>(&std::mem::take(&mut self.id));
         if self.found.is_none() {
-            self.found = read
-                .ok()
-                .filter(|id| id.is_string() || id.is_i64() || id.is_u64());
+            self.found = read.ok().filter(|id| id.is_string() || id.is_number());
         }
     }
 }
@@ -169,7 +168,7 @@ mod tests {
         check(r#"{"note":"id","id":"q\"uote"}"#, json!("q\"uote"));
         check(r#"{"id":2"#, json!(2));
         check(r#"{"id":null,"method":"x"}"#, Value::Null);
-        check(r#"{"id":1.5}"#, Value::Null);
+        check(r#"{"id":1.5}"#, json!(1.5));
         check(r#"{"id":{"id":3}}"#, Value::Null);
         check(r#"{"method":"id"}"#, Value::Null);
         check(r#"[{"id":1}]"#, Value::Null);
