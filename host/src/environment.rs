@@ -177,9 +177,14 @@ impl Environments {
         }
     }
 
-    /// Whether the task's own environment is there.
-    pub(crate) fn has(&self, digest: &str) -> bool {
+    fn has(&self, digest: &str) -> bool {
         self.layout.environment(digest).exists()
+    }
+
+    /// Whether a task of this environment runs in the restorer's, because its own was not in the
+    /// backup.
+    pub(crate) fn is_stood_in_for(&self, digest: &str) -> bool {
+        self.stand_in.is_some() && !self.has(digest)
     }
 
     /// An environment with some variables more, or others.
@@ -338,7 +343,8 @@ mod tests {
         );
         assert_eq!(environments.file(&missing), layout.environment(&restorers));
         assert_eq!(environments.file(&own), layout.environment(&own));
-        assert!(environments.has(&own) && !environments.has(&missing));
+        let stood_in = |digest: &str| environments.is_stood_in_for(digest);
+        assert!(!stood_in(&own) && stood_in(&missing));
         environments
             .prune(environments.let_go(), &[missing])
             .unwrap();

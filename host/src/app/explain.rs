@@ -51,6 +51,15 @@ pub(super) fn is_queued(task: &Task) -> bool {
     )
 }
 
+/// Whether there is an attempt to come that it waits for.
+fn has_yet_to_run(task: &Task) -> bool {
+    let waits = matches!(
+        task.state,
+        State::Blocked { .. } | State::Held { .. } | State::Waiting { .. }
+    );
+    waits || is_queued(task)
+}
+
 pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     let InTheWay {
         draining,
@@ -83,8 +92,9 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 None => of.map(because_of_forgotten),
             };
             let held = task.held.map(|_| {
-                let holders = held_by(task);
-                format!("it is held by {holders}: when it runs again it waits to be released")
+                let by = held_by(task);
+                let is = task.restored_from.map_or("is held by", |_| "was");
+                format!("it {is} {by}: when it runs again it waits to be released")
             });
             let reasons = std::iter::once(done).chain(culprit).chain(held);
             (*at, reasons.collect())
@@ -96,7 +106,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let blocked = blocked(&upstream, more_upstream);
             (*since, blocked.into_iter().chain(unreadable).collect())
         }
-        State::Held { since } => (*since, held(task, without_environment)),
+        State::Held { since } => (*since, vec![held(task)]),
         State::Waiting { until, why } => {
             let until = rfc3339(*until);
             let (since, reason) = match why {
@@ -126,11 +136,19 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             )
         }
     };
+    let environment = (without_environment && has_yet_to_run(task)).then(|| {
+        "its environment was not in the backup: it will run in that of the person who restored it"
+            .to_owned()
+    });
     Why {
         id: task.id.to_string(),
         state: task.state.as_str().to_owned(),
         since: since_text(since),
-        reasons: reasons.into_iter().chain(budgets(task, graph)).collect(),
+        reasons: reasons
+            .into_iter()
+            .chain(environment)
+            .chain(budgets(task, graph))
+            .collect(),
     }
 }
 
@@ -152,23 +170,19 @@ fn because_of_forgotten(culprit: TaskId) -> String {
 }
 
 /// Who holds it, and how it is let go.
-fn held(task: &Task, without_environment: bool) -> Vec<String> {
-    let id = task.id;
+fn held(task: &Task) -> String {
+    let (id, by) = (task.id, held_by(task));
     let Some(taken_at) = task.restored_from else {
-        let by = held_by(task);
-        return vec![format!(
-            "it is held by {by}; `claudine release {id}` lets it go"
-        )];
+        return format!("it is held by {by}; `claudine release {id}` lets it go");
     };
-    let restored = format!(
+    // What somebody holds as well is not let go with all the rest.
+    if !task.holders.is_empty() {
+        return format!("{by}; `claudine release {id}` lets it go");
+    }
+    format!(
         "restored from a backup of {}: it is held so that no two hosts do the same work; `claudine release {id}` lets it go, `claudine release --restored` all that was restored",
         rfc3339(taken_at)
-    );
-    let environment = without_environment.then(|| {
-        "its environment was not in the backup: it will run in that of the person who restored it"
-            .to_owned()
-    });
-    std::iter::once(restored).chain(environment).collect()
+    )
 }
 
 /// What an unfinished task and its graph have spent of what they may.

@@ -93,10 +93,16 @@ pub(super) fn task_view(task: &Task) -> TaskView {
 
 /// Who or what holds a task.
 pub(super) fn held_by(task: &Task) -> String {
-    if let Some(taken_at) = task.restored_from {
-        return format!("restored from a backup of {}", rfc3339(taken_at));
+    let holders = names_of_holders(&task.holders);
+    let Some(taken_at) = task.restored_from else {
+        return holders;
+    };
+    let restored = format!("restored from a backup of {}", rfc3339(taken_at));
+    if task.holders.is_empty() {
+        restored
+    } else {
+        format!("{restored}, and held by {holders}")
     }
-    names_of_holders(&task.holders)
 }
 
 /// What all attempts cost together, where any of them told.

@@ -97,7 +97,7 @@ impl Host {
             .read(move |reader| in_the_way(reader, &reference))
             .await?;
         in_the_way.without_environment =
-            task.restored_from.is_some() && !self.environments.has(&task.request.env_digest);
+            self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
         if explain::is_queued(&task) {

@@ -102,8 +102,19 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     let brought = new.text(["events", "--json"]);
     assert!(brought.starts_with(&events), "{events}\n{brought}");
 
+    // What somebody holds as well is not let go with all that was restored.
+    new.run(["hold", &old.after]).check();
+    let why = new.text(["why", &old.after]);
+    let way_out = format!(
+        "and held by owner; `claudine release {}` lets it go",
+        old.after
+    );
+    for piece in [&*way_out, "its environment was not in the backup"] {
+        assert!(why.contains(piece), "{why}");
+    }
     let released = new.run(["release", "--restored"]).ok();
-    released.says(&["released 2 tasks"]);
+    released.says(&["released 1 task"]);
+    new.run(["release", &old.after]).check();
     assert_eq!(new.finished(&old.after)["outcome"], "succeeded");
     assert_eq!(new.text(["logs", &old.queued]), "ran as new");
     new.run(["release", "--restored"])

@@ -136,6 +136,13 @@ fn waiting_for_several_gives_the_first_code_that_is_not_0() {
         .collect();
     drop(host.run(["wait", &ids[0], &ids[1], &ids[2]]).code(4));
     drop(host.run(["wait", &ids[0]]).code(0));
+    // What has ended has ended however short the time is.
+    drop(host.run(["wait", "--timeout", "0", &ids[1]]).code(4));
+    let runs = host.script("sleep 600");
+    drop(
+        host.run(["wait", "--timeout", "0", &ids[0], &runs])
+            .code(124),
+    );
 }
 
 #[test]

@@ -35,7 +35,12 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let waiting = self.all(session);
+        // They are looked at once however short the time is: what has ended by then has ended.
+        let mut tasks = Vec::new();
+        for task in &self.tasks {
+            tasks.push(session.client().status(task).await?);
+        }
+        let waiting = all(session, tasks);
         let ended = match self.timeout {
             None => Some(waiting.await),
             Some(limit) => clock::within(limit, waiting).await,
@@ -55,26 +60,26 @@ impl Wait {
             .unwrap_or(0)
             .into())
     }
+}
 
-    /// One after the other: the last of them decides how long it takes, whichever is looked at first.
-    async fn all(&self, session: &Session) -> Result<Vec<TaskView>, Failure> {
-        let waiter = session::enclosing_attempt();
-        // A name may mean another task later on: which ones are meant is settled before anything is waited for.
-        let mut ids = Vec::new();
-        for task in &self.tasks {
-            ids.push(session.client().status(task).await?.id);
-        }
-        let mut ended = Vec::new();
-        for id in ids {
-            let task = session
+/// One after the other: the last of them decides how long it takes, whichever is looked at first. They go by their ids: a name may mean another
+/// task later on.
+async fn all(session: &Session, tasks: Vec<TaskView>) -> Result<Vec<TaskView>, Failure> {
+    let waiter = session::enclosing_attempt();
+    let mut ended = Vec::new();
+    for seen in tasks {
+        let task = if seen.outcome.is_some() {
+            seen
+        } else {
+            session
                 .client()
-                .wait_done(&id, waiter.as_deref(), LONGEST_WAIT, |_| {})
-                .await?;
-            if !session.json {
-                output::line(&text::ended(&task))?;
-            }
-            ended.push(task);
+                .wait_done(&seen.id, waiter.as_deref(), LONGEST_WAIT, |_| {})
+                .await?
+        };
+        if !session.json {
+            output::line(&text::ended(&task))?;
         }
-        Ok(ended)
+        ended.push(task);
     }
+    Ok(ended)
 }
