@@ -168,6 +168,11 @@ fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
                 }
             }
             (Values::Many, None) => {
+                // Without a value of its own it takes the next option for one: that might be what
+                // holds the agent to its limits.
+                if rest.next_if(|value| !value.starts_with('-')).is_none() {
+                    return Authority::full();
+                }
                 while rest.next_if(|value| !value.starts_with('-')).is_some() {}
             }
             (Values::None, Some(_)) => return Authority::full(),
@@ -276,6 +281,9 @@ mod tests {
             (json!(["--plugin-dir", "x"]), "full"),
             (json!(["--effort"]), "full"),
             (json!(["--effort", "--settings"]), "full"),
+            (json!(["--disallowedTools"]), "full"),
+            (json!(["--betas", "--effort", "low"]), "full"),
+            (json!(["--add-dir"]), "full"),
             (json!(["--effort", "high", "a prompt"]), "full"),
             (json!(["--strict-mcp-config=no"]), "full"),
             (json!(["-d"]), "full"),

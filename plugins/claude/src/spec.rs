@@ -99,7 +99,7 @@ impl Spec {
     pub(crate) fn issues(&self, machine: Machine) -> Vec<Issue> {
         [
             self.prompt_issue(),
-            text_issue("/model", self.model.as_deref(), usize::MAX),
+            self.model.as_deref().and_then(model_issue),
             self.permission_mode
                 .and_then(|mode| root_bypass(mode, machine))
                 .map(|message| Issue::new("/permission_mode", message)),
@@ -218,6 +218,14 @@ fn session_issue(session: &str) -> Option<Issue> {
             "is not a session id: a UUID such as 8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1",
         )
     })
+}
+
+fn model_issue(model: &str) -> Option<Issue> {
+    if model.starts_with('-') {
+        let message = "is an option, not a model; models are such as `opus` or `sonnet`";
+        return Some(Issue::new("/model", message));
+    }
+    text_issue("/model", Some(model), usize::MAX)
 }
 
 fn tool_issue((index, tool): (usize, &String)) -> Option<Issue> {
@@ -433,6 +441,12 @@ mod tests {
             &[],
             "/model",
             "is empty",
+        );
+        check(
+            json!({"prompt": "x", "model": "--settings={}"}),
+            &[],
+            "/model",
+            "is an option, not a model",
         );
         check(
             json!({"prompt": "x", "allow_tools": []}),

@@ -22,6 +22,13 @@ const LEFT_OUT: &str = "The settings and the memory of this directory are not lo
 /// nobody has trusted, and runs commands by them before the first word is said.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
 
+/// Keeps plan mode to what can be read. Otherwise Claude Code runs commands in it, too, if a model
+/// at the service finds nothing wrong with them.
+const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
+
+/// A tool that makes a worktree and a branch unasked, in every permission mode.
+const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree";
+
 /// The namespace of session ids, itself a UUID made at random once.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_93d2_7a64_4e0f_9d1e_c27f_41d8_86a3);
 
@@ -119,10 +126,6 @@ impl Start {
         option("--permission-mode", mode.to_string());
         for (name, value) in [
             ("--model", model.map(str::to_owned)),
-            (
-                "--append-system-prompt",
-                (!told.is_empty()).then(|| told.join("\n\n")),
-            ),
             ("--max-turns", spec.max_turns.map(|turns| turns.to_string())),
             (
                 "--max-budget-usd",
@@ -136,8 +139,16 @@ impl Start {
         for tool in &spec.allowed_tools {
             option("--allowedTools", tool.clone());
         }
+        // In one word: a text of its own might look like an option.
+        if !told.is_empty() {
+            arguments.push(format!("--append-system-prompt={}", told.join("\n\n")));
+        }
+        if mode == PermissionMode::Plan {
+            arguments.push(PLAN_ONLY.to_owned());
+        }
         arguments.extend(spec.extra_args.iter().cloned());
         if is_restrained {
+            arguments.push(NO_WORKTREE.to_owned());
             arguments.extend(WITHOUT_DIRECTORY.map(str::to_owned));
         }
         arguments
@@ -333,9 +344,10 @@ mod tests {
             let arguments = start.arguments(spec, None, PermissionMode::Plan, true);
             arguments.join("|")
         };
-        let without = "--setting-sources|user|--strict-mcp-config";
+        let without = "--disallowedTools=EnterWorktree|--setting-sources|user|--strict-mcp-config";
         let plain = line(&Spec::default());
-        assert!(plain.ends_with(&format!("--append-system-prompt|{LEFT_OUT}|{without}")));
+        let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");
+        assert!(plain.ends_with(&expected), "{plain}");
         let told = line(&Spec {
             append_system_prompt: Some("be brief".to_owned()),
             extra_args: vec!["--setting-sources".to_owned(), "project".to_owned()],
@@ -369,8 +381,8 @@ mod tests {
             line,
             format!(
                 "-p|--verbose|--output-format|stream-json|--resume|{SESSION}|--permission-mode|plan|--model|opus\
-                 |--append-system-prompt|be brief|--max-turns|3|--max-budget-usd|0.5|--allowedTools|Edit|--allowedTools|Bash(git *)\
-                 |--add-dir|/x"
+                 |--max-turns|3|--max-budget-usd|0.5|--allowedTools|Edit|--allowedTools|Bash(git *)\
+                 |--append-system-prompt=be brief|{PLAN_ONLY}|--add-dir|/x"
             )
         );
     }
