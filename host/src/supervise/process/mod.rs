@@ -4,7 +4,7 @@
 //! dies, so a look at the list of its own children proves that nothing of an attempt is alive, without a search through `/proc`.
 //!
 //! It needs neither a host nor its own executable once it runs. It goes away by itself when no host is connected, nothing lives and
-//! nothing is unacknowledged.
+//! nothing is unacknowledged; and, with all that it has, when its directory was removed: no host could find it there.
 //!
 //! | module | what |
 //! |---|---|
@@ -70,6 +70,8 @@ pub(super) const LOG_FILE: &str = "log";
 const LINGER: Duration = Duration::from_secs(3);
 /// How long another process may have its lock when it starts.
 const LOOKED_AT: Duration = Duration::from_secs(1);
+/// How often it looks whether its directory is still there while no host is connected.
+const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(5);
 /// The pause after a connection that could not be taken.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// One read of a pipe. It stays in the second-level cache on its way to the file.
@@ -145,7 +147,7 @@ struct Supervisor {
     childrens_bounds: Bounds,
     null: File,
     /// Held as long as the process lives: whoever gets it knows that the supervisor is dead.
-    _lock: File,
+    lock: File,
 
     attempts: HashMap<AttemptNo, Attempt>,
     by_key: HashMap<AttemptKey, AttemptNo>,
@@ -181,6 +183,8 @@ struct Supervisor {
     confirmed: u64,
 
     idle_since: Option<At>,
+    /// When it looks for its directory; `None` while a host is connected, which does.
+    look_at: Option<At>,
     quitting: bool,
     terminated: bool,
 }
@@ -235,7 +239,7 @@ impl Supervisor {
             limits,
             childrens_bounds: bounds.with_descriptors(limits.of_children()),
             null: File::open("/dev/null")?,
-            _lock: lock,
+            lock,
             attempts: HashMap::new(),
             by_key: HashMap::new(),
             leaders: HashMap::new(),
@@ -259,6 +263,7 @@ impl Supervisor {
             received: 0,
             confirmed: 0,
             idle_since: None,
+            look_at: None,
             quitting: false,
             terminated: false,
         };
@@ -330,6 +335,25 @@ impl Supervisor {
         }
         self.sample(now);
         self.listen_again(now);
+        self.look_for_directory(now);
+    }
+
+    /// Without its lock it counts as dead, and what it has as lost; it ends that, and itself.
+    fn look_for_directory(&mut self, now: At) {
+        if self.host.is_some() || self.terminated {
+            self.look_at = None;
+            return;
+        }
+        if self.look_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.look_at = Some(now + LOOK_FOR_DIRECTORY);
+        if is_removed(&self.lock) {
+            eprintln!("{} was removed", self.dir.display());
+            self.look_at = None;
+            self.terminated = true;
+            self.stop_all(StopWhy::Shutdown);
+        }
     }
 
     /// Keeps the list of timers true after an attempt has changed.
@@ -351,10 +375,8 @@ impl Supervisor {
     fn timeout(&self) -> Option<rustix::time::Timespec> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let linger = self.idle_since.map(|since| since + LINGER);
-        let next = [timer, linger, self.sampler.due(), self.deaf_until]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let others = [self.sampler.due(), self.deaf_until, self.look_at];
+        let next = [timer, linger].into_iter().chain(others).flatten().min()?;
         let wait = next.saturating_sub(clock::monotonic());
         Some(rustix::time::Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
@@ -428,6 +450,12 @@ fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()>
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether no name leads to a file any more. One that cannot be looked at is taken to be there.
+fn is_removed(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|found| found.nlink() == 0)
 }
 
 fn own_identity() -> io::Result<Identity> {

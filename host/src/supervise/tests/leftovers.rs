@@ -177,3 +177,16 @@ async fn a_leftover_that_floods_its_output_keeps_nobody_waiting() {
     assert_eq!(exit.status, Status::Code(0));
     lab.host.ended(&key("flood.1")).await;
 }
+
+/// Nobody could find it again, or what it has.
+#[tokio::test]
+async fn a_supervisor_whose_directory_was_removed_ends_with_all_that_it_has() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.command("t.1", &["sleep", "1000"])).await;
+    let (child, _) = lab.host.started(&ChildId::new(key("t.1"), 0)).await;
+    let supervisor = lab.supervisor_pid();
+    std::fs::remove_dir_all(lab.dir.path().join("supervisors")).unwrap();
+    let _dir = lab.leave().await;
+    wait_gone(supervisor);
+    assert!(!is_alive(child));
+}
