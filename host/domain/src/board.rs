@@ -34,10 +34,11 @@ use crate::{
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
     id_set::IdSet,
+    lane::Lane,
     principal::Principal,
-    profile::{Profile, ProfileKey, Profiles, deciding},
+    profile::{Profile, ProfileKey, Profiles},
     refusals::PastRefusals,
-    task::{Class, Priority, Request, State, Task},
+    task::{Priority, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp, millis},
 };
 
@@ -88,41 +89,6 @@ impl Default for Bounds {
             prepare: PHASE_LIMIT,
             settle: PHASE_LIMIT,
         }
-    }
-}
-
-/// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the others of it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Lane {
-    /// What an attempt is expected to need goes by this.
-    pub profile: ProfileKey,
-    pub serial_start: Option<String>,
-    pub account: Option<AccountKey>,
-    pub group: Option<String>,
-    /// Its tasks are not chosen ahead of a free slot: for them it counts when exactly they stopped being ready.
-    pub has_queue_timeout: bool,
-}
-
-impl Lane {
-    /// The lane that a task stands in while those classes are trusted.
-    pub fn of(task: &Task, trusted: &BTreeSet<ProfileKey>) -> Self {
-        let request = &task.request;
-        Self {
-            profile: deciding(trusted, ProfileKey::of(request)),
-            serial_start: request.serial_start.clone(),
-            account: request.account.clone(),
-            group: request.group.clone(),
-            has_queue_timeout: request.queue_timeout.is_some(),
-        }
-    }
-
-    /// Whether its tasks wait for nothing but a slot.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.profile.class == Class::Command
-            && self.serial_start.is_none()
-            && self.account.is_none()
-            && self.group.is_none()
-            && !self.has_queue_timeout
     }
 }
 

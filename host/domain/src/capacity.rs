@@ -14,9 +14,6 @@ use crate::{
     time::{MonotonicMs, Now, Timestamp},
 };
 
-/// How long a start counts by its prediction, on top of the readings.
-pub const SETTLING: Duration = Duration::from_secs(10);
-
 /// Memory stalls of this many per cent over ten seconds stop admission before the kernel kills.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 

@@ -16,6 +16,7 @@ pub mod event;
 pub mod group;
 pub mod id;
 mod id_set;
+pub mod lane;
 pub mod outbox;
 pub mod outcome;
 pub mod principal;

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, mem::discriminant};
 
-use crate::{board::Lane, capacity::Refusal, time::Timestamp};
+use crate::{capacity::Refusal, lane::Lane, time::Timestamp};
 
 /// How many are remembered.
 pub const REMEMBERED: usize = 32;

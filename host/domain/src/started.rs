@@ -1,13 +1,18 @@
 //! What runs, by class, and what of it started so short a while ago that no reading can show what it will need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
-    capacity::SETTLING,
     id::TaskId,
     profile::ProfileKey,
     time::{MonotonicMs, Now},
 };
+
+/// How long a start counts by its prediction, on top of the readings.
+pub(crate) const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Started {

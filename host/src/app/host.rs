@@ -7,13 +7,13 @@ use claudine_domain::{
     task::Task,
     time::Timestamp,
 };
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::{
     error::{AppError, ErrorKind},
     leaving::Leaving,
-    principal::AttemptOf,
     reader::Reader,
     request::TaskRef,
 };
@@ -24,7 +24,10 @@ use crate::{
     layout::Layout,
     plugin::Catalog,
     store::{Store, StoreError},
-    supervise::log::LogWatch,
+    supervise::{
+        log::LogWatch,
+        peer::{Forebear, Side},
+    },
     worktree::Worktrees,
 };
 
@@ -56,6 +59,11 @@ pub(crate) struct Host {
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
 }
+
+/// Tells the attempt of a process that is given with its parents, and who has started it, if that
+/// is known for certain.
+pub(crate) type AttemptOf =
+    Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
 
 /// Why an attempt's output cannot be written at the moment.
 pub(crate) type HeldBack = Box<dyn Fn(AttemptId) -> Option<String> + Send + Sync>;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    reader::unreadable,
     request::{LogQuery, TaskRef},
     view::{LogChannel, LogLines, LogPiece},
 };
@@ -271,13 +272,6 @@ fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
             ),
         )),
     }
-}
-
-pub(super) fn unreadable(error: &std::io::Error) -> AppError {
-    AppError::new(
-        ErrorKind::Internal,
-        format!("the output cannot be read: {error}"),
-    )
 }
 
 fn channel_of(stream: Option<&str>) -> Result<Option<Channel>, AppError> {

@@ -7,18 +7,12 @@ use claudine_domain::{
     principal::{Kind, Principal, Via},
     task::{Class, Task},
 };
-use futures_util::future::BoxFuture;
 
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
 };
-use crate::supervise::peer::{Forebear, Handle, Side, Whereabouts};
-
-/// Tells the attempt of a process that is given with its parents, and who has started it, if that
-/// is known for certain.
-pub(crate) type AttemptOf =
-    Box<dyn Fn(Vec<Forebear>) -> BoxFuture<'static, Option<(AttemptId, Side)>> + Send + Sync>;
+use crate::supervise::peer::{Handle, Side, Whereabouts};
 
 /// What the kernel says of the process at the other end of a connection.
 #[derive(Clone, Debug)]

@@ -13,7 +13,6 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, ErrorKind},
-    logs::unreadable,
     present::task_view,
     request::TaskRef,
     view::TaskView,
@@ -122,4 +121,11 @@ fn short(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+pub(super) fn unreadable(error: &std::io::Error) -> AppError {
+    AppError::new(
+        ErrorKind::Internal,
+        format!("the output cannot be read: {error}"),
+    )
 }

@@ -2,9 +2,10 @@
 //! after each round.
 
 use claudine_domain::{
-    board::{Board, Lane},
+    board::Board,
     budget::Level,
     capacity::{Capacity, Refusal},
+    lane::Lane,
     refusals::PastRefusal,
     time::Now,
 };

@@ -14,7 +14,7 @@ use super::error::{Crash, GuestEnd, PluginError};
 use super::grant::{Gate, Grant, Lookup};
 use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{FINGERPRINT_WALL, JSON_BYTES, QUICK_CPU, QUICK_WALL, RUN_CPU};
-use super::load::CodeCache;
+use super::load::{CodeCache, Loaded};
 #[cfg(test)]
 use super::port::Attrs;
 use super::port::{
@@ -56,12 +56,6 @@ impl Shared {
             .as_ref()
             .map_err(Clone::clone)
     }
-}
-
-/// A component that was loaded, checked and linked.
-pub(crate) struct Loaded {
-    pub(crate) pre: ExecutorPluginPre<Guest>,
-    pub(crate) surface: Surface,
 }
 
 /// The bytes of a component, in the binary or in a file.

@@ -14,10 +14,12 @@ use std::time::Duration;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::check;
+use super::check::{self, Surface};
 #[cfg(test)]
 use super::engine::Allocation;
 use super::error::PluginError;
+use super::guest::Guest;
+use super::v0_1::ExecutorPluginPre;
 use crate::{
     command::{Abandoned, finish_within},
     digest,
@@ -35,11 +37,17 @@ const NAME_DIGITS: usize = 16;
 /// What the compiler may use side by side: each of its threads reserves address space, which is limited.
 const COMPILE_THREADS: usize = 8;
 
+/// A component that was loaded, checked and linked.
+pub(crate) struct Loaded {
+    pub(crate) pre: ExecutorPluginPre<Guest>,
+    pub(crate) surface: Surface,
+}
+
 /// Who compiles.
 #[derive(Debug, Clone)]
 pub(crate) enum Compiler {
-    /// This program, called as `PROGRAM __compile IN OUT`.
-    /// This executable, as it was when it was started: it may have been replaced or removed since.
+    /// This executable, called as `PROGRAM __compile IN OUT`, as it was when it was started: it may
+    /// have been replaced or removed since.
     Process,
     /// This process: for tests, whose program is not the host.
     #[cfg(test)]

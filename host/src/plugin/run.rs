@@ -15,9 +15,9 @@ use wasmtime::Store;
 
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd, PluginError};
-use super::executor::Loaded;
 use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{JSON_BYTES, RUN_CPU, Spun};
+use super::load::Loaded;
 use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
 use super::v0_1::ExecutorPlugin;
 use crate::clock;

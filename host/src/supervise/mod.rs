@@ -8,6 +8,7 @@
 //! | where | what |
 //! |---|---|
 //! | `words`, `protocol`, `frame` | what host and supervisor say to each other |
+//! | `report` | what the engine is told |
 //! | `process` | the supervisor: one thread, one epoll, no runtime |
 //! | `log` | the attempt's output file: writer (in the supervisor) and reader (in the host) |
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
@@ -36,19 +37,20 @@ pub(crate) mod log;
 pub(crate) mod peer;
 pub(crate) mod process;
 mod protocol;
+mod report;
 mod sys;
 mod words;
 
 pub(crate) use error::SuperviseError;
-pub(crate) use host::{Found, FoundState, Handover, Opened, Settings, Supervisors, open, pids};
+pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids};
 pub(crate) use launch::Program;
+pub(crate) use report::{Found, FoundState, Report};
 pub(crate) use words::{
-    AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, Status, Stdin,
-    StopWhy,
+    AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
 };
 
 #[cfg(test)]
-pub(crate) use host::FoundChild;
+pub(crate) use report::FoundChild;
 #[cfg(test)]
 pub(crate) use words::Usage;
 #[cfg(test)]

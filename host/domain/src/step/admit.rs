@@ -3,11 +3,12 @@
 use crate::{
     attempt::{Attempt, Phase},
     batch::{Action, BatchNumber, Effect},
-    board::{Board, Lane, Line, PRIORITY_AGING, Rank, Standing, rank},
+    board::{Board, Line, PRIORITY_AGING, Rank, Standing, rank},
     budget::Day,
     capacity::{Refusal, Slots},
     id::{AttemptId, TaskId},
     id_set::IdSet,
+    lane::Lane,
     profile::ProfileKey,
     task::{Class, State, Task},
     time::{Now, Timestamp},

@@ -3,8 +3,9 @@
 use super::Answer;
 use crate::{
     attempt::Usage,
-    board::{Board, Lane},
+    board::Board,
     id::TaskId,
+    lane::Lane,
     outcome::{Outcome, Reason, ReasonClass},
     profile::{ProfileKey, Sample},
     time::Now,

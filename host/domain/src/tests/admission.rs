@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Desk, agent, fixed, starts, success};
 use crate::{
-    board::{Bounds, Lane},
+    board::Bounds,
     capacity::{Limits, Reading, Refusal, Slots},
     id::TaskId,
+    lane::Lane,
     step::{Answer, Found, Input, Report},
     task::{Class, Priority, Request},
     time::MonotonicMs,

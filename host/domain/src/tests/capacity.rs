@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::fixed;
 use crate::{
-    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, RAMP, Reading, SETTLING, Slots},
+    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, RAMP, Reading, Slots},
     id::TaskId,
     profile::{ENOUGH_OF_A_CLASS, ProfileKey, Profiles, Sample},
+    started::SETTLING,
     task::Class,
     time::{MonotonicMs, Now, Timestamp},
 };

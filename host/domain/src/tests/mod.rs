@@ -36,10 +36,11 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     attempt::{Leader, Phase, StopWhy},
     batch::{Action, Batch, Effect},
-    board::{Board, Bounds, Lane, Stored},
+    board::{Board, Bounds, Stored},
     capacity::{Limits, Refusal, Slots},
     event::Fact,
     id::{AttemptId, TaskId},
+    lane::Lane,
     outcome::ReasonClass,
     step::{Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission, Submit},
     task::{Class, Request, State, Task},

@@ -4,9 +4,10 @@ use super::{Desk, kinds, starts, success};
 use crate::{
     attempt::Leader,
     board::{Board, Bounds, Stored, Unreadable},
-    capacity::{Limits, SETTLING},
+    capacity::Limits,
     dependency::{Condition, Dependency},
     id::TaskId,
+    started::SETTLING,
     step::{Answer, Found, Input},
 };
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, error::ErrorKind};
 
-use super::{Asking, Cli, Verb, exit::Failure};
+use super::{Asking, Cli, Verb, failure::Failure};
 
 /// Parses, after a look at what no command takes: clap does not say which of the arguments it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {

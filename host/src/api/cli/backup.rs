@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Common, exit::Failure, output, session::unfit, text};
+use super::{Common, failure::Failure, output, session::unfit, text};
 use crate::{
     api::client,
     app::backup::{self, BackupTaken},

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session, status, terminal::harmless};
+use super::{failure::Failure, output, session::Session, status, terminal::harmless};
 use crate::app::{CheckpointQuery, CheckpointView};
 
 /// Show what a finished attempt left.

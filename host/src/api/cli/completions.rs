@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, exit::Failure, output};
+use super::{Cli, failure::Failure, output};
 
 /// Print what a shell needs to complete Claudine's commands.
 #[derive(Debug, Args)]

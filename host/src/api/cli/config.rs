@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Common, exit::Failure, output, session::unfit};
+use super::{Common, failure::Failure, output, session::unfit};
 use crate::{
     app::{AppError, ErrorKind},
     config::{Settings, process_environment},

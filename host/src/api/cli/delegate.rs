@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::{
-    exit::Failure,
+    failure::Failure,
     session::Session,
     submit::{self, AgentOptions, TaskOptions},
 };

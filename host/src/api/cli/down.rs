@@ -8,7 +8,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use super::{exit::Failure, output, session::Session};
+use super::{failure::Failure, output, session::Session};
 use crate::{
     api::client::{Client, ClientError, Policy},
     app::{AppError, DownMode, ErrorKind, HostInfo},

@@ -6,7 +6,7 @@ use clap::Args;
 use claudine_domain::time::Timestamp;
 
 use super::{
-    exit::Failure,
+    failure::Failure,
     output, parse,
     session::Session,
     terminal::{Colour, Look, Painted, fit, harmless},

@@ -1,53 +1,9 @@
 //! How a command ends: its exit code, and what it says when something went wrong. Decided here, once.
 
-use std::{fmt, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
-use super::output;
-use crate::{
-    api::{client::ClientError, status},
-    app::{AppError, TaskView},
-};
-
-/// Why a command did not do what it was asked.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// What clap has to say, help and version included.
-    Clap(clap::Error),
-    /// The command line makes no sense.
-    Usage(String),
-    App(AppError),
-    /// Standard output cannot be written.
-    Output(io::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clap(error) => error.fmt(f),
-            Self::Usage(message) => f.write_str(message),
-            Self::App(error) => error.fmt(f),
-            Self::Output(error) => write!(f, "cannot write the answer: {error}"),
-        }
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        Self::App(error.into())
-    }
-}
-
-impl From<AppError> for Failure {
-    fn from(error: AppError) -> Self {
-        Self::App(error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
+use super::{failure::Failure, output};
+use crate::{api::status, app::TaskView};
 
 /// Says it on standard error; the exit code.
 pub(super) fn report(failure: Failure) -> ExitCode {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{exit::Failure, output, session::Session, terminal::Look};
+use super::{failure::Failure, output, session::Session, terminal::Look};
 use crate::app::{
     GraphQuery, TaskRef,
     graph::{self, TextLook},

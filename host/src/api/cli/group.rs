@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{exit::Failure, output, session::Session};
+use super::{failure::Failure, output, session::Session};
 use crate::app::{GroupChange, GroupView};
 
 /// Set how many tasks of a group run at once, or stop it for a while.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session};
+use super::{failure::Failure, output, session::Session};
 use crate::app::Changed;
 
 /// Keep a task from being started until `claudine release`.

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use claudine_domain::time::Timestamp;
 
-use super::{exit::Failure, output, parse, session::Session, watch};
+use super::{failure::Failure, output, parse, session::Session, watch};
 use crate::{
     api::client::Followed,
     app::{LogChannel, LogQuery},

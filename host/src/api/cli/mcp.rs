@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Common, environment,
-    exit::Failure,
+    failure::Failure,
     output,
     session::{self, Session},
 };

@@ -16,6 +16,7 @@ mod down;
 mod environment;
 mod events;
 mod exit;
+mod failure;
 mod graph;
 mod group;
 mod hold;
@@ -48,7 +49,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::{exit::Failure, session::Session};
+use self::{failure::Failure, session::Session};
 use super::Wiring;
 use crate::config::Overrides;
 

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::exit::Failure;
+use super::failure::Failure;
 use crate::text::{Painted, harmless, harmless_json, harmless_lines, shortened};
 
 /// More than anybody reads: what was given may be quoted in it, and have 128 KiB.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{Common, exit::Failure, output, session::Session, terminal::harmless};
+use super::{Common, failure::Failure, output, session::Session, terminal::harmless};
 use crate::{
     api::Wiring,
     app::{PermissionView, PluginDetail, PluginView},

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Common, environment, exit::Failure, output};
+use super::{Common, environment, failure::Failure, output};
 use crate::{api::Wiring, app::backup::QueueRestored};
 
 /// Bring a backup back, into a data directory that has no queue yet.

@@ -4,7 +4,7 @@ use std::{io::Read, process::ExitCode};
 
 use clap::Args;
 
-use super::{exit::Failure, output, retry::say_held, session::Session};
+use super::{failure::Failure, output, retry::say_held, session::Session};
 use crate::app::ResumeOptions;
 
 /// The host takes no more.

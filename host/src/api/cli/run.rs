@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    exit::Failure,
+    failure::Failure,
     session::Session,
     submit::{self, TaskOptions},
 };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Common, exit::Failure, output};
+use super::{Common, failure::Failure, output};
 use crate::{
     api::{Wiring, client::Announcement},
     app::{AppError, HostInfo},

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use claudine_domain::principal::Via;
 use tokio::runtime::{self, Builder};
 
-use super::{Common, exit::Failure, output};
+use super::{Common, failure::Failure, output};
 use crate::{
     api::{
         Wiring,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session};
+use super::{failure::Failure, output, session::Session};
 
 /// Set how many tasks run at once, from now until the host ends.
 ///

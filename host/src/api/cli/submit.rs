@@ -11,8 +11,8 @@ use claudine_domain::{
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    environment,
-    exit::{self, Failure},
+    environment, exit,
+    failure::Failure,
     output, parse,
     session::Session,
     watch::{self, Watched},

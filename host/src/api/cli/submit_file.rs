@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::{environment, exit::Failure, output, parse, session::Session, submit};
+use super::{environment, failure::Failure, output, parse, session::Session, submit};
 use crate::{
     api::{lenient, member::Member},
     app::{Origin, Submit as Request},

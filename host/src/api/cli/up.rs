@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{
-    exit::Failure,
+    failure::Failure,
     output,
     session::{self, Session},
 };

@@ -5,7 +5,8 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    exit::{self, Failure},
+    exit,
+    failure::Failure,
     output, parse,
     session::{self, Session},
     text,

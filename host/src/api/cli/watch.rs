@@ -13,7 +13,7 @@ use claudine_domain::task::Class;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    exit::Failure,
+    failure::Failure,
     output,
     session::{self, Session},
     spinner::Spinner,

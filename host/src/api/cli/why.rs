@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{exit::Failure, output, session::Session, text};
+use super::{failure::Failure, output, session::Session, text};
 
 /// Say why a task is where it is: what it waits for, what holds it back, how it ended.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::{fmt::Write, process::ExitCode};
 use clap::{Args, Subcommand};
 use claudine_domain::worktree::{Merge, MergeStrategy};
 
-use super::{exit::Failure, output, parse, session::Session, terminal::harmless};
+use super::{failure::Failure, output, parse, session::Session, terminal::harmless};
 use crate::app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish};
 
 /// A checkout of the task's own.

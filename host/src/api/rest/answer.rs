@@ -24,6 +24,9 @@ use crate::{
 /// this machine.
 const BODY_LIMIT: Duration = Duration::from_mins(1);
 
+/// The version of the host, on every answer: a client of another one says so.
+pub(crate) const VERSION_HEADER: &str = "claudine-version";
+
 /// An answer as JSON, with the status 200 unless it is told another.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
 
@@ -171,12 +174,9 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
     response
 }
 
-/// On every answer: a client of another version says so.
 pub(super) async fn with_version(mut response: Response) -> Response {
     let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
-    response
-        .headers_mut()
-        .insert(super::VERSION_HEADER, version);
+    response.headers_mut().insert(VERSION_HEADER, version);
     response
 }
 

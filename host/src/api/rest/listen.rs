@@ -49,9 +49,6 @@ const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// After a failed `accept` (no descriptor left) the next try waits this long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// The version of the host, on every answer: a client of another one says so.
-pub(crate) const VERSION_HEADER: &str = "claudine-version";
-
 /// Serves until it is told to shut down and the last answers are written. `listeners` brings a new
 /// one when the socket was made anew. Its end before the shutdown is an error.
 pub(crate) async fn serve(

@@ -62,8 +62,9 @@ use axum::{
 };
 use tokio::sync::watch;
 
+pub(crate) use answer::VERSION_HEADER;
 pub(super) use host::{DownBody, UpView};
-pub(crate) use listen::{VERSION_HEADER, serve};
+pub(crate) use listen::serve;
 pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
 pub(super) use tasks::{CancelBody, HoldBody, LONGEST_WAIT, WaitQuery};

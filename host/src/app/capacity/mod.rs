@@ -6,8 +6,8 @@ mod view;
 use std::sync::Arc;
 
 use claudine_domain::{
-    board::Lane,
     capacity::{Refusal, Slots},
+    lane::Lane,
     principal::Principal,
     profile::{Profile, ProfileKey},
     step::{Answer, Input},

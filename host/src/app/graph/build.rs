@@ -1,18 +1,19 @@
 //! From tasks to a graph.
 
 use claudine_domain::{
+    id::TaskId,
     task::{State, Task},
     time::Timestamp,
 };
 
-use super::{super::present::reason_view, Graph, Node, gather, past::Past, shape};
+use super::{super::present::reason_view, Edge, Graph, Node, past::Past, shape};
 use crate::clock::rfc3339;
 
 /// The graph of these tasks, oldest first. Edges from tasks that are not among them are left out.
 pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph {
     tasks.sort_unstable_by_key(|task| task.id);
     let mut nodes: Vec<Node> = tasks.iter().map(|task| node(task, past, now)).collect();
-    let mut edges = gather::edges(&tasks);
+    let mut edges = edges(&tasks);
     let critical_paths = shape::mark_critical(&mut nodes, &mut edges);
     Graph {
         at: rfc3339(now),
@@ -20,6 +21,23 @@ pub(super) fn build(mut tasks: Vec<Task>, past: &Past, now: Timestamp) -> Graph 
         edges,
         critical_paths,
     }
+}
+
+/// What the tasks wait for, as far as that is among them.
+fn edges(tasks: &[Task]) -> Vec<Edge> {
+    let there = |id: TaskId| tasks.binary_search_by_key(&id, |task| task.id).is_ok();
+    let mut edges = Vec::new();
+    for task in tasks {
+        for dependency in task.dependencies.iter().filter(|it| there(it.task)) {
+            edges.push(Edge {
+                from: dependency.task.to_string(),
+                to: task.id.to_string(),
+                condition: dependency.condition.as_str().to_owned(),
+                critical: false,
+            });
+        }
+    }
+    edges
 }
 
 fn node(task: &Task, past: &Past, now: Timestamp) -> Node {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use claudine_domain::{id::TaskId, outcome::Outcome, task::Task};
 
-use super::{Edge, Graph, build::build, past::Past};
+use super::{Graph, build::build, past::Past};
 use crate::{
     app::{
         error::{AppError, ErrorKind},
@@ -130,21 +130,4 @@ impl Found {
     fn into_tasks(self) -> Vec<Task> {
         self.tasks.into_values().collect()
     }
-}
-
-/// What the tasks wait for, as far as that is among them.
-pub(super) fn edges(tasks: &[Task]) -> Vec<Edge> {
-    let there = |id: TaskId| tasks.binary_search_by_key(&id, |task| task.id).is_ok();
-    let mut edges = Vec::new();
-    for task in tasks {
-        for dependency in task.dependencies.iter().filter(|it| there(it.task)) {
-            edges.push(Edge {
-                from: dependency.task.to_string(),
-                to: task.id.to_string(),
-                condition: dependency.condition.as_str().to_owned(),
-                critical: false,
-            });
-        }
-    }
-    edges
 }

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{ErrorCode, ffi};
 use rustix::fs::{Access, AtFlags, CWD};
 
-use super::{super::StoreError, schema};
+use super::super::StoreError;
 use crate::fsx;
 
 /// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite tells a write that found no space from
@@ -37,14 +37,14 @@ pub(super) enum Fault {
     #[error("the database of another program")]
     NotOurs,
     #[error("schema {found}")]
-    Newer { found: u32 },
+    Newer { found: u32, known: u32 },
     #[error("its journal mode stays `{0}` where a write-ahead log is needed")]
     NoWal(String),
     #[error("a document of a backup is no hexadecimal text")]
     NoHex,
     /// The file can be read as it is, but not by this version.
     #[error("schema {found}")]
-    Older { found: u32 },
+    Older { found: u32, known: u32 },
     #[error(transparent)]
     Refused(#[from] StoreError),
 }
@@ -73,15 +73,15 @@ impl Fault {
             }
             Self::Aside { .. } | Self::Disagrees { .. } => corrupt(self.to_string()),
             Self::NotOurs => corrupt("it is the database of another program".to_owned()),
-            Self::Newer { found } => StoreError::Newer {
+            Self::Newer { found, known } => StoreError::Newer {
                 path: path.to_owned(),
                 found,
-                known: u32::try_from(schema::KNOWN).unwrap_or(u32::MAX),
+                known,
             },
-            Self::Older { found } => StoreError::Older {
+            Self::Older { found, known } => StoreError::Older {
                 path: path.to_owned(),
                 found,
-                known: u32::try_from(schema::KNOWN).unwrap_or(u32::MAX),
+                known,
             },
             Self::Refused(error) => error,
             Self::Encode { .. } | Self::NoWal(_) | Self::NoHex => failed(path, self),

@@ -56,7 +56,7 @@ pub(crate) use self::{network::refuse_network_filesystem, transfer::Content};
 
 /// The number of the schema that this version writes.
 pub(crate) fn known_schema() -> u32 {
-    u32::try_from(schema::KNOWN).unwrap_or(u32::MAX)
+    schema::number(schema::KNOWN)
 }
 
 pub(crate) struct SqliteStore {

@@ -66,7 +66,8 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     }
     if header.version > KNOWN {
         return Err(Fault::Newer {
-            found: u32::try_from(header.version).unwrap_or(u32::MAX),
+            found: number(header.version),
+            known: number(KNOWN),
         });
     }
     Ok(())
@@ -76,10 +77,17 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
 pub(super) fn check_not_older(connection: &Connection) -> Result<(), Fault> {
     let found = header(connection)?.version;
     if found < KNOWN {
-        let found = u32::try_from(found).unwrap_or(u32::MAX);
-        return Err(Fault::Older { found });
+        return Err(Fault::Older {
+            found: number(found),
+            known: number(KNOWN),
+        });
     }
     Ok(())
+}
+
+/// The number of a schema as it is shown.
+pub(super) fn number(version: usize) -> u32 {
+    u32::try_from(version).unwrap_or(u32::MAX)
 }
 
 /// Takes the steps that are missing, all in one transaction. What an earlier version wrote is

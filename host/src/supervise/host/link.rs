@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use tokio::net::UnixStream;
 
-use super::Found;
 use super::join::Joined;
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
-use crate::supervise::words::{AttemptKey, Report};
+use crate::supervise::report::{Found, Report};
+use crate::supervise::words::AttemptKey;
 
 /// One supervisor.
 pub(super) struct Link {

@@ -28,9 +28,8 @@ use super::SuperviseError;
 use super::launch::Program;
 use super::log::LogWatch;
 use super::protocol::Command;
-use super::words::{
-    AttemptKey, ChildId, Exit, NotStartedClass, Report, Rung, Signal, StartChild, StopWhy,
-};
+use super::report::{Found, Report};
+use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
 pub(super) use feed::Feed;
 pub(crate) use join::pids;
@@ -79,39 +78,6 @@ pub(crate) struct Opened {
     pub(crate) reports: mpsc::Receiver<Report>,
     /// Ends when the last [`Supervisors`] and the receiver are gone; to be joined.
     pub(crate) road: JoinHandle<()>,
-}
-
-/// An attempt as it was found at the start of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) attempt: AttemptKey,
-    pub(crate) children: Vec<FoundChild>,
-    pub(crate) stopping: Option<StopWhy>,
-    /// Nothing of it is alive and its output is drained.
-    pub(crate) ended: bool,
-    /// Why its output cannot be written at the moment.
-    pub(crate) held: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FoundChild {
-    pub(crate) child: ChildId,
-    pub(crate) state: FoundState,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FoundState {
-    NotStarted {
-        class: NotStartedClass,
-        message: String,
-    },
-    Running {
-        pid: u32,
-        start_time: u64,
-    },
-    Exited(Exit),
-    /// Its supervisor died before it ended; it has been ended since, and nobody knows how it would have.
-    Lost,
 }
 
 /// An order on its way into the queue. If the queue has room it is there at once; if not, it gets

@@ -13,11 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::clock;
-use crate::supervise::host::{Found, FoundChild, FoundState};
 use crate::supervise::process::journal;
 use crate::supervise::protocol::{
     AttemptState, ChildState, ChildView, EndedState, Identity, Message,
 };
+use crate::supervise::report::{Found, FoundChild, FoundState};
 use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::tag::Tag;
 use crate::supervise::sys::{signals, wait};

@@ -21,15 +21,14 @@ use super::join::{self, Joined, NotJoined};
 use super::link::Link;
 use super::recover::{self, Recovered};
 use super::silent::Silent;
-use super::{CLAIMS, COMMANDS, Found, FoundState, Opened, Order, REPORTS, Settings, Supervisors};
+use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::log::LogWatch;
 use crate::supervise::process;
 use crate::supervise::protocol::{AttemptState, Command, Message};
-use crate::supervise::words::{
-    AttemptKey, ChildId, NotStartedClass, Report, StartChild, Stdin, StopWhy,
-};
+use crate::supervise::report::{Found, FoundState, Report};
+use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass, StartChild, Stdin, StopWhy};
 use crate::text::chain;
 
 /// How long what is queued may take to be sent at the end.

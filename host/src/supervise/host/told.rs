@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::supervise::host::{Found, FoundChild, FoundState};
 use crate::supervise::protocol::{AttemptState, ChildState, Message};
-use crate::supervise::words::{AttemptKey, ChildId, Report};
+use crate::supervise::report::{Found, FoundChild, FoundState, Report};
+use crate::supervise::words::{AttemptKey, ChildId};
 
 /// The attempts of one supervisor.
 #[derive(Debug, Default)]

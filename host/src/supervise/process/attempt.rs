@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::input::Input;
+use super::connection::Connection;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::{AttemptState, ChildState, ChildView, EndedState};
 use crate::supervise::words::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StopWhy};
@@ -90,6 +90,21 @@ pub(super) struct Child {
     pub(super) input: Input,
     /// It was killed because its input broke off.
     pub(super) input_broke_off: bool,
+}
+
+/// What becomes of a child's standard input from here.
+#[derive(Debug, Default)]
+pub(super) enum Input {
+    /// Nothing: it was not to be fed, or it has all it will get.
+    #[default]
+    Settled,
+    /// `feeder` is there once the host has asked for the pipe.
+    Open {
+        pipe: OwnedFd,
+        feeder: Option<Box<Connection>>,
+    },
+    /// The pipe is kept, so that the child does not see an end.
+    BrokenOff { _pipe: OwnedFd },
 }
 
 #[derive(Debug)]

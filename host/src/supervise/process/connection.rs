@@ -7,13 +7,13 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::epoll::{self, EventFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::attempt::At;
 use super::{ACCEPT_AGAIN, Supervisor, Token};
 use crate::clock;
 use crate::supervise::frame::{self, FrameError, Incoming};
@@ -149,7 +149,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn listen_again(&mut self, now: At) {
+    pub(super) fn listen_again(&mut self, now: Duration) {
         if self.deaf_until.is_none_or(|until| until > now) {
             return;
         }

@@ -8,29 +8,12 @@
 //! its pipe stays open until then, it cannot take half of an input for the whole. What nobody can prevent is that host and
 //! supervisor are killed in one moment; the next host then ends what is left.
 
-use std::os::fd::OwnedFd;
-
 use super::Supervisor;
-use super::attempt::{AttemptNo, Child, State};
+use super::attempt::{AttemptNo, Child, Input, State};
 use super::connection::{Connection, ConnectionNo};
 use super::stop::signal_group;
 use crate::supervise::protocol::{FeedWord, Message};
 use crate::supervise::words::{ChildId, Signal};
-
-/// What becomes of a child's standard input from here.
-#[derive(Debug, Default)]
-pub(super) enum Input {
-    /// Nothing: it was not to be fed, or it has all it will get.
-    #[default]
-    Settled,
-    /// `feeder` is there once the host has asked for the pipe.
-    Open {
-        pipe: OwnedFd,
-        feeder: Option<Box<Connection>>,
-    },
-    /// The pipe is kept, so that the child does not see an end.
-    BrokenOff { _pipe: OwnedFd },
-}
 
 impl Supervisor {
     /// A host wants to feed this child.

@@ -10,9 +10,8 @@ use std::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::pipe::PipeFlags;
 
-use super::attempt::{At, Attempt, AttemptNo, Child, Phase, Pipe, State};
+use super::attempt::{At, Attempt, AttemptNo, Child, Input, Phase, Pipe, State};
 use super::command::{self, Refusal};
-use super::input::Input;
 use super::{Supervisor, Token, environment};
 use crate::bounds::Bounds;
 use crate::clock;

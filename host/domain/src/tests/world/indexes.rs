@@ -6,10 +6,11 @@
 
 use super::World;
 use crate::{
-    board::{Board, Clock, Lane, Line, Rank, Stored},
-    capacity::SETTLING,
+    board::{Board, Clock, Line, Rank, Stored},
     id::TaskId,
+    lane::Lane,
     profile::ProfileKey,
+    started::SETTLING,
     time::{MonotonicMs, Now, Timestamp},
 };
 
