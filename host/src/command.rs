@@ -1,12 +1,11 @@
 //! Commands that the host itself runs beside the tasks: git, probes of executors, the compiler of
 //! components.
 //!
-//! Each has a limit to its time. One that is run for an attempt is a child of the attempt's
-//! supervisor, like the attempt's own: see [`supervised_by`]. The others (at a submission, for a
-//! merge that somebody asks for again, for a probe) are children of this process. What only looks
-//! at something is killed when its time is over or nobody waits any more, and leaves nothing behind
-//! but what a hostile command detached from its group. What changes something is seen to its end,
-//! so that what became of it is known.
+//! Each has a limit to its time. One that is run for an attempt, or for a request, is a child of a
+//! supervisor: see [`supervised_by`]. The others, such as a probe, are children of this process.
+//! What only looks at something is killed when its time is over or nobody waits any more, and leaves
+//! nothing behind but what a hostile command detached from its group. What changes something is seen
+//! to its end, so that what became of it is known.
 
 use std::{
     io,

@@ -135,6 +135,15 @@ impl Layout {
         log.with_extension(format!("log-{command}"))
     }
 
+    /// The output of commands that the host runs for no attempt, while it runs them.
+    pub(crate) fn commands(&self) -> PathBuf {
+        self.root.join("commands")
+    }
+
+    pub(crate) fn host_command_log(&self, command: &str) -> PathBuf {
+        self.commands().join(format!("{command}.log"))
+    }
+
     pub(crate) fn stdin(&self) -> PathBuf {
         self.root.join("stdin")
     }

@@ -220,6 +220,7 @@ async fn wire(
         plugins,
         environments,
         worktrees,
+        commands: runner.requests(),
         settings,
         layout: layout.clone(),
         started_at,
@@ -341,6 +342,9 @@ async fn wind_down(
         supervisors,
     } = wired;
     host.leaves(mode.unwrap_or_default());
+    if mode == Some(DownMode::Kill) {
+        runner.requests().end().await;
+    }
     if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
         tracing::error!("the engine takes no more messages");
     }

@@ -18,6 +18,7 @@ use super::{
     request::TaskRef,
 };
 use crate::{
+    command::Elsewhere,
     config::Settings,
     engine::{Engine, EngineError},
     environment::Environments,
@@ -44,6 +45,8 @@ pub(crate) struct Host {
     pub(super) plugins: Arc<Catalog>,
     pub(super) environments: Arc<Environments>,
     pub(super) worktrees: Arc<Worktrees>,
+    /// Runs the commands of requests.
+    pub(super) commands: Arc<dyn Elsewhere>,
     pub(super) settings: Settings,
     pub(super) started_at: Timestamp,
     pub(super) supervisor_pids: Box<dyn Fn() -> Vec<u32> + Send + Sync>,
@@ -75,6 +78,7 @@ pub(crate) struct HostParts {
     pub(crate) plugins: Arc<Catalog>,
     pub(crate) environments: Arc<Environments>,
     pub(crate) worktrees: Arc<Worktrees>,
+    pub(crate) commands: Arc<dyn Elsewhere>,
     pub(crate) settings: Settings,
     pub(crate) layout: Layout,
     pub(crate) started_at: Timestamp,
@@ -93,6 +97,7 @@ impl Host {
             plugins,
             environments,
             worktrees,
+            commands,
             settings,
             layout,
             started_at,
@@ -110,6 +115,7 @@ impl Host {
             plugins,
             environments,
             worktrees,
+            commands,
             settings,
             started_at,
             supervisor_pids,

@@ -21,8 +21,10 @@ use super::{
     request::{NewTask, TaskRef},
 };
 use crate::{
+    command::supervised_by,
     environment::Kept,
-    worktree::{Again, Also, Found, WorktreeError, plan, refuse_taken},
+    git::Git,
+    worktree::{Again, Also, Found, Wish, WorktreeError, plan, refuse_taken},
 };
 
 /// Tasks with a worktree in one request.
@@ -111,11 +113,26 @@ impl Host {
         };
         let variables = kept.variables.clone();
         let git = self.worktrees.git(&task.working_directory, variables);
-        let worktree = plan(&git, wish).await?;
-        if !self.was_taken_on(&worktree, idempotency).await? {
-            refuse_taken(&git, &worktree).await?;
-        }
+        let worktree = self.supervised(self.plan(&git, wish, idempotency)).await?;
         Ok(Some(Box::new(worktree)))
+    }
+
+    async fn plan(
+        &self,
+        git: &Git,
+        wish: &Wish,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Worktree, AppError> {
+        let worktree = plan(git, wish).await?;
+        if !self.was_taken_on(&worktree, idempotency).await? {
+            refuse_taken(git, &worktree).await?;
+        }
+        Ok(worktree)
+    }
+
+    /// Does work for a request, with every command of it a child of a supervisor.
+    async fn supervised<F: Future>(&self, work: F) -> F::Output {
+        supervised_by(self.commands.clone(), Box::pin(work)).await
     }
 
     /// Whether the branch is there because this same request was sent before, under the same key.
@@ -141,7 +158,8 @@ impl Host {
     }
 
     pub(crate) async fn list_worktrees(&self) -> Result<Vec<FoundWorktree>, AppError> {
-        let found = self.worktrees.list(Arc::default()).await?;
+        let listing = self.worktrees.list(Arc::default());
+        let found = self.supervised(listing).await?;
         self.read(move |reader| {
             let mut list = Vec::with_capacity(found.len());
             for one in found {
@@ -191,7 +209,8 @@ impl Host {
             title: title.unwrap_or("work of a forgotten task"),
             variables: self.variables_of(task.as_ref()).await?,
         };
-        let merge = self.worktrees.merge_again(&held, again).await?;
+        let merging = self.worktrees.merge_again(&held, again);
+        let merge = self.supervised(merging).await?;
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));
         }
@@ -262,7 +281,8 @@ impl Host {
             unmerged: asked.all,
             ignored: asked.ignored,
         };
-        Ok(self.worktrees.clean(&held, also, Arc::default()).await?)
+        let cleaning = self.worktrees.clean(&held, also, Arc::default());
+        Ok(self.supervised(cleaning).await?)
     }
 
     async fn is_unfinished(&self, id: TaskId) -> Result<bool, AppError> {

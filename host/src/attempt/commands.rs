@@ -1,5 +1,5 @@
 //! What the host itself runs for an attempt, git above all: children of the attempt's supervisor,
-//! which keeps their time and outlives the host.
+//! which keeps their time and outlives the host. What it runs for a request is in `requests`.
 //!
 //! Each is an attempt of its own to the supervisor, under a key made of the attempt's and of a
 //! number that no other host gives out, so that its output, its end and its leftovers are nobody
@@ -7,9 +7,10 @@
 //! again.
 
 use std::{
+    future::pending,
     io,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     process::ExitStatus,
     sync::{
@@ -24,13 +25,14 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    live::{ChildState, Live, State, command_key, command_of},
+    live::{ChildState, Live, Owner, State, command_key, command_of},
     registry::Registry,
 };
 use crate::{
     clock,
     command::{Abandoned, Elsewhere, Finished, GRACE, Order, Outcome},
     config::ATTEMPT,
+    fsx,
     layout::Layout,
     supervise::{
         AttemptKey, ChildId, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
@@ -43,7 +45,7 @@ use crate::{
 /// of it.
 const LOG_BYTES: u64 = 64 << 20;
 
-/// Runs commands for attempts.
+/// Runs commands of the host as children of supervisors.
 pub(super) struct Commands {
     pub(super) registry: Arc<Registry>,
     pub(super) supervisors: Supervisors,
@@ -104,7 +106,15 @@ impl Elsewhere for OfAttempt {
         // To its end, even if nobody waits for it: what became of it is known then, and its
         // supervisor is told to forget it.
         self.commands.tasks.spawn(async move {
-            let carried_out = commands.carry_out(&live, &may_be_stopped, patience, order);
+            let stopped = async {
+                if !may_be_stopped.load(Ordering::Relaxed) {
+                    pending::<()>().await;
+                }
+                stopped_for(&live, patience).await;
+                may_be_stopped.store(false, Ordering::Relaxed);
+            };
+            let owner = Owner::Attempt(live.id);
+            let carried_out = commands.carry_out(owner, live.umask(), order, stopped);
             let outcome = carried_out.await;
             if tell.send(outcome).is_err() {
                 tracing::debug!(attempt = %live.id, "nobody waits for a command any more");
@@ -139,28 +149,28 @@ impl Commands {
         })
     }
 
-    async fn carry_out(
+    /// Runs a command to its end; it is asked to end earlier once `stopped` says so.
+    pub(super) async fn carry_out(
         &self,
-        live: &Live,
-        may_be_stopped: &AtomicBool,
-        patience: Duration,
+        owner: Owner,
+        umask: Option<u16>,
         order: Order,
+        stopped: impl Future<Output = ()> + Send,
     ) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}.{number}", self.supervisors.epoch());
-        let key = command_key(live.id, &name);
-        let log = self.layout.command_log(live.id, &name);
+        let name = format!("{}{number}", self.own_names());
+        let key = command_key(owner, &name);
+        let log = self.log(owner, &name);
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
         let start = StartChild {
-            umask: live.umask(),
+            umask,
             ..start_of(&key, &log, order)
         };
         let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
-                let stopped = stopped_for(live, patience);
-                self.see_to_end(stopped, may_be_stopped, &key, &state).await;
+                self.see_to_end(&key, &state, stopped).await;
                 let child = state.borrow().children.first().cloned();
                 outcome_of(child, log.clone(), kept_bytes).await
             }
@@ -170,20 +180,30 @@ impl Commands {
         outcome
     }
 
+    /// What the names of this host's commands begin with.
+    fn own_names(&self) -> String {
+        format!("{}.", self.supervisors.epoch())
+    }
+
+    fn log(&self, owner: Owner, name: &str) -> PathBuf {
+        match owner {
+            Owner::Attempt(attempt) => self.layout.command_log(attempt, name),
+            Owner::Host => self.layout.host_command_log(name),
+        }
+    }
+
     /// Returns when nothing of the command is alive.
     async fn see_to_end(
         &self,
-        stopped: impl Future<Output = ()>,
-        may_be_stopped: &AtomicBool,
         key: &AttemptKey,
         state: &watch::Sender<State>,
+        stopped: impl Future<Output = ()> + Send,
     ) {
         tokio::select! {
             biased;
             () = over(state) => return,
-            () = stopped, if may_be_stopped.load(Ordering::Relaxed) => {}
+            () = stopped => {}
         }
-        may_be_stopped.store(false, Ordering::Relaxed);
         self.stop(key).await;
         over(state).await;
     }
@@ -197,10 +217,19 @@ impl Commands {
         }
     }
 
+    /// Those that an earlier host had begun for an owner.
+    fn earlier(&self, owner: Owner) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
+        let own = self.own_names();
+        let is_earlier = |(of, name): (Owner, &str)| of == owner && !name.starts_with(&own);
+        let mut all = self.registry.all_commands();
+        all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
+        all
+    }
+
     /// Waits for the commands that an earlier host had begun to prepare the attempt; they are told to
     /// end first.
     pub(super) async fn end_earlier(&self, attempt: AttemptId) {
-        for (key, state) in self.registry.earlier_commands(attempt) {
+        for (key, state) in self.earlier(Owner::Attempt(attempt)) {
             self.stop(&key).await;
             over(&state).await;
             self.registry.no_command(&key);
@@ -209,32 +238,43 @@ impl Commands {
 
     /// Waits for those that it had begun to settle the work of the attempt.
     pub(super) async fn wait_for_earlier(&self, live: &Live) {
-        for (key, state) in self.registry.earlier_commands(live.id) {
-            let may_be_stopped = AtomicBool::new(true);
+        for (key, state) in self.earlier(Owner::Attempt(live.id)) {
             let stopped = stopped_for(live, self.patience);
-            self.see_to_end(stopped, &may_be_stopped, &key, &state)
-                .await;
+            self.see_to_end(&key, &state, stopped).await;
             self.registry.no_command(&key);
+        }
+    }
+
+    /// Waits for those that it had begun for requests.
+    pub(super) async fn wait_for_earlier_requests(&self) {
+        for (_, state) in self.earlier(Owner::Host) {
+            over(&state).await;
         }
     }
 
     /// Has supervisors forget the commands that an earlier host had begun, once they are over.
     pub(super) fn forget_earlier(self: &Arc<Self>) {
-        let own = format!("{}.", self.supervisors.epoch());
+        let own = self.own_names();
         for (key, state) in self.registry.all_commands() {
-            let Some((attempt, name)) = command_of(&key) else {
+            let Some((owner, name)) = command_of(&key) else {
                 continue;
             };
             if name.starts_with(&own) {
                 continue;
             }
-            let log = self.layout.command_log(attempt, name);
+            let log = self.log(owner, name);
             let commands = self.clone();
             self.tasks.spawn(async move {
                 over(&state).await;
                 commands.forget(&key, &log).await;
             });
         }
+        let dir = self.layout.commands();
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = remove_others(&dir, &own) {
+                tracing::warn!(%error, dir = %dir.display(), "output of earlier commands stays behind");
+            }
+        });
     }
 
     async fn forget(&self, key: &AttemptKey, log: &Path) {
@@ -249,6 +289,17 @@ impl Commands {
             _ => {}
         }
     }
+}
+
+/// Removes what the commands of earlier hosts have put out: nobody reads it any more.
+fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
+    for path in fsx::entries(dir)? {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        if !name.is_some_and(|name| name.starts_with(own)) {
+            fsx::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns once the attempt is stopped, and has been so for a while.
@@ -323,7 +374,7 @@ async fn outcome_of(
     match exit.stopped {
         Some(StopWhy::TimedOut) => return Ok(None),
         Some(StopWhy::Finished) | None => {}
-        Some(_) => return Err(io::Error::other("it was stopped with its attempt")),
+        Some(_) => return Err(io::Error::other("it was stopped with what it was run for")),
     }
     let status = match exit.status {
         Status::Code(code) => ExitStatus::from_raw(code << 8),

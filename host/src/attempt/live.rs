@@ -26,15 +26,33 @@ pub(super) fn stopped() -> Failure {
     Failure::new("cancelled", "it was stopped before this was started")
 }
 
-/// The key of a command that the host runs for an attempt: it has the attempt's id in front.
-pub(super) fn command_key(attempt: AttemptId, name: &str) -> AttemptKey {
-    AttemptKey::new(format!("{attempt}+{name}"))
+/// For whom the host runs a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    Attempt(AttemptId),
+    /// A request, such as a submission, or the host itself.
+    Host,
 }
 
-/// The attempt and the name of a command, if the key is one of a command.
-pub(super) fn command_of(key: &AttemptKey) -> Option<(AttemptId, &str)> {
-    let (attempt, name) = key.as_str().split_once('+')?;
-    Some((attempt.parse().ok()?, name))
+/// In front of the names of commands that are run for no attempt. No attempt has it for an id.
+const HOST: &str = "host";
+
+/// The key of a command that the host runs.
+pub(super) fn command_key(owner: Owner, name: &str) -> AttemptKey {
+    AttemptKey::new(match owner {
+        Owner::Attempt(attempt) => format!("{attempt}+{name}"),
+        Owner::Host => format!("{HOST}+{name}"),
+    })
+}
+
+/// The owner and the name of a command, if the key is one of a command.
+pub(super) fn command_of(key: &AttemptKey) -> Option<(Owner, &str)> {
+    let (owner, name) = key.as_str().split_once('+')?;
+    let owner = match owner {
+        HOST => Owner::Host,
+        attempt => Owner::Attempt(attempt.parse().ok()?),
+    };
+    Some((owner, name))
 }
 
 /// A child as its supervisor last reported it.
@@ -319,9 +337,11 @@ mod tests {
     fn a_key_tells_whose_command_it_is() {
         let attempt = "task_00000000000000000000000000.1";
         let id: AttemptId = attempt.parse().unwrap_or_else(|_| unreachable!());
-        let key = command_key(id, "3.7");
-        assert_eq!(command_of(&key), Some((id, "3.7")));
-        for none in [attempt, "task_0+1"] {
+        for owner in [Owner::Attempt(id), Owner::Host] {
+            let key = command_key(owner, "3.7");
+            assert_eq!(command_of(&key), Some((owner, "3.7")));
+        }
+        for none in [attempt, "task_0+1", "host"] {
             assert_eq!(command_of(&AttemptKey::new(none)), None, "{none}");
         }
     }

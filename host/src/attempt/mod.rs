@@ -14,6 +14,7 @@ mod live;
 mod output;
 mod registry;
 mod reporter;
+mod requests;
 mod run;
 mod standby;
 mod told;

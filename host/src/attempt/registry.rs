@@ -178,16 +178,6 @@ impl Registry {
             .collect()
     }
 
-    /// What an earlier host had begun for an attempt of which this one has begun nothing yet.
-    pub(super) fn earlier_commands(
-        &self,
-        attempt: AttemptId,
-    ) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
-        let mut all = self.all_commands();
-        all.retain(|(key, _)| command_of(key).is_some_and(|(of, _)| of == attempt));
-        all
-    }
-
     pub(super) fn take_known(&self, attempt: AttemptId) -> Option<Found> {
         self.attempts().known.remove(&attempt)
     }

@@ -23,6 +23,7 @@ use super::{
     live::{ChildState, Live, State},
     registry::{self, Known, Registry},
     reporter::Reporter,
+    requests::Requests,
     standby::{StandBy, StandingBy},
     workspaces::Workspaces,
 };
@@ -49,6 +50,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(crate) struct Runner {
     launcher: Arc<Launcher>,
     registry: Arc<Registry>,
+    requests: Arc<Requests>,
     standing_by: StandingBy,
 }
 
@@ -89,29 +91,36 @@ impl Runner {
             environments,
         };
         let (registry, tasks) = (Arc::new(Registry::new(known)), TaskTracker::new());
-        let commands = Commands {
+        let commands = Arc::new(Commands {
             registry: registry.clone(),
             supervisors: supervisors.clone(),
             layout: layout.clone(),
             tasks: tasks.clone(),
             next: AtomicU64::new(0),
             patience: settle_timeout.min(TO_THE_END),
-        };
+        });
+        let requests = Arc::new(Requests::new(commands.clone()));
         let launcher = Launcher {
             plugins,
             supervisors,
             layout,
             inputs,
             workspaces,
-            commands: Arc::new(commands),
+            commands,
             reporter: Reporter::new(reports),
             tasks,
         };
         Arc::new(Self {
             launcher: Arc::new(launcher),
             registry,
+            requests,
             standing_by: StandingBy::default(),
         })
+    }
+
+    /// What runs commands for requests.
+    pub(crate) fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
     }
 
     fn begin(&self, launch: Launch, resumed: Option<registry::Found>) {

@@ -1,12 +1,18 @@
-//! `kill -9` of the host at every command that it runs to make a worktree and to settle the work in
+//! The end of the host at the commands that it runs to make a worktree and to settle the work in
 //! it.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Stdio},
+};
 
-use claudine_tests::{TestHost, wait_for};
+use claudine_tests::{TestHost, process, wait_for};
 use tempfile::TempDir;
 
-use super::{Repository, merged};
+use super::{COMMIT, Repository, merged};
 
 /// Stands in front of the host's git. As long as there is a file `hold` with a number beside it,
 /// commands are counted, and the one of that number says what it is in `reached` and waits for
@@ -55,6 +61,21 @@ impl Shimmed {
 
     fn go(&self) {
         fs::write(self.dir.path().join("go"), "").unwrap();
+    }
+
+    /// Has a `claudine` command stop at the first git that the host runs for it; with the pid of
+    /// that git.
+    fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
+        self.hold_at(1);
+        let mut client = self.repository.host.command(arguments);
+        let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        wait_for("git", || self.reached());
+        let shim = self.dir.path().join("git");
+        let alive = self.repository.host.processes();
+        let git = alive
+            .iter()
+            .find(|found| found.command.contains(shim.to_str().unwrap()));
+        (client.unwrap(), git.unwrap().pid)
     }
 
     fn reset(&self) {
@@ -131,4 +152,45 @@ fn what_hangs_while_it_settles_ends_with_the_time_for_it() {
     assert_eq!(task["outcome"], "timed_out", "{task:#}");
     assert!(repository.worktree(&task).join("slow").exists());
     repository.is_untouched();
+}
+
+/// Nobody waits for it any more: git has a supervisor that ends it in time, and `--kill` ends it at
+/// once.
+#[test]
+fn git_that_is_run_for_a_request_is_left_to_nobody() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let script = format!("echo work > work; {COMMIT}");
+    let task = repository.done(&["--name", "again"], &script);
+    merged(&task, "succeeded", "left");
+    let merge = ["worktree", "merge", "again", "--merge", "auto"];
+
+    let (mut client, git) = shimmed.stopped_at_git(&merge);
+    assert!(host.supervisor_pids().contains(&parent_of(git)));
+    host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    shimmed.go();
+    wait_for("git to end", || (!process::alive(git)).then_some(()));
+    shimmed.reset();
+
+    let submission = ["run", "--worktree", "--script", ":"];
+    for request in [&merge[..], &submission] {
+        host.up();
+        let (mut client, git) = shimmed.stopped_at_git(request);
+        host.run(["down", "--kill"]).check();
+        assert!(!process::alive(git), "{request:?}");
+        assert!(!client.wait().unwrap().success(), "{request:?}");
+        shimmed.reset();
+    }
+
+    host.text(merge);
+    assert_eq!(repository.git(&["show", "main:work"]), "work");
+    repository.is_untouched();
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:"));
+    parent.unwrap().trim().parse().unwrap()
 }
