@@ -34,8 +34,9 @@ impl Board {
             if is_held && task.holders.iter().any(|holder| holder.is_same_as(&by)) {
                 continue;
             }
-            // Older versions name nobody; the hold is the owner's, and stays that.
-            let is_owners = is_held && task.holders.is_empty();
+            // Older versions name nobody; the hold is the owner's, and stays that. What a backup
+            // holds is no hold of anybody.
+            let is_owners = is_held && task.holders.is_empty() && task.restored_from.is_none();
             self.change(*id, |task| {
                 if is_owners {
                     task.holders.push(Arc::default());
@@ -49,10 +50,8 @@ impl Board {
                     task.state = State::Held { since: now.wall };
                 }
             });
-            if !is_held {
-                self.record(*id, now, Fact::Held);
-                held += 1;
-            }
+            self.record(*id, now, Fact::Held);
+            held += 1;
         }
         Ok(Answer::Changed(held))
     }

@@ -127,7 +127,11 @@ fn what_several_hold_goes_on_when_the_last_of_them_lets_go() {
     let (mut desk, id) = Desk::in_phase("ready");
     let (one, two) = (agent(7), agent(8));
     assert_eq!(desk.held_by(&one, id), Ok(Answer::Changed(1)));
+    assert_eq!(desk.held_by(&two, id), Ok(Answer::Changed(1)));
     assert_eq!(desk.held_by(&two, id), Ok(Answer::Changed(0)));
+    desk.settle();
+    let holds = |fact: &&&Fact| matches!(fact, Fact::Held);
+    assert_eq!(desk.facts_of(id).iter().filter(holds).count(), 2);
     assert_eq!(desk.released_by(&one, id), Ok(Answer::Changed(0)));
     assert_eq!(desk.word(id), "held");
     assert_eq!(desk.released_by(&two, id), Ok(Answer::Changed(1)));
@@ -154,6 +158,15 @@ fn what_a_backup_holds_only_a_person_lets_go() {
     assert!(desk.released_by(&agent(7), id).is_err());
     assert_eq!(desk.released_by(&owner(), id), Ok(Answer::Changed(1)));
     assert_eq!(desk.task(id).restored_from, None);
+    // It is no hold of the owner's, whoever holds the task beside it.
+    let (mut desk, id) = Desk::in_phase("ready");
+    desk.held_by(&owner(), id).unwrap();
+    desk.board.change(id, |task| {
+        task.holders.clear();
+        task.restored_from = Some(taken_at);
+    });
+    desk.held_by(&agent(7), id).unwrap();
+    assert_eq!(desk.task(id).holders, [agent(7)]);
 }
 
 #[test]
