@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clock::{self, rfc3339},
+    config::OUTPUT_MIN_BYTES,
     environment::Environment,
     text::is_harmful,
 };
@@ -24,9 +25,8 @@ pub(crate) const LABEL_MAX_CHARS: usize = 256;
 pub(crate) const IDEMPOTENCY_KEY_MAX_BYTES: usize = 512;
 /// The document for the executor.
 pub(crate) const SPEC_MAX_BYTES: usize = 16 << 20;
-pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+pub(crate) const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
-pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
 /// The furthest that a start may be put off.
 pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
@@ -135,12 +135,16 @@ fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
             "{what} must have 1 to {max_chars} characters, not {chars}"
         )));
     }
-    match value.chars().position(is_harmful) {
-        Some(at) => Err(invalid(format!(
+    if let Some(at) = value.chars().position(is_harmful) {
+        return Err(invalid(format!(
             "{what} has a character at position {at} that controls how text is shown"
-        ))),
-        None => Ok(()),
+        )));
     }
+    // The last is a pattern of no dots.
+    if value.chars().all(|c| c.is_whitespace() || c == '\u{2800}') {
+        return Err(invalid(format!("{what} has nothing in it that is seen")));
+    }
+    Ok(())
 }
 
 fn labels(request: &NewTask) -> Result<(), AppError> {
@@ -168,7 +172,7 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
     let duration = Duration::from_millis(ms);
     if duration < TIMEOUT_MIN || duration > TIMEOUT_MAX {
         return Err(invalid(format!(
-            "the {what} must be from 1 ms to 30 days, not {ms} ms"
+            "the {what} must be from 1 s to 30 days, not {ms} ms"
         )));
     }
     Ok(())
@@ -297,12 +301,22 @@ mod tests {
             Some("the name has a character at position 1 that controls how text is shown"),
         );
         check_message(
+            |v| v["name"] = "de\u{200b}ploy".into(),
+            Some("the name has a character at position 2 that controls how text is shown"),
+        );
+        for unseen in [" ", "\u{3000}\u{2800}"] {
+            check_message(
+                |v| v["name"] = unseen.into(),
+                Some("the name has nothing in it that is seen"),
+            );
+        }
+        check_message(
             |v| v["timeout_ms"] = 0.into(),
-            Some("the timeout must be from 1 ms to 30 days, not 0 ms"),
+            Some("the timeout must be from 1 s to 30 days, not 0 ms"),
         );
         check_message(
             |v| v["timeout_ms"] = 99_999_999_999u64.into(),
-            Some("the timeout must be from 1 ms to 30 days, not 99999999999 ms"),
+            Some("the timeout must be from 1 s to 30 days, not 99999999999 ms"),
         );
         check_message(
             |v| v["working_directory"] = "x".into(),

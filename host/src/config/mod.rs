@@ -51,6 +51,9 @@ const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
 const MAX_USD: f64 = 1e6;
 pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
 
+/// The least output of a task that is kept: both of its ends are, and a piece of each is whole.
+pub(crate) const OUTPUT_MIN_BYTES: u64 = 4096;
+
 /// A setting that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -330,7 +333,10 @@ impl Settings {
             },
             prepare_timeout: phase("prepare_timeout", file.prepare_timeout)?,
             settle_timeout: phase("settle_timeout", file.settle_timeout)?,
-            max_output_bytes: bytes("max_output", file.max_output, DEFAULT_MAX_OUTPUT_BYTES)?,
+            max_output_bytes: match &file.max_output {
+                None => DEFAULT_MAX_OUTPUT_BYTES,
+                Some(value) => of("max_output").output(&plain(value))?,
+            },
             task_timeout,
             log_level: of("log_level").level(file.log_level.as_deref().unwrap_or("info"))?,
             mcp: file.mcp.checked(source)?,
@@ -436,8 +442,12 @@ mod tests {
         let level = "error, warn, info, debug or trace";
         check("CLAUDINE_LOG_LEVEL", "loud", level);
         check("CLAUDINE_SLOTS", "0", "`auto` or a number from 1 to 10000");
-        let keep = "a time such as `36h` or `7d`, at most ten years";
+        let keep = "a time such as `36h` or `7d`, from a second to ten years";
         check("CLAUDINE_KEEP", "soon", keep);
+        check("CLAUDINE_KEEP", "1ms", keep);
+        check("CLAUDINE_SETTLE_TIMEOUT", "0.5", keep);
+        let output = "a number of bytes such as `10485760`, `10M` or `1G`, at least 4096";
+        check("CLAUDINE_MAX_OUTPUT_BUFFER", "0", output);
     }
 
     #[test]

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use claudine_domain::capacity::Slots;
 
-use super::ConfigError;
+use super::{ConfigError, OUTPUT_MIN_BYTES};
 use crate::{text::shortened, units};
 
 /// How much of a value that makes no sense is shown.
 const SHOWN_CHARS: usize = 80;
+const MIN_KEEP: Duration = Duration::from_secs(1);
 const MAX_KEEP: Duration = Duration::from_hours(10 * 366 * 24);
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_TIMEOUT: Duration = Duration::from_hours(30 * 24);
+const KEEP_EXPECTED: &str = "a time such as `36h` or `7d`, from a second to ten years";
+const OUTPUT_EXPECTED: &str = "a number of bytes such as `10485760`, `10M` or `1G`, at least 4096";
 const TIMEOUT_MS_EXPECTED: &str = "a number of milliseconds from 1000 to 2592000000";
 
 /// Where a setting comes from, and what it is called there.
@@ -51,14 +54,18 @@ impl Setting<'_> {
         units::size(value).ok_or_else(|| self.wrong(value, units::SIZE_EXPECTED))
     }
 
+    /// How much output of a task is kept.
+    pub(super) fn output(self, value: &str) -> Result<u64, ConfigError> {
+        units::size(value)
+            .filter(|bytes| *bytes >= OUTPUT_MIN_BYTES)
+            .ok_or_else(|| self.wrong(value, OUTPUT_EXPECTED))
+    }
+
     /// How long finished tasks are kept.
     pub(super) fn keep(self, value: &str) -> Result<Duration, ConfigError> {
         units::duration(value)
-            .filter(|keep| !keep.is_zero() && *keep <= MAX_KEEP)
-            .ok_or_else(|| {
-                let expected = "a time such as `36h` or `7d`, at most ten years";
-                self.wrong(value, expected)
-            })
+            .filter(|keep| (MIN_KEEP..=MAX_KEEP).contains(keep))
+            .ok_or_else(|| self.wrong(value, KEEP_EXPECTED))
     }
 
     pub(super) fn percent(self, value: &str) -> Result<f64, ConfigError> {

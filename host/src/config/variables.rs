@@ -31,7 +31,7 @@ impl Settings {
         read.set(
             &mut self.max_output_bytes,
             "CLAUDINE_MAX_OUTPUT_BUFFER",
-            Setting::bytes,
+            Setting::output,
         );
         read.set(&mut self.keep, "CLAUDINE_KEEP", Setting::keep);
         read.set(

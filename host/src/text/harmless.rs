@@ -1,7 +1,8 @@
 //! Characters by which foreign text could mislead a reader or a terminal, and text without them.
 
 /// Whether a character does something instead of being seen: it moves the cursor, changes a title,
-/// turns the reading direction, ends a line unseen, or hides what is around it.
+/// turns the reading direction, ends a line unseen, or hides what is around it. Also what is not
+/// seen at all: two names would look the same, and a text could say more than its reader sees.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -10,7 +11,13 @@ pub(crate) fn is_harmful(c: char) -> bool {
             // Ends of lines and of paragraphs.
             | '\u{2028}' | '\u{2029}'
             // Annotations, whose text is not shown, and the mark of another byte order.
-            | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}')
+            | '\u{FFF9}'..='\u{FFFB}' | '\u{FEFF}'
+            // Without a width: a hyphen, joiners that join nothing, spaces, operators, fillers of
+            // syllables, selectors of Mongolian.
+            | '\u{AD}' | '\u{34F}' | '\u{200B}' | '\u{2060}'..='\u{2064}' | '\u{115F}' | '\u{1160}'
+            | '\u{3164}' | '\u{FFA0}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+            // Tags, in which any text can be written unseen, and selectors beside them.
+            | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Foreign text on one line.
@@ -98,6 +105,9 @@ mod tests {
         check("abc\u{202E}def", "abc\\u{202e}def");
         check("\u{61C}\u{2028}\u{2029}", "\\u{61c}\\u{2028}\\u{2029}");
         check("\u{2066}\u{206E}\u{FEFF}", "\\u{2066}\\u{206e}\\u{feff}");
+        check("de\u{200B}ploy\u{AD}", "de\\u{200b}ploy\\u{ad}");
+        check("\u{3164}\u{2060}", "\\u{3164}\\u{2060}");
+        check("x\u{E0041}", "x\\u{e0041}");
         // Joiners are part of ordinary writing and of emoji.
         check(
             "👩\u{200D}🔧 می\u{200C}خواهم",

@@ -348,7 +348,7 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
-        "task 2 (`x`): the timeout must be from 1 ms to 30 days, not 0 ms",
+        "task 2 (`x`): the timeout must be from 1 s to 30 days, not 0 ms",
     );
     check("- {argv: [true", "the tasks make no sense");
     check("", "there is no task in it");

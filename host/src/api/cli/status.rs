@@ -256,7 +256,7 @@ struct Lines {
 
 impl Lines {
     fn add(&mut self, name: &str, value: &str) {
-        self.text.push(&format!("{name:<11}{}\n", harmless(value)));
+        self.text.push(&format!("{name:<10} {}\n", harmless(value)));
     }
 
     fn add_some(&mut self, name: &str, value: Option<&str>) {
@@ -266,7 +266,7 @@ impl Lines {
     }
 
     fn add_painted(&mut self, name: &str, value: &Painted) {
-        self.text.push(&format!("{name:<11}"));
+        self.text.push(&format!("{name:<10} "));
         self.text.append(value);
         self.text.push("\n");
     }
@@ -294,6 +294,14 @@ mod tests {
         colours: false,
         columns: None,
     };
+
+    #[test]
+    fn a_long_name_is_kept_apart_from_what_it_is_of() {
+        let mut lines = Lines::default();
+        lines.add("Attempt 100", "failed");
+        lines.add("Usage", "none");
+        assert_eq!(lines.text.as_str(), "Attempt 100 failed\nUsage      none\n");
+    }
 
     #[test]
     fn a_task_is_described() {
