@@ -185,10 +185,9 @@ impl Idle {
             clock::within(LEAVES_WITHIN, self.added.notified()).await;
             return;
         };
-        let disturbed_at = since + UNDISTURBED;
-        let now = clock::monotonic();
-        if now < disturbed_at {
-            return clock::sleep(disturbed_at - now).await;
+        let undisturbed = (since + UNDISTURBED).saturating_sub(clock::monotonic());
+        if !undisturbed.is_zero() {
+            return clock::sleep(undisturbed).await;
         }
         self.send_away();
         // It gives its place back in a moment. If another one takes that, the next has to leave.
