@@ -59,7 +59,7 @@ impl Caller {
             kind: Kind::Agent {
                 task: Some(task.id),
             },
-            restrained: !is_told || task.request.by.restrained,
+            restrained: !is_told || task.request.by.restrained || task.restrained,
         }
     }
 

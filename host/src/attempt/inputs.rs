@@ -16,6 +16,7 @@ use crate::{
         files::{self, Given},
         words::{Resumed, Used, before_prompt},
     },
+    config::RESTRAINED,
     engine::Launch,
     environment::Environments,
     layout::Layout,
@@ -117,13 +118,23 @@ impl Inputs {
                 context: None,
             }
         };
+        let mut own = handed.variables;
+        let mut env = visible(manifest, &variables);
+        if task.restrained {
+            let mark = (RESTRAINED.to_owned(), "1".to_owned());
+            let has = env.iter().any(|(name, _)| *name == mark.0);
+            if manifest.reads_env.contains(&mark.0) && !has {
+                env.push(mark.clone());
+            }
+            own.push(mark);
+        }
         let guest = GuestTask {
             id: attempt.task.to_string(),
             attempt: attempt.number,
             spec: handed.spec,
             workspace: workspace.to_owned(),
             path: variables.get("PATH").cloned(),
-            env: visible(manifest, &variables),
+            env,
             labels: task
                 .request
                 .labels
@@ -139,7 +150,7 @@ impl Inputs {
         Ok(Prepared {
             task: guest,
             checkpoint,
-            variables: handed.variables,
+            variables: own,
         })
     }
 

@@ -58,6 +58,7 @@ pub(crate) fn ready(number: u64) -> Task {
         held: None,
         retry_at: None,
         resumes: None,
+        restrained: false,
         attempts: Vec::new(),
     }
 }

@@ -158,7 +158,8 @@ fn a_default_that_is_changed_later_lifts_no_task_over_what_it_was_allowed() {
 
 #[test]
 fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
-    let (host, _agent) = smallest();
+    let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
+    let (host, _agent) = with_agent(SMALLEST, script);
     let mut client = PythonClient::connect(&host);
     let mut check = |id: &str, says: &[&str]| {
         host.finished(id);
@@ -191,8 +192,12 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
 
     let plan = host.text(["delegate", "--permission-mode", "plan", "p"]);
     host.finished(&plan);
+    let limits = "--setting-sources user --strict-mcp-config";
+    assert!(!said(&host, "args").contains(limits));
     client.call("RetryTask", json!({ "taskId": plan }));
     host.finished(&plan);
+    let arguments = said(&host, "args");
+    assert!(arguments.contains(limits), "{arguments}");
     let events = host.run(["events", &plan, "--json"]).ok().text();
     let retried: Vec<Value> = events
         .lines()

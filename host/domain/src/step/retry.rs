@@ -144,8 +144,9 @@ impl Board {
         }
     }
 
-    fn take_again(&mut self, now: Now, task: Task) {
+    fn take_again(&mut self, now: Now, mut task: Task) {
         let id = task.id;
+        task.restrained = self.by.as_ref().is_some_and(|by| by.restrained);
         let fact = task
             .resumes
             .map_or(Fact::Retried, |from| Fact::Resumed { from });

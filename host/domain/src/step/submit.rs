@@ -104,6 +104,7 @@ impl Board {
             held: held.then_some(since),
             retry_at: None,
             resumes: None,
+            restrained: false,
             attempts: Vec::new(),
         };
         if held {

@@ -61,6 +61,32 @@ impl Desk {
 }
 
 #[test]
+fn what_runs_again_is_started_as_a_task_of_whoever_asks_for_it() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    let submit = Submit {
+        tasks: vec![submission(id, request())],
+        ..Submit::default()
+    };
+    desk.asked(&owner(), Input::Submit(submit)).unwrap();
+    for (by, restrained) in [(chat(), true), (owner(), false)] {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, super::success());
+        desk.settle();
+        let retry = Retry {
+            task: desk.task(id),
+            downstream: Vec::new(),
+            ended: desk.ends(),
+            resume: None,
+        };
+        desk.asked(&by, Input::Retry(Box::new(retry))).unwrap();
+        assert_eq!(desk.task(id).restrained, restrained, "{by}");
+        desk.settle();
+    }
+}
+
+#[test]
 fn events_name_the_principal_and_nobody_for_what_the_host_does_itself() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
