@@ -84,7 +84,7 @@ fn what_a_cut_off_restore_has_brought_is_in_no_backup_until_it_is_in_its_place()
     let (file, _) = backup(&old, false);
     let new = empty();
     SqliteStore::open(&new.layout.database())
-        .and_then(|store| store.close())
+        .and_then(SqliteStore::close)
         .unwrap();
     let staged = &new.layout.to_be_placed();
     let pause = &mut || {
