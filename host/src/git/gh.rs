@@ -11,7 +11,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A request that is to be opened.
 pub(crate) struct Opening<'a> {
-    pub(crate) branch: &'a BranchRef,
+    /// The branch, with the owner of its repository in front where that is another one.
+    pub(crate) head: &'a str,
     pub(crate) base: Option<&'a BranchRef>,
     pub(crate) title: &'a str,
     pub(crate) body: &'a str,
@@ -45,13 +46,13 @@ impl Git {
         opening: Opening<'_>,
     ) -> Result<Option<String>, GitError> {
         let Opening {
-            branch,
+            head,
             base,
             title,
             body,
         } = opening;
         let mut spec = Spec::gh(Purpose::Changes, ["pr", "create"])
-            .arg(format!("--head={branch}"))
+            .arg(format!("--head={head}"))
             .arg(format!("--title={title}"))
             .arg(format!("--body={body}"));
         if let Some(base) = base {

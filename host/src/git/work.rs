@@ -186,6 +186,12 @@ impl Git {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
+    /// The address that is pushed to for a remote; none if it is no remote, but an address.
+    pub(crate) async fn push_url(&self, remote: &str) -> Result<Option<String>, GitError> {
+        let spec = Spec::reads(["remote", "get-url", "--push", "--", remote]);
+        self.line_if(&spec).await
+    }
+
     /// A setting of the repository or the person.
     pub(crate) async fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
         self.line_if(&Spec::reads(["config", "--get", name])).await

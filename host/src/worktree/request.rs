@@ -7,14 +7,18 @@ use super::{
     settle::{Done, Work},
 };
 use crate::{
-    git::{GitError, Opening},
+    git::{BranchRef, GitError, Opening},
     text::shell_word,
 };
 
 impl Work {
     pub(super) async fn open_request(&self) -> Result<Done, WorktreeError> {
         let branch = &self.record.branch;
-        let Some(remote) = self.remote().await? else {
+        let follows = self.followed().await?;
+        let chosen = self.git.setting("remote.pushDefault").await?;
+        // The repository itself is no place to push to.
+        let chosen = chosen.filter(|remote| remote != ".");
+        let Some(remote) = chosen.or_else(|| follows.clone()) else {
             return Ok((
                 MergeState::Refused,
                 format!("there is no remote to push `{branch}` to; it stays here"),
@@ -22,7 +26,13 @@ impl Work {
         };
         self.git.push(&remote, branch).await?;
         let pushed = format!("branch `{branch}` is pushed to `{remote}`");
-        Ok(match self.request().await {
+        let head = if follows.as_ref() == Some(&remote) {
+            branch.name().to_owned()
+        } else {
+            let url = self.git.push_url(&remote).await?;
+            head_in(url.as_deref().unwrap_or(&remote), branch)
+        };
+        Ok(match self.request(&head).await {
             Ok(url) => (MergeState::Opened, format!("{pushed} and {url} is open")),
             Err(GitError::NotInstalled { .. }) => (
                 MergeState::Pushed,
@@ -32,14 +42,14 @@ impl Work {
                 MergeState::Refused,
                 format!(
                     "{pushed}, but the request could not be opened: {error}; `gh pr create --head {}` opens it",
-                    shell_word(branch.name())
+                    shell_word(&head)
                 ),
             ),
         })
     }
 
-    /// The one that the base follows, else `origin`, else the first.
-    async fn remote(&self) -> Result<Option<String>, WorktreeError> {
+    /// The remote that the base follows, else `origin`, else the first.
+    async fn followed(&self) -> Result<Option<String>, WorktreeError> {
         let remotes = self.git.remotes().await?;
         let followed = match &self.record.base {
             Some(base) => self.git.setting(&format!("branch.{base}.remote")).await?,
@@ -53,19 +63,51 @@ impl Work {
     }
 
     /// The address of the open request, an earlier one or a new one.
-    async fn request(&self) -> Result<String, GitError> {
+    async fn request(&self, head: &str) -> Result<String, GitError> {
         let branch = &self.record.branch;
         if let Some(url) = self.git.open_request(branch).await? {
             return Ok(url);
         }
         let body = format!("{}\n\nMade by claudine, {}.", self.title, self.task);
         let opening = Opening {
-            branch,
+            head,
             base: self.record.base.as_ref(),
             title: &self.title,
             body: &body,
         };
         let url = self.git.create_request(opening).await?;
         Ok(url.unwrap_or_else(|| "the request".to_owned()))
+    }
+}
+
+/// A branch as `gh` is told of it if it is in another repository than the one to merge it into: with
+/// the owner of its repository in front, which is the part before the last of the address.
+fn head_in(url: &str, branch: &BranchRef) -> String {
+    let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
+    match owner.filter(|owner| !owner.is_empty()) {
+        Some(owner) => format!("{owner}:{branch}"),
+        None => branch.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_elsewhere_has_its_owner_in_front() {
+        let check = |url: &str, expected: &str| {
+            assert_eq!(
+                head_in(url, &BranchRef::named("fix/1")),
+                expected,
+                "{url:?}"
+            );
+        };
+        check("git@github.com:me/repo.git", "me:fix/1");
+        check("https://github.com/me/repo", "me:fix/1");
+        check("ssh://git@github.com:22/me/repo.git/", "me:fix/1");
+        check("repo.git", "fix/1");
+        check("/repo.git", "fix/1");
+        check("", "fix/1");
     }
 }

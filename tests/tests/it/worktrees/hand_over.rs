@@ -73,6 +73,28 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
     assert!(calls.contains("--base=main"), "{calls}");
     repository.is_untouched();
 
+    // A person's pushes go to a repository of their own, and requests come from there.
+    let root = repository.host.root();
+    git_in(
+        &repository.host,
+        root,
+        &["init", "-q", "--bare", "me/fork.git"],
+    );
+    let fork = root.join("me/fork.git");
+    repository.git(&["remote", "add", "fork", fork.to_str().unwrap()]);
+    repository.git(&["config", "remote.pushDefault", "fork"]);
+    let task = repository.done(&["--merge", "pr", "--branch", "fix2"], "echo five > file");
+    let detail = merged(&task, "succeeded", "opened");
+    assert!(
+        detail.starts_with("branch `fix2` is pushed to `fork`"),
+        "{detail}"
+    );
+    let show = ["show", "fix2:file"];
+    assert_eq!(git_in(&repository.host, &fork, &show), "five");
+    let calls = fs::read_to_string(repository.host.home().join("gh.calls")).unwrap();
+    assert!(calls.contains("pr create --head=me:fix2 "), "{calls}");
+    repository.git(&["config", "--unset", "remote.pushDefault"]);
+
     fs::remove_dir_all(&remote).unwrap();
     let task = repository.done(&["--merge", "pr", "--branch", "fix3"], "echo four > file");
     let detail = merged(&task, "failed", "refused");
