@@ -256,7 +256,7 @@ mod tests {
         let answer = said(request, router, None).await;
         assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
         assert!(answer.contains("a rule was broken"), "{answer}");
-        assert!(answer.contains(VERSION_HEADER), "{answer}");
+        assert!(answer.contains(super::super::VERSION_HEADER), "{answer}");
     }
 
     #[tokio::test]
