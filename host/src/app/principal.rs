@@ -12,7 +12,7 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
 };
-use crate::supervise::peer::{Handle, Side, Whereabouts};
+use crate::supervise::peer::{HOST, Handle, Side, Whereabouts};
 
 /// What the kernel says of the process at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -88,6 +88,10 @@ impl Host {
         let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
         let found = match looked {
             Ok(Whereabouts::Outside { marker: None }) => return Caller::OWNER,
+            // What git started for a request whose supervisor died.
+            Ok(Whereabouts::Outside {
+                marker: Some(marker),
+            }) if is_of_a_host(&marker) => Ok(None),
             Ok(Whereabouts::Outside {
                 marker: Some(marker),
             }) => match self.stored(marked(&marker)).await {
@@ -125,6 +129,11 @@ impl Host {
             .await?;
         Ok(task.map(|task| (task, side)))
     }
+}
+
+fn is_of_a_host(marker: &str) -> bool {
+    let owner = marker.split_once('+').map(|(owner, _)| owner);
+    owner == Some(HOST)
 }
 
 /// What a marker names: an attempt, or, with a `+` after it, a command that the host has run for
@@ -196,6 +205,8 @@ mod tests {
         check(&format!("{attempt}+3.7"), Some(Side::Host));
         check("task_x", None);
         check("+3.7", None);
+        check("host+3.7", None);
+        assert!(is_of_a_host("host+3.7") && !is_of_a_host("host"));
     }
 
     #[test]

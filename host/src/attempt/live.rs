@@ -15,7 +15,7 @@ use super::told::Told;
 use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
-    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung},
+    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, peer::HOST},
 };
 
 /// Children that one attempt may start.
@@ -33,9 +33,6 @@ pub(super) enum Owner {
     /// A request, such as a submission, or the host itself.
     Host,
 }
-
-/// In front of the names of commands that are run for no attempt. No attempt has it for an id.
-const HOST: &str = "host";
 
 /// The key of a command that the host runs.
 pub(super) fn command_key(owner: Owner, name: &str) -> AttemptKey {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use claudine_domain::{attempt::Leader, id::AttemptId};
 
 use super::{
-    live::{ChildState, State, command_of},
+    live::{ChildState, Owner, State, command_of},
     registry::Registry,
 };
 use crate::{
@@ -44,8 +44,10 @@ impl Registry {
             let attempt = live.iter().find(|live| live.look(has));
             let command = || commands.iter().find(|(_, state)| has(&state.borrow()));
             attempt.map(|live| (live.id, Side::Attempt)).or_else(|| {
-                let (attempt, _) = command_of(&command()?.0)?;
-                Some((attempt, Side::Host))
+                match command_of(&command()?.0)? {
+                    (Owner::Attempt(attempt), _) => Some((attempt, Side::Host)),
+                    (Owner::Host, _) => None,
+                }
             })
         };
         of(|child, it| (child.pid, child.start_time) == (it.pid, it.start_time))

@@ -38,6 +38,10 @@ pub(crate) struct Forebear {
     pub(crate) session: u32,
 }
 
+/// In the place of an attempt's id in the markers of what the host runs for no attempt: git for a
+/// request, and what that starts.
+pub(crate) const HOST: &str = "host";
+
 /// Who has started a process of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
