@@ -66,14 +66,18 @@ pub(crate) enum CheckpointError {
     },
 }
 
-/// How a task that has ended stands, by its last attempt.
+/// How a task that has ended stands: by its last attempt, unless it was tried again and has ended
+/// before another one.
 pub(crate) fn of_task(
     store: &dyn Store,
     layout: &Layout,
     id: TaskId,
 ) -> Result<Checkpoint, CheckpointError> {
     let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
-    let last = task.attempts.iter().rev().find(|it| it.ended.is_some());
+    let last = match task.end() {
+        Some(_) => task.deciding_attempt(),
+        None => task.attempts.iter().rev().find(|it| it.ended.is_some()),
+    };
     match (last, task.end()) {
         (Some(last), _) => of_attempt(store, layout, &task, last.number),
         (None, Some(end)) => Ok(Checkpoint {

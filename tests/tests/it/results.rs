@@ -61,6 +61,32 @@ fn a_command_finds_the_output_of_others_in_files() {
     );
 }
 
+/// It had succeeded before it was tried again; that is not how it has ended.
+#[test]
+fn what_was_cancelled_before_its_next_attempt_is_given_on_as_cancelled() {
+    let host = TestHost::new();
+    let first = host.text([
+        "run", "--group", "g", "--name", "first", "--", "echo", "old",
+    ]);
+    host.finished(&first);
+    host.text(["group", "pause", "g"]);
+    host.text(["retry", &first]);
+    host.text(["cancel", &first]);
+    let script = r#"cat "$CLAUDINE_INPUT_FIRST/status.json""#;
+    let options = [
+        "run",
+        "--with-output-of",
+        "first",
+        "--depends-on-any",
+        "first",
+    ];
+    let second = host.text(options.iter().chain(&["--script", script]));
+    let second = host.finished(&second);
+    let status: Value = serde_json::from_str(second["output"].as_str().unwrap()).unwrap();
+    assert_eq!(status["outcome"], "cancelled", "{status:#}");
+    assert_eq!(status["exit_code"], Value::Null);
+}
+
 #[test]
 fn what_others_put_out_never_becomes_part_of_a_script() {
     let host = TestHost::new();
