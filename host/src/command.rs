@@ -5,7 +5,8 @@
 //! supervisor: see [`supervised_by`]. The others, such as a probe, are children of this process.
 //! What only looks at something is killed when its time is over or nobody waits any more, and leaves
 //! nothing behind but what a hostile command detached from its group. What changes something is seen
-//! to its end, so that what became of it is known.
+//! to its end, so that what became of it is known. What all this
+//! leaves behind is ended by the tag that it has: see `supervise::Own`.
 
 use std::{
     io,

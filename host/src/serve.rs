@@ -35,7 +35,7 @@ use crate::{
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
     store::{Epoch, Store, sqlite::SqliteStore},
-    supervise::{self, Supervisors},
+    supervise::{self, Own, Supervisors},
     worktree::Worktrees,
 };
 
@@ -92,7 +92,18 @@ async fn serve(
     let layout = &claimed.layout;
     let mut parts = Parts::default();
     let (shut, shutdown) = watch::channel(false);
+    let own = mark_own(layout);
     let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
+    if let Some(own) = own.clone() {
+        let ending = async move {
+            own.end_earlier().await;
+            Over::Done
+        };
+        parts.spawn(
+            "the end of what earlier hosts left",
+            until(&shutdown, ending),
+        );
+    }
     if clock::within(WRITING_OFF, wired.runner.written_off())
         .await
         .is_none()
@@ -110,6 +121,9 @@ async fn serve(
         Err(Broken { part, why }) => tracing::error!(why, "{part} has ended; the host ends"),
     }
     wind_down(wired, parts, &shut, end.as_ref().ok().copied()).await;
+    if let Some(own) = own {
+        own.end_all().await;
+    }
     remove(&layout.socket());
     remove(&layout.host_file());
     end.map(drop)
@@ -326,6 +340,15 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
             }
         }
     })
+}
+
+/// Marks what the host runs from here on, for itself and for people.
+fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
+    let own = Own::begin(layout.root());
+    if let Err(error) = &own {
+        tracing::warn!(%error, "what this host runs would not be found after its death");
+    }
+    own.ok().map(Arc::new)
 }
 
 /// `mode` is how the host was asked to end, if it was.

@@ -14,6 +14,7 @@
 //! | `host` | the host's side: find or start supervisors, send commands, receive reports, clean up after a dead one |
 //! | `peer` | which attempt a process belongs to that speaks to the host |
 //! | `launch` | start a process that outlives its starter |
+//! | `own` | what a host has run itself, and did not see the end of |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
 //! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and `engine` says what that means.
@@ -34,6 +35,7 @@ mod frame;
 mod host;
 pub(crate) mod launch;
 pub(crate) mod log;
+mod own;
 pub(crate) mod peer;
 pub(crate) mod process;
 mod protocol;
@@ -44,6 +46,7 @@ mod words;
 pub(crate) use error::SuperviseError;
 pub(crate) use host::{Handover, Opened, Settings, Supervisors, open, pids};
 pub(crate) use launch::Program;
+pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};
 pub(crate) use words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,

@@ -1,6 +1,6 @@
 //! `down`, in each of its ways.
 
-use std::{fs, process::Stdio};
+use std::{env, fs, os::unix::fs::PermissionsExt, process::Stdio};
 
 use claudine_tests::{TestHost, process::alive, wait_for};
 
@@ -148,4 +148,36 @@ fn down_without_a_host_starts_none() {
     let host = TestHost::new();
     host.run(["down"]).check();
     assert!(host.processes().is_empty());
+}
+
+/// A probe of an executor is no task, but whatever it starts is left behind all the same.
+#[test]
+fn nothing_that_the_host_has_run_for_itself_outlives_it() {
+    let bin = tempfile::tempdir().unwrap();
+    let (claude, told) = (bin.path().join("claude"), bin.path().join("pid"));
+    let script = format!(
+        "#!/bin/sh\nsetsid env -i sleep 1000 > /dev/null 2>&1 &\necho $! > {}\necho 2.1.0\n",
+        told.display()
+    );
+    fs::write(&claude, script).unwrap();
+    fs::set_permissions(&claude, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = env::var("PATH").unwrap();
+    let path = format!("{}:{path}", bin.path().display());
+    let host = TestHost::builder().env("PATH", path).build();
+    let probed = || -> u32 {
+        host.up();
+        // It finds fault with this version; that is no matter here.
+        host.run(["doctor"]);
+        let pid = fs::read_to_string(&told).unwrap().trim().parse().unwrap();
+        assert!(alive(pid));
+        pid
+    };
+    let pid = probed();
+    host.run(["down"]).check();
+    wait_for("the end of what it left", || (!alive(pid)).then_some(()));
+    let pid = probed();
+    host.kill_host();
+    assert!(alive(pid));
+    host.up();
+    wait_for("the end of what it left", || (!alive(pid)).then_some(()));
 }

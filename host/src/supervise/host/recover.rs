@@ -247,7 +247,8 @@ fn ours(
         // The pid of an earlier supervisor may have been the same.
         let is_tagged = || {
             process.start_time >= supervisor.start_time
-                && Tag::of(process.pid).is_some_and(|tag| tag.supervisor == supervisor.pid)
+                && matches!(Tag::of(process.pid),
+                    Some(Tag::Attempt { supervisor: pid, .. }) if pid == supervisor.pid)
         };
         !marks.detached
             && (vouched_for

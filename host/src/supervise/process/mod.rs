@@ -56,6 +56,7 @@ use super::protocol::{Identity, Message};
 use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::Arrivals;
+use super::sys::tag::Tag;
 use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
 use crate::clock;
@@ -228,6 +229,11 @@ impl Supervisor {
             Token::Listener.pack(),
             epoll::EventFlags::IN,
         )?;
+        // Else it would be taken for something that its host has run. It has no tag to lose where
+        // this fails: a host cannot have set one there either.
+        Tag::of_supervisor(identity.pid)
+            .hand_on()
+            .unwrap_or_default();
         let bounds = Bounds::of_this_process();
         let limits = FileLimits::raise(descriptors)?;
         let supervisor = Self {

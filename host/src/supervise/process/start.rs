@@ -138,7 +138,7 @@ impl Supervisor {
             let bytes = argv.bytes() + env.bytes();
             command::explain(&error, &path, &start.cwd, bytes)
         };
-        let tag = Tag {
+        let tag = Tag::Attempt {
             supervisor: self.identity.pid,
             attempt: no.0,
         };

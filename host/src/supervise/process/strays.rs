@@ -139,9 +139,13 @@ impl Supervisor {
             (_, Some((no, _))) => Owner::Attempt(*no),
             // A marker of no attempt here may have been made up.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
-                Some(tag) if tag.supervisor != self.identity.pid => Owner::Nobody,
-                Some(tag) if live(&AttemptNo(tag.attempt)) => {
-                    Owner::Attempt(AttemptNo(tag.attempt))
+                Some(Tag::Attempt { supervisor, .. }) if supervisor != self.identity.pid => {
+                    Owner::Nobody
+                }
+                // Its own host looks after it.
+                Some(Tag::Host { .. }) => Owner::Nobody,
+                Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {
+                    Owner::Attempt(AttemptNo(attempt))
                 }
                 _ if marked == Some(None) => Owner::Nobody,
                 _ => before.unwrap_or_else(|| {

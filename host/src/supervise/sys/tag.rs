@@ -8,36 +8,67 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 
-/// Set in each tag, so that a limit which somebody else has set is none.
-const IS_TAG: u64 = 1 << 62;
-const ATTEMPT_BITS: u32 = 32;
+/// The first byte of a tag says what it is of, so that a limit which somebody else has set is none.
+const ATTEMPT: u8 = 0x5a;
+const HOST: u8 = 0x5b;
 
-/// Which attempt of which supervisor a process descends from.
+/// What a process descends from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::supervise) struct Tag {
-    /// A pid, which has 22 bits at most.
-    pub(in crate::supervise) supervisor: u32,
-    /// The number that the supervisor has given it.
-    pub(in crate::supervise) attempt: u32,
+pub(in crate::supervise) enum Tag {
+    /// An attempt, by the pid of its supervisor, which has 22 bits at most, and the number that this
+    /// has given it.
+    Attempt { supervisor: u32, attempt: u32 },
+    /// A command that the host of a data directory has run itself.
+    Host { directory: u64 },
 }
 
 impl Tag {
+    /// That of a directory, by its file system and its inode.
+    pub(in crate::supervise) fn of_directory(device: u64, inode: u64) -> Self {
+        let [_, rest @ ..] = (inode ^ device.rotate_left(32)).to_be_bytes();
+        Self::Host {
+            directory: from_seven(rest),
+        }
+    }
+
+    /// That of a supervisor itself: it is of none of its attempts.
+    pub(in crate::supervise) fn of_supervisor(pid: u32) -> Self {
+        Self::Attempt {
+            supervisor: pid,
+            attempt: u32::MAX,
+        }
+    }
+
     /// What this process starts from now on has the tag. An error where its hard limit is too low.
     pub(in crate::supervise) fn hand_on(self) -> io::Result<()> {
+        self.give_to(None)
+    }
+
+    /// The same for another process; without one it is for this one.
+    fn give_to(self, pid: Option<Pid>) -> io::Result<()> {
         let limit = Rlimit {
-            current: Some(
-                IS_TAG | u64::from(self.supervisor) << ATTEMPT_BITS | u64::from(self.attempt),
-            ),
+            current: Some(self.number()),
             ..rustix::process::getrlimit(Resource::Locks)
         };
-        Ok(rustix::process::setrlimit(Resource::Locks, limit)?)
+        rustix::process::prlimit(pid, Resource::Locks, limit)?;
+        Ok(())
     }
 
     /// Nothing of a process that has none, or is gone.
     pub(in crate::supervise) fn of(pid: u32) -> Option<Self> {
         Self::read(&fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Attempt {
+                supervisor,
+                attempt,
+            } => u64::from(ATTEMPT) << 56 | u64::from(supervisor) << 32 | u64::from(attempt),
+            Self::Host { directory } => u64::from(HOST) << 56 | directory,
+        }
     }
 
     fn read(limits: &str) -> Option<Self> {
@@ -46,55 +77,87 @@ impl Tag {
             .find_map(|line| line.strip_prefix("Max file locks"))?;
         // What is not limited is no number.
         let soft: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-        let supervisor = u32::try_from((soft & !IS_TAG) >> ATTEMPT_BITS).ok()?;
-        let [.., a, b, c, d] = soft.to_be_bytes();
-        (soft & IS_TAG != 0).then_some(Self {
-            supervisor,
-            attempt: u32::from_be_bytes([a, b, c, d]),
-        })
+        match soft.to_be_bytes() {
+            [ATTEMPT, a, b, c, d, e, f, g] => Some(Self::Attempt {
+                supervisor: u32::from_be_bytes([0, a, b, c]),
+                attempt: u32::from_be_bytes([d, e, f, g]),
+            }),
+            [HOST, rest @ ..] => Some(Self::Host {
+                directory: from_seven(rest),
+            }),
+            _ => None,
+        }
     }
+}
+
+fn from_seven([a, b, c, d, e, f, g]: [u8; 7]) -> u64 {
+    u64::from_be_bytes([0, a, b, c, d, e, f, g])
+}
+
+/// A shell that has a tag before it reads a line, which it does first.
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+pub(in crate::supervise) fn tagged(tag: Tag, script: &str) -> std::process::Child {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("sh is there");
+    let mut input = child.stdin.take().expect("it is a pipe");
+    tag.give_to(Some(Pid::from_child(&child)))
+        .expect("the limit is high enough");
+    input.write_all(b"go\n").expect("it reads a line");
+    child
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     #[test]
     fn limits_of_others_are_no_tags() {
-        let check = |soft: &str, expected: Option<(u32, u32)>| {
+        let check = |soft: &str, expected: Option<Tag>| {
             let limits = format!(
                 "Limit                     Soft Limit           Hard Limit           Units     \n\
                  Max address space         unlimited            unlimited            bytes     \n\
                  Max file locks            {soft:<20} unlimited            locks     \n"
             );
-            let found = Tag::read(&limits).map(|tag| (tag.supervisor, tag.attempt));
-            assert_eq!(found, expected, "{soft}");
+            assert_eq!(Tag::read(&limits), expected, "{soft}");
         };
-        check("unlimited", None);
-        check("0", None);
-        check("4294967296", None);
-        check("9223372036854775807", None);
-        check(&(IS_TAG | 7 << 32 | 9).to_string(), Some((7, 9)));
-        let last = IS_TAG | 0x003f_ffff << 32 | 0xffff_ffff;
-        check(&last.to_string(), Some((0x003f_ffff, u32::MAX)));
+        for none in ["unlimited", "0", "4294967296", "9223372036854775807"] {
+            check(none, None);
+        }
+        for (supervisor, attempt) in [(7, 9), (0x003f_ffff, u32::MAX)] {
+            let tag = Tag::Attempt {
+                supervisor,
+                attempt,
+            };
+            check(&tag.number().to_string(), Some(tag));
+        }
+        for (device, inode) in [(0, 0), (8, 131_073), (u64::MAX, 2)] {
+            let tag = Tag::of_directory(device, inode);
+            check(&tag.number().to_string(), Some(tag));
+        }
+        assert_ne!(Tag::of_directory(8, 1), Tag::of_directory(9, 1));
     }
 
     #[test]
     fn a_tag_is_handed_on() {
-        let tag = Tag {
-            supervisor: std::process::id(),
-            attempt: 3,
-        };
-        tag.hand_on().unwrap();
-        let mut child = std::process::Command::new("sleep")
-            .arg("1000")
-            .env_clear()
-            .spawn()
-            .unwrap();
-        let found = Tag::of(child.id());
-        child.kill().unwrap();
+        let tag = Tag::of_supervisor(std::process::id());
+        let script = "read go; setsid env -i sleep 1000 > /dev/null & echo $!; wait";
+        let mut child = tagged(tag, script);
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        let below: u32 = line.trim().parse().unwrap();
+        let found = [child.id(), below].map(Tag::of);
+        let below = Pid::from_raw(below.cast_signed()).unwrap();
+        rustix::process::kill_process(below, rustix::process::Signal::KILL).unwrap();
         child.wait().unwrap();
-        assert_eq!(found, Some(tag));
+        assert_eq!(found, [Some(tag); 2]);
     }
 }

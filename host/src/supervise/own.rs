@@ -1,0 +1,117 @@
+//! What hosts run themselves (probes of executors, the compiler of components) and leave behind.
+//!
+//! Such a command is a child of the host. It does not end with a host that is killed, and what it
+//! has detached does not end with it. All of them have the tag of the host's data directory, so that
+//! this host at its end, or the next one when it starts, finds what is left. None of them changes
+//! anything, so it can be ended at any moment.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::sys::procfs::{self, Stat};
+use super::sys::signals;
+use super::sys::tag::Tag;
+use crate::clock;
+
+/// One look is no instant: what forks while it is taken may be missing.
+const LOOKS: u32 = 5;
+/// How long what was killed has before the next look.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// The host's own commands.
+#[derive(Debug)]
+pub(crate) struct Own {
+    tag: Tag,
+    /// When this host began, in clock ticks since boot.
+    since: u64,
+}
+
+impl Own {
+    /// Marks all that this process starts from here on.
+    pub(crate) fn begin(data_dir: &Path) -> io::Result<Self> {
+        let directory = fs::metadata(data_dir)?;
+        let tag = Tag::of_directory(directory.dev(), directory.ino());
+        tag.hand_on()?;
+        let own = procfs::stat(std::process::id());
+        let own = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+        Ok(Self {
+            tag,
+            since: own.start_time,
+        })
+    }
+
+    /// Ends what earlier hosts have left.
+    pub(crate) async fn end_earlier(&self) {
+        self.end(|stat| stat.start_time < self.since).await;
+    }
+
+    /// Ends all that this host and those before it have left.
+    pub(crate) async fn end_all(&self) {
+        self.end(|_| true).await;
+    }
+
+    async fn end(&self, is_meant: impl Fn(&Stat) -> bool) {
+        for _ in 0..LOOKS {
+            let left = self.left(&is_meant);
+            if left.is_empty() {
+                return;
+            }
+            let pids: Vec<u32> = left.iter().map(|stat| stat.pid).collect();
+            tracing::info!(?pids, "what a host had run was left behind, and is ended");
+            for stat in left {
+                if let Err(error) = signals::kill_pinned(stat.pid, stat.start_time) {
+                    tracing::warn!(%error, pid = stat.pid, "what a host had run cannot be ended");
+                }
+            }
+            clock::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    fn left(&self, is_meant: impl Fn(&Stat) -> bool) -> Vec<Stat> {
+        let processes = procfs::all().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what hosts have left behind is not found");
+            Vec::new()
+        });
+        let is_left = |stat: &Stat| {
+            let is_other = stat.pid != std::process::id() && !stat.is_zombie();
+            is_other && is_meant(stat) && Tag::of(stat.pid) == Some(self.tag)
+        };
+        processes.into_iter().filter(is_left).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::io::Read;
+
+    use super::*;
+    use crate::supervise::sys::tag::tagged;
+
+    #[tokio::test]
+    async fn what_a_host_has_run_is_ended_whatever_it_has_detached() {
+        let since = procfs::stat(std::process::id()).unwrap().start_time;
+        let of = |inode| Own {
+            tag: Tag::of_directory(u64::from(std::process::id()), inode),
+            since,
+        };
+        let (own, another) = (of(1), of(2));
+        let script = "read go; setsid setsid env -i sleep 1000 & sleep 1000";
+        let mut child = tagged(own.tag, script);
+        let left = || own.left(|_| true).len();
+        while left() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(own.left(|stat| stat.start_time < since).is_empty());
+        another.end_all().await;
+        assert!(left() >= 3);
+        own.end_all().await;
+        child.wait().unwrap();
+        // Whoever holds the pipe open lives.
+        let mut output = child.stdout.take().unwrap();
+        assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
+    }
+}
