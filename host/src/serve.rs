@@ -374,10 +374,11 @@ async fn wind_down(
     await_end(&mut parts, ENGINE, LAST_COMMITS).await;
     shut.send_replace(true);
     await_end(&mut parts, REST, LAST_ANSWERS).await;
-    if mode == Some(DownMode::Kill)
-        && let Err(error) = supervisors.quit().done().await
-    {
-        tracing::warn!(%error, "the supervisors cannot be told to end");
+    if mode == Some(DownMode::Kill) {
+        let told = runner.end_unreadable().await;
+        if let Err(error) = told.and(supervisors.quit().done().await) {
+            tracing::warn!(%error, "the supervisors cannot be told to end");
+        }
     }
     // Attempts that run on hold on to the road; they end with the runtime.
     if clock::within(LAST_COMMANDS, supervisors.flush())

@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use claudine_domain::{attempt::Leader, id::AttemptId};
+use claudine_domain::{
+    attempt::Leader,
+    id::{AttemptId, TaskId},
+};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -116,6 +119,8 @@ struct Attempts {
     live: BTreeMap<AttemptId, Arc<Live>>,
     /// What supervisors had of attempts when this host connected; each is taken up once.
     known: BTreeMap<AttemptId, Found>,
+    /// The same of attempts of tasks whose rows cannot be read: they are kept, since they may run.
+    unreadable: BTreeMap<AttemptId, Found>,
 }
 
 impl Attempts {
@@ -189,11 +194,25 @@ impl Registry {
         live
     }
 
-    /// Takes out what was found of attempts that are none of these.
-    pub(super) fn take_others(&self, begun: &BTreeSet<AttemptId>) -> Vec<AttemptId> {
+    /// Takes out what was found of attempts that are none of these, nor of these tasks.
+    pub(super) fn take_others(
+        &self,
+        begun: &BTreeSet<AttemptId>,
+        unreadable: &BTreeSet<TaskId>,
+    ) -> Vec<AttemptId> {
         let mut attempts = self.attempts();
+        let mut aside = std::mem::take(&mut attempts.unreadable);
+        attempts.known.append(&mut aside);
         let others = attempts.known.extract_if(.., |id, _| !begun.contains(id));
-        others.map(|(id, _)| id).collect()
+        let (kept, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            others.partition(|(id, _)| unreadable.contains(&id.task));
+        attempts.unreadable = kept;
+        over.into_keys().collect()
+    }
+
+    /// The attempts of tasks whose rows cannot be read.
+    pub(super) fn unreadable(&self) -> Vec<AttemptId> {
+        self.attempts().unreadable.keys().copied().collect()
     }
 
     /// Whether it is under way here, or a supervisor was found to have it.
@@ -412,5 +431,32 @@ mod tests {
             [ChildState::Lost, ChildState::Running(leader)]
         );
         assert!(!state.is_over());
+    }
+
+    #[test]
+    fn what_may_run_of_a_task_that_cannot_be_read_is_kept() {
+        let ids: Vec<AttemptId> = (1..=3)
+            .map(|number| AttemptId {
+                task: TaskId::new(1, number),
+                number: 1,
+            })
+            .collect();
+        let found = ids.iter().map(|id| supervise::Found {
+            attempt: AttemptKey::new(id.to_string()),
+            children: Vec::new(),
+            stopping: None,
+            ended: false,
+            held: None,
+        });
+        let registry = Registry::new(Known::of(found.collect()));
+        let begun = BTreeSet::from([ids[0]]);
+        let over = registry.take_others(&begun, &BTreeSet::from([ids[1].task]));
+        assert_eq!(over, [ids[2]]);
+        assert_eq!(registry.unreadable(), [ids[1]]);
+        assert!(registry.knows(ids[0]) && !registry.knows(ids[1]));
+        // Its row can be read again.
+        let begun = BTreeSet::from([ids[0], ids[1]]);
+        assert!(registry.take_others(&begun, &BTreeSet::new()).is_empty());
+        assert!(registry.knows(ids[1]));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use claudine_domain::{
     attempt::{Attempt, StopWhy},
-    id::AttemptId,
+    id::{AttemptId, TaskId},
     step::Found,
     task::Task,
 };
@@ -36,7 +36,7 @@ use crate::{
     plugin::{Catalog, StopRequest},
     store::Store,
     supervise::{
-        self, Handover, Supervisors,
+        self, Handover, SuperviseError, Supervisors,
         peer::{Forebear, Side},
     },
     worktree::Worktrees,
@@ -172,6 +172,23 @@ impl Runner {
     pub(crate) async fn route(&self, reports: mpsc::Receiver<supervise::Report>) {
         let reporter = &self.launcher.reporter;
         self.registry.route(reports, reporter).await;
+    }
+
+    /// Ends what supervisors have of tasks whose rows cannot be read: nobody else can.
+    pub(crate) async fn end_unreadable(&self) -> Result<(), SuperviseError> {
+        let supervisors = &self.launcher.supervisors;
+        for attempt in self.registry.unreadable() {
+            tracing::warn!(%attempt, "it is ended, and its task cannot be read");
+            let key = supervise::AttemptKey::new(attempt.to_string());
+            let ladder = vec![supervise::Rung {
+                signal: supervise::Signal::Term,
+                wait: LAST_WORDS,
+            }];
+            let why = supervise::StopWhy::Cancelled;
+            supervisors.stop(key.clone(), why, ladder).done().await?;
+            supervisors.ack(key).done().await?;
+        }
+        Ok(())
     }
 
     /// Waits until what was found to have ended before this host began is written down as ended.
@@ -332,8 +349,8 @@ impl Attempts for Runner {
         }
     }
 
-    fn begun(&self, attempts: &BTreeSet<AttemptId>) {
-        for attempt in self.registry.take_others(attempts) {
+    fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
+        for attempt in self.registry.take_others(attempts, unreadable) {
             self.release(attempt);
         }
         self.launcher.commands.forget_earlier();

@@ -4,7 +4,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use claudine_domain::{
-    attempt::StopWhy, capacity::Reading, id::AttemptId, step::Found, task::Task,
+    attempt::StopWhy,
+    capacity::Reading,
+    id::{AttemptId, TaskId},
+    step::Found,
+    task::Task,
 };
 
 /// An attempt to be started or taken up again, as the board has it.
@@ -38,8 +42,9 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and every earlier one need not be.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// These are all attempts that have begun and not ended. What else a supervisor keeps is over, and may be forgotten.
-    fn begun(&self, attempts: &BTreeSet<AttemptId>);
+    /// These are all attempts that have begun and not ended, but for those of tasks whose rows cannot
+    /// be read. What else a supervisor keeps is over, and may be forgotten.
+    fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
     /// What became of the last attempt of a task, which has begun and not ended: whoever runs it is
     /// asked, and nobody knows it of all at once. `None` while that may still turn out, since a
     /// supervisor of an earlier host has not answered: [`super::ReportSender::reached`] tells that

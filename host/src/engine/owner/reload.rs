@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::ControlFlow, sync::atomic::Ordering, time:
 
 use claudine_domain::{
     board::{Board, Stored},
-    id::AttemptId,
+    id::{AttemptId, TaskId},
     step::Input,
 };
 use tokio::sync::mpsc;
@@ -177,7 +177,7 @@ impl Owner {
     pub(super) fn recover(&mut self) {
         self.board.restart_queue_clocks(clock::now());
         let begun = self.begun();
-        self.attempts.begun(&begun);
+        self.attempts.begun(&begun, &self.unreadable_tasks());
         self.unsure.clear();
         for attempt in begun {
             self.recover_one(attempt);
@@ -188,12 +188,17 @@ impl Owner {
     /// never started.
     pub(super) fn look_for_unsure(&mut self) {
         let begun = self.begun();
-        self.attempts.begun(&begun);
+        self.attempts.begun(&begun, &self.unreadable_tasks());
         for attempt in std::mem::take(&mut self.unsure) {
             if begun.contains(&attempt) {
                 self.recover_one(attempt);
             }
         }
+    }
+
+    /// Tasks that may have begun, for all that their rows say.
+    fn unreadable_tasks(&self) -> BTreeSet<TaskId> {
+        self.unreadable.iter().filter_map(|row| row.task).collect()
     }
 
     fn begun(&self) -> BTreeSet<AttemptId> {

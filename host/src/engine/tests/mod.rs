@@ -96,7 +96,12 @@ impl Attempts for Script {
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64) {
         self.tell(Told::Stored(attempt, number));
     }
-    fn begun(&self, _attempts: &std::collections::BTreeSet<AttemptId>) {}
+    fn begun(
+        &self,
+        _attempts: &std::collections::BTreeSet<AttemptId>,
+        _unreadable: &std::collections::BTreeSet<claudine_domain::id::TaskId>,
+    ) {
+    }
     fn found(&self, attempt: AttemptId, _task: &Task) -> Option<Found> {
         if self.known.lock().unwrap().contains(&attempt) {
             Some(Found::Known)
