@@ -344,7 +344,7 @@ fn signals() -> Result<impl Future<Output = Over> + Send, ServeError> {
 
 /// Marks what the host runs from here on, for itself and for people.
 fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
-    let own = Own::begin(layout.root());
+    let own = Own::begin(&layout.lock());
     if let Err(error) = &own {
         tracing::warn!(%error, "what this host runs would not be found after its death");
     }

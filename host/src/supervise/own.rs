@@ -1,7 +1,7 @@
 //! What hosts run themselves (probes of executors, the compiler of components) and leave behind.
 //!
 //! Such a command is a child of the host. It does not end with a host that is killed, and what it
-//! has detached does not end with it. All of them have the tag of the host's data directory, so that
+//! has detached does not end with it. All of them have the tag of the data directory's hosts, so that
 //! this host at its end, or the next one when it starts, finds what is left. None of them changes
 //! anything, so it can be ended at any moment.
 
@@ -30,10 +30,12 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// Marks all that this process starts from here on.
-    pub(crate) fn begin(data_dir: &Path) -> io::Result<Self> {
-        let directory = fs::metadata(data_dir)?;
-        let tag = Tag::of_directory(directory.dev(), directory.ino());
+    /// Marks all that this process starts from here on. `lock` is the file that hosts of the data
+    /// directory hold while they live: no other file has its number then, not even in a directory
+    /// that has taken the place of one that was removed.
+    pub(crate) fn begin(lock: &Path) -> io::Result<Self> {
+        let lock = fs::metadata(lock)?;
+        let tag = Tag::of_host(lock.dev(), lock.ino());
         tag.hand_on()?;
         let own = procfs::stat(std::process::id());
         let own = own.ok_or_else(|| io::Error::other("/proc is not mounted"))?;
@@ -95,7 +97,7 @@ mod tests {
     async fn what_a_host_has_run_is_ended_whatever_it_has_detached() {
         let since = procfs::stat(std::process::id()).unwrap().start_time;
         let of = |inode| Own {
-            tag: Tag::of_directory(u64::from(std::process::id()), inode),
+            tag: Tag::of_host(u64::from(std::process::id()), inode),
             since,
         };
         let (own, another) = (of(1), of(2));

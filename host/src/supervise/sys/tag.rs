@@ -21,15 +21,15 @@ pub(in crate::supervise) enum Tag {
     /// has given it.
     Attempt { supervisor: u32, attempt: u32 },
     /// A command that the host of a data directory has run itself.
-    Host { directory: u64 },
+    Host { file: u64 },
 }
 
 impl Tag {
-    /// That of a directory, by its file system and its inode.
-    pub(in crate::supervise) fn of_directory(device: u64, inode: u64) -> Self {
+    /// That of the hosts of a data directory, by the file system and the inode of a file in it.
+    pub(in crate::supervise) fn of_host(device: u64, inode: u64) -> Self {
         let [_, rest @ ..] = (inode ^ device.rotate_left(32)).to_be_bytes();
         Self::Host {
-            directory: from_seven(rest),
+            file: from_seven(rest),
         }
     }
 
@@ -67,7 +67,7 @@ impl Tag {
                 supervisor,
                 attempt,
             } => u64::from(ATTEMPT) << 56 | u64::from(supervisor) << 32 | u64::from(attempt),
-            Self::Host { directory } => u64::from(HOST) << 56 | directory,
+            Self::Host { file } => u64::from(HOST) << 56 | file,
         }
     }
 
@@ -83,7 +83,7 @@ impl Tag {
                 attempt: u32::from_be_bytes([d, e, f, g]),
             }),
             [HOST, rest @ ..] => Some(Self::Host {
-                directory: from_seven(rest),
+                file: from_seven(rest),
             }),
             _ => None,
         }
@@ -139,10 +139,10 @@ mod tests {
             check(&tag.number().to_string(), Some(tag));
         }
         for (device, inode) in [(0, 0), (8, 131_073), (u64::MAX, 2)] {
-            let tag = Tag::of_directory(device, inode);
+            let tag = Tag::of_host(device, inode);
             check(&tag.number().to_string(), Some(tag));
         }
-        assert_ne!(Tag::of_directory(8, 1), Tag::of_directory(9, 1));
+        assert_ne!(Tag::of_host(8, 1), Tag::of_host(9, 1));
     }
 
     #[test]
