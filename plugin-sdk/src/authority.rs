@@ -27,7 +27,7 @@ impl Step {
     }
 }
 
-/// The authority of a task. Whoever is not certain says more rather than less.
+/// The authority of a task. If it is not certain, it has to be more rather than less.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     step: Step,

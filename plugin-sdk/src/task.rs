@@ -22,10 +22,10 @@ pub struct Task<S> {
     pub previous: Option<Previous>,
 }
 
-/// A task that nobody has accepted yet, as it would be run.
+/// A task that is not accepted yet, as it would be run.
 #[derive(Clone, Debug)]
 pub struct Draft<S> {
-    /// What is asked.
+    /// The request.
     pub spec: S,
     /// What [`Task::env`] will be.
     pub env: Attributes,

@@ -1,8 +1,8 @@
 //! Output made readable: items of what a child has printed.
 //!
 //! A transcript is made of the bytes and of a state that the plugin gave back before, and of
-//! nothing else. Whoever shows output asks for it again, from other places, and long after the
-//! attempt.
+//! nothing else. It is made again each time that output is shown, from other places in it, and long
+//! after the attempt.
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::build::BuildRequest;
 use crate::error::BuildError;
+use crate::request::BuildRequest;
 use crate::toolchain::{TARGET, Toolchain};
 
 /// The profile plugins are built with. It is given on the command line, so that it needs no place in the manifest of

@@ -9,9 +9,11 @@ mod cargo;
 mod component;
 mod error;
 pub mod manifest;
+mod request;
 mod toolchain;
 
-pub use build::{BuildRequest, Built, build};
+pub use build::{Built, build};
 pub use error::BuildError;
 pub use manifest::{Manifest, ManifestError};
+pub use request::BuildRequest;
 pub use toolchain::{Toolchain, ToolchainError, Way};

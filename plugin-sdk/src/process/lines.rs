@@ -38,12 +38,18 @@ pub struct Lines {
     splitter: Splitter,
 }
 
-impl Lines {
-    pub(super) fn new(output: Output, limit_bytes: usize) -> Self {
-        let splitter = Splitter::new(output.offset(), limit_bytes);
-        Self { output, splitter }
+impl Output {
+    /// The rest of it line by line; of a line longer than `limit_bytes` only that much is kept.
+    pub fn lines(self, limit_bytes: usize) -> Lines {
+        let splitter = Splitter::new(self.offset(), limit_bytes);
+        Lines {
+            output: self,
+            splitter,
+        }
     }
+}
 
+impl Lines {
     /// The next line; `None` once the child has ended and all was read. The future may be dropped
     /// and the call made again: no line is lost or doubled. Fails where the log cannot be read.
     pub async fn next(&mut self) -> Result<Option<Line>, Failure> {
@@ -87,8 +93,8 @@ impl Splitter {
         }
     }
 
-    /// Passes over what nobody can read any more. It becomes a part of the line that it interrupts,
-    /// of which nothing more is kept: what follows may be the end of another line.
+    /// Passes over bytes that are not there any more. They become a part of the line that they
+    /// interrupt, of which nothing more is kept: what follows may be the end of another line.
     fn skip_to(&mut self, offset: u64) {
         self.length_bytes += offset.saturating_sub(self.offset);
         self.offset = self.offset.max(offset);

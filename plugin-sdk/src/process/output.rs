@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use wit_bindgen::{FutureReader, StreamReader};
 
-use super::lines::Lines;
 use crate::Failure;
 use crate::bindings::claudine::plugin::{children as wit, types};
 
@@ -84,10 +83,5 @@ impl Output {
     /// output is over its cap.
     pub fn left_out(&self) -> u64 {
         self.left_out
-    }
-
-    /// The rest of it line by line; of a line longer than `limit_bytes` only that much is kept.
-    pub fn lines(self, limit_bytes: usize) -> Lines {
-        Lines::new(self, limit_bytes)
     }
 }

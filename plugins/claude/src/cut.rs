@@ -1,5 +1,5 @@
 //! The beginning of a line that is too long, as a line of its own: a result's text may be of any
-//! length, and how the run ended stands before it.
+//! length, and comes after how the run ended.
 
 /// The document that the beginning of one gives when it is cut in the middle of a text: the text
 /// ends there, and so does everything around it. Nothing if it is cut elsewhere.

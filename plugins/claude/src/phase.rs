@@ -1,4 +1,5 @@
-//! One line on what the agent is doing, for whoever watches. It is shown as it is, so control characters are taken out.
+//! One line on what the agent is doing, for people. It is shown as it is, so control characters are
+//! taken out.
 
 use serde_json::Value;
 

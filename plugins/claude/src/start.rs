@@ -18,8 +18,8 @@ const LEFT_OUT: &str = "The settings and the memory of this directory are not lo
                         CLAUDE.md, read it first: it says how people want to work here.";
 
 /// Leaves out what a directory brings along: hooks, helpers, MCP servers and skills with tools that
-/// are allowed. Without anybody at a terminal Claude Code takes all of them from a directory that
-/// nobody has trusted, and runs commands by them before the first word is said.
+/// are allowed. Without a terminal Claude Code takes all of them from a directory that was never
+/// trusted, and runs commands by them before the first word is said.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
 
 /// Keeps plan mode to what can be read. Otherwise Claude Code runs commands in it, too, if a model
@@ -170,7 +170,8 @@ fn is_infrastructure(class: &Class) -> bool {
     )
 }
 
-/// The session of a fresh attempt. It follows from the attempt's name, so that whoever comes after a crash knows it.
+/// The session of a fresh attempt. It follows from the attempt's name, so that it is known after a
+/// crash.
 fn session_id_of(task_id: &str, attempt: u32) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{task_id}.{attempt}").as_bytes()).to_string()
 }

@@ -71,7 +71,7 @@ pub(crate) enum Block {
     Other,
 }
 
-/// What a line says to whoever reads the transcript: more than is acted on.
+/// What a line says to the reader of a transcript: more than is acted on.
 #[derive(Debug)]
 pub(crate) enum Detail {
     Results(Vec<ToolResult>),

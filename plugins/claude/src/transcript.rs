@@ -10,7 +10,7 @@ use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
 use crate::{cut, phase};
 
 /// Longer lines are passed over: tool results with files in them may be. Of a result that is
-/// longer, what stands before its end is read.
+/// longer the beginning is read.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
 /// MCP servers bring any number of tools, and a checkpoint has its bound.

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod circles;
 mod habits;
 mod layers;
 mod rules;
