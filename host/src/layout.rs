@@ -158,8 +158,13 @@ impl Layout {
         self.all_inputs().join(attempt.to_string())
     }
 
-    fn all_inputs(&self) -> PathBuf {
+    pub(crate) fn all_inputs(&self) -> PathBuf {
         self.root.join("inputs")
+    }
+
+    /// The boot in which all of them were written.
+    pub(crate) fn inputs_boot(&self) -> PathBuf {
+        self.root.join("inputs.boot")
     }
 
     /// Checkouts of tasks' own, and what is known of them. Made with the first one.

@@ -24,7 +24,7 @@ use crate::{
     app::{DownMode, Host, HostInfo, HostParts, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
-    clock, command,
+    checkpoint, clock, command,
     config::{self, Settings},
     engine::{self, Engine},
     environment::Environments,
@@ -93,6 +93,7 @@ async fn serve(
     let mut parts = Parts::default();
     let (shut, shutdown) = watch::channel(false);
     let own = mark_own(layout);
+    forget_other_boots(layout);
     let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
     if let Some(own) = own.clone() {
         let ending = async move {
@@ -349,6 +350,13 @@ fn mark_own(layout: &Layout) -> Option<Arc<Own>> {
         tracing::warn!(%error, "what this host runs would not be found after its death");
     }
     own.ok().map(Arc::new)
+}
+
+/// Nothing of an earlier boot is alive, and what was given to it may have lost its bytes.
+fn forget_other_boots(layout: &Layout) {
+    if let Err(error) = checkpoint::files::forget_other_boots(layout, &clock::boot_id()) {
+        tracing::warn!(%error, "what attempts were given before the machine started stays behind");
+    }
 }
 
 /// `mode` is how the host was asked to end, if it was.

@@ -10,7 +10,9 @@
 //!   context                CLAUDINE_CONTEXT: what was said about that
 //! ```
 //!
-//! They are there before the first process starts, and go when the attempt has ended.
+//! They are there before the first process starts, and go when the attempt has ended. None is
+//! synced: after a power cut they may be empty, and nothing that could read them is alive, so those
+//! of an earlier boot are taken away and written anew.
 
 use std::{
     collections::BTreeSet,
@@ -25,6 +27,7 @@ use serde::Serialize;
 
 use super::Checkpoint;
 use crate::{
+    fsx::{self, Lasting},
     layout::Layout,
     supervise::log::{Channel, LogReader, Piece, gap_text},
 };
@@ -112,6 +115,25 @@ pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::R
     fs::rename(&unfinished, &directory)
 }
 
+/// Takes away what was written in another boot. To be called before anything is written.
+pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> {
+    let file = layout.inputs_boot();
+    let noted = match fs::read(&file) {
+        // A version that noted none may have written them in this one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        noted => Some(noted?),
+    };
+    if noted.as_deref() == Some(boot.as_bytes()) {
+        return Ok(());
+    }
+    if noted.is_some() {
+        for directory in fsx::entries(&layout.all_inputs())? {
+            remove(&directory)?;
+        }
+    }
+    fsx::replace(&file, Lasting::PowerCut, boot.as_bytes()).map(drop)
+}
+
 /// Removes what an attempt was given, if it was given anything.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
@@ -193,6 +215,7 @@ fn file(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use claudine_domain::id::TaskId;
 
     use super::{super::sample, *};
@@ -239,5 +262,39 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(variables(Path::new("/i"), &given), expected);
+    }
+
+    #[test]
+    fn what_was_written_before_a_power_cut_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let attempt = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let previous = Checkpoint {
+            attempt: None,
+            ..sample()
+        };
+        let given = Given {
+            used: Vec::new(),
+            resumed: Some((previous, "go on".to_owned())),
+        };
+        let context = layout.inputs(attempt).join("context");
+        forget_other_boots(&layout, "one").unwrap();
+        write(&layout, attempt, &given).unwrap();
+        // What a power cut may leave of it.
+        fs::write(&context, "").unwrap();
+        forget_other_boots(&layout, "one").unwrap();
+        write(&layout, attempt, &given).unwrap();
+        assert_eq!(
+            fs::read_to_string(&context).unwrap(),
+            "",
+            "processes may use it"
+        );
+        forget_other_boots(&layout, "two").unwrap();
+        write(&layout, attempt, &given).unwrap();
+        assert_eq!(fs::read_to_string(&context).unwrap(), "go on");
     }
 }

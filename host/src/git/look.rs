@@ -39,6 +39,8 @@ pub(crate) struct Look {
     pub(crate) state: GitState,
     /// Files that are changed, and that git was told not to look at.
     pub(crate) unwatched: Vec<String>,
+    /// Refs of its own have commits that are on no branch.
+    has_own_commits: bool,
     /// Something that was begun and not ended.
     under_way: Option<&'static str>,
     /// What repositories within it have, in words.
@@ -73,6 +75,10 @@ impl Look {
         if let Some(what) = self.under_way {
             return Some(format!("{what} is under way in it"));
         }
+        if self.has_own_commits {
+            let own = "it has commits that only its own refs have, below refs/worktree/";
+            return Some(own.to_owned());
+        }
         self.within.clone()
     }
 
@@ -95,7 +101,10 @@ impl Git {
     /// Looks at this checkout of a repository; ignored files that were there at first do not count.
     pub(crate) async fn look(&self, repository: &Path, first: &Stamps) -> Result<Look, GitError> {
         let place = self.own_place(repository).await?;
-        self.look_at(&place, first).await
+        Ok(Look {
+            has_own_commits: self.has_own_commits().await?,
+            ..self.look_at(&place, first).await?
+        })
     }
 
     async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
@@ -104,6 +113,7 @@ impl Git {
         let mut look = Look {
             state: status.state,
             unwatched: self.changed_unwatched(place, listed.unwatched).await?,
+            has_own_commits: false,
             under_way: under_way(&place.git_dir),
             within: None,
             ignored: status.ignored,

@@ -254,6 +254,21 @@ impl Git {
         }
     }
 
+    /// Whether refs that this checkout has alone, and that go with it, have commits that nothing else
+    /// has.
+    pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
+        let spec = Spec::reads([
+            "rev-list",
+            "--max-count=1",
+            "--glob=refs/worktree",
+            "--not",
+            "--branches",
+            "--tags",
+            "--remotes",
+        ]);
+        Ok(!self.line(&spec.of_true_history()).await?.is_empty())
+    }
+
     /// Makes a branch, unless there is one of this name.
     pub(crate) async fn make_branch(
         &self,

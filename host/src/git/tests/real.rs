@@ -228,6 +228,15 @@ async fn each_thing_that_would_be_lost_is_seen() {
     assert_eq!(since().await.unwrap(), expected);
     fs::remove_dir_all(path("out")).unwrap();
 
+    let tree = own(&["rev-parse", "HEAD^{tree}"]);
+    let commit = own(&["commit-tree", "-m", "kept", &tree]);
+    own(&["update-ref", "refs/worktree/kept", &commit]);
+    let loss = look(&person, &git).await.loss().unwrap();
+    let expected = "it has commits that only its own refs have, below refs/worktree/";
+    assert_eq!(loss, expected);
+    own(&["tag", "kept", &commit]);
+    assert_eq!(look(&person, &git).await.loss(), None);
+
     own(&["bisect", "start"]);
     let loss = look(&person, &git).await.loss().unwrap();
     assert_eq!(loss, "a bisect is under way in it");
