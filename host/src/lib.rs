@@ -120,6 +120,9 @@ fn serve_host(
         tracing::warn!(%error, "the limit on open files stays as it is");
         None
     });
+    if let Err(error) = supervise::launch::lift_limits() {
+        tracing::warn!(%error, "limits of this process stay as they are");
+    }
     serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
 }
 

@@ -134,6 +134,29 @@ pub(crate) fn raise_descriptors() -> io::Result<Option<u64>> {
     Ok(limit.current)
 }
 
+/// Raises the soft limits that would end a host or a supervisor in the middle of its work, whatever
+/// shell it was started from: they live for weeks. Tasks have their submitter's.
+pub(crate) fn lift_limits() -> io::Result<()> {
+    const LIFTED: [Resource; 5] = [
+        Resource::As,
+        Resource::Cpu,
+        Resource::Data,
+        Resource::Fsize,
+        Resource::Nproc,
+    ];
+    for resource in LIFTED {
+        let limit = rustix::process::getrlimit(resource);
+        let lifted = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if lifted != limit {
+            rustix::process::setrlimit(resource, lifted)?;
+        }
+    }
+    Ok(())
+}
+
 /// Says to whoever launched this process that it is ready, and lets go of the pipe.
 pub(crate) fn announce_ready(text: &str) -> io::Result<()> {
     let mut line = text.to_owned();

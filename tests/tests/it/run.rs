@@ -215,8 +215,8 @@ fn a_task_has_its_submitters_umask_limits_and_niceness() {
     let host = TestHost::new();
     let asked = "umask; ulimit -Sn; ulimit -Hc; nice";
     let script = format!(
-        "umask 077; ulimit -Sn 300; '{0}' up >/dev/null; \
-         umask 027; ulimit -Sn 400; ulimit -c 0; \
+        "umask 077; ulimit -Sn 300; ulimit -Sf 10; '{0}' up >/dev/null; \
+         umask 027; ulimit -Sf $(ulimit -Hf); ulimit -Sn 400; ulimit -c 0; \
          nice -n 3 '{0}' run --wait --script '{asked}'; nice -n 3 sh -c '{asked}'",
         binary().display()
     );
