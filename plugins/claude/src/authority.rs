@@ -90,6 +90,8 @@ fn of_mode(mode: PermissionMode) -> Authority {
 /// A prompt such as `/deploy now` is a command of the workspace or the user, which may bring leave
 /// for tools along. A path is none.
 fn names_a_command(prompt: &str) -> bool {
+    // A mark of the byte order is white space to Claude Code.
+    let prompt = prompt.trim_start_matches(|it: char| it.is_whitespace() || it == '\u{feff}');
     let first = prompt.split_whitespace().next().unwrap_or_default();
     first
         .strip_prefix('/')
@@ -300,6 +302,7 @@ mod tests {
     fn a_prompt_that_is_a_command_may_do_what_the_command_may() {
         check(json!({"prompt": "/deploy now"}), "full");
         check(json!({"prompt": "  /team:review"}), "full");
+        check(json!({"prompt": "\u{feff} /deploy"}), "full");
         check(json!({"prompt": "/src/main.rs does not compile"}), "edit");
         check(json!({"prompt": "look at /deploy"}), "edit");
     }
