@@ -19,13 +19,26 @@ use super::{
 use crate::{
     clock,
     engine::EngineError,
+    layout::Layout,
     store::{Filter, Status, StatusFilter},
+    supervise,
 };
 
 /// The pause after a failed step on the way down.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long lifting a drain may take: the engine answers between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
+
+/// The supervisors that are there, which may run what earlier hosts started.
+pub(crate) fn supervisors_left(layout: &Layout) -> Vec<u32> {
+    let dir = layout.supervisors();
+    // To look is not to make it.
+    if dir.is_dir() {
+        supervise::pids(&dir)
+    } else {
+        Vec::new()
+    }
+}
 
 impl Host {
     /// Asks the host to go down. Returns when it does: with `Drain` and `Kill` that is when the

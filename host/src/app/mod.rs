@@ -35,6 +35,7 @@ mod worktrees;
 
 pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
+    down::supervisors_left,
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
     principal::{Caller, Peer},

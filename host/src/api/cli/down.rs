@@ -11,7 +11,7 @@ use rustix::{
 use super::{failure::Failure, output, session::Session};
 use crate::{
     api::client::{Client, ClientError, Policy},
-    app::{AppError, DownMode, ErrorKind, HostInfo},
+    app::{AppError, DownMode, ErrorKind, HostInfo, supervisors_left},
     clock,
     identity::HostProcess,
 };
@@ -63,7 +63,8 @@ impl Down {
                 if session.json {
                     output::json(&serde_json::json!({"was_running": false}))?;
                 } else {
-                    output::say("no host is running");
+                    let supervisors = supervisors_left(&client.start().layout);
+                    output::say(&none_runs(mode, &supervisors));
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -111,6 +112,20 @@ async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String,
         wait_for(&process, host.pid)?;
     }
     Ok(ended(mode, host.running, &host.faults))
+}
+
+/// What is said if there is no host. Supervisors that earlier hosts have left may run tasks.
+fn none_runs(mode: DownMode, supervisors: &[u32]) -> String {
+    let [first, ..] = supervisors else {
+        return "no host is running".to_owned();
+    };
+    let left =
+        format!("no host is running; what earlier ones started may run on (supervisor {first})");
+    match mode {
+        DownMode::Leave => left,
+        DownMode::Kill => format!("{left}: `claudine up && claudine down --kill` ends it"),
+        DownMode::Drain => format!("{left}: `claudine up && claudine down --drain` waits for it"),
+    }
 }
 
 /// What became of what ran, as far as the host knew. The count of a host whose parts have failed
@@ -218,6 +233,18 @@ fn cannot_wait(pid: u32, error: rustix::io::Errno) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_host_it_is_said_that_something_may_run_on() {
+        let check = |mode: DownMode, supervisors: &[u32], expected: &str| {
+            assert_eq!(none_runs(mode, supervisors), expected);
+        };
+        let left = "no host is running; what earlier ones started may run on (supervisor 7)";
+        check(DownMode::Kill, &[], "no host is running");
+        check(DownMode::Leave, &[7], left);
+        let kill = format!("{left}: `claudine up && claudine down --kill` ends it");
+        check(DownMode::Kill, &[7, 8], &kill);
+    }
 
     #[test]
     fn what_is_left_running_is_counted_only_by_a_host_that_knows() {

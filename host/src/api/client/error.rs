@@ -32,6 +32,8 @@ pub(in crate::api) enum ClientError {
     NotReady { log: PathBuf, limit: Duration },
     #[error("the host has not answered within {} s", .0.as_secs())]
     Silent(Duration),
+    #[error("the host (pid {0}) was stopped by a signal, and answers nobody")]
+    Stopped(u32),
     /// Without a cause where its answer just ends.
     #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
@@ -63,6 +65,9 @@ impl ClientError {
                 Some("whether it did what was asked is not known: look at `claudine list` before asking again".to_owned())
             }
             Self::Silent(_) => Some("`claudine doctor` looks at it".to_owned()),
+            Self::Stopped(pid) => Some(format!(
+                "`kill -CONT {pid}` lets it go on, and then it does what it was asked meanwhile"
+            )),
             Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("it belongs to another user; give a data directory of your own by --data-dir".to_owned())

@@ -19,9 +19,9 @@ pub(super) struct Frames {
 impl Frames {
     pub(super) async fn ask(client: &Client, ask: &Ask) -> Result<Self, ClientError> {
         let mut connection = client.connection().await?;
-        let (head, body) = connection
-            .send(ask)
-            .await
+        let (head, body) = client
+            .answered(ask.limit, connection.send(ask))
+            .await?
             .map_err(|broken| ClientError::Cut(Some(broken.source)))?
             .into_parts();
         if !head.status.is_success() {

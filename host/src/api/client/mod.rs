@@ -28,11 +28,14 @@ use super::rest::VERSION_HEADER;
 use crate::{
     app::{AppError, ErrorKind},
     clock,
+    identity::HostProcess,
     lock::lock,
 };
 
 /// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// After so long without an answer it is looked whether the host was stopped.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
 /// Idle connections kept for the next request, and for how long: less than the host leaves them to
 /// a client that asks nothing.
 const KEPT_CONNECTIONS: usize = 4;
@@ -134,13 +137,7 @@ impl Client {
     async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
         let mut tries = 1;
         let bytes = loop {
-            let tried = match ask.limit {
-                None => self.try_once(&ask).await,
-                Some(limit) => clock::within(limit, self.try_once(&ask))
-                    .await
-                    .ok_or(ClientError::Silent(limit))?,
-            };
-            match tried {
+            match self.answered(ask.limit, self.try_once(&ask)).await? {
                 Ok(bytes) => break bytes,
                 Err(Fault::Broken(broken)) if tries < TRIES && (ask.repeatable || !broken.sent) => {
                     tries += 1;
@@ -150,6 +147,28 @@ impl Client {
             }
         };
         serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)
+    }
+
+    /// Waits for an answer up to the limit, and no longer if the host was stopped: then none comes.
+    async fn answered<F: Future>(
+        &self,
+        limit: Option<Duration>,
+        answer: F,
+    ) -> Result<F::Output, ClientError> {
+        tokio::pin!(answer);
+        let begun = clock::monotonic();
+        loop {
+            if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            let host = HostProcess::of(&self.start.layout);
+            if let Some(host) = host.filter(HostProcess::is_stopped) {
+                return Err(ClientError::Stopped(host.pid));
+            }
+            if let Some(limit) = limit.filter(|limit| clock::monotonic() >= begun + *limit) {
+                return Err(ClientError::Silent(limit));
+            }
+        }
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
