@@ -1,7 +1,7 @@
 //! What a process has from its starter beside its environment and its umask: limits (`ulimit`),
 //! niceness, and how soon it is killed if memory runs out.
 //!
-//! A task has those of its submitter, not those of whoever happened to start the host. As text they
+//! A task has those of its submitter, not those of the user who started the host. As text they
 //! are a word for each, `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` is no limit.
 
 use std::{fmt, str::FromStr};

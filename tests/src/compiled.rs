@@ -27,8 +27,8 @@ pub(crate) fn hand_on(data_dir: &Path, shared: &Path) -> io::Result<()> {
     copy_new(&data_dir.join("cache"), shared)
 }
 
-/// Copies whole entries that are not there yet. Each file appears at once, so that whoever does the
-/// same beside this finds all of it or nothing.
+/// Copies whole entries that are not there yet. Each file appears at once, so that another
+/// process that does the same finds all of it or nothing.
 fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,

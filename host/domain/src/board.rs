@@ -62,8 +62,8 @@ pub struct Bounds {
     pub unfinished: usize,
     /// How many others a task may depend on.
     pub dependencies: usize,
-    /// How many attempts a task may have, whoever asked for them: its row has them all, and is
-    /// written anew with each.
+    /// How many attempts a task may have, also those that a person asks for: its row has them all,
+    /// and is written anew with each.
     pub attempts: usize,
     /// How many groups may have something set.
     pub groups: usize,

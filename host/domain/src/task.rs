@@ -339,8 +339,8 @@ pub struct Task {
     /// The attempt from where the next one is to go on, because somebody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<u32>,
-    /// Somebody with limits has asked for it to run again: it is started as their own tasks are,
-    /// whoever submitted it.
+    /// A principal with limits has asked for it to run again: it is started as that principal's own
+    /// tasks are, also if another one submitted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
     #[serde(default)]

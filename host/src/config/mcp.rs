@@ -15,7 +15,7 @@ use super::{ConfigError, matches, values::Setting};
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct McpCeiling {
     pub(crate) executors: Vec<String>,
-    /// Stands for a step: what an agent can do in this mode, every request may. Or the word of a
+    /// A permission mode of agents: a request may do what an agent can do in it. Or the word of a
     /// step.
     pub(crate) max_permission_mode: String,
     /// What may become of a worktree's branch: all but these reaches further than the worktree.

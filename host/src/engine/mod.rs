@@ -134,7 +134,7 @@ pub(crate) struct Engine {
 pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
-    /// Waits for room in the inbox. A host that is going down drops reports: whoever sent them keeps
+    /// Waits for room in the inbox. A host that is going down drops reports: their sender keeps
     /// them until they are acknowledged.
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };

@@ -45,8 +45,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// These are all attempts that have begun and not ended, but for those of tasks whose rows cannot
     /// be read. What else a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// What became of the last attempt of a task, which has begun and not ended: whoever runs it is
-    /// asked, and nobody knows it of all at once. `None` while that may still turn out, since a
+    /// What became of the last attempt of a task, which has begun and not ended. Each is asked
+    /// for by itself: there is no list of all. `None` while that may still turn out, since a
     /// supervisor of an earlier host has not answered: [`super::ReportSender::reached`] tells that
     /// it has.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;

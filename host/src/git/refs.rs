@@ -328,7 +328,7 @@ impl Git {
     }
 
     /// Repositories that are committed by their hash between two commits, and that are no
-    /// submodules: nobody who has the commit can have them.
+    /// submodules: a clone that has the commit cannot get them.
     pub(crate) async fn links_to_nowhere(
         &self,
         base: &Commit,
@@ -345,7 +345,7 @@ impl Git {
     }
 
     /// Submodules of this checkout that are at a commit, between two of its own, that their remotes
-    /// do not have: nobody who has the commit could check them out.
+    /// do not have: a clone that has the commit could not check them out.
     pub(crate) async fn unpushed_submodules(
         &self,
         base: &Commit,

@@ -17,8 +17,8 @@ pub(crate) struct Reading {
     pub(crate) state: Vec<u8>,
 }
 
-/// A part of a child's output, for people. The text is what the guest made of it: whoever shows it
-/// makes it harmless and short.
+/// A part of a child's output, for people. The text is as the guest made it: it is made
+/// harmless and short where it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptItem {
     pub(crate) kind: ItemKind,

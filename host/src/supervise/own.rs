@@ -112,7 +112,7 @@ mod tests {
         assert!(left() >= 3);
         own.end_all().await;
         child.wait().unwrap();
-        // Whoever holds the pipe open lives.
+        // A process that lives holds the pipe open.
         let mut output = child.stdout.take().unwrap();
         assert_eq!(output.read(&mut [0; 1]).unwrap(), 0);
     }

@@ -50,7 +50,7 @@ impl Worktrees {
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
-            // Whoever retries the task goes on with it, and whoever merges it needs its base.
+            // A retry of the task goes on with it, and a merge needs its base.
             if repository.branch_commit(&record.branch).await?.is_some() {
                 return Ok(None);
             }

@@ -21,7 +21,7 @@ fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let host = TestHost::builder()
         .config(config)
         .env("PATH", format!("{}:{path}", directory.path().display()))
-        // So that a person may ask for everything, whoever runs the tests.
+        // So that a person may ask for everything, also if root runs the tests.
         .env("IS_SANDBOX", "1")
         .build();
     (host, directory)

@@ -59,7 +59,7 @@ fn a_data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
-/// What waits for it waits on; all else goes on, and whoever looks is told.
+/// Tasks that wait for it wait on; all else goes on, and the host tells of the row.
 #[test]
 fn a_row_that_cannot_be_read_holds_up_nothing_else() {
     let host = TestHost::new();

@@ -1,5 +1,4 @@
-//! A host whose parts fail: it does not stand there as if nothing were the matter, and what it
-//! cannot do is told and keeps nobody.
+//! A host whose parts fail: it says so, and what it cannot do holds up nothing else.
 
 use std::{
     fs,
@@ -115,7 +114,7 @@ fn a_supervisor_that_does_not_answer_keeps_no_host_from_starting() {
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();
     signal(supervisor, Signal::STOP);
-    // What has a number for a name and is no directory is nobody's.
+    // A file is no supervisor's directory, also if its name is a number.
     fs::write(host.data_dir().join("supervisors/7"), "").unwrap();
     let begun = Instant::now();
     let other = host.run(["run", "--wait", "--", "echo", "on"]);

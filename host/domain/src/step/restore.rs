@@ -33,7 +33,7 @@ impl Board {
         Answer::Changed(queued.len())
     }
 
-    /// Nobody can tell how it ended, so it is lost; if it was to stop already, whoever asked for
+    /// It cannot be told how it ended, so it is lost; if it was to stop already, the reason for
     /// that decides.
     fn write_off(&mut self, now: Now, id: TaskId) {
         let Some(attempt) = self.attempt_id(id) else {

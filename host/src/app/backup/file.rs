@@ -81,9 +81,9 @@ impl Target {
     }
 }
 
-/// The file that is written, where a link leads to one: whoever keeps the newest backup behind a
-/// link has it there afterwards. What is neither a file nor absent is never replaced: a device or a
-/// pipe would be gone for everybody.
+/// The file that is written, which is the target if the path is a link: a link to the newest backup
+/// stays one. What is neither a file nor absent is never replaced: a device or a pipe would be gone
+/// for every program.
 fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
     // A broken link is something as well.
     let Ok(found) = fs::symlink_metadata(path) else {

@@ -108,7 +108,7 @@ struct Road {
     stopped: HashSet<AttemptKey>,
     jobs: JoinSet<Done>,
     news: VecDeque<Report>,
-    /// Who is to be told once every supervisor has had what it was asked.
+    /// Is told once every supervisor has had what it was asked.
     to_flush: Vec<oneshot::Sender<()>>,
     silent: Silent,
 }

@@ -191,7 +191,7 @@ fn a_cancel_while_the_worktree_is_made_starts_nothing() {
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
     assert_eq!(task["attempts"][0]["pid"], json!(null), "{task:#}");
     assert!(!ran.exists());
-    // Whoever asks again has it all.
+    // A retry has it all.
     repository.go();
     repository.host.text(["retry", &id]);
     merged(&repository.host.finished(&id), "succeeded", "nothing");

@@ -283,7 +283,7 @@ fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // From another checkout nobody can say where that one is.
+    // In another checkout the first one cannot be found.
     let other = repository.host.home().join("other");
     repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
     let other = other.to_str().unwrap();

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use super::{COMMIT, Repository, merged};
 
-/// Stands in front of the host's git. As long as there is a file `hold` with a number beside it,
-/// commands are counted, and the one of that number says what it is in `reached` and waits for
-/// `go`.
+/// Is run in place of the host's git, which it runs in turn. As long as there is a file `hold` with
+/// a number beside it, commands are counted, and the one of that number writes itself into
+/// `reached` and waits for `go`.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/git}
 if test -e "$here/hold"; then
