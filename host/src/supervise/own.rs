@@ -47,17 +47,17 @@ impl Own {
 
     /// Ends what earlier hosts have left.
     pub(crate) async fn end_earlier(&self) {
-        self.end(|stat| stat.start_time < self.since).await;
+        self.end(Some(self.since)).await;
     }
 
     /// Ends all that this host and those before it have left.
     pub(crate) async fn end_all(&self) {
-        self.end(|_| true).await;
+        self.end(None).await;
     }
 
-    async fn end(&self, is_meant: impl Fn(&Stat) -> bool) {
+    async fn end(&self, began_before: Option<u64>) {
         for _ in 0..LOOKS {
-            let left = self.left(&is_meant);
+            let left = self.left(began_before);
             if left.is_empty() {
                 return;
             }
@@ -72,14 +72,15 @@ impl Own {
         }
     }
 
-    fn left(&self, is_meant: impl Fn(&Stat) -> bool) -> Vec<Stat> {
+    fn left(&self, began_before: Option<u64>) -> Vec<Stat> {
         let processes = procfs::all().unwrap_or_else(|error| {
             tracing::warn!(%error, "what hosts have left behind is not found");
             Vec::new()
         });
         let is_left = |stat: &Stat| {
             let is_other = stat.pid != std::process::id() && !stat.is_zombie();
-            is_other && is_meant(stat) && Tag::of(stat.pid) == Some(self.tag)
+            let is_meant = began_before.is_none_or(|limit| stat.start_time < limit);
+            is_other && is_meant && Tag::of(stat.pid) == Some(self.tag)
         };
         processes.into_iter().filter(is_left).collect()
     }
@@ -103,11 +104,11 @@ mod tests {
         let (own, another) = (of(1), of(2));
         let script = "read go; setsid setsid env -i sleep 1000 & sleep 1000";
         let mut child = tagged(own.tag, script);
-        let left = || own.left(|_| true).len();
+        let left = || own.left(None).len();
         while left() < 3 {
             tokio::task::yield_now().await;
         }
-        assert!(own.left(|stat| stat.start_time < since).is_empty());
+        assert!(own.left(Some(since)).is_empty());
         another.end_all().await;
         assert!(left() >= 3);
         own.end_all().await;
