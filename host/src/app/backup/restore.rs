@@ -13,6 +13,7 @@ use claudine_domain::{
     event::Fact,
     id::AttemptId,
     step::Input,
+    task::Task,
     time::{Timestamp, millis},
 };
 
@@ -39,6 +40,9 @@ use crate::{
 
 /// What stays free beside what is restored: a host has to start on it.
 const SPARE_BYTES: u64 = 16 << 20;
+
+/// Far above the number that any attempt gets, and far below the greatest there is.
+const HIGHEST_ATTEMPT: u32 = 1 << 24;
 
 /// What a restore goes by beside the backup.
 pub(crate) struct Restore {
@@ -211,7 +215,12 @@ impl Staged {
         for line in BufReader::new(from).lines() {
             let line = line.map_err(|error| unreadable(&error))?;
             let record: Record = serde_json::from_str(&line).map_err(|error| unreadable(&error))?;
-            self.restored.tasks += u64::from(matches!(record, Record::Task { .. }));
+            if let Record::Task { task, .. } = &record {
+                if let Some(why) = out_of_order(task) {
+                    return Err(unreadable(&why));
+                }
+                self.restored.tasks += 1;
+            }
             records.push(record);
         }
         self.store.import(self.parts, records)?;
@@ -333,6 +342,19 @@ impl Staged {
         let environments = Environments::new(self.layout.clone(), rules);
         environments.keep_blocking(environment).map(Some)
     }
+}
+
+/// What keeps a task from going on: its next attempt has the number after that of the last one.
+fn out_of_order(task: &Task) -> Option<String> {
+    let mut last = 0;
+    for attempt in &task.attempts {
+        let number = attempt.number;
+        if number <= last || number > HIGHEST_ATTEMPT {
+            return Some(format!("attempt {number} of {} is out of order", task.id));
+        }
+        last = number;
+    }
+    None
 }
 
 /// Copies an entry to a file that nobody else can read.

@@ -12,14 +12,15 @@ use std::{
 use claudine_tests::{TestHost, process, wait_for};
 use tempfile::TempDir;
 
-use super::{COMMIT, Repository, merged};
+use super::{COMMIT, Repository, git_in, merged, write_script};
 
 /// Is run in place of the host's git, which it runs in turn. As long as there is a file `hold` with
 /// a number beside it, commands are counted, and the one of that number writes itself into
-/// `reached` and waits for `go`.
+/// `reached` and waits for `go`. If there is a file `only`, those count in which its pattern is
+/// found.
 const SHIM: &str = r#"#!/bin/sh
-here=${0%/git}
-if test -e "$here/hold"; then
+here=${0%/*}
+if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
     echo x >> "$here/count"
     if test "$(wc -l < "$here/count")" -eq "$(cat "$here/hold")"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
@@ -27,6 +28,14 @@ if test -e "$here/hold"; then
     fi
 fi
 exec REAL_GIT "$@"
+"#;
+
+/// In place of the real git, for a `gh` that knows of a request for each branch it has opened one
+/// for.
+const GH: &str = r#"case $2 in
+list) ! grep -qxe "$3" "$here/requests" || echo https://example.org/pull/1 ;;
+create) echo "$3" >> "$here/requests"; echo https://example.org/pull/1 ;;
+esac
 "#;
 
 /// A repository whose host has the shim for its git.
@@ -57,6 +66,15 @@ impl Shimmed {
 
     fn reached(&self) -> Option<String> {
         fs::read_to_string(self.dir.path().join("reached")).ok()
+    }
+
+    /// The command that is held; none if the task ended without it.
+    fn reached_or_done(&self, id: &str) -> Option<String> {
+        wait_for("the command, or the end", || {
+            let reached = self.reached();
+            let is_done = self.repository.host.status(id)["state"] == "done";
+            (reached.is_some() || is_done).then_some(reached)
+        })
     }
 
     fn go(&self) {
@@ -100,11 +118,7 @@ fn a_host_that_dies_at_any_command_is_followed() {
         let id = repository.submit(&options, &script);
         shimmed.hold_at(number);
         host.run(["release", &id]).check();
-        let command = wait_for("the command, or the end", || {
-            let reached = shimmed.reached();
-            let is_done = host.status(&id)["state"] == "done";
-            (reached.is_some() || is_done).then_some(reached)
-        });
+        let command = shimmed.reached_or_done(&id);
         if command.is_some() {
             phases.insert(
                 host.status(&id)["phase"]
@@ -138,6 +152,56 @@ fn a_host_that_dies_at_any_command_is_followed() {
     let alive = host.processes();
     let git = alive.iter().filter(|found| found.command.contains("git"));
     assert_eq!(git.count(), 0, "{alive:?}");
+}
+
+/// A patch is whole, and a request is opened once, though the command for it runs on without the
+/// host that began it.
+#[test]
+fn a_host_that_dies_while_work_is_handed_over_is_followed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let at = |name: &str| shimmed.dir.path().join(name);
+    write_script(&at("gh"), &SHIM.replace("exec REAL_GIT \"$@\"\n", GH));
+    fs::write(at("requests"), "").unwrap();
+    git_in(host, host.root(), &["init", "-q", "--bare", "remote.git"]);
+    let remote = host.root().join("remote.git");
+    repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    for (strategy, state, only, commands) in [
+        ("patch", "written", "--output=", 1),
+        ("pr", "opened", "(^| )push |^pr ", 3),
+    ] {
+        fs::write(at("only"), only).unwrap();
+        for number in 1..=commands {
+            let branch = format!("{strategy}{number}");
+            let options = ["--merge", strategy, "--branch", &branch, "--hold"];
+            let id = repository.submit(&options, &format!("echo {branch} > file"));
+            shimmed.hold_at(number);
+            host.run(["release", &id]).check();
+            let command = shimmed.reached_or_done(&id);
+            assert!(command.is_some(), "{branch} was handed over by less");
+            host.kill_host();
+            shimmed.go();
+            host.up();
+            let task = host.finished(&id);
+            merged(&task, "succeeded", state);
+            let attempts = task["attempts"].as_array().unwrap();
+            assert_eq!(attempts.len(), 1, "{command:?}: {task:#}");
+            shimmed.reset();
+            if strategy == "patch" {
+                let patch = host.data_dir().join(format!("worktrees/{id}.patch"));
+                let patch = fs::read_to_string(patch).unwrap();
+                assert!(patch.ends_with(&format!("+{branch}\n")), "{patch}");
+            } else {
+                let file = format!("{branch}:file");
+                assert_eq!(git_in(host, &remote, &["show", &file]), branch);
+                let requests = fs::read_to_string(at("requests")).unwrap();
+                let head = format!("--head={branch}");
+                let opened = requests.lines().filter(|line| *line == head);
+                assert_eq!(opened.count(), 1, "{command:?}: {requests}");
+            }
+            repository.is_untouched();
+        }
+    }
 }
 
 /// A filter or a remote may hang for ever.

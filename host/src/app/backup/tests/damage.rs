@@ -19,9 +19,12 @@ use super::{
         take::take,
         write::Writer,
     },
-    backup, empty, how, used,
+    backup, empty, how, records, restored, used,
 };
-use crate::store::sqlite::{SqliteStore, known_schema};
+use crate::store::{
+    Record,
+    sqlite::{SqliteStore, known_schema},
+};
 
 #[test]
 fn what_is_damaged_or_cut_off_anywhere_is_refused() {
@@ -122,6 +125,42 @@ fn what_is_no_backup_of_this_format_is_refused_with_the_reason() {
         .err()
         .unwrap();
     assert_eq!(missing.kind, ErrorKind::NotFound);
+}
+
+/// The next attempt would get no number, or one that another had.
+#[test]
+fn attempts_that_are_out_of_order_are_refused() {
+    let (old, new) = (used(), empty());
+    let file = old.layout.root().join("../made");
+    let manifest = Manifest {
+        format: FORMAT,
+        schema: known_schema(),
+        version: "9.9.9".to_owned(),
+        taken_at: Timestamp(1),
+        environments: false,
+    };
+    for number in [0, u32::MAX] {
+        let mut rows = Vec::new();
+        for mut record in records(&old.layout) {
+            if let Record::Task { task, .. } = &mut record
+                && let Some(last) = task.attempts.last_mut()
+            {
+                last.number = number;
+            }
+            serde_json::to_writer(&mut rows, &record).unwrap();
+            rows.push(b'\n');
+        }
+        let mut writer = Writer::new(fs::File::create(&file).unwrap(), manifest.taken_at);
+        let text = serde_json::to_vec(&manifest).unwrap();
+        writer.put(&Name::Manifest, &text).unwrap();
+        writer.put(&Name::Rows(1), &rows).unwrap();
+        writer.finish().unwrap();
+        let refused = restored(&file, &new).err().unwrap();
+        assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
+        let said = format!("attempt {number} of task_");
+        assert!(refused.message.contains(&said), "{refused}");
+        assert!(refuse_used(&new.layout).is_ok() && !new.layout.restoring().exists());
+    }
 }
 
 /// What stands in for a file that somebody replaced between the two readings.
