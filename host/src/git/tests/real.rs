@@ -356,6 +356,16 @@ async fn a_branch_in_use_is_not_deleted() {
 }
 
 #[tokio::test]
+async fn a_setting_for_looks_keeps_nothing_from_being_committed() {
+    let person = somebody("");
+    person.configure("[diff]\n\torderFile = /no/such/file\n");
+    person.write("file", "two\n");
+    let git = person.at(".").with_identity().await.unwrap();
+    git.commit_all("work").await.unwrap();
+    assert_eq!(git.status().await.unwrap().dirty_count, 0);
+}
+
+#[tokio::test]
 async fn a_checkout_follows_its_own_branch_alone() {
     let person = somebody("[branch \"main\"]\n\tmergeOptions = --no-ff --squash\n");
     let main = BranchRef::named("main");

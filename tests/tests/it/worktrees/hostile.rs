@@ -42,7 +42,6 @@ const SETTINGS: &str = "\
 	ignoreSubmodules = all
 	renames = copies
 	submodule = log
-	orderFile = /no/such/file
 [add]
 	ignoreErrors = true
 [commit]
