@@ -254,7 +254,7 @@ fn parsed<'de, D: Deserializer<'de>, T>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// A limit that no JSON can say would reach the host as none.
+/// Refuses a limit that JSON cannot say: it would reach the host as no limit.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     parsed(deserializer, words::dollars)
 }

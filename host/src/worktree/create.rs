@@ -134,9 +134,9 @@ impl Worktrees {
         Ok(())
     }
 
-    /// The tip of the branch if the task has worked on it before, and of that no record is left: a
-    /// data directory that was restored is new, and the repository may be the one of before. A
-    /// branch of anybody else is refused.
+    /// The tip of the branch if the task has worked on it before and no record of that is left: the
+    /// records are not in a backup, and the repository may be the same as before. A branch of
+    /// anybody else is refused.
     async fn left(
         &self,
         repository: &Git,
@@ -148,8 +148,8 @@ impl Worktrees {
             return Ok(None);
         };
         let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
-        // A name that nobody has given has the task's id in it. Any other was free until the task
-        // ran on it, before the backup.
+        // A name that the host has given has the task's id in it. Any other name was free until
+        // the task ran on that branch, before the backup.
         let is_its_own = worktree.branch.is_none()
             || restored.is_some_and(|restored| {
                 let started = task.attempts.iter().filter_map(|it| it.started_at);

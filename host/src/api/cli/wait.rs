@@ -36,7 +36,7 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        // They are looked at once however short the time is: what has ended by then has ended.
+        // Each is looked at once, however short the time is: an end before it counts.
         let mut tasks = Vec::new();
         for task in &self.tasks {
             tasks.push(session.client().status(task).await?);
@@ -63,8 +63,8 @@ impl Wait {
     }
 }
 
-/// One after the other: the last of them decides how long it takes, whichever is looked at first. They go by their ids: a name may mean another
-/// task later on.
+/// Waits for one after the other: the last end decides how long that takes. Each is asked for by its
+/// id, since a name may mean another task later on.
 async fn all(session: &Session, tasks: Vec<TaskView>) -> Result<Vec<TaskView>, Failure> {
     let waiter = session::enclosing_attempt();
     let mut ended = Vec::new();

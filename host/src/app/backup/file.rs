@@ -105,8 +105,8 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
     fs::canonicalize(path).map_err(|error| cannot("write the backup", path, &error))
 }
 
-/// Names a file if nothing has the name. Not every file system can do that with a rename, nor every
-/// one with a second name.
+/// Names a file if the name is free. Some file systems can do that with a rename alone, others only
+/// with a second name.
 fn take_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
