@@ -3,10 +3,10 @@
 //!
 //! Each has a limit to its time. One that is run for an attempt, or for a request, is a child of a
 //! supervisor: see [`supervised_by`]. The others, such as a probe, are children of this process.
-//! What only looks at something is killed when its time is over or nobody waits any more, and leaves
-//! nothing behind but what a hostile command detached from its group. What changes something is seen
-//! to its end, so that what became of it is known. What all this
-//! leaves behind is ended by the tag that it has: see `supervise::Own`.
+//! What only looks at something is killed when its time is over or nobody waits any more, and
+//! leaves nothing behind but what a hostile command detached from its group. What changes something
+//! is seen to its end, so that what became of it is known. What all this leaves behind is ended by
+//! the tag that it has: see `supervise::Own`.
 
 use std::{
     io,
@@ -72,8 +72,8 @@ tokio::task_local! {
     static ELSEWHERE: Arc<dyn Elsewhere>;
 }
 
-/// Does the work with every command of it, however deep in it, run elsewhere. So the code that knows
-/// what to run need not know for whom.
+/// Does the work with every command of it, however deep in it, run elsewhere. So the code that
+/// knows what to run need not know for whom.
 pub(crate) async fn supervised_by<F: Future>(elsewhere: Arc<dyn Elsewhere>, work: F) -> F::Output {
     ELSEWHERE.scope(elsewhere, work).await
 }

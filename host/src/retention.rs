@@ -129,8 +129,8 @@ impl Retention {
         }
     }
 
-    /// Old events of any task go, of unfinished ones too: a task may have more of them than could go
-    /// in one transaction.
+    /// Old events of any task go, of unfinished ones too: a task may have more of them than could
+    /// go in one transaction.
     async fn forget_events(self: &Arc<Self>, older_than: Timestamp) -> Result<(), ForgetError> {
         loop {
             let last = self

@@ -10,8 +10,9 @@ use crate::{id::AttemptId, time::Timestamp};
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
 /// The longest such wait.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
-/// The longest wait, whatever the service said: a week, which is the longest window of a limit, and a
-/// day for clocks that differ. An end that is told wrongly would keep the account's tasks for ever.
+/// The longest wait, whatever the service said: a week, which is the longest window of a limit, and
+/// a day for clocks that differ. An end that is told wrongly would keep the account's tasks for
+/// ever.
 pub const LONGEST_TOLD: Duration = Duration::from_hours(8 * 24);
 /// The least wait, whatever the service said; doubled each time the limit is met again after it, up
 /// to [`FIRST_WAIT`]. A service that says "at once" would be asked without end.

@@ -170,8 +170,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
-    /// Names the clock that monotonic times are read from, and is stored beside each of them: one by
-    /// another clock means nothing. With one machine it is that of a boot.
+    /// Names the clock that monotonic times are read from, and is stored beside each of them: one
+    /// by another clock means nothing. With one machine it is that of a boot.
     pub(crate) clock_id: Arc<str>,
     pub(crate) tasks: FxHashMap<TaskId, Arc<Task>>,
     pub(crate) lanes: Lines,
@@ -229,8 +229,8 @@ pub(crate) struct BlockedAt {
 }
 
 impl Board {
-    /// A board of what the store holds. `clock_id` tells whether a stored monotonic time still means
-    /// something.
+    /// A board of what the store holds. `clock_id` tells whether a stored monotonic time still
+    /// means something.
     pub fn new(stored: Stored, limits: Limits, bounds: Bounds, clock_id: Arc<str>) -> Self {
         let mut board = Self {
             bounds,

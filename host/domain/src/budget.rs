@@ -1,8 +1,9 @@
 //! What tasks may cost, and what has been spent.
 //!
-//! A task has its budget in its request, and what it has spent in its attempts. What the tasks of a graph or of a day spend together is kept
-//! in a ledger, since finished tasks are not on the board; it is written in the transaction of the cost it counts. A task's own budget
-//! holds for whatever tells what it costs; those of a graph and of a day hold back agents alone.
+//! A task has its budget in its request, and what it has spent in its attempts. What the tasks of a
+//! graph or of a day spend together is kept in a ledger, since finished tasks are not on the board;
+//! it is written in the transaction of the cost it counts. A task's own budget holds for whatever
+//! tells what it costs; those of a graph and of a day hold back agents alone.
 
 use std::fmt;
 

@@ -8,7 +8,8 @@ use crate::{
     task::{Class, Task},
 };
 
-/// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the others of it.
+/// Tasks that are admitted by the same rules; when the first of a lane is refused, so are the
+/// others of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Lane {
     /// What an attempt is expected to need goes by this.
@@ -16,7 +17,8 @@ pub struct Lane {
     pub serial_start: Option<String>,
     pub account: Option<AccountKey>,
     pub group: Option<String>,
-    /// Its tasks are not chosen ahead of a free slot: for them it counts when exactly they stopped being ready.
+    /// Its tasks are not chosen ahead of a free slot: for them it counts when exactly they stopped
+    /// being ready.
     pub has_queue_timeout: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Numbers on what is told, so that each report is told until it is durable and counts once.
 //!
 //! Both ends are here, and neither sends anything. The teller keeps in an [`Outbox`] what is not
-//! acknowledged, and tells all of that again when it is asked to or when something found no room. The
-//! listener goes by [`Heard`]: what it has heard already it drops, and what it heard in a batch that
-//! failed it takes once more.
+//! acknowledged, and tells all of that again when it is asked to or when something found no room.
+//! The listener goes by [`Heard`]: what it has heard already it drops, and what it heard in a batch
+//! that failed it takes once more.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -2,8 +2,8 @@
 //!
 //! Variables are a way out of every other limit: `PATH` decides what `claude` is, `LD_PRELOAD` and
 //! `GIT_CONFIG_COUNT` what a harmless program does. So a restrained principal sets those alone that
-//! `mcp.env` names, and everything else comes from where it cannot write: for an MCP server from its
-//! starter, for an attempt from its own task.
+//! `mcp.env` names, and everything else comes from where it cannot write: for an MCP server from
+//! its starter, for an attempt from its own task.
 
 use std::collections::BTreeMap;
 
@@ -96,8 +96,8 @@ impl Host {
     }
 }
 
-/// What a task has from its submitter beside its environment, in the form in which a submitter tells
-/// it.
+/// What a task has from its submitter beside its environment, in the form in which a submitter
+/// tells it.
 fn beside_variables(request: &Request) -> impl Iterator<Item = (String, String)> {
     let umask = request.umask.map(|umask| (UMASK, format!("{umask:04o}")));
     let bounds = request.bounds.as_ref();

@@ -226,8 +226,8 @@ impl Commands {
         all
     }
 
-    /// Waits for the commands that an earlier host had begun to prepare the attempt; they are told to
-    /// end first.
+    /// Waits for the commands that an earlier host had begun to prepare the attempt; they are told
+    /// to end first.
     pub(super) async fn end_earlier(&self, attempt: AttemptId) {
         for (key, state) in self.earlier(Owner::Attempt(attempt)) {
             self.stop(&key).await;

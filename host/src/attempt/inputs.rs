@@ -192,8 +192,8 @@ impl Inputs {
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
 
-    /// Gathers what other attempts left, and writes the files. A host that takes the attempt up finds
-    /// them there.
+    /// Gathers what other attempts left, and writes the files. A host that takes the attempt up
+    /// finds them there.
     async fn hand_over(
         &self,
         launch: &Launch,

@@ -240,8 +240,8 @@ async fn unless_cut_short<T>(
 }
 
 /// The same for work that runs commands. A command that runs when the attempt is stopped is ended
-/// with it, and the work then takes back what is half made, which is waited for. Work that only waits
-/// for its turn is given up.
+/// with it, and the work then takes back what is half made, which is waited for. Work that only
+/// waits for its turn is given up.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,

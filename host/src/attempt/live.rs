@@ -84,8 +84,8 @@ pub(super) struct State {
     /// The number of the last checkpoint that is durable, and of the last that was told.
     pub(super) checkpoints_stored: u64,
     pub(super) checkpoints_sent: u64,
-    /// Whether its first process may be started, and whether it was told that everything for that is
-    /// there.
+    /// Whether its first process may be started, and whether it was told that everything for that
+    /// is there.
     pub(super) may_spawn: bool,
     pub(super) is_prepared: bool,
     /// When its times began to count, if this host prepared it first.

@@ -1,8 +1,8 @@
 //! The reporter: what attempts tell the engine, and tell again after its board was loaded anew.
 //!
-//! Each report is numbered and kept until the engine acknowledges it ([`Told`](super::told::Told)), so
-//! that it can be told once more and counts once all the same. What an attempt waits to be answered
-//! is asked again, too, as long as there is no answer.
+//! Each report is numbered and kept until the engine acknowledges it ([`Told`](super::told::Told)),
+//! so that it can be told once more and counts once all the same. What an attempt waits to be
+//! answered is asked again, too, as long as there is no answer.
 
 use claudine_domain::{
     outbox::Numbered,

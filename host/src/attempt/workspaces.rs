@@ -106,7 +106,8 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// `None` for a task that is neither an agent's nor in a worktree, or that worked in no repository.
+    /// `None` for a task that is neither an agent's nor in a worktree, or that worked in no
+    /// repository.
     pub(super) async fn git_state(&self, task: &Task) -> Option<Box<GitState>> {
         let request = &task.request;
         let is_looked_at: fn(&Path) -> bool = match (&request.worktree, request.class) {

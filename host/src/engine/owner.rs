@@ -314,8 +314,8 @@ impl Owner {
             .then(|| EngineError::StoreFull("no new task is taken until there is space".to_owned()))
     }
 
-    /// Tells the board which attempts have begun to wait for their descendants, and which have ended
-    /// their last wait.
+    /// Tells the board which attempts have begun to wait for their descendants, and which have
+    /// ended their last wait.
     fn take_waits(&mut self, now: Now) {
         for (attempt, waits) in self.waits.take_changes() {
             self.take_wait(now, attempt, waits);

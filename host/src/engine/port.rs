@@ -42,8 +42,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and every earlier one need not be.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
-    /// These are all attempts that have begun and not ended, but for those of tasks whose rows cannot
-    /// be read. What else a supervisor keeps is over, and may be forgotten.
+    /// These are all attempts that have begun and not ended, but for those of tasks whose rows
+    /// cannot be read. What else a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
     /// What became of the last attempt of a task, which has begun and not ended. Each is asked
     /// for by itself: there is no list of all. `None` while that may still turn out, since a

@@ -184,8 +184,8 @@ fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     Some(checkout.join(path.strip_suffix('\n').unwrap_or(path)))
 }
 
-/// During a rebase or a bisect no branch is checked out, and yet one is in use: git notes it in these
-/// files, and looks there itself before it lets go of a branch.
+/// During a rebase or a bisect no branch is checked out, and yet one is in use: git notes it in
+/// these files, and looks there itself before it lets go of a branch.
 fn under_way(git_dir: &Path, branch: &BranchRef) -> Option<Standing> {
     // A branch beside it may have a name that is no text.
     let read = |file: &str| {

@@ -14,8 +14,8 @@ use std::{
 
 use crate::config::DATA_DIR;
 
-/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: the host may
-/// have been started by a hook.
+/// Taken from the host. No `GIT_…` that could name a repository, a program or a setting: the host
+/// may have been started by a hook.
 const OF_THE_HOST: &[&str] = &[
     // Where programs and the person's settings are.
     "PATH",

@@ -254,8 +254,8 @@ impl Git {
         }
     }
 
-    /// Whether refs that this checkout has alone, and that go with it, have commits that nothing else
-    /// has.
+    /// Whether refs that this checkout has alone, and that go with it, have commits that nothing
+    /// else has.
     pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
         let spec = Spec::reads([
             "rev-list",

@@ -130,8 +130,8 @@ impl Spec {
         }
     }
 
-    /// For a question that decides whether a branch is still needed: write access to a repository is
-    /// enough to have git show another commit, with other parents, in a commit's place.
+    /// For a question that decides whether a branch is still needed: write access to a repository
+    /// is enough to have git show another commit, with other parents, in a commit's place.
     pub(super) fn of_true_history(self) -> Self {
         Self {
             is_true: true,

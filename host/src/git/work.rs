@@ -140,8 +140,9 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
-        // Git looks once at which branch is checked out, and goes by that branch's own options. Only
-        // those of this one name a strategy that there is; without them git ends before it begins.
+        // Git looks once at which branch is checked out, and goes by that branch's own options.
+        // Only those of this one name a strategy that there is; without them git ends before it
+        // begins.
         let spec = spec.setting("pull.twohead", NO_STRATEGY).setting(
             format!("branch.{branch}.mergeOptions"),
             "--strategy=recursive",

@@ -51,9 +51,9 @@ impl Grant {
 /// Which file a command means that was granted by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. So it is
-    /// for the built-in plugins, which belong to the host: the `PATH` that a task is given decides
-    /// what `claude` is.
+    /// Whatever the task's own `PATH` leads to, as for a command that a person types there. So it
+    /// is for the built-in plugins, which belong to the host: the `PATH` that a task is given
+    /// decides what `claude` is.
     TaskPath,
     /// What the host finds, never a file of the task's workspace.
     Host,

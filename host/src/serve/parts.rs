@@ -54,8 +54,8 @@ impl Parts {
         }
     }
 
-    /// Waits for the end of a part that was told to end; whether that came in time. Other parts that
-    /// end meanwhile are taken off the list too.
+    /// Waits for the end of a part that was told to end; whether that came in time. Other parts
+    /// that end meanwhile are taken off the list too.
     pub(super) async fn await_end(&mut self, name: &'static str, limit: Duration) -> bool {
         let ended = async {
             while self.names.values().any(|part| *part == name) {

@@ -19,11 +19,12 @@
 //!
 //! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and `engine` says what that means.
 //!
-//! What the search for leftovers cannot see: a process that left the tree of the supervisor altogether, because some other program
-//! started it on a task's behalf (a container daemon, `systemd-run`, `at`), and one that runs as another user and cannot be
-//! signalled. What merely gave up its session, its group, its parent and its environment is known by
-//! its tag (`sys::tag`). A process whose environment carries `CLAUDINE_DETACHED` is left alone on purpose: that is how a host that was started
-//! from inside an attempt outlives it.
+//! What the search for leftovers cannot see: a process that left the tree of the supervisor
+//! altogether, because some other program started it on a task's behalf (a container daemon,
+//! `systemd-run`, `at`), and one that runs as another user and cannot be signalled. What merely
+//! gave up its session, its group, its parent and its environment is known by its tag (`sys::tag`).
+//! A process whose environment carries `CLAUDINE_DETACHED` is left alone on purpose: that is how a
+//! host that was started from inside an attempt outlives it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

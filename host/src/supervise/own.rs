@@ -1,9 +1,9 @@
 //! What hosts run themselves (probes of executors, the compiler of components) and leave behind.
 //!
 //! Such a command is a child of the host. It does not end with a host that is killed, and what it
-//! has detached does not end with it. All of them have the tag of the data directory's hosts, so that
-//! this host at its end, or the next one when it starts, finds what is left. None of them changes
-//! anything, so it can be ended at any moment.
+//! has detached does not end with it. All of them have the tag of the data directory's hosts, so
+//! that this host at its end, or the next one when it starts, finds what is left. None of them
+//! changes anything, so it can be ended at any moment.
 
 use std::fs;
 use std::io;

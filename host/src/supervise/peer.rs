@@ -33,8 +33,8 @@ pub(crate) struct Forebear {
     pub(crate) pid: u32,
     /// In clock ticks since boot.
     pub(crate) start_time: u64,
-    /// Only `setsid` changes it, and then to its caller's pid: a session that is named after a child
-    /// of a supervisor has only descendants of that child in it.
+    /// Only `setsid` changes it, and then to its caller's pid: a session that is named after a
+    /// child of a supervisor has only descendants of that child in it.
     pub(crate) session: u32,
 }
 
@@ -59,8 +59,8 @@ pub(crate) enum Whereabouts {
     Outside { marker: Option<String> },
     /// Below a supervisor: the process itself first, then its parents.
     Below(Vec<Forebear>),
-    /// In another pid namespace, or gone before it could be looked at, or started by the host itself,
-    /// as a hook of a repository is.
+    /// In another pid namespace, or gone before it could be looked at, or started by the host
+    /// itself, as a hook of a repository is.
     Unknown,
 }
 
@@ -79,8 +79,8 @@ impl Handle {
         Some(Self { pid, fd })
     }
 
-    /// Where it belongs. Unknown if it has ended by the time that was looked at: its pid may have been
-    /// another's meanwhile.
+    /// Where it belongs. Unknown if it has ended by the time that was looked at: its pid may have
+    /// been another's meanwhile.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
         let found = whereabouts(self.pid, supervisors, std::process::id());
         let now = Timespec {

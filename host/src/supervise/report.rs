@@ -2,11 +2,12 @@
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
-/// What the host is told. Every report is repeated after a reconnection until its attempt is acknowledged, and
-/// [`super::Supervisors`] hands each on once.
+/// What the host is told. Every report is repeated after a reconnection until its attempt is
+/// acknowledged, and [`super::Supervisors`] hands each on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Report {
-    /// The child runs. Not sent for a child that ended within two milliseconds: its [`Report::Exited`] says all.
+    /// The child runs. Not sent for a child that ended within two milliseconds: its
+    /// [`Report::Exited`] says all.
     Started {
         child: ChildId,
         pid: u32,
@@ -17,26 +18,28 @@ pub(crate) enum Report {
         class: NotStartedClass,
         message: String,
     },
-    /// The leader ended. With `ended`, the output is drained too and nothing of the attempt is alive.
+    /// The leader ended. With `ended`, the output is drained too and nothing of the attempt is
+    /// alive.
     Exited {
         child: ChildId,
         exit: Exit,
         ended: bool,
     },
-    /// Nothing of the attempt is alive and its output is drained. `swept` processes had been left behind and were ended; `alive`
-    /// ones could not be.
+    /// Nothing of the attempt is alive and its output is drained. `swept` processes had been left
+    /// behind and were ended; `alive` ones could not be.
     Ended {
         attempt: AttemptKey,
         swept: u32,
         alive: u32,
     },
-    /// The attempt's output cannot be written and the attempt is held back (`Some` with the system's message), or is no longer.
+    /// The attempt's output cannot be written and the attempt is held back (`Some` with the
+    /// system's message), or is no longer.
     Held {
         attempt: AttemptKey,
         message: Option<String>,
     },
-    /// A supervisor died; what was left of its children has been ended. Exits that it had recorded come before this as
-    /// [`Report::Exited`]; these are lost.
+    /// A supervisor died; what was left of its children has been ended. Exits that it had recorded
+    /// come before this as [`Report::Exited`]; these are lost.
     SupervisorLost {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,
@@ -75,6 +78,7 @@ pub(crate) enum FoundState {
         start_time: u64,
     },
     Exited(Exit),
-    /// Its supervisor died before it ended; it has been ended since, and nobody knows how it would have.
+    /// Its supervisor died before it ended; it has been ended since, and nobody knows how it would
+    /// have.
     Lost,
 }

@@ -231,8 +231,8 @@ async fn refuse_in_use(git: &Git, branch: &BranchRef) -> Result<(), WorktreeErro
     }
 }
 
-/// A task that waited for others starts from what they have made of the base meanwhile, and one that
-/// has worked before from what became of that.
+/// A task that waited for others starts from what they have made of the base meanwhile, and one
+/// that has worked before from what became of that.
 async fn start(git: &Git, task: &Task, worktree: &Worktree) -> Result<Commit, WorktreeError> {
     let base = worktree.base.as_ref().map(BranchRef::named);
     let has_run = |attempt: &Attempt| attempt.ended.is_some() && attempt.started_at.is_some();

@@ -80,8 +80,8 @@ impl Work {
     }
 }
 
-/// A branch as `gh` is told of it if it is in another repository than the one to merge it into: with
-/// the owner of its repository in front, which is the part before the last of the address.
+/// A branch as `gh` is told of it if it is in another repository than the one to merge it into:
+/// with the owner of its repository in front, which is the part before the last of the address.
 fn head_in(url: &str, branch: &BranchRef) -> String {
     let owner = url.trim_end_matches('/').rsplit(['/', ':']).nth(1);
     match owner.filter(|owner| !owner.is_empty()) {

@@ -171,8 +171,8 @@ impl Machine {
     }
 }
 
-/// Why this mode cannot work for the user who runs the host, with the way out. Claude Code says so on
-/// standard error alone, after its start.
+/// Why this mode cannot work for the user who runs the host, with the way out. Claude Code says so
+/// on standard error alone, after its start.
 pub(crate) fn root_bypass(mode: PermissionMode, machine: Machine) -> Option<String> {
     let Machine {
         is_root,

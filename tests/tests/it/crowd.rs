@@ -10,8 +10,8 @@ use claudine_tests::{TestHost, wait_for};
 
 /// What a command may take beside a crowd.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// On a machine that does other things as well it may take so many times what it takes there without
-/// a crowd.
+/// On a machine that does other things as well it may take so many times what it takes there
+/// without a crowd.
 const TIMES: u32 = 20;
 
 /// Runs commands, and fails if one takes long.

@@ -1,8 +1,8 @@
 //! The newest ends of tasks that ran again: a copy of such a task that was read from the store
 //! before does not have them.
 //!
-//! The latest are kept, up to a limit. A copy that was read before the oldest of these may be out of
-//! date, and has to be read again.
+//! The latest are kept, up to a limit. A copy that was read before the oldest of these may be out
+//! of date, and has to be read again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

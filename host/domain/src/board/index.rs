@@ -143,8 +143,8 @@ impl Board {
         }
     }
 
-    /// When the time is over that a ready task may wait for its start. One that got ready by another clock has it all again: see
-    /// [`Board::restart_queue_clocks`].
+    /// When the time is over that a ready task may wait for its start. One that got ready by
+    /// another clock has it all again: see [`Board::restart_queue_clocks`].
     fn queue_deadline(&self, task: &Task) -> Option<(MonotonicMs, TaskId, Clock)> {
         let State::Ready {
             clock: Some((from, clock_id)),
@@ -157,8 +157,8 @@ impl Board {
         (*clock_id == self.clock_id).then(|| (from.after(limit), task.id, Clock::Queue))
     }
 
-    /// Counts the queue timeouts of tasks from here that were made ready by another clock: before the
-    /// machine was started anew.
+    /// Counts the queue timeouts of tasks from here that were made ready by another clock: before
+    /// the machine was started anew.
     pub fn restart_queue_clocks(&mut self, now: Now) {
         let by_another_clock = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, clock_id)), .. } if *clock_id != self.clock_id);
         for id in self.ids_where(by_another_clock) {
@@ -171,7 +171,8 @@ impl Board {
         }
     }
 
-    /// The host's clocks for an attempt in this phase. A start by another clock has no deadline any more: what it started is gone.
+    /// The host's clocks for an attempt in this phase. A start by another clock has no deadline any
+    /// more: what it started is gone.
     fn deadlines(&self, task: &Task, phase: &Phase) -> [Option<(MonotonicMs, TaskId, Clock)>; 2] {
         let deadline = |from: Option<MonotonicMs>, limit: Option<Duration>, clock| {
             Some((from?.after(limit?), task.id, clock))

@@ -63,8 +63,8 @@ impl Board {
         self.choose_behind(now);
     }
 
-    /// Why a lane is not admitted, if that is known: for a reason of its own, or for the one that the
-    /// last round had against it.
+    /// Why a lane is not admitted, if that is known: for a reason of its own, or for the one that
+    /// the last round had against it.
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;

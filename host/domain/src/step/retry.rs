@@ -158,8 +158,8 @@ impl Board {
         self.block_dependants(now, id);
     }
 
-    /// Puts back what is to run after a task that runs again. What cannot, since something else is in
-    /// its way or its budget is spent, ends again at once.
+    /// Puts back what is to run after a task that runs again. What cannot, since something else is
+    /// in its way or its budget is spent, ends again at once.
     fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {

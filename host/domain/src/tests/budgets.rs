@@ -127,7 +127,8 @@ fn its_own_budget_holds_for_whatever_tells_what_it_costs() {
     }
 }
 
-/// What others have to know of the limit they are told, by one that goes on as by one that does not.
+/// What others have to know of the limit they are told, by one that goes on as by one that does
+/// not.
 #[test]
 fn a_task_without_money_left_does_not_wait_for_the_end_of_a_usage_limit() {
     let check = |dollars: u64, expected: &str| {

@@ -311,7 +311,8 @@ fn what_finds_no_room_waits_and_does_not_fail() {
     assert_eq!(desk.word(task), "failed:resource");
 }
 
-/// Rows and events say the same: also of an attempt that never began, or after which its task waits.
+/// Rows and events say the same: also of an attempt that never began, or after which its task
+/// waits.
 #[test]
 fn each_attempt_that_ends_has_an_event_of_its_end() {
     let check = |phase: &str, cause: Cause, edit: fn(&mut Ending), expected: &str| {

@@ -164,8 +164,8 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     }
 }
 
-/// The answer of a handler, also if it panics, and if the host goes down before it has one: a client
-/// whose connection just ends cannot tell what became of its request.
+/// The answer of a handler, also if it panics, and if the host goes down before it has one: a
+/// client whose connection just ends cannot tell what became of its request.
 async fn answer_to(
     answer: impl Future<Output = Result<Response, Infallible>>,
     going_down: GoingDown,
@@ -227,8 +227,8 @@ mod tests {
 
     use super::*;
 
-    /// What a client reads to the end of its connection. If `under_way` is given, the host goes down
-    /// as soon as the request is.
+    /// What a client reads to the end of its connection. If `under_way` is given, the host goes
+    /// down as soon as the request is.
     async fn said(request: &str, router: Router, under_way: Option<Arc<Notify>>) -> String {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (shut, shutdown) = watch::channel(false);

@@ -78,8 +78,8 @@ impl Places {
         }
     }
 
-    /// A place for one more connection. If there is none, the one that has been idle for the longest
-    /// time has to leave, and requests without a place to stay long are told to end.
+    /// A place for one more connection. If there is none, the one that has been idle for the
+    /// longest time has to leave, and requests without a place to stay long are told to end.
     pub(super) async fn enter(&self) -> Place {
         let free = self.free.clone();
         let entered = free.acquire_owned();
@@ -173,8 +173,8 @@ impl Idle {
         }
     }
 
-    /// Sends an idle connection away, or waits until one may be: for a moment, since who asks has to
-    /// look around meanwhile.
+    /// Sends an idle connection away, or waits until one may be: for a moment, since who asks has
+    /// to look around meanwhile.
     async fn send_one_away(&self) {
         let longest = self
             .lock()

@@ -1,7 +1,7 @@
 //! Taking up the supervisors of earlier hosts, all at once.
 //!
-//! A host starts without those that do not answer. What such a one has is taken from its notes: those
-//! attempts wait for it, and everything else goes on.
+//! A host starts without those that do not answer. What such a one has is taken from its notes:
+//! those attempts wait for it, and everything else goes on.
 
 use std::io;
 use std::path::{Path, PathBuf};

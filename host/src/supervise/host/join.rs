@@ -85,8 +85,8 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
-/// The pids of the supervisors that live in `dir`, by their notes: they are not asked, and the locks
-/// by which they are known to live are not touched.
+/// The pids of the supervisors that live in `dir`, by their notes: they are not asked, and the
+/// locks by which they are known to live are not touched.
 pub(crate) fn pids(dir: &Path) -> Vec<u32> {
     let directories = directories(dir).unwrap_or_else(|error| {
         tracing::debug!(%error, "supervisors cannot be listed");

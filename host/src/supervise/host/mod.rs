@@ -173,8 +173,8 @@ impl Supervisors {
         self.send(Command::Quit)
     }
 
-    /// Returns when all that was asked before has been sent; one that is being started or looked for
-    /// is waited for.
+    /// Returns when all that was asked before has been sent; one that is being started or looked
+    /// for is waited for.
     pub(crate) async fn flush(&self) {
         let (reply, flushed) = oneshot::channel();
         if self.orders.send(Order::Flush(reply)).await.is_ok() {

@@ -1,9 +1,9 @@
 //! After a supervisor's death: what its children were comes from its journal; what is left of them is ended.
 //!
-//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within this
-//! boot, its group and session only while that leader is there to vouch for the number, everything
-//! else by the marker in its environment or by its tag. The supervisor's pipes died with it, so
-//! nothing could be learned from letting anything go on; all of it is killed.
+//! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within
+//! this boot, its group and session only while that leader is there to vouch for the number,
+//! everything else by the marker in its environment or by its tag. The supervisor's pipes died with
+//! it, so nothing could be learned from letting anything go on; all of it is killed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;

@@ -224,8 +224,8 @@ impl Road {
         found
     }
 
-    /// A supervisor that was silent has answered, or is dead. The engine decides on what it has beyond
-    /// its notes.
+    /// A supervisor that was silent has answered, or is dead. The engine decides on what it has
+    /// beyond its notes.
     fn heard_of(&mut self, number: u32, found: Vec<Found>) {
         self.silent.forget(number);
         self.news.push_back(Report::Reached { found });
@@ -412,8 +412,8 @@ impl Road {
         self.news.extend(news);
     }
 
-    /// Takes out the attempts that a supervisor was told to start before it fell silent, did not note,
-    /// and another one has begun since.
+    /// Takes out the attempts that a supervisor was told to start before it fell silent, did not
+    /// note, and another one has begun since.
     fn take_doubled(&self, number: u32, states: &mut Vec<AttemptState>) -> Vec<AttemptKey> {
         let (this, others): (Vec<&Link>, Vec<&Link>) =
             self.links.iter().partition(|link| link.number == number);

@@ -3,8 +3,9 @@
 //! It is the sub-reaper of everything it starts. Whatever a child leaves behind becomes its own child in the instant the parent
 //! dies, so a look at the list of its own children proves that nothing of an attempt is alive, without a search through `/proc`.
 //!
-//! It needs neither a host nor its own executable once it runs. It goes away by itself when no host is connected, nothing lives and
-//! nothing is unacknowledged; and, with all that it has, when its directory was removed: no host could find it there.
+//! It needs neither a host nor its own executable once it runs. It goes away by itself when no host
+//! is connected, nothing lives and nothing is unacknowledged; and, with all that it has, when its
+//! directory was removed: no host could find it there.
 //!
 //! | module | what |
 //! |---|---|

@@ -25,8 +25,8 @@ struct Stray {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// It gave up marker, session, group and tag. It belongs to one of those that were there when it
-    /// appeared; the last of them to end takes it along.
+    /// It gave up marker, session, group and tag. It belongs to one of those that were there when
+    /// it appeared; the last of them to end takes it along.
     OneOf(Vec<AttemptNo>),
     /// Detached on purpose, some other supervisor's, or given up.
     Nobody,

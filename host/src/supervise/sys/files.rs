@@ -45,8 +45,8 @@ impl SocketPath {
 pub(in crate::supervise) enum Inherited {
     /// Closed: its starter has no part in what it does.
     Closed,
-    /// Kept for this process alone, and not for what it starts: its starter meant it to have them (a
-    /// lock, for as long as it runs).
+    /// Kept for this process alone, and not for what it starts: its starter meant it to have them
+    /// (a lock, for as long as it runs).
     Kept,
 }
 
@@ -126,8 +126,8 @@ pub(in crate::supervise) fn redirect_stdout(file: &File) -> io::Result<()> {
 const RESERVE: u64 = 16;
 
 /// The soft limit on open files as children should have it, and ours, which is the hard limit but
-/// for a reserve: a thousand children at once are two thousand pipes here, while a child may rely on
-/// small numbers (`select`).
+/// for a reserve: a thousand children at once are two thousand pipes here, while a child may rely
+/// on small numbers (`select`).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct FileLimits {
     children: Rlimit,
@@ -165,8 +165,8 @@ impl FileLimits {
         Ok(rustix::process::setrlimit(Resource::Nofile, self.children)?)
     }
 
-    /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but in
-    /// the child.
+    /// Runs `start` under the children's limit. Nothing that opens a descriptor happens in it but
+    /// in the child.
     pub(in crate::supervise) fn for_child<T>(
         &self,
         start: impl FnOnce() -> io::Result<T>,

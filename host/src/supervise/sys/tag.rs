@@ -17,8 +17,8 @@ const HOST: u8 = 0x5b;
 /// What a process descends from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Tag {
-    /// An attempt, by the pid of its supervisor, which has 22 bits at most, and the number that this
-    /// has given it.
+    /// An attempt, by the pid of its supervisor, which has 22 bits at most, and the number that
+    /// this has given it.
     Attempt { supervisor: u32, attempt: u32 },
     /// A command that the host of a data directory has run itself.
     Host { file: u64 },
