@@ -13,6 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit};
 /// The first byte of a tag says what it is of, so that a limit which somebody else has set is none.
 const ATTEMPT: u8 = 0x5a;
 const HOST: u8 = 0x5b;
+/// What comes after that byte.
+const REST: u64 = (1 << 56) - 1;
 
 /// What a process descends from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +29,8 @@ pub(in crate::supervise) enum Tag {
 impl Tag {
     /// That of the hosts of a data directory, by the file system and the inode of a file in it.
     pub(in crate::supervise) fn of_host(device: u64, inode: u64) -> Self {
-        let [_, rest @ ..] = (inode ^ device.rotate_left(32)).to_be_bytes();
         Self::Host {
-            file: from_seven(rest),
+            file: (inode ^ device.rotate_left(32)) & REST,
         }
     }
 
@@ -77,21 +78,16 @@ impl Tag {
             .find_map(|line| line.strip_prefix("Max file locks"))?;
         // What is not limited is no number.
         let soft: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-        match soft.to_be_bytes() {
-            [ATTEMPT, a, b, c, d, e, f, g] => Some(Self::Attempt {
-                supervisor: u32::from_be_bytes([0, a, b, c]),
-                attempt: u32::from_be_bytes([d, e, f, g]),
+        let [kind, ..] = soft.to_be_bytes();
+        match kind {
+            ATTEMPT => Some(Self::Attempt {
+                supervisor: u32::try_from((soft & REST) >> 32).ok()?,
+                attempt: u32::try_from(soft & u64::from(u32::MAX)).ok()?,
             }),
-            [HOST, rest @ ..] => Some(Self::Host {
-                file: from_seven(rest),
-            }),
+            HOST => Some(Self::Host { file: soft & REST }),
             _ => None,
         }
     }
-}
-
-fn from_seven([a, b, c, d, e, f, g]: [u8; 7]) -> u64 {
-    u64::from_be_bytes([0, a, b, c, d, e, f, g])
 }
 
 /// A shell that has a tag before it reads a line, which it does first.
