@@ -1,0 +1,5 @@
+//! Makes nothing: it is there for its dependencies, which this package's manifest explains.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+}
