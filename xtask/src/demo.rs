@@ -66,8 +66,10 @@ pub(crate) fn run() -> Result<()> {
 
     heading("The next command starts a host again, which takes back what runs");
     show(&trial, &["status", "count"])?;
-    let again = until("the task to be taken back", || task_pid(&trial))?;
-    println!("before: process {pid}; now: process {again}");
+    match until("the task to be taken back", || taken_back(&trial))? {
+        Some(again) => println!("before: process {pid}; now: process {again}"),
+        None => println!("process {pid} has ended meanwhile, and how it did is known"),
+    }
 
     heading("Everything comes to its end");
     let mut names = vec!["count", "words", "disk", "fails", "too-long"];
@@ -129,6 +131,19 @@ fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
         ],
     )?;
     Ok(Some("agent"))
+}
+
+/// The process of the task `count`, or none once it has ended; nothing before either is known.
+#[allow(
+    clippy::option_option,
+    reason = "the outer one is whether it is known yet"
+)]
+fn taken_back(trial: &Trial) -> Option<Option<u32>> {
+    let task = trial.json(["status", "count", "--json"]).ok()?;
+    if task["outcome"].is_string() {
+        return Some(None);
+    }
+    task_pid(trial).map(Some)
 }
 
 fn task_pid(trial: &Trial) -> Option<u32> {
