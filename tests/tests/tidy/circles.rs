@@ -143,7 +143,7 @@ type Uses = BTreeMap<(Path, Path), (Path, usize)>;
 impl Modules {
     /// A path as it is written in a module, from the root of the crate; `None` if it leads out of
     /// the crate.
-    fn from_root(&self, module: &[String], path: &[String]) -> Option<Path> {
+    fn path_from_root(&self, module: &[String], path: &[String]) -> Option<Path> {
         let (first, rest) = path.split_first()?;
         let from: &[String] = match first.as_str() {
             "crate" => &[],
@@ -156,7 +156,7 @@ impl Modules {
             }
         };
         if rest.first().is_some_and(|name| name == "super") {
-            return self.from_root(from, rest);
+            return self.path_from_root(from, rest);
         }
         Some([from, rest].concat())
     }
@@ -168,7 +168,7 @@ impl Modules {
         let (module, rest) = path.split_at(known.unwrap_or(0));
         let passed_on = rest.split_first().and_then(|(name, rest)| {
             let import = self.0.get(module)?.imports.get(name)?;
-            Some([self.from_root(module, import)?.as_slice(), rest].concat())
+            Some([self.path_from_root(module, import)?.as_slice(), rest].concat())
         });
         match passed_on {
             Some(path) if hops > 0 => self.home(&path, hops - 1),
@@ -180,7 +180,7 @@ impl Modules {
         let mut uses = Uses::new();
         for (of, module) in &self.0 {
             for (at, path) in &module.named {
-                let Some(path) = self.from_root(of, path) else {
+                let Some(path) = self.path_from_root(of, path) else {
                     continue;
                 };
                 let used = self.home(&path, HOPS);

@@ -180,8 +180,9 @@ pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
 fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
     session.block_on(async {
         match verb {
-            Asking::Delegate(verb) => verb.run(session).await,
-            Asking::Run(verb) => verb.run(session).await,
+            // These two are boxed: their futures are much larger than the others.
+            Asking::Delegate(verb) => Box::pin(verb.run(session)).await,
+            Asking::Run(verb) => Box::pin(verb.run(session)).await,
             Asking::Submit(verb) => verb.run(session).await,
             Asking::List(verb) => verb.run(session).await,
             Asking::Status(verb) => verb.run(session).await,
