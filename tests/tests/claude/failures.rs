@@ -1,5 +1,7 @@
 //! Runs that fail, by what the service or the agent says.
 
+use std::process::Command;
+
 use claudine_tests::messages_api::{Answer, Rule, Script, Step};
 
 use crate::world::{Login, World, attempt, ended, succeeded};
@@ -111,12 +113,20 @@ fn a_connection_that_is_cut_once_does_no_harm() {
     succeeded(&World::new(script).done(&["hi"]), "whole");
 }
 
-/// 2100-01-01T00:00:00Z
-const RESET_EPOCH_S: u64 = 4_102_444_800;
+/// What `date` makes of a time, in Universal Time.
+fn date(time: &str, format: &str) -> String {
+    let output = Command::new("date")
+        .args(["-u", "-d", time, format])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
 
 #[test]
 fn a_usage_limit_parks_every_task_of_the_account() {
-    let script = Script::always(Answer::usage_limit(RESET_EPOCH_S));
+    let reset: u64 = date("+3 days", "+%s").parse().unwrap();
+    let script = Script::always(Answer::usage_limit(reset));
     let world = World::with(script, Login::Subscription, |host| host);
     let first = world.delegate(&["hi"]);
     let parked = claudine_tests::wait_for("the task to be parked", || {
@@ -124,17 +134,18 @@ fn a_usage_limit_parks_every_task_of_the_account() {
         (task["state"] == "waiting").then_some(task)
     });
     assert_eq!(parked["status"], "queued", "{parked:#}");
+    // A minute after the end that was told.
+    let until = date(&format!("@{}", reset + 60), "+%Y-%m-%dT%H:%M:%S");
+    let told = parked["until"].as_str();
     assert!(
-        parked["until"]
-            .as_str()
-            .is_some_and(|until| until.starts_with("2100-01-01T00:01:00")),
-        "{parked:#}"
+        told.is_some_and(|told| told.starts_with(&until)),
+        "{until} {parked:#}"
     );
     assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
     let second = world.delegate(&["hi again"]);
     assert_eq!(world.host.status(&second)["state"], "waiting");
     let why = world.host.text(["why", &second]);
-    assert!(why.contains("limit") && why.contains("2100-01-01"), "{why}");
+    assert!(why.contains("limit") && why.contains(&until[..10]), "{why}");
     assert_eq!(
         world.api.message_requests().len(),
         1,
