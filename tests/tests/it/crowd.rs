@@ -108,4 +108,7 @@ fn clients_that_are_idle_slow_or_do_not_read_keep_nobody_out() {
     assert_eq!(host.finished(&ids[0])["outcome"], "cancelled");
     quick.run(&["down"]);
     assert!(host.host_pid().is_none());
+    // The next host has what ran on.
+    host.run(["cancel", &ids[1]]).check();
+    assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
 }
