@@ -42,7 +42,7 @@ async fn what_waits_for_a_time_goes_on_when_the_clock_jumps_past_it() {
     fixture.stop().await;
 }
 
-/// Of a limit's end that nobody told the longest wait is an hour.
+/// The longest wait for a limit whose end nobody told is an hour.
 #[tokio::test]
 async fn a_clock_that_is_set_back_makes_no_wait_longer_than_it_could_be() {
     let mut fixture = begin(Arc::default(), 1);

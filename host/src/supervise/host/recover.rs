@@ -19,7 +19,7 @@ use crate::supervise::protocol::{
 };
 use crate::supervise::report::{Found, FoundChild, FoundState};
 use crate::supervise::sys::procfs::{self, Stat};
-use crate::supervise::sys::tag::Tag;
+use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::sys::{signals, wait};
 use crate::supervise::words::{AttemptKey, ChildId};
 
@@ -235,6 +235,7 @@ fn ours(
         .iter()
         .map(|process| process.pid)
         .collect();
+    let number = supervisor_number(supervisor.pid, supervisor.start_time);
     let is_ours = |process: &&Stat| {
         if process.is_zombie() || process.pid == std::process::id() {
             return false;
@@ -244,11 +245,10 @@ fn ours(
         }
         let marks = procfs::marks(process.pid);
         let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
-        // The pid of an earlier supervisor may have been the same.
         let is_tagged = || {
             process.start_time >= supervisor.start_time
                 && matches!(Tag::of(process.pid),
-                    Some(Tag::Attempt { supervisor: pid, .. }) if pid == supervisor.pid)
+                    Some(Tag::Attempt { supervisor, .. }) if supervisor == number)
         };
         !marks.detached
             && (vouched_for

@@ -232,7 +232,7 @@ impl Supervisor {
         )?;
         // Else it would be taken for something that its host has run. It has no tag to lose where
         // this fails: a host cannot have set one there either.
-        Tag::of_supervisor(identity.pid)
+        Tag::of_supervisor(identity.pid, identity.start_time)
             .hand_on()
             .unwrap_or_default();
         let bounds = Bounds::of_this_process();

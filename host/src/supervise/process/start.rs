@@ -20,7 +20,7 @@ use crate::supervise::protocol::Message;
 use crate::supervise::sys::files;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::spawn::{CStrings, Defaults, Spawn};
-use crate::supervise::sys::tag::Tag;
+use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::{NotStartedClass, StartChild, Stdin};
 
 /// A child that ends sooner is reported once, by its end.
@@ -139,7 +139,7 @@ impl Supervisor {
             command::explain(&error, &path, &start.cwd, bytes)
         };
         let tag = Tag::Attempt {
-            supervisor: self.identity.pid,
+            supervisor: supervisor_number(self.identity.pid, self.identity.start_time),
             attempt: no.0,
         };
         // Without it the marker in the environment has to do.

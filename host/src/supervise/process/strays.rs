@@ -6,7 +6,7 @@ use std::io;
 use super::Supervisor;
 use super::attempt::AttemptNo;
 use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
-use crate::supervise::sys::tag::Tag;
+use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::AttemptKey;
 
 #[derive(Debug)]
@@ -128,6 +128,7 @@ impl Supervisor {
             .get(&stat.session)
             .or_else(|| self.leaders.get(&stat.group));
         let limits = self.limits;
+        let own_number = supervisor_number(self.identity.pid, self.identity.start_time);
         let before = self
             .strays
             .known
@@ -139,9 +140,7 @@ impl Supervisor {
             (_, Some((no, _))) => Owner::Attempt(*no),
             // A marker of no attempt here may have been made up.
             (marked, None) => match limits.with_reserve(|| Tag::of(stat.pid)) {
-                Some(Tag::Attempt { supervisor, .. }) if supervisor != self.identity.pid => {
-                    Owner::Nobody
-                }
+                Some(Tag::Attempt { supervisor, .. }) if supervisor != own_number => Owner::Nobody,
                 // Its own host looks after it.
                 Some(Tag::Host { .. }) => Owner::Nobody,
                 Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {

@@ -19,11 +19,19 @@ const REST: u64 = (1 << 56) - 1;
 /// What a process descends from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Tag {
-    /// An attempt, by the pid of its supervisor, which has 22 bits at most, and the number that
-    /// this has given it.
+    /// An attempt, by the number of its supervisor and the one that this has given it.
     Attempt { supervisor: u32, attempt: u32 },
     /// A command that the host of a data directory has run itself.
     Host { file: u64 },
+}
+
+/// The 24 bits that stand for a supervisor. Its pid alone may be that of another one: after it has
+/// died, and in each pid namespace that this one looks into.
+pub(in crate::supervise) fn supervisor_number(pid: u32, start_time: u64) -> u32 {
+    let both = start_time.rotate_left(22) ^ u64::from(pid);
+    // The upper bits of this product depend on all bits of both.
+    let mixed = both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    u32::try_from(mixed).unwrap_or_default()
 }
 
 impl Tag {
@@ -35,9 +43,9 @@ impl Tag {
     }
 
     /// That of a supervisor itself: it is of none of its attempts.
-    pub(in crate::supervise) fn of_supervisor(pid: u32) -> Self {
+    pub(in crate::supervise) fn of_supervisor(pid: u32, start_time: u64) -> Self {
         Self::Attempt {
-            supervisor: pid,
+            supervisor: supervisor_number(pid, start_time),
             attempt: u32::MAX,
         }
     }
@@ -127,7 +135,7 @@ mod tests {
         for none in ["unlimited", "0", "4294967296", "9223372036854775807"] {
             check(none, None);
         }
-        for (supervisor, attempt) in [(7, 9), (0x003f_ffff, u32::MAX)] {
+        for (supervisor, attempt) in [(7, 9), (0x00ff_ffff, u32::MAX)] {
             let tag = Tag::Attempt {
                 supervisor,
                 attempt,
@@ -142,8 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn supervisors_with_one_pid_are_told_apart() {
+        let numbers: std::collections::BTreeSet<u32> = (0..1_000)
+            .map(|start_time| supervisor_number(30, start_time))
+            .collect();
+        assert_eq!(numbers.len(), 1_000);
+        assert!(numbers.iter().all(|number| *number < 1 << 24));
+        assert_ne!(supervisor_number(30, 7), supervisor_number(31, 7));
+    }
+
+    #[test]
     fn a_tag_is_handed_on() {
-        let tag = Tag::of_supervisor(std::process::id());
+        let tag = Tag::of_supervisor(std::process::id(), 1);
         let script = "read go; setsid env -i sleep 1000 > /dev/null & echo $!; wait";
         let mut child = tagged(tag, script);
         let mut line = String::new();
