@@ -12,12 +12,12 @@ use std::collections::{BTreeSet, VecDeque};
 pub struct Numbered<T> {
     /// Counted from 1.
     pub number: u64,
-    /// What has a lower number is not told any more: it was acknowledged, or replaced.
+    /// No report with a lower number is told any more: each was acknowledged, or replaced.
     pub from: u64,
     pub report: T,
 }
 
-/// What was told and is not acknowledged, in the order in which it was told.
+/// Reports that are not acknowledged yet, in the order in which they were told.
 #[derive(Debug)]
 pub struct Outbox<T> {
     last: u64,
@@ -92,7 +92,7 @@ impl Heard {
         number >= self.from && self.numbers.insert(number)
     }
 
-    /// What was to follow from the report was dropped: it is told again, and counts then.
+    /// Lets a report count again: what it changed was dropped, and it will be told once more.
     pub fn forget(&mut self, number: u64) {
         self.numbers.remove(&number);
     }

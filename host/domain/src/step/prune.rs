@@ -1,7 +1,7 @@
 //! What finished long ago is forgotten.
 //!
-//! What is old enough was read from the store. The board looks at what has changed since, so that
-//! nothing is forgotten that runs again, or that something unfinished needs.
+//! The tasks were read from the store before. The board leaves out those that run again since then,
+//! and those that an unfinished task needs.
 
 use super::{Answer, Prune};
 use crate::{

@@ -36,7 +36,7 @@ impl Board {
             // An assignment that nobody received stays assigned: it starts when a slot is free, and what it waits for has ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
-            // What was already made for it is found and used; nothing else had begun.
+            // A worktree or code that is there already is used; nothing else had begun.
             Phase::Preparing if found != Found::Known => {
                 self.restart_phase_clock(id, now);
                 self.effect(Action::Start(attempt));

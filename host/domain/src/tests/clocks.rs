@@ -87,8 +87,8 @@ fn a_wall_clock_that_jumps_times_nothing_out() {
     assert_eq!(desk.word(task), "starting");
 }
 
-/// What waits for a time of the clock waits for it; a delay that was counted from a moment is not
-/// made longer by a day.
+/// A task that is to start at a time of the clock waits for that time. A delay that was counted
+/// from a moment is not made longer by a day.
 #[test]
 fn a_wall_clock_that_is_set_back_makes_no_delay_longer() {
     const DAY: Duration = Duration::from_hours(24);

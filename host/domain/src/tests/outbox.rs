@@ -148,7 +148,7 @@ fn what_is_replaced_is_not_told_again() {
     assert_eq!(outbox.put("fact", |_| false).from, 4);
 }
 
-/// What was acknowledged is not kept in mind, and yet not heard again.
+/// The listener forgets the numbers of acknowledged reports, and still drops these reports.
 #[test]
 fn what_comes_late_is_dropped() {
     let mut heard = Heard::default();
