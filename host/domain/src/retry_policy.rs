@@ -65,9 +65,7 @@ impl RetryPolicy {
     ) -> Option<Duration> {
         let class = class?;
         let failed = matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Lost);
-        let counted = attempts.iter().filter(|it| counts(it, has_account));
-        let used = counted.count();
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        let used = used(attempts, has_account);
         if !failed || !self.covers(class) || used > self.limit {
             return None;
         }
@@ -82,6 +80,12 @@ impl RetryPolicy {
                 self.on.contains(&class)
             }
     }
+}
+
+/// How many of those that are allowed these attempts have used up.
+pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
+    let counted = attempts.iter().filter(|it| counts(it, has_account));
+    u32::try_from(counted.count()).unwrap_or(u32::MAX)
 }
 
 /// Whether an attempt uses up one of those that are allowed: not one whose usage limit parked its

@@ -11,7 +11,7 @@ use crate::{
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason},
     principal::{Authority, Principal},
-    retry_policy::RetryPolicy,
+    retry_policy::{self, RetryPolicy},
     time::{MonotonicMs, Timestamp},
     worktree::Worktree,
 };
@@ -401,6 +401,20 @@ impl Task {
     /// Whether its next attempt was chosen before what it depends on has ended.
     pub(crate) fn is_chosen(&self) -> bool {
         matches!(self.state, State::Blocked { .. }) && self.has_open_attempt()
+    }
+
+    /// How many more attempts may begin without anybody asking for them, as far as its retries go.
+    pub fn attempts_left(&self) -> u32 {
+        let request = &self.request;
+        let limit = request.retries.as_ref().map_or(0, |policy| policy.limit);
+        let used = retry_policy::used(&self.attempts, request.account.is_some());
+        let left = limit.saturating_add(1).saturating_sub(used);
+        match &self.state {
+            State::Done { .. } => 0,
+            State::Running { phase, .. } if *phase != Phase::Assigned => left.saturating_sub(1),
+            // What somebody has asked for goes beyond the retries.
+            _ => left.max(1),
+        }
     }
 
     /// The attempt that runs or ran last.

@@ -34,7 +34,7 @@ mod view;
 mod worktrees;
 
 pub(crate) use self::{
-    capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots},
+    capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
     down::supervisors_left,
     error::{AppError, ErrorKind},
     host::{Host, HostParts},
@@ -47,7 +47,7 @@ pub(crate) use self::{
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
         GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
-        PluginView, Retried, Submitted, TaskList, TaskView, Why, WorktreeView,
+        PluginView, Retried, Submitted, TaskList, TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreesCleaned},
 };

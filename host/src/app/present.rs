@@ -4,19 +4,30 @@ use claudine_domain::{
     attempt::{Attempt, GitState, Phase, Usage},
     dependency::Dependency,
     id::TaskId,
-    outcome::{Outcome, Reason},
+    outcome::Reason,
     principal::{Principal, names_of_holders},
     task::{Priority, State, Task, WaitingFor},
     worktree::Worktree,
 };
 
 use super::view::{
-    AttemptView, DependencyView, GitView, ReasonView, TaskView, UsageView, WorktreeView,
+    AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView, WorktreeView,
 };
-use crate::{clock::rfc3339, units::dollars};
+use crate::{clock::rfc3339, text::shortened, units::dollars};
 
-/// A task as lists show it: without documents and output.
-pub(super) fn task_view(task: &Task) -> TaskView {
+/// How much of a reason a list shows.
+const REASON_CHARS: usize = 200;
+
+/// A task as lists show it.
+pub(super) fn task_row(task: &Task) -> TaskRow {
+    let mut row = row(task);
+    if let Some(reason) = &mut row.reason {
+        reason.message = shortened(&reason.message, REASON_CHARS);
+    }
+    row
+}
+
+fn row(task: &Task) -> TaskRow {
     let request = &task.request;
     let last = task.last_attempt();
     let ended = last.and_then(|attempt| attempt.ended.as_ref());
@@ -43,52 +54,62 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         } => ended.and_then(|ended| ended.reason.as_ref()),
         _ => None,
     };
-    TaskView {
+    TaskRow {
         id: task.id.to_string(),
         name: request.name.clone(),
+        summary: request.summary.clone(),
         executor: request.executor.to_string(),
         state: task.state.as_str().to_owned(),
         phase: task.phase().and_then(phase_word).map(str::to_owned),
         doing: last.and_then(|attempt| attempt.doing.clone()),
-        status: status_word(&task.state).to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: reason.or(waiting_reason).map(reason_view),
         culprit: culprit.map(|culprit| culprit.to_string()),
         until,
         held_by: matches!(task.state, State::Held { .. }).then(|| held_by(task)),
-        by: Principal::clone(&request.by),
-        authority: request.authority.as_deref().cloned(),
-        parent: request.parent.map(|parent| parent.to_string()),
-        dependencies: task.dependencies.iter().map(dependency_view).collect(),
         group: request.group.clone(),
         priority: priority_word(request.priority).to_owned(),
         labels: request.labels.clone(),
         cwd: request.cwd.to_string(),
+        parent: request.parent.map(|parent| parent.to_string()),
+        by: Principal::clone(&request.by),
+        attempt: begun(task).last().map_or(0, |attempt| attempt.number),
+        attempts_left: task.attempts_left(),
+        exit_code: end.and_then(|ended| ended.exit_code),
+        signal: end.and_then(|ended| ended.signal),
+        cost_usd: cost_usd(task),
+        budget_usd: request.budget_micro_usd.map(dollars),
+        created_at: rfc3339(task.created_at),
+        started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
+        finished_at: finished_at.map(rfc3339),
+    }
+}
+
+/// A task without its documents and its output.
+pub(super) fn task_view(task: &Task) -> TaskView {
+    let request = &task.request;
+    let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+    TaskView {
+        row: row(task),
+        authority: request.authority.as_deref().cloned(),
+        dependencies: task.dependencies.iter().map(dependency_view).collect(),
         worktree: request
             .worktree
             .as_ref()
             .map(|worktree| worktree_view(worktree, task.id)),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
-        summary: request.summary.clone(),
-        attempts: task
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.started_at.is_some())
-            .map(attempt_view)
-            .collect(),
-        created_at: rfc3339(task.created_at),
-        started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
-        finished_at: finished_at.map(rfc3339),
-        exit_code: end.and_then(|ended| ended.exit_code),
-        signal: end.and_then(|ended| ended.signal),
+        attempts: begun(task).map(attempt_view).collect(),
         output: None,
         output_truncated: false,
-        cost_usd: cost_usd(task),
-        budget_usd: request.budget_micro_usd.map(dollars),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         spec: None,
         outputs: None,
     }
+}
+
+fn begun(task: &Task) -> impl Iterator<Item = &Attempt> {
+    let attempts = task.attempts.iter();
+    attempts.filter(|attempt| attempt.started_at.is_some())
 }
 
 /// Who or what holds a task.
@@ -200,34 +221,9 @@ fn phase_word(phase: &Phase) -> Option<&'static str> {
     }
 }
 
-/// The original's five words.
-fn status_word(state: &State) -> &'static str {
-    match state {
-        State::Blocked { .. }
-        | State::Waiting { .. }
-        | State::Held { .. }
-        | State::Ready { .. }
-        | State::Running {
-            phase: Phase::Assigned,
-            ..
-        } => "queued",
-        State::Running { .. } => "running",
-        State::Done { outcome, .. } => match outcome {
-            Outcome::Succeeded => "completed",
-            Outcome::Failed | Outcome::TimedOut | Outcome::Lost | Outcome::UpstreamFailed => {
-                "failed"
-            }
-            Outcome::Cancelled | Outcome::Skipped => "cancelled",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{
-        attempt::{Ended, StopWhy},
-        time::Timestamp,
-    };
+    use claudine_domain::{attempt::Ended, outcome::Outcome, time::Timestamp};
 
     use super::*;
     use crate::store::sample_task;
@@ -267,48 +263,5 @@ mod tests {
         check(Outcome::Cancelled, 2_000, None, false);
         check(Outcome::Cancelled, 9_000, None, false);
         check(Outcome::UpstreamFailed, 9_000, None, false);
-    }
-
-    #[test]
-    fn each_state_and_outcome_has_one_of_the_originals_five_words() {
-        let check = |state: State, expected: &str| {
-            assert_eq!(status_word(&state), expected, "{state:?}");
-        };
-        let since = Timestamp(0);
-        let running = |phase| State::Running { phase, since };
-        let done = |outcome| State::Done {
-            at: since,
-            outcome,
-            reason: None,
-            culprit: None,
-        };
-        check(State::Blocked { since }, "queued");
-        check(
-            State::Waiting {
-                until: since,
-                why: WaitingFor::Retry,
-            },
-            "queued",
-        );
-        check(State::Ready { since, clock: None }, "queued");
-        check(State::Held { since }, "queued");
-        check(running(Phase::Assigned), "queued");
-        for phase in [
-            Phase::Preparing,
-            Phase::Settling,
-            Phase::Starting,
-            Phase::Live,
-            Phase::Stopping(StopWhy::Timeout),
-            Phase::Finishing,
-        ] {
-            check(running(phase), "running");
-        }
-        check(done(Outcome::Succeeded), "completed");
-        check(done(Outcome::Failed), "failed");
-        check(done(Outcome::TimedOut), "failed");
-        check(done(Outcome::Lost), "failed");
-        check(done(Outcome::UpstreamFailed), "failed");
-        check(done(Outcome::Cancelled), "cancelled");
-        check(done(Outcome::Skipped), "cancelled");
     }
 }

@@ -14,7 +14,7 @@ use super::{
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
-    present::task_view,
+    present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},
     view::{HostInfo, TaskList, TaskView, Why},
@@ -70,7 +70,7 @@ impl Host {
             .read(move |reader| Ok(reader.store.list(&wanted, limit as usize)?))
             .await?;
         Ok(TaskList {
-            tasks: page.tasks.iter().map(task_view).collect(),
+            tasks: page.tasks.iter().map(task_row).collect(),
             next: page.next.map(|id| id.to_string()),
         })
     }

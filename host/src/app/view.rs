@@ -1,6 +1,9 @@
 //! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC, durations milliseconds.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+};
 
 use claudine_domain::{
     dependency::Condition,
@@ -10,65 +13,119 @@ use claudine_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+/// A task as lists show it: where it stands, without what is long. What is not set is left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct TaskView {
+pub(crate) struct TaskRow {
     pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
+    /// The start of its prompt, script or command line.
+    pub(crate) summary: String,
     pub(crate) executor: String,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
     pub(crate) state: String,
     /// While it runs: `preparing`, `starting`, `live`, `stopping`, `finishing`, `settling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) phase: Option<String>,
-    /// What it is doing at the moment, in its executor's words, where that tells.
-    #[serde(default)]
+    /// What it is doing at the moment, in its executor's words, if that tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doing: Option<String>,
-    /// The original's five words: `queued`, `running`, `completed`, `failed`, `cancelled`.
-    pub(crate) status: String,
+    /// Once it is done: `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped`,
+    /// `upstream_failed`, `lost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
+    /// Why it did not succeed, or why it waits for another attempt. Cut in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
+    /// Of one that could not run: the task whose end that follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) culprit: Option<String>,
+    /// While it waits for a time: that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<String>,
     /// While it is held: by whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// `P0`, `P1`, `P2`.
+    pub(crate) priority: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Its working directory, as it was asked for.
+    pub(crate) cwd: String,
+    /// The task from whose attempt it was submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<String>,
     /// Who submitted it.
     #[serde(default)]
     pub(crate) by: Principal,
-    /// What its executor said that it can do; null if nobody asked.
+    /// The number of its last attempt that has begun; 0 before the first.
     #[serde(default)]
+    pub(crate) attempt: u32,
+    /// How many more may begin without anybody asking for them, as far as its retries go.
+    #[serde(default)]
+    pub(crate) attempts_left: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<i32>,
+    /// What all its attempts have cost together, if any of them told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_usd: Option<f64>,
+    pub(crate) created_at: String,
+    /// When its last attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) finished_at: Option<String>,
+}
+
+/// A task with all that is known of it: its row, and more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskView {
+    #[serde(flatten)]
+    pub(crate) row: TaskRow,
+    /// What its executor said that it can do; absent if nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<Authority>,
-    pub(crate) parent: Option<String>,
     pub(crate) dependencies: Vec<DependencyView>,
-    pub(crate) group: Option<String>,
-    pub(crate) priority: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) cwd: String,
     /// Where it works, if that is a checkout of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeView>,
     /// What became of the work in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
-    /// The start of its prompt, script or command line, for lists.
-    pub(crate) summary: String,
     pub(crate) attempts: Vec<AttemptView>,
-    pub(crate) created_at: String,
-    pub(crate) started_at: Option<String>,
-    pub(crate) finished_at: Option<String>,
-    pub(crate) exit_code: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    /// An agent's result text, else the last 64 KiB of stdout. Only in the answer to a single task.
+    /// An agent's result text, else the last 64 KiB of stdout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
-    pub(crate) cost_usd: Option<f64>,
-    #[serde(default)]
-    pub(crate) budget_usd: Option<f64>,
+    /// Of its last attempt that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
-    /// What the executor was asked, as given. Only in the answer to a single task.
+    /// What the executor was asked, as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
-    /// What the executor answered beside its text. Only in the answer to a single task.
+    /// What the executor answered beside its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<serde_json::Value>,
+}
+
+/// What can be told of a row can be told of the whole.
+impl Deref for TaskView {
+    type Target = TaskRow;
+
+    fn deref(&self) -> &TaskRow {
+        &self.row
+    }
+}
+
+impl DerefMut for TaskView {
+    fn deref_mut(&mut self) -> &mut TaskRow {
+        &mut self.row
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,16 +143,27 @@ pub(crate) struct ReasonView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AttemptView {
     pub(crate) number: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) session_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
     /// Where an agent worked in a repository: how it left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +176,8 @@ pub(crate) struct AttemptView {
 /// A checkout of a task's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorktreeView {
-    /// Null where it is not made yet or was removed, and in lists.
+    /// Absent if it is not made yet or was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
     pub(crate) branch: String,
     /// The branch that it goes out from and is merged into; a commit where there is none.
@@ -121,8 +190,10 @@ pub(crate) struct WorktreeView {
 /// The working directory's repository after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GitView {
-    /// Null where no branch is checked out.
+    /// Absent if no branch is checked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
     /// The first of what is changed and not committed.
     pub(crate) dirty: Vec<String>,
@@ -136,15 +207,18 @@ pub(crate) struct GitView {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct UsageView {
     pub(crate) wall_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ms: Option<u64>,
-    /// Null where nothing ran that was larger than a few MiB or longer than half a second.
+    /// Absent if nothing ran that was larger than a few MiB or longer than half a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TaskList {
-    pub(crate) tasks: Vec<TaskView>,
+    pub(crate) tasks: Vec<TaskRow>,
     /// Pass it as `before` for the next page; none on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
@@ -187,7 +261,8 @@ pub(crate) struct Changed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GroupView {
     pub(crate) name: String,
-    /// How many of it may run at once; null without a limit.
+    /// How many of it may run at once; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) running: u64,
@@ -210,18 +285,23 @@ pub(crate) struct Retried {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CheckpointView {
     pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     pub(crate) attempt: u32,
     pub(crate) outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
     /// An agent's result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
     /// The last 50 lines it wrote, of both streams as they were read, at most 64 KiB.
     pub(crate) last_lines: String,
     /// How it left the repository it worked in: of agents, and of tasks in worktrees.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
 }
 
@@ -255,6 +335,7 @@ pub(crate) struct EventView {
     pub(crate) sequence: u64,
     pub(crate) at: String,
     pub(crate) task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     /// Who asked for what it follows from; absent if the host itself caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,9 +387,12 @@ pub(crate) struct HostInfo {
     pub(crate) pid: u32,
     /// `unix:PATH`
     pub(crate) url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mcp_url: Option<String>,
     pub(crate) data_dir: String,
     pub(crate) started_at: String,
+    /// `auto` or a number.
+    #[serde(with = "super::capacity::slots_json")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,

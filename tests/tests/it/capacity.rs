@@ -85,7 +85,7 @@ fn the_number_of_slots_is_changed_while_tasks_run() {
     host.finished(&first);
     assert_eq!(host.status(&third)["state"], "ready");
     assert_eq!(host.status(&second)["state"], "running");
-    assert_eq!(host.json(["slots", "2"])["slots"], "2");
+    assert_eq!(host.json(["slots", "2"])["slots"], 2);
     host.live(&third);
     assert_eq!(host.text(["slots", "auto"]), "auto");
     for bad in ["0", "many", "10001", "-1"] {

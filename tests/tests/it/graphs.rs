@@ -53,7 +53,6 @@ fn a_failure_goes_down_the_graph_and_a_retry_revives_it() {
     );
     let smoke = host.status("smoke");
     assert_eq!(smoke["culprit"], ids["test"].as_str());
-    assert_eq!(smoke["status"], "failed");
     assert!(why(&host, "smoke").contains("it could not run because of test ("));
     assert!(!host.work().join("deployed").exists());
 
@@ -162,19 +161,20 @@ fn what_waits_goes_on_by_itself_after_a_kill_of_the_host() {
     }
     let ids = submit(&host, &chain);
     host.live(&ids["t0"]);
-    let before = host.text(["list", "--json"]);
-    kill_9(host.host_pid().unwrap());
-    let after = host.text(["list", "--json"]);
-    let states = |text: &str| -> Vec<(String, String, Value)> {
-        let list: Value = serde_json::from_str(text).unwrap();
-        let tasks = list["tasks"].as_array().unwrap().clone();
-        let shown = |task: &Value| {
-            let word = |field: &str| task[field].as_str().unwrap().to_owned();
-            (word("id"), word("state"), task["dependencies"].clone())
+    let look = || -> Vec<(String, Value, Value)> {
+        let look = |id: &String| {
+            let task = host.status(id);
+            (
+                id.clone(),
+                task["state"].clone(),
+                task["dependencies"].clone(),
+            )
         };
-        tasks.iter().map(shown).collect()
+        ids.values().map(look).collect()
     };
-    assert_eq!(states(&before), states(&after));
+    let before = look();
+    kill_9(host.host_pid().unwrap());
+    assert_eq!(before, look());
     fs::write(host.work().join("go"), "").unwrap();
     // The chain goes on while hosts die.
     for _ in 0..3 {
@@ -205,7 +205,7 @@ fn a_group_has_a_limit_that_changes_while_it_runs() {
     let groups = host.json(["group", "list"]);
     assert_eq!(
         groups,
-        json!([{"name": "g", "limit": null, "paused": true, "running": 2, "queued": 1}])
+        json!([{"name": "g", "paused": true, "running": 2, "queued": 1}])
     );
     host.run(["group", "resume", "g"]).check();
     host.live(&third);

@@ -218,15 +218,24 @@ fn retries(limit: u32, on: &[ReasonClass]) -> RetryPolicy {
 fn a_failed_attempt_is_followed_by_as_many_as_the_policy_says() {
     let mut desk = Desk::new(1);
     let id = desk.submit(|request| request.retries = Some(retries(2, &[]).into()));
-    for expected in ["waiting", "waiting", "failed:exit"] {
+    assert_eq!(desk.task(id).attempts_left(), 3);
+    for (expected, left) in [("waiting", 2), ("waiting", 1), ("failed:exit", 0)] {
         desk.pass(Duration::from_mins(5));
         assert_eq!(starts(&desk.turn()), [id]);
+        assert_eq!(desk.task(id).attempts_left(), left);
         desk.report(id, failure(ReasonClass::Exit));
         desk.settle();
         // A delay of nothing at all is possible, if not likely.
         assert_eq!(desk.word(id), expected);
+        assert_eq!(desk.task(id).attempts_left(), left);
     }
-    assert_eq!(desk.task(id).attempts.len(), 3);
+    let task = desk.task(id);
+    assert_eq!(task.attempts.len(), 3);
+    // What somebody asks for goes beyond the policy.
+    desk.retry(&task).unwrap();
+    assert_eq!(desk.task(id).attempts_left(), 1);
+    assert_eq!(starts(&desk.turn()), [id]);
+    assert_eq!(desk.task(id).attempts_left(), 0);
 }
 
 #[test]

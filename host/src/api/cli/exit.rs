@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{failure::Failure, output};
-use crate::{api::status, app::TaskView};
+use crate::{api::status, app::TaskRow};
 
 /// Says it on standard error; the exit code.
 pub(super) fn report(failure: Failure) -> ExitCode {
@@ -41,7 +41,7 @@ fn say(failure: &Failure, hint: Option<&str>, code: u8) -> ExitCode {
 }
 
 /// The exit code that stands for a finished task.
-pub(super) fn of_task(task: &TaskView) -> u8 {
+pub(super) fn of_task(task: &TaskRow) -> u8 {
     let own = task
         .exit_code
         .and_then(|code| u8::try_from(code).ok())
@@ -62,11 +62,12 @@ pub(super) fn of_task(task: &TaskView) -> u8 {
 pub(in crate::api) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::app::TaskView;
 
     pub(in crate::api) fn task(json: serde_json::Value) -> TaskView {
         let mut task = serde_json::json!({
             "id": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": null, "executor": "shell", "state": "done", "phase": null,
-            "status": "completed", "outcome": "succeeded", "reason": null, "culprit": null, "until": null, "held_by": null,
+            "outcome": "succeeded", "reason": null, "culprit": null, "until": null, "held_by": null,
             "parent": null, "dependencies": [], "group": null, "priority": "P1", "labels": {}, "cwd": "/work",
             "summary": "true", "attempts": [], "created_at": "2026-11-22T14:51:33.042Z", "started_at": null,
             "finished_at": null, "exit_code": null, "signal": null, "output": null, "output_truncated": false,

@@ -13,7 +13,7 @@ use super::{
     text,
 };
 use crate::{
-    app::{ListFilter, TaskView},
+    app::{ListFilter, TaskRow},
     text::columns,
 };
 
@@ -94,7 +94,7 @@ const NAME_COLUMNS: usize = 24;
 const LEAST_COLUMNS: usize = 16;
 
 /// A line a task, in columns; the last one takes what the terminal has left.
-fn table(tasks: &[TaskView], look: Look, now: Timestamp) -> Painted {
+fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
     let mut table = Painted::default();
     if tasks.is_empty() {
         return table;
@@ -130,7 +130,7 @@ fn table(tasks: &[TaskView], look: Look, now: Timestamp) -> Painted {
     table
 }
 
-fn row(task: &TaskView, now: Timestamp) -> [String; 7] {
+fn row(task: &TaskRow, now: Timestamp) -> [String; 7] {
     [
         task.id.clone(),
         text::state(task),
@@ -165,16 +165,18 @@ mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
 
-    fn tasks() -> Vec<TaskView> {
+    fn tasks() -> Vec<TaskRow> {
         vec![
             task(serde_json::json!({
                 "name": "nightly\u{1b}[2J", "executor": "claude", "state": "running", "phase": "live", "outcome": null,
                 "started_at": "2026-11-22T14:51:34.042Z", "summary": "Make the tests pass,\nall of them, and then the others as well",
-            })),
+            }))
+            .row,
             task(serde_json::json!({
                 "outcome": "failed", "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:51:34.992Z",
                 "summary": "cargo test",
-            })),
+            }))
+            .row,
         ]
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, output, session::Session};
+use crate::app::SlotsView;
 
 /// Set how many tasks run at once, from now until the host ends.
 ///
@@ -29,9 +30,7 @@ impl Slots {
             None => client.capacity().await?,
         };
         if session.json {
-            output::json(&serde_json::json!({
-                "slots": view.slots, "running": view.running, "queued": view.queued,
-            }))?;
+            output::json(&SlotsView::from(view))?;
         } else {
             output::line(&view.slots)?;
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use claudine_domain::time::Timestamp;
 
 use super::terminal::Colour;
-use crate::{app::TaskView, clock};
+use crate::{app::TaskRow, clock};
 pub(super) use crate::{
     text::span,
     units::{bytes_text as bytes, dollars_text as usd},
 };
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
-pub(super) fn state(task: &TaskView) -> String {
+pub(super) fn state(task: &TaskRow) -> String {
     match (&task.outcome, &task.phase) {
         (Some(outcome), _) => outcome.clone(),
         (None, Some(phase)) if phase != "live" => phase.clone(),
@@ -20,7 +20,7 @@ pub(super) fn state(task: &TaskView) -> String {
     }
 }
 
-pub(super) fn colour(task: &TaskView) -> Colour {
+pub(super) fn colour(task: &TaskRow) -> Colour {
     match (task.outcome.as_deref(), task.state.as_str()) {
         (Some("succeeded"), _) => Colour::Green,
         (Some("cancelled" | "skipped"), _) => Colour::Grey,
@@ -31,7 +31,7 @@ pub(super) fn colour(task: &TaskView) -> Colour {
 }
 
 /// `task_… failed: exited with code 3`
-pub(super) fn ended(task: &TaskView) -> String {
+pub(super) fn ended(task: &TaskRow) -> String {
     let mut line = format!("{} {}", task.id, state(task));
     if let Some(reason) = &task.reason {
         line.push_str(": ");
@@ -46,7 +46,7 @@ pub(super) fn ago(time: &str, now: Timestamp) -> String {
 }
 
 /// How long a task has run, or ran.
-pub(super) fn ran(task: &TaskView, now: Timestamp) -> Option<String> {
+pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     let end = task
         .finished_at
         .as_deref()

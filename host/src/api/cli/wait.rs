@@ -56,7 +56,7 @@ impl Wait {
         }
         Ok(ended
             .iter()
-            .map(exit::of_task)
+            .map(|task| exit::of_task(task))
             .find(|code| *code != 0)
             .unwrap_or(0)
             .into())

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::fitted::{ANSWER_BYTES, Fitted};
 use crate::{
-    app::{AppError, TaskView},
+    app::{AppError, TaskRow, TaskView},
     text::shortened,
 };
 
@@ -106,46 +106,67 @@ pub(super) struct Task {
     pub(super) merge: Option<String>,
 }
 
+impl From<TaskRow> for Task {
+    fn from(row: TaskRow) -> Self {
+        let (start_time, end_time) = (
+            millis(row.started_at.as_deref()),
+            millis(row.finished_at.as_deref()),
+        );
+        Self {
+            duration: start_time.zip(end_time).map(|(start, end)| end - start),
+            start_time,
+            end_time,
+            status: status_word(&row).to_owned(),
+            id: row.id,
+            prompt: row.summary,
+            exit_code: row.exit_code,
+            working_directory: row.cwd,
+            executor: row.executor,
+            by: row.by.to_string(),
+            name: row.name,
+            priority: row.priority,
+            state: row.state,
+            doing: row.doing,
+            outcome: row.outcome,
+            reason: row
+                .reason
+                .map(|reason| shortened(&reason.message, MESSAGE_CHARS)),
+            output: None,
+            cost_usd: row.cost_usd,
+            branch: None,
+            merge: None,
+        }
+    }
+}
+
 impl From<TaskView> for Task {
     fn from(task: TaskView) -> Self {
-        let (start_time, end_time) = (
-            millis(task.started_at.as_deref()),
-            millis(task.finished_at.as_deref()),
-        );
         let whole = if task.output_truncated {
             format!("`claudine logs {}`", task.id)
         } else {
             format!("`claudine status {} --json`", task.id)
         };
         let fitted = |output: String| Fitted::end_of(&output, ANSWER_BYTES).told(0, &whole);
-        let output = task.output.map(fitted);
         Self {
-            duration: start_time.zip(end_time).map(|(start, end)| end - start),
-            start_time,
-            end_time,
-            id: task.id,
-            status: task.status,
-            prompt: task.summary,
-            exit_code: task.exit_code,
-            working_directory: task.cwd,
-            executor: task.executor,
-            by: task.by.to_string(),
-            name: task.name,
-            priority: task.priority,
-            state: task.state,
-            doing: task.doing,
-            outcome: task.outcome,
-            reason: task
-                .reason
-                .map(|reason| shortened(&reason.message, MESSAGE_CHARS)),
-            output,
-            cost_usd: task.cost_usd,
+            output: task.output.map(fitted),
             branch: task.worktree.map(|worktree| worktree.branch),
             merge: task
                 .merge
                 .map(|merge| format!("{}: {}", merge.state.as_str(), merge.detail))
                 .map(|merge| shortened(&merge, MESSAGE_CHARS)),
+            ..task.row.into()
         }
+    }
+}
+
+/// The original's five words.
+fn status_word(row: &TaskRow) -> &'static str {
+    match (row.outcome.as_deref(), row.state.as_str()) {
+        (Some("succeeded"), _) => "completed",
+        (Some("cancelled" | "skipped"), _) => "cancelled",
+        (Some(_), _) => "failed",
+        (None, "running") => "running",
+        (None, _) => "queued",
     }
 }
 
@@ -256,6 +277,24 @@ mod tests {
                 task: task.into()
             }
         );
+    }
+
+    #[test]
+    fn each_state_and_outcome_has_one_of_the_originals_five_words() {
+        let check = |state: &str, outcome: Option<&str>, expected: &str| {
+            let task = task(serde_json::json!({"state": state, "outcome": outcome}));
+            assert_eq!(status_word(&task), expected, "{state} {outcome:?}");
+        };
+        for state in ["blocked", "waiting", "held", "ready"] {
+            check(state, None, "queued");
+        }
+        check("running", None, "running");
+        check("done", Some("succeeded"), "completed");
+        for outcome in ["failed", "timed_out", "lost", "upstream_failed"] {
+            check("done", Some(outcome), "failed");
+        }
+        check("done", Some("cancelled"), "cancelled");
+        check("done", Some("skipped"), "cancelled");
     }
 
     #[test]

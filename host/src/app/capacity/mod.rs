@@ -15,7 +15,7 @@ use claudine_domain::{
 
 pub(crate) use self::view::{
     BudgetView, CapacityView, ClassView, ForgetProfiles, LimitsView, ReadingView, RefusalView,
-    SetSlots, Spread,
+    SetSlots, SlotsView, Spread, slots_json,
 };
 use super::{
     error::{AppError, ErrorKind},

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CapacityView {
     /// `auto` or a number.
+    #[serde(with = "slots_json")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -117,6 +118,26 @@ pub(crate) struct RefusalView {
     pub(crate) times: u64,
 }
 
+/// How many tasks run at once, and how many there are.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SlotsView {
+    /// `auto` or a number.
+    #[serde(with = "slots_json")]
+    pub(crate) slots: String,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+}
+
+impl From<CapacityView> for SlotsView {
+    fn from(view: CapacityView) -> Self {
+        Self {
+            slots: view.slots,
+            running: view.running,
+            queued: view.queued,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetSlots {
@@ -128,4 +149,53 @@ pub(crate) struct SetSlots {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForgetProfiles {
     pub(crate) executor: String,
+}
+
+/// A number of slots is a number in JSON, `auto` a word. Older hosts write both as words.
+pub(crate) mod slots_json {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(untagged)]
+    enum Slots {
+        Number(u32),
+        Word(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(slots: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let slots = slots
+            .parse()
+            .map_or_else(|_| Slots::Word(slots.to_owned()), Slots::Number);
+        slots.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<String, D::Error> {
+        Ok(match Slots::deserialize(deserializer)? {
+            Slots::Number(slots) => slots.to_string(),
+            Slots::Word(word) => word,
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+        use super::*;
+
+        #[derive(Deserialize, Serialize)]
+        struct Holder(#[serde(with = "super")] String);
+
+        #[test]
+        fn a_number_of_slots_is_a_number() {
+            let check = |written: &str, read: &str, json: &str| {
+                let holder: Holder = serde_json::from_str(written).unwrap();
+                assert_eq!(holder.0, read);
+                assert_eq!(serde_json::to_string(&holder).unwrap(), json);
+            };
+            check("6", "6", "6");
+            check("\"6\"", "6", "6");
+            check("\"auto\"", "auto", "\"auto\"");
+        }
+    }
 }
