@@ -66,6 +66,12 @@ pub(crate) fn boot_id() -> Arc<str> {
         .clone()
 }
 
+/// The zone by whose clock people here read and write times: that of `TZ`, else the machine's, and
+/// UTC if there is none.
+pub(crate) fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
+}
+
 pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }

@@ -21,6 +21,7 @@ mod git;
 mod identity;
 mod layout;
 mod lock;
+mod moment;
 mod plugin;
 mod proc_stat;
 mod random;

@@ -11,6 +11,7 @@ use claudine_domain::{
 
 use crate::{
     clock,
+    moment::{self, Toward},
     units::{self, DOLLARS_EXPECTED, DURATION_EXPECTED, SIZE_EXPECTED},
 };
 
@@ -41,10 +42,9 @@ pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
     }
 }
 
-/// A moment, as RFC 3339 has it.
+/// A moment to come, by the clock of this process: `18:00`, `tomorrow 06:00`, `+2h`, RFC 3339.
 pub(in crate::api) fn time(text: &str) -> Result<Timestamp, String> {
-    clock::parse_rfc3339(text.trim())
-        .ok_or_else(|| format!("`{text}` is no time: expected one such as `2026-11-22T14:51:33Z`"))
+    moment::moment(text, Toward::Future, clock::wall(), &clock::zone())
 }
 
 /// Delays before retries, in milliseconds; what is not given is the host's to say.

@@ -82,7 +82,7 @@ fn a_time_an_offset_or_an_attempt_can_be_picked() {
         let ran = host.run(["logs", &id].iter().chain(arguments)).code(2);
         assert!(ran.complaint().contains(why), "{}", ran.complaint());
     };
-    check_refused(&["--since", "soon"], "`soon` is no time");
+    check_refused(&["--since", "soon"], "`soon` is not a time");
     check_refused(&["--since", "1h", "--tail", "1"], "cannot be used with");
 }
 

@@ -31,6 +31,7 @@ mod run;
 mod standby;
 mod start;
 mod tasks;
+mod times;
 mod torture;
 mod upgrade;
 mod words;

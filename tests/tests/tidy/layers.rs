@@ -21,6 +21,7 @@ const GROUND: &[&str] = &[
     "identity",
     "layout",
     "lock",
+    "moment",
     "proc_stat",
     "random",
     "restored",

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::client::Heard,
     app::{EventQuery, EventView},
+    moment::Toward,
 };
 
 /// Show what has happened to tasks, in the order in which it became true.
@@ -35,8 +36,8 @@ pub(super) struct Events {
     /// for.
     #[arg(short, long)]
     follow: bool,
-    /// Only what came after the event of this number, or since this time: `10m` for ten minutes ago, or a time such as
-    /// `2026-11-22T14:51:33Z`.
+    /// Only what came after the event of this number, or since this time: `10m` for ten minutes
+    /// ago, `18:00`, `yesterday`, `mon 9am`, or `2026-11-22T14:51:33Z`.
     #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
     since: Option<Since>,
 }
@@ -54,7 +55,8 @@ fn since(text: &str) -> Result<Since, String> {
     }
     parse::moment(text).map(Since::Time).map_err(|_| {
         format!(
-            "`{text}` is neither the number of an event nor a time: expected `4711`, how long ago, such as `90s` or `10m`, or a time such as `2026-11-22T14:51:33Z`"
+            "`{text}` is neither the number of an event nor a time: expected `4711`, {}",
+            Toward::Past.expected()
         )
     })
 }

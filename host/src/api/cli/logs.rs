@@ -44,7 +44,8 @@ pub(super) struct Logs {
     /// Only what comes after so many bytes.
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     offset: Option<u64>,
-    /// Only what came at or after this time: `10m` for ten minutes ago, or a time such as `2026-11-22T14:51:33Z`.
+    /// Only what came at or after this time: `10m` for ten minutes ago, `18:00`, `yesterday`,
+    /// `mon 9am`, or `2026-11-22T14:51:33Z`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, conflicts_with_all = ["tail", "offset"])]
     since: Option<Timestamp>,
 }

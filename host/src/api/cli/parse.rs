@@ -2,12 +2,15 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use claudine_domain::time::{Timestamp, millis};
+use claudine_domain::time::Timestamp;
 
 pub(super) use crate::api::words::{
     Backoff, backoff, dollars, duration, merge_strategy, priority, size, time,
 };
-use crate::clock;
+use crate::{
+    clock,
+    moment::{self, Toward},
+};
 
 /// What a task may be given as a time limit. The host checks the same.
 const LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
@@ -26,21 +29,9 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A moment in the past: an RFC 3339 time, or how long ago it was.
+/// A moment in the past: how long ago it was, a time by the clock here, or an RFC 3339 time.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    moment_before(clock::wall(), text)
-}
-
-fn moment_before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
-    if let Some(time) = clock::parse_rfc3339(text.trim()) {
-        return Ok(time);
-    }
-    let ago = duration(text).map_err(|_| {
-        format!(
-            "`{text}` is no time: expected how long ago, such as `90s` or `10m`, or a time such as `2026-11-22T14:51:33Z`"
-        )
-    })?;
-    Ok(Timestamp(now.0.saturating_sub(millis(ago))))
+    moment::moment(text, Toward::Past, clock::wall(), &clock::zone())
 }
 
 /// `NAME=VALUE`, for variables and labels.
@@ -81,29 +72,6 @@ pub(super) fn tools(texts: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments() {
-        let check = |text: &str, expected: Option<u64>| {
-            let now = Timestamp(1_000_000);
-            assert_eq!(
-                moment_before(now, text).ok(),
-                expected.map(Timestamp),
-                "{text:?}"
-            );
-        };
-        check("10m", Some(400_000));
-        check("1.5", Some(998_500));
-        check("0", Some(1_000_000));
-        // Before there was time.
-        check("365d", Some(0));
-        check("1970-01-01T00:00:07.5Z", Some(7_500));
-        check("1970-01-01T01:00:00+01:00", Some(0));
-        check("1970-01-01T00:00:07", None);
-        check("-10m", None);
-        check("", None);
-        check("yesterday", None);
-    }
 
     #[test]
     fn limits_say_their_range() {

@@ -6,7 +6,7 @@ use clap::Args;
 use claudine_domain::{
     dependency::Condition,
     task::{Class, Priority},
-    time::Timestamp,
+    time::{Timestamp, millis},
 };
 use serde_json::{Map, Value, value::RawValue};
 
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     api::status,
     app::{AppError, DependencyRef, ErrorKind, NewTask, Origin, Retries, Submit, TaskRef},
+    clock, moment,
 };
 
 /// How a task is run, whatever runs it.
@@ -75,7 +76,8 @@ pub(super) struct TaskOptions {
     /// Start it no sooner than so long from now.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", help_heading = "When it starts")]
     after: Option<Duration>,
-    /// Start it no sooner than at this time, such as `2026-11-23T06:00:00Z`.
+    /// Start it no sooner than at this time: `18:00`, `tomorrow 06:00`, `mon 9am`, `+2h`, or
+    /// `2026-11-23T06:00:00Z`. A time without a zone is by the clock here.
     #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "When it starts")]
     at: Option<Timestamp>,
     /// Hold it until `claudine release`.
@@ -115,6 +117,15 @@ pub(super) struct TaskOptions {
     // The last: its heading would go on over what follows.
     #[command(flatten)]
     worktree: WorktreeOptions,
+}
+
+impl TaskOptions {
+    /// When it may start at the earliest, if that is put off.
+    fn start(&self, now: Timestamp) -> Option<Timestamp> {
+        let after = |after| Timestamp(now.0.saturating_add(millis(after)));
+        let start = self.at.or_else(|| self.after.map(after));
+        start.filter(|start| *start > now)
+    }
 }
 
 /// What an agent is told beside its prompt.
@@ -190,8 +201,14 @@ pub(super) async fn submit(
     options: TaskOptions,
 ) -> Result<ExitCode, Failure> {
     let wait = options.wait;
+    let now = clock::wall();
+    let start = options.start(now);
     let request = request(executor, spec, options)?;
     let taken = session.client().delegate(&request).await?;
+    if let (Some(start), false, false) = (start, taken.existing, session.json) {
+        let start = moment::ahead(start, now, &clock::zone());
+        output::say(&format!("starts {start}"));
+    }
     if !wait {
         if session.json {
             output::json(&taken)?;
@@ -227,8 +244,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
     let working_directory = directory(options.working_directory)?;
     let mut environment = environment::of_this_process(options.env_clean);
     environment.set = distinct("--env", options.env)?;
-    let millis =
-        |limit: Option<Duration>| limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
+    let ms = |limit: Option<Duration>| limit.map(millis);
     let dependencies = [
         (Condition::Completed, options.depends_on),
         (Condition::Succeeded, options.depends_on_success),
@@ -248,10 +264,10 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         priority: options.priority,
         working_directory,
         env: BTreeMap::new(),
-        timeout_ms: millis(options.timeout),
-        idle_timeout_ms: millis(options.idle_timeout),
-        start_timeout_ms: millis(options.start_timeout),
-        queue_timeout_ms: millis(options.queue_timeout),
+        timeout_ms: ms(options.timeout),
+        idle_timeout_ms: ms(options.idle_timeout),
+        start_timeout_ms: ms(options.start_timeout),
+        queue_timeout_ms: ms(options.queue_timeout),
         max_output_bytes: options.max_output,
         labels: distinct("--label", options.label)?,
         group: options.group,
@@ -269,7 +285,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
             .collect(),
         with_output_of: options.with_output_of.into_iter().map(TaskRef).collect(),
         hold: options.hold,
-        after_ms: millis(options.after),
+        after_ms: ms(options.after),
         start_at_ms: options.at.map(|at| at.0),
         retries,
         budget_usd: options.budget_usd,

@@ -1,0 +1,59 @@
+//! Times as a person types them: by the clock of the command's own zone.
+
+use claudine_tests::{TestHost, command, wait::PATIENCE};
+
+/// Asia/Tokyo has no summer time, and the machine need not know its name.
+const TOKYO: &str = "JST-9";
+
+#[test]
+fn a_start_is_by_the_clock_of_whoever_asks_and_is_told_as_such() {
+    let host = TestHost::builder().env("TZ", TOKYO).build();
+    let start = |at: &str| {
+        let ran = host.run(["run", "--at", at, "--", "true"]).ok();
+        let until = host.status(&ran.text())["until"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (until, ran)
+    };
+    let (until, ran) = start("tomorrow 06:00");
+    assert!(until.ends_with("T21:00:00.000Z"), "{until}");
+    ran.says(&["starts ", " 06:00 (in "]);
+    let (until, _) = start("18:30");
+    assert!(until.ends_with("T09:30:00.000Z"), "{until}");
+    let (_, ran) = start("+2h");
+    ran.says(&["(in 2h00m)"]);
+
+    // The host may be in another zone: what counts is where the command is.
+    let mut elsewhere = host.command(["run", "--at", "18:30", "--", "true"]);
+    elsewhere.env("TZ", "UTC0");
+    let id = command::run(elsewhere, b"", PATIENCE).ok().text();
+    let until = host.status(&id)["until"].as_str().unwrap().to_owned();
+    assert!(until.ends_with("T18:30:00.000Z"), "{until}");
+
+    let refused = host.run(["run", "--at", "yesterday", "--", "true"]).code(2);
+    refused.says(&["`yesterday` was ", " ago; give a time to come"]);
+}
+
+#[test]
+fn times_in_a_file_are_those_of_options() {
+    let host = TestHost::builder().env("TZ", TOKYO).build();
+    let file = "- {name: late, argv: ['true'], at: tomorrow 06:00}";
+    host.run_with(["submit", "-"], file.as_bytes()).check();
+    let until = host.status("late")["until"].as_str().unwrap().to_owned();
+    assert!(until.ends_with("T21:00:00.000Z"), "{until}");
+}
+
+#[test]
+fn output_is_shown_from_a_time_on() {
+    let host = TestHost::new();
+    let id = host.script("echo one");
+    host.finished(&id);
+    assert_eq!(
+        host.text(["logs", "--since", "yesterday 06:00", &id]),
+        "one"
+    );
+    assert_eq!(host.text(["logs", "--since", "tomorrow", &id]), "");
+    let events = host.text(["events", "--since", "yesterday"]);
+    assert!(events.contains("succeeded"), "{events}");
+}
