@@ -210,6 +210,9 @@ pub struct Attempt {
     /// process is left to tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
+    /// No executor ran: somebody merged the work of the attempt before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
 }
@@ -227,7 +230,29 @@ impl Attempt {
             session: None,
             cost_so_far_micro_usd: None,
             answered: None,
+            by_hand: false,
             ended: None,
+        }
+    }
+
+    /// One of a task whose work somebody merged after all. It begins and ends at once.
+    pub fn merged_by_hand(number: u32, at: Timestamp, merge: Merge) -> Self {
+        Self {
+            started_at: Some(at),
+            by_hand: true,
+            ended: Some(Ended {
+                at,
+                outcome: Outcome::Succeeded,
+                reason: None,
+                exit_code: None,
+                signal: None,
+                usage: Usage::default(),
+                cost_micro_usd: None,
+                git: None,
+                merge: Some(Box::new(merge)),
+                never_began: false,
+            }),
+            ..Self::new(number, at)
         }
     }
 

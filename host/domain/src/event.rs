@@ -58,6 +58,11 @@ pub enum Fact {
     Resumed {
         from: u32,
     },
+    /// Somebody merged the work of a task that had failed by its merge: a further attempt, which
+    /// no executor ran.
+    MergedByHand {
+        attempt: u32,
+    },
     /// Another attempt follows a failed one by itself.
     RetryScheduled {
         until: Timestamp,

@@ -46,6 +46,9 @@ pub enum ReasonClass {
     RateLimit,
     Auth,
     Invalid,
+    /// Its work could not be merged: the same places were changed elsewhere, or something is in
+    /// the way.
+    Conflict,
     Resource,
     NoResult,
     MaxTurns,
@@ -57,7 +60,7 @@ pub enum ReasonClass {
 }
 
 impl ReasonClass {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 17] = [
         (Self::Exit, "exit"),
         (Self::Signal, "signal"),
         (Self::Timeout, "timeout"),
@@ -67,6 +70,7 @@ impl ReasonClass {
         (Self::RateLimit, "rate_limit"),
         (Self::Auth, "auth"),
         (Self::Invalid, "invalid"),
+        (Self::Conflict, "conflict"),
         (Self::Resource, "resource"),
         (Self::NoResult, "no_result"),
         (Self::MaxTurns, "max_turns"),
@@ -144,7 +148,7 @@ mod tests {
 
     #[test]
     fn each_class_has_one_word() {
-        assert_eq!(ReasonClass::all().count(), 16);
+        assert_eq!(ReasonClass::all().count(), 17);
         for class in ReasonClass::all() {
             let word = class.as_str();
             assert_eq!(stored(class), word);

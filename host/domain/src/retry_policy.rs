@@ -46,6 +46,7 @@ pub fn may_be_retried(class: ReasonClass) -> bool {
         class,
         ReasonClass::Auth
             | ReasonClass::Invalid
+            | ReasonClass::Conflict
             | ReasonClass::Budget
             | ReasonClass::Permission
             | ReasonClass::Cancelled
@@ -89,7 +90,7 @@ pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
 }
 
 /// Whether an attempt uses up one of those that are allowed: not one whose usage limit parked its
-/// account, nor one that never began. Where there is no account to park, a limit is a failure like
+/// account, nor one that never began or that no executor ran. Where there is no account to park, a limit is a failure like
 /// others: nothing would come between it and the next.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
@@ -100,7 +101,7 @@ fn counts(attempt: &Attempt, has_account: bool) -> bool {
         .as_ref()
         .is_some_and(|reason| reason.class == ReasonClass::RateLimit);
     let is_parked = limited && has_account;
-    !is_parked && !ended.never_began
+    !is_parked && !ended.never_began && !attempt.by_hand
 }
 
 impl Backoff {

@@ -422,6 +422,21 @@ impl Task {
         self.attempts.last()
     }
 
+    /// The attempt that an executor ran last, or runs: the one that has output.
+    pub fn last_run(&self) -> Option<&Attempt> {
+        self.attempts.iter().rev().find(|attempt| !attempt.by_hand)
+    }
+
+    /// Whether it failed for what became of its work alone.
+    pub fn failed_by_its_merge(&self) -> bool {
+        let deciding = self.deciding_attempt();
+        let ended = deciding.and_then(|attempt| attempt.ended.as_ref());
+        ended.is_some_and(|ended| {
+            let merge = ended.merge.as_ref();
+            self.is_done() && merge.is_some_and(|merge| merge.state.is_failure())
+        })
+    }
+
     /// The attempt that its state is about: the last one. None where it was tried again and has
     /// ended before that came to an attempt.
     pub fn deciding_attempt(&self) -> Option<&Attempt> {

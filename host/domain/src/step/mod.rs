@@ -1,6 +1,7 @@
 //! What each input does to the board. Pure: the same board, time and input give the same decisions, byte for byte.
 
 mod admit;
+mod by_hand;
 mod cancel;
 mod clock;
 mod conclude;
@@ -34,6 +35,7 @@ use crate::{
     principal::{Principal, names_of_holders},
     task::{Request, Task},
     time::{Now, Timestamp},
+    worktree::Merge,
 };
 
 /// Something that happened, or that somebody asks for.
@@ -52,6 +54,8 @@ pub enum Input {
     },
     /// A finished task, as the store has it, is to run again.
     Retry(Box<Retry>),
+    /// Somebody merged the work of a task that had failed by its merge.
+    MergedByHand(Box<MergedByHand>),
     /// Queued tasks are not to be started until they are released.
     Hold {
         tasks: Vec<TaskId>,
@@ -142,6 +146,17 @@ pub struct Retry {
     pub ended: Ends,
     /// Where its next attempt is to go on from where the last one ended: what somebody has to say about that, UTF-8.
     pub resume: Option<Arc<[u8]>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct MergedByHand {
+    /// As the store has it.
+    pub task: Task,
+    /// What is to run now: those that could not run because of it.
+    pub downstream: Vec<Task>,
+    /// Of what those depend on: all that had ended when it was looked up.
+    pub ended: Ends,
+    pub merge: Merge,
 }
 
 /// What was found to be old.
@@ -243,6 +258,13 @@ pub enum Answer {
         /// Somebody holds it still: it does not start before it is released.
         held: bool,
     },
+    /// The task has succeeded, by a further attempt.
+    MergedByHand {
+        task: TaskId,
+        attempt: u32,
+        /// How many others run now.
+        downstream: usize,
+    },
     /// How many tasks changed.
     Changed(usize),
     /// So many profiles were removed.
@@ -303,6 +325,8 @@ pub enum Refused {
     UpstreamStands { task: TaskId, culprit: TaskId },
     #[error("task {task} has no attempt to go on from: retry it")]
     NothingToResume { task: TaskId },
+    #[error("task {task} did not fail by its merge")]
+    NotFailedByMerge { task: TaskId },
     /// Nothing is left to spend.
     #[error("task {task} cannot run: {why}")]
     OverBudget { task: TaskId, why: String },
@@ -335,6 +359,7 @@ impl Board {
             Input::Submit(submit) => self.submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),
             Input::Retry(retry) => self.retry(now, *retry),
+            Input::MergedByHand(merged) => self.merged_by_hand(now, *merged),
             Input::Hold { tasks } => self.hold(now, &tasks),
             Input::Release { tasks } => self.release(now, &tasks),
             Input::SetGroup {

@@ -51,7 +51,7 @@ impl Board {
         })
     }
 
-    fn room_for_another(&self, task: &Task) -> Result<(), Refused> {
+    pub(super) fn room_for_another(&self, task: &Task) -> Result<(), Refused> {
         let limit = self.bounds.attempts;
         if task.attempts.len() < limit {
             return Ok(());
@@ -69,7 +69,7 @@ impl Board {
         };
         let began = |attempt: &&Attempt| {
             let ended = attempt.ended.as_ref();
-            ended.is_some_and(|ended| !ended.never_began)
+            ended.is_some_and(|ended| !ended.never_began) && !attempt.by_hand
         };
         let last = task.attempts.iter().rev().find(began);
         let last = last.ok_or(Refused::NothingToResume { task: task.id })?;
@@ -81,7 +81,7 @@ impl Board {
 
     /// The newest end of a task that was read from the store a moment ago. It may have been retried, and have ended again, since: to start from
     /// an older end would write over an attempt and give out its number twice.
-    fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
+    pub(super) fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));
         }
@@ -96,7 +96,7 @@ impl Board {
     }
 
     /// The newest ends of those that are to run after it, without those that run again already.
-    fn still_done(&self, copies: Vec<Task>, ended: &Ends) -> Result<Vec<Task>, Refused> {
+    pub(super) fn still_done(&self, copies: Vec<Task>, ended: &Ends) -> Result<Vec<Task>, Refused> {
         let copies = copies.into_iter().map(|copy| self.newest(copy, ended));
         copies
             .filter(|newest| !matches!(newest, Err(Refused::NotDone { .. })))
@@ -121,7 +121,7 @@ impl Board {
     }
 
     /// Of all that is waited for it has to be known how it ended, if it has.
-    fn all_known(&self, id: TaskId, downstream: &[Task], ended: &Ends) -> Result<(), Refused> {
+    pub(super) fn all_known(&self, id: TaskId, downstream: &[Task], ended: &Ends) -> Result<(), Refused> {
         let again: BTreeSet<TaskId> = downstream.iter().map(|task| task.id).chain([id]).collect();
         let known = |task: &TaskId| {
             again.contains(task) || self.is_open(*task) || self.end_of(*task, ended).is_some()
@@ -135,7 +135,7 @@ impl Board {
 
     /// How everything ended that these tasks depend on, before any of them is put back. A task that
     /// is put back may end again at once, and then older ends are no longer remembered.
-    fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
+    pub(super) fn ends_above(&self, downstream: &[Task], ended: &Ends) -> Ends {
         let edges = downstream.iter().flat_map(|task| task.dependencies.iter());
         let ends = edges.filter_map(|edge| Some((edge.task, self.end_of(edge.task, ended)?)));
         Ends {
@@ -160,7 +160,7 @@ impl Board {
 
     /// Puts back what is to run after a task that runs again. What cannot, since something else is
     /// in its way or its budget is spent, ends again at once.
-    fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
+    pub(super) fn revive(&mut self, now: Now, downstream: Vec<Task>, ended: &Ends) -> usize {
         let mut revived = Vec::new();
         for mut task in downstream {
             let id = task.id;
