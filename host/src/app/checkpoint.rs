@@ -33,7 +33,7 @@ impl Host {
 
 fn last_ended(task: &Task) -> Option<u32> {
     let mut latest_first = task.attempts.iter().rev();
-    let last = latest_first.find(|attempt| attempt.ended.is_some());
+    let last = latest_first.find(|attempt| attempt.ended.is_some() && !attempt.by_hand);
     last.map(|attempt| attempt.number)
 }
 

@@ -54,18 +54,28 @@ impl Host {
         if !by.restrained {
             return Ok(());
         }
-        let id = retry.task.id;
-        for task in std::iter::once(&retry.task).chain(&retry.downstream) {
-            // What is said is for the task itself, and for none after it.
-            let said = retry.resume.as_deref().filter(|_| task.id == id);
-            let decided = self.may_run_again(by, task, said).await;
+        // What is said is for the task itself, and for none after it.
+        let said = retry.resume.as_deref();
+        self.may_run_again(by, &retry.task, said).await?;
+        self.may_revive(by, &retry.downstream).await
+    }
+
+    /// Decides whether tasks may run that could not because of another one.
+    pub(super) async fn may_revive(
+        &self,
+        by: &Principal,
+        downstream: &[Task],
+    ) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        for task in downstream {
+            let decided = self.may_run_again(by, task, None).await;
             decided.map_err(|mut error| {
-                if task.id != id {
-                    let name = task.request.name.as_deref();
-                    let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
-                    error.message =
-                        format!("{}{named} would run again too: {}", task.id, error.message);
-                }
+                let name = task.request.name.as_deref();
+                let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
+                error.message =
+                    format!("{}{named} would run again too: {}", task.id, error.message);
                 error
             })?;
         }

@@ -191,6 +191,7 @@ impl From<EngineError> for AppError {
                 | Refused::NotHeld { .. }
                 | Refused::UpstreamStands { .. }
                 | Refused::NothingToResume { .. }
+                | Refused::NotFailedByMerge { .. }
                 | Refused::OverBudget { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::HeldByOthers { .. } => ErrorKind::Forbidden,

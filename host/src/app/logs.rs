@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use claudine_domain::{
+    attempt::Attempt,
     id::{AttemptId, TaskId},
     task::Task,
 };
@@ -220,8 +221,7 @@ impl Host {
         };
         Ok(task.is_done()
             && task
-                .attempts
-                .last()
+                .last_run()
                 .is_none_or(|last| last.number <= attempt.number))
     }
 
@@ -259,10 +259,14 @@ impl Host {
 
 /// Which attempt is meant: the given one, else the last that began. One more than there are can be followed: it is waited for.
 fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
-    let last = task.attempts.last().map_or(0, |attempt| attempt.number);
+    let number = |attempt: &Attempt| attempt.number;
+    let (last, last_run) = (
+        task.last_attempt().map_or(0, number),
+        task.last_run().map_or(0, number),
+    );
     let furthest = if query.follow { last + 1 } else { last.max(1) };
     match query.attempt {
-        None => Ok(last.max(1)),
+        None => Ok(last_run.max(1)),
         Some(number) if (1..=furthest).contains(&number) => Ok(number),
         Some(number) => Err(AppError::new(
             ErrorKind::NotFound,

@@ -6,6 +6,7 @@
 mod account;
 mod act;
 pub(crate) mod backup;
+mod by_hand;
 mod capacity;
 mod check;
 mod checkpoint;

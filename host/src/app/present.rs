@@ -75,6 +75,7 @@ fn row(task: &Task) -> TaskRow {
         by: Principal::clone(&request.by),
         attempt: begun(task).last().map_or(0, |attempt| attempt.number),
         attempts_left: task.attempts_left(),
+        merged_by_hand: outcome.and(deciding).is_some_and(|last| last.by_hand),
         exit_code: end.and_then(|ended| ended.exit_code),
         signal: end.and_then(|ended| ended.signal),
         cost_usd: cost_usd(task),
@@ -101,7 +102,10 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         attempts: begun(task).map(attempt_view).collect(),
         output: None,
         output_truncated: false,
-        usage: ended.map(|ended| usage_view(&ended.usage)),
+        usage: task
+            .last_run()
+            .and_then(|run| run.ended.as_ref())
+            .map(|ended| usage_view(&ended.usage)),
         spec: None,
         outputs: None,
     }
@@ -154,6 +158,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
         usage: ended.map(|ended| usage_view(&ended.usage)),
         git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
+        by_hand: attempt.by_hand,
     }
 }
 

@@ -74,7 +74,7 @@ impl Reader {
             worktree.path = path.exists().then(|| path.display().to_string());
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
-        let mut latest_first = task.attempts.iter().rev();
+        let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
         // Not of an attempt that has not begun, nor of one that is under way.
         if let Some(ended) = latest_first.clone().find(|it| it.ended.is_some()) {
             view.outputs = document(DocumentKey::Outputs(attempt_id(task, ended.number)))?;

@@ -22,7 +22,7 @@ use super::{
 use crate::engine::EngineError;
 
 /// How often what is below a task is looked up anew because it changed in between.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 /// How many tasks run again together.
 const DOWNSTREAM_MAX: usize = 100_000;
 /// What somebody says when a task is to go on.
@@ -105,7 +105,7 @@ impl Host {
     }
 
     /// Refuses if nothing is known any more of a task whose end has to be known.
-    async fn known(&self, id: TaskId) -> Result<(), AppError> {
+    pub(super) async fn known(&self, id: TaskId) -> Result<(), AppError> {
         let found = self
             .read(move |reader| Ok(reader.store.task(id)?.is_some()))
             .await?;
@@ -120,7 +120,7 @@ impl Host {
     }
 }
 
-fn looked_up(
+pub(super) fn looked_up(
     reader: &Reader,
     reference: &TaskRef,
     options: RetryOptions,

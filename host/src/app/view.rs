@@ -65,6 +65,9 @@ pub(crate) struct TaskRow {
     /// How many more may begin without anybody asking for them, as far as its retries go.
     #[serde(default)]
     pub(crate) attempts_left: u32,
+    /// It failed by its merge, and has succeeded since somebody merged its work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) merged_by_hand: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +174,9 @@ pub(crate) struct AttemptView {
     /// What became of its work, where it succeeded in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
+    /// No executor ran: somebody merged the work of the attempt before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) by_hand: bool,
 }
 
 /// A checkout of a task's own.

@@ -98,6 +98,13 @@ pub(crate) struct MergeWorktree {
 pub(crate) struct WorktreeMerged {
     pub(crate) task: String,
     pub(crate) merge: Merge,
+    /// Of a task that had failed by its merge and has succeeded by this one: the attempt that it
+    /// counts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt: Option<u32>,
+    /// How many tasks run now that could not because of it.
+    #[serde(default)]
+    pub(crate) downstream: usize,
 }
 
 impl Host {
@@ -171,10 +178,11 @@ impl Host {
         .await
     }
 
-    /// Asks once more for what becomes of a finished task's work. The task stays as it has ended.
+    /// Asks once more for what becomes of a finished task's work. If it had failed by its merge,
+    /// it has succeeded by this one.
     pub(crate) async fn merge_worktree(
         &self,
-        by: &Principal,
+        by: &Arc<Principal>,
         reference: &TaskRef,
         asked: MergeWorktree,
     ) -> Result<WorktreeMerged, AppError> {
@@ -202,21 +210,34 @@ impl Host {
                 .hint("say what is to become of it by --merge auto, pr or patch"));
         }
         may(by, Verb::Merge(strategy), task.as_ref(), &self.settings.mcp)?;
+        let failed_by_it = task.as_ref().is_some_and(Task::failed_by_its_merge);
+        if failed_by_it {
+            self.may_end_by_hand(by, id).await?;
+        }
         let title = task.as_ref().map(|task| task.request.summary.as_str());
         let again = Again {
             strategy,
             keep: worktree.is_some_and(|worktree| worktree.keep),
             title: title.unwrap_or("work of a forgotten task"),
             variables: self.variables_of(task.as_ref()).await?,
+            failed_by_it,
         };
         let merging = self.worktrees.merge_again(&held, again);
         let merge = self.supervised(merging).await?;
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));
         }
+        // A host that dies before this finds the merge noted, and made, when it is asked again.
+        let by_hand = if failed_by_it {
+            self.end_by_hand(by, id, &merge).await?
+        } else {
+            None
+        };
         Ok(WorktreeMerged {
             task: id.to_string(),
             merge,
+            attempt: by_hand.map(|it| it.attempt),
+            downstream: by_hand.map_or(0, |it| it.downstream),
         })
     }
 

@@ -298,7 +298,7 @@ fn unavailable(message: String) -> GuestEnd {
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
         let ended = one.ended.as_ref();
-        one.number < attempt.number && ended.is_some_and(|ended| !ended.never_began)
+        one.number < attempt.number && !one.by_hand && ended.is_some_and(|ended| !ended.never_began)
     })?;
     let ended = last.ended.as_ref()?;
     let id = AttemptId {

@@ -79,6 +79,16 @@ pub(crate) fn of_task(
         None => task.attempts.iter().rev().find(|it| it.ended.is_some()),
     };
     match (last, task.end()) {
+        // Its output is that of the attempt whose work was merged, and how it ended is its own.
+        (Some(last), Some(end)) if last.by_hand => {
+            let run = task.last_run().ok_or(CheckpointError::NoAttempt(id))?;
+            let checkpoint = of_attempt(store, layout, &task, run.number)?;
+            Ok(Checkpoint {
+                outcome: end.outcome,
+                reason: None,
+                ..checkpoint
+            })
+        }
         (Some(last), _) => of_attempt(store, layout, &task, last.number),
         (None, Some(end)) => Ok(Checkpoint {
             task: id,

@@ -332,5 +332,6 @@ fn facts(account: AccountKey) -> Vec<Fact> {
             culprit: None,
         },
         Fact::Retried,
+        Fact::MergedByHand { attempt: 2 },
     ]
 }

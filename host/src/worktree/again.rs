@@ -20,6 +20,8 @@ pub(crate) struct Again<'a> {
     /// What the task was to do, for the messages of commits.
     pub(crate) title: &'a str,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
+    /// The task has failed by its merge, and no merge that succeeded has ended it since.
+    pub(crate) failed_by_it: bool,
 }
 
 /// A worktree that nobody else changes meanwhile.
@@ -65,11 +67,16 @@ impl Worktrees {
             keep,
             title,
             variables,
+            failed_by_it,
         } = again;
         let record = self.known(held.task).await?;
         let git = self.git(self.path(held.task), variables);
         let repository = git.in_repository(&record.repository);
         if repository.branch_commit(&record.branch).await?.is_none() {
+            // It went with a merge of which its task has not heard.
+            if failed_by_it && let Some(merge) = record.again.filter(|it| !it.state.is_failure()) {
+                return Ok(merge);
+            }
             return Err(WorktreeError::BranchGone {
                 branch: record.branch,
             });

@@ -121,7 +121,12 @@ impl Board {
     }
 
     /// Of all that is waited for it has to be known how it ended, if it has.
-    pub(super) fn all_known(&self, id: TaskId, downstream: &[Task], ended: &Ends) -> Result<(), Refused> {
+    pub(super) fn all_known(
+        &self,
+        id: TaskId,
+        downstream: &[Task],
+        ended: &Ends,
+    ) -> Result<(), Refused> {
         let again: BTreeSet<TaskId> = downstream.iter().map(|task| task.id).chain([id]).collect();
         let known = |task: &TaskId| {
             again.contains(task) || self.is_open(*task) || self.end_of(*task, ended).is_some()

@@ -123,7 +123,7 @@ impl Dice {
             label: None,
             budget: None,
             graph: None,
-            worktree: false,
+            worktree: self.percent(20),
         }
     }
 
@@ -133,7 +133,8 @@ impl Dice {
         if self.percent(45) {
             return vec![Happening::Turn, Happening::Commit, deliver(), deliver()];
         }
-        let end = self.of(&[End::Success, End::Success, End::Success, End::Exit]);
+        let success = [End::Success; 3];
+        let end = self.of(&[&success[..], &[End::Exit, End::Conflict]].concat());
         vec![
             Happening::End(self.number(), end),
             deliver(),
@@ -148,7 +149,8 @@ impl Dice {
             0..=49 => return self.stride(),
             50..=51 => Happening::Submit(vec![self.plain_wish()]),
             52..=53 => Happening::Cancel(self.number()),
-            54..=75 => Happening::Retry(self.number(), self.percent(70)),
+            54..=68 => Happening::Retry(self.number(), self.percent(70)),
+            69..=75 => Happening::MergeByHand(self.number()),
             76..=77 => Happening::Hold(self.number()),
             78..=82 => Happening::Release(self.number()),
             83..=84 => self.group(),
@@ -200,9 +202,10 @@ impl Dice {
     }
 
     fn end(&mut self) -> End {
-        match self.byte(4) {
+        match self.byte(5) {
             0 | 1 => End::Success,
             2 => End::Exit,
+            3 => End::Conflict,
             _ => End::Limit(self.maybe(50, |dice| dice.seconds(90 * 60))),
         }
     }
@@ -246,7 +249,8 @@ impl Dice {
             0..=7 => Happening::Submit(vec![self.wish()]),
             8..=9 => Happening::Submit((0..self.byte(6)).map(|_| self.wish()).collect()),
             10..=12 => Happening::Cancel(self.number()),
-            13..=15 => Happening::Retry(self.number(), self.percent(50)),
+            13..=14 => Happening::Retry(self.number(), self.percent(50)),
+            15 => Happening::MergeByHand(self.number()),
             16 => Happening::Hold(self.number()),
             17 => Happening::Release(self.number()),
             18 => self.group(),

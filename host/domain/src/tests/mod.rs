@@ -11,6 +11,7 @@ mod admission;
 mod asking;
 mod batches;
 mod budgets;
+mod by_hand;
 mod cancelling;
 mod capacity;
 mod choosing;
@@ -45,7 +46,7 @@ use crate::{
     step::{Answer, Cause, Ending, Ends, Found, Input, Refused, Report, Retry, Submission, Submit},
     task::{Class, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp},
-    worktree::{MergeStrategy, Worktree},
+    worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
 const BOOT: &str = "boot-1";
@@ -424,6 +425,15 @@ fn a_worktree() -> Worktree {
         base_commit: "c0".to_owned(),
         merge: MergeStrategy::Auto,
         keep: false,
+    }
+}
+
+fn a_merge(state: MergeState) -> Merge {
+    Merge {
+        strategy: MergeStrategy::Auto,
+        state,
+        detail: "m".to_owned(),
+        worktree_removed: false,
     }
 }
 

@@ -138,7 +138,11 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
 fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let mut state = Painted::default();
     look.paint(&mut state, text::colour(task), &text::state(task));
-    let mut parts = vec![String::new()];
+    let mut parts = vec![if task.merged_by_hand {
+        " (merged by hand)".to_owned()
+    } else {
+        String::new()
+    }];
     match (task.exit_code, task.signal) {
         (_, Some(signal)) => parts.push(format!("signal {signal}")),
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
@@ -165,6 +169,9 @@ fn attempt_line(attempt: &AttemptView) -> String {
     ];
     if let Some(reason) = &attempt.reason {
         parts.push(reason.message.clone());
+    }
+    if attempt.by_hand {
+        parts.push("merged by hand".to_owned());
     }
     if let (Some(pid), None) = (attempt.pid, &attempt.outcome) {
         parts.push(format!("pid {pid}"));

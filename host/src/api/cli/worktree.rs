@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use claudine_domain::worktree::{Merge, MergeStrategy};
 
 use super::{failure::Failure, output, parse, session::Session, terminal::harmless};
-use crate::app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish};
+use crate::app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreeWish};
 
 /// A checkout of the task's own.
 #[derive(Debug, Args)]
@@ -65,7 +65,8 @@ enum Verb {
     /// Ask once more for what becomes of a finished task's work: it was refused and nothing is in its way any more, or you want another.
     ///
     /// What is not committed in the worktree is committed first. A conflict is resolved on the task's branch: merge the base in the worktree,
-    /// commit, and ask again. Your checkout is only touched as by --merge auto of the task itself. The task stays as it has ended.
+    /// commit, and ask again. Your checkout is only touched as by --merge auto of the task itself. A task that failed by its merge has succeeded
+    /// once that is made, and what could not run because of it runs.
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests
@@ -127,10 +128,23 @@ async fn merge(
     if session.json {
         output::json(&merged)?;
     } else {
-        let Merge { state, detail, .. } = &merged.merge;
-        output::line(&format!("{}: {detail}", state.as_str()))?;
+        output::line(&merged_text(&merged))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn merged_text(merged: &WorktreeMerged) -> String {
+    let Merge { state, detail, .. } = &merged.merge;
+    let line = format!("{}: {detail}", state.as_str());
+    let revived = match merged.downstream {
+        0 => String::new(),
+        1 => "; 1 task that waited for it runs now".to_owned(),
+        count => format!("; {count} tasks that waited for it run now"),
+    };
+    match merged.attempt {
+        Some(_) => format!("{line}\n{} has succeeded{revived}", merged.task),
+        None => line,
+    }
 }
 
 async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Failure> {

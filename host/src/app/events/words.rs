@@ -40,6 +40,9 @@ pub(super) fn of(fact: &Fact) -> String {
         } => format!("attempt {attempt} {}", ended(*outcome, reason.as_ref())),
         Fact::Retried => "to be tried again".to_owned(),
         Fact::Resumed { from } => format!("to go on from attempt {from}"),
+        Fact::MergedByHand { attempt } => {
+            format!("its work was merged by hand, which counts as attempt {attempt}")
+        }
         Fact::RetryScheduled { until } => format!("to be tried again at {}", rfc3339(*until)),
         Fact::Unblocked => "what it waited for has ended as it has to".to_owned(),
         Fact::Blocked => "waits again: what it waits for runs again".to_owned(),
@@ -148,6 +151,10 @@ mod tests {
         );
         check(Fact::Retried, "to be tried again");
         check(Fact::Resumed { from: 2 }, "to go on from attempt 2");
+        check(
+            Fact::MergedByHand { attempt: 2 },
+            "its work was merged by hand, which counts as attempt 2",
+        );
         check(
             Fact::Done {
                 outcome: Outcome::Failed,

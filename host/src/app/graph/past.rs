@@ -60,7 +60,7 @@ fn took(task: &Task) -> Option<u64> {
     else {
         return None;
     };
-    let attempt = task.last_attempt()?;
+    let attempt = task.last_run()?;
     let ended = attempt.ended.as_ref()?;
     Some(ended.at.0.saturating_sub(attempt.started_at?.0))
 }

@@ -61,24 +61,27 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     let ran = host.run(["worktree", "merge", "fix"]).ok();
     assert_eq!(
         ran.text(),
-        format!("merged: `{branch}` is merged into `main`")
+        format!("merged: `{branch}` is merged into `main`\n{id} has succeeded")
     );
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
     assert!(!worktree.exists(), "all of it is merged");
     assert_eq!(repository.branches(), ["main"]);
-    // It is the work that is merged: how the task ended is what it was.
+    // What had ended is as it was, and the merge is an attempt of its own.
     let task = host.status(id);
     assert_eq!(
-        merged(&task, "failed", "merged"),
+        merged(&task, "succeeded", "merged"),
         format!("`{branch}` is merged into `main`")
     );
     assert_eq!(task["attempts"][0]["merge"]["state"], "conflict");
+    assert_eq!(task["attempts"][0]["outcome"], "failed");
+    assert_eq!(task["attempts"][1]["by_hand"], true);
+    assert_eq!(task["merged_by_hand"], true);
+    assert_eq!(task.get("reason"), None, "{task:#}");
     let text = host.text(["status", id]);
+    assert!(text.contains("succeeded (merged by hand)"), "{text}");
     assert!(
-        text.contains(&format!(
-            "Merge      merged: `{branch}` is merged into `main`"
-        )),
+        text.contains("Attempt 2  succeeded, merged by hand\n"),
         "{text}"
     );
     host.run(["worktree", "merge", id])
@@ -198,4 +201,55 @@ fn a_restored_task_goes_on_on_its_branch() {
         assert_eq!(task["output"], "one\nmore\n");
     }
     repository.is_untouched();
+}
+
+#[test]
+fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo said; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    let after = |options: &[&str], script: &str| {
+        let arguments = ["run"].iter().chain(options);
+        host.text(arguments.chain(&["--script", script]))
+    };
+    let reads = after(
+        &["--depends-on-success", &id, "--with-output-of", &id],
+        "cat file; cat $CLAUDINE_INPUT_FIX/output",
+    );
+    let last = after(&["--depends-on-success", &reads], "echo last");
+    host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "conflict");
+    for dependant in [&reads, &last] {
+        assert_eq!(host.finished(dependant)["outcome"], "upstream_failed");
+    }
+    // Resolved, committed, and merged by git alone: that is found when it is asked for.
+    let branch = host.status(&id)["worktree"]["branch"].clone();
+    repository.git(&["merge", "-q", "-X", "theirs", branch.as_str().unwrap()]);
+    let answer = host.json(["worktree", "merge", "fix"]);
+    assert_eq!(
+        (&answer["attempt"], &answer["downstream"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(host.finished(&reads)["output"], "theirs\nsaid\n");
+    assert_eq!(host.finished(&last)["output"], "last\n");
+    let facts = host.text(["events", "--json", &id]);
+    let facts = facts
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let kinds: Vec<Value> = facts.map(|fact: Value| fact["kind"].clone()).collect();
+    assert_eq!(
+        kinds[kinds.len() - 3..],
+        ["merged_by_hand", "attempt_ended", "done"]
+    );
+    // What it said is its executor's, and so is what it would go on from.
+    assert_eq!(host.text(["logs", &id]), "said");
+    assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
+    // It has succeeded once: to ask again changes nothing, and a retry is a third attempt.
+    host.run(["worktree", "merge", "fix"]).code(REFUSED);
+    assert_eq!(host.json(["retry", "fix"])["attempt"], 3);
 }

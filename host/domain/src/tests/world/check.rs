@@ -205,7 +205,7 @@ impl World {
     }
 
     /// As it was decided last, on disk or not.
-    fn end_of(&self, id: TaskId) -> End {
+    pub(super) fn end_of(&self, id: TaskId) -> End {
         let pending = self.board.pending.finished.get(&id).map(|task| &**task);
         let mut in_flight = self.in_flight.iter().flat_map(|(batch, _)| &batch.tasks);
         let newest = pending

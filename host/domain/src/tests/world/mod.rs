@@ -51,6 +51,8 @@ pub(super) enum Happening {
     Cancel(usize),
     /// With all that had run after it, or only with what could not.
     Retry(usize, bool),
+    /// Somebody merges the work of a task that failed by its merge.
+    MergeByHand(usize),
     Hold(usize),
     Release(usize),
     Group(u8, Group),
@@ -141,6 +143,8 @@ pub(super) enum End {
     Success,
     Exit,
     Limit(Option<Duration>),
+    /// It succeeds, and its work cannot be merged, if there is any.
+    Conflict,
 }
 
 /// What the supervisor keeps of an attempt until its end is released.
@@ -152,6 +156,7 @@ struct Process {
     ended: Option<Ending>,
     /// Its work is to be settled before it is over.
     settles: bool,
+    conflicts: bool,
 }
 
 #[derive(Default)]
@@ -280,6 +285,11 @@ impl World {
                 if let Some((as_of, task)) = pick(&self.copies, number).cloned() {
                     let resume = number.is_multiple_of(3);
                     self.retry(as_of, task, all, resume);
+                }
+            }
+            Happening::MergeByHand(number) => {
+                if let Some((as_of, task)) = pick(&self.copies, number).cloned() {
+                    self.merge_by_hand(as_of, task);
                 }
             }
             Happening::Hold(number) => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    super::{a_worktree, request, submission},
+    super::{a_merge, a_worktree, request, submission},
     Kind, Wish, World, pick,
 };
 use crate::{
@@ -11,9 +11,11 @@ use crate::{
     budget::GraphBudget,
     dependency::Dependency,
     id::{AccountKey, AttemptId, TaskId},
+    outcome::Outcome,
     retry_policy::{Backoff, RetryPolicy},
-    step::{Accepted, Answer, Ends, Input, Refused, Retry, Submission, Submit},
+    step::{Accepted, Answer, Ends, Input, MergedByHand, Refused, Retry, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
+    worktree::MergeState,
 };
 
 /// What the agents of a graph may cost together.
@@ -172,6 +174,34 @@ impl World {
             let again = retry(self, self.disk.last_batch, newest);
             // Refused where it is unfinished again, or where something is in its way.
             drop(self.step(Input::Retry(Box::new(again))));
+        }
+    }
+
+    /// The same, of a task that failed by its merge; nothing comes of any other.
+    pub(super) fn merge_by_hand(&mut self, as_of: BatchNumber, task: Task) {
+        let id = task.id;
+        let merged = |world: &Self, as_of, task| MergedByHand {
+            downstream: world.downstream(id, false),
+            task,
+            ended: Ends {
+                as_of,
+                ..world.ends()
+            },
+            merge: a_merge(MergeState::Merged),
+        };
+        let first = merged(self, as_of, task);
+        let mut answer = self.step(Input::MergedByHand(Box::new(first)));
+        if let Err(Refused::Moved { .. }) = answer
+            && let Some(newest) = self.disk.tasks.get(&id).cloned()
+        {
+            let again = merged(self, self.disk.last_batch, newest);
+            answer = self.step(Input::MergedByHand(Box::new(again)));
+        }
+        if let Ok(Answer::MergedByHand { attempt, .. }) = answer {
+            let ended = &self.board.pending.finished[&id];
+            let last = ended.last_attempt().unwrap();
+            assert!(last.by_hand && last.number == attempt, "{ended:?}");
+            assert_eq!(self.end_of(id).outcome, Outcome::Succeeded);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{ending, never_received, started},
+    super::{a_merge, ending, never_received, started},
     End, Process, Sign, World, pick,
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     id::AttemptId,
     outcome::ReasonClass,
     step::{Cause, Ending, Input, Report, spent_by},
+    worktree::MergeState,
 };
 
 impl World {
@@ -102,6 +103,7 @@ impl World {
             return;
         };
         if std::mem::take(&mut process.settles) {
+            process.find_conflict();
             let ending = process.ended.clone().map(Box::new);
             let reports = ending.map(|ending| (attempt, Report::Ended(ending)));
             self.mail.extend(reports);
@@ -115,6 +117,16 @@ impl World {
         if let Some(ending) = self.cut_short.get(&attempt) {
             let report = Report::Ended(Box::new(ending.clone()));
             return self.mail.push((attempt, report));
+        }
+        let row = self.board.tasks.get(&attempt.task);
+        let is_answered = row
+            .and_then(|row| row.last_attempt())
+            .is_some_and(|last| last.answered.is_some());
+        if is_answered
+            && let Some(process) = self.processes.get_mut(&attempt)
+            && std::mem::take(&mut process.settles)
+        {
+            process.find_conflict();
         }
         let Some(process) = self.processes.get(&attempt).cloned() else {
             if self.orphans.contains(&attempt) {
@@ -135,15 +147,8 @@ impl World {
         let Some(ending) = process.ended.map(Box::new) else {
             return;
         };
-        let row = self.board.tasks.get(&attempt.task);
-        let is_answered = row
-            .and_then(|row| row.last_attempt())
-            .is_some_and(|last| last.answered.is_some());
-        if process.settles && !is_answered {
+        if process.settles {
             return self.mail.push((attempt, Report::Settling(ending)));
-        }
-        if let Some(process) = self.processes.get_mut(&attempt) {
-            process.settles = false;
         }
         self.mail.push((attempt, Report::Ended(ending)));
     }
@@ -233,9 +238,11 @@ impl World {
         let Some(attempt) = pick(&ids, number).copied() else {
             return;
         };
-        let cost = self.processes[&attempt].cost_micro_usd;
+        let process = self.processes.get_mut(&attempt).unwrap();
+        process.conflicts |= matches!(end, End::Conflict) && process.ended.is_none();
+        let cost = process.cost_micro_usd;
         let ending = match end {
-            End::Success => Ending {
+            End::Success | End::Conflict => Ending {
                 usage: Usage {
                     wall_ms: 2_000,
                     cpu_ms: Some(100 * u64::from(attempt.number)),
@@ -300,6 +307,17 @@ impl World {
         self.kill_processes();
         self.mail
             .extend(lost_now.into_iter().map(|attempt| (attempt, lost())));
+    }
+}
+
+impl Process {
+    /// How it has ended is settled: its work cannot be merged, if that is to be.
+    fn find_conflict(&mut self) {
+        if let Some(ending) = self.ended.as_mut().filter(|_| self.conflicts) {
+            let merge = a_merge(MergeState::Conflict);
+            ending.cause = Cause::Class(ReasonClass::Conflict);
+            ending.merge = Some(Box::new(merge));
+        }
     }
 }
 

@@ -1,0 +1,237 @@
+//! Work that is merged by hand after its task had failed by its merge.
+
+use super::{Desk, a_merge, ending, failure, starts, success, worktree};
+use crate::{
+    attempt::Attempt,
+    board::Bounds,
+    dependency::{Condition, Dependency},
+    event::Fact,
+    id::TaskId,
+    outcome::{Outcome, ReasonClass},
+    step::{Answer, Cause, Ending, Input, MergedByHand, Refused, Report, Retry, Submission},
+    task::Task,
+    worktree::MergeState,
+};
+
+fn unmerged(state: MergeState) -> Report {
+    Report::Ended(Box::new(Ending {
+        merge: Some(Box::new(a_merge(state))),
+        ..ending(Cause::Class(ReasonClass::Conflict))
+    }))
+}
+
+impl Desk {
+    /// A task that has failed by its merge, and tasks that depend on it under these conditions.
+    fn conflict(slots: u32, below: &[Condition]) -> (Self, TaskId, Vec<TaskId>) {
+        let mut desk = Self::new(slots);
+        let task = desk.submit(worktree);
+        let below = below.iter().map(|condition| {
+            let edge = Dependency {
+                task,
+                condition: *condition,
+            };
+            let member: Submission = desk.member(vec![edge]);
+            let id = member.id;
+            desk.submit_all(vec![member]).unwrap();
+            id
+        });
+        let below: Vec<TaskId> = below.collect();
+        desk.turn();
+        desk.report(task, unmerged(MergeState::Conflict));
+        desk.settle();
+        assert_eq!(desk.word(task), "failed:conflict");
+        (desk, task, below)
+    }
+
+    fn merge_by_hand(&mut self, task: TaskId, downstream: &[TaskId]) -> Result<Answer, Refused> {
+        let copy = self.task(task);
+        self.merge_copy(copy, downstream)
+    }
+
+    fn merge_copy(&mut self, task: Task, downstream: &[TaskId]) -> Result<Answer, Refused> {
+        let merged = MergedByHand {
+            task,
+            downstream: downstream.iter().map(|id| self.task(*id)).collect(),
+            ended: self.ends(),
+            merge: a_merge(MergeState::Merged),
+        };
+        self.step(Input::MergedByHand(Box::new(merged)))
+    }
+}
+
+#[test]
+fn a_merge_by_hand_is_an_attempt_that_succeeded_and_no_ended_one_changes() {
+    let (mut desk, task, _) = Desk::conflict(1, &[]);
+    let before = desk.task(task);
+    let answer = desk.merge_by_hand(task, &[]);
+    let expected = Answer::MergedByHand {
+        task,
+        attempt: 2,
+        downstream: 0,
+    };
+    assert_eq!(answer, Ok(expected));
+    let (batch, effects) = desk.board.seal();
+    assert!(effects.is_empty(), "nothing is started: {effects:?}");
+    desk.keep(&batch);
+    let after = desk.task(task);
+    assert_eq!(desk.word(task), "succeeded");
+    assert_eq!(after.attempts[..1], before.attempts[..]);
+    let second = Attempt::merged_by_hand(2, desk.now.wall, a_merge(MergeState::Merged));
+    assert_eq!(after.attempts[1], second);
+    assert_eq!(after.deciding_attempt(), Some(&second));
+    assert_eq!(after.last_run(), before.last_attempt());
+    let facts: Vec<Fact> = batch.events.into_iter().map(|event| event.fact).collect();
+    let outcome = Outcome::Succeeded;
+    let expected = [
+        Fact::MergedByHand { attempt: 2 },
+        Fact::AttemptEnded {
+            attempt: 2,
+            outcome,
+            reason: None,
+        },
+        Fact::Done {
+            outcome,
+            reason: None,
+            culprit: None,
+        },
+    ];
+    assert_eq!(facts, expected);
+    assert!(desk.turn().is_empty(), "nothing is left to be done");
+}
+
+#[test]
+fn what_could_not_run_because_of_the_merge_runs_and_the_rest_stays() {
+    let conditions = [Condition::Succeeded, Condition::Any];
+    let (mut desk, task, below) = Desk::conflict(1, &conditions);
+    let [spoilt, other] = below[..] else {
+        panic!("{below:?}")
+    };
+    assert_eq!(desk.words(&[spoilt, other]), ["upstream_failed", "ready"]);
+    let answer = desk.merge_by_hand(task, &[spoilt]).unwrap();
+    let expected = Answer::MergedByHand {
+        task,
+        attempt: 2,
+        downstream: 1,
+    };
+    assert_eq!(answer, expected);
+    assert_eq!(desk.words(&[spoilt, other]), ["ready", "ready"]);
+    assert_eq!(starts(&desk.turn()), [spoilt], "it is the older one");
+    desk.report(spoilt, success());
+    assert_eq!(starts(&desk.turn()), [other]);
+}
+
+/// What else is in the way of a dependant stays there.
+#[test]
+fn a_dependant_with_another_culprit_ends_again() {
+    let mut desk = Desk::new(2);
+    let [task, bad] = [desk.submit(worktree), desk.submit(|_| {})];
+    let condition = Condition::Succeeded;
+    let edges = [task, bad].map(|task| Dependency { task, condition });
+    let below = desk.member(edges.to_vec());
+    let id = below.id;
+    desk.submit_all(vec![below]).unwrap();
+    desk.turn();
+    desk.report(task, unmerged(MergeState::Refused));
+    desk.report(bad, failure(ReasonClass::Exit));
+    desk.settle();
+    desk.merge_by_hand(task, &[id]).unwrap();
+    assert_eq!(desk.word(id), "upstream_failed");
+    assert_eq!(desk.task(id).end().unwrap().culprit, Some(bad));
+    assert_eq!(desk.word(task), "succeeded");
+}
+
+#[test]
+fn only_what_failed_by_its_merge_is_ended_by_another() {
+    let refused = |desk: &mut Desk, task| {
+        let answer = desk.merge_by_hand(task, &[]);
+        assert_eq!(answer, Err(Refused::NotFailedByMerge { task }));
+    };
+    for report in [success(), failure(ReasonClass::Exit)] {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(worktree);
+        desk.turn();
+        desk.report(task, report);
+        desk.settle();
+        refused(&mut desk, task);
+    }
+    // It was tried again, and cancelled before that came to an attempt.
+    let (mut desk, task, _) = Desk::conflict(1, &[]);
+    let copy = desk.task(task);
+    desk.retry(&copy).unwrap();
+    let state = desk.merge_by_hand(task, &[]);
+    let running = Refused::NotDone {
+        task,
+        state: "ready",
+    };
+    assert_eq!(state, Err(running));
+    desk.pass(std::time::Duration::from_secs(1));
+    desk.cancel(task).unwrap();
+    desk.settle();
+    refused(&mut desk, task);
+    // Nor twice.
+    let (mut desk, task, _) = Desk::conflict(1, &[]);
+    let old = desk.task(task);
+    desk.merge_by_hand(task, &[]).unwrap();
+    desk.settle();
+    refused(&mut desk, task);
+    let answer = desk.merge_copy(old, &[]);
+    assert_eq!(answer, Err(Refused::NotFailedByMerge { task }));
+}
+
+#[test]
+fn a_retry_after_it_goes_on_from_what_an_executor_ran() {
+    let (mut desk, task, _) = Desk::conflict(1, &[]);
+    desk.merge_by_hand(task, &[]).unwrap();
+    desk.settle();
+    let retry = Retry {
+        task: desk.task(task),
+        downstream: Vec::new(),
+        ended: desk.ends(),
+        resume: Some(b"and now?".as_slice().into()),
+    };
+    let answer = desk.step(Input::Retry(Box::new(retry))).unwrap();
+    let expected = Answer::Retrying {
+        task,
+        attempt: 3,
+        downstream: 0,
+        held: false,
+    };
+    assert_eq!(answer, expected);
+    assert_eq!(desk.task(task).resumes, Some(1));
+}
+
+/// Somebody who holds a task keeps it from starting, and nothing starts here.
+#[test]
+fn a_hold_outlasts_a_merge_by_hand() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(worktree);
+    desk.turn();
+    desk.report(task, unmerged(MergeState::Conflict));
+    desk.settle();
+    let copy = desk.task(task);
+    desk.retry(&copy).unwrap();
+    desk.step(Input::Hold { tasks: vec![task] }).unwrap();
+    desk.step(Input::Release { tasks: vec![task] }).unwrap();
+    desk.turn();
+    desk.report(task, unmerged(MergeState::Conflict));
+    desk.settle();
+    desk.merge_by_hand(task, &[]).unwrap();
+    assert_eq!(desk.word(task), "succeeded");
+    assert_eq!(desk.task(task).attempts.len(), 3);
+}
+
+#[test]
+fn the_bounds_hold_for_it_too() {
+    let bounds = Bounds {
+        attempts: 1,
+        ..Bounds::default()
+    };
+    let mut desk = Desk::with(super::fixed(1), bounds);
+    let task = desk.submit(worktree);
+    desk.turn();
+    desk.report(task, unmerged(MergeState::Conflict));
+    desk.settle();
+    let answer = desk.merge_by_hand(task, &[]);
+    assert_eq!(answer, Err(Refused::TooManyAttempts { task, limit: 1 }));
+    assert_eq!(desk.word(task), "failed:conflict", "nothing has changed");
+}
