@@ -35,6 +35,7 @@ mod telemetry;
 mod text;
 mod units;
 mod worktree;
+mod zone;
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

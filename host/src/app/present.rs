@@ -83,7 +83,13 @@ fn row(task: &Task) -> TaskRow {
         created_at: rfc3339(task.created_at),
         started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
+        ran_ms: deciding.and_then(ran_ms),
     }
+}
+
+fn ran_ms(attempt: &Attempt) -> Option<u64> {
+    let ended = attempt.ended.as_ref()?;
+    Some(ended.at.0.saturating_sub(attempt.started_at?.0))
 }
 
 /// A task without its documents and its output.
@@ -262,6 +268,7 @@ mod tests {
             let view = task_view(&task);
             let found = (view.exit_code, view.started_at.is_some());
             assert_eq!(found, (exit_code, started), "{outcome:?} {at}");
+            assert_eq!(view.ran_ms, started.then_some(1_000));
             assert_eq!(view.attempts[0].exit_code, Some(3));
         };
         check(Outcome::Failed, 2_000, Some(3), true);

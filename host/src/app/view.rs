@@ -83,6 +83,9 @@ pub(crate) struct TaskRow {
     pub(crate) started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<String>,
+    /// How long its last attempt ran; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ran_ms: Option<u64>,
 }
 
 /// A task with all that is known of it: its row, and more.

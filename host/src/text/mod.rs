@@ -4,6 +4,7 @@
 //! Names, prompts, messages and file names come from anybody. `harmless` has the one definition of
 //! what a terminal or a reader could be misled by; whatever writes text for people uses it last.
 
+mod ascii;
 mod chain;
 mod fit;
 mod harmless;
@@ -12,6 +13,7 @@ mod shell;
 mod span;
 
 pub(crate) use self::{
+    ascii::ascii,
     chain::chain,
     fit::{bytes_within, columns, fit},
     harmless::{

@@ -28,6 +28,7 @@ const GROUND: &[&str] = &[
     "telemetry",
     "text",
     "units",
+    "zone",
 ];
 
 /// The other layers of the host, and which of them each may name beside itself and the ground.

@@ -37,8 +37,10 @@ mod spinner;
 mod status;
 mod submit;
 mod submit_file;
+mod table;
 mod terminal;
 mod text;
+mod times;
 mod up;
 mod wait;
 mod watch;
@@ -70,7 +72,9 @@ Environment:
   CLAUDINE_DATA_DIR   where the host keeps everything [default: $XDG_STATE_HOME/claudine]
   CLAUDINE_CONFIG     the configuration file [default: $XDG_CONFIG_HOME/claudine/config.toml]
   CLAUDINE_SLOTS      how many tasks run at once: `auto` or a number; read when a host starts
-  NO_COLOR            no colours
+  NO_COLOR            no colours; CLICOLOR_FORCE: colours in a pipe as well
+  COLUMNS             how wide to write where there is no terminal, as `watch` says it
+  TZ                  the zone in which times are shown
 `claudine config show` lists what else a host reads when it starts.";
 
 /// Delegate work to agents and commands, and have it done whatever happens in between.
@@ -100,6 +104,15 @@ struct Common {
     /// Answer in JSON, on standard output.
     #[arg(long, global = true, help_heading = "Common options")]
     json: bool,
+    /// When to write in colours.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Common options"
+    )]
+    color: terminal::ColourWhen,
 }
 
 impl Common {
@@ -162,7 +175,13 @@ enum Local {
 
 /// Reads the arguments, the program's own name first, does what they say, and says how it went.
 pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
-    let done = arguments::parse(arguments).and_then(|cli| match cli.verb {
+    let done = arguments::parse(arguments).and_then(|cli| carry_out(cli, wiring));
+    done.unwrap_or_else(exit::report)
+}
+
+fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
+    terminal::set_colours(cli.common.color);
+    match cli.verb {
         Verb::Asking(verb) => ask(verb, &Session::new(&cli.common, wiring)?),
         Verb::Local(verb) => match verb {
             Local::Mcp(verb) => verb.run(&cli.common, wiring),
@@ -173,8 +192,7 @@ pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
             Local::Config(verb) => verb.run(&cli.common),
             Local::Completions(verb) => verb.run(),
         },
-    });
-    done.unwrap_or_else(exit::report)
+    }
 }
 
 fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {

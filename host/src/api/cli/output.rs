@@ -3,12 +3,15 @@
 //! The one place where text reaches the terminal, so the one where it is made harmless. Only what
 //! is to be byte for byte (a task's own output, a script) goes by [`bytes`].
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
-use super::failure::Failure;
-use crate::text::{Painted, harmless, harmless_json, harmless_lines, shortened};
+use super::{failure::Failure, terminal};
+use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, shortened};
 
 /// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;
@@ -33,7 +36,16 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
 
 /// Data with colours of our own.
 pub(super) fn painted(text: &Painted) -> Result<(), Failure> {
-    bytes(text.as_str().as_bytes())
+    bytes(as_shown(text.as_str()).as_bytes())
+}
+
+/// Text with signs of our own, as the terminal knows them.
+pub(super) fn as_shown(text: &str) -> Cow<'_, str> {
+    if terminal::shows_unicode() {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(ascii(text))
+    }
 }
 
 /// An answer in JSON, indented: `jq -c` puts it on one line.
@@ -51,6 +63,7 @@ pub(super) fn json_line(answer: &impl Serialize) -> Result<(), Failure> {
 /// A word to the person. If nobody listens it is lost, which harms nothing.
 pub(super) fn say(text: &str) {
     let text = message(text) + "\n";
+    let text = as_shown(&text);
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{terminal, text};
+use super::{output, terminal, text};
 use crate::{app::TaskView, clock};
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
@@ -80,7 +80,7 @@ fn put(text: &str) {
     let mut stderr = io::stderr().lock();
     drop(
         stderr
-            .write_all(text.as_bytes())
+            .write_all(output::as_shown(text).as_bytes())
             .and_then(|()| stderr.flush()),
     );
 }

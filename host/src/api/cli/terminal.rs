@@ -3,13 +3,35 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, IsTerminal},
+    sync::OnceLock,
 };
+
+use clap::ValueEnum;
 
 pub(super) use crate::text::{Painted, fit, harmless};
 
 /// A table is made to fit this where the terminal does not say how wide it is.
-const DEFAULT_COLUMNS: usize = 100;
+const DEFAULT_COLUMNS: usize = 80;
+
+/// When to write in colours.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum ColourWhen {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What the command line says of colours. It is one for the process, as its standard output is.
+static COLOUR_WHEN: OnceLock<ColourWhen> = OnceLock::new();
+
+/// Called once, before anything is written.
+pub(super) fn set_colours(when: ColourWhen) {
+    COLOUR_WHEN.get_or_init(|| when);
+}
 
 /// How to write to standard output, a terminal or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,21 +44,15 @@ pub(super) struct Look {
 impl Look {
     /// For standard output, as it is.
     pub(super) fn of_stdout() -> Self {
-        if !io::stdout().is_terminal() {
-            return Self {
-                colours: false,
-                columns: None,
-            };
-        }
-        let columns =
-            rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+        let is_terminal = io::stdout().is_terminal();
+        let when = COLOUR_WHEN.get().copied().unwrap_or_default();
         Self {
-            colours: may_colour(),
-            columns: Some(if columns == 0 {
-                DEFAULT_COLUMNS
+            colours: has_colours(when, is_terminal, &|name| env::var_os(name)),
+            columns: if is_terminal {
+                Some(columns_of(io::stdout()).unwrap_or(DEFAULT_COLUMNS))
             } else {
-                columns
-            }),
+                said_columns()
+            },
         }
     }
 
@@ -48,28 +64,120 @@ impl Look {
 
 /// How wide the terminal on standard error is.
 pub(super) fn stderr_columns() -> usize {
-    match rustix::termios::tcgetwinsize(io::stderr()) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-        _ => DEFAULT_COLUMNS,
-    }
+    columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS)
 }
 
 /// Standard error is a terminal that can move its cursor.
 pub(super) fn stderr_can_move() -> bool {
-    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    io::stderr().is_terminal() && !is_dumb(&|name| env::var_os(name))
 }
 
-fn may_colour() -> bool {
-    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// Whether the terminal shows Unicode: the locale says so, as the first of its variables that is set.
+pub(super) fn shows_unicode() -> bool {
+    static SHOWS: OnceLock<bool> = OnceLock::new();
+    *SHOWS.get_or_init(|| is_utf8(&|name| env::var_os(name)))
+}
+
+fn columns_of(terminal: impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    match usize::from(size.ws_col) {
+        0 => said_columns(),
+        columns => Some(columns),
+    }
+}
+
+/// What a program that shows our output later, such as `watch`, says of its width.
+fn said_columns() -> Option<usize> {
+    let said = env::var("COLUMNS").ok()?;
+    said.trim().parse().ok().filter(|columns| *columns > 0)
+}
+
+type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+fn has_colours(when: ColourWhen, is_terminal: bool, variables: Variables<'_>) -> bool {
+    let is_set = |name| variables(name).is_some_and(|value| !value.is_empty());
+    match when {
+        ColourWhen::Always => true,
+        ColourWhen::Never => false,
+        ColourWhen::Auto if is_set("NO_COLOR") => false,
+        ColourWhen::Auto => {
+            let forced = is_set("CLICOLOR_FORCE")
+                && variables("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+            forced || (is_terminal && !is_dumb(variables))
+        }
+    }
+}
+
+fn is_dumb(variables: Variables<'_>) -> bool {
+    variables("TERM").is_some_and(|term| term == "dumb")
+}
+
+fn is_utf8(variables: Variables<'_>) -> bool {
+    let first = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variables)
+        .find(|value| !value.is_empty());
+    first.is_some_and(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Colour {
+    Bold = 1,
     Red = 31,
     Green = 32,
     Yellow = 33,
+    Magenta = 35,
     Cyan = 36,
     Grey = 90,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables<'a>(set: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
+        |name| {
+            let found = set.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        }
+    }
+
+    #[test]
+    fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+        let check = |when: ColourWhen, is_terminal: bool, set: &[(&str, &str)], expected: bool| {
+            let found = has_colours(when, is_terminal, &variables(set));
+            assert_eq!(found, expected, "{when:?} {is_terminal} {set:?}");
+        };
+        let auto = ColourWhen::Auto;
+        check(auto, true, &[], true);
+        check(auto, false, &[], false);
+        check(auto, true, &[("NO_COLOR", "1")], false);
+        check(auto, true, &[("NO_COLOR", "")], true);
+        check(auto, true, &[("TERM", "dumb")], false);
+        check(auto, false, &[("CLICOLOR_FORCE", "1")], true);
+        check(auto, false, &[("CLICOLOR_FORCE", "0")], false);
+        check(auto, false, &[("CLICOLOR_FORCE", "")], false);
+        let both = [("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")];
+        check(auto, true, &both, false);
+        check(ColourWhen::Always, false, &both, true);
+        check(ColourWhen::Never, true, &[("CLICOLOR_FORCE", "1")], false);
+    }
+
+    #[test]
+    fn unicode_is_for_locales_that_have_it() {
+        let check = |set: &[(&str, &str)], expected: bool| {
+            assert_eq!(is_utf8(&variables(set)), expected, "{set:?}");
+        };
+        check(&[], false);
+        check(&[("LANG", "C.UTF-8")], true);
+        check(&[("LANG", "de_DE.utf8")], true);
+        check(&[("LANG", "de_DE.UTF-8"), ("LC_ALL", "C")], false);
+        check(&[("LANG", "C"), ("LC_CTYPE", "en_US.UTF-8")], true);
+        check(&[("LC_ALL", ""), ("LANG", "en_US.UTF-8")], true);
+        check(&[("LANG", "en_US.ISO-8859-1")], false);
+    }
 }

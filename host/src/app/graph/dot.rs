@@ -2,7 +2,7 @@
 //!
 //! Boxes are light with dark text and everything else is a grey that can be seen on white and on black, so no background is drawn.
 
-use super::{Graph, caption, shade::Shade};
+use super::{Graph, caption};
 
 const LINE: &str = "#7d8590";
 const CRITICAL: &str = "#d97706";
@@ -17,7 +17,7 @@ pub(crate) fn dot(graph: &Graph) -> String {
 "
     );
     for node in &graph.nodes {
-        let paint = Shade::of(node).paint();
+        let paint = node.shade().paint();
         let (line, width) = if node.critical {
             (CRITICAL, 3)
         } else {

@@ -12,7 +12,7 @@ pub(crate) fn mermaid(graph: &Graph) -> String {
     for (number, node) in graph.nodes.iter().enumerate() {
         let title = quoted(&caption::title(node, LONGEST_TITLE));
         let subtitle = quoted(&caption::subtitle(node));
-        let class = Shade::of(node).as_str();
+        let class = node.shade().as_str();
         mermaid += &format!("  n{number}[\"{title}<br/>{subtitle}\"]:::{class}\n");
     }
     push_edges(&mut mermaid, graph);
@@ -52,7 +52,7 @@ fn push_edges(mermaid: &mut String, graph: &Graph) {
 }
 
 fn push_styles(mermaid: &mut String, graph: &Graph) {
-    let used = |shade: &Shade| graph.nodes.iter().any(|node| Shade::of(node) == *shade);
+    let used = |shade: &Shade| graph.nodes.iter().any(|node| node.shade() == *shade);
     for shade in Shade::ALL.into_iter().filter(used) {
         let paint = shade.paint();
         *mermaid += &format!(

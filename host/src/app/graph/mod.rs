@@ -28,6 +28,7 @@ use super::view::ReasonView;
 pub(crate) use self::{
     dot::dot,
     mermaid::mermaid,
+    shade::Shade,
     svg::svg,
     text::{TextLook, text},
 };
@@ -64,6 +65,12 @@ pub(crate) struct Node {
     pub(crate) expected_ms: Option<u64>,
     /// On a critical path.
     pub(crate) critical: bool,
+}
+
+impl Node {
+    fn shade(&self) -> Shade {
+        Shade::of(self.outcome.as_deref(), &self.state)
+    }
 }
 
 /// `to` waits for `from`.

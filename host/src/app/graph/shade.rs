@@ -1,9 +1,7 @@
-//! How a node looks, by where its task stands. Every form has its own colours for these few.
-
-use super::Node;
+//! How a task looks, by where it stands. Every form has its own colours for these few.
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Shade {
+pub(crate) enum Shade {
     /// It waits, for whatever it may be.
     Waiting,
     Held,
@@ -35,8 +33,8 @@ impl Shade {
     ];
 
     /// A state of a later version that is not known here looks like one that waits.
-    pub(super) fn of(node: &Node) -> Self {
-        match (node.outcome.as_deref(), node.state.as_str()) {
+    pub(crate) fn of(outcome: Option<&str>, state: &str) -> Self {
+        match (outcome, state) {
             (Some("succeeded"), _) => Self::Succeeded,
             (Some("upstream_failed"), _) => Self::UpstreamFailed,
             (Some("cancelled" | "skipped"), _) => Self::Dropped,
@@ -83,6 +81,18 @@ impl Shade {
             Self::Failed => "failed, timed out or lost",
             Self::UpstreamFailed => "upstream failed",
             Self::Dropped => "cancelled or skipped",
+        }
+    }
+
+    /// What tells it apart without colours.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Waiting => "○",
+            Self::Held => "⏸",
+            Self::Running => "●",
+            Self::Succeeded => "✓",
+            Self::Failed => "✗",
+            Self::UpstreamFailed | Self::Dropped => "⊘",
         }
     }
 

@@ -3,7 +3,7 @@
 //! A task stands below the first of those it waits for; below the others an arrow leads back up to it. What follows one task alone stands
 //! right below it, at the same depth: a chain of a thousand is a column, not a staircase.
 
-use super::{Graph, caption, shade::Shade, shape::Shape};
+use super::{Graph, caption, shape::Shape};
 use crate::text::{Painted, columns, fit};
 
 /// How to write for whoever reads.
@@ -16,8 +16,10 @@ pub(crate) struct TextLook {
 
 const GREY: u8 = 90;
 const BOLD: u8 = 1;
-const ON_PATH: &str = "◆ ";
-const OFF_PATH: &str = "◇ ";
+/// Behind a task of a critical path, where there is no bold type.
+const ON_PATH: &str = " ◆";
+/// Before a task that stands further up.
+const AGAIN: &str = "↑";
 /// Names are never cut to less, however narrow the terminal.
 const LEAST_TITLE: usize = 12;
 const LONGEST_TITLE: usize = 80;
@@ -32,8 +34,17 @@ struct Line {
     lead: String,
     mark: &'static str,
     title: String,
+    /// What stands behind the title, and is not cut.
+    tag: &'static str,
     /// What stands in the columns; nothing where it only leads back.
     node: Option<usize>,
+}
+
+impl Line {
+    /// The columns before its title.
+    fn before(&self) -> usize {
+        columns(&self.lead) + columns(self.mark) + 1
+    }
 }
 
 /// What is still to be shown: a node, how it hangs, and what stands before its own followers.
@@ -60,7 +71,7 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
             breaks.push(lines.len());
         }
         last_part = part;
-        hang(graph, &shape, root, &mut shown, &mut lines);
+        hang(graph, &shape, root, &mut shown, &mut lines, look);
     }
     let widths = Widths::of(graph, &lines, look);
     for (at, line) in lines.iter().enumerate() {
@@ -73,8 +84,12 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
         text.push("\n");
     }
     for path in &graph.critical_paths {
-        let path = format!("{ON_PATH}{}", caption::critical(path));
-        look.paint(&mut text, GREY, &path);
+        let path = caption::critical(path);
+        if look.colours {
+            look.paint(&mut text, BOLD, &path);
+        } else {
+            text.push(&format!("{} {path}", ON_PATH.trim_start()));
+        }
         text.push("\n");
     }
     text
@@ -88,7 +103,14 @@ fn roots(shape: &Shape) -> Vec<usize> {
 }
 
 /// The lines of a root and of all that follows it and was not shown before. Not recursive: a graph may be deeper than a stack.
-fn hang(graph: &Graph, shape: &Shape, root: usize, shown: &mut [bool], lines: &mut Vec<Line>) {
+fn hang(
+    graph: &Graph,
+    shape: &Shape,
+    root: usize,
+    shown: &mut [bool],
+    lines: &mut Vec<Line>,
+    look: TextLook,
+) {
     let mut stack = vec![Next {
         node: root,
         lead: String::new(),
@@ -99,12 +121,13 @@ fn hang(graph: &Graph, shape: &Shape, root: usize, shown: &mut [bool], lines: &m
         let this = &graph.nodes[node];
         lines.push(Line {
             lead,
-            mark: match (again, this.critical) {
-                (true, _) => "↑ ",
-                (false, true) => ON_PATH,
-                (false, false) => OFF_PATH,
-            },
+            mark: if again { AGAIN } else { this.shade().mark() },
             title: caption::title(this, LONGEST_TITLE),
+            tag: if this.critical && !again && !look.colours {
+                ON_PATH
+            } else {
+                ""
+            },
             node: (!again).then_some(node),
         });
         if again {
@@ -127,7 +150,7 @@ fn hang(graph: &Graph, shape: &Shape, root: usize, shown: &mut [bool], lines: &m
             };
             children.push(Next {
                 node: step.to,
-                lead: format!("{}{branch}{condition} ", shallow(&below)),
+                lead: format!("{}{branch}{condition} ", shallow(&below, look)),
                 below: format!("{below}{beyond}"),
             });
         }
@@ -136,22 +159,25 @@ fn hang(graph: &Graph, shape: &Shape, root: usize, shown: &mut [bool], lines: &m
 }
 
 /// A prefix that leaves room for the rest of its line.
-fn shallow(prefix: &str) -> String {
-    if columns(prefix) <= DEEPEST {
+fn shallow(prefix: &str, look: TextLook) -> String {
+    let deepest = look.columns.map_or(DEEPEST, |columns| DEEPEST.min(columns / 3));
+    if columns(prefix) <= deepest {
         return prefix.to_owned();
     }
+    let kept = deepest.saturating_sub(1);
     let end: String = prefix
         .chars()
-        .skip(prefix.chars().count() - DEEPEST + 1)
+        .skip(prefix.chars().count() - kept)
         .collect();
     format!("⋯{end}")
 }
 
-/// How wide the columns are.
+/// How wide the columns are, and which of them there is no room for.
 struct Widths {
     title: usize,
     state: usize,
-    time: usize,
+    time: Option<usize>,
+    has_id: bool,
 }
 
 impl Widths {
@@ -163,15 +189,28 @@ impl Widths {
         };
         let state = widest(&|line| of_node(line, &caption::state));
         let time = widest(&|line| of_node(line, &time));
-        let title = widest(&|line| columns(&line.lead) + columns(line.mark) + columns(&line.title));
+        let title = widest(&|line| line.before() + columns(&line.title) + columns(line.tag));
         let id = widest(&|line| of_node(line, &|node| node.id.clone()));
-        let left = look.columns.map_or(usize::MAX, |columns| {
-            columns.saturating_sub(state + time + id + 6)
+        let least = widest(&|line| {
+            let title = columns(&line.title).min(LEAST_TITLE);
+            line.before() + title + columns(line.tag)
         });
+        let room = look.columns.unwrap_or(usize::MAX);
+        let left = |others: usize| room.saturating_sub(others).max(LEAST_TITLE);
+        let fits = |others: usize| least + others <= room;
+        let (with_id, with_time) = (state + time + id + 6, state + time + 4);
+        let (left, has_time, has_id) = if fits(with_id) {
+            (left(with_id), true, true)
+        } else if fits(with_time) {
+            (left(with_time), true, false)
+        } else {
+            (left(state + 2), false, false)
+        };
         Self {
-            title: title.min(WIDEST_COLUMN).min(left.max(LEAST_TITLE)),
+            title: title.min(WIDEST_COLUMN).min(left),
             state,
-            time,
+            time: has_time.then_some(time),
+            has_id,
         }
     }
 }
@@ -182,35 +221,43 @@ fn time(node: &super::Node) -> String {
 
 fn write(text: &mut Painted, graph: &Graph, line: &Line, widths: &Widths, look: TextLook) {
     look.paint(text, GREY, &line.lead);
-    let before = columns(&line.lead) + columns(line.mark);
+    let before = line.before() + columns(line.tag);
     let room = widths.title.saturating_sub(before).max(LEAST_TITLE);
     let title = match look.columns {
         Some(_) => fit(&line.title, room),
         None => line.title.clone(),
     };
     let Some(node) = line.node.map(|node| &graph.nodes[node]) else {
-        look.paint(text, GREY, &format!("{}{title}", line.mark));
+        look.paint(text, GREY, &format!("{} {title}", line.mark));
         text.push("\n");
         return;
     };
-    let shade = Shade::of(node);
+    let shade = node.shade();
     look.paint(text, shade.ansi(), line.mark);
+    text.push(" ");
     if node.critical {
         look.paint(text, BOLD, &title);
     } else {
         text.push(&title);
     }
+    text.push(line.tag);
     let padding = widths.title.saturating_sub(before + columns(&title));
-    text.push(&" ".repeat(padding + 2));
-    let state = caption::state(node);
-    let gap = widths.state.saturating_sub(columns(&state)) + 2;
-    look.paint(text, shade.ansi(), &state);
-    text.push(&" ".repeat(gap));
-    let time = time(node);
-    let gap = widths.time.saturating_sub(columns(&time)) + 2;
-    text.push(&time);
-    text.push(&" ".repeat(gap));
-    look.paint(text, GREY, &node.id);
+    let mut gap = padding + 2;
+    let mut cell = |words: &str, width: usize, code: Option<u8>| {
+        text.push(&" ".repeat(gap));
+        match code {
+            Some(code) => look.paint(text, code, words),
+            None => text.push(words),
+        }
+        gap = width.saturating_sub(columns(words)) + 2;
+    };
+    cell(&caption::state(node), widths.state, Some(shade.ansi()));
+    if let Some(width) = widths.time {
+        cell(&time(node), width, None);
+    }
+    if widths.has_id {
+        cell(&node.id, 0, Some(GREY));
+    }
     text.push("\n");
 }
 

@@ -159,7 +159,7 @@ fn box_shape(node: &Node, size: Size, middle: Point) -> String {
     );
     format!(
         "<g class=\"node {class}{critical}\" id=\"{id}\"><title>{told}</title><rect class=\"box\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"7\"/><text class=\"name\" x=\"{x:.1}\" y=\"{name_y:.1}\">{name}</text><text class=\"note\" x=\"{x:.1}\" y=\"{note_y:.1}\">{note}</text></g>\n",
-        class = Shade::of(node).as_str(),
+        class = node.shade().as_str(),
         id = escaped(&node.id),
         told = escaped(&told),
         name_y = y - 4.0,
@@ -273,7 +273,7 @@ fn legend(graph: &Graph) -> Legend {
         width = width.max(x);
         row += LEGEND_HEIGHT;
     };
-    let used = |shade: &Shade| graph.nodes.iter().any(|node| Shade::of(node) == *shade);
+    let used = |shade: &Shade| graph.nodes.iter().any(|node| node.shade() == *shade);
     let boxes: Vec<_> = Shade::ALL
         .into_iter()
         .filter(used)

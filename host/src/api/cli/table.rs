@@ -1,0 +1,388 @@
+//! Tables for people: never wider than the terminal, and whole where there is none.
+//!
+//! Where the room is short, columns that say least go first, then long text is cut, then columns go
+//! that one would rather keep, and at last what is left is cut wherever it stands.
+
+use super::terminal::{Colour, Look, Painted, fit, harmless};
+use crate::text::columns as width_of;
+
+/// Between two columns.
+const GAP: usize = 2;
+/// As wide as the room is, for the last column of lines that are written as they come.
+pub(super) const THE_REST: usize = 4_096;
+
+/// What is known of a column before there are rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    heading: &'static str,
+    is_right: bool,
+    /// Left out if no row has anything in it.
+    is_optional: bool,
+    /// At least so wide, for rows that are not there yet.
+    wide: usize,
+    /// What it is cut to where that spares a column that goes late, and the least it is cut to.
+    cut: Option<(usize, usize)>,
+    goes: Option<Goes>,
+}
+
+/// When a column is left out for want of room; lower numbers go first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Goes {
+    /// Before any text is cut to less than reads well.
+    Early(u8),
+    /// Rather than that text is cut to nothing.
+    Late(u8),
+}
+
+impl Column {
+    pub(super) const fn new(heading: &'static str) -> Self {
+        Self {
+            heading,
+            is_right: false,
+            is_optional: false,
+            wide: 0,
+            cut: None,
+            goes: None,
+        }
+    }
+
+    /// For numbers.
+    pub(super) const fn right(mut self) -> Self {
+        self.is_right = true;
+        self
+    }
+
+    pub(super) const fn optional(mut self) -> Self {
+        self.is_optional = true;
+        self
+    }
+
+    pub(super) const fn wide(mut self, wide: usize) -> Self {
+        self.wide = wide;
+        self
+    }
+
+    /// Text that may be cut: rather not below `well`, never below `least` while another column can go.
+    pub(super) const fn cut(mut self, well: usize, least: usize) -> Self {
+        self.cut = Some((well, least));
+        self
+    }
+
+    pub(super) const fn goes(mut self, goes: Goes) -> Self {
+        self.goes = Some(goes);
+        self
+    }
+}
+
+/// What stands in one place: foreign text, made harmless and put on one line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<Colour>,
+}
+
+impl Cell {
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            text: harmless(text).trim_end().to_owned(),
+            colour: None,
+        }
+    }
+
+    pub(super) fn painted(colour: Colour, text: &str) -> Self {
+        Self {
+            colour: Some(colour),
+            ..Self::new(text)
+        }
+    }
+
+    /// Cut to so many columns even where there is room.
+    pub(super) fn at_most(mut self, most: usize) -> Self {
+        self.text = fit(&self.text, most);
+        self
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
+
+/// Rows below their headings.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    pub(super) fn new(columns: &[Column]) -> Self {
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Takes a cell for each column.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The headings and the rows; nothing of no rows.
+    pub(super) fn shown(&self, look: Look) -> Painted {
+        let mut shown = Painted::default();
+        if self.is_empty() {
+            return shown;
+        }
+        let layout = self.layout(look);
+        let headings = self.columns.iter();
+        let headings: Vec<Cell> = headings
+            .map(|column| Cell::painted(Colour::Grey, column.heading))
+            .collect();
+        shown.append(&layout.line(&headings));
+        for row in &self.rows {
+            shown.append(&layout.line(row));
+        }
+        shown
+    }
+
+    /// Where the columns stand, also for rows that come later.
+    pub(super) fn layout(&self, look: Look) -> Layout {
+        let mut kept: Vec<Place> = Vec::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            let widest = cells.map(|cell| width_of(&cell.text)).max().unwrap_or(0);
+            if widest > 0 || !column.is_optional {
+                kept.push(Place {
+                    index,
+                    width: widest.max(width_of(column.heading)).max(column.wide),
+                    column: *column,
+                });
+            }
+        }
+        if let Some(room) = look.columns {
+            make_fit(&mut kept, room);
+        }
+        Layout {
+            places: kept,
+            look,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    index: usize,
+    width: usize,
+    column: Column,
+}
+
+impl Place {
+    fn well(&self) -> usize {
+        let well = self.column.cut.map_or(self.width, |(well, _)| well);
+        well.min(self.width)
+    }
+
+    fn least(&self) -> usize {
+        let least = self.column.cut.map_or(self.width, |(_, least)| least);
+        least.min(self.width)
+    }
+}
+
+fn total(places: &[Place], width: impl Fn(&Place) -> usize) -> usize {
+    let gaps = GAP * places.len().saturating_sub(1);
+    places.iter().map(width).sum::<usize>() + gaps
+}
+
+fn make_fit(places: &mut Vec<Place>, room: usize) {
+    let is_early = |goes: Goes| matches!(goes, Goes::Early(_));
+    while total(places, Place::well) > room && drop_next(places, is_early) {}
+    while total(places, Place::least) > room && drop_next(places, |_| true) {}
+    for floor in [Place::well, Place::least] {
+        for at in (0..places.len()).rev() {
+            let over = total(places, |place| place.width).saturating_sub(room);
+            let least = floor(&places[at]);
+            places[at].width = places[at].width.saturating_sub(over).max(least);
+        }
+    }
+    while total(places, |place| place.width) > room && places.len() > 1 {
+        places.pop();
+    }
+    if let [only] = places.as_mut_slice() {
+        only.width = only.width.min(room);
+    }
+}
+
+/// Leaves out the column that goes next; whether there was one.
+fn drop_next(places: &mut Vec<Place>, may_go: impl Fn(Goes) -> bool) -> bool {
+    let going = |place: &Place| place.column.goes.filter(|goes| may_go(*goes));
+    let next = places.iter().enumerate();
+    let next = next.filter_map(|(at, place)| Some((going(place)?, at)));
+    let Some((_, at)) = next.min() else {
+        return false;
+    };
+    places.remove(at);
+    true
+}
+
+/// Where each column stands.
+#[derive(Debug)]
+pub(super) struct Layout {
+    places: Vec<Place>,
+    look: Look,
+}
+
+impl Layout {
+    /// A row with its end. Nothing stands behind its last word.
+    pub(super) fn line(&self, cells: &[Cell]) -> Painted {
+        let mut line = Painted::default();
+        let mut gap = 0;
+        for place in &self.places {
+            let cell = cells.get(place.index);
+            let Some(cell) = cell.filter(|cell| !cell.text.is_empty()) else {
+                gap += place.width + GAP;
+                continue;
+            };
+            let text = match self.look.columns {
+                Some(_) => fit(&cell.text, place.width),
+                None => cell.text.clone(),
+            };
+            let padding = place.width.saturating_sub(width_of(&text));
+            let (before, after) = if place.column.is_right {
+                (padding, 0)
+            } else {
+                (0, padding)
+            };
+            line.push(&" ".repeat(gap + before));
+            match cell.colour {
+                Some(colour) => self.look.paint(&mut line, colour, &text),
+                None => line.push(&text),
+            }
+            gap = after + GAP;
+        }
+        line.push("\n");
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 5] = [
+        Column::new("ID"),
+        Column::new("KIND").goes(Goes::Early(1)),
+        Column::new("COST").right().optional(),
+        Column::new("ENDED").goes(Goes::Late(1)),
+        Column::new("WHAT").cut(16, 6),
+    ];
+
+    fn table(cost: &str) -> Table {
+        let mut table = Table::new(&COLUMNS);
+        for id in ["a7", "b"] {
+            let what = Cell::new("Make all of the tests pass\nagain");
+            table.row([id.into(), "shell".into(), cost.into(), "12:30".into(), what]);
+        }
+        table
+    }
+
+    fn first_row(cost: &str, columns: Option<usize>) -> String {
+        let look = Look {
+            colours: false,
+            columns,
+        };
+        let shown = table(cost).shown(look);
+        shown.as_str().lines().nth(1).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn columns_go_and_text_is_cut_in_order() {
+        let check = |columns: Option<usize>, expected: &str| {
+            assert_eq!(first_row("", columns), expected, "{columns:?}");
+        };
+        let whole = "a7  shell  12:30  Make all of the tests pass again";
+        check(None, whole);
+        check(Some(50), whole);
+        check(Some(40), "a7  shell  12:30  Make all of the tests…");
+        check(Some(34), "a7  shell  12:30  Make all of the…");
+        check(Some(33), "a7  12:30  Make all of the tests…");
+        check(Some(20), "a7  12:30  Make all…");
+        check(Some(17), "a7  12:30  Make …");
+        check(Some(16), "a7  Make all of…");
+        check(Some(10), "a7  Make …");
+        check(Some(9), "a7");
+        check(Some(3), "a7");
+        check(Some(1), "…");
+    }
+
+    #[test]
+    fn numbers_stand_right_and_an_empty_column_is_left_out() {
+        assert_eq!(
+            first_row("$1", None),
+            "a7  shell    $1  12:30  Make all of the tests pass again"
+        );
+        assert!(!table("").shown(WIDE).as_str().contains("COST"));
+    }
+
+    const WIDE: Look = Look {
+        colours: false,
+        columns: None,
+    };
+
+    #[test]
+    fn no_line_is_ever_wider_than_the_room() {
+        for columns in 1..90 {
+            let look = Look {
+                colours: false,
+                columns: Some(columns),
+            };
+            for cost in ["", "$14.00"] {
+                let shown = table(cost).shown(look);
+                let widest = shown.as_str().lines().map(width_of).max();
+                assert!(widest <= Some(columns), "{columns}: {}", shown.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn colours_take_no_room_and_no_cell_brings_its_own() {
+        let mut table = Table::new(&[Column::new("STATE"), Column::new("NAME")]);
+        table.row([
+            Cell::painted(Colour::Red, "✗ failed"),
+            Cell::new("a\u{1b}[2J"),
+        ]);
+        let look = Look {
+            colours: true,
+            columns: Some(40),
+        };
+        assert_eq!(
+            table.shown(look).as_str(),
+            "\x1b[90mSTATE\x1b[0m     \x1b[90mNAME\x1b[0m\n\x1b[31m✗ failed\x1b[0m  a\\u{1b}[2J\n"
+        );
+    }
+
+    #[test]
+    fn rows_that_come_later_stand_where_their_columns_do() {
+        let columns = [
+            Column::new("AT").wide(8),
+            Column::new("WORDS").wide(THE_REST).cut(8, 4),
+        ];
+        let layout = Table::new(&columns).layout(Look {
+            colours: false,
+            columns: Some(20),
+        });
+        let line = layout.line(&["14:51".into(), "attempt 1 started".into()]);
+        assert_eq!(line.as_str(), "14:51     attempt 1…\n");
+    }
+}

@@ -1,0 +1,183 @@
+//! Times for people: of the local zone, as short as the day allows, and how far away they are.
+//! Programs are given RFC 3339 in UTC.
+
+use std::time::Duration;
+
+use claudine_domain::time::Timestamp;
+use jiff::{Zoned, civil::Date, tz::TimeZone};
+
+pub(super) use crate::text::span;
+use crate::{
+    app::TaskRow,
+    clock::{self, parse_rfc3339},
+    zone,
+};
+
+/// Days before and after today that are told by their name.
+const NAMED_DAYS: i32 = 6;
+
+pub(super) fn now() -> Timestamp {
+    clock::wall()
+}
+
+/// How long ago an RFC 3339 time was; a time in the future or one that cannot be read is shown as it is.
+pub(super) fn ago(time: &str, now: Timestamp) -> String {
+    between(Some(time), now).map_or_else(|| time.to_owned(), span)
+}
+
+/// How long a task's last attempt has run, or ran: not while it waits for another.
+pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
+    if let Some(millis) = task.ran_ms {
+        return Some(span(Duration::from_millis(millis)));
+    }
+    took(
+        task.started_at.as_deref(),
+        task.finished_at.as_deref(),
+        now,
+    )
+}
+
+/// From one RFC 3339 time to another, or to now.
+pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Option<String> {
+    let end = match end {
+        Some(end) => parse_rfc3339(end)?,
+        None => now,
+    };
+    between(start, end).map(span)
+}
+
+/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. A time that cannot be
+/// read is shown as it is.
+pub(super) fn at(time: &str, now: Timestamp) -> String {
+    at_in(time, now, &zone::local())
+}
+
+/// `20:15 (in 1m53s)`, `17:02 (4m10s ago)`.
+pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
+    let at = at(time, now);
+    match parse_rfc3339(time) {
+        Some(time) => format!("{at} ({})", distance(time, now)),
+        None => at,
+    }
+}
+
+/// `20:15:56` today, and with its date on another day: for lines of a log, all of one width a day.
+pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
+    let zone = zone::local();
+    let (Some(at), Some(now)) = (zoned(parse_rfc3339(time), &zone), zoned(Some(now), &zone)) else {
+        return time.to_owned();
+    };
+    let form = if at.date() == now.date() {
+        "%H:%M:%S"
+    } else if at.year() == now.year() {
+        "%b %d %H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    at.strftime(form).to_string()
+}
+
+fn distance(time: Timestamp, now: Timestamp) -> String {
+    let apart = Duration::from_millis(time.0.abs_diff(now.0));
+    if apart < Duration::from_secs(1) {
+        "now".to_owned()
+    } else if time > now {
+        format!("in {}", span(apart))
+    } else {
+        format!("{} ago", span(apart))
+    }
+}
+
+fn at_in(time: &str, now: Timestamp, zone: &TimeZone) -> String {
+    match (zoned(parse_rfc3339(time), zone), zoned(Some(now), zone)) {
+        (Some(at), Some(now)) => short(&at, now.date()),
+        _ => time.to_owned(),
+    }
+}
+
+fn short(at: &Zoned, today: Date) -> String {
+    let days = at.date().since(today).map_or(i32::MAX, |span| span.get_days());
+    let day = match days {
+        0 => return at.strftime("%H:%M").to_string(),
+        -1 => "yesterday".to_owned(),
+        1 => "tomorrow".to_owned(),
+        days if days.abs() <= NAMED_DAYS => at.strftime("%a").to_string(),
+        _ if at.year() == today.year() => at.strftime("%b %-d").to_string(),
+        _ => at.strftime("%Y-%m-%d").to_string(),
+    };
+    format!("{day} {}", at.strftime("%H:%M"))
+}
+
+fn zoned(time: Option<Timestamp>, zone: &TimeZone) -> Option<Zoned> {
+    let millis = i64::try_from(time?.0).ok()?;
+    let time = jiff::Timestamp::from_millisecond(millis).ok()?;
+    Some(time.to_zoned(zone.clone()))
+}
+
+fn between(start: Option<&str>, end: Timestamp) -> Option<Duration> {
+    let start = parse_rfc3339(start?)?;
+    end.0.checked_sub(start.0).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::api::cli::exit::tests::task;
+
+    /// 2026-11-22T14:52:33.042Z, a Sunday.
+    const NOW: Timestamp = Timestamp(1_795_359_153_042);
+
+    #[test]
+    fn times_are_as_short_as_the_day_allows() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let check = |time: &str, expected: &str| assert_eq!(at_in(time, NOW, &berlin), expected);
+        check("2026-11-22T19:15:56.063Z", "20:15");
+        check("2026-11-21T23:30:00Z", "00:30");
+        check("2026-11-21T16:02:00Z", "yesterday 17:02");
+        check("2026-11-22T23:02:00Z", "tomorrow 00:02");
+        check("2026-11-27T05:00:00Z", "Fri 06:00");
+        check("2026-11-16T05:00:00Z", "Mon 06:00");
+        check("2026-11-15T05:00:00Z", "Nov 15 06:00");
+        check("2026-07-03T16:02:00Z", "Jul 3 18:02");
+        check("2025-11-22T16:02:00Z", "2025-11-22 17:02");
+        check("soon", "soon");
+    }
+
+    #[test]
+    fn a_time_is_told_with_how_far_it_is() {
+        let check = |time: &str, expected: &str| assert_eq!(at_and_distance(time, NOW), expected);
+        check("2026-11-22T14:54:26.042Z", "14:54 (in 1m53s)");
+        check("2026-11-22T14:51:33.042Z", "14:51 (1m00s ago)");
+        check("2026-11-22T14:52:33.042Z", "14:52 (now)");
+        check("2026-11-23T00:32:33.042Z", "tomorrow 00:32 (in 9h40m)");
+        check("soon", "soon");
+    }
+
+    #[test]
+    fn times_of_a_log_have_seconds() {
+        let check = |time: &str, expected: &str| assert_eq!(to_the_second(time, NOW), expected);
+        check("2026-11-22T14:51:33.042Z", "14:51:33");
+        check("2026-11-02T14:51:33.042Z", "Nov 02 14:51:33");
+        check("2025-11-02T14:51:33.042Z", "2025-11-02 14:51:33");
+        check("soon", "soon");
+    }
+
+    #[test]
+    fn times_are_told_as_spans() {
+        assert_eq!(ago("2026-11-22T14:51:33.042Z", NOW), "1m00s");
+        assert_eq!(ago("soon", NOW), "soon");
+        let mut task = task(serde_json::json!({"started_at": "2026-11-22T14:51:33.042Z"}));
+        assert_eq!(ran(&task, NOW).as_deref(), Some("1m00s"));
+        task.finished_at = Some("2026-11-22T14:51:34.542Z".to_owned());
+        assert_eq!(ran(&task, NOW).as_deref(), Some("1.5s"));
+    }
+
+    #[test]
+    fn the_time_that_a_task_waits_for_its_next_attempt_does_not_count() {
+        let task = task(serde_json::json!({
+            "state": "waiting", "outcome": null, "started_at": "2026-11-22T14:50:33.042Z", "ran_ms": 2_000,
+        }));
+        assert_eq!(ran(&task, NOW).as_deref(), Some("2.0s"));
+    }
+}

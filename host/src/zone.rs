@@ -1,0 +1,68 @@
+//! The time zone of whoever looks: `TZ` if it is set, else that of the machine, else UTC.
+//!
+//! The database of zones is not walked, as libraries do: one file is read, and only by who needs it.
+
+use std::{fs, path::PathBuf, sync::OnceLock};
+
+use jiff::tz::TimeZone;
+
+use crate::config;
+
+const DATABASE: &str = "/usr/share/zoneinfo";
+const MACHINE: &str = "/etc/localtime";
+/// The largest file of a zone is a fiftieth of this.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// The zone of this process, which does not change while it runs.
+pub(crate) fn local() -> TimeZone {
+    static LOCAL: OnceLock<TimeZone> = OnceLock::new();
+    LOCAL.get_or_init(|| find().unwrap_or(TimeZone::UTC)).clone()
+}
+
+fn find() -> Option<TimeZone> {
+    // What a unit test shows must not depend on where it runs.
+    if cfg!(test) {
+        return None;
+    }
+    match config::process_environment("TZ") {
+        Some(name) => named(&name),
+        None => of_file("", MACHINE.into()),
+    }
+}
+
+/// What `TZ` may hold: the name of a zone, the path of a file, or a rule such as `CET-1CEST,M3.5.0,M10.5.0/3`.
+fn named(name: &str) -> Option<TimeZone> {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.to_owned());
+    // An absolute path replaces that of the database.
+    let path = PathBuf::from(database).join(name);
+    of_file(name, path).or_else(|| TimeZone::posix(name).ok())
+}
+
+fn of_file(name: &str, path: PathBuf) -> Option<TimeZone> {
+    let found = fs::metadata(&path).ok()?;
+    if !found.is_file() || found.len() > LONGEST_FILE_BYTES {
+        return None;
+    }
+    TimeZone::tzif(name, &fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_named_as_in_the_variable() {
+        let check = |name: &str, expected: Option<i32>| {
+            let winter = jiff::Timestamp::UNIX_EPOCH;
+            let offset = named(name).map(|zone| zone.to_offset(winter).seconds());
+            assert_eq!(offset, expected, "{name:?}");
+        };
+        check("UTC0", Some(0));
+        check("CET-1CEST,M3.5.0,M10.5.0/3", Some(3600));
+        check(":EST5", Some(-18_000));
+        check("nowhere at all", None);
+        check("/", None);
+        check("", None);
+    }
+}
