@@ -69,7 +69,7 @@ pub(crate) fn boot_id() -> Arc<str> {
 /// The zone by whose clock people here read and write times: that of `TZ`, else the machine's, and
 /// UTC if there is none.
 pub(crate) fn zone() -> jiff::tz::TimeZone {
-    jiff::tz::TimeZone::system()
+    crate::zone::local()
 }
 
 pub(crate) async fn sleep(duration: Duration) {

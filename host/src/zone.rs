@@ -16,7 +16,9 @@ const LONGEST_FILE_BYTES: u64 = 1 << 20;
 /// The zone of this process, which does not change while it runs.
 pub(crate) fn local() -> TimeZone {
     static LOCAL: OnceLock<TimeZone> = OnceLock::new();
-    LOCAL.get_or_init(|| find().unwrap_or(TimeZone::UTC)).clone()
+    LOCAL
+        .get_or_init(|| find().unwrap_or(TimeZone::UTC))
+        .clone()
 }
 
 fn find() -> Option<TimeZone> {

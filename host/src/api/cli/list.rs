@@ -9,13 +9,11 @@ use super::{
     failure::Failure,
     output,
     session::Session,
-    terminal::{Colour, Look, Painted, fit, harmless},
-    text,
+    table::{Cell, Column, Goes, Table},
+    terminal::{Look, Painted},
+    text, times,
 };
-use crate::{
-    app::{ListFilter, TaskRow},
-    text::columns,
-};
+use crate::app::{ListFilter, TaskRow};
 
 /// Show tasks, the newest first.
 #[derive(Debug, Args)]
@@ -88,145 +86,99 @@ impl List {
     }
 }
 
-const HEADINGS: [&str; 7] = ["ID", "STATE", "NAME", "EXECUTOR", "AGE", "TIME", "WHAT"];
-const NAME_COLUMNS: usize = 24;
-/// What is asked is cut to fit, but never to less than this.
-const LEAST_COLUMNS: usize = 16;
+const COLUMNS: [Column; 9] = [
+    Column::new("ID"),
+    Column::new("STATE").cut(16, 6),
+    Column::new("NAME").optional().cut(24, 6),
+    Column::new("EXECUTOR").goes(Goes::Early(1)),
+    Column::new("AGE").goes(Goes::Early(2)),
+    Column::new("TIME").right().goes(Goes::Late(2)),
+    Column::new("COST").right().optional().goes(Goes::Late(1)),
+    Column::new("ENDED").optional().goes(Goes::Late(3)),
+    Column::new("WHAT").cut(24, 8),
+];
 
 /// A line a task, in columns; the last one takes what the terminal has left.
 fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
-    let mut table = Painted::default();
-    if tasks.is_empty() {
-        return table;
+    let mut table = Table::new(&COLUMNS);
+    for task in tasks {
+        table.row(row(task, now));
     }
-    let rows: Vec<[String; 7]> = tasks.iter().map(|task| row(task, now)).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| columns(&row[column]));
-        cells.chain([HEADINGS[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let left = look.columns.map(|columns| {
-        columns
-            .saturating_sub(widths.iter().sum::<usize>() + 12)
-            .max(LEAST_COLUMNS)
-    });
-    let headings = HEADINGS.map(str::to_owned);
-    line(&mut table, &headings, &widths, |table, _, text| {
-        look.paint(table, Colour::Grey, text);
-    });
-    for (task, mut row) in tasks.iter().zip(rows) {
-        if let Some(left) = left {
-            row[6] = fit(&row[6], left);
-        }
-        let colour = text::colour(task);
-        line(&mut table, &row, &widths, |table, column, text| {
-            if column == 1 {
-                look.paint(table, colour, text);
-            } else {
-                table.push(text);
-            }
-        });
-    }
-    table
+    table.shown(look)
 }
 
-fn row(task: &TaskRow, now: Timestamp) -> [String; 7] {
+fn row(task: &TaskRow, now: Timestamp) -> [Cell; 9] {
+    let state = format!("{} {}", text::mark(task), text::state(task));
+    let name = task.name.as_deref().unwrap_or_default();
+    let ended = task.finished_at.as_deref();
+    let cost = task.cost_usd.filter(|cost| *cost > 0.0);
     [
-        task.id.clone(),
-        text::state(task),
-        fit(&harmless(task.name.as_deref().unwrap_or("-")), NAME_COLUMNS),
-        harmless(&task.executor),
-        text::ago(&task.created_at, now),
-        text::ran(task, now).unwrap_or_else(|| "-".to_owned()),
-        harmless(&task.summary),
+        Cell::new(&task.id),
+        Cell::painted(text::colour(task), &state),
+        Cell::new(name),
+        Cell::new(&task.executor),
+        Cell::new(&times::ago(&task.created_at, now)),
+        Cell::new(&times::ran(task, now).unwrap_or_default()),
+        Cell::new(&cost.map_or_else(String::new, text::usd)),
+        Cell::new(&ended.map_or_else(String::new, |ended| times::at(ended, now))),
+        Cell::new(&task.summary),
     ]
-}
-
-fn line(
-    table: &mut Painted,
-    row: &[String; 7],
-    widths: &[usize],
-    paint: impl Fn(&mut Painted, usize, &str),
-) {
-    let last = row.iter().rposition(|cell| !cell.trim_end().is_empty());
-    let shown = last.map_or(0, |last| last + 1);
-    for (column, text) in row.iter().take(shown).enumerate() {
-        let is_last = column + 1 == shown;
-        paint(table, column, if is_last { text.trim_end() } else { text });
-        if let (Some(width), false) = (widths.get(column), is_last) {
-            table.push(&" ".repeat(width.saturating_sub(columns(text)) + 2));
-        }
-    }
-    table.push("\n");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::cli::exit::tests::task;
+    use crate::{api::cli::exit::tests::task, text::columns as width};
 
     fn tasks() -> Vec<TaskRow> {
-        vec![
-            task(serde_json::json!({
+        let at = |time: &str| format!("2026-11-22T14:{time}.042Z");
+        let rows = [
+            serde_json::json!({
                 "name": "nightly\u{1b}[2J", "executor": "claude", "state": "running", "phase": "live", "outcome": null,
-                "started_at": "2026-11-22T14:51:34.042Z", "summary": "Make the tests pass,\nall of them, and then the others as well",
-            }))
-            .row,
-            task(serde_json::json!({
-                "outcome": "failed", "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:51:34.992Z",
-                "summary": "cargo test",
-            }))
-            .row,
-        ]
+                "started_at": at("51:34"), "summary": "Make the tests pass,\nall of them, and then the others as well",
+                "cost_usd": 1.25,
+            }),
+            serde_json::json!({"state": "running", "phase": "stopping", "outcome": null, "started_at": at("52:30"), "summary": "sleep 60"}),
+            serde_json::json!({"name": "deploy-everything-to-production", "state": "blocked", "outcome": null, "summary": "./deploy"}),
+            serde_json::json!({"name": "漢字漢字", "state": "held", "outcome": null, "summary": "make 漢字"}),
+            serde_json::json!({
+                "state": "waiting", "outcome": null, "executor": "claude", "started_at": at("51:34"), "ran_ms": 2_000,
+                "summary": "Review the change", "cost_usd": 0.02,
+            }),
+            serde_json::json!({
+                "outcome": "failed", "started_at": at("51:34"), "finished_at": at("51:35"), "ran_ms": 950, "summary": "cargo test",
+            }),
+            serde_json::json!({"outcome": "cancelled", "finished_at": "2026-11-21T17:02:00.000Z", "summary": "true"}),
+            serde_json::json!({"outcome": "upstream_failed", "finished_at": at("51:36"), "summary": "cargo publish"}),
+            serde_json::json!({
+                "outcome": "succeeded", "started_at": at("51:34"), "finished_at": at("51:35"), "ran_ms": 1_000, "summary": "cargo build",
+            }),
+        ];
+        rows.map(|row| task(row).row).into()
+    }
+
+    fn shown(colours: bool, columns: Option<usize>) -> String {
+        let shown = table(
+            &tasks(),
+            Look { colours, columns },
+            Timestamp(1_795_359_153_042),
+        );
+        shown.as_str().replace('\u{1b}', "␛")
     }
 
     #[test]
-    fn a_table_fits_the_terminal() {
-        let now = Timestamp(1_795_359_153_042);
-        let terminal = table(
-            &tasks(),
-            Look {
-                colours: false,
-                columns: Some(110),
-            },
-            now,
-        );
-        let terminal = terminal.as_str();
-        insta::assert_snapshot!("terminal", terminal);
-        assert!(terminal.lines().all(|line| line.chars().count() <= 110));
+    fn a_list_fits_the_terminal() {
+        insta::assert_snapshot!("at_80", shown(false, Some(80)));
+        insta::assert_snapshot!("at_120", shown(false, Some(120)));
+        insta::assert_snapshot!("at_120_in_colour", shown(true, Some(120)));
+        for columns in 20..150 {
+            let shown = shown(false, Some(columns));
+            assert!(shown.lines().all(|line| width(line) <= columns), "{shown}");
+        }
     }
 
     #[test]
     fn nothing_is_cut_in_a_pipe() {
-        let now = Timestamp(1_795_359_153_042);
-        let pipe = table(
-            &tasks(),
-            Look {
-                colours: false,
-                columns: None,
-            },
-            now,
-        );
-        let pipe = pipe.as_str();
-        assert!(
-            pipe.contains("all of them, and then the others as well"),
-            "{pipe}"
-        );
-        assert!(!pipe.contains('\u{1b}'), "{pipe}");
-    }
-
-    #[test]
-    fn colours_are_only_on_the_state() {
-        let coloured = table(
-            &tasks(),
-            Look {
-                colours: true,
-                columns: Some(110),
-            },
-            Timestamp(1_795_359_153_042),
-        );
-        let coloured = coloured.as_str();
-        assert!(coloured.contains("\x1b[36mrunning\x1b[0m"), "{coloured}");
-        assert!(coloured.contains("\x1b[31mfailed\x1b[0m"), "{coloured}");
+        insta::assert_snapshot!("in_a_pipe", shown(false, None));
     }
 }

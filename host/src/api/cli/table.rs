@@ -174,10 +174,7 @@ impl Table {
         if let Some(room) = look.columns {
             make_fit(&mut kept, room);
         }
-        Layout {
-            places: kept,
-            look,
-        }
+        Layout { places: kept, look }
     }
 }
 

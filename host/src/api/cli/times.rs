@@ -10,7 +10,6 @@ pub(super) use crate::text::span;
 use crate::{
     app::TaskRow,
     clock::{self, parse_rfc3339},
-    zone,
 };
 
 /// Days before and after today that are told by their name.
@@ -30,11 +29,7 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
     }
-    took(
-        task.started_at.as_deref(),
-        task.finished_at.as_deref(),
-        now,
-    )
+    took(task.started_at.as_deref(), task.finished_at.as_deref(), now)
 }
 
 /// From one RFC 3339 time to another, or to now.
@@ -49,7 +44,7 @@ pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Op
 /// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. A time that cannot be
 /// read is shown as it is.
 pub(super) fn at(time: &str, now: Timestamp) -> String {
-    at_in(time, now, &zone::local())
+    at_in(time, now, &clock::zone())
 }
 
 /// `20:15 (in 1m53s)`, `17:02 (4m10s ago)`.
@@ -63,7 +58,7 @@ pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
 
 /// `20:15:56` today, and with its date on another day: for lines of a log, all of one width a day.
 pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
-    let zone = zone::local();
+    let zone = clock::zone();
     let (Some(at), Some(now)) = (zoned(parse_rfc3339(time), &zone), zoned(Some(now), &zone)) else {
         return time.to_owned();
     };
@@ -96,7 +91,10 @@ fn at_in(time: &str, now: Timestamp, zone: &TimeZone) -> String {
 }
 
 fn short(at: &Zoned, today: Date) -> String {
-    let days = at.date().since(today).map_or(i32::MAX, |span| span.get_days());
+    let days = at
+        .date()
+        .since(today)
+        .map_or(i32::MAX, |span| span.get_days());
     let day = match days {
         0 => return at.strftime("%H:%M").to_string(),
         -1 => "yesterday".to_owned(),

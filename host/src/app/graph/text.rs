@@ -160,15 +160,14 @@ fn hang(
 
 /// A prefix that leaves room for the rest of its line.
 fn shallow(prefix: &str, look: TextLook) -> String {
-    let deepest = look.columns.map_or(DEEPEST, |columns| DEEPEST.min(columns / 3));
+    let deepest = look
+        .columns
+        .map_or(DEEPEST, |columns| DEEPEST.min(columns / 3));
     if columns(prefix) <= deepest {
         return prefix.to_owned();
     }
     let kept = deepest.saturating_sub(1);
-    let end: String = prefix
-        .chars()
-        .skip(prefix.chars().count() - kept)
-        .collect();
+    let end: String = prefix.chars().skip(prefix.chars().count() - kept).collect();
     format!("⋯{end}")
 }
 
