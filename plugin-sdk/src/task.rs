@@ -20,6 +20,10 @@ pub struct Task<S> {
     pub labels: Attributes,
     /// The attempt before this one, of a task that is tried again.
     pub previous: Option<Previous>,
+    /// What this attempt may cost at most, in US dollars: what is left of the budgets of its task,
+    /// its graph and the day. An executor that knows what it costs ends the attempt as
+    /// [`Budget`](crate::Class::Budget) before it costs more.
+    pub budget_usd: Option<f64>,
 }
 
 /// A task that is not accepted yet, as it would be run.
@@ -68,7 +72,9 @@ impl<S> Task<S> {
     }
 
     pub(crate) fn new(task: wit::Task, spec: S) -> Self {
+        let more = Attributes::new(task.more);
         Self {
+            budget_usd: more.get("budget-usd").and_then(|usd| usd.parse().ok()),
             id: task.id,
             attempt: task.attempt,
             spec,

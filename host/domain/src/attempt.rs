@@ -203,6 +203,10 @@ pub struct Attempt {
     pub leader: Option<Leader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// What it may cost, in millionths of a US dollar: what was left of its budgets when it was
+    /// started. None without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_cost_micro_usd: Option<u64>,
     /// What it has cost up to now, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_so_far_micro_usd: Option<u64>,
@@ -228,6 +232,7 @@ impl Attempt {
             doing: None,
             leader: None,
             session: None,
+            may_cost_micro_usd: None,
             cost_so_far_micro_usd: None,
             answered: None,
             by_hand: false,

@@ -4,6 +4,9 @@
 //! graph or of a day spend together is kept in a ledger, since finished tasks are not on the board;
 //! it is written in the transaction of the cost it counts. A task's own budget holds for whatever
 //! tells what it costs; those of a graph and of a day hold back agents alone.
+//!
+//! An attempt is told at its start what is left of all of them. Nothing is reserved: of agents that
+//! run side by side each may spend what was left when it started.
 
 use std::fmt;
 
@@ -63,7 +66,11 @@ pub struct Level {
 impl Level {
     /// Nothing is left.
     pub fn is_spent(self) -> bool {
-        self.spent_micro_usd >= self.budget_micro_usd
+        self.left_micro_usd() == 0
+    }
+
+    pub fn left_micro_usd(self) -> u64 {
+        self.budget_micro_usd.saturating_sub(self.spent_micro_usd)
     }
 }
 

@@ -35,6 +35,11 @@ fn listed(listing: &Listing) -> PluginView {
         Status::Looked(Health { state, message, .. }) => (state.to_string(), message.clone()),
         Status::Broken(error) => ("broken".to_owned(), error.to_string()),
     };
+    let attributes = match &listing.status {
+        Status::Looked(health) => health.attributes.as_slice(),
+        Status::Broken(_) => &[],
+    };
+    let warning = attributes.iter().find(|(name, _)| name == "warning");
     let shipped = listing.shipped.as_ref();
     let manifest = shipped.map(|shipped| &shipped.manifest);
     PluginView {
@@ -46,6 +51,7 @@ fn listed(listing: &Listing) -> PluginView {
         digest: shipped.map_or_else(String::new, |shipped| shipped.grant.digest.clone()),
         health,
         message,
+        warning: warning.map(|(_, text)| text.clone()),
     }
 }
 

@@ -434,6 +434,9 @@ pub(crate) struct PluginView {
     /// `healthy`, `unhealthy`, `undetected`, `broken`.
     pub(crate) health: String,
     pub(crate) message: String,
+    /// What works less well than it could, and the way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -146,6 +146,7 @@ impl Inputs {
                 resume: handed.context,
                 ..previous
             }),
+            budget_micro_usd: task.last_attempt().and_then(|last| last.may_cost_micro_usd),
         };
         Ok(Prepared {
             task: guest,

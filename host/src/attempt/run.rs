@@ -230,7 +230,10 @@ impl Attempts for Runner {
         let executor = self.launcher.plugins.executor(&task.request.executor);
         let may = executor.is_ok_and(|executor| executor.manifest().standby);
         // Only where the executor allows it, and where nothing is needed that may yet change.
-        if !may || attempt.number != 1 || task.request.worktree.is_some() || task.reads_others() {
+        let request = &task.request;
+        let may_change =
+            request.worktree.is_some() || task.reads_others() || request.budget_micro_usd.is_some();
+        if !may || attempt.number != 1 || may_change {
             return;
         }
         let (live, stopped) = Live::new(*attempt, ladder_of(task), State::default());

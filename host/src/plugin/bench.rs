@@ -281,6 +281,7 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         env: Vec::new(),
         labels: Vec::new(),
         previous: None,
+        budget_micro_usd: None,
     };
     let (_keep, stop) = oneshot::channel();
     mock.run(task, Start::Fresh, host, stop)

@@ -226,6 +226,7 @@ pub(crate) fn task() -> GuestTask {
         env: vec![("HOME".into(), "/root".into())],
         labels: Vec::new(),
         previous: None,
+        budget_micro_usd: None,
     }
 }
 

@@ -249,6 +249,8 @@ pub(crate) struct GuestTask {
     pub(crate) env: Attrs,
     pub(crate) labels: Attrs,
     pub(crate) previous: Option<PreviousAttempt>,
+    /// What it may cost at most.
+    pub(crate) budget_micro_usd: Option<u64>,
 }
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use claudine_domain::budget::Usd;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::guest::Guest;
@@ -150,6 +151,8 @@ impl From<log::Level> for port::LogLevel {
 
 impl From<port::GuestTask> for executor::Task {
     fn from(task: port::GuestTask) -> executor::Task {
+        let budget = task.budget_micro_usd.map(|left| Usd(left).to_string());
+        let budget = budget.map(|usd| ("budget-usd".to_owned(), usd));
         executor::Task {
             id: task.id,
             attempt: task.attempt,
@@ -165,7 +168,7 @@ impl From<port::GuestTask> for executor::Task {
                 resume: previous.resume,
                 more: Vec::new(),
             }),
-            more: Vec::new(),
+            more: budget.into_iter().collect(),
         }
     }
 }

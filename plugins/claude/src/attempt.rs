@@ -16,7 +16,7 @@ use crate::Config;
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
-use crate::start::{Earlier, Start};
+use crate::start::{Earlier, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
 /// Set by the host for a task whose submitter is held to limits.
@@ -82,10 +82,19 @@ impl Attempt {
                 format!("the permission mode {refusal}"),
             ));
         }
-        let model = spec.model.as_deref().or(self.config.model.as_deref());
-        let is_restrained = self.task.env.get(RESTRAINED).is_some();
+        let budget_usd = self.budget_usd(start);
+        if budget_usd.is_some_and(|left| left <= 0.0) {
+            let message = "nothing is left of its budget";
+            return Err(Failure::new(Class::Budget, message));
+        }
+        let means = Means {
+            model: spec.model.as_deref().or(self.config.model.as_deref()),
+            mode,
+            budget_usd,
+            is_restrained: self.task.env.get(RESTRAINED).is_some(),
+        };
         let child = Command::new("claude")
-            .args(start.arguments(spec, model, mode, is_restrained))
+            .args(start.arguments(spec, &means))
             .stdin_bytes(start.input(spec))
             .spawn()
             .await;
@@ -95,6 +104,21 @@ impl Attempt {
             }
             failure
         })
+    }
+
+    /// What the run may cost: what its budgets leave, or less if the task says so.
+    fn budget_usd(&self, start: &Start) -> Option<f64> {
+        let asked = self.task.spec.max_budget_usd;
+        let both = asked.into_iter().chain(self.task.budget_usd);
+        let least = both.reduce(f64::min)?;
+        Some(least + self.counted_before_usd(start))
+    }
+
+    /// What earlier processes of the session have spent, where Claude Code holds that against the
+    /// limit of this one, too.
+    fn counted_before_usd(&self, start: &Start) -> f64 {
+        let earlier = self.earlier(start).unwrap_or_default();
+        earlier.total_cost_usd.unwrap_or(0.0)
     }
 
     /// Reads a child to its end; where it found no session to go on with, starts one that needs none.
@@ -128,6 +152,13 @@ impl Attempt {
         }
     }
 
+    /// What the attempt before left, where this one goes on in its session.
+    fn earlier(&self, start: &Start) -> Option<Earlier> {
+        let is_resumed = !matches!(start, Start::Fresh { .. });
+        let previous = self.task.previous.as_ref().filter(|_| is_resumed);
+        previous.map(Earlier::of)
+    }
+
     async fn end(
         &self,
         start: &Start,
@@ -137,12 +168,7 @@ impl Attempt {
         fresh_session_reason: Option<String>,
     ) -> Outcome {
         let is_resumed = !matches!(start, Start::Fresh { .. });
-        let earlier = self
-            .task
-            .previous
-            .as_ref()
-            .filter(|_| is_resumed)
-            .map(Earlier::of);
+        let earlier = self.earlier(start);
         let ending = Ending {
             status,
             complaint: match transcript.results.last {
@@ -151,7 +177,7 @@ impl Attempt {
             },
             now: clock::now(),
             fail_on_denied: self.task.spec.fail_on_denied,
-            known_cost_before_usd: earlier.and_then(|earlier| earlier.total_cost_usd),
+            earlier,
             is_resumed,
             fresh_session_reason,
         };

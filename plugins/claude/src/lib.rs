@@ -116,9 +116,20 @@ fn health(output: &Captured) -> Health {
         .map(str::trim);
     match version {
         Some(version) if output.status.success() => {
-            Health::healthy(format!("Claude Code {version}"))
+            let health = Health::healthy(format!("Claude Code {version}"))
                 .with("version", version)
-                .with("known_version", KNOWN_VERSION)
+                .with("known_version", KNOWN_VERSION);
+            if !is_older(version, KNOWN_VERSION) {
+                return health;
+            }
+            health.with(
+                "warning",
+                format!(
+                    "it is older than {KNOWN_VERSION}, the oldest that is known to tell what a \
+                     resumed session costs; update it with \
+                     `npm install -g @anthropic-ai/claude-code`"
+                ),
+            )
         }
         _ => Health::unhealthy(format!(
             "`claude --version` {} and printed {:?}, which is not Claude Code; {INSTALL_ADVICE}",
@@ -126,6 +137,14 @@ fn health(output: &Captured) -> Health {
             phase::one_line(&text)
         )),
     }
+}
+
+/// Whether a version comes before another; of one that is no list of numbers nothing is known.
+fn is_older(version: &str, than: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u64>> {
+        text.split('.').map(|part| part.parse().ok()).collect()
+    };
+    matches!((numbers(version), numbers(than)), (Some(one), Some(other)) if one < other)
 }
 
 claudine_plugin_sdk::export!(Claude);
@@ -137,17 +156,25 @@ mod tests {
 
     use super::*;
 
-    fn check(stdout: &str, code: i32, expected: &Health) {
+    fn said(stdout: &str, code: i32) -> Health {
         let status = ExitStatus {
             code: Some(code),
             ..ExitStatus::default()
         };
-        let output = Captured {
+        health(&Captured {
             status,
             stdout: stdout.as_bytes().to_vec(),
             stderr: Vec::new(),
-        };
-        assert_eq!(health(&output), *expected, "{stdout:?}");
+        })
+    }
+
+    fn check(stdout: &str, code: i32, expected: &Health) {
+        assert_eq!(said(stdout, code), *expected, "{stdout:?}");
+    }
+
+    fn warns(stdout: &str) -> bool {
+        let said = format!("{:?}", said(stdout, 0));
+        said.contains("it is older than 2.1.330")
     }
 
     #[test]
@@ -156,6 +183,16 @@ mod tests {
             .with("version", "2.1.330")
             .with("known_version", KNOWN_VERSION);
         check("2.1.330 (Claude Code)\n", 0, &healthy);
+        for (version, expected) in [
+            ("2.1.330", false),
+            ("2.1.1000", false),
+            ("2.2.0-beta.1", false),
+            ("2.1.197", true),
+            ("1.0.400", true),
+        ] {
+            let found = warns(&format!("{version} (Claude Code)\n"));
+            assert_eq!(found, expected, "{version}");
+        }
         let other = "`claude --version` exited with code 0 and printed \"hello\", which is not Claude Code; ";
         check(
             "hello\n",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use claudine_plugin_sdk::{Class, ExitStatus, Outcome};
 use serde_json::{Value, json};
 
+use crate::start::Earlier;
 use crate::stream::{Denial, Verdict};
 use crate::transcript::Transcript;
 
@@ -30,8 +31,8 @@ pub(crate) struct Ending {
     /// Wall time since 1970.
     pub(crate) now: Duration,
     pub(crate) fail_on_denied: bool,
-    /// The session's cost before this attempt, as the attempt before it knew it.
-    pub(crate) known_cost_before_usd: Option<f64>,
+    /// What the attempt left whose session was taken up.
+    pub(crate) earlier: Option<Earlier>,
     /// Whether an earlier session was taken up.
     pub(crate) is_resumed: bool,
     /// Why an earlier session was not taken up although it should have been.
@@ -187,10 +188,10 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         .and_then(|verdict| verdict.permission_denials.as_deref())
         .unwrap_or_default();
     let total_usd = verdict.and_then(|verdict| verdict.total_cost_usd);
-    let before_usd = transcript
-        .results
-        .cost_before_usd
-        .or(ending.known_cost_before_usd);
+    let before_usd = transcript.results.cost_before_usd.or_else(|| {
+        let earlier = ending.earlier.as_ref()?;
+        Some(cost_before(verdict?, earlier))
+    });
     let session_id = transcript
         .session_id
         .as_deref()
@@ -215,6 +216,10 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
             verdict.map(|_| Value::from(transcript.results.num_turns)),
         ),
         ("usage", verdict.and_then(|verdict| verdict.usage.clone())),
+        (
+            "model_usage",
+            verdict.and_then(|verdict| verdict.model_usage.clone()),
+        ),
         (
             "denials",
             (!denials.is_empty()).then(|| denials.iter().take(MOST_DENIALS).map(denial).collect()),
@@ -265,6 +270,53 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         .fold(outcome, |outcome, (name, value)| {
             outcome.output(name, value)
         })
+}
+
+/// What of the total was spent before this process, by a version that does not say so itself. A
+/// total may be the session's or the process's own: it is the session's if the tokens beside it are
+/// this run's and the earlier ones together. If that cannot be told, all of it counts as new: a
+/// budget is rather met too early than too late.
+fn cost_before(verdict: &Verdict, earlier: &Earlier) -> f64 {
+    let (Some(total), Some(before)) = (verdict.total_cost_usd, earlier.total_cost_usd) else {
+        return 0.0;
+    };
+    let Some(all) = verdict.model_usage.as_ref().map(tokens_of_models) else {
+        return if total < before { 0.0 } else { before };
+    };
+    let of_run = verdict.usage.as_ref().map_or(0, tokens_of_run);
+    let of_earlier = earlier.model_usage.as_ref().map_or(1, tokens_of_models);
+    let is_of_session = of_run > 0 && all.saturating_sub(of_run) >= of_earlier.max(1);
+    if is_of_session && total >= before {
+        before
+    } else {
+        0.0
+    }
+}
+
+fn tokens_of_run(usage: &Value) -> u64 {
+    let names = [
+        "input_tokens",
+        "output_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+    ];
+    names.iter().filter_map(|name| usage[*name].as_u64()).sum()
+}
+
+fn tokens_of_models(models: &Value) -> u64 {
+    let names = [
+        "inputTokens",
+        "outputTokens",
+        "cacheCreationInputTokens",
+        "cacheReadInputTokens",
+    ];
+    let models = models
+        .as_object()
+        .into_iter()
+        .flat_map(|models| models.values());
+    let of_model =
+        |model: &Value| -> u64 { names.iter().filter_map(|name| model[*name].as_u64()).sum() };
+    models.map(of_model).sum()
 }
 
 fn denial(denial: &Denial) -> Value {
@@ -556,8 +608,12 @@ mod tests {
     #[test]
     fn cost_is_that_of_the_attempt() {
         let cost = |recorded, known| {
+            let earlier = known.map(|usd| Earlier {
+                total_cost_usd: Some(usd),
+                ..Earlier::default()
+            });
             let ending = Ending {
-                known_cost_before_usd: known,
+                earlier,
                 ..Ending::default()
             };
             let outcome = end(recorded, ending);
@@ -579,6 +635,41 @@ mod tests {
         assert_eq!(cost("", None), "-1.0000 of -1.0000");
     }
 
+    /// Versions before the known one give no more than a total, some of the session and some of the
+    /// process.
+    #[test]
+    fn a_total_of_one_process_is_not_taken_for_the_sessions() {
+        let check = |total: f64, run: u64, all: u64, earlier: Option<u64>, expected: f64| {
+            let tokens = |count: u64| json!({"opus": {"inputTokens": count, "costUSD": 1.0}});
+            let verdict = json!({
+                "type": "result", "subtype": "success", "is_error": false, "total_cost_usd": total,
+                "usage": {"input_tokens": run}, "modelUsage": tokens(all),
+            });
+            let ending = Ending {
+                earlier: Some(Earlier {
+                    total_cost_usd: Some(1.0),
+                    model_usage: earlier.map(tokens),
+                    ..Earlier::default()
+                }),
+                ..Ending::default()
+            };
+            let outcome = end(&verdict.to_string(), ending);
+            let cost = outcome.outputs["cost_usd"].as_f64().unwrap_or(-1.0);
+            assert!((cost - expected).abs() < 1e-9, "{verdict}: {cost}");
+        };
+        // Of the session: 1 before, and 0.5 now.
+        check(1.5, 50, 150, Some(100), 0.5);
+        check(1.5, 50, 150, None, 0.5);
+        // Of the process alone, cheaper or dearer than the one before.
+        check(0.5, 50, 50, Some(100), 0.5);
+        check(2.0, 200, 200, Some(100), 2.0);
+        check(2.0, 200, 200, None, 2.0);
+        // With a subagent, whose tokens are not in `usage`.
+        check(2.0, 200, 230, Some(100), 2.0);
+        // It was ended in the middle, and says nothing of its run.
+        check(1.5, 0, 150, Some(100), 1.5);
+    }
+
     #[test]
     fn outputs_name_what_was_found() {
         let outcome = end(
@@ -598,6 +689,7 @@ mod tests {
                 "fresh_session_reason",
                 "mcp_failed",
                 "model",
+                "model_usage",
                 "num_turns",
                 "result",
                 "resumed",

@@ -6,6 +6,7 @@
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::spec::{PermissionMode, Spec};
@@ -48,6 +49,17 @@ pub(crate) enum Start {
 pub(crate) struct Earlier {
     session_id: Option<String>,
     pub(crate) total_cost_usd: Option<f64>,
+    /// Tokens by model, as Claude Code gave them.
+    pub(crate) model_usage: Option<Value>,
+}
+
+/// What of a command line does not follow from the task's document alone.
+pub(crate) struct Means<'a> {
+    pub(crate) model: Option<&'a str>,
+    pub(crate) mode: PermissionMode,
+    /// What the run may cost at most.
+    pub(crate) budget_usd: Option<f64>,
+    pub(crate) is_restrained: bool,
 }
 
 impl Earlier {
@@ -105,13 +117,13 @@ impl Start {
     }
 
     /// Arguments of `claude`.
-    pub(crate) fn arguments(
-        &self,
-        spec: &Spec,
-        model: Option<&str>,
-        mode: PermissionMode,
-        is_restrained: bool,
-    ) -> Vec<String> {
+    pub(crate) fn arguments(&self, spec: &Spec, means: &Means<'_>) -> Vec<String> {
+        let Means {
+            model,
+            mode,
+            budget_usd,
+            is_restrained,
+        } = *means;
         let told = spec.append_system_prompt.iter().map(String::as_str);
         let told: Vec<&str> = told.chain(is_restrained.then_some(LEFT_OUT)).collect();
         let (session_option, session_id) = match self {
@@ -129,7 +141,7 @@ impl Start {
             ("--max-turns", spec.max_turns.map(|turns| turns.to_string())),
             (
                 "--max-budget-usd",
-                spec.max_budget_usd.map(|budget| budget.to_string()),
+                budget_usd.map(|budget| budget.to_string()),
             ),
         ] {
             if let Some(value) = value {
@@ -155,7 +167,8 @@ impl Start {
     }
 }
 
-/// Failures after which the conversation is as good as before.
+/// Failures after which the conversation is as good as before. Who is out of money goes on once
+/// there is some.
 fn is_infrastructure(class: &Class) -> bool {
     matches!(
         class,
@@ -167,6 +180,7 @@ fn is_infrastructure(class: &Class) -> bool {
             | Class::NoResult
             | Class::Resource
             | Class::Plugin
+            | Class::Budget
     )
 }
 
@@ -202,6 +216,7 @@ mod tests {
                 outputs: outputs.to_owned(),
                 resume: None,
             }),
+            budget_usd: None,
         }
     }
 
@@ -236,6 +251,7 @@ mod tests {
             "timeout",
             "signal",
             "no_result",
+            "budget",
         ] {
             check(
                 Spec::default(),
@@ -342,8 +358,13 @@ mod tests {
             session_id: SESSION.to_owned(),
         };
         let line = |spec: &Spec| {
-            let arguments = start.arguments(spec, None, PermissionMode::Plan, true);
-            arguments.join("|")
+            let means = Means {
+                model: None,
+                mode: PermissionMode::Plan,
+                budget_usd: None,
+                is_restrained: true,
+            };
+            start.arguments(spec, &means).join("|")
         };
         let without = "--disallowedTools=EnterWorktree|--setting-sources|user|--strict-mcp-config";
         let plain = line(&Spec::default());
@@ -367,7 +388,6 @@ mod tests {
         let spec = Spec {
             append_system_prompt: Some("be brief".to_owned()),
             max_turns: Some(3),
-            max_budget_usd: Some(0.5),
             allowed_tools: vec!["Edit".to_owned(), "Bash(git *)".to_owned()],
             extra_args: vec!["--add-dir".to_owned(), "/x".to_owned()],
             ..Spec::default()
@@ -375,9 +395,13 @@ mod tests {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
-        let line = start
-            .arguments(&spec, Some("opus"), PermissionMode::Plan, false)
-            .join("|");
+        let means = Means {
+            model: Some("opus"),
+            mode: PermissionMode::Plan,
+            budget_usd: Some(0.5),
+            is_restrained: false,
+        };
+        let line = start.arguments(&spec, &means).join("|");
         assert_eq!(
             line,
             format!(

@@ -147,10 +147,15 @@ pub(crate) struct Verdict {
     pub(crate) terminal_reason: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
-    /// Of the whole session, earlier processes included.
+    /// Of the whole session, earlier processes included; in versions that do not say what was
+    /// used since the last result, of this process.
     pub(crate) total_cost_usd: Option<f64>,
+    /// Tokens and costs by model, of the same as the total.
+    #[serde(rename = "modelUsage")]
+    pub(crate) model_usage: Option<Value>,
     /// Of this process since the result before this one.
     pub(crate) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
+    /// Of this process since the result before this one, without its subagents.
     pub(crate) usage: Option<Value>,
     pub(crate) permission_denials: Option<Vec<Denial>>,
 }

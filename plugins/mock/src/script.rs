@@ -376,6 +376,7 @@ mod tests {
             env: Attributes::new(vec![("MOCK".to_owned(), "1".to_owned())]),
             labels: Attributes::default(),
             previous: None,
+            budget_usd: None,
         }
     }
 

@@ -64,10 +64,18 @@ impl Board {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
-        if !task.request.is_prepared_first() {
+        let is_prepared_first = task.request.is_prepared_first();
+        let number = task.last_attempt().map_or(1, |last| last.number);
+        if let Some(left) = self.left_for(now, task) {
+            self.change(id, |task| {
+                if let Some(last) = task.attempts.last_mut() {
+                    last.may_cost_micro_usd = Some(left);
+                }
+            });
+        }
+        if !is_prepared_first {
             return self.mark_starting(now, id);
         }
-        let number = task.last_attempt().map_or(1, |last| last.number);
         self.enter(now, id, Phase::Preparing, |task| {
             task.has_begun = true;
             task.retry_at = None;

@@ -202,6 +202,7 @@ impl Board {
             return;
         };
         let account = task.request.account.clone();
+        let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
         let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
         // A probe that ended in any other way may never have asked: the next one does.
@@ -235,7 +236,21 @@ impl Board {
                 self.close_attempt(now, attempt, ended, &ending);
                 self.wait_for_room(now, id);
             }
-            Conclusion::End { outcome, reason } => {
+            Conclusion::End {
+                outcome,
+                mut reason,
+            } => {
+                let of_budget = |reason: &Reason| reason.class == ReasonClass::Budget;
+                let is_over = reason.as_ref().is_some_and(of_budget);
+                // Its executor knows the amount that it was given, and not of what it was left.
+                if is_over
+                    && !is_stopping
+                    && let (Some(reason), Some(met)) = (&mut reason, self.budget_met(now, id))
+                {
+                    reason.message = met;
+                }
+                let next_day = self.next_day_for(now, id);
+                let next_day = next_day.filter(|_| is_over && self.may_go_on(id));
                 let ended = ended(&ending, now, outcome, reason.clone());
                 self.close_attempt(now, attempt, ended, &ending);
                 self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
@@ -245,7 +260,10 @@ impl Board {
                 if let Some(account) = limited {
                     self.park(now, account, &ending, waits.then_some(id));
                 }
-                if !waits {
+                if let Some(until) = next_day {
+                    let wait_ms = until.0.saturating_sub(now.wall.0);
+                    self.try_again(now, id, Duration::from_millis(wait_ms));
+                } else if !waits {
                     match self.delay_before_retry(attempt, outcome, reason.as_ref()) {
                         Some(delay) => self.try_again(now, id, delay),
                         None => self.finish(now, id, outcome, reason),

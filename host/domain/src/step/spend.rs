@@ -8,7 +8,7 @@ use crate::{
     id::TaskId,
     outcome::{Outcome, Reason, ReasonClass},
     task::{Class, Request, State, Task},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 /// A budget of which nothing is left.
@@ -75,13 +75,42 @@ impl Board {
         }
     }
 
+    /// What an attempt that starts now may cost: the least of what its budgets leave.
+    pub(super) fn left_for(&self, now: Now, task: &Task) -> Option<u64> {
+        let request = &task.request;
+        let own = own_level(request, &task.attempts);
+        let of_agents = [
+            self.graph_level(request).map(|(_, level)| level),
+            self.day_level(now),
+        ];
+        let of_agents = of_agents
+            .into_iter()
+            .flatten()
+            .filter(|_| request.class == Class::Agent);
+        let all = own.into_iter().chain(of_agents);
+        all.map(Level::left_micro_usd).min()
+    }
+
+    /// The budget that an attempt has met which ended for want of money, in words.
+    pub(super) fn budget_met(&self, now: Now, id: TaskId) -> Option<String> {
+        let task = self.tasks.get(&id)?;
+        let over = self.over(&task.request, &task.attempts);
+        let over = over.or_else(|| self.day_is_over(now).map(Over::Day));
+        over.map(|over| over.message())
+    }
+
+    /// When a task may go on that was ended for want of money, if nothing but the day's budget
+    /// stands against that.
+    pub(super) fn next_day_for(&self, now: Now, id: TaskId) -> Option<Timestamp> {
+        let task = self.tasks.get(&id)?;
+        let is_only_reason = self.has_budget_left(task) && self.day_is_over(now).is_some();
+        is_only_reason.then(|| Day::of(now.wall).end())
+    }
+
     /// The budget that keeps a task from being tried again, if one does. What a graph may spend is
     /// for its agents; a task's own budget holds for whatever tells what it costs.
     fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Over> {
-        let own = request.budget_micro_usd.map(|budget_micro_usd| Level {
-            spent_micro_usd: spent_by(attempts),
-            budget_micro_usd,
-        });
+        let own = own_level(request, attempts);
         let own = own.filter(|level| level.is_spent()).map(Over::Task);
         own.or_else(|| {
             let agents = self.over_graph(request);
@@ -90,12 +119,17 @@ impl Board {
     }
 
     fn over_graph(&self, request: &Request) -> Option<Over> {
+        let (graph, level) = self.graph_level(request)?;
+        level.is_spent().then_some(Over::Graph(graph, level))
+    }
+
+    fn graph_level(&self, request: &Request) -> Option<(TaskId, Level)> {
         let budget = request.graph_budget?;
         let level = Level {
             spent_micro_usd: self.spent_on(Scope::Graph(budget.graph)),
             budget_micro_usd: budget.micro_usd,
         };
-        level.is_spent().then_some(Over::Graph(budget.graph, level))
+        Some((budget.graph, level))
     }
 
     /// The day's budget where nothing is left of it.
@@ -159,12 +193,13 @@ impl Board {
         }
     }
 
-    /// The agents of a graph for which nothing is left: those that run are stopped, the others end without having run.
+    /// The agents of a graph for which nothing is left: those that run are stopped, the others end
+    /// without having run. One whose budget was raised since goes on.
     fn end_graph(&mut self, now: Now, graph: TaskId, message: &str) {
         let is_of_graph = |task: &Task| {
             let request = &task.request;
-            let budget = request.graph_budget;
-            request.class == Class::Agent && budget.is_some_and(|budget| budget.graph == graph)
+            let over = self.over_graph(request);
+            request.class == Class::Agent && matches!(over, Some(Over::Graph(of, _)) if of == graph)
         };
         for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {
@@ -180,6 +215,14 @@ impl Board {
             }
         }
     }
+}
+
+fn own_level(request: &Request, attempts: &[Attempt]) -> Option<Level> {
+    let budget_micro_usd = request.budget_micro_usd?;
+    Some(Level {
+        spent_micro_usd: spent_by(attempts),
+        budget_micro_usd,
+    })
 }
 
 /// What all attempts have cost together.

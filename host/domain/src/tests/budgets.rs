@@ -252,6 +252,132 @@ fn the_days_budget_holds_agents_back_until_the_next_day() {
     assert_eq!(starts(&desk.turn()), [second]);
 }
 
+fn may_cost(desk: &Desk, task: TaskId) -> Option<u64> {
+    let task = desk.task(task);
+    let last = task.last_attempt().unwrap();
+    last.may_cost_micro_usd.map(|micro_usd| micro_usd / DOLLAR)
+}
+
+/// The least of what its task, its graph and the day leave.
+#[test]
+fn an_attempt_is_told_what_is_left_when_it_starts() {
+    let check =
+        |task: Option<u64>, graph: Option<u64>, day: Option<u64>, expected: [Option<u64>; 2]| {
+            for (class, expected) in [Class::Agent, Class::Command].into_iter().zip(expected) {
+                let limits = Limits {
+                    daily_micro_usd: day.map(|dollars| dollars * DOLLAR),
+                    ..fixed(1)
+                };
+                let mut desk = Desk::with(limits, Bounds::default());
+                let id = desk.submit(|request| {
+                    request.class = class;
+                    request.budget_micro_usd = task.map(|dollars| dollars * DOLLAR);
+                    request.graph_budget = graph.map(|dollars| GraphBudget {
+                        graph: TaskId::new(1, 1),
+                        micro_usd: dollars * DOLLAR,
+                    });
+                });
+                desk.turn();
+                assert_eq!(
+                    may_cost(&desk, id),
+                    expected,
+                    "{class:?} {task:?} {graph:?} {day:?}"
+                );
+            }
+        };
+    check(None, None, None, [None, None]);
+    check(Some(3), None, None, [Some(3), Some(3)]);
+    check(Some(3), Some(2), None, [Some(2), Some(3)]);
+    check(Some(3), Some(2), Some(1), [Some(1), Some(3)]);
+    check(None, Some(5), Some(9), [Some(5), None]);
+}
+
+#[test]
+fn what_was_spent_before_is_not_left() {
+    let mut desk = Desk::new(3);
+    let [first, second, _] = graph(&mut desk, 9);
+    desk.turn();
+    // Nothing is reserved for what runs beside it.
+    assert_eq!([first, second].map(|id| may_cost(&desk, id)), [Some(9); 2]);
+    desk.report(first, ended_at(4, exit()));
+    desk.settle();
+    let copy = desk.stored[&first].clone();
+    desk.retry(&copy).unwrap();
+    desk.turn();
+    assert_eq!(may_cost(&desk, first), Some(5));
+    desk.reload();
+    assert_eq!(
+        may_cost(&desk, first),
+        Some(5),
+        "the next host tells it the same"
+    );
+}
+
+/// The words of its executor are of the amount that it was given.
+#[test]
+fn an_attempt_that_its_executor_ends_for_its_budget_says_which_one_it_met() {
+    let over = || ended_at(4, Cause::Class(ReasonClass::Budget));
+    let mut desk = Desk::new(1);
+    let task = desk.submit(with_budget(2));
+    desk.turn();
+    desk.report(task, over());
+    desk.settle();
+    assert_eq!(reason(&desk, task), "budget: it has spent $4.00 of $2.00");
+    let [first, second, _] = graph(&mut desk, 3);
+    desk.turn();
+    desk.report(first, over());
+    desk.settle();
+    for id in [first, second] {
+        assert_eq!(
+            reason(&desk, id),
+            "budget: its graph has spent $4.00 of $3.00"
+        );
+    }
+    // It may have had a limit of its own that was less.
+    let mut desk = Desk::new(1);
+    let task = desk.submit(with_budget(9));
+    desk.turn();
+    desk.report(task, over());
+    desk.settle();
+    assert_eq!(reason(&desk, task), "budget: m");
+}
+
+/// Nothing but the day's budget stands against it.
+#[test]
+fn an_agent_that_met_the_days_budget_goes_on_the_next_day() {
+    let limits = Limits {
+        daily_micro_usd: Some(3 * DOLLAR),
+        ..fixed(1)
+    };
+    let check = |reports: Vec<Report>, budget: u64, expected: &str| {
+        let mut desk = Desk::with(limits, Bounds::default());
+        let task = desk.submit(with_budget(budget));
+        desk.turn();
+        assert_eq!(may_cost(&desk, task), Some(budget.min(3)));
+        for report in reports {
+            desk.report(task, report);
+        }
+        desk.settle();
+        assert_eq!(desk.word(task), expected);
+        if expected == "waiting" {
+            let until = Day::of(desk.now.wall).end();
+            assert!(
+                matches!(desk.task(task).state, State::Waiting { until: at, .. } if at == until)
+            );
+            desk.now.wall = until;
+            desk.step(Input::Tick).unwrap();
+            assert_eq!(starts(&desk.turn()), [task]);
+            assert_eq!(may_cost(&desk, task), Some(3));
+        }
+    };
+    let of_executor = || vec![ended_at(3, Cause::Class(ReasonClass::Budget))];
+    check(of_executor(), 9, "waiting");
+    let stopped = vec![Report::Cost(3 * DOLLAR), failure(ReasonClass::Signal)];
+    check(stopped, 9, "waiting");
+    check(of_executor(), 3, "failed:budget");
+    check(of_executor(), 2, "failed:budget");
+}
+
 #[test]
 fn what_was_spent_outlives_the_host() {
     let mut desk = Desk::new(1);

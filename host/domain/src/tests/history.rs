@@ -202,10 +202,11 @@ impl Dice {
     }
 
     fn end(&mut self) -> End {
-        match self.byte(5) {
-            0 | 1 => End::Success,
-            2 => End::Exit,
-            3 => End::Conflict,
+        match self.byte(11) {
+            0..=3 => End::Success,
+            4 | 5 => End::Exit,
+            6 | 7 => End::Conflict,
+            8 => End::Budget,
             _ => End::Limit(self.maybe(50, |dice| dice.seconds(90 * 60))),
         }
     }

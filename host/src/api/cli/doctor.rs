@@ -275,6 +275,7 @@ async fn plugins(client: &Client) -> Vec<Finding> {
 
 fn of_plugin(plugin: &PluginView) -> Finding {
     let verdict = match plugin.health.as_str() {
+        "healthy" if plugin.warning.is_some() => Verdict::Warn,
         "healthy" => Verdict::Ok,
         // What it drives is not on this machine: no fault, but no tasks for it either.
         "undetected" => Verdict::Warn,
@@ -285,7 +286,7 @@ fn of_plugin(plugin: &PluginView) -> Finding {
     } else {
         plugin.message.clone()
     };
-    Finding::new(verdict, &format!("plugin {}", plugin.name), message)
+    Finding::new(verdict, &format!("plugin {}", plugin.name), message).hint(plugin.warning.clone())
 }
 
 #[cfg(test)]
@@ -344,8 +345,9 @@ mod tests {
 
     #[test]
     fn health_is_a_verdict() {
-        let check = |health: &str, expected: Verdict| {
+        let check_with = |health: &str, warning: Option<&str>, expected: Verdict| {
             let plugin = PluginView {
+                warning: warning.map(str::to_owned),
                 name: "claude".to_owned(),
                 kind: "executor".to_owned(),
                 version: "0.1.0".to_owned(),
@@ -355,8 +357,12 @@ mod tests {
                 health: health.to_owned(),
                 message: String::new(),
             };
-            assert_eq!(of_plugin(&plugin).verdict, expected, "{health}");
+            let finding = of_plugin(&plugin);
+            assert_eq!(finding.verdict, expected, "{health}");
+            assert_eq!(finding.hint.as_deref(), warning);
         };
+        let check = |health: &str, expected| check_with(health, None, expected);
+        check_with("healthy", Some("it is old"), Verdict::Warn);
         check("healthy", Verdict::Ok);
         check("undetected", Verdict::Warn);
         check("unhealthy", Verdict::Fail);

@@ -142,6 +142,8 @@ pub(super) enum Sign {
 pub(super) enum End {
     Success,
     Exit,
+    /// Its executor has ended it for the money that it was given.
+    Budget,
     Limit(Option<Duration>),
     /// It succeeds, and its work cannot be merged, if there is any.
     Conflict,

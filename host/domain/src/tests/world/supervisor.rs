@@ -41,6 +41,11 @@ impl World {
             budget.is_none_or(|budget| spent < budget),
             "nothing is left for it: {task:?}"
         );
+        let may_cost = task.last_attempt().and_then(|last| last.may_cost_micro_usd);
+        assert!(
+            budget.is_none_or(|budget| may_cost.is_some_and(|most| most <= budget - spent)),
+            "it is not told what is left: {task:?}"
+        );
         if task.request.is_prepared_first() {
             assert!(!self.received.contains(&attempt), "{attempt} has run");
             assert!(
@@ -251,6 +256,7 @@ impl World {
                 ..ending(Cause::Success)
             },
             End::Exit => ending(Cause::Class(ReasonClass::Exit)),
+            End::Budget => ending(Cause::Class(ReasonClass::Budget)),
             End::Limit(retry_after) => Ending {
                 retry_after,
                 ..ending(Cause::Class(ReasonClass::RateLimit))
