@@ -20,6 +20,12 @@ pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 /// How many attempts of whose class nothing is known may settle at once while little runs; on a larger machine one for each core.
 pub const RAMP: usize = 8;
 
+/// A class that is expected to need less than this many cores is not held back by what others use.
+pub const SMALL_CORES: f64 = 0.2;
+
+/// How long the first in line waits for the CPU before it starts in spite of the load.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Nobody wants to know of how much more there is room for.
 const ROOM_MOST: usize = 1_000;
 
@@ -87,6 +93,8 @@ pub enum Refusal {
         in_use: f64,
         needed: f64,
         allowed: f64,
+        /// How many there are in all.
+        cores: f64,
     },
     Memory {
         /// Neither in use nor promised to what runs.
@@ -154,6 +162,8 @@ pub struct Capacity {
     reading: Option<Reading>,
     /// Until then nothing is started, since the last try met a machine without room.
     no_room_until: Option<MonotonicMs>,
+    /// The task that was started last in spite of the load.
+    let_pass: Option<TaskId>,
 }
 
 impl Capacity {
@@ -218,6 +228,23 @@ impl Capacity {
         (ROOM_MOST, None)
     }
 
+    /// Whether the first in line may start in spite of the load of the CPU, once it has waited for
+    /// so long. One at a time: the next when the one before has settled or ended, and none while
+    /// what runs here would fill by itself what is allowed. Then it is no load of others that it
+    /// waits for.
+    pub fn lets_pass(&self, waited: Duration) -> bool {
+        let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
+        let Some(reading) = &self.reading else {
+            return false;
+        };
+        waited >= PATIENCE && !settles && self.own_cores() < self.allowed_cores(reading)
+    }
+
+    /// This task is started in spite of the load.
+    pub(crate) fn note_let_pass(&mut self, task: TaskId) {
+        self.let_pass = Some(task);
+    }
+
     /// Whether one more attempt of this class may start, `running` being those that hold a slot.
     pub fn admit(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
         if self.no_room_until.is_some() {
@@ -256,7 +283,7 @@ impl Capacity {
         match self.limits.slots {
             Slots::Auto => {
                 self.admit_unknown(reading, class, running)?;
-                self.admit_cpu(reading, need)
+                self.admit_cpu(reading, class, need)
             }
             Slots::Fixed(_) => Ok(()),
         }
@@ -329,23 +356,55 @@ impl Capacity {
         Ok(())
     }
 
-    fn admit_cpu(&self, reading: &Reading, need: Need) -> Result<(), Refusal> {
+    /// What is small is started beside whatever others do, as long as all small ones together fit.
+    fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()
             .map(|(count, need)| f64::from(count) * need.cores)
             .sum();
         let in_use = reading.cores_in_use + settling;
-        let allowed = reading.cores * self.limits.cpu_percent / 100.0;
+        let allowed = self.allowed_cores(reading);
         // Who would use more than is allowed fits on a machine that does nothing else: there it is only slower.
         let needed = need.cores.min(allowed);
-        if in_use + needed > allowed {
+        if in_use + needed <= allowed {
+            return Ok(());
+        }
+        let is_small = need.cores < SMALL_CORES;
+        if !is_small || self.small_cores() + self.counted_cores(class) > allowed {
             return Err(Refusal::Cpu {
                 in_use,
                 needed,
                 allowed,
+                cores: reading.cores,
             });
         }
         Ok(())
+    }
+
+    fn allowed_cores(&self, reading: &Reading) -> f64 {
+        reading.cores * self.limits.cpu_percent / 100.0
+    }
+
+    /// What one of this class counts for beside others. If nothing is known of it that is no less
+    /// than what is small: a guess may be far too low.
+    fn counted_cores(&self, class: &ProfileKey) -> f64 {
+        let learned = self.profiles.learned(class);
+        learned.map_or(SMALL_CORES, |need| need.cores)
+    }
+
+    /// What all that runs here counts for.
+    fn own_cores(&self) -> f64 {
+        let running = self.started.running_of();
+        let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
+        counted.sum()
+    }
+
+    /// What all small ones that run count for.
+    fn small_cores(&self) -> f64 {
+        let running = self.started.running_of();
+        let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);
+        let counted = small.map(|(class, count)| f64::from(count) * self.counted_cores(class));
+        counted.sum()
     }
 }
 

@@ -63,6 +63,16 @@ impl Started {
         }
     }
 
+    /// Whether the attempt of this task is prepared or started too short a while ago to show in a
+    /// reading.
+    pub(crate) fn settles(&self, task: TaskId) -> bool {
+        let prepares = |class| {
+            let of_class = self.preparing_of.get(class);
+            of_class.is_some_and(|tasks| tasks.contains(&task))
+        };
+        self.settling.contains_key(&task) || self.running.get(&task).is_some_and(prepares)
+    }
+
     fn note_settled(&mut self, task: TaskId) {
         if let (Some(start), Some(class)) = (self.settling.remove(&task), self.running.get(&task)) {
             take(&mut self.settling_of, class, &(start, task));

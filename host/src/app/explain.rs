@@ -3,7 +3,7 @@
 use claudine_domain::{
     attempt::{Phase, StopWhy},
     budget::Level,
-    capacity::Refusal,
+    capacity::{PATIENCE, Refusal},
     dependency::Condition,
     id::TaskId,
     step::spent_by,
@@ -288,8 +288,9 @@ fn queued(draining: bool, refusal: Option<&Refusal>) -> Vec<String> {
 pub(super) fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Slots { running, slots } => format!("all slots are taken: {running} of {slots}"),
-        Refusal::Cpu { in_use, needed, allowed } => format!(
-            "CPU: {in_use:.2} cores are in use or about to be, {needed:.2} more would pass the {allowed:.2} that are allowed"
+        Refusal::Cpu { in_use, allowed, cores, .. } => format!(
+            "CPU busy: {in_use:.1} of {cores} cores; new tasks start below {allowed:.1}, and beside the load of other programs the first in line after {} s, one at a time",
+            PATIENCE.as_secs()
         ),
         Refusal::Memory { free_bytes, needed_bytes, reserve_bytes } => format!(
             "memory: {:.2} GiB are free and not promised to what runs, {:.0} MiB would be needed and {:.2} GiB are kept back",

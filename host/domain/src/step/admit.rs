@@ -1,11 +1,13 @@
 //! Who starts next, and who is chosen ahead.
 
+use std::time::Duration;
+
 use crate::{
     attempt::{Attempt, Phase},
     batch::{Action, BatchNumber, Effect},
     board::{Board, Line, PRIORITY_AGING, Rank, Standing, rank},
     budget::Day,
-    capacity::{Refusal, Slots},
+    capacity::{PATIENCE, Refusal, Slots},
     id::{AttemptId, TaskId},
     id_set::IdSet,
     lane::Lane,
@@ -32,6 +34,7 @@ impl Board {
             return;
         }
         self.capacity.settle(now);
+        let mut is_first = true;
         let mut heads = self.lanes.first_of_classes();
         while let Some((rank, lane)) = heads.pop_first() {
             let own = self.own_refusal(now, &lane);
@@ -39,6 +42,12 @@ impl Board {
             let admitted = own.and_then(|()| self.room_for_class(&lane.profile));
             match admitted {
                 Ok(()) => self.start(now, rank.1),
+                Err(Refusal::Cpu { .. })
+                    if std::mem::take(&mut is_first) && self.has_waited(now, rank.1) =>
+                {
+                    self.start(now, rank.1);
+                    self.capacity.note_let_pass(rank.1);
+                }
                 Err(refusal) => {
                     self.past_refusals.note(&lane, &refusal, now.wall);
                     if self.must_be_let_pass(rank, &lane, &refusal, now) {
@@ -73,6 +82,18 @@ impl Board {
         let own = self.own_refusal(now, lane).err();
         own.or_else(of_class)
             .or_else(|| self.standing.held_back.clone())
+    }
+
+    /// Whether a task that only the load of the CPU keeps from starting has waited long enough.
+    fn has_waited(&self, now: Now, id: TaskId) -> bool {
+        let state = self.tasks.get(&id).map(|task| &task.state);
+        let Some(State::Ready { since, .. } | State::Running { since, .. }) = state else {
+            return false;
+        };
+        // The clock was set back since: how long it waited is not known.
+        let waited = now.wall.0.checked_sub(since.0);
+        let waited = waited.map_or(PATIENCE, Duration::from_millis);
+        self.capacity.lets_pass(waited)
     }
 
     /// Lets prepared attempts start, unless another one of their key is starting.

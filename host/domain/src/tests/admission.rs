@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Desk, agent, fixed, starts, success};
+use super::{Desk, agent, capacity::class, fixed, starts, success};
 use crate::{
     board::Bounds,
-    capacity::{Limits, Reading, Refusal, Slots},
+    capacity::{Limits, PATIENCE, Reading, Refusal, Slots},
     id::TaskId,
     lane::Lane,
+    profile::{ENOUGH_OF_A_CLASS, Sample},
     step::{Answer, Found, Input, Report},
     task::{Class, Priority, Request},
     time::MonotonicMs,
@@ -391,6 +392,111 @@ fn a_refusal_for_want_of_room_is_looked_at_again_when_a_start_has_settled() {
     desk.pass(Duration::from_secs(10));
     assert_eq!(starts(&desk.turn()), [second]);
     assert_eq!(desk.board.next_tick(), (None, None));
+}
+
+/// A desk on a machine that others keep busy, on which something small runs, and with a class of
+/// which it is known that it needs a whole core.
+fn busy() -> Desk {
+    let mut desk = auto(9 * GIB);
+    let whole = Sample {
+        millicores: 1_000,
+        memory_bytes: 1 << 20,
+    };
+    let class = class(Class::Command, "build");
+    for _ in 0..ENOUGH_OF_A_CLASS {
+        let (profiles, now) = (&mut desk.board.capacity.profiles, desk.now.wall);
+        profiles.learn(&class, whole, true, now);
+    }
+    desk.submit(|_| {});
+    desk.turn();
+    read_busy(&mut desk, 9 * GIB);
+    desk
+}
+
+fn read_busy(desk: &mut Desk, free: u64) {
+    desk.step(Input::Reading(Reading {
+        cores_in_use: 4.0,
+        ..machine(free)
+    }))
+    .unwrap();
+}
+
+fn build(request: &mut Request) {
+    request.labels = class(Class::Command, "build").labels;
+}
+
+#[test]
+fn beside_a_load_of_others_the_first_in_line_starts_after_a_while_and_then_the_next() {
+    let mut desk = busy();
+    let [first, second, third] = [(); 3].map(|()| desk.submit(build));
+    let almost = PATIENCE - Duration::from_millis(1);
+    assert_eq!(starts(&desk.turn()), []);
+    let refusals: Vec<Refusal> = desk.refusals().into_values().collect();
+    assert!(
+        matches!(refusals[..], [Refusal::Cpu { .. }]),
+        "{refusals:?}"
+    );
+    desk.pass(almost);
+    assert_eq!(starts(&desk.turn()), []);
+    desk.pass(Duration::from_millis(1));
+    assert_eq!(starts(&desk.turn()), [first]);
+    // One at a time: it is not known yet what it makes of the machine.
+    desk.pass(almost);
+    assert_eq!(starts(&desk.turn()), []);
+    desk.pass(Duration::from_millis(1));
+    assert_eq!(starts(&desk.turn()), [second]);
+    // One that has ended is waited for no longer.
+    desk.report(second, success());
+    assert_eq!(starts(&desk.turn()), [third]);
+}
+
+#[test]
+fn what_runs_here_is_no_load_of_others() {
+    let mut desk = busy();
+    let builds = [(); 9].map(|()| desk.submit(build));
+    let mut started = Vec::new();
+    for _ in 0..20 {
+        desk.pass(PATIENCE);
+        started.extend(starts(&desk.turn()));
+    }
+    // With the first task they fill 3.2 cores by themselves.
+    assert_eq!(started, builds[..3]);
+}
+
+#[test]
+fn only_the_first_in_line_passes_the_load() {
+    let mut desk = busy();
+    let patient = desk.submit(build);
+    desk.pass(PATIENCE * 2);
+    let urgent = desk.submit(|request| {
+        build(request);
+        request.priority = Priority::P0;
+    });
+    assert_eq!(starts(&desk.turn()), [], "who is first has not waited");
+    desk.pass(PATIENCE);
+    assert_eq!(starts(&desk.turn()), [urgent]);
+    desk.pass(PATIENCE);
+    assert_eq!(starts(&desk.turn()), [patient]);
+}
+
+#[test]
+fn nobody_passes_for_want_of_memory() {
+    let mut desk = busy();
+    let waits = desk.submit(build);
+    read_busy(&mut desk, GIB);
+    desk.pass(PATIENCE * 100);
+    assert_eq!(starts(&desk.turn()), []);
+    read_busy(&mut desk, 9 * GIB);
+    assert_eq!(starts(&desk.turn()), [waits]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_nobody_wait_longer() {
+    let mut desk = busy();
+    let waits = desk.submit(build);
+    desk.now.wall = crate::time::Timestamp(desk.now.wall.0 / 2);
+    desk.step(Input::ClockSetBack).unwrap();
+    assert_eq!(starts(&desk.turn()), [waits]);
 }
 
 #[test]

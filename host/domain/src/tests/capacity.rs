@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::fixed;
 use crate::{
-    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, RAMP, Reading, Slots},
+    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, PATIENCE, RAMP, Reading, Slots},
     id::TaskId,
     profile::{ENOUGH_OF_A_CLASS, ProfileKey, Profiles, Sample},
     started::SETTLING,
@@ -139,7 +139,6 @@ fn admission_table() {
     check(two, None, &command(), 1, "ok");
     check(two, Some(reading()), &command(), 2, "Slots");
     check(Slots::Auto, Some(reading()), &agent(), 5, "ok");
-    check(Slots::Auto, Some(busy), &command(), 1, "Cpu");
     check(nine, Some(busy), &command(), 1, "ok");
     check(Slots::Auto, Some(busy), &agent(), 0, "ok");
     check(Slots::Auto, Some(tight), &agent(), 1, "Memory");
@@ -187,23 +186,23 @@ fn limits_are_met_to_the_byte() {
         "MemoryStall",
     );
     check(Slots::Auto, Some(stalled(most - 0.1)), &command(), 1, "ok");
-    // In eighths, which a float holds as they are.
-    let eighth = Sample {
-        millicores: 125,
+    // In quarters, which a float holds as they are.
+    let quarter = Sample {
+        millicores: 250,
         memory_bytes: MIB,
     };
     let limits = Limits {
         cpu_percent: 100.0,
         ..Limits::default()
     };
-    let mut capacity = capacity(limits, Some((&command(), eighth)));
+    let mut capacity = capacity(limits, Some((&command(), quarter)));
     let in_use = |cores_in_use: f64| Reading {
         cores_in_use,
         ..reading()
     };
-    capacity.observe(in_use(1.875));
+    capacity.observe(in_use(1.75));
     assert_eq!(refusal(&capacity, &command(), 1), "ok");
-    capacity.observe(in_use(1.876));
+    capacity.observe(in_use(1.751));
     assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
 }
 
@@ -287,13 +286,13 @@ fn a_burst_of_what_is_not_known_doubles_from_window_to_window() {
     check(8.0, [8, 16, 32, 64]);
     check(20.0, [20, 40, 80, 160]);
     let known = Sample {
-        millicores: 10,
+        millicores: 125,
         memory_bytes: 8 * MIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), known)));
     capacity.observe(large(64.0));
-    // What is known starts as far as there is room: 51 cores may be in use.
-    assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 5_100);
+    // What is known starts as far as there is room: 51.2 cores may be in use.
+    assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 409);
 }
 
 #[test]
@@ -324,6 +323,97 @@ fn what_was_learned_decides() {
     check(5_000, 8 * MIB, 1, "Cpu");
     check(10, 8 * GIB, 1, "Memory");
     check(10, 8 * GIB + 1, 0, "NeverFits");
+}
+
+/// Beside a machine that others keep busy: the cores in use of two, and what the class needs.
+#[test]
+fn what_is_small_is_not_held_back_by_the_load_of_others() {
+    let check = |in_use: f64, millicores: u32, expected: usize| {
+        let sample = Sample {
+            millicores,
+            memory_bytes: MIB,
+        };
+        let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
+        capacity.observe(Reading {
+            cores_in_use: in_use,
+            ..reading()
+        });
+        // Something else runs already; with nothing of ours one starts in any case.
+        start(&mut capacity, 0, &agent(), Duration::ZERO);
+        let started = fill(&mut capacity, &command(), 1, Duration::ZERO) - 1;
+        let found = refusal(&capacity, &command(), started + 1);
+        assert_eq!(started, expected, "{in_use} {millicores} {found}");
+    };
+    // Those of no less than a fifth of a core wait for the load to go.
+    check(2.0, 1_000, 0);
+    check(2.0, 200, 0);
+    // Smaller ones do not: with the agent, which is small too, they fill the 1.6 cores.
+    check(2.0, 199, 7);
+    check(2.0, 125, 11);
+    // On a machine that is idle the reading decides, where that allows more.
+    check(0.0, 200, 7);
+}
+
+#[test]
+fn what_needs_nothing_of_the_cpu_is_held_back_by_memory_alone() {
+    let sample = Sample {
+        millicores: 0,
+        memory_bytes: 700 * MIB,
+    };
+    let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
+    capacity.observe(Reading {
+        cores_in_use: 2.0,
+        ..reading()
+    });
+    assert_eq!(fill(&mut capacity, &command(), 0, Duration::ZERO), 4);
+    assert!(refusal(&capacity, &command(), 4).starts_with("Memory"));
+}
+
+/// Who may pass the load: how long the first in line has waited, and what runs already.
+#[test]
+fn patience_table() {
+    let heavy = Sample {
+        millicores: 1_000,
+        memory_bytes: MIB,
+    };
+    let check = |running: usize, waited: Duration, expected: bool| {
+        let mut capacity = capacity(Limits::default(), Some((&command(), heavy)));
+        assert!(!capacity.lets_pass(PATIENCE), "nothing was read");
+        capacity.observe(Reading {
+            cores_in_use: 2.0,
+            ..reading()
+        });
+        for number in 0..running {
+            start(&mut capacity, number, &command(), Duration::ZERO);
+        }
+        assert_eq!(capacity.lets_pass(waited), expected, "{running} {waited:?}");
+    };
+    check(1, PATIENCE, true);
+    check(1, PATIENCE - Duration::from_millis(1), false);
+    check(1, PATIENCE * 100, true);
+    // What runs here fills the machine by itself.
+    check(2, PATIENCE * 100, false);
+}
+
+#[test]
+fn the_next_passes_when_the_one_before_has_settled_or_ended() {
+    let mut capacity = capacity(Limits::default(), None);
+    capacity.observe(Reading {
+        cores_in_use: 2.0,
+        ..reading()
+    });
+    let task = TaskId::new(0, 7);
+    capacity.note_let_pass(task);
+    capacity.started.note_preparing(task, command());
+    settle(&mut capacity, SETTLING * 9);
+    assert!(!capacity.lets_pass(PATIENCE), "it is being prepared");
+    start(&mut capacity, 7, &command(), SETTLING * 9);
+    assert!(!capacity.lets_pass(PATIENCE), "it has just started");
+    settle(&mut capacity, SETTLING * 10);
+    assert!(capacity.lets_pass(PATIENCE), "it has settled");
+    start(&mut capacity, 7, &command(), SETTLING * 10);
+    capacity.started.note_end(task);
+    assert!(capacity.lets_pass(PATIENCE), "it has ended");
 }
 
 #[test]

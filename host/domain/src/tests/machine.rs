@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use proptest::{prelude::*, test_runner::Config};
+
 use super::{Desk, capacity::class, ending, starts};
 use crate::{
     attempt::Usage,
@@ -82,6 +84,8 @@ struct Machine {
     kinds: BTreeMap<TaskId, Truth>,
     processes: BTreeMap<TaskId, Process>,
     noise: u64,
+    /// Cores that others keep busy.
+    foreign: f64,
     most_memory: u64,
     most_running: usize,
     seconds: u64,
@@ -94,6 +98,7 @@ impl Machine {
             kinds: BTreeMap::new(),
             processes: BTreeMap::new(),
             noise: 1,
+            foreign: 0.0,
             most_memory: 0,
             most_running: 0,
             seconds: 0,
@@ -133,7 +138,7 @@ impl Machine {
         Reading {
             at: self.desk.now.monotonic,
             cores: CORES,
-            cores_in_use: wanted.min(CORES),
+            cores_in_use: (wanted + self.foreign).min(CORES),
             memory_total_bytes: TOTAL,
             memory_free_bytes: free,
             disk_free_bytes: 99 * GIB,
@@ -214,7 +219,15 @@ impl Machine {
 
 /// Runs so many of the kinds mixed; memory must never run out, and it must not take longer than so many seconds.
 fn check(kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
-    let mut machine = Machine::new();
+    check_beside(0.0, kinds, count, most_seconds)
+}
+
+/// The same while others keep so many cores busy.
+fn check_beside(foreign: f64, kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
+    let mut machine = Machine {
+        foreign,
+        ..Machine::new()
+    };
     for _ in 0..count {
         for truth in kinds {
             machine.submit(*truth, 1);
@@ -261,4 +274,38 @@ fn what_computes_all_the_time_is_run_as_far_as_it_may() {
 fn kinds_that_differ_are_run_side_by_side() {
     let machine = check(&[LIGHT, BUSY, LATE, BUILD], 60, 2_500);
     assert!(machine.most_running > 5, "{}", machine.most_running);
+}
+
+#[test]
+fn a_load_of_others_that_never_ends_starves_nobody() {
+    for foreign in [3.0, 4.0, 8.0] {
+        // One after the other they would take 900 s.
+        let machine = check_beside(foreign, &[BUSY], 30, 500);
+        // Before it is known what they need, a burst of a ramp.
+        assert!(machine.most_running <= 16, "{}", machine.most_running);
+        // What is small is not even slowed down.
+        check_beside(foreign, &[LIGHT], 300, 300);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config::with_cases(24))]
+
+    /// Whatever runs, and whatever others do beside it: memory holds, and all comes to its end in a
+    /// time that goes by the number of tasks.
+    #[test]
+    fn whatever_others_do_memory_holds_and_all_of_it_runs(
+        foreign in 0.0..8.0,
+        counts in prop::array::uniform4(0_usize..6),
+    ) {
+        let kinds = [BUILD, LATE, LIGHT, BUSY];
+        let mut machine = Machine { foreign, ..Machine::new() };
+        let mut most_seconds = 60;
+        for (kind, count) in kinds.into_iter().zip(counts) {
+            machine.submit(kind, count);
+            most_seconds += kind.seconds * count as u64;
+        }
+        machine.run_all();
+        machine.check(&kinds, most_seconds);
+    }
 }

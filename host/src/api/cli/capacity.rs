@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use claudine_domain::time::Timestamp;
+use claudine_domain::{
+    capacity::{PATIENCE, SMALL_CORES},
+    time::Timestamp,
+};
 
 use super::{
     failure::Failure,
@@ -96,8 +99,9 @@ fn machine(view: &CapacityView) -> Vec<String> {
     };
     let cores = if view.slots == "auto" {
         format!(
-            "nothing starts above {:.2}",
-            reading.cores * limits.cpu_percent / 100.0
+            "above {:.2} only what needs less than {SMALL_CORES}, and the first in line after {} s",
+            reading.cores * limits.cpu_percent / 100.0,
+            PATIENCE.as_secs()
         )
     } else {
         "not looked at with a number of slots".to_owned()
