@@ -18,6 +18,43 @@ pub(crate) fn fit(text: &str, most: usize) -> String {
     format!("{}…", &text[..cut])
 }
 
+/// Text on lines of so many columns at most, broken between words where that can be. The lines after
+/// the first one begin with so many spaces.
+pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
+    let mut shown = String::new();
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let mut word = word;
+        let bare = columns(word.trim_end());
+        if used > 0 && used + bare > most {
+            break_line(&mut shown, indent);
+            used = indent;
+        }
+        // What fits on no line is broken where it meets the edge.
+        while used + columns(word.trim_end()) > most && used < most {
+            let room = most - used;
+            let fits = bytes_within(word.chars(), room, |c| c.width().unwrap_or(0));
+            if fits == 0 {
+                break;
+            }
+            shown.push_str(&word[..fits]);
+            word = &word[fits..];
+            break_line(&mut shown, indent);
+            used = indent;
+        }
+        shown.push_str(word);
+        used += columns(word);
+    }
+    shown.truncate(shown.trim_end().len());
+    shown
+}
+
+fn break_line(text: &mut String, indent: usize) {
+    text.truncate(text.trim_end_matches(' ').len());
+    text.push('\n');
+    text.extend(std::iter::repeat_n(' ', indent));
+}
+
 /// The bytes of those characters, from the first one on, that together take no more than `room`.
 pub(crate) fn bytes_within(
     chars: impl Iterator<Item = char>,
@@ -48,5 +85,26 @@ mod tests {
         check("漢字漢字", 6, "漢字…");
         check("e\u{301}e\u{301}", 2, "e\u{301}e\u{301}");
         check("abc", 0, "…");
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        let check = |text: &str, most: usize, indent: usize, expected: &str| {
+            assert_eq!(wrapped(text, most, indent), expected, "{text:?} in {most}");
+        };
+        check("one two three", 20, 2, "one two three");
+        check("one two three", 13, 2, "one two three");
+        check("one two three", 12, 2, "one two\n  three");
+        check("one two three", 7, 0, "one two\nthree");
+        check("  one two", 7, 4, "  one\n    two");
+        check(
+            "a /very/long/path b",
+            8,
+            2,
+            "a\n  /very/\n  long/p\n  ath b",
+        );
+        check("漢字漢字 漢字", 8, 0, "漢字漢字\n漢字");
+        check("", 8, 2, "");
+        check("abc", 1, 2, "a\n  bc");
     }
 }

@@ -15,7 +15,7 @@ mod span;
 pub(crate) use self::{
     ascii::ascii,
     chain::chain,
-    fit::{bytes_within, columns, fit},
+    fit::{bytes_within, columns, fit, wrapped},
     harmless::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },

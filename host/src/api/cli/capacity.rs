@@ -1,6 +1,6 @@
 //! `claudine capacity`
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
 use claudine_domain::{
@@ -12,10 +12,14 @@ use super::{
     failure::Failure,
     output,
     session::Session,
+    table::{Cell, Column, Goes, Table},
     terminal::{Colour, Look, Painted, harmless},
     text,
 };
-use crate::app::{CapacityView, ClassView, RefusalView};
+use crate::{
+    app::{CapacityView, ClassView, RefusalView},
+    text::wrapped,
+};
 
 /// Show how much room there is for work, what that goes by, and what would make more of it.
 ///
@@ -52,16 +56,20 @@ impl Capacity {
 
 fn shown(view: &CapacityView, look: Look, now: Timestamp) -> Painted {
     let mut shown = Painted::default();
-    add_lines(&mut shown, machine(view));
+    add_lines(&mut shown, machine(view), look);
+    let classes = classes(view, look);
+    if !classes.as_str().is_empty() {
+        shown.push("\n");
+        shown.append(&classes);
+    }
     let mut section = |heading: &str, of_it: Vec<String>| {
         if !of_it.is_empty() {
             shown.push("\n");
             look.paint(&mut shown, Colour::Grey, heading);
             shown.push("\n");
-            add_lines(&mut shown, of_it);
+            add_lines(&mut shown, of_it, look);
         }
     };
-    section(CLASS_HEADING, view.classes.iter().map(class).collect());
     let refusals = view.refusals.iter();
     section("HELD BACK", refusals.map(|it| refusal(it, now)).collect());
     let advice = view.advice.iter();
@@ -72,9 +80,15 @@ fn shown(view: &CapacityView, look: Look, now: Timestamp) -> Painted {
     shown
 }
 
-fn add_lines(shown: &mut Painted, lines: Vec<String>) {
+/// What does not fit on a line goes on below what stands there.
+const INDENT: usize = 8;
+
+fn add_lines(shown: &mut Painted, lines: Vec<String>, look: Look) {
     for line in lines {
-        shown.push(line.trim_end());
+        match look.columns {
+            Some(columns) => shown.push(&wrapped(&line, columns, INDENT)),
+            None => shown.push(line.trim_end()),
+        }
         shown.push("\n");
     }
 }
@@ -131,42 +145,57 @@ fn machine(view: &CapacityView) -> Vec<String> {
     slots.chain(machine).collect()
 }
 
-const CLASS_HEADING: &str = "RUNNING  ATTEMPTS  CORES P50 P95   MEMORY P50        P95        MAX  NEXT COUNTS FOR       ROOM  CLASS";
+const COLUMNS: [Column; 10] = [
+    Column::new("CLASS").cut(24, 8),
+    Column::new("RUNNING").right(),
+    Column::new("ROOM").right(),
+    Column::new("EXPECTED").right(),
+    Column::new("CORES P50").right().goes(Goes::Early(2)),
+    Column::new("P95").right(),
+    Column::new("MEMORY P50").right().goes(Goes::Early(3)),
+    Column::new("P95").right(),
+    Column::new("MAX").right().goes(Goes::Early(4)),
+    Column::new("ATTEMPTS").right().goes(Goes::Early(1)),
+];
 
-fn class(class: &ClassView) -> String {
+fn classes(view: &CapacityView, look: Look) -> Painted {
+    let mut table = Table::new(&COLUMNS);
+    for class in &view.classes {
+        table.row(row(class));
+    }
+    table.shown(look)
+}
+
+fn row(class: &ClassView) -> [Cell; 10] {
     let room = match (class.more, &class.then) {
         (more, None) => format!(">={more}"),
         (more, Some(_)) => more.to_string(),
     };
-    let guess = if class.is_trusted { "" } else { " (guess)" };
+    let guess = if class.is_trusted { "" } else { "(guess) " };
     let memory = class.memory_bytes;
-    let labels = class.labels.iter();
+    [
+        name(&class.executor, &class.labels).into(),
+        class.running.to_string().into(),
+        room.into(),
+        format!("{guess}{}", text::bytes(class.expected_memory_bytes)).into(),
+        format!("{:.2}", class.cores.p50).into(),
+        format!("{:.2}", class.cores.p95).into(),
+        text::bytes(memory.p50).into(),
+        text::bytes(memory.p95).into(),
+        text::bytes(memory.max).into(),
+        class.attempts.to_string().into(),
+    ]
+}
+
+/// `claude kind=review`
+fn name(executor: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter();
     let labels = labels.map(|(name, value)| format!(" {name}={value}"));
-    format!(
-        "{:>7}  {:>8}       {:>5.2} {:>5.2}  {:>10} {:>10} {:>10}  {:<20}  {:>4}  {}",
-        class.running,
-        class.attempts,
-        class.cores.p50,
-        class.cores.p95,
-        text::bytes(memory.p50),
-        text::bytes(memory.p95),
-        text::bytes(memory.max),
-        format!("{}{guess}", text::bytes(class.expected_memory_bytes)),
-        room,
-        harmless(
-            &std::iter::once(class.executor.clone())
-                .chain(labels)
-                .collect::<String>()
-        )
-    )
+    std::iter::once(executor.to_owned()).chain(labels).collect()
 }
 
 fn refusal(refusal: &RefusalView, now: Timestamp) -> String {
-    let labels = refusal.labels.iter();
-    let labels = labels.map(|(name, value)| format!(" {name}={value}"));
-    let class: String = std::iter::once(refusal.executor.clone())
-        .chain(labels)
-        .collect();
+    let class = name(&refusal.executor, &refusal.labels);
     let when = if refusal.stands {
         format!("for {}", text::ago(&refusal.first, now))
     } else {
@@ -179,6 +208,7 @@ fn refusal(refusal: &RefusalView, now: Timestamp) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::text::columns as columns_of;
 
     fn view() -> CapacityView {
         let class = |labels: serde_json::Value, is_trusted: bool| {
@@ -213,18 +243,30 @@ mod tests {
 
     #[test]
     fn everything_is_shown() {
-        let look = Look {
-            colours: false,
-            columns: None,
-        };
         let now = Timestamp(1_795_359_153_042);
-        insta::assert_snapshot!("capacity", shown(&view(), look, now).as_str());
+        let at = |columns| {
+            let look = Look {
+                colours: false,
+                columns,
+            };
+            let shown = shown(&view(), look, now).as_str().to_owned();
+            let widest = shown.lines().map(columns_of).max();
+            assert!(columns.is_none_or(|most| widest <= Some(most)), "{shown}");
+            shown
+        };
+        insta::assert_snapshot!("capacity", at(None));
+        insta::assert_snapshot!("capacity_at_80", at(Some(80)));
+        insta::assert_snapshot!("capacity_at_120", at(Some(120)));
         let nothing = CapacityView {
             reading: None,
             classes: Vec::new(),
             refusals: Vec::new(),
             advice: Vec::new(),
             ..view()
+        };
+        let look = Look {
+            colours: false,
+            columns: None,
         };
         let lines = shown(&nothing, look, now).as_str().lines().count();
         assert_eq!(lines, 3);

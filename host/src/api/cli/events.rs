@@ -9,7 +9,9 @@ use super::{
     failure::Failure,
     output, parse,
     session::Session,
-    terminal::{Colour, Look, Painted, fit, harmless},
+    table::{Cell, Column, THE_REST, Table},
+    terminal::{Colour, Look},
+    times,
 };
 use crate::{
     api::client::Heard,
@@ -61,7 +63,12 @@ fn since(text: &str) -> Result<Since, String> {
     })
 }
 
-const NAME_COLUMNS: usize = 24;
+const COLUMNS: [Column; 4] = [
+    Column::new("AT").wide(8),
+    Column::new("TASK"),
+    Column::new("NAME").cut(16, 6),
+    Column::new("WORDS").wide(THE_REST).cut(16, 8),
+];
 
 impl Events {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
@@ -76,11 +83,14 @@ impl Events {
             since_ms,
             follow: self.follow,
         });
-        let look = Look::of_stdout();
+        let mut layout = Table::new(&COLUMNS).layout(Look::of_stdout());
         while let Some(heard) = events.next().await? {
             match heard {
                 Heard::Event(event) if session.json => output::json_line(&event)?,
-                Heard::Event(event) => output::painted(&line(&event, look))?,
+                Heard::Event(event) => {
+                    let cells = cells(&event, times::now());
+                    output::painted(&layout.next_line(&cells))?;
+                }
                 Heard::HostLeft => output::say("the host went down; waiting for the next one"),
             }
         }
@@ -88,28 +98,24 @@ impl Events {
     }
 }
 
-/// `2026-11-22T14:51:33.042Z  task_…  nightly  attempt 1 started, pid 77`
-fn line(event: &EventView, look: Look) -> Painted {
-    let name = event
-        .name
-        .as_deref()
-        .map_or_else(|| "-".to_owned(), |name| fit(&harmless(name), NAME_COLUMNS));
+/// `14:51:33  task_…  nightly  attempt 1 started, pid 77`
+fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let by = event.by.as_ref();
     // The owner at a terminal asks for most things, and is not named.
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
-    let words = harmless(&format!("{}{by}", event.words));
-    let mut line = Painted::default();
-    look.paint(&mut line, Colour::Grey, &event.at);
-    line.push(&format!("  {}  {name}  ", event.task));
-    match event.fact.get("outcome").and_then(|it| it.as_str()) {
-        Some("succeeded") => look.paint(&mut line, Colour::Green, &words),
-        Some("cancelled" | "skipped") => look.paint(&mut line, Colour::Grey, &words),
-        Some(_) => look.paint(&mut line, Colour::Red, &words),
-        None => line.push(&words),
-    }
-    line.push("\n");
-    line
+    let words = format!("{}{by}", event.words);
+    [
+        Cell::painted(Colour::Grey, &times::to_the_second(&event.at, now)),
+        Cell::new(&event.task),
+        Cell::new(event.name.as_deref().unwrap_or("-")),
+        match event.fact.get("outcome").and_then(|it| it.as_str()) {
+            Some("succeeded") => Cell::painted(Colour::Green, &words),
+            Some("cancelled" | "skipped") => Cell::painted(Colour::Grey, &words),
+            Some(_) => Cell::painted(Colour::Red, &words),
+            None => Cell::new(&words),
+        },
+    ]
 }
 
 #[cfg(test)]
@@ -139,13 +145,22 @@ mod tests {
             "words": "attempt 1 failed: exited\nwith code 3", "kind": "attempt_ended", "outcome": "failed",
         }))
         .unwrap();
-        let plain = Look {
-            colours: false,
-            columns: None,
+        let shown = |columns| {
+            let look = Look {
+                colours: false,
+                columns,
+            };
+            let mut layout = Table::new(&COLUMNS).layout(look);
+            let cells = cells(&event, Timestamp(1_795_359_153_042));
+            layout.next_line(&cells).as_str().to_owned()
         };
         assert_eq!(
-            line(&event, plain).as_str(),
-            "2026-11-22T14:51:33.042Z  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3\n"
+            shown(None),
+            "14:51:33  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3\n"
+        );
+        assert_eq!(
+            shown(Some(60)),
+            "14:51:33  task_1  night\\u{1b}[2Jly  attempt 1 failed: exite…\n"
         );
         assert_eq!(event.fact["kind"], "attempt_ended");
     }

@@ -4,7 +4,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{Common, failure::Failure, output, session::Session, terminal::harmless};
+use super::{
+    Common,
+    failure::Failure,
+    output,
+    session::Session,
+    table::{Cell, Column, Goes, Table},
+    terminal::{Colour, Look, harmless},
+};
 use crate::{
     api::Wiring,
     app::{PermissionView, PluginDetail, PluginView},
@@ -79,7 +86,11 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     if session.json {
         output::json(&plugins)?;
     } else {
-        output::text(&plugins.iter().map(line).collect::<String>())?;
+        let mut table = Table::new(&COLUMNS);
+        for plugin in &plugins {
+            table.row(row(plugin));
+        }
+        output::painted(&table.shown(Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -94,21 +105,27 @@ async fn inspect(session: &Session, name: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(plugin: &PluginView) -> String {
-    let PluginView {
-        name,
-        kind,
-        version,
-        health,
-        message,
-        ..
-    } = plugin;
-    harmless(&format!(
-        "{name:<12} {kind:<9} {version:<8} {health:<11} {message}"
-    ))
-    .trim_end()
-    .to_owned()
-        + "\n"
+const COLUMNS: [Column; 5] = [
+    Column::new("NAME").cut(24, 8),
+    Column::new("KIND").goes(Goes::Early(1)),
+    Column::new("VERSION").goes(Goes::Late(1)),
+    Column::new("HEALTH"),
+    Column::new("MESSAGE").optional().cut(32, 8),
+];
+
+fn row(plugin: &PluginView) -> [Cell; 5] {
+    let colour = match plugin.health.as_str() {
+        "healthy" => Colour::Green,
+        "undetected" => Colour::Yellow,
+        _ => Colour::Red,
+    };
+    [
+        Cell::new(&plugin.name),
+        Cell::new(&plugin.kind),
+        Cell::new(&plugin.version),
+        Cell::painted(colour, &plugin.health),
+        Cell::new(&plugin.message),
+    ]
 }
 
 fn describe(detail: &PluginDetail) -> String {

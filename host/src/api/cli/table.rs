@@ -241,8 +241,26 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// A row of those that are written as they come: a column grows with what stands in it.
+    pub(super) fn next_line(&mut self, cells: &[Cell]) -> Painted {
+        for place in &mut self.places {
+            let width = cells
+                .get(place.index)
+                .map_or(0, |cell| width_of(&cell.text));
+            let most = place.column.cut.map_or(width, |(well, _)| well);
+            place.width = place.width.max(width.min(most));
+        }
+        if let Some(room) = self.look.columns {
+            let over = total(&self.places, |place| place.width).saturating_sub(room);
+            if let Some(last) = self.places.last_mut() {
+                last.width = last.width.saturating_sub(over).max(1);
+            }
+        }
+        self.line(cells)
+    }
+
     /// A row with its end. Nothing stands behind its last word.
-    pub(super) fn line(&self, cells: &[Cell]) -> Painted {
+    fn line(&self, cells: &[Cell]) -> Painted {
         let mut line = Painted::default();
         let mut gap = 0;
         for place in &self.places {
@@ -372,14 +390,31 @@ mod tests {
     #[test]
     fn rows_that_come_later_stand_where_their_columns_do() {
         let columns = [
-            Column::new("AT").wide(8),
+            Column::new("AT").wide(5),
+            Column::new("NAME").cut(4, 2),
             Column::new("WORDS").wide(THE_REST).cut(8, 4),
         ];
-        let layout = Table::new(&columns).layout(Look {
+        let look = |columns| Look {
             colours: false,
-            columns: Some(20),
-        });
-        let line = layout.line(&["14:51".into(), "attempt 1 started".into()]);
-        assert_eq!(line.as_str(), "14:51     attempt 1…\n");
+            columns,
+        };
+        let mut layout = Table::new(&columns).layout(look(Some(24)));
+        let mut check = |cells: [&str; 3], expected: &str| {
+            let line = layout.next_line(&cells.map(Cell::new));
+            assert_eq!(line.as_str(), format!("{expected}\n"));
+        };
+        check(
+            ["14:51", "", "attempt 1 started"],
+            "14:51        attempt 1 …",
+        );
+        check(["14:51", "nightly", "done"], "14:51  nig…  done");
+        check(
+            ["Nov 22 14:51", "a", "attempt 2"],
+            "Nov 22 14:51  a     att…",
+        );
+        check(["14:51", "b", "c"], "14:51         b     c");
+        let mut pipe = Table::new(&columns).layout(look(None));
+        let line = pipe.next_line(&["14:51", "nightly", "attempt 1 started"].map(Cell::new));
+        assert_eq!(line.as_str(), "14:51  nightly  attempt 1 started\n");
     }
 }

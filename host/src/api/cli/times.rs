@@ -56,7 +56,7 @@ pub(super) fn at_and_distance(time: &str, now: Timestamp) -> String {
     }
 }
 
-/// `20:15:56` today, and with its date on another day: for lines of a log, all of one width a day.
+/// `20:15:56` today, and with its date on another day: for the lines of a log.
 pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     let zone = clock::zone();
     let (Some(at), Some(now)) = (zoned(parse_rfc3339(time), &zone), zoned(Some(now), &zone)) else {
@@ -67,7 +67,7 @@ pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     } else if at.year() == now.year() {
         "%b %d %H:%M:%S"
     } else {
-        "%Y-%m-%d %H:%M:%S"
+        "%Y-%m-%d %H:%M"
     };
     at.strftime(form).to_string()
 }
@@ -157,7 +157,7 @@ mod tests {
         let check = |time: &str, expected: &str| assert_eq!(to_the_second(time, NOW), expected);
         check("2026-11-22T14:51:33.042Z", "14:51:33");
         check("2026-11-02T14:51:33.042Z", "Nov 02 14:51:33");
-        check("2025-11-02T14:51:33.042Z", "2025-11-02 14:51:33");
+        check("2025-11-02T14:51:33.042Z", "2025-11-02 14:51");
         check("soon", "soon");
     }
 
