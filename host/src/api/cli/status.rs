@@ -10,9 +10,9 @@ use super::{
     output,
     session::Session,
     terminal::{Look, Painted, harmless},
-    text,
+    text, times,
 };
-use crate::app::{AttemptView, GitView, TaskView, WorktreeView};
+use crate::app::{AttemptView, GitView, TaskView, WorktreeView, graph::Shade};
 
 /// How much of a commit's name is shown.
 const COMMIT_DIGITS: usize = 10;
@@ -57,7 +57,9 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
             .map(|reason| format!("{} ({})", reason.message, reason.class))
             .as_deref(),
     );
-    lines.add_some("Until", task.until.as_deref());
+    let until = task.until.as_deref();
+    let until = until.map(|until| times::at_and_distance(until, now));
+    lines.add_some("Until", until.as_deref());
     lines.add_some("Held by", task.held_by.as_deref());
     lines.add_some("Culprit", task.culprit.as_deref());
     lines.add("Executor", &task.executor);
@@ -86,18 +88,13 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         "May",
         task.authority.as_ref().map(ToString::to_string).as_deref(),
     );
-    lines.add(
-        "Created",
-        &format!(
-            "{} ({} ago)",
-            task.created_at,
-            text::ago(&task.created_at, now)
-        ),
-    );
+    for (name, time) in moments(task, now) {
+        lines.add(name, &time);
+    }
     for attempt in &task.attempts {
-        lines.add(
+        lines.add_painted(
             &format!("Attempt {}", attempt.number),
-            &attempt_line(attempt),
+            &attempt_line(attempt, look, now),
         );
         lines.add_some("Git", attempt.git.as_ref().map(git_line).as_deref());
         // One that could not be made is the attempt's own reason.
@@ -137,7 +134,8 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
 
 fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let mut state = Painted::default();
-    look.paint(&mut state, text::colour(task), &text::state(task));
+    let word = format!("{} {}", text::mark(task), text::state(task));
+    look.paint(&mut state, text::colour(task), &word);
     let mut parts = vec![if task.merged_by_hand {
         " (merged by hand)".to_owned()
     } else {
@@ -160,29 +158,60 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     state
 }
 
-fn attempt_line(attempt: &AttemptView) -> String {
-    let mut parts = vec![
-        attempt
-            .outcome
-            .clone()
-            .unwrap_or_else(|| "running".to_owned()),
+/// When it came, how long it was queued before it first began, and when its last attempt did what.
+fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
+    let at = |time: &str| times::at_and_distance(time, now);
+    let mut moments = vec![("Created", at(&task.created_at))];
+    let first = task.attempts.first();
+    let begun = first.and_then(|attempt| attempt.started_at.as_deref());
+    let queued_to = begun.or(task.finished_at.as_deref());
+    let queued = times::took(Some(&task.created_at), queued_to, now);
+    moments.extend(queued.map(|queued| ("Queued for", queued)));
+    let times = [
+        ("Started", task.started_at.as_deref()),
+        ("Ended", task.finished_at.as_deref()),
     ];
-    if let Some(reason) = &attempt.reason {
-        parts.push(reason.message.clone());
+    moments.extend(
+        times
+            .into_iter()
+            .filter_map(|(name, time)| Some((name, at(time?)))),
+    );
+    moments
+}
+
+/// `✓ 3.8s  $0.02  session 0b6b, claude-opus`
+fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
+    let outcome = attempt.outcome.as_deref();
+    let shade = Shade::of(outcome, "running");
+    let mut line = Painted::default();
+    line.push_in(look.colours.then_some(shade.ansi()), shade.mark());
+    let started = attempt.started_at.as_deref();
+    let took = times::took(started, attempt.finished_at.as_deref(), now);
+    if let Some(took) = took {
+        line.push(&format!(" {took}"));
     }
-    if attempt.by_hand {
-        parts.push("merged by hand".to_owned());
+    if let Some(cost) = attempt.cost_usd.filter(|cost| *cost > 0.0) {
+        line.push(&format!("  {}", text::usd(cost)));
     }
-    if let (Some(pid), None) = (attempt.pid, &attempt.outcome) {
-        parts.push(format!("pid {pid}"));
+    let ended = match (outcome, &attempt.reason) {
+        (Some("succeeded"), None) => None,
+        (outcome, None) => Some(outcome.unwrap_or("running").to_owned()),
+        (outcome, Some(reason)) => {
+            let outcome = outcome.unwrap_or("running");
+            Some(format!("{outcome}: {}", reason.message))
+        }
+    };
+    let by_hand = attempt.by_hand.then(|| "merged by hand".to_owned());
+    let pid = attempt.pid.filter(|_| outcome.is_none());
+    let pid = pid.map(|pid| format!("pid {pid}"));
+    let session = attempt.session_id.as_ref();
+    let session = session.map(|session| format!("session {session}"));
+    let parts = [ended, by_hand, pid, session, attempt.model.clone()];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if !parts.is_empty() {
+        line.push(&harmless(&format!("  {}", parts.join(", "))));
     }
-    if let Some(session) = &attempt.session_id {
-        parts.push(format!("session {session}"));
-    }
-    if let Some(model) = &attempt.model {
-        parts.push(model.clone());
-    }
-    parts.join(", ")
+    line
 }
 
 fn worktree_line(worktree: &WorktreeView) -> String {
@@ -320,9 +349,9 @@ mod tests {
             "output": "half of\nthem\u{1b}[2J", "output_truncated": true,
             "outputs": {"denials": [{"tool": "Bash", "input": {"command": "git push"}}, {"tool": "WebFetch"}]},
             "attempts": [
-                {"number": 1, "pid": 17, "started_at": null, "finished_at": null, "outcome": "lost", "reason": null, "exit_code": null,
+                {"number": 1, "pid": 17, "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:51:37.842Z", "outcome": "lost", "reason": null, "exit_code": null,
                  "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null},
-                {"number": 2, "pid": 18, "started_at": null, "finished_at": null, "outcome": "failed",
+                {"number": 2, "pid": 18, "started_at": "2026-11-22T14:51:38.042Z", "finished_at": "2026-11-22T14:52:36.042Z", "outcome": "failed",
                  "reason": {"class": "no_result", "message": "it ended without a result"}, "exit_code": 1, "signal": null,
                  "session_id": "0b6b", "model": "claude-opus", "cost_usd": 0.0123, "usage": null,
                  "git": {"branch": "fix", "commit": "d7249d3e1aa58acfc8c4d3429c396a8f7be9efcf", "dirty_count": 7,
@@ -340,7 +369,7 @@ mod tests {
         let task = task(serde_json::json!({
             "state": "running", "phase": "live", "outcome": null, "started_at": "2026-11-22T14:51:34.042Z", "summary": "sleep 60",
             "doing": "Bash: sleep 60",
-            "attempts": [{"number": 1, "pid": 17, "started_at": null, "finished_at": null, "outcome": null, "reason": null,
+            "attempts": [{"number": 1, "pid": 17, "started_at": "2026-11-22T14:51:34.042Z", "finished_at": null, "outcome": null, "reason": null,
                 "exit_code": null, "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null}],
         }));
         insta::assert_snapshot!(

@@ -97,7 +97,7 @@ impl Shade {
     }
 
     /// Its colour on a terminal.
-    pub(super) fn ansi(self) -> u8 {
+    pub(crate) fn ansi(self) -> u8 {
         match self {
             Self::Waiting => 33,
             Self::Held => 35,
