@@ -1,9 +1,10 @@
 //! How attempts and tasks end.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a task ended. It takes the outcome of its last attempt.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Succeeded,
@@ -30,7 +31,7 @@ impl Outcome {
 }
 
 /// What kind of thing went wrong; retry policies name these.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonClass {
     /// A process ended with a code other than 0.

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
 /// The kinds of principals.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Kind {
     /// The user that the host runs as.
@@ -16,6 +17,7 @@ pub enum Kind {
     /// A process of an attempt. It has no task if it is not known which attempt it belongs to.
     Agent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
         task: Option<TaskId>,
     },
     /// The holder of a token.
@@ -27,7 +29,7 @@ pub enum Kind {
 }
 
 /// The way by which a request came.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     #[default]
@@ -51,7 +53,7 @@ impl Via {
 }
 
 /// Who asks for something. It is stored with each task, hold and event that it causes.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Principal {
     #[serde(flatten)]
     pub kind: Kind,
@@ -115,8 +117,7 @@ pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
 
 /// How far a task can reach, each step including those before it.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// It reads files.
@@ -146,7 +147,7 @@ impl Step {
 
 /// What a task can do, as its executor says of the request for it. Nothing known counts as
 /// everything.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Authority {
     pub step: Step,
     /// What it can do beside that, by name: `network`, …

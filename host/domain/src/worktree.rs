@@ -1,11 +1,12 @@
 //! A git worktree of a task's own: what was asked for, and what became of the work in it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
 /// What becomes of the branch when its task has succeeded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {
     /// It is pushed, and a request to merge it is opened.
@@ -75,7 +76,7 @@ impl Worktree {
 }
 
 /// What became of the work of a task that succeeded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
     /// It is in the base.
@@ -116,7 +117,7 @@ impl MergeState {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Merge {
     pub strategy: MergeStrategy,
     pub state: MergeState,

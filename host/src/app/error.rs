@@ -1,8 +1,9 @@
 //! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and statuses, once, for all entry points.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
     /// The request makes no sense.

@@ -7,14 +7,29 @@ use std::{
 
 use claudine_domain::{
     dependency::Condition,
+    outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal},
-    task::Class,
+    task::{Class, Priority},
     worktree::{Merge, MergeStrategy},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The words for where a task stands.
+pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
+/// The words for how far one is that runs; null for another one.
+const PHASES: [Option<&str>; 7] = [
+    Some("preparing"),
+    Some("starting"),
+    Some("live"),
+    Some("stopping"),
+    Some("finishing"),
+    Some("settling"),
+    None,
+];
+
 /// A task as lists show it: where it stands, without what is long. What is not set is left out.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskRow {
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,9 +38,11 @@ pub(crate) struct TaskRow {
     pub(crate) summary: String,
     pub(crate) executor: String,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
+    #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
     /// While it runs: `preparing`, `starting`, `live`, `stopping`, `finishing`, `settling`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,
     /// What it is doing at the moment, in its executor's words, if that tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,6 +50,7 @@ pub(crate) struct TaskRow {
     /// Once it is done: `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped`,
     /// `upstream_failed`, `lost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Outcome>")]
     pub(crate) outcome: Option<String>,
     /// Why it did not succeed, or why it waits for another attempt. Cut in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,6 +60,7 @@ pub(crate) struct TaskRow {
     pub(crate) culprit: Option<String>,
     /// While it waits for a time: that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) until: Option<String>,
     /// While it is held: by whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +68,7 @@ pub(crate) struct TaskRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
     /// `P0`, `P1`, `P2`.
+    #[schemars(with = "Priority")]
     pub(crate) priority: String,
     pub(crate) labels: BTreeMap<String, String>,
     /// Its working directory, as it was asked for.
@@ -77,11 +97,14 @@ pub(crate) struct TaskRow {
     pub(crate) cost_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) created_at: String,
     /// When its last attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) finished_at: Option<String>,
     /// How long its last attempt ran; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +112,7 @@ pub(crate) struct TaskRow {
 }
 
 /// A task with all that is known of it: its row, and more.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskView {
     #[serde(flatten)]
     pub(crate) row: TaskRow,
@@ -134,28 +157,32 @@ impl DerefMut for TaskView {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DependencyView {
     pub(crate) task: String,
     pub(crate) condition: Condition,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReasonView {
+    #[schemars(with = "ReasonClass")]
     pub(crate) class: String,
     pub(crate) message: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct AttemptView {
     pub(crate) number: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) finished_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Outcome>")]
     pub(crate) outcome: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
@@ -183,7 +210,7 @@ pub(crate) struct AttemptView {
 }
 
 /// A checkout of a task's own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeView {
     /// Absent if it is not made yet or was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,7 +224,7 @@ pub(crate) struct WorktreeView {
 }
 
 /// The working directory's repository after an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GitView {
     /// Absent if no branch is checked out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +240,7 @@ pub(crate) struct GitView {
     pub(crate) error: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct UsageView {
     pub(crate) wall_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,7 +250,7 @@ pub(crate) struct UsageView {
     pub(crate) peak_rss_bytes: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<TaskRow>,
     /// Pass it as `before` for the next page; none on the last one.
@@ -232,12 +259,12 @@ pub(crate) struct TaskList {
 }
 
 /// The tasks of a request, in its order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Submitted {
     pub(crate) tasks: Vec<Delegated>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Delegated {
     pub(crate) id: String,
     #[serde(default = "command")]
@@ -251,7 +278,7 @@ fn command() -> Class {
     Class::Command
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Cancelled {
     pub(crate) id: String,
     /// It was stopping already.
@@ -262,12 +289,12 @@ pub(crate) struct Cancelled {
 }
 
 /// How many tasks were held or released.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Changed {
     pub(crate) tasks: usize,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GroupView {
     pub(crate) name: String,
     /// How many of it may run at once; absent without a limit.
@@ -278,7 +305,7 @@ pub(crate) struct GroupView {
     pub(crate) queued: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Retried {
     pub(crate) id: String,
     pub(crate) attempt: u32,
@@ -291,12 +318,13 @@ pub(crate) struct Retried {
 }
 
 /// What a finished attempt left.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CheckpointView {
     pub(crate) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     pub(crate) attempt: u32,
+    #[schemars(with = "Outcome")]
     pub(crate) outcome: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
@@ -315,7 +343,7 @@ pub(crate) struct CheckpointView {
 }
 
 /// One of a task's two streams.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogChannel {
     Stdout,
@@ -338,10 +366,11 @@ pub(crate) enum LogPiece {
 }
 
 /// Something that happened to a task.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EventView {
     /// Its place among all events. Numbers only rise, and none is given twice.
     pub(crate) sequence: u64,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) at: String,
     pub(crate) task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,7 +394,7 @@ pub(crate) enum EventPiece {
 }
 
 /// The last lines of both streams, as text: what is not UTF-8 is replaced.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LogLines {
     pub(crate) id: String,
     pub(crate) stdout: String,
@@ -381,16 +410,18 @@ pub(crate) struct LogLines {
 }
 
 /// What a task waits for, in words, one sentence a reason.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Why {
     pub(crate) id: String,
+    #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
     /// Since when it is in this state.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct HostInfo {
     pub(crate) version: String,
     pub(crate) pid: u32,
@@ -399,9 +430,11 @@ pub(crate) struct HostInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mcp_url: Option<String>,
     pub(crate) data_dir: String,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: String,
     /// `auto` or a number.
     #[serde(with = "super::capacity::slots_json")]
+    #[schemars(with = "super::capacity::slots_json::Slots")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -422,7 +455,7 @@ pub(crate) struct HostInfo {
     pub(crate) warnings: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PluginView {
     pub(crate) name: String,
     pub(crate) kind: String,
@@ -439,7 +472,7 @@ pub(crate) struct PluginView {
     pub(crate) warning: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PluginDetail {
     #[serde(flatten)]
     pub(crate) plugin: PluginView,
@@ -455,7 +488,7 @@ pub(crate) struct PluginDetail {
     pub(crate) attributes: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PermissionView {
     pub(crate) kind: String,
     pub(crate) scope: String,

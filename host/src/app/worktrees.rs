@@ -12,6 +12,7 @@ use claudine_domain::{
     task::{Idempotency, Task},
     worktree::{Merge, MergeStrategy, Worktree},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,25 +32,34 @@ use crate::{
 const WORKTREES_MAX: usize = 1_000;
 
 /// A worktree that is there.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FoundWorktree {
     pub(crate) task: String,
     /// Of its task, where that has one and is not forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, an outcome, or `forgotten`.
     pub(crate) state: String,
-    /// Null if what is known of the worktree cannot be read.
+    /// Absent if what is known of the worktree cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
     pub(crate) path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repository: Option<String>,
-    /// Files that are changed or new, and not committed; null where git cannot say.
+    /// Files that are changed or new, and not committed; absent if git cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dirty: Option<u64>,
     /// Files, and directories of files, that git ignores and that its task has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ignored: Option<u64>,
     /// Commits that are neither in the base nor on a remote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unmerged: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
 }
 
@@ -65,19 +75,19 @@ pub(crate) struct CleanWorktrees {
     pub(crate) ignored: bool,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreesCleaned {
     pub(crate) removed: Vec<RemovedWorktree>,
     pub(crate) left: Vec<LeftWorktree>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RemovedWorktree {
     pub(crate) task: String,
     pub(crate) path: String,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LeftWorktree {
     pub(crate) task: String,
     pub(crate) path: String,
@@ -94,7 +104,7 @@ pub(crate) struct MergeWorktree {
 }
 
 /// What became of it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct WorktreeMerged {
     pub(crate) task: String,
     pub(crate) merge: Merge,

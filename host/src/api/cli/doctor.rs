@@ -3,6 +3,7 @@
 use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -36,7 +37,7 @@ const DISK_WARN_BYTES: u64 = 2 << 30;
 #[derive(Debug, Args)]
 pub(super) struct Doctor {}
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Ok,
@@ -55,7 +56,7 @@ impl fmt::Display for Verdict {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 struct Finding {
     verdict: Verdict,
     what: String,

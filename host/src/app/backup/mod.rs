@@ -28,6 +28,7 @@ mod write;
 
 use std::{io, path::Path};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::{
@@ -38,11 +39,12 @@ pub(crate) use self::{
 use super::error::{AppError, ErrorKind};
 
 /// What was put into a backup.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) struct BackupTaken {
     /// Absent where it went to standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) taken_at: String,
     pub(crate) tasks: u64,
     /// How many of them have not ended.
@@ -50,17 +52,19 @@ pub(crate) struct BackupTaken {
     pub(crate) events: u64,
     /// Files of output; a long one has several.
     pub(crate) logs: u64,
-    /// How many environments are in it; null if they were left out.
+    /// How many environments are in it; absent if they were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) environments: Option<u64>,
     /// Its own length.
     pub(crate) bytes: u64,
 }
 
 /// What a restore brought back.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) struct QueueRestored {
     pub(crate) data_dir: String,
     /// When the backup was taken.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) taken_at: String,
     pub(crate) tasks: u64,
     /// How many are held because they were restored.

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use claudine_domain::capacity::Reading;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CapacityView {
     /// `auto` or a number.
     #[serde(with = "slots_json")]
+    #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reading: Option<ReadingView>,
     /// What agents may cost today (UTC), where `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,21 +28,22 @@ pub(crate) struct CapacityView {
     pub(crate) advice: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BudgetView {
     pub(crate) spent_usd: f64,
     pub(crate) daily_usd: f64,
 }
 
 /// The machine, or what of it the control groups leave to the host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReadingView {
     pub(crate) cores: f64,
     pub(crate) cores_in_use: f64,
     pub(crate) memory_total_bytes: u64,
     pub(crate) memory_free_bytes: u64,
     pub(crate) disk_free_bytes: u64,
-    /// Null where the kernel does not tell.
+    /// Absent if the kernel does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_stall_percent: Option<f64>,
 }
 
@@ -56,14 +60,14 @@ impl ReadingView {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LimitsView {
     pub(crate) cpu_percent: f64,
     pub(crate) memory_reserve_bytes: u64,
     pub(crate) disk_reserve_bytes: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ClassView {
     pub(crate) executor: String,
     /// Empty where it stands for all attempts of the executor.
@@ -75,6 +79,7 @@ pub(crate) struct ClassView {
     /// From how many on it is trusted, and whether it is.
     pub(crate) enough: usize,
     pub(crate) is_trusted: bool,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) taught_at: String,
     pub(crate) cores: Spread<f64>,
     pub(crate) memory_bytes: Spread<u64>,
@@ -83,11 +88,12 @@ pub(crate) struct ClassView {
     pub(crate) expected_memory_bytes: u64,
     /// How many more would start now, and what then stands against the next.
     pub(crate) more: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) then: Option<String>,
 }
 
 /// What half of the attempts do not exceed, what 95 of a hundred do not, and the most.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Spread<T> {
     pub(crate) p50: T,
     pub(crate) p95: T,
@@ -105,24 +111,27 @@ impl<T> Spread<T> {
 }
 
 /// What was held back for one reason.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RefusalView {
     pub(crate) executor: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) reason: String,
     /// Whether it is held back at this moment.
     pub(crate) stands: bool,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) first: String,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) last: String,
     /// In how many rounds of admission.
     pub(crate) times: u64,
 }
 
 /// How many tasks run at once, and how many there are.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct SlotsView {
     /// `auto` or a number.
     #[serde(with = "slots_json")]
+    #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -153,11 +162,12 @@ pub(crate) struct ForgetProfiles {
 
 /// A number of slots is a number in JSON, `auto` a word. Older hosts write both as words.
 pub(crate) mod slots_json {
+    use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Deserialize, Serialize)]
+    #[derive(Deserialize, Serialize, JsonSchema)]
     #[serde(untagged)]
-    enum Slots {
+    pub(crate) enum Slots {
         Number(u32),
         Word(String),
     }

@@ -21,9 +21,11 @@ mod shape;
 mod svg;
 mod text;
 
+use claudine_domain::{dependency::Condition, outcome::Outcome};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::view::ReasonView;
+use super::view::{ReasonView, STATES};
 
 pub(crate) use self::{
     dot::dot,
@@ -34,9 +36,10 @@ pub(crate) use self::{
 };
 
 /// Tasks, oldest first, and the edges between them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Graph {
     /// When it was looked at: what runs had run so long by then.
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) at: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
@@ -44,24 +47,37 @@ pub(crate) struct Graph {
     pub(crate) critical_paths: Vec<CriticalPath>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Node {
     pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     pub(crate) executor: String,
     /// The start of its prompt, script or command line.
     pub(crate) summary: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
     /// `blocked`, `waiting`, `ready`, `held`, `running`, `done`.
+    #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
+    #[schemars(with = "Option<Outcome>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<ReasonView>,
+    #[schemars(extend("format" = "date-time"))]
     pub(crate) created_at: String,
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) started_at: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<String>,
     /// How long its last attempt ran, or has been running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) elapsed_ms: Option<u64>,
     /// The median of what the like of it took before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expected_ms: Option<u64>,
     /// On a critical path.
     pub(crate) critical: bool,
@@ -74,18 +90,19 @@ impl Node {
 }
 
 /// `to` waits for `from`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Edge {
     pub(crate) from: String,
     pub(crate) to: String,
     /// `succeeded`, `completed`, `any`.
+    #[schemars(with = "Condition")]
     pub(crate) condition: String,
     pub(crate) critical: bool,
 }
 
 /// The chain of tasks that decides when the last of them ends: the longest by what they took, and by what those that have not ended are
 /// expected to take.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CriticalPath {
     pub(crate) tasks: Vec<String>,
     /// What is not known counts as nothing.
