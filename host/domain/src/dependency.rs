@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{id::TaskId, outcome::Outcome};
 
 /// How the task that is waited for has to end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     Succeeded,

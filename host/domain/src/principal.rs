@@ -117,7 +117,19 @@ pub fn names_of_holders(holders: &[Arc<Principal>]) -> String {
 
 /// How far a task can reach, each step including those before it.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// It reads files.
@@ -147,7 +159,9 @@ impl Step {
 
 /// What a task can do, as its executor says of the request for it. Nothing known counts as
 /// everything.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Authority {
     pub step: Step,
     /// What it can do beside that, by name: `network`, …

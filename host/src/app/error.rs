@@ -26,6 +26,25 @@ pub(crate) enum ErrorKind {
     Internal,
 }
 
+/// One of several things that are wrong with a request.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Mistake {
+    pub(crate) message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+    /// Of a request of several tasks: which of them, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<u64>,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) column: Option<u64>,
+}
+
 /// An error as every entry point shows it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
@@ -35,6 +54,9 @@ pub(crate) struct AppError {
     /// What to do about it, where there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
+    /// Each of them, where several things may be wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<Mistake>,
 }
 
 impl AppError {
@@ -43,6 +65,7 @@ impl AppError {
             kind,
             message: message.into(),
             hint: None,
+            errors: Vec::new(),
         }
     }
 

@@ -37,7 +37,7 @@ mod worktrees;
 pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
     down::supervisors_left,
-    error::{AppError, ErrorKind},
+    error::{AppError, ErrorKind, Mistake},
     host::{Host, HostParts},
     principal::{Caller, Peer},
     request::{

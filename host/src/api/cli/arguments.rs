@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::{Asking, Cli, Verb, failure::Failure};
 
@@ -37,6 +37,28 @@ fn with_last_as_prompt(arguments: &[OsString], error: &clap::Error) -> Option<Cl
     Some(cli)
 }
 
+/// The command that is meant, by its names and not by aliases: `worktree merge`.
+pub(super) fn command(arguments: &[OsString]) -> String {
+    let command = Cli::command().ignore_errors(true);
+    let Ok(matches) = command.try_get_matches_from(arguments) else {
+        return String::new();
+    };
+    let mut path = Vec::new();
+    let mut at = &matches;
+    while let Some((name, below)) = at.subcommand() {
+        path.push(name);
+        at = below;
+    }
+    path.join(" ")
+}
+
+/// Whether a command line that cannot be read asks for JSON.
+pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
+    let own = arguments.iter().take_while(|argument| *argument != "--");
+    let mut own = own.filter_map(|argument| argument.to_str());
+    own.any(|argument| argument == "--json" || argument.starts_with("--json="))
+}
+
 /// Every argument is text: it is kept with the task, shown, and sent as JSON.
 fn check(arguments: &[OsString]) -> Result<(), Failure> {
     for (position, argument) in arguments.iter().enumerate().skip(1) {
@@ -63,8 +85,6 @@ fn check(arguments: &[OsString]) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::os::unix::ffi::OsStringExt;
-
-    use clap::CommandFactory;
 
     use super::*;
 
@@ -110,6 +130,36 @@ mod tests {
         check(&["--depends-on", "a", "--hold"], None);
         check(&["--colour=red"], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn json_is_asked_for_with_fields_or_without() {
+        let check = |arguments: &[&str], expected: Option<(&[&str], &str)>| {
+            let words = ["claudine"].iter().chain(arguments).map(OsString::from);
+            let words: Vec<OsString> = words.collect();
+            let cli = parse(words.clone()).unwrap();
+            let found = cli.common.json().then(|| cli.common.fields());
+            let found = found.map(|fields| (fields.join(" "), command(&words)));
+            let expected = expected.map(|(fields, command)| (fields.join(" "), command.to_owned()));
+            assert_eq!(found, expected, "{arguments:?}");
+        };
+        check(&["list"], None);
+        check(&["list", "--json"], Some((&[], "list")));
+        check(&["--json", "ls", "-q"], Some((&[], "list")));
+        check(&["status", "--json", "fix"], Some((&[], "status")));
+        check(
+            &["worktree", "merge", "--json=task,", "fix"],
+            Some((&["task"], "worktree merge")),
+        );
+        check(
+            &["list", "--json=id, state"],
+            Some((&["id", "state"], "list")),
+        );
+        check(
+            &["delegate", "--depends-on", "a", "Fix it", "--json=id"],
+            Some((&["id"], "delegate")),
+        );
+        check(&["run", "--", "x", "--json"], None);
     }
 
     #[test]

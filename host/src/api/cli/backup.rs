@@ -55,7 +55,7 @@ impl Backup {
             return Ok(ExitCode::SUCCESS);
         }
         let taken = backup::to_file(&layout, &self.file, self.with_environments, self.force)?;
-        if common.json {
+        if common.json() {
             output::json(&taken)?;
         } else {
             output::say(&words(&taken));

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{Common, failure::Failure, output, session::unfit};
 use crate::{
@@ -44,6 +46,11 @@ enum Verb {
     Show,
 }
 
+/// The settings, and where they were read.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct Shown(serde_json::Map<String, serde_json::Value>);
+
 impl Config {
     pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
         let Verb::Show = self.verb;
@@ -52,7 +59,7 @@ impl Config {
             output::say(&format!("warning: {warning}"));
         }
         let text = settings.to_string();
-        if common.json {
+        if common.json() {
             let mut table: serde_json::Map<String, serde_json::Value> = toml::from_str(&text)
                 .map_err(|error| {
                     AppError::new(
@@ -71,7 +78,7 @@ impl Config {
                     .map(|file| file.to_string_lossy().into_owned())
                     .into(),
             );
-            output::json(&table)?;
+            output::json(&Shown(table))?;
         } else {
             output::text(&text)?;
         }

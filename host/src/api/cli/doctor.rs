@@ -39,7 +39,7 @@ pub(super) struct Doctor {}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub(super) enum Verdict {
     Ok,
     Warn,
     Fail,
@@ -57,7 +57,7 @@ impl fmt::Display for Verdict {
 
 /// One thing that was looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
-struct Finding {
+pub(super) struct Finding {
     verdict: Verdict,
     what: String,
     found: String,

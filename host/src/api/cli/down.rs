@@ -7,6 +7,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{failure::Failure, output, session::Session};
 use crate::{
@@ -42,6 +44,15 @@ pub(super) struct Down {
     kill: bool,
 }
 
+/// What became of the host.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub(super) struct Ended {
+    was_running: bool,
+    /// The one that it had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+}
+
 /// How a host was found.
 enum Found {
     Reached(Box<HostInfo>),
@@ -61,7 +72,7 @@ impl Down {
         let (pid, said) = match find(&client).await? {
             Found::None => {
                 if session.json {
-                    output::json(&serde_json::json!({"was_running": false}))?;
+                    output::json(&Ended::default())?;
                 } else {
                     let supervisors = supervisors_left(&client.start().layout);
                     output::say(&none_runs(mode, &supervisors));
@@ -72,7 +83,10 @@ impl Down {
             Found::OutOfReach(host) => (host.pid, end(&host, mode)?),
         };
         if session.json {
-            output::json(&serde_json::json!({"was_running": true, "pid": pid}))?;
+            output::json(&Ended {
+                was_running: true,
+                pid: Some(pid),
+            })?;
         } else {
             output::say(&said);
         }

@@ -2,42 +2,107 @@
 
 use std::{io, process::ExitCode};
 
-use super::{failure::Failure, output};
-use crate::{api::status, app::TaskRow};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// Says it on standard error; the exit code.
-pub(super) fn report(failure: Failure) -> ExitCode {
-    match failure {
-        Failure::Clap(error) => {
-            if error.use_stderr() {
-                // What it quotes of the command line is anybody's text.
-                output::say(&error.render().to_string());
-                return status::USAGE.into();
-            }
+use super::{failure::Failure, output};
+use crate::{
+    api::status,
+    app::{ErrorKind, Mistake, TaskRow},
+    text::shortened,
+};
+
+/// How much of a message is told to a program.
+const MESSAGE_CHARS: usize = 8_000;
+
+/// What went wrong, as `--json` has it: the last line on standard error.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ErrorAnswer {
+    error: ErrorView,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ErrorView {
+    class: ErrorKind,
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// Each of them, where several things may be wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Mistake>,
+}
+
+/// Says it on standard error, to a program in JSON; the exit code.
+pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
+    match &failure {
+        Failure::Clap(error) if !error.use_stderr() => {
             // Nobody is left to tell if help cannot be printed.
             drop(error.print());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
         // The reader of the output has seen enough.
-        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Failure::Output(_) => say(&failure, None, status::CLAUDINE),
-        Failure::Usage(_) => say(
-            &failure,
-            Some("`claudine --help` shows what there is"),
-            status::USAGE,
-        ),
-        Failure::App(ref error) => {
-            say(&failure, error.hint.as_deref(), status::of(error.kind).exit)
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
         }
+        _ => {}
+    }
+    let code = match &failure {
+        Failure::Clap(_) | Failure::Usage(_) => status::USAGE,
+        Failure::Output(_) => status::CLAUDINE,
+        Failure::App(error) => status::of(error.kind).exit,
+    };
+    if json {
+        output::error(&ErrorAnswer {
+            error: told(failure),
+        });
+    } else {
+        say(&failure);
+    }
+    code.into()
+}
+
+fn say(failure: &Failure) {
+    match failure {
+        // What it quotes of the command line is anybody's text.
+        Failure::Clap(error) => output::say(&error.render().to_string()),
+        Failure::App(error) => {
+            output::say(&format!("error: {error}"));
+            if let Some(hint) = &error.hint {
+                output::say(&format!("hint: {hint}"));
+            }
+        }
+        Failure::Usage(_) | Failure::Output(_) => output::say(&format!("error: {failure}")),
     }
 }
 
-fn say(failure: &Failure, hint: Option<&str>, code: u8) -> ExitCode {
-    output::say(&format!("error: {failure}"));
-    if let Some(hint) = hint {
-        output::say(&format!("hint: {hint}"));
+fn told(failure: Failure) -> ErrorView {
+    let (class, message, hint, errors) = match failure {
+        Failure::Clap(error) => {
+            let (message, hint) = of_clap(&error.render().to_string());
+            (ErrorKind::Invalid, message, hint, Vec::new())
+        }
+        Failure::Usage(message) => (ErrorKind::Invalid, message, None, Vec::new()),
+        Failure::Output(_) => (ErrorKind::Internal, failure.to_string(), None, Vec::new()),
+        Failure::App(error) => (error.kind, error.message, error.hint, error.errors),
+    };
+    ErrorView {
+        class,
+        message: shortened(&message, MESSAGE_CHARS),
+        hint,
+        errors,
     }
-    code.into()
+}
+
+/// The message and the tip of what clap shows to a person, without the usage below it.
+fn of_clap(shown: &str) -> (String, Option<String>) {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = shown.split("\n\nUsage:").next().unwrap_or(shown);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    match said.split_once("\n\n  tip: ") {
+        Some((message, tip)) => (one_line(message), Some(one_line(tip))),
+        None => (one_line(said), None),
+    }
 }
 
 /// The exit code that stands for a finished task.
@@ -77,6 +142,31 @@ pub(in crate::api) mod tests {
             .unwrap()
             .extend(json.as_object().unwrap().clone());
         serde_json::from_value(task).unwrap()
+    }
+
+    #[test]
+    fn what_clap_shows_is_told_without_the_usage() {
+        let check = |arguments: &[&str], message: &str, hint: Option<&str>| {
+            let command = clap::Command::new("x")
+                .arg(clap::arg!(--limit <N>))
+                .arg(clap::arg!(<ID>));
+            let error = command.try_get_matches_from(arguments).unwrap_err();
+            let error = told(Failure::Clap(error));
+            assert_eq!(
+                (error.message.as_str(), error.hint.as_deref()),
+                (message, hint)
+            );
+        };
+        check(
+            &["x", "--limt", "3", "a"],
+            "unexpected argument '--limt' found",
+            Some("a similar argument exists: '--limit'"),
+        );
+        check(
+            &["x"],
+            "the following required arguments were not provided: <ID>",
+            None,
+        );
     }
 
     #[test]

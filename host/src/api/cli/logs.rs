@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use claudine_domain::time::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{failure::Failure, output, parse, session::Session, watch};
 use crate::{
@@ -74,7 +76,7 @@ impl Logs {
         let mut escapes = false;
         while let Some(piece) = follower.next().await? {
             if session.json {
-                output::line(&json(&piece))?;
+                output::json_line(&Piece::of(&piece))?;
             } else {
                 watch::write(&piece)?;
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
@@ -88,17 +90,30 @@ impl Logs {
     }
 }
 
-/// One JSON object a line. What is not UTF-8 is replaced: who needs the bytes reads them without --json.
-fn json(piece: &Followed) -> String {
-    let value = match piece {
-        Followed::Bytes(channel, bytes) => {
-            let stream = match channel {
-                LogChannel::Stdout => "stdout",
-                LogChannel::Stderr => "stderr",
-            };
-            serde_json::json!({"stream": stream, "text": String::from_utf8_lossy(bytes)})
+/// A line of `logs --json`. What is not UTF-8 is replaced: who needs the bytes reads them without.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Piece {
+    Text {
+        stream: LogChannel,
+        text: String,
+    },
+    /// So many bytes were left out here, because the output is over its limit.
+    LeftOut {
+        left_out_bytes: u64,
+    },
+}
+
+impl Piece {
+    fn of(piece: &Followed) -> Self {
+        match piece {
+            Followed::Bytes(stream, bytes) => Self::Text {
+                stream: *stream,
+                text: String::from_utf8_lossy(bytes).into_owned(),
+            },
+            Followed::Gap(bytes) => Self::LeftOut {
+                left_out_bytes: *bytes,
+            },
         }
-        Followed::Gap(bytes) => serde_json::json!({"left_out_bytes": bytes}),
-    };
-    value.to_string()
+    }
 }

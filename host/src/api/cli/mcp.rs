@@ -1,12 +1,15 @@
 //! `claudine mcp`
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, ExitCode, Stdio},
 };
 
 use clap::{Args, Subcommand};
 use claudine_domain::principal::Via;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -76,8 +79,24 @@ fn serve(session: &Session) -> Result<ExitCode, Failure> {
     })
 }
 
+/// What a client's configuration has to have in it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Clients {
+    mcp_servers: BTreeMap<String, Value>,
+}
+
+/// What `claudine mcp` said to a client.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Tested {
+    /// Its name and version.
+    server: Value,
+    /// Its tools, as MCP has them.
+    tools: Vec<Value>,
+}
+
 /// By its absolute path: a client started from a desktop has another PATH.
-fn configuration(common: &Common) -> Result<Value, Failure> {
+fn configuration(common: &Common) -> Result<Clients, Failure> {
     let program = std::env::current_exe().map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
@@ -90,7 +109,9 @@ fn configuration(common: &Common) -> Result<Value, Failure> {
             .map_err(|error| Failure::Usage(format!("--data-dir: {error}")))?;
         server["env"] = json!({"CLAUDINE_DATA_DIR": dir});
     }
-    Ok(json!({"mcpServers": {"claudine": server}}))
+    Ok(Clients {
+        mcp_servers: BTreeMap::from([("claudine".to_owned(), server)]),
+    })
 }
 
 /// Speaks the protocol by hand: four messages are no reason for a client library.
@@ -117,8 +138,11 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
     if !ended.success() {
         return Err(failed(&format!("ended with {ended}")).into());
     }
-    if common.json {
-        output::json(&json!({"server": server, "tools": tools}))?;
+    if common.json() {
+        output::json(&Tested {
+            server: server.clone(),
+            tools: tools.clone(),
+        })?;
     } else {
         let named = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
         output::line(&format!(

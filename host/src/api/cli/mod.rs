@@ -17,6 +17,7 @@ mod environment;
 mod events;
 mod exit;
 mod failure;
+mod fields;
 mod graph;
 mod group;
 mod hold;
@@ -30,6 +31,7 @@ mod restore;
 mod resume;
 mod retry;
 mod run;
+mod schema;
 mod serve;
 mod session;
 mod slots;
@@ -101,9 +103,18 @@ struct Common {
         help_heading = "Common options"
     )]
     data_dir: Option<std::path::PathBuf>,
-    /// Answer in JSON, on standard output.
-    #[arg(long, global = true, help_heading = "Common options")]
-    json: bool,
+    /// Answer in JSON, with all fields or only with these: `--json=id,state,cost_usd`. An error is
+    /// then a line of JSON on standard error. `claudine schema` describes both.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FIELDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        help_heading = "Common options"
+    )]
+    json: Option<String>,
     /// When to write in colours.
     #[arg(
         long,
@@ -116,6 +127,17 @@ struct Common {
 }
 
 impl Common {
+    fn json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// The fields that --json names, if it names any.
+    fn fields(&self) -> Vec<String> {
+        let fields = self.json.iter().flat_map(|fields| fields.split(','));
+        let fields = fields.map(str::trim).filter(|field| !field.is_empty());
+        fields.map(str::to_owned).collect()
+    }
+
     fn overrides(&self) -> Overrides {
         Overrides {
             data_dir: self.data_dir.clone(),
@@ -170,13 +192,26 @@ enum Local {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Config(config::Config),
+    Schema(schema::Schema),
     Completions(completions::Completions),
 }
 
 /// Reads the arguments, the program's own name first, does what they say, and says how it went.
 pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
-    let done = arguments::parse(arguments).and_then(|cli| carry_out(cli, wiring));
-    done.unwrap_or_else(exit::report)
+    let parsed = arguments::parse(arguments.clone());
+    let json = match &parsed {
+        Ok(cli) => cli.common.json(),
+        Err(_) => arguments::asks_for_json(&arguments),
+    };
+    let done = parsed.and_then(|cli| {
+        let fields = cli.common.fields();
+        if !fields.is_empty() {
+            schema::check_fields(&arguments::command(&arguments), &fields)?;
+            output::select(fields);
+        }
+        carry_out(cli, wiring)
+    });
+    done.unwrap_or_else(|failure| exit::report(failure, json))
 }
 
 fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
@@ -190,6 +225,7 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
             Local::Backup(verb) => verb.run(&cli.common),
             Local::Restore(verb) => verb.run(&cli.common, wiring),
             Local::Config(verb) => verb.run(&cli.common),
+            Local::Schema(verb) => verb.run(cli.common.json()),
             Local::Completions(verb) => verb.run(),
         },
     }

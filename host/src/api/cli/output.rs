@@ -6,15 +6,26 @@
 use std::{
     borrow::Cow,
     io::{self, Write},
+    sync::OnceLock,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{failure::Failure, terminal};
+use super::{failure::Failure, fields, terminal};
 use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, shortened};
 
 /// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;
+
+/// The fields that answers in JSON are to have; all where it is not set.
+static FIELDS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Has answers in JSON show these fields only. Set once, before anything is answered.
+pub(super) fn select(fields: Vec<String>) {
+    FIELDS.get_or_init(|| fields);
+}
 
 /// Bytes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
@@ -49,15 +60,37 @@ pub(super) fn as_shown(text: &str) -> Cow<'_, str> {
 }
 
 /// An answer in JSON, indented: `jq -c` puts it on one line.
-pub(super) fn json(answer: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(answer).map_err(io::Error::from)?;
+pub(super) fn json(answer: &(impl Serialize + JsonSchema + ?Sized)) -> Result<(), Failure> {
+    let text = match picked(answer)? {
+        Some(picked) => serde_json::to_string_pretty(&picked),
+        None => serde_json::to_string_pretty(answer),
+    };
+    let text = text.map_err(io::Error::from)?;
     bytes((harmless_json(&text) + "\n").as_bytes())
 }
 
 /// One answer of many in JSON, on a line of its own.
-pub(super) fn json_line(answer: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(answer).map_err(io::Error::from)?;
+pub(super) fn json_line(answer: &(impl Serialize + JsonSchema)) -> Result<(), Failure> {
+    let text = match picked(answer)? {
+        Some(picked) => serde_json::to_string(&picked),
+        None => serde_json::to_string(answer),
+    };
+    let text = text.map_err(io::Error::from)?;
     bytes((harmless_json(&text) + "\n").as_bytes())
+}
+
+fn picked(answer: &(impl Serialize + ?Sized)) -> Result<Option<Value>, Failure> {
+    let Some(asked) = FIELDS.get() else {
+        return Ok(None);
+    };
+    let answer = serde_json::to_value(answer).map_err(io::Error::from)?;
+    Ok(Some(fields::picked(answer, asked)))
+}
+
+/// What went wrong, for programs: a line of JSON on standard error.
+pub(super) fn error(error: &(impl Serialize + JsonSchema)) {
+    let text = serde_json::to_string(error).unwrap_or_default();
+    drop(writeln!(io::stderr().lock(), "{}", harmless_json(&text)));
 }
 
 /// A word to the person. If nobody listens it is lost, which harms nothing.

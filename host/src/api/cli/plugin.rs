@@ -3,6 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
     Common,
@@ -62,8 +64,8 @@ impl Plugin {
             Verb::Build { dir, out } => {
                 let out = out.unwrap_or_else(|| dir.join("target/plugins"));
                 let component = (wiring.build_plugin)(&dir, &out, &mut |line| output::say(line))?;
-                if common.json {
-                    output::json(&serde_json::json!({"component": component}))?;
+                if common.json() {
+                    output::json(&Built { component })?;
                 } else {
                     output::line(&component.to_string_lossy())?;
                 }
@@ -79,6 +81,13 @@ impl Plugin {
             }
         }
     }
+}
+
+/// What a build made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Built {
+    /// Its path.
+    component: PathBuf,
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {

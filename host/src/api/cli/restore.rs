@@ -40,7 +40,7 @@ impl Restore {
         }
         let environment = environment::of_this_process(false);
         let restored = (wiring.restore)(&common.overrides(), &self.file, environment)?;
-        if common.json {
+        if common.json() {
             output::json(&restored)?;
         } else {
             for line in words(&restored) {

@@ -44,7 +44,7 @@ impl Serve {
         let mut ready = |host: &HostInfo| {
             let said = if self.background {
                 announce(wiring, &Announcement::Ready(host.clone()))
-            } else if common.json {
+            } else if common.json() {
                 output::json(host)
             } else {
                 output::say(&format!("host ready: pid {}, {}", host.pid, host.url));

@@ -56,7 +56,7 @@ impl Session {
                 )
             })?;
         Ok(Self {
-            json: common.json,
+            json: common.json(),
             client: Client::new(start.clone()),
             start,
             runtime: Runtime(Some(runtime)),

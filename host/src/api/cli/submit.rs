@@ -8,6 +8,8 @@ use claudine_domain::{
     task::{Class, Priority},
     time::{Timestamp, millis},
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
@@ -20,7 +22,10 @@ use super::{
 };
 use crate::{
     api::status,
-    app::{AppError, DependencyRef, ErrorKind, NewTask, Origin, Retries, Submit, TaskRef},
+    app::{
+        AppError, Delegated, DependencyRef, ErrorKind, NewTask, Origin, Retries, Submit, TaskRef,
+        TaskView,
+    },
     clock, moment,
 };
 
@@ -193,6 +198,15 @@ impl AgentOptions {
     }
 }
 
+/// What is answered to a task that was handed over.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Delegation {
+    Submitted(Delegated),
+    /// With --wait.
+    Ended(Box<TaskView>),
+}
+
 /// Hands the task over, and stays with it if that is wanted.
 pub(super) async fn submit(
     session: &Session,
@@ -211,7 +225,7 @@ pub(super) async fn submit(
     }
     if !wait {
         if session.json {
-            output::json(&taken)?;
+            output::json(&Delegation::Submitted(taken))?;
         } else {
             output::line(&taken.id)?;
         }
@@ -219,13 +233,15 @@ pub(super) async fn submit(
     }
     match watch::watch(session, &taken).await? {
         Watched::Done(task) => {
-            if session.json {
-                output::json(&task)?;
-            } else if taken.class == Class::Agent {
+            if taken.class == Class::Agent && !session.json {
                 watch::show_result(&task)?;
             }
             watch::say_how_it_ended(&task);
-            Ok(exit::of_task(&task).into())
+            let code = exit::of_task(&task).into();
+            if session.json {
+                output::json(&Delegation::Ended(task))?;
+            }
+            Ok(code)
         }
         Watched::Detached => {
             output::line(&taken.id)?;

@@ -87,6 +87,7 @@ impl From<ClientError> for AppError {
             kind: ErrorKind::Unavailable,
             message: error.to_string(),
             hint: error.hint(),
+            errors: Vec::new(),
         }
     }
 }

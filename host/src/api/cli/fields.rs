@@ -1,0 +1,126 @@
+//! `--json=FIELDS`: an answer with some of its fields only.
+//!
+//! The fields are those of each item where the answer is a list, or has one by the name `tasks`;
+//! else they are the answer's own.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// Where an answer has its items, if it is no list itself.
+const ITEMS: &str = "tasks";
+
+/// The fields that an answer of this schema has; none if it may have any.
+pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
+    let is_list = |schema: &Value| schema["type"] == "array";
+    let items = &schema["properties"][ITEMS];
+    let of = match (is_list(schema), is_list(items)) {
+        (true, _) => &schema["items"],
+        (_, true) => &items["items"],
+        _ => schema,
+    };
+    let mut names = BTreeSet::new();
+    gather(schema, of, &mut names);
+    (!names.is_empty()).then_some(names)
+}
+
+fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        names.extend(properties.keys().cloned());
+    }
+    if let Some(path) = schema["$ref"].as_str().and_then(|at| at.strip_prefix('#'))
+        && let Some(referred) = root.pointer(path).filter(|_| !path.is_empty())
+    {
+        gather(root, referred, names);
+    }
+    for word in ["allOf", "anyOf", "oneOf"] {
+        for part in schema[word].as_array().into_iter().flatten() {
+            gather(root, part, names);
+        }
+    }
+}
+
+/// The answer with these fields. One that is not set is null.
+pub(super) fn picked(answer: Value, fields: &[String]) -> Value {
+    match answer {
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| of_item(item, fields))
+            .collect(),
+        Value::Object(mut whole) => match whole.get_mut(ITEMS) {
+            Some(Value::Array(items)) => {
+                for item in items {
+                    *item = of_item(item.take(), fields);
+                }
+                Value::Object(whole)
+            }
+            _ => of_item(Value::Object(whole), fields),
+        },
+        other => other,
+    }
+}
+
+fn of_item(item: Value, fields: &[String]) -> Value {
+    let Value::Object(mut item) = item else {
+        return item;
+    };
+    let pick = |field: &String| (field.clone(), item.remove(field).unwrap_or_default());
+    Value::Object(fields.iter().map(pick).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_items() {
+        let check = |answer: Value, expected: Value| {
+            assert_eq!(picked(answer, &names(&["id", "cost_usd"])), expected);
+        };
+        let task = json!({"id": "a", "state": "done", "cost_usd": 1.5});
+        let short = json!({"id": "a", "cost_usd": 1.5});
+        check(task.clone(), short.clone());
+        check(
+            json!([task, {}]),
+            json!([short, {"id": null, "cost_usd": null}]),
+        );
+        check(
+            json!({"tasks": [task], "next": "b"}),
+            json!({"tasks": [short], "next": "b"}),
+        );
+        check(json!({"tasks": 3}), json!({"id": null, "cost_usd": null}));
+        check(json!(7), json!(7));
+    }
+
+    #[test]
+    fn the_fields_there_are_come_from_the_schema() {
+        let check = |schema: Value, expected: Option<&[&str]>| {
+            let found = of(&schema).map(|found| found.into_iter().collect::<Vec<_>>());
+            assert_eq!(found, expected.map(names), "{schema}");
+        };
+        let row = json!({"type": "object", "properties": {"id": {}, "state": {}}});
+        check(row.clone(), Some(&["id", "state"]));
+        check(
+            json!({"type": "array", "items": row}),
+            Some(&["id", "state"]),
+        );
+        let listed = json!({
+            "properties": {"tasks": {"type": "array", "items": {"$ref": "#/$defs/Row"}}, "next": {}},
+            "$defs": {"Row": row},
+        });
+        check(listed, Some(&["id", "state"]));
+        let either = json!({"anyOf": [row, {"properties": {"class": {}}}]});
+        check(either, Some(&["class", "id", "state"]));
+        check(
+            json!({"properties": {"tasks": {"type": "integer"}}}),
+            Some(&["tasks"]),
+        );
+        check(json!(true), None);
+    }
+}

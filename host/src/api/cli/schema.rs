@@ -1,0 +1,258 @@
+//! `claudine schema`, and the list of what each command answers in JSON.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::{
+    config, doctor, down, exit, failure::Failure, fields, logs, mcp, output, plugin,
+    submit::Delegation,
+};
+use crate::app::{
+    AppError, Cancelled, CapacityView, Changed, CheckpointView, ErrorKind, EventView,
+    FoundWorktree, GroupView, HostInfo, PluginDetail, PluginView, Retried, SlotsView, Submitted,
+    TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned,
+    backup::{BackupTaken, QueueRestored},
+    graph::Graph,
+};
+
+/// Print a JSON Schema: of what a command answers with --json, or of errors.
+///
+/// Later versions only add: fields, values of words, commands. A field that is not set is left out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine schema
+  claudine schema list
+  claudine schema worktree merge")]
+pub(super) struct Schema {
+    /// A command, such as `list` or `worktree merge`, or another name; without one the names there
+    /// are.
+    #[arg(value_name = "NAME", num_args = 0..=2)]
+    name: Vec<String>,
+}
+
+/// Something whose form is published.
+struct Published {
+    /// A command, or what else it is.
+    name: &'static str,
+    /// What it is of, unless the name says so.
+    what: &'static str,
+    schema: fn() -> schemars::Schema,
+}
+
+/// What a command answers with `--json`.
+const fn answer(name: &'static str, schema: fn() -> schemars::Schema) -> Published {
+    Published {
+        name,
+        what: "",
+        schema,
+    }
+}
+
+const PUBLISHED: &[Published] = &[
+    answer("backup", of::<BackupTaken>),
+    answer("cancel", of::<Cancelled>),
+    answer("capacity", of::<CapacityView>),
+    answer("checkpoint", of::<CheckpointView>),
+    answer("config show", of::<config::Shown>),
+    answer("delegate", of::<Delegation>),
+    answer("doctor", of::<Vec<doctor::Finding>>),
+    answer("down", of::<down::Ended>),
+    Published {
+        name: "error",
+        what: "an error with --json, a line on standard error",
+        schema: of::<exit::ErrorAnswer>,
+    },
+    Published {
+        name: "events",
+        what: "claudine events --json, a line for each",
+        schema: of::<EventView>,
+    },
+    Published {
+        name: "graph-json",
+        what: "claudine graph --json",
+        schema: of::<Graph>,
+    },
+    answer("group list", of::<Vec<GroupView>>),
+    answer("group pause", of::<GroupView>),
+    answer("group resume", of::<GroupView>),
+    answer("group set", of::<GroupView>),
+    answer("hold", of::<Changed>),
+    answer("list", of::<TaskList>),
+    Published {
+        name: "logs",
+        what: "claudine logs --json, a line for each piece",
+        schema: of::<logs::Piece>,
+    },
+    answer("mcp config", of::<mcp::Clients>),
+    answer("mcp test", of::<mcp::Tested>),
+    answer("plugin build", of::<plugin::Built>),
+    answer("plugin inspect", of::<PluginDetail>),
+    answer("plugin list", of::<Vec<PluginView>>),
+    answer("release", of::<Changed>),
+    answer("restore", of::<QueueRestored>),
+    answer("resume", of::<Retried>),
+    answer("retry", of::<Retried>),
+    answer("run", of::<Delegation>),
+    answer("serve", of::<HostInfo>),
+    answer("slots", of::<SlotsView>),
+    answer("status", of::<TaskView>),
+    answer("submit", of::<Submitted>),
+    answer("up", of::<HostInfo>),
+    answer("wait", of::<Vec<TaskView>>),
+    answer("why", of::<Why>),
+    answer("worktree clean", of::<WorktreesCleaned>),
+    answer("worktree list", of::<Vec<FoundWorktree>>),
+    answer("worktree merge", of::<WorktreeMerged>),
+];
+
+fn of<T: JsonSchema>() -> schemars::Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>()
+}
+
+impl Schema {
+    pub(super) fn run(self, json: bool) -> Result<ExitCode, Failure> {
+        if !self.name.is_empty() {
+            let published = find(&self.name.join(" "))?;
+            output::json((published.schema)().as_value())?;
+        } else if json {
+            let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).collect();
+            output::json(&names)?;
+        } else {
+            for Published { name, what, .. } in PUBLISHED {
+                let own = format!("claudine {name} --json");
+                let what = if what.is_empty() { own.as_str() } else { what };
+                output::line(&format!("{name:<15} {what}"))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn find(name: &str) -> Result<&'static Published, Failure> {
+    let found = PUBLISHED.iter().find(|published| published.name == name);
+    found.ok_or_else(|| {
+        AppError::new(ErrorKind::NotFound, format!("there is no schema `{name}`"))
+            .hint("`claudine schema` lists them")
+            .into()
+    })
+}
+
+/// Refuses fields that a command's answer does not have.
+pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failure> {
+    let name = if command == "graph" {
+        "graph-json"
+    } else {
+        command
+    };
+    let Some(published) = PUBLISHED.iter().find(|published| published.name == name) else {
+        let message = format!("`claudine {command}` has no fields for --json to choose from");
+        return Err(Failure::Usage(message));
+    };
+    let schema = Value::from((published.schema)());
+    let Some(known) = fields::of(&schema) else {
+        return Ok(());
+    };
+    let unknown = asked.iter().find(|field| !known.contains(*field));
+    match unknown {
+        None => Ok(()),
+        Some(field) => {
+            let known: Vec<String> = known.into_iter().collect();
+            let message = format!(
+                "`claudine {command} --json` has no field `{field}`; there are {}",
+                known.join(", ")
+            );
+            Err(Failure::Usage(message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::BTreeSet;
+
+    use clap::{Command, CommandFactory};
+
+    use super::{super::Cli, *};
+
+    /// Commands that answer nothing in JSON, or nothing of their own.
+    const WITHOUT: &[&str] = &["completions", "mcp start", "schema"];
+
+    fn commands(command: &Command, path: &str, into: &mut BTreeSet<String>) {
+        for sub in command
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help")
+        {
+            let path = format!("{path} {}", sub.get_name());
+            if sub.has_subcommands() {
+                commands(sub, &path, into);
+            } else {
+                into.insert(path.trim().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn each_command_has_its_schema() {
+        let mut expected = BTreeSet::new();
+        commands(&Cli::command(), "", &mut expected);
+        let published = |name: &String| {
+            let name = match name.as_str() {
+                "graph" => "graph-json",
+                name => name,
+            };
+            find(name).is_ok() != WITHOUT.contains(&name)
+        };
+        let missing: Vec<_> = expected.iter().filter(|name| !published(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(PUBLISHED.is_sorted_by_key(|published| published.name));
+    }
+
+    #[test]
+    fn a_task_has_the_fields_of_a_row_and_more() {
+        let row = fields::of(&Value::from(of::<TaskList>())).unwrap();
+        let whole = fields::of(&Value::from(of::<TaskView>())).unwrap();
+        assert!(row.is_subset(&whole), "{row:?} {whole:?}");
+        assert!(
+            row.contains("cost_usd") && !row.contains("attempts"),
+            "{row:?}"
+        );
+        assert!(whole.contains("attempts") && !whole.contains("next"));
+        let taken = fields::of(&Value::from(of::<Delegation>())).unwrap();
+        assert!(taken.contains("existing") && taken.contains("outcome"));
+    }
+
+    #[test]
+    fn fields_that_are_not_there_are_refused() {
+        let check = |command: &str, field: &str, expected: Option<&str>| {
+            let found = check_fields(command, &[field.to_owned()]);
+            let found = found.err().map(|failure| failure.to_string());
+            assert_eq!(
+                found
+                    .as_deref()
+                    .map(|found| found.split(';').next().unwrap()),
+                expected,
+                "{command} {field}"
+            );
+        };
+        check("list", "id", None);
+        check(
+            "list",
+            "next",
+            Some("`claudine list --json` has no field `next`"),
+        );
+        check("status", "attempts", None);
+        check("graph", "nodes", None);
+        check("worktree list", "branch", None);
+        check(
+            "completions",
+            "id",
+            Some("`claudine completions` has no fields for --json to choose from"),
+        );
+    }
+}
