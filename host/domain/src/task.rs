@@ -63,6 +63,16 @@ pub struct Idempotency {
     pub payload_digest: String,
 }
 
+/// The graph that a task was submitted with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InGraph {
+    /// The first of the tasks that were submitted together.
+    pub first: TaskId,
+    /// The name of the graph. The first task alone keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
 /// What was asked, and what its executor's manifest adds; never changed after submission. The document for the executor (the prompt, the
 /// argv) is not here but in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -87,6 +97,9 @@ pub struct Request {
     /// What it may cost together with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_budget: Option<GraphBudget>,
+    /// Missing if it was submitted alone, and the request had no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Arc<InGraph>>,
     /// It works in a checkout of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<Box<Worktree>>,
@@ -157,6 +170,7 @@ impl Request {
             with_output_of: Vec::new(),
             budget_micro_usd: None,
             graph_budget: None,
+            graph: None,
             worktree: None,
             summary: String::new(),
             by: Arc::default(),
@@ -223,6 +237,18 @@ impl Request {
         }
         if let (Some(mine), Some(other)) = (&mut self.bounds, &other.bounds) {
             share(mine, other);
+        }
+        if let (Some(mine), Some(other)) = (&mut self.graph, &other.graph) {
+            share(mine, other);
+        }
+    }
+
+    /// Makes it a task of the graph that this one is the first of.
+    pub(crate) fn place_in(&mut self, first: TaskId) {
+        if let Some(graph) = &mut self.graph
+            && graph.first != first
+        {
+            *graph = Arc::new(InGraph { first, name: None });
         }
     }
 

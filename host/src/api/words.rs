@@ -47,6 +47,11 @@ pub(in crate::api) fn time(text: &str) -> Result<Timestamp, String> {
     moment::moment(text, Toward::Future, clock::wall(), &clock::zone())
 }
 
+/// A moment in the past: how long ago it was, a time by the clock here, or an RFC 3339 time.
+pub(in crate::api) fn moment(text: &str) -> Result<Timestamp, String> {
+    moment::moment(text, Toward::Past, clock::wall(), &clock::zone())
+}
+
 /// Delays before retries, in milliseconds; what is not given is the host's to say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) struct Backoff {

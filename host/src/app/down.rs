@@ -20,7 +20,7 @@ use crate::{
     clock,
     engine::EngineError,
     layout::Layout,
-    store::{Filter, Status, StatusFilter},
+    store::{Filter, Status},
     supervise,
 };
 
@@ -168,10 +168,7 @@ impl Host {
     }
 
     async fn running(&self) -> Result<Vec<TaskId>, AppError> {
-        let filter = Filter {
-            status: Some(StatusFilter::Is(Status::Running)),
-            ..Filter::default()
-        };
+        let filter = Filter::in_state(Status::Running);
         let page = self
             .read(move |reader| Ok(reader.store.list(&filter, usize::MAX / 2)?))
             .await?;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::EngineError,
-    store::{Filter, Status, StatusFilter},
+    store::{Filter, Status},
 };
 
 /// Tasks that are looked at together.
@@ -210,10 +210,7 @@ impl Host {
 /// All that is held because it was restored and that nobody holds, read a page at a time; one of
 /// them.
 fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
-    let mut filter = Filter {
-        status: Some(StatusFilter::Is(Status::Held)),
-        ..Filter::default()
-    };
+    let mut filter = Filter::in_state(Status::Held);
     let mut ids = Vec::new();
     let mut any = None;
     loop {

@@ -29,6 +29,7 @@ mod read;
 mod reader;
 mod request;
 mod retry;
+mod select;
 mod submit;
 mod variables;
 mod view;
@@ -40,6 +41,7 @@ pub(crate) use self::{
     error::{AppError, ErrorKind, Mistake},
     host::{Host, HostParts},
     principal::{Caller, Peer},
+    read::state_words,
     request::{
         CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
         ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,

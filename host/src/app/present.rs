@@ -13,7 +13,7 @@ use claudine_domain::{
 use super::view::{
     AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView, WorktreeView,
 };
-use crate::{clock::rfc3339, text::shortened, units::dollars};
+use crate::{clock::rfc3339, store::phase_word, text::shortened, units::dollars};
 
 /// How much of a reason a list shows.
 const REASON_CHARS: usize = 200;
@@ -72,6 +72,7 @@ fn row(task: &Task) -> TaskRow {
         labels: request.labels.clone(),
         cwd: request.cwd.to_string(),
         parent: request.parent.map(|parent| parent.to_string()),
+        graph: request.graph.as_ref().map(|graph| graph.first.to_string()),
         by: Principal::clone(&request.by),
         attempt: begun(task).last().map_or(0, |attempt| attempt.number),
         attempts_left: task.attempts_left(),
@@ -100,6 +101,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         row: row(task),
         authority: request.authority.as_deref().cloned(),
         dependencies: task.dependencies.iter().map(dependency_view).collect(),
+        graph_name: None,
         worktree: request
             .worktree
             .as_ref()
@@ -216,19 +218,6 @@ fn priority_word(priority: Priority) -> &'static str {
         Priority::P0 => "P0",
         Priority::P1 => "P1",
         Priority::P2 => "P2",
-    }
-}
-
-/// An assigned attempt has not begun: its task is ready and has no phase to show.
-fn phase_word(phase: &Phase) -> Option<&'static str> {
-    match phase {
-        Phase::Assigned => None,
-        Phase::Preparing => Some("preparing"),
-        Phase::Starting => Some("starting"),
-        Phase::Live => Some("live"),
-        Phase::Stopping(_) => Some("stopping"),
-        Phase::Finishing => Some("finishing"),
-        Phase::Settling => Some("settling"),
     }
 }
 

@@ -17,11 +17,12 @@ use super::{
     present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},
+    select::{Purpose, Selection},
     view::{HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
     clock::{self, rfc3339},
-    store::{Filter, StoreError},
+    store::{self, StoreError},
 };
 
 /// How long the engine may take to answer, which it does between two inputs.
@@ -33,6 +34,11 @@ const UPSTREAM_SHOWN: usize = 10;
 /// How many rows that cannot be read the host names.
 const UNREADABLE_SHOWN: usize = 10;
 
+/// The words by which a list is filtered for where tasks stand.
+pub(crate) fn state_words() -> Vec<&'static str> {
+    store::words()
+}
+
 impl Host {
     pub(crate) async fn list(&self, filter: ListFilter) -> Result<TaskList, AppError> {
         let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
@@ -42,32 +48,11 @@ impl Host {
                 "a page has 1 to {LIST_MAX} tasks, not {limit}"
             )));
         }
-        let label = match &filter.label {
-            None => None,
-            Some(label) => {
-                let (key, value) = label.split_once('=').ok_or_else(|| {
-                    invalid(format!("label `{label}` is not of the form key=value"))
-                })?;
-                Some((key.to_owned(), value.to_owned()))
-            }
-        };
-        let status = match &filter.state {
-            None => None,
-            Some(word) => Some(
-                word.parse()
-                    .map_err(|error: crate::store::UnknownStatus| invalid(error.to_string()))?,
-            ),
-        };
-        let wanted = Filter {
-            status,
-            name: filter.name,
-            executor: filter.executor,
-            label,
-            parent: filter.parent,
-            before: filter.before,
-        };
         let page = self
-            .read(move |reader| Ok(reader.store.list(&wanted, limit as usize)?))
+            .read(move |reader| {
+                let selection = Selection::of(reader, &filter, Purpose::Newest)?;
+                selection.page(reader, limit as usize)
+            })
             .await?;
         Ok(TaskList {
             tasks: page.tasks.iter().map(task_row).collect(),

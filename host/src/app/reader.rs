@@ -15,6 +15,7 @@ use super::{
     error::{AppError, ErrorKind},
     present::task_view,
     request::TaskRef,
+    select::name_of,
     view::TaskView,
 };
 use crate::{
@@ -72,6 +73,9 @@ impl Reader {
         if let Some(worktree) = &mut view.worktree {
             let path = self.layout.worktree(task.id);
             worktree.path = path.exists().then(|| path.display().to_string());
+        }
+        if let Some(graph) = &task.request.graph {
+            view.graph_name = name_of(self, graph.first)?;
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);

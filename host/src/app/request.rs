@@ -10,7 +10,7 @@ use claudine_domain::{
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
@@ -227,28 +227,74 @@ impl Origin {
 #[serde(transparent)]
 pub(crate) struct TaskRef(pub(crate) String);
 
-/// Which tasks to list, newest first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// Which tasks are meant: all conditions that are given hold. A list has them newest first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListFilter {
-    /// `blocked`, `waiting`, `held`, `ready`, `running`, `done`, or an outcome.
-    #[serde(default)]
-    pub(crate) state: Option<String>,
-    #[serde(default)]
+    /// States, phases and outcomes as they are shown, or `active`, `queued`, `done`; several of
+    /// them mean any of them.
+    #[serde(
+        default,
+        deserialize_with = "one_or_several",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) state: Vec<String>,
+    /// In it `*` stands for any characters or none, and `?` for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) executor: Option<String>,
-    /// `key=value`
-    #[serde(default)]
-    pub(crate) label: Option<String>,
-    #[serde(default)]
+    /// Each `key=value`; several mean all of them.
+    #[serde(
+        default,
+        deserialize_with = "one_or_several",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) label: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// The name of a graph, or one of its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,
+    /// Only tasks that ended at this time or later, in milliseconds since 1970, or have not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since_ms: Option<u64>,
+    /// Only tasks that ended before this time, or were submitted before it and have not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until_ms: Option<u64>,
     /// Only tasks older than this one: the last id of the page before.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) before: Option<TaskId>,
     /// At most 1,000; 100 where it is not given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
+}
+
+/// A list of texts, or one text that is the whole list: a query has a field once or several times.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text, or a list of texts")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = list.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_any(Either)
 }
 
 /// Which part of a task's output.

@@ -76,6 +76,9 @@ pub(crate) struct TaskRow {
     /// The task from whose attempt it was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<String>,
+    /// If it was submitted with others: the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
     /// Who submitted it.
     #[serde(default)]
     pub(crate) by: Principal,
@@ -120,6 +123,9 @@ pub(crate) struct TaskView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<Authority>,
     pub(crate) dependencies: Vec<DependencyView>,
+    /// The name of the graph that it was submitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph_name: Option<String>,
     /// Where it works, if that is a checkout of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeView>,

@@ -300,7 +300,7 @@ impl Owner {
 
     /// New work is not taken on a full disk, nor on the way down.
     fn refuse(&self, input: &Input) -> Option<EngineError> {
-        if !matches!(input.command(), Input::Submit(_) | Input::Retry(_)) {
+        if !brings_work(input) {
             return None;
         }
         if self.stopping {
@@ -543,6 +543,15 @@ impl Owner {
             } else {
                 Duration::from_hours(1)
             })
+    }
+}
+
+/// Whether it is about work to be done that has not begun.
+fn brings_work(input: &Input) -> bool {
+    match input.command() {
+        Input::Submit(_) | Input::Retry(_) => true,
+        Input::Each(commands) => commands.iter().any(brings_work),
+        _ => false,
     }
 }
 

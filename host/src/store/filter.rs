@@ -1,87 +1,357 @@
 //! Which tasks a list shows.
 
-use std::str::FromStr;
+use claudine_domain::{
+    attempt::Phase,
+    id::TaskId,
+    task::{State, Task},
+    time::Timestamp,
+};
 
-use claudine_domain::id::TaskId;
+use super::{OUTCOMES, Status};
 
-use super::Status;
-
-/// Conditions a task has to meet, all of them. One status, `name`, `parent` and `before` are looked up in an index. `executor`, `label` and
-/// [`StatusFilter::Done`] are tested on one task after the other, newest first, until the page is full: a label that hardly any task has
-/// costs a walk through them all, some 3 µs a task.
+/// Conditions a task has to meet, all of them. States, an exact name, `group`, `graph`, `parent`
+/// and `before` are looked up in an index. The others are tested on one task after the other,
+/// newest first, until the page is full: a label that hardly any task has costs a walk through them
+/// all, some 3 µs a task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
-    pub(crate) status: Option<StatusFilter>,
-    pub(crate) name: Option<String>,
+    pub(crate) states: States,
+    pub(crate) name: Option<Name>,
     pub(crate) executor: Option<String>,
-    /// Key and value.
-    pub(crate) label: Option<(String, String)>,
+    /// Keys and values; a task has to have them all.
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) group: Option<String>,
+    /// The first task of a graph.
+    pub(crate) graph: Option<TaskId>,
     pub(crate) parent: Option<TaskId>,
+    /// Only tasks that ended at this time or later, or have not ended.
+    pub(crate) since: Option<Timestamp>,
+    /// Only tasks that ended before this time, or were created before it and have not ended.
+    pub(crate) until: Option<Timestamp>,
     /// Only tasks older than this one.
     pub(crate) before: Option<TaskId>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StatusFilter {
-    Is(Status),
-    /// Any outcome.
-    Done,
+impl Filter {
+    pub(crate) fn in_state(status: Status) -> Self {
+        Self {
+            states: States::of([status]),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a task meets all of them.
+    pub(crate) fn allows(&self, task: &Task) -> bool {
+        let request = &task.request;
+        let ended = match task.state {
+            State::Done { at, .. } => Some(at),
+            _ => None,
+        };
+        let graph = request.graph.as_ref().map(|graph| graph.first);
+        let name = request.name.as_deref();
+        let mut labels = self.labels.iter();
+        self.states.allow(task)
+            && (self.name.as_ref()).is_none_or(|wanted| name.is_some_and(|it| wanted.is_met_by(it)))
+            && (self.executor.as_ref()).is_none_or(|executor| *request.executor == **executor)
+            && labels.all(|(key, value)| request.labels.get(key) == Some(value))
+            && (self.group.is_none() || request.group == self.group)
+            && (self.graph.is_none() || graph == self.graph)
+            && (self.parent.is_none() || request.parent == self.parent)
+            && self.before.is_none_or(|before| task.id < before)
+            && self
+                .since
+                .is_none_or(|since| ended.is_none_or(|ended| ended >= since))
+            && self.until.is_none_or(|until| {
+                task.id < TaskId::new(until.0, 0) && ended.is_none_or(|ended| ended < until)
+            })
+    }
 }
 
-/// A word that is neither a state nor an outcome.
+/// A name, or a pattern of names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Name {
+    Is(String),
+    /// `*` stands for any characters or none, `?` for one.
+    Like(String),
+}
+
+impl Name {
+    pub(crate) fn parse(text: &str) -> Self {
+        if !text.contains(['*', '?']) {
+            return Self::Is(text.to_owned());
+        }
+        // Several of them in a row mean what one does, and cost more.
+        let mut pattern = String::with_capacity(text.len());
+        for c in text.chars() {
+            if c != '*' || !pattern.ends_with('*') {
+                pattern.push(c);
+            }
+        }
+        Self::Like(pattern)
+    }
+
+    fn is_met_by(&self, name: &str) -> bool {
+        match self {
+            Self::Is(wanted) => name == wanted,
+            Self::Like(pattern) => is_like(name, pattern),
+        }
+    }
+}
+
+/// What a `*` stands for grows by a character whenever what follows it does not fit; of several the
+/// last one alone needs to grow.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let (mut left, mut wanted) = (name.chars(), pattern.chars());
+    // What follows the last `*` in the pattern, and where in the name that was tried.
+    let mut last: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
+    loop {
+        let before = left.clone();
+        match (wanted.next(), left.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                left = before;
+                last = Some((wanted.clone(), left.clone()));
+            }
+            (Some('?'), Some(_)) => {}
+            (Some(c), Some(found)) if c == found => {}
+            _ => {
+                let Some((after, tried)) = &mut last else {
+                    return false;
+                };
+                if tried.next().is_none() {
+                    return false;
+                }
+                (wanted, left) = (after.clone(), tried.clone());
+            }
+        }
+    }
+}
+
+/// The phases that are shown in place of `running`, and the one that is not.
+const PHASES: [&str; 6] = [
+    "preparing",
+    "starting",
+    "live",
+    "stopping",
+    "finishing",
+    "settling",
+];
+
+/// The word for a phase of a task that counts as running.
+pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Assigned => None,
+        Phase::Preparing => Some("preparing"),
+        Phase::Starting => Some("starting"),
+        Phase::Live => Some("live"),
+        Phase::Stopping(_) => Some("stopping"),
+        Phase::Finishing => Some("finishing"),
+        Phase::Settling => Some("settling"),
+    }
+}
+
+/// States in which a task may be; any, if none is named.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct States {
+    statuses: Vec<Status>,
+    /// Of running tasks, those in one of these phases, beside those that pass anyway.
+    phases: Vec<&'static str>,
+}
+
+/// A word that is no state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{0}` is neither a state nor an outcome; there are {all}", all = words())]
+#[error("no state or outcome '{0}'; there are: {all}", all = words().join(", "))]
 pub(crate) struct UnknownStatus(String);
 
-/// All words that are understood, made of the types, so that none can be missing.
-fn words() -> String {
-    let states = Status::all().filter(|status| !matches!(status, Status::Done(_)));
-    let outcomes = Status::all().filter(|status| matches!(status, Status::Done(_)));
-    let words = states.map(Status::as_str).chain(["done"]);
-    words
-        .chain(outcomes.map(Status::as_str))
-        .collect::<Vec<_>>()
-        .join(", ")
+/// Words for several statuses at once.
+const SETS: [&str; 4] = ["active", "queued", "done", "completed"];
+
+/// Every word that is understood.
+pub(crate) fn words() -> Vec<&'static str> {
+    let unfinished = Status::all().filter(|status| !status.is_done());
+    let outcomes = Status::all().filter(|status| status.is_done());
+    let words = unfinished.map(Status::as_str).chain(PHASES);
+    let words = words.chain(outcomes.map(Status::as_str)).chain(SETS);
+    words.collect()
 }
 
-impl FromStr for StatusFilter {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "done" {
-            return Ok(Self::Done);
+impl States {
+    pub(crate) fn of(statuses: impl IntoIterator<Item = Status>) -> Self {
+        Self {
+            statuses: statuses.into_iter().collect(),
+            phases: Vec::new(),
         }
+    }
+
+    /// All but outcomes.
+    pub(crate) fn unfinished() -> Self {
+        Self::of(Status::all().filter(|status| !status.is_done()))
+    }
+
+    /// States, phases and outcomes as they are shown. A text may have several, between commas.
+    pub(crate) fn parse<'a>(
+        texts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, UnknownStatus> {
+        let mut states = Self::default();
+        for text in texts {
+            for word in text.split(',') {
+                states.add_word(word.trim())?;
+            }
+        }
+        Ok(states)
+    }
+
+    fn add_word(&mut self, word: &str) -> Result<(), UnknownStatus> {
+        let spelt = word.replace('-', "_");
+        if let Some(status) = Status::all().find(|status| status.as_str() == spelt) {
+            self.add(status);
+        } else if let Some(phase) = PHASES.into_iter().find(|phase| *phase == spelt) {
+            if !self.phases.contains(&phase) {
+                self.phases.push(phase);
+            }
+        } else {
+            match spelt.as_str() {
+                "active" => self.add_all(|status| !status.is_done()),
+                "queued" => {
+                    self.add_all(|status| !status.is_done() && *status != Status::Running);
+                }
+                "done" => self.add_all(|status| status.is_done()),
+                "completed" => self.add(Status::Done(OUTCOMES[0])),
+                _ => return Err(UnknownStatus(word.chars().take(80).collect())),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, status: Status) {
+        if !self.statuses.contains(&status) {
+            self.statuses.push(status);
+        }
+    }
+
+    fn add_all(&mut self, which: impl Fn(&Status) -> bool) {
         Status::all()
-            .find(|status| status.as_str() == text)
-            .map(Self::Is)
-            .ok_or_else(|| UnknownStatus(text.chars().take(80).collect()))
+            .filter(which)
+            .for_each(|status| self.add(status));
+    }
+
+    pub(crate) fn are_any(&self) -> bool {
+        self.statuses.is_empty() && self.phases.is_empty()
+    }
+
+    /// The statuses in which a task may pass.
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let also = (!self.phases.is_empty()).then_some(Status::Running);
+        let mut statuses = self.statuses.clone();
+        statuses.extend(also.filter(|running| !self.statuses.contains(running)));
+        statuses
+    }
+
+    pub(crate) fn allow(&self, task: &Task) -> bool {
+        if self.are_any() || self.statuses.contains(&Status::of(task)) {
+            return true;
+        }
+        let State::Running { phase, .. } = &task.state else {
+            return false;
+        };
+        phase_word(phase).is_some_and(|word| self.phases.contains(&word))
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::outcome::Outcome;
+
     use super::*;
+    use crate::store::samples::tasks;
+
+    fn parse(text: &str) -> Result<States, UnknownStatus> {
+        States::parse([text])
+    }
 
     #[test]
-    fn words_for_states_and_outcomes() {
-        let check = |text: &str, expected: Option<StatusFilter>| {
-            assert_eq!(text.parse().ok(), expected, "{text}");
+    fn states_and_outcomes_are_told_by_their_words() {
+        let check = |text: &str, expected: &[Status]| {
+            assert_eq!(parse(text).unwrap().statuses(), expected, "{text}");
         };
-        check("done", Some(StatusFilter::Done));
-        check("waiting", Some(StatusFilter::Is(Status::Waiting)));
-        check("ready", Some(StatusFilter::Is(Status::Ready)));
-        check("running", Some(StatusFilter::Is(Status::Running)));
-        for outcome in crate::store::OUTCOMES {
-            let expected = StatusFilter::Is(Status::Done(outcome));
-            check(outcome.as_str(), Some(expected));
+        check("waiting", &[Status::Waiting]);
+        check("running", &[Status::Running]);
+        check("starting,stopping", &[Status::Running]);
+        check("ready, held", &[Status::Ready, Status::Held]);
+        check("timed-out", &[Status::Done(Outcome::TimedOut)]);
+        check("completed", &[Status::Done(Outcome::Succeeded)]);
+        check("done", &OUTCOMES.map(Status::Done));
+        let queued = [
+            Status::Blocked,
+            Status::Waiting,
+            Status::Held,
+            Status::Ready,
+        ];
+        check("queued", &queued);
+        check("active", &[&queued[..], &[Status::Running]].concat());
+        check("failed,failed", &[Status::Done(Outcome::Failed)]);
+        for wrong in ["Done", "", "ready,", "assigned", "failed;lost"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
-        let refusal = "Done".parse::<StatusFilter>().unwrap_err().to_string();
-        for status in Status::all() {
-            assert!(refusal.contains(status.as_str()), "{refusal}");
+    }
+
+    #[test]
+    fn a_refusal_names_every_word_and_each_is_understood() {
+        let refusal = parse("nope").unwrap_err().to_string();
+        for word in words() {
+            assert!(refusal.contains(word), "{refusal}");
+            assert!(parse(word).is_ok(), "{word}");
         }
-        check("Done", None);
-        check("", None);
-        check("queued", None);
+    }
+
+    #[test]
+    fn every_task_is_found_by_the_word_that_is_shown_of_it() {
+        for task in tasks() {
+            let phase = task.phase().and_then(phase_word);
+            let shown = phase.unwrap_or(Status::of(&task).as_str());
+            assert!(parse(shown).unwrap().allow(&task), "{shown}");
+            let others = words().into_iter().filter(|word| *word != shown);
+            for word in others.filter(|word| PHASES.contains(word)) {
+                assert!(!parse(word).unwrap().allow(&task), "{shown} as {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_wildcard_is_a_pattern() {
+        let check = |text: &str, expected: Name| assert_eq!(Name::parse(text), expected, "{text}");
+        check("test", Name::Is("test".to_owned()));
+        check("a[b]", Name::Is("a[b]".to_owned()));
+        check("test*", Name::Like("test*".to_owned()));
+        check("***a**b?*", Name::Like("*a*b?*".to_owned()));
+    }
+
+    #[test]
+    fn patterns_fit_whole_names() {
+        let check = |pattern: &str, name: &str, expected: bool| {
+            assert_eq!(
+                is_like(name, pattern),
+                expected,
+                "{name:?} like {pattern:?}"
+            );
+        };
+        check("*", "", true);
+        check("*", "größe", true);
+        check("?", "ö", true);
+        check("?", "", false);
+        check("test*", "test", true);
+        check("test*", "tests", true);
+        check("test*", "a test", false);
+        check("*test", "testtest", true);
+        check("*ab*ab?", "ababab", false);
+        check("*ab*ab?", "abababc", true);
+        check("a*b*c", "a-b-b-c-c", true);
+        check("a*b*c", "a-c-b", false);
+        check("[ab]*", "[ab]c", true);
+        check("[ab]*", "ac", false);
+        let long = "a".repeat(256);
+        check(&"*a".repeat(100), &long, true);
+        check(&format!("{}b", "*a".repeat(100)), &long, false);
     }
 }

@@ -24,8 +24,8 @@ use claudine_domain::{
 };
 
 use super::{
-    Bytes, Counters, Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status,
-    StatusFilter, Store, StoreError, reference::Reference,
+    Bytes, Counters, Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
+    StoreError, reference::Reference,
 };
 use crate::lock::lock;
 
@@ -252,8 +252,19 @@ impl Content {
         };
         let is_remembered =
             task.request.idempotency.is_some() && task.created_at >= old.keyed_before;
+        let names_others = || {
+            let mut others = self.tasks.values().filter(|other| other.id != task.id);
+            others.any(|other| {
+                let graph = other.request.graph.as_ref();
+                graph.is_some_and(|graph| graph.first == task.id)
+            })
+        };
         let older_than = old.finished_before;
-        task.id < TaskId::new(older_than.0, 0) && at < older_than && !is_remembered && !is_needed()
+        task.id < TaskId::new(older_than.0, 0)
+            && at < older_than
+            && !is_remembered
+            && !is_needed()
+            && !names_others()
     }
 
     fn remove(&mut self, id: TaskId) {
@@ -278,28 +289,6 @@ fn task_of(key: DocumentKey) -> TaskId {
         DocumentKey::Spec(task) | DocumentKey::Context(task) => task,
         DocumentKey::Outputs(attempt) | DocumentKey::Checkpoint(attempt) => attempt.task,
     }
-}
-
-fn passes(task: &Task, filter: &Filter) -> bool {
-    let request = &task.request;
-    let status = match filter.status {
-        None => true,
-        Some(StatusFilter::Done) => task.is_done(),
-        Some(StatusFilter::Is(status)) => Status::of(task) == status,
-    };
-    let label = filter
-        .label
-        .as_ref()
-        .is_none_or(|(key, value)| request.labels.get(key) == Some(value));
-    status
-        && label
-        && (filter.name.is_none() || request.name == filter.name)
-        && (filter.parent.is_none() || request.parent == filter.parent)
-        && filter.before.is_none_or(|before| task.id < before)
-        && filter
-            .executor
-            .as_ref()
-            .is_none_or(|executor| *request.executor == **executor)
 }
 
 impl Store for MemoryStore {
@@ -376,11 +365,21 @@ impl Store for MemoryStore {
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
         let content = self.content();
         let newest_first = content.tasks.values().rev();
-        let passing = newest_first.filter(|task| passes(task, filter));
+        let passing = newest_first.filter(|task| filter.allows(task));
         Ok(Page::cut(
             passing.take(limit.saturating_add(1)).cloned().collect(),
             limit,
         ))
+    }
+
+    fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError> {
+        let content = self.content();
+        let is_first = |task: &&Task| {
+            let graph = task.request.graph.as_ref();
+            graph.is_some_and(|graph| graph.name.as_deref() == Some(name))
+        };
+        let newest_first = content.tasks.values().rev().filter(is_first);
+        Ok(newest_first.map(|task| task.id).take(limit).collect())
     }
 
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {

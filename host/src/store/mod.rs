@@ -40,7 +40,7 @@ use claudine_domain::{
 };
 
 pub(crate) use error::StoreError;
-pub(crate) use filter::{Filter, StatusFilter, UnknownStatus};
+pub(crate) use filter::{Filter, Name, States, UnknownStatus, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::Resolved;
 
@@ -79,6 +79,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
+
+    /// The first tasks of the graphs that have this name, newest first.
+    fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError>;
 
     /// How many tasks there are of each status. Statuses that no task has are left out.
     #[allow(
@@ -130,8 +133,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn import(&self, part: u32, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// Tasks that are old enough to go, the oldest first: at most `limit` of those after `after`.
-    /// An unfinished task stays, and so do its parent and what it depends on. It writes nothing:
-    /// tasks are removed with a batch.
+    /// An unfinished task stays, and so do its parent and what it depends on; the first task of a
+    /// graph stays as long as any of the others. It writes nothing: tasks are removed with a batch.
     fn prunable(
         &self,
         old: Old,
@@ -178,7 +181,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// Makes a page of up to `limit + 1` tasks: whether there is one too many tells whether there is a next page.
-    fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
+    pub(crate) fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
         let more = tasks.len() > limit;
         tasks.truncate(limit);
         let next = tasks.last().filter(|_| more).map(|task| task.id);
@@ -227,6 +230,10 @@ impl Status {
     /// Where it stands in that order.
     fn place(self) -> Option<usize> {
         Self::all().position(|status| status == self)
+    }
+
+    pub(crate) fn is_done(self) -> bool {
+        matches!(self, Self::Done(_))
     }
 
     pub(crate) fn as_str(self) -> &'static str {

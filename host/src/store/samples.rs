@@ -16,7 +16,7 @@ use claudine_domain::{
     outcome::{Outcome, Reason, ReasonClass},
     principal::{Authority, Kind, Principal, Via},
     profile::{Profile, ProfileKey},
-    task::{Class, Idempotency, Priority, Request, Rung, State, Task, WaitingFor},
+    task::{Class, Idempotency, InGraph, Priority, Request, Rung, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
 };
 
@@ -77,6 +77,16 @@ pub(super) fn named(number: u64, name: &str) -> Task {
 pub(super) fn child(number: u64, parent: u64) -> Task {
     asked(ready(number), |request| {
         request.parent = Some(id(parent));
+    })
+}
+
+/// One of the graph that begins with `first`.
+pub(super) fn in_graph(number: u64, first: u64, name: Option<&str>) -> Task {
+    asked(ready(number), |request| {
+        request.graph = Some(Arc::new(InGraph {
+            first: id(first),
+            name: name.map(str::to_owned),
+        }));
     })
 }
 
@@ -293,6 +303,15 @@ pub(super) fn name_principals(batch: &mut Batch) {
         request.by = agent;
         request.authority = Some(Arc::new(Authority::of_words("edit", ["network"])));
     }
+}
+
+/// What schema 7 has besides: a graph with a name, and a task of a group.
+pub(super) fn put_in_graph(batch: &mut Batch) {
+    let graph = [(40, Some("release")), (41, None)];
+    let tasks = graph.map(|(number, name)| in_graph(number, 40, name));
+    let grouped = asked(ready(42), |request| request.group = Some("gpu".to_owned()));
+    let more = tasks.into_iter().chain([grouped]);
+    batch.tasks.extend(more.map(Arc::new));
 }
 
 fn facts(account: AccountKey) -> Vec<Fact> {

@@ -46,6 +46,9 @@ pub enum Input {
         by: Arc<Principal>,
         command: Box<Input>,
     },
+    /// Commands that are carried out in this order, with nothing started in between. One that is
+    /// refused keeps none of the others from being carried out.
+    Each(Vec<Input>),
     /// Tasks that are taken or refused together.
     Submit(Submit),
     Cancel {
@@ -237,6 +240,8 @@ pub enum Found {
 /// What a command is answered, once its batch is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
+    /// What became of each command.
+    Each(Vec<Result<Answer, Refused>>),
     /// In the order of the submission.
     Accepted(Vec<Accepted>),
     Cancelling {
@@ -355,6 +360,10 @@ impl Board {
                 let answer = self.step(now, *command);
                 self.by = outer;
                 answer
+            }
+            Input::Each(commands) => {
+                let each = commands.into_iter();
+                Ok(Answer::Each(each.map(|one| self.step(now, one)).collect()))
             }
             Input::Submit(submit) => self.submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),

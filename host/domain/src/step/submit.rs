@@ -44,6 +44,12 @@ impl Board {
                 fresh.push(submission);
             }
         }
+        // A repeated request that has more tasks than the first one adds them to the same graph.
+        if let Some(Accepted { task: first, .. }) = accepted.first().filter(|it| it.existing) {
+            for submission in &mut fresh {
+                submission.request.place_in(*first);
+            }
+        }
         self.room_for(fresh.len())?;
         self.within_bounds(fresh.iter().map(|submission| &submission.request))?;
         for submission in &fresh {

@@ -8,6 +8,7 @@ use claudine_domain::{id::TaskId, time::Timestamp};
 use super::{
     failure::Failure,
     output,
+    select::Selectors,
     session::Session,
     table::{Cell, Column, Goes, Table},
     terminal::{Look, Painted},
@@ -21,27 +22,15 @@ use crate::app::{ListFilter, TaskRow};
     visible_alias = "ls",
     after_help = "\
 Examples:
-  claudine list --state running
-  claudine list --label pr=17 --limit 10
+  claudine list --active
+  claudine list --failed --since yesterday --until 9:00
+  claudine list -s failed,timed_out --label pr=17 --name 'test*'
+  claudine list --graph release
   claudine cancel \"$(claudine list -q --name nightly --limit 1)\""
 )]
 pub(super) struct List {
-    /// Only tasks in this state (blocked, waiting, ready, held, running, done) or with this outcome (succeeded, failed, timed_out,
-    /// cancelled, skipped, upstream_failed, lost).
-    #[arg(short, long, value_name = "STATE")]
-    state: Option<String>,
-    /// Only tasks of this name.
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Only tasks of this executor.
-    #[arg(short, long, value_name = "NAME")]
-    executor: Option<String>,
-    /// Only tasks with this label.
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    label: Option<String>,
-    /// Only tasks that were submitted from within this one.
-    #[arg(long, value_name = "ID")]
-    parent: Option<TaskId>,
+    #[command(flatten)]
+    which: Selectors,
     /// Only tasks older than this one: the last id of the page before.
     #[arg(long, value_name = "ID")]
     before: Option<TaskId>,
@@ -56,13 +45,9 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let filter = ListFilter {
-            state: self.state,
-            name: self.name,
-            executor: self.executor,
-            label: self.label,
-            parent: self.parent,
             before: self.before,
             limit: Some(self.limit),
+            ..self.which.filter()
         };
         let page = session.client().list(&filter).await?;
         if session.json {

@@ -32,6 +32,7 @@ mod resume;
 mod retry;
 mod run;
 mod schema;
+mod select;
 mod serve;
 mod session;
 mod slots;

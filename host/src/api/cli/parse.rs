@@ -2,14 +2,8 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use claudine_domain::time::Timestamp;
-
 pub(super) use crate::api::words::{
-    Backoff, backoff, dollars, duration, merge_strategy, priority, size, time,
-};
-use crate::{
-    clock,
-    moment::{self, Toward},
+    Backoff, backoff, dollars, duration, merge_strategy, moment, priority, size, time,
 };
 
 /// What a task may be given as a time limit. The host checks the same.
@@ -29,9 +23,9 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A moment in the past: how long ago it was, a time by the clock here, or an RFC 3339 time.
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    moment::moment(text, Toward::Past, clock::wall(), &clock::zone())
+/// A label as a list is filtered by it; it is the host's to take it apart.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    pair(text).map(|_| text.to_owned())
 }
 
 /// `NAME=VALUE`, for variables and labels.

@@ -49,14 +49,22 @@ fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, Cli
 pub(super) fn with_query(mut path: String, query: &impl Serialize) -> Result<String, ClientError> {
     let fields = serde_json::to_value(query).map_err(ClientError::Unwritable)?;
     let mut separator = '?';
-    for (name, value) in fields.as_object().into_iter().flatten() {
+    let each = |(name, value): (&String, &Value)| match value {
+        Value::Array(several) => several
+            .iter()
+            .map(|one| (name.clone(), one.clone()))
+            .collect(),
+        one => vec![(name.clone(), one.clone())],
+    };
+    let pairs = fields.as_object().into_iter().flatten().flat_map(each);
+    for (name, value) in pairs {
         let text = match value {
             Value::Null => continue,
-            Value::String(text) => text.clone(),
+            Value::String(text) => text,
             other => other.to_string(),
         };
         path.push(separator);
-        path.push_str(name);
+        path.push_str(&name);
         path.push('=');
         escape(&mut path, &text);
         separator = '&';
@@ -79,7 +87,7 @@ fn escape(into: &mut String, text: &str) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::app::LogQuery;
+    use crate::app::{ListFilter, LogQuery};
 
     #[test]
     fn whatever_names_a_task_is_one_segment() {
@@ -104,6 +112,14 @@ mod tests {
         assert_eq!(
             with_query("/l".to_owned(), &query).unwrap(),
             "/l?follow=true&stream=stdout&tail=3"
+        );
+        let filter = ListFilter {
+            label: vec!["a=b".to_owned(), "c=,".to_owned()],
+            ..ListFilter::default()
+        };
+        assert_eq!(
+            with_query("/t".to_owned(), &filter).unwrap(),
+            "/t?label=a%3Db&label=c%3D%2C"
         );
     }
 }

@@ -17,7 +17,7 @@ use super::{
     server::Server,
 };
 use crate::{
-    api::{lenient, member::Member},
+    api::{lenient, member::Member, words},
     app::{
         AppError, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions, Retries,
         RetryOptions, Submit, TaskRef, WorktreeWish,
@@ -258,11 +258,20 @@ impl Server {
     pub(super) async fn list_tasks(&self, asked: ListTasks) -> Result<Several, AppError> {
         within("limit", asked.limit, &PAGE)?;
         let before = asked.before.map(|id| id.parse()).transpose();
+        let moment = |name: &str, text: Option<String>| {
+            let at = text.map(|text| words::moment(&text)).transpose();
+            let at = at.map_err(|why| AppError::new(ErrorKind::Invalid, format!("{name}: {why}")));
+            Ok::<_, AppError>(at?.map(|at| at.0))
+        };
         let filter = ListFilter {
-            state: asked.state,
+            state: asked.state.into_iter().collect(),
             name: asked.name,
             executor: asked.executor,
-            label: asked.label,
+            label: asked.label.into_iter().collect(),
+            group: asked.group,
+            graph: asked.graph,
+            since_ms: moment("since", asked.since)?,
+            until_ms: moment("until", asked.until)?,
             parent: None,
             before: before
                 .map_err(|error| AppError::new(ErrorKind::Invalid, format!("before: {error}")))?,

@@ -169,14 +169,22 @@ pub(super) struct ResumeTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListTasks {
-    /// Only tasks in this state (blocked, waiting, ready, held, running, done) or with this outcome (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost).
+    /// Only tasks in one of these states (blocked, waiting, ready, held, running, done) or with one of these outcomes (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost), with commas between them. `active` for all that have not ended.
     pub(super) state: Option<String>,
-    /// Only tasks of this name.
+    /// Only tasks of this name; `*` stands for any characters, `?` for one.
     pub(super) name: Option<String>,
     /// Only tasks of this executor.
     pub(super) executor: Option<String>,
     /// Only tasks with this label, as `name=value`.
     pub(super) label: Option<String>,
+    /// Only tasks of this group.
+    pub(super) group: Option<String>,
+    /// Only tasks of this graph: its name, or one of its tasks.
+    pub(super) graph: Option<String>,
+    /// Only tasks that ended since then, or have not ended: `2h` for two hours ago, `9:00`, `yesterday`, or an RFC 3339 time.
+    pub(super) since: Option<String>,
+    /// Only tasks that ended before then, or were submitted before then and have not ended.
+    pub(super) until: Option<String>,
     /// How many, 20 where it is not given.
     #[schemars(range(min = 1, max = 100))]
     pub(super) limit: Option<u64>,

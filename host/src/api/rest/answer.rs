@@ -13,9 +13,10 @@ use axum::{
 };
 use hyper::body::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, map::Entry};
 
 use crate::{
-    api::status,
+    api::{lenient, status},
     app::{AppError, ErrorKind},
     clock,
 };
@@ -147,17 +148,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// A query string.
+/// A query string. A field that is given several times is a list.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        Query::try_from_uri(&parts.uri)
-            .map(|Query(asked)| Asked(asked))
-            .map_err(|error| invalid(format!("the request's query: {}", error.body_text())))
+        let wrong = |why: String| invalid(format!("the request's query: {why}"));
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|error| wrong(error.body_text()))?;
+        lenient::read(fields(pairs)).map(Asked).map_err(wrong)
     }
+}
+
+/// The fields of a query as the object that a body would have.
+fn fields(pairs: Vec<(String, String)>) -> Value {
+    let mut fields = Map::new();
+    for (name, text) in pairs {
+        match fields.entry(name) {
+            Entry::Vacant(first) => _ = first.insert(text.into()),
+            Entry::Occupied(more) => match more.into_mut() {
+                Value::Array(texts) => texts.push(text.into()),
+                one => *one = Value::Array(vec![one.take(), text.into()]),
+            },
+        }
+    }
+    Value::Object(fields)
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Refusal {
@@ -189,6 +206,7 @@ mod tests {
     use hyper_util::service::TowerToHyperService;
 
     use super::*;
+    use crate::app::ListFilter;
 
     /// Without a router the limit is two megabytes; what is told is that of the path.
     #[tokio::test]
@@ -218,6 +236,37 @@ mod tests {
             read.err().unwrap().0.message,
             "the request is larger than 16 MiB"
         );
+    }
+
+    #[tokio::test]
+    async fn a_field_of_a_query_may_be_given_several_times() {
+        let asked = async |query: &str| {
+            let uri = format!("/v1/tasks?{query}");
+            let (mut parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+            let asked = Asked::<ListFilter>::from_request_parts(&mut parts, &()).await;
+            asked
+                .map(|Asked(filter)| filter)
+                .map_err(|error| error.0.message)
+        };
+        let filter = asked("label=a%3Db&label=c%3Dd&state=failed&limit=5&name=7")
+            .await
+            .unwrap();
+        let expected = ListFilter {
+            label: vec!["a=b".to_owned(), "c=d".to_owned()],
+            state: vec!["failed".to_owned()],
+            limit: Some(5),
+            name: Some("7".to_owned()),
+            ..ListFilter::default()
+        };
+        assert_eq!(filter, expected);
+        assert_eq!(asked("").await.unwrap(), ListFilter::default());
+        let check = async |query: &str, pieces: [&str; 2]| {
+            let told = asked(query).await.unwrap_err();
+            assert!(pieces.iter().all(|piece| told.contains(piece)), "{told}");
+        };
+        check("limit=many", ["`limit`", "a whole number"]).await;
+        check("name=a&name=b", ["`name`", "a text"]).await;
+        check("colour=red", ["`colour`", "label"]).await;
     }
 
     #[tokio::test]

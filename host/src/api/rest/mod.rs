@@ -10,7 +10,7 @@
 //! | method and path | answer |
 //! |---|---|
 //! | `POST /v1/tasks` | takes tasks on, all or none |
-//! | `GET /v1/tasks?state=&name=&executor=&label=&parent=&before=&limit=` | a page of tasks, newest first |
+//! | `GET /v1/tasks?state=&name=&executor=&label=&group=&graph=&parent=&since_ms=&until_ms=&before=&limit=` | a page of tasks, newest first; `state` and `label` may be given several times |
 //! | `GET /v1/tasks/{ref}` | a task |
 //! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or as it is at the limit (50 s at most) |
 //! | `GET /v1/tasks/{ref}/why` | what it waits for |

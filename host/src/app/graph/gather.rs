@@ -13,7 +13,7 @@ use crate::{
         request::GraphQuery,
     },
     clock,
-    store::{Filter, Status, StatusFilter},
+    store::{Filter, States, Status},
 };
 
 /// What an answer may hold. It is read and sent in one piece.
@@ -47,30 +47,16 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
 }
 
 fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {
-    let mut tasks = Vec::new();
-    let statuses = [
-        Status::Blocked,
-        Status::Waiting,
-        Status::Held,
-        Status::Ready,
-        Status::Running,
-    ];
-    for status in statuses {
-        let filter = Filter {
-            status: Some(StatusFilter::Is(status)),
-            ..Filter::default()
-        };
-        // One too many is enough to know that there are too many.
-        tasks.extend(reader.store.list(&filter, MOST_TASKS + 1)?.tasks);
-    }
-    Ok(tasks)
+    let filter = Filter {
+        states: States::unfinished(),
+        ..Filter::default()
+    };
+    // One too many is enough to know that there are too many.
+    Ok(reader.store.list(&filter, MOST_TASKS + 1)?.tasks)
 }
 
 fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
-    let filter = Filter {
-        status: Some(StatusFilter::Is(Status::Done(Outcome::Succeeded))),
-        ..Filter::default()
-    };
+    let filter = Filter::in_state(Status::Done(Outcome::Succeeded));
     Ok(reader.store.list(&filter, PAST)?.tasks)
 }
 

@@ -1,11 +1,13 @@
 //! Lists, pages, references and counts.
 
+use std::time::Duration;
+
 use claudine_domain::{attempt::Phase, outcome::Outcome};
 
 use super::{Leader, check, ids};
 use crate::store::{
-    Filter, Resolved, Status, StatusFilter,
-    samples::{asked, done, id, named, ready, running, tasks},
+    Filter, Name, Resolved, States, Status,
+    samples::{asked, at, done, id, in_graph, named, ready, running, tasks},
 };
 
 #[test]
@@ -18,15 +20,15 @@ fn lists_are_filtered() {
             assert_eq!(ids(store, &filter), expected, "{filter:?}");
         };
         let status = |word: &str| Filter {
-            status: Some(word.parse().unwrap()),
+            states: States::parse([word]).unwrap(),
             ..Filter::default()
         };
         let label = |key: &str, value: &str| Filter {
-            label: Some((key.to_owned(), value.to_owned())),
+            labels: vec![(key.to_owned(), value.to_owned())],
             ..Filter::default()
         };
         let name = |name: &str| Filter {
-            name: Some(name.to_owned()),
+            name: Some(Name::parse(name)),
             ..Filter::default()
         };
         let executor = |executor: &str| Filter {
@@ -40,8 +42,15 @@ fn lists_are_filtered() {
         check(status("succeeded"), &[31, 20]);
         check(status("failed"), &[21]);
         check(status("cancelled"), &[30, 23]);
+        check(status("failed,timed_out,ready"), &[22, 21, 10, 3, 2, 1]);
+        check(status("stopping"), &[16, 15, 14, 13]);
+        check(status("starting,failed"), &[21, 11]);
         check(name("nightly"), &[2]);
         check(name("night"), &[]);
+        check(name("n?ght*"), &[2]);
+        check(name("*"), &[2]);
+        check(name("night?"), &[]);
+        check(name("[n]ight*"), &[]);
         check(executor("claude"), &[0]);
         check(executor("mock"), &[]);
         check(label("team", "infra"), &[2]);
@@ -92,6 +101,153 @@ fn lists_are_filtered() {
             },
             &[1],
         );
+    });
+}
+
+/// Groups, graphs, several labels, and the time in which a task was there.
+#[test]
+fn lists_are_filtered_by_what_tasks_belong_to_and_by_time() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let in_group = |number| asked(ready(number), |request| request.group = Some("gpu".into()));
+        let two_labels = asked(ready(3), |request| {
+            let labels = [("a", "b"), ("c", "d")];
+            let owned = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            request.labels = owned.into();
+        });
+        let one_label = asked(ready(4), |request| {
+            request.labels = [("a".to_owned(), "b".to_owned())].into();
+        });
+        leader.put([
+            in_group(1),
+            done(in_group(2), Outcome::Failed),
+            two_labels,
+            one_label,
+            in_graph(5, 5, Some("release")),
+            done(in_graph(6, 5, None), Outcome::Succeeded),
+            in_graph(7, 7, Some("release")),
+        ]);
+        let all = Filter::default;
+        let check = |filter: Filter, expected: &[u64]| {
+            let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
+            assert_eq!(ids(store, &filter), expected, "{filter:?}");
+        };
+        let group = |name: &str| Some(name.to_owned());
+        check(
+            Filter {
+                group: group("gpu"),
+                ..all()
+            },
+            &[2, 1],
+        );
+        check(
+            Filter {
+                group: group("g"),
+                ..all()
+            },
+            &[],
+        );
+        let failed = States::parse(["failed"]).unwrap();
+        check(
+            Filter {
+                group: group("gpu"),
+                states: failed,
+                ..all()
+            },
+            &[2],
+        );
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        check(
+            Filter {
+                labels: vec![label("a", "b")],
+                ..all()
+            },
+            &[4, 3],
+        );
+        let both = vec![label("a", "b"), label("c", "d")];
+        check(
+            Filter {
+                labels: both,
+                ..all()
+            },
+            &[3],
+        );
+        let neither = vec![label("a", "b"), label("c", "e")];
+        check(
+            Filter {
+                labels: neither,
+                ..all()
+            },
+            &[],
+        );
+        check(
+            Filter {
+                graph: Some(id(5)),
+                ..all()
+            },
+            &[6, 5],
+        );
+        check(
+            Filter {
+                graph: Some(id(6)),
+                ..all()
+            },
+            &[],
+        );
+        // A task that was created in one second has ended a quarter of a second later.
+        let ended = |number: u64| at(number).after(Duration::from_millis(250));
+        check(
+            Filter {
+                since: Some(ended(6)),
+                ..all()
+            },
+            &[7, 6, 5, 4, 3, 1],
+        );
+        let later = ended(6).after(Duration::from_millis(1));
+        check(
+            Filter {
+                since: Some(later),
+                ..all()
+            },
+            &[7, 5, 4, 3, 1],
+        );
+        check(
+            Filter {
+                until: Some(ended(6)),
+                ..all()
+            },
+            &[5, 4, 3, 2, 1],
+        );
+        check(
+            Filter {
+                until: Some(later),
+                ..all()
+            },
+            &[6, 5, 4, 3, 2, 1],
+        );
+        check(
+            Filter {
+                until: Some(at(2)),
+                ..all()
+            },
+            &[1],
+        );
+        let only = Filter {
+            since: Some(at(2)),
+            until: Some(at(4)),
+            ..all()
+        };
+        check(only.clone(), &[3, 2, 1]);
+        check(
+            Filter {
+                before: Some(id(3)),
+                ..only
+            },
+            &[2, 1],
+        );
+        assert_eq!(store.graphs_named("release", 10).unwrap(), [id(7), id(5)]);
+        assert_eq!(store.graphs_named("release", 1).unwrap(), [id(7)]);
+        assert_eq!(store.graphs_named("rel", 10).unwrap(), []);
     });
 }
 
@@ -226,10 +382,7 @@ fn filters_hold_for_the_status_that_is_counted() {
         let mut leader = Leader::of(store);
         leader.put(tasks());
         for (status, count) in store.counts().unwrap() {
-            let filter = Filter {
-                status: Some(StatusFilter::Is(status)),
-                ..Filter::default()
-            };
+            let filter = Filter::in_state(status);
             assert_eq!(ids(store, &filter).len() as u64, count, "{status:?}");
         }
     });

@@ -12,7 +12,7 @@ use claudine_domain::{
 use super::{Leader, after, check, depending, ids, of_tasks, old};
 use crate::store::{
     Filter, Old, Prunable,
-    samples::{asked, at, child, done, event, id, ready, running},
+    samples::{asked, at, child, done, event, id, in_graph, ready, running},
 };
 
 #[test]
@@ -130,5 +130,26 @@ fn what_an_unfinished_task_depends_on_is_not_pruned() {
         leader.put([done(waiting, Outcome::Succeeded)]);
         assert_eq!(leader.prune(at(1_000), 10), [id(1), id(2)]);
         assert_eq!(store.dependants(id(1)).unwrap(), []);
+    });
+}
+
+/// Its name is kept with it.
+#[test]
+fn the_first_task_of_a_graph_stays_as_long_as_any_other() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let finished = |task| done(task, Outcome::Succeeded);
+        leader.put([
+            finished(in_graph(1, 1, Some("release"))),
+            finished(in_graph(2, 1, None)),
+            in_graph(3, 1, None),
+            finished(in_graph(4, 4, Some("alone"))),
+        ]);
+        assert_eq!(leader.prune(at(1_000), 10), [id(2), id(4)]);
+        assert_eq!(leader.prune(at(1_000), 10), []);
+        assert_eq!(store.graphs_named("release", 10).unwrap(), [id(1)]);
+        leader.put([finished(in_graph(3, 1, None))]);
+        assert_eq!(leader.prune(at(1_000), 10), [id(3)]);
+        assert_eq!(leader.prune(at(1_000), 10), [id(1)]);
     });
 }

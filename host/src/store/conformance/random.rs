@@ -1,13 +1,13 @@
 //! Random batches: both stores show the same.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use claudine_domain::{
     account::Parked,
     batch::{Batch, DocumentKey},
     event::Fact,
     id::{AccountKey, AttemptId},
-    task::{Idempotency, Task},
+    task::{Idempotency, InGraph, Task},
 };
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ use super::{
     transfer::{comes_through, records},
 };
 use crate::store::{
-    Store,
+    Filter, States, Store,
     memory::MemoryStore,
     samples::{asked, at, event, id, profile, profiles, ready, tasks},
     sqlite::SqliteStore,
@@ -35,6 +35,13 @@ fn random_task() -> impl Strategy<Value = Task> {
             *request = (*ready(number).request).clone();
             request.parent = (number % 4 == 1).then(|| id(number - 1));
             request.name = (number % 2 == 0).then(|| if number < 7 { "a" } else { "b" }.to_owned());
+            request.group = (number % 5 == 1).then(|| "gpu".to_owned());
+            request.graph = (number > 8).then(|| {
+                Arc::new(InGraph {
+                    first: id(9),
+                    name: (number == 9).then(|| "release".to_owned()),
+                })
+            });
             request.idempotency = (number % 3 == 0).then(|| {
                 Box::new(Idempotency {
                     key: format!("key {}", number % 2),
@@ -111,6 +118,13 @@ proptest! {
             }
             prop_assert_eq!(everything(&memory), everything(&sqlite));
             prop_assert_eq!(records(&memory), records(&sqlite));
+            for word in ["active", "failed,lost,running", "stopping", "done"] {
+                let filter = Filter {
+                    states: States::parse([word]).unwrap(),
+                    ..Filter::default()
+                };
+                prop_assert_eq!(memory.list(&filter, 9).unwrap(), sqlite.list(&filter, 9).unwrap());
+            }
             for reference in ["a", "b", "task_0", "01k7"] {
                 prop_assert_eq!(memory.resolve(reference).unwrap(), sqlite.resolve(reference).unwrap());
             }

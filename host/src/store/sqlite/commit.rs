@@ -138,8 +138,9 @@ fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
 fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault> {
     let mut write = transaction.prepare_cached(
         "INSERT INTO task
-            (id, status, created_at, finished_at, executor, name, parent, idempotency_key, body, culprit)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            (id, status, created_at, finished_at, executor, name, parent, idempotency_key, body, culprit,
+             in_group, graph, graph_name)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT (id) DO UPDATE SET
             status = excluded.status, finished_at = excluded.finished_at, body = excluded.body,
             culprit = excluded.culprit",
@@ -160,6 +161,12 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
                 .map(|idempotency| &idempotency.key),
             row::encode("task", &**task)?,
             row::culprit(task),
+            request.group,
+            request.graph.as_ref().map(|graph| graph.first.to_bytes()),
+            request
+                .graph
+                .as_ref()
+                .and_then(|graph| graph.name.as_deref()),
         ])?;
     }
     Ok(())

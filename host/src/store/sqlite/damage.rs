@@ -236,9 +236,8 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
     // Whose environment that was is not known, so none is given up.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
-    let label = Some(("team".to_owned(), "infra".to_owned()));
     let labelled = Filter {
-        label,
+        labels: vec![("team".to_owned(), "infra".to_owned())],
         ..Filter::default()
     };
     assert!(store.list(&labelled, 10).is_ok());

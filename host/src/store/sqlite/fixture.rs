@@ -20,10 +20,10 @@ use claudine_domain::{
 
 use super::{
     super::{
-        Resolved, Store,
+        Filter, Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
-        samples::{batch, id, name_principals, profiles, spent},
+        samples::{batch, id, name_principals, profiles, put_in_graph, spent},
     },
     SqliteStore, row, schema,
 };
@@ -44,6 +44,9 @@ fn put_samples(store: &dyn Store, version: usize) {
     }
     if version >= 6 {
         name_principals(&mut batch);
+    }
+    if version >= 7 {
+        put_in_graph(&mut batch);
     }
     let epoch = store.lead().unwrap();
     store.commit(epoch, &batch).unwrap();
@@ -119,4 +122,23 @@ fn edges_that_had_a_row_each_are_taken_over() {
     assert_eq!(*store.task(id(3)).unwrap().unwrap().dependencies, expected);
     assert_eq!(store.dependants(id(1)).unwrap(), [id(3)]);
     assert_eq!(store.dependants(id(2)).unwrap(), [id(3)]);
+}
+
+#[test]
+fn the_group_of_an_older_task_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("claudine.db");
+    fs::copy(file(6), &path).unwrap();
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let set = "UPDATE task SET body = json_set(body, '$.request.group', 'gpu') WHERE id = ?1";
+    old.execute(set, [id(3).to_bytes()]).unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let filter = Filter {
+        group: Some("gpu".to_owned()),
+        ..Filter::default()
+    };
+    let page = store.list(&filter, 10).unwrap();
+    let found: Vec<_> = page.tasks.iter().map(|task| task.id).collect();
+    assert_eq!(found, [id(3)]);
 }

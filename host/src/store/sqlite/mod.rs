@@ -185,6 +185,10 @@ impl Store for SqliteStore {
         self.read(|reader| query::list(reader, filter, limit))
     }
 
+    fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError> {
+        self.read(|reader| query::graphs_named(reader, name, limit))
+    }
+
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {
         self.read(query::counts)
     }

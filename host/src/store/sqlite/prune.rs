@@ -28,6 +28,7 @@ pub(super) fn prunable(
          WHERE id > ?1 AND id < ?2 AND finished_at < ?3
            AND (idempotency_key IS NULL OR created_at < ?4)
            AND NOT EXISTS (SELECT 1 FROM task AS child WHERE child.parent = task.id AND child.status < ?5)
+           AND NOT EXISTS (SELECT 1 FROM task AS other WHERE other.graph = task.id AND other.id <> task.id)
          ORDER BY id",
     )?;
     let before = old.finished_before;

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{
     super::{
-        Filter, Page, Resolved, Sequence, Status, StatusFilter,
+        Filter, Name, OUTCOMES, Page, Resolved, Sequence, Status,
         reference::{Reference, SHOWN_AMBIGUOUS},
     },
     edges,
@@ -151,6 +151,20 @@ fn newest_of_name(reader: &Connection, name: &str) -> Result<Option<TaskId>, Fau
     Ok(None)
 }
 
+pub(super) fn graphs_named(
+    reader: &Connection,
+    name: &str,
+    limit: usize,
+) -> Result<Vec<TaskId>, Fault> {
+    let mut query = reader
+        .prepare_cached("SELECT id FROM task WHERE graph_name = ?1 ORDER BY id DESC LIMIT ?2")?;
+    let limit = row::integer(limit as u64);
+    let found = query.query_map(params![name, limit], |row| {
+        row.get(0).map(TaskId::from_bytes)
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result<Page, Fault> {
     let (sql, values) = list_query(filter);
     let mut query = reader.prepare_cached(&sql)?;
@@ -160,38 +174,80 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     while tasks.len() <= limit
         && let Some(found) = rows.next()?
     {
-        tasks.extend(if_readable(reader, found)?);
+        let task = if_readable(reader, found)?;
+        tasks.extend(task.filter(|task| filter.states.allow(task)));
     }
     Ok(Page::cut(tasks, limit))
 }
 
 /// Without a limit: how many rows have to be read for a page is known only when they have been.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
-    let mut sql = String::from("SELECT body, id, status FROM task WHERE TRUE");
+    let (conditions, values) = list_conditions(filter);
+    let select =
+        |status: &str| format!("SELECT body, id, status FROM task WHERE {status}{conditions}");
+    let statuses = filter.states.statuses();
+    let are_outcomes = statuses.iter().all(|status| status.is_done());
+    let (selects, copies) = if statuses.is_empty() {
+        (select("TRUE"), 1)
+    } else if are_outcomes && statuses.len() == OUTCOMES.len() {
+        (select(&format!("status >= {}", row::FIRST_OUTCOME)), 1)
+    } else {
+        // Each of them walks an index in the order of the whole.
+        let one = |status: &Status| select(&format!("status = {}", row::code(*status)));
+        let all: Vec<String> = statuses.iter().map(one).collect();
+        (all.join(" UNION ALL "), all.len())
+    };
+    let values = std::iter::repeat_n(values, copies).flatten().collect();
+    (format!("{selects} ORDER BY id DESC"), values)
+}
+
+/// The conditions beside that of the status, each after an `AND`.
+fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
+    let mut sql = String::new();
     let mut values: Vec<Value> = Vec::new();
     let mut condition = |text: &str, value: Value| {
         sql.push_str(" AND ");
         sql.push_str(text);
         values.push(value);
     };
-    match filter.status {
-        Some(StatusFilter::Is(status)) => condition("status = ?", row::code(status).into()),
-        Some(StatusFilter::Done) => condition("status >= ?", row::FIRST_OUTCOME.into()),
+    match &filter.name {
+        Some(Name::Is(name)) => condition("name = ?", name.clone().into()),
+        // Not by the index on names, whose order is another one.
+        Some(Name::Like(pattern)) => {
+            condition("+name GLOB ?", pattern.replace('[', "[[]").into());
+        }
         None => {}
-    }
-    if let Some(name) = &filter.name {
-        condition("name = ?", name.clone().into());
     }
     if let Some(executor) = &filter.executor {
         condition("executor = ?", executor.clone().into());
     }
+    if let Some(group) = &filter.group {
+        condition("in_group = ?", group.clone().into());
+    }
+    let id = |id: TaskId| Value::from(id.to_bytes().to_vec());
+    if let Some(graph) = filter.graph {
+        condition("graph = ?", id(graph));
+    }
     if let Some(parent) = filter.parent {
-        condition("parent = ?", parent.to_bytes().to_vec().into());
+        condition("parent = ?", id(parent));
     }
-    if let Some(before) = filter.before {
-        condition("id < ?", before.to_bytes().to_vec().into());
+    let made_before = filter.until.map(|until| TaskId::new(until.0, 0));
+    if let Some(before) = [filter.before, made_before].into_iter().flatten().min() {
+        condition("id < ?", id(before));
     }
-    if let Some((key, value)) = &filter.label {
+    if let Some(since) = filter.since {
+        condition(
+            "(finished_at IS NULL OR finished_at >= ?)",
+            row::time(since).into(),
+        );
+    }
+    if let Some(until) = filter.until {
+        condition(
+            "(finished_at IS NULL OR finished_at < ?)",
+            row::time(until).into(),
+        );
+    }
+    for (key, value) in &filter.labels {
         condition(
             "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
                  '$.request.labels') AS label WHERE label.key = ?",
@@ -199,7 +255,6 @@ fn list_query(filter: &Filter) -> (String, Vec<Value>) {
         );
         condition("label.value = ?)", value.clone().into());
     }
-    sql.push_str(" ORDER BY id DESC");
     (sql, values)
 }
 
@@ -220,8 +275,7 @@ pub(super) fn counts(reader: &Connection) -> Result<Vec<(Status, u64)>, Fault> {
 
 pub(super) fn group_counts(reader: &Connection) -> Result<Vec<(String, Status, u64)>, Fault> {
     let mut query = reader.prepare_cached(
-        "SELECT CASE WHEN json_valid(body) THEN json_extract(body, '$.request.group') END AS in_group,
-             status, count(*) FROM task
+        "SELECT in_group, status, count(*) FROM task
          WHERE status < ?1 AND in_group IS NOT NULL GROUP BY in_group, status",
     )?;
     let mut rows = query.query([row::FIRST_OUTCOME])?;
@@ -314,7 +368,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::{
-        super::{super::samples::id, SqliteStore},
+        super::{
+            super::{
+                States,
+                samples::{at, id},
+            },
+            SqliteStore,
+        },
         *,
     };
 
@@ -346,24 +406,87 @@ mod tests {
             );
         };
         let all = Filter::default;
-        let status = Some("failed".parse().unwrap());
-        let name = Some("nightly".to_owned());
+        let states = |word| States::parse([word]).unwrap();
+        let failed = || states("failed");
+        let name = |text| Some(Name::parse(text));
         let (parent, before) = (Some(id(1)), Some(id(2)));
-        let label = Some(("team".to_owned(), "infra".to_owned()));
+        let labels = vec![("team".to_owned(), "infra".to_owned())];
         let by_id = "SCAN task USING INDEX sqlite_autoindex_task_1";
         check(all(), by_id);
-        check(Filter { label, ..all() }, by_id);
+        check(Filter { labels, ..all() }, by_id);
+        check(
+            Filter {
+                name: name("n*"),
+                ..all()
+            },
+            by_id,
+        );
+        check(
+            Filter {
+                states: states("done"),
+                ..all()
+            },
+            by_id,
+        );
+        check(
+            Filter {
+                since: Some(at(1)),
+                ..all()
+            },
+            by_id,
+        );
         check(
             Filter { before, ..all() },
             "SEARCH task USING INDEX sqlite_autoindex_task_1 (id<?)",
         );
         check(
-            Filter { status, ..all() },
-            "SEARCH task USING INDEX task_by_status (status=?)",
+            Filter {
+                until: Some(at(1)),
+                ..all()
+            },
+            "SEARCH task USING INDEX sqlite_autoindex_task_1 (id<?)",
         );
         check(
             Filter {
-                status,
+                states: failed(),
+                ..all()
+            },
+            "SEARCH task USING INDEX task_by_status (status=?)",
+        );
+        // Several are merged as they come.
+        check(
+            Filter {
+                states: states("active"),
+                ..all()
+            },
+            "MERGE (UNION ALL)",
+        );
+        check(
+            Filter {
+                states: states("failed,timed_out,lost"),
+                since: Some(at(1)),
+                name: name("test*"),
+                ..all()
+            },
+            "MERGE (UNION ALL)",
+        );
+        check(
+            Filter {
+                graph: Some(id(1)),
+                ..all()
+            },
+            "SEARCH task USING INDEX task_by_graph (graph=?)",
+        );
+        check(
+            Filter {
+                group: Some("gpu".to_owned()),
+                ..all()
+            },
+            "SEARCH task USING INDEX task_by_group (in_group=?)",
+        );
+        check(
+            Filter {
+                states: failed(),
                 before,
                 ..all()
             },
@@ -371,7 +494,7 @@ mod tests {
         );
         check(
             Filter {
-                name,
+                name: name("nightly"),
                 before,
                 ..all()
             },

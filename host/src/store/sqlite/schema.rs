@@ -34,6 +34,7 @@ const STEPS: &[Step] = &[
         then: edges::migrate,
     },
     Step::of(include_str!("6.sql")),
+    Step::of(include_str!("7.sql")),
 ];
 
 /// "Clau".

@@ -1,0 +1,70 @@
+//! The options that say which tasks are meant, the same for a list and for what is done to several.
+
+use clap::{Args, builder::PossibleValuesParser};
+use claudine_domain::{id::TaskId, time::Timestamp};
+
+use super::parse;
+use crate::app::{ListFilter, state_words};
+
+/// What `--failed` stands for.
+const FAILED: [&str; 3] = ["failed", "timed_out", "lost"];
+
+/// Conditions that tasks have to meet, all that are given.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which tasks")]
+pub(super) struct Selectors {
+    /// In one of these states, or with one of these outcomes, such as `failed,timed_out`.
+    #[arg(short, long, value_name = "STATE", value_delimiter = ',', value_parser = PossibleValuesParser::new(state_words()))]
+    state: Vec<String>,
+    /// Those that failed: failed, timed_out and lost.
+    #[arg(long)]
+    failed: bool,
+    /// Those that have not ended.
+    #[arg(long)]
+    active: bool,
+    /// Of this name; `*` stands for any characters, `?` for one.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// With this label; with all of them if it is given several times.
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse::label)]
+    label: Vec<String>,
+    /// Of this group.
+    #[arg(short, long, value_name = "NAME")]
+    group: Option<String>,
+    /// Of this graph: its name, or one of its tasks. Of several with one name the newest.
+    #[arg(long, value_name = "NAME|ID")]
+    graph: Option<String>,
+    /// Of this executor.
+    #[arg(short, long, value_name = "NAME")]
+    executor: Option<String>,
+    /// Those that ended since then, or have not ended: `yesterday`, `9:00`, `2h`.
+    #[arg(long, value_name = "TIME", value_parser = parse::moment)]
+    since: Option<Timestamp>,
+    /// Those that ended before then; of unfinished ones, those submitted before then.
+    #[arg(long, value_name = "TIME", value_parser = parse::moment)]
+    until: Option<Timestamp>,
+    /// Those that were submitted from within this one.
+    #[arg(long, value_name = "ID")]
+    parent: Option<TaskId>,
+}
+
+impl Selectors {
+    pub(super) fn filter(self) -> ListFilter {
+        let active = self.active.then_some("active");
+        let failed = self.failed.then_some(FAILED).into_iter().flatten();
+        let words = active.into_iter().chain(failed).map(str::to_owned);
+        ListFilter {
+            state: self.state.into_iter().chain(words).collect(),
+            name: self.name,
+            executor: self.executor,
+            label: self.label,
+            group: self.group,
+            graph: self.graph,
+            parent: self.parent,
+            since_ms: self.since.map(|at| at.0),
+            until_ms: self.until.map(|at| at.0),
+            before: None,
+            limit: None,
+        }
+    }
+}

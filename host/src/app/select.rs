@@ -1,0 +1,255 @@
+//! Which tasks a request means: from its words to those that the store has.
+
+use std::collections::BTreeSet;
+
+use claudine_domain::{
+    id::TaskId,
+    task::{InGraph, Task},
+    time::Timestamp,
+};
+
+use super::{
+    error::{AppError, ErrorKind},
+    reader::{Reader, unknown},
+    request::{ListFilter, TaskRef},
+};
+use crate::{
+    clock::rfc3339,
+    store::{Filter, Name, Page, States},
+};
+
+/// Tasks that are read together.
+const PAGE: usize = 500;
+/// Tasks that hang together without having been submitted together.
+const MOST_CONNECTED: usize = 20_000;
+/// Graphs of one name that are looked at.
+const MOST_OF_A_NAME: usize = 20;
+
+/// What a selection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// To be shown, or to run again: of several graphs with one name the newest is meant.
+    Newest,
+    /// To be changed while it is unfinished: if that could be several graphs, it has to be said
+    /// which one.
+    Unfinished,
+}
+
+/// A graph that a request has named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FoundGraph {
+    /// The first task, or the one that the request named.
+    pub(super) id: TaskId,
+    pub(super) name: Option<String>,
+    /// Its tasks, if they were not submitted together.
+    connected: Option<BTreeSet<TaskId>>,
+}
+
+/// What is looked for.
+pub(super) struct Selection {
+    pub(super) filter: Filter,
+    pub(super) graph: Option<FoundGraph>,
+}
+
+impl Selection {
+    pub(super) fn of(
+        reader: &Reader,
+        asked: &ListFilter,
+        purpose: Purpose,
+    ) -> Result<Self, AppError> {
+        let invalid = |message: String| AppError::new(ErrorKind::Invalid, message);
+        let label = |label: &String| {
+            let (key, value) = label
+                .split_once('=')
+                .ok_or_else(|| invalid(format!("label `{label}` is not of the form key=value")))?;
+            Ok((key.to_owned(), value.to_owned()))
+        };
+        let states = States::parse(asked.state.iter().map(String::as_str));
+        let graph = match &asked.graph {
+            Some(graph) => Some(graph_of(reader, graph, purpose)?),
+            None => None,
+        };
+        let together = graph.as_ref().filter(|graph| graph.connected.is_none());
+        Ok(Self {
+            filter: Filter {
+                states: states.map_err(|error| invalid(error.to_string()))?,
+                name: asked.name.as_deref().map(Name::parse),
+                executor: asked.executor.clone(),
+                labels: asked
+                    .label
+                    .iter()
+                    .map(label)
+                    .collect::<Result<_, AppError>>()?,
+                group: asked.group.clone(),
+                graph: together.map(|graph| graph.id),
+                parent: asked.parent,
+                since: asked.since_ms.map(Timestamp),
+                until: asked.until_ms.map(Timestamp),
+                before: asked.before,
+            },
+            graph,
+        })
+    }
+
+    /// The next tasks from [`Filter::before`] on, newest first.
+    pub(super) fn page(&self, reader: &Reader, limit: usize) -> Result<Page, AppError> {
+        let connected = self
+            .graph
+            .as_ref()
+            .and_then(|graph| graph.connected.as_ref());
+        let Some(connected) = connected else {
+            return Ok(reader.store.list(&self.filter, limit)?);
+        };
+        let mut tasks = Vec::new();
+        for id in connected.iter().rev() {
+            if tasks.len() > limit {
+                break;
+            }
+            let task = reader.store.task(*id)?;
+            tasks.extend(task.filter(|task| self.filter.allows(task)));
+        }
+        Ok(Page::cut(tasks, limit))
+    }
+
+    /// Each task that is found, newest first, for as long as `next` says so.
+    pub(super) fn each(
+        mut self,
+        reader: &Reader,
+        mut next: impl FnMut(Task) -> Result<(), AppError>,
+    ) -> Result<(), AppError> {
+        loop {
+            let page = self.page(reader, PAGE)?;
+            page.tasks.into_iter().try_for_each(&mut next)?;
+            match page.next {
+                Some(_) => self.filter.before = page.next,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The graph of this name, else the one that a task of this name or id belongs to: what was
+/// submitted with it, else all that hangs together with it.
+pub(super) fn graph_of(
+    reader: &Reader,
+    reference: &str,
+    purpose: Purpose,
+) -> Result<FoundGraph, AppError> {
+    let named = reader.store.graphs_named(reference, MOST_OF_A_NAME)?;
+    if let Some(newest) = named.first() {
+        let id = match purpose {
+            Purpose::Newest => *newest,
+            Purpose::Unfinished => only_unfinished(reader, reference, &named)?.unwrap_or(*newest),
+        };
+        return Ok(FoundGraph {
+            id,
+            name: Some(reference.to_owned()),
+            connected: None,
+        });
+    }
+    let task = reader
+        .task(&TaskRef(reference.to_owned()))
+        .map_err(|error| {
+            let is_unknown = error.kind == ErrorKind::NotFound;
+            if is_unknown {
+                no_graph(reference)
+            } else {
+                error
+            }
+        })?;
+    let Some(InGraph { first, .. }) = task.request.graph.as_deref() else {
+        let through_ended = purpose == Purpose::Newest;
+        return Ok(FoundGraph {
+            id: task.id,
+            name: None,
+            connected: Some(connected(reader, task.id, through_ended)?),
+        });
+    };
+    Ok(FoundGraph {
+        id: *first,
+        name: name_of(reader, *first)?,
+        connected: None,
+    })
+}
+
+/// The name of the graph that begins with this task.
+pub(super) fn name_of(reader: &Reader, first: TaskId) -> Result<Option<String>, AppError> {
+    let first = reader.store.task(first)?;
+    let graph = first.and_then(|first| first.request.graph.clone());
+    Ok(graph.and_then(|graph| graph.name.clone()))
+}
+
+/// Of these graphs the one with unfinished tasks, unless several have some.
+fn only_unfinished(
+    reader: &Reader,
+    name: &str,
+    graphs: &[TaskId],
+) -> Result<Option<TaskId>, AppError> {
+    let mut unfinished = Vec::new();
+    for graph in graphs {
+        let filter = Filter {
+            states: States::unfinished(),
+            graph: Some(*graph),
+            ..Filter::default()
+        };
+        if !reader.store.list(&filter, 1)?.tasks.is_empty() {
+            unfinished.push(*graph);
+        }
+    }
+    match unfinished.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        several => {
+            let mut shown = Vec::new();
+            for graph in several {
+                let task = reader.store.task(*graph)?;
+                let at = task.map_or_else(String::new, |task| rfc3339(task.created_at));
+                shown.push(format!("{graph} (submitted {at})"));
+            }
+            let count = several.len();
+            let message = format!("{count} unfinished graphs are named '{name}'");
+            Err(AppError::new(ErrorKind::Ambiguous, message).hint(format!(
+                "give the id of one with --graph: {}",
+                shown.join(", ")
+            )))
+        }
+    }
+}
+
+fn no_graph(reference: &str) -> AppError {
+    let mut error = unknown(reference);
+    let shown = crate::text::shortened(reference, 80);
+    error.message = format!("no graph matches '{shown}', and no task of one does");
+    error
+}
+
+/// A task, what it depends on, who depends on it, and so on. What has ended leads on only if that
+/// is wanted.
+fn connected(
+    reader: &Reader,
+    from: TaskId,
+    through_ended: bool,
+) -> Result<BTreeSet<TaskId>, AppError> {
+    let mut found = BTreeSet::from([from]);
+    let mut next = vec![from];
+    while let Some(id) = next.pop() {
+        let Some(task) = reader.store.task(id)? else {
+            continue;
+        };
+        if task.is_done() && id != from && !through_ended {
+            continue;
+        }
+        let upstream = task.dependencies.iter().map(|dependency| dependency.task);
+        for other in upstream.chain(reader.store.dependants(id)?) {
+            if found.insert(other) {
+                next.push(other);
+            }
+        }
+        if found.len() > MOST_CONNECTED {
+            let message = format!("more than {MOST_CONNECTED} tasks hang together with {from}");
+            return Err(AppError::new(ErrorKind::Limit, message)
+                .hint("select some of them by --label, --name or --state"));
+        }
+    }
+    Ok(found)
+}
