@@ -118,7 +118,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
     assert_eq!(task["by"], chat);
     assert_eq!(task["authority"]["step"], "read");
     let told = client.call("TaskStatus", json!({"taskId": taken["taskId"]}));
-    assert_eq!(told["by"], "owner via mcp");
+    assert_eq!(told["by"], chat);
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! What the tools answer. Names and times of the first seven fields of a task are those of the original Claudine, so that what was written
-//! for it goes on working: times are milliseconds since 1970.
+//! What the tools answer. A task has the fields of the original Claudine, so that what was written
+//! for it goes on working, and beside them those of the command line's JSON, by the same names.
 
+use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::fitted::{ANSWER_BYTES, Fitted};
 use crate::{
-    app::{AppError, TaskRow, TaskView},
+    app::{AppError, TaskRow, TaskView, WorktreeView},
     text::shortened,
 };
 
@@ -55,85 +56,75 @@ pub(super) struct Several {
     pub(super) next: Option<String>,
 }
 
+/// A task: in the words of the original, and by the names that `claudine --json` has as well.
 #[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Task {
-    #[serde(rename = "taskId")]
-    pub(super) id: String,
-    /// queued, running, completed, failed or cancelled.
-    pub(super) status: String,
-    /// The beginning of what was asked.
-    pub(super) prompt: String,
-    /// Milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) start_time: Option<i64>,
-    /// Milliseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) end_time: Option<i64>,
-    /// Milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) duration: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) exit_code: Option<i32>,
-    pub(super) working_directory: String,
-    pub(super) executor: String,
-    /// Who submitted it: `owner`, `owner via mcp`, `agent task_… via mcp`, …
-    pub(super) by: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    pub(super) priority: String,
-    /// blocked, waiting, ready, held, running or done.
-    pub(super) state: String,
-    /// What it is doing at the moment, where its executor tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) doing: Option<String>,
-    /// Once it is done: succeeded, failed, timed_out, cancelled, skipped, upstream_failed or lost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) outcome: Option<String>,
-    /// Why it did not succeed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
+    #[serde(flatten)]
+    original: Original,
+    #[serde(flatten)]
+    row: TaskRow,
     /// An agent's result, else the end of standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) output: Option<String>,
+    output: Option<String>,
+    /// Where it works, if that is a checkout of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cost_usd: Option<f64>,
-    /// The branch of its worktree, where it has one.
+    worktree: Option<WorktreeView>,
+    /// What became of the work in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) branch: Option<String>,
-    /// What became of the work in its worktree.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) merge: Option<String>,
+    merge: Option<Merge>,
 }
 
-impl From<TaskRow> for Task {
-    fn from(row: TaskRow) -> Self {
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Original {
+    task_id: String,
+    /// queued, running, completed, failed or cancelled.
+    status: &'static str,
+    /// The beginning of what was asked.
+    prompt: String,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_time: Option<i64>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<i64>,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    working_directory: String,
+}
+
+impl Original {
+    fn of(row: &TaskRow) -> Self {
         let (start_time, end_time) = (
             millis(row.started_at.as_deref()),
             millis(row.finished_at.as_deref()),
         );
         Self {
-            duration: start_time.zip(end_time).map(|(start, end)| end - start),
+            task_id: row.id.clone(),
+            status: status_word(row),
+            prompt: row.summary.clone(),
             start_time,
             end_time,
-            status: status_word(&row).to_owned(),
-            id: row.id,
-            prompt: row.summary,
+            duration: start_time.zip(end_time).map(|(start, end)| end - start),
             exit_code: row.exit_code,
-            working_directory: row.cwd,
-            executor: row.executor,
-            by: row.by.to_string(),
-            name: row.name,
-            priority: row.priority,
-            state: row.state,
-            doing: row.doing,
-            outcome: row.outcome,
-            reason: row
-                .reason
-                .map(|reason| shortened(&reason.message, MESSAGE_CHARS)),
+            working_directory: row.cwd.clone(),
+        }
+    }
+}
+
+impl From<TaskRow> for Task {
+    fn from(mut row: TaskRow) -> Self {
+        if let Some(reason) = &mut row.reason {
+            reason.message = shortened(&reason.message, MESSAGE_CHARS);
+        }
+        Self {
+            original: Original::of(&row),
+            row,
             output: None,
-            cost_usd: row.cost_usd,
-            branch: None,
+            worktree: None,
             merge: None,
         }
     }
@@ -147,13 +138,14 @@ impl From<TaskView> for Task {
             format!("`claudine status {} --json`", task.id)
         };
         let fitted = |output: String| Fitted::end_of(&output, ANSWER_BYTES).told(0, &whole);
+        let shorter = |merge: Merge| Merge {
+            detail: shortened(&merge.detail, MESSAGE_CHARS),
+            ..merge
+        };
         Self {
             output: task.output.map(fitted),
-            branch: task.worktree.map(|worktree| worktree.branch),
-            merge: task
-                .merge
-                .map(|merge| format!("{}: {}", merge.state.as_str(), merge.detail))
-                .map(|merge| shortened(&merge, MESSAGE_CHARS)),
+            worktree: task.worktree,
+            merge: task.merge.map(shorter),
             ..task.row.into()
         }
     }

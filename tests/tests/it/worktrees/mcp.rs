@@ -21,8 +21,8 @@ fn agents_ask_for_it_over_mcp() {
     let id = answer["taskId"].as_str().unwrap();
     let task = repository.host.finished(id);
     let told = client.call("TaskStatus", json!({ "taskId": id }));
-    assert_eq!(told["branch"], "fix");
-    assert_eq!(told["merge"], "merged: `fix` is merged into `main`");
+    assert_eq!(told["worktree"]["branch"], "fix");
+    assert_eq!(told["merge"]["state"], "merged");
     merged(&task, "succeeded", "merged");
     assert_eq!(repository.branches(), ["fix", "main"]);
     assert!(repository.worktree(&task).exists());
