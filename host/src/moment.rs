@@ -71,26 +71,6 @@ pub(crate) fn moment(
     }
 }
 
-/// A moment to come as a person says it: `18:00 (in 2h05m)`, `Fri 06:00 (in 9h40m)`.
-pub(crate) fn ahead(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
-    // To the nearest second: what was to be in 2h a moment ago still is.
-    let seconds = at.0.saturating_sub(now.0).saturating_add(500) / 1000;
-    let span = text::span(Duration::from_secs(seconds));
-    let (Some(then), Some(today)) = (civil(at, zone), civil(now, zone)) else {
-        return format!("{} (in {span})", clock::rfc3339(at));
-    };
-    let days = today
-        .date()
-        .until(then.date())
-        .map_or(0, |it| it.get_days());
-    let format = match days {
-        0 => "%H:%M",
-        1..7 => "%a %H:%M",
-        _ => "%Y-%m-%d %H:%M",
-    };
-    format!("{} (in {span})", then.strftime(format))
-}
-
 fn civil(at: Timestamp, zone: &TimeZone) -> Option<DateTime> {
     let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).ok()?).ok()?;
     Some(zone.to_datetime(at))
@@ -513,22 +493,5 @@ mod tests {
         check("02:30", Toward::Past, between, first);
         check("02:30", Toward::Past, after, first);
         check("2026-10-25T02:30+01:00", Toward::Past, after, second);
-    }
-
-    #[test]
-    fn a_start_is_told_by_the_clock_and_by_how_far_off_it_is() {
-        let zone = TimeZone::posix(BERLIN).unwrap();
-        let now = clock::parse_rfc3339(NOW).unwrap();
-        let check = |at: &str, expected: &str| {
-            let at = moment(at, Toward::Future, now, &zone).unwrap();
-            assert_eq!(ahead(at, now, &zone), expected);
-        };
-        check("tomorrow 06:00", "Fri 06:00 (in 9h40m)");
-        check("22:25", "22:25 (in 2h05m)");
-        check("wed 9am", "Wed 09:00 (in 5d12h)");
-        check("thu 20:00", "2026-12-03 20:00 (in 6d23h)");
-        check("2027-01-01", "2027-01-01 00:00 (in 35d03h)");
-        let far = ahead(Timestamp(u64::MAX), now, &zone);
-        assert!(far.starts_with("9999-12-30"), "{far}");
     }
 }

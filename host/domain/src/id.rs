@@ -12,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
+/// The bits of a digit.
+pub const ID_DIGIT_BITS: usize = 5;
+/// How many of the last digits name a task to people.
+pub const SHORT_DIGITS: usize = 6;
 
 /// A task's identity: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by creation.
 ///
@@ -45,6 +49,12 @@ impl TaskId {
         Self(bytes)
     }
 
+    /// The last digits, by which people name a task.
+    pub fn short(self) -> String {
+        let text = self.to_string();
+        text[text.len() - SHORT_DIGITS..].to_owned()
+    }
+
     fn number(self) -> u128 {
         u128::from_be_bytes(self.0)
     }
@@ -73,10 +83,49 @@ fn decode(digits: &str) -> Option<u128> {
     if digits.len() != DIGITS || digits.as_bytes()[0] > b'7' {
         return None;
     }
+    value(digits)
+}
+
+fn value(digits: &str) -> Option<u128> {
     digits.bytes().try_fold(0u128, |value, digit| {
         let index = ALPHABET.iter().position(|known| *known == digit)?;
-        Some((value << 5) + index as u128)
+        Some((value << ID_DIGIT_BITS) + index as u128)
     })
+}
+
+/// The last digits of an id. They are random, so that a few of them tell tasks apart, while the
+/// first ones are of the time and shared by all that is made within days.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdEnd {
+    digits: usize,
+    value: u128,
+}
+
+impl IdEnd {
+    /// Reads digits in either case, fewer of them than an id has.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.len();
+        if !(1..DIGITS).contains(&digits) {
+            return None;
+        }
+        let value = value(&text.to_ascii_lowercase())?;
+        Some(Self { digits, value })
+    }
+
+    pub fn digits(self) -> usize {
+        self.digits
+    }
+
+    /// The number that the digits stand for: the lowest five bits of an id's number are its last
+    /// digit.
+    pub fn value(self) -> u128 {
+        self.value
+    }
+
+    pub fn fits(self, id: TaskId) -> bool {
+        let bits = self.digits * ID_DIGIT_BITS;
+        id.number() & ((1 << bits) - 1) == self.value
+    }
 }
 
 impl fmt::Display for TaskId {
@@ -270,6 +319,21 @@ mod tests {
             let bare = prefix[PREFIX.len()..].to_ascii_uppercase();
             prop_assert_eq!(TaskId::range_of_prefix(&bare), Some((first, last)));
         }
+
+        /// An end stands for the ids that have it, and for no others.
+        #[test]
+        fn an_end_fits_the_ids_that_have_it(one: u128, near: u128, far in 0..26u32, digits in 1..DIGITS) {
+            let (one, near) = (id(one), id(one ^ (near << (5 * far).min(127))));
+            let text = one.to_string();
+            let end = &text[text.len() - digits..];
+            let parsed = IdEnd::parse(end).unwrap();
+            prop_assert_eq!(parsed.digits(), digits);
+            prop_assert!(parsed.fits(one));
+            prop_assert_eq!(parsed.fits(near), near.to_string().ends_with(end));
+            prop_assert_eq!(IdEnd::parse(&end.to_ascii_uppercase()), Some(parsed));
+            prop_assert!(text.ends_with(&one.short()));
+            prop_assert_eq!(one.short().len(), SHORT_DIGITS);
+        }
     }
 
     #[test]
@@ -327,6 +391,21 @@ mod tests {
         check("l", false);
         check(&"0".repeat(DIGITS), true);
         check(&"0".repeat(DIGITS + 1), false);
+    }
+
+    #[test]
+    fn what_no_id_ends_in_is_no_end() {
+        for text in [
+            "",
+            "l",
+            "x7tqru",
+            "x7 tqr",
+            "größe",
+            "task_x7tqrp",
+            &"0".repeat(DIGITS),
+        ] {
+            assert_eq!(IdEnd::parse(text), None, "{text}");
+        }
     }
 
     /// What the host makes within a millisecond is told apart by its random half.

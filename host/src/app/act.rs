@@ -64,7 +64,7 @@ impl Host {
             )),
             // The board has unfinished tasks only: what is not there, nor has left others there, is done, or has never been.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
-                let task = self.task(reference).await?;
+                let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
             }
             Err(error) => Err(error.into()),
@@ -79,7 +79,12 @@ impl Host {
         limit: Duration,
         waiter: Option<&str>,
     ) -> Result<TaskView, AppError> {
-        let id = self.resolve(reference).await?;
+        let id = match reference.0.parse() {
+            Ok(id) => id,
+            Err(_) => self.task_to_show(reference).await?.id,
+        };
+        // A name may mean another task by the time this one has ended.
+        let reference = &TaskRef(id.to_string());
         let finished = self.engine.finish_of(id);
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
         // Asked for first: what finishes between the look and the wait is not missed.

@@ -19,7 +19,7 @@ impl Host {
     ) -> Result<CheckpointView, AppError> {
         let reference = reference.clone();
         self.read(move |reader| {
-            let task = reader.task(&reference)?;
+            let task = reader.task_to_show(&reference)?;
             let number = query
                 .attempt
                 .or_else(|| last_ended(&task))

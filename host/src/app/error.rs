@@ -10,7 +10,7 @@ pub(crate) enum ErrorKind {
     Invalid,
     /// What it names does not exist.
     NotFound,
-    /// A prefix that several ids share.
+    /// What it names may be one of several tasks.
     Ambiguous,
     /// It cannot be done to a task in this state.
     Conflict,
@@ -57,6 +57,21 @@ pub(crate) struct AppError {
     /// Each of them, where several things may be wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<Mistake>,
+    /// The tasks of which one is meant, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// A task that may be meant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Candidate {
+    pub(crate) id: String,
+    /// Its outcome if it has one.
+    pub(crate) state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    pub(crate) summary: String,
+    pub(crate) created_at: String,
 }
 
 impl AppError {
@@ -66,6 +81,7 @@ impl AppError {
             message: message.into(),
             hint: None,
             errors: Vec::new(),
+            candidates: Vec::new(),
         }
     }
 

@@ -147,7 +147,8 @@ impl Host {
             })
     }
 
-    /// The id of the task a person means; one that is written in full need not be there.
+    /// The id of the task a person means, who wants to change it; one that is written in full need
+    /// not be there.
     pub(super) async fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
         if let Ok(id) = reference.0.parse() {
             return Ok(id);
@@ -159,6 +160,12 @@ impl Host {
     pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
         let reference = reference.clone();
         self.read(move |reader| reader.task(&reference)).await
+    }
+
+    pub(super) async fn task_to_show(&self, reference: &TaskRef) -> Result<Task, AppError> {
+        let reference = reference.clone();
+        self.read(move |reader| reader.task_to_show(&reference))
+            .await
     }
 }
 

@@ -118,7 +118,7 @@ impl Host {
                 ));
             }
         };
-        let found = self.task(reference).await?;
+        let found = self.task_to_show(reference).await?;
         let (task, number) = (found.id, attempt_of(&found, &query)?);
         let (sender, receiver) = mpsc::channel(AHEAD);
         let reading = Reading {
@@ -233,7 +233,7 @@ impl Host {
     ) -> Result<LogLines, AppError> {
         let reference = reference.clone();
         self.read(move |reader| {
-            let task = reader.task(&reference)?;
+            let task = reader.task_to_show(&reference)?;
             let id = task.id;
             let number = attempt_of(&task, &LogQuery::default())?;
             let lines = |channel| {

@@ -38,7 +38,7 @@ mod worktrees;
 pub(crate) use self::{
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
     down::supervisors_left,
-    error::{AppError, ErrorKind, Mistake},
+    error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
     principal::{Caller, Peer},
     read::state_words,

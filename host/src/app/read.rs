@@ -63,7 +63,7 @@ impl Host {
     pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
         let (reference, worktrees) = (reference.clone(), self.worktrees.clone());
         self.read(move |reader| {
-            let task = reader.task(&reference)?;
+            let task = reader.task_to_show(&reference)?;
             let mut view = reader.full_view(&task)?;
             if task.is_done()
                 && view.worktree.is_some()
@@ -171,7 +171,7 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
 
 /// What other tasks have to do with where a task stands.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
-    let task = reader.task(reference)?;
+    let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();
     if let Some(culprit) = task.end().and_then(|end| end.culprit) {
         in_the_way.culprit = reader.store.task(culprit)?;

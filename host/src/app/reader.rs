@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use claudine_domain::{
     batch::DocumentKey,
-    id::{AttemptId, TaskId},
+    id::{AttemptId, IdEnd, TaskId},
     task::Task,
 };
 
 use super::{
-    error::{AppError, ErrorKind},
-    present::task_view,
+    error::{AppError, Candidate, ErrorKind},
+    present::{task_row, task_view},
     request::TaskRef,
     select::name_of,
     view::TaskView,
 };
 use crate::{
     layout::Layout,
-    store::{Resolved, Store},
+    store::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS, Store},
     supervise::log::{Channel, LogReader},
 };
 
@@ -33,26 +33,61 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The task a person means.
+    /// The id of the task a person means, who wants to change it.
     pub(super) fn resolve(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
+        self.resolve_for(reference, Intent::Change)
+    }
+
+    fn resolve_for(&self, reference: &TaskRef, intent: Intent) -> Result<TaskId, AppError> {
         if let Ok(id) = reference.0.parse() {
             return Ok(id);
         }
-        match self.store.resolve(&reference.0)? {
+        match self.store.resolve(&reference.0, intent)? {
             Resolved::Found(id) => Ok(id),
-            Resolved::NotFound => Err(unknown(&reference.0)),
-            Resolved::Ambiguous(ids) => {
-                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-                let message = format!("`{}` is the beginning of several ids", short(&reference.0));
-                Err(AppError::new(ErrorKind::Ambiguous, message)
-                    .hint(format!("one of: {}", ids.join(" "))))
-            }
+            Resolved::NotFound => Err(no_match(&reference.0)),
+            Resolved::Ambiguous(ids) => Err(self.ambiguous(reference, &ids)?),
         }
     }
 
+    /// The task a person means, who wants to change it.
     pub(super) fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
-        let id = self.resolve(reference)?;
-        self.store.task(id)?.ok_or_else(|| unknown(&reference.0))
+        self.known(self.resolve(reference)?)
+    }
+
+    /// The task a person means, who only looks at it.
+    pub(super) fn task_to_show(&self, reference: &TaskRef) -> Result<Task, AppError> {
+        self.known(self.id_to_show(reference)?)
+    }
+
+    /// The same for who needs no more than the id; one that is written in full need not be there.
+    pub(super) fn id_to_show(&self, reference: &TaskRef) -> Result<TaskId, AppError> {
+        self.resolve_for(reference, Intent::Look)
+    }
+
+    fn known(&self, id: TaskId) -> Result<Task, AppError> {
+        let found = self.store.task(id)?;
+        found.ok_or_else(|| unknown(&id.to_string()))
+    }
+
+    fn ambiguous(&self, reference: &TaskRef, ids: &[TaskId]) -> Result<AppError, AppError> {
+        let mut candidates = Vec::new();
+        for id in ids.iter().take(SHOWN_AMBIGUOUS) {
+            candidates.extend(self.store.task(*id)?.map(|task| candidate(&task)));
+        }
+        let count = match ids.len() {
+            more if more > SHOWN_AMBIGUOUS => format!("more than {SHOWN_AMBIGUOUS}"),
+            count => count.to_string(),
+        };
+        let message = format!(
+            "`{}` is ambiguous: {count} tasks match",
+            short(&reference.0)
+        );
+        let error = AppError::new(ErrorKind::Ambiguous, message)
+            .hint("give more of the end of its id, or its name");
+        Ok(AppError {
+            candidates,
+            ..error
+        })
     }
 
     /// A task with what was asked, what was answered, and its output.
@@ -114,9 +149,31 @@ fn attempt_id(task: &Task, number: u32) -> AttemptId {
 pub(super) fn unknown(reference: &str) -> AppError {
     AppError::new(
         ErrorKind::NotFound,
-        format!("no task is called `{}` or has such an id", short(reference)),
+        format!("no task matches `{}`", short(reference)),
     )
     .hint("`claudine list` shows the tasks there are")
+}
+
+/// The same of what may be too little of an id.
+fn no_match(reference: &str) -> AppError {
+    let error = unknown(reference);
+    match IdEnd::parse(reference) {
+        Some(end) if end.digits() < FEWEST_DIGITS => error.hint(format!(
+            "at least {FEWEST_DIGITS} characters of the end of an id are needed; `claudine list` shows them"
+        )),
+        _ => error,
+    }
+}
+
+fn candidate(task: &Task) -> Candidate {
+    let row = task_row(task);
+    Candidate {
+        state: row.outcome.clone().unwrap_or_else(|| row.state.clone()),
+        id: row.id,
+        name: row.name,
+        summary: row.summary,
+        created_at: row.created_at,
+    }
 }
 
 fn short(text: &str) -> String {

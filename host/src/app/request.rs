@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use claudine_domain::{
     dependency::Condition,
-    id::TaskId,
     principal::{Principal, Via},
     task::Priority,
 };
@@ -222,7 +221,8 @@ impl Origin {
     }
 }
 
-/// A task as a person names it: an id, a unique prefix of one, or a name.
+/// A task as a person names it: an id, the end or the beginning of one, a name, or `@last`; see
+/// `store::reference`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct TaskRef(pub(crate) String);
@@ -257,7 +257,7 @@ pub(crate) struct ListFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<TaskId>,
+    pub(crate) parent: Option<TaskRef>,
     /// Only tasks that ended at this time or later, in milliseconds since 1970, or have not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since_ms: Option<u64>,
@@ -266,7 +266,7 @@ pub(crate) struct ListFilter {
     pub(crate) until_ms: Option<u64>,
     /// Only tasks older than this one: the last id of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) before: Option<TaskId>,
+    pub(crate) before: Option<TaskRef>,
     /// At most 1,000; 100 where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u32>,
@@ -326,7 +326,7 @@ pub(crate) struct LogQuery {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventQuery {
-    /// Only those of this task: an id, a unique prefix of one, or a name.
+    /// Only those of this task, as [`TaskRef`] has it.
     #[serde(default)]
     pub(crate) task: Option<String>,
     /// Only those with a higher number: where a reader takes up again.

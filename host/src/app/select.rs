@@ -64,6 +64,10 @@ impl Selection {
                 .ok_or_else(|| invalid(format!("label `{label}` is not of the form key=value")))?;
             Ok((key.to_owned(), value.to_owned()))
         };
+        let id = |task: &Option<TaskRef>| {
+            let found = task.as_ref().map(|task| reader.id_to_show(task));
+            found.transpose()
+        };
         let states = States::parse(asked.state.iter().map(String::as_str));
         let graph = match &asked.graph {
             Some(graph) => Some(graph_of(reader, graph, purpose)?),
@@ -82,10 +86,10 @@ impl Selection {
                     .collect::<Result<_, AppError>>()?,
                 group: asked.group.clone(),
                 graph: together.map(|graph| graph.id),
-                parent: asked.parent,
+                parent: id(&asked.parent)?,
                 since: asked.since_ms.map(Timestamp),
                 until: asked.until_ms.map(Timestamp),
-                before: asked.before,
+                before: id(&asked.before)?,
             },
             graph,
         })

@@ -24,8 +24,8 @@ use claudine_domain::{
 };
 
 use super::{
-    Bytes, Counters, Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
-    StoreError, reference::Reference,
+    Bytes, Counters, Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence,
+    Status, Store, StoreError, reference::Reference,
 };
 use crate::lock::lock;
 
@@ -347,19 +347,29 @@ impl Store for MemoryStore {
         Ok(self.content().tasks.get(&id).cloned())
     }
 
-    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError> {
+    fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError> {
         let content = self.content();
-        let Reference { name, ids } = Reference::parse(reference);
+        let newest_first = || content.tasks.iter().rev();
+        let (name, begin, end) = match Reference::parse(reference, intent) {
+            Reference::Last => {
+                return Ok(Resolved::of_one(newest_first().next().map(|(id, _)| *id)));
+            }
+            Reference::LastRunning => {
+                let mut running =
+                    newest_first().filter(|(_, task)| Status::of(task) == Status::Running);
+                return Ok(Resolved::of_one(running.next().map(|(id, _)| *id)));
+            }
+            Reference::Named { name, begin, end } => (name, begin, end),
+        };
         if let Some(id) = name.and_then(|name| content.newest_of_name(name)) {
             return Ok(Resolved::Found(id));
         }
-        let Some((low, high)) = ids else {
-            return Ok(Resolved::NotFound);
+        let fits = |id: &TaskId| {
+            begin.is_some_and(|(low, high)| (low..=high).contains(id))
+                || end.is_some_and(|end| end.fits(*id))
         };
-        let newest_first = content.tasks.range(low..=high).rev();
-        Ok(Resolved::of_matches(
-            newest_first.map(|(id, _)| *id).collect(),
-        ))
+        let ids = content.tasks.keys().copied();
+        Ok(Resolved::of_matches(ids.filter(fits).collect()))
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {

@@ -42,7 +42,7 @@ use claudine_domain::{
 pub(crate) use error::StoreError;
 pub(crate) use filter::{Filter, Name, States, UnknownStatus, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
-pub(crate) use reference::Resolved;
+pub(crate) use reference::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS};
 
 /// The fencing number of whoever may write. Each leadership has a higher one than the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -74,8 +74,8 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
 
-    /// Finds the task a person means by an id, by the beginning of one, or by a name: see [`reference`].
-    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError>;
+    /// Finds the task a person means by an id, by a part of one, or by a name: see [`reference`].
+    fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
     /// Tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;

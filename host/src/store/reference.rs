@@ -1,84 +1,156 @@
-//! How a person names a task: a whole id, the beginning of one, or a name.
+//! How a person names a task: by its id, the beginning or the end of one, its name, or a word.
 //!
-//! What starts with `task_` is always an id or the beginning of one. Anything else is a name first, because a name fits exactly where the
-//! beginning of an id only fits so far; where no task has that name, four digits or more are taken as the beginning of an id without its
-//! `task_`. Fewer would sooner or later hit a task nobody meant. Of several tasks with one name the newest unfinished one is meant, else
-//! the newest.
+//! `@last` is the task that was made last, `@running` the last of those that run. What starts with
+//! `task_` is an id or the beginning of one. Anything else is a name first: one that fits exactly
+//! goes before an id that fits in part, also where something is changed, so that a task is
+//! always reached by its name, whatever ids there are. Of several tasks with one name the newest
+//! unfinished one is meant, else the newest.
+//!
+//! Where no task has that name, digits are the end of an id or the beginning of one; if they fit
+//! several tasks, none is meant. Ids of one day begin alike, so that an end is what people are
+//! shown. Few digits would sooner or later hit a task nobody meant, above all with a name that is
+//! misspelt.
 
-use claudine_domain::id::TaskId;
+use claudine_domain::id::{IdEnd, TaskId};
 
-/// How many ids an ambiguous answer names.
+/// How many tasks an ambiguous answer names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
-const FEWEST_BARE_DIGITS: usize = 4;
+/// The fewest digits that may name a task that is to be changed, or begin its id.
+pub(crate) const FEWEST_DIGITS: usize = 4;
+/// The fewest that may name one that is only looked at.
+const FEWEST_DIGITS_TO_LOOK: usize = 3;
+
+/// What a task is named for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Intent {
+    Look,
+    Change,
+}
 
 /// What a reference was found to mean.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Resolved {
     Found(TaskId),
     NotFound,
-    /// The newest of the ids that begin so, at most ten.
+    /// The newest that fit: at most ten, and one more if there are more.
     Ambiguous(Vec<TaskId>),
 }
 
 impl Resolved {
-    /// Judges by the newest ids of a range, of which at least two are given if there are two.
+    /// Judges by the ids that fit, of which more may be given than are shown.
     pub(super) fn of_matches(mut matches: Vec<TaskId>) -> Self {
-        matches.truncate(SHOWN_AMBIGUOUS);
+        matches.sort_unstable_by(|one, other| other.cmp(one));
+        matches.dedup();
+        matches.truncate(SHOWN_AMBIGUOUS + 1);
         match matches.as_slice() {
             [] => Self::NotFound,
             [one] => Self::Found(*one),
             _ => Self::Ambiguous(matches),
         }
     }
+
+    pub(super) fn of_one(found: Option<TaskId>) -> Self {
+        found.map_or(Self::NotFound, Self::Found)
+    }
 }
 
-/// A reference, taken apart: what to look for, and in which order.
+/// A reference, taken apart: what to look for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Reference<'a> {
-    pub(super) name: Option<&'a str>,
-    pub(super) ids: Option<(TaskId, TaskId)>,
+pub(super) enum Reference<'a> {
+    Last,
+    LastRunning,
+    Named {
+        /// Goes before the others.
+        name: Option<&'a str>,
+        /// The ids that begin so.
+        begin: Option<(TaskId, TaskId)>,
+        end: Option<IdEnd>,
+    },
 }
 
 impl<'a> Reference<'a> {
-    pub(super) fn parse(text: &'a str) -> Self {
-        if text.starts_with("task_") {
-            let ids = TaskId::range_of_prefix(text);
-            return Self { name: None, ids };
+    pub(super) fn parse(text: &'a str, intent: Intent) -> Self {
+        match text {
+            "@last" => return Self::Last,
+            "@running" => return Self::LastRunning,
+            _ => {}
         }
-        let ids = TaskId::range_of_prefix(text).filter(|_| text.len() >= FEWEST_BARE_DIGITS);
-        let name = (!text.is_empty()).then_some(text);
-        Self { name, ids }
+        let begin = TaskId::range_of_prefix(text);
+        if text.starts_with("task_") {
+            return Self::Named {
+                name: None,
+                begin,
+                end: None,
+            };
+        }
+        let fewest = match intent {
+            Intent::Look => FEWEST_DIGITS_TO_LOOK,
+            Intent::Change => FEWEST_DIGITS,
+        };
+        Self::Named {
+            name: (!text.is_empty()).then_some(text),
+            begin: begin.filter(|_| text.len() >= FEWEST_DIGITS),
+            end: IdEnd::parse(text).filter(|end| end.digits() >= fewest),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
-    fn references_are_names_or_beginnings_of_ids() {
-        let check = |text: &str, name: Option<&str>, digits: Option<usize>| {
-            let found = Reference::parse(text);
-            assert_eq!(found.name, name, "{text}");
-            let shared = found.ids.map(|(low, high)| {
+    fn references_are_names_or_parts_of_ids() {
+        let check = |text: &str, expected: (Option<&str>, Option<usize>, Option<usize>)| {
+            let Reference::Named { name, begin, end } = Reference::parse(text, Intent::Change)
+            else {
+                panic!("{text} is a word");
+            };
+            let shared = begin.map(|(low, high)| {
                 let (low, high) = (low.to_string(), high.to_string());
                 let same = low.bytes().zip(high.bytes()).take_while(|(a, b)| a == b);
                 same.count() - "task_".len()
             });
-            assert_eq!(shared, digits, "{text}");
+            assert_eq!((name, shared, end.map(IdEnd::digits)), expected, "{text}");
         };
-        check("task_0", None, Some(1));
-        check("task_01hx", None, Some(4));
-        check("task_", None, None);
-        check("task_u", None, None);
-        check("task_01hx01hx01hx01hx01hx01hx01", None, Some(26));
-        check("task_01hx01hx01hx01hx01hx01hx012", None, None);
-        check("01h", Some("01h"), None);
-        check("01hx", Some("01hx"), Some(4));
-        check("01HX", Some("01HX"), Some(4));
-        check("bench", Some("bench"), None);
-        check("nightly build", Some("nightly build"), None);
-        check("größe", Some("größe"), None);
-        check("", None, None);
+        check("task_0", (None, Some(1), None));
+        check("task_01hx", (None, Some(4), None));
+        check("task_", (None, None, None));
+        check("task_u", (None, None, None));
+        check("task_01hx01hx01hx01hx01hx01hx01", (None, Some(26), None));
+        check("task_01hx01hx01hx01hx01hx01hx012", (None, None, None));
+        check("01h", (Some("01h"), None, None));
+        check("01hx", (Some("01hx"), Some(4), Some(4)));
+        check("01HX", (Some("01HX"), Some(4), Some(4)));
+        // No id begins with more than 128 bits, but one may well end in any digits.
+        check("x7tqrp", (Some("x7tqrp"), None, Some(6)));
+        let whole = "01hx01hx01hx01hx01hx01hx01";
+        check(whole, (Some(whole), Some(26), None));
+        check("bench", (Some("bench"), None, Some(5)));
+        check("build", (Some("build"), None, None));
+        check("nightly build", (Some("nightly build"), None, None));
+        check("größe", (Some("größe"), None, None));
+        check("@later", (Some("@later"), None, None));
+        check("", (None, None, None));
+    }
+
+    #[test]
+    fn fewer_digits_do_where_nothing_is_changed() {
+        let end = |text: &str, intent| match Reference::parse(text, intent) {
+            Reference::Named { end, .. } => end.is_some(),
+            _ => false,
+        };
+        assert!(end("qrp", Intent::Look) && !end("qrp", Intent::Change));
+        assert!(end("tqrp", Intent::Look) && end("tqrp", Intent::Change));
+        assert!(!end("rp", Intent::Look));
+    }
+
+    #[test]
+    fn words_are_no_names() {
+        for intent in [Intent::Look, Intent::Change] {
+            assert_eq!(Reference::parse("@last", intent), Reference::Last);
+            assert_eq!(Reference::parse("@running", intent), Reference::LastRunning);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod fit;
 mod harmless;
 mod painted;
 mod shell;
+mod short_ids;
 mod span;
 
 pub(crate) use self::{
@@ -21,5 +22,6 @@ pub(crate) use self::{
     },
     painted::Painted,
     shell::{shell_line, shell_word},
+    short_ids::{ShortIds, short_id},
     span::span,
 };

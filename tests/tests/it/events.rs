@@ -193,5 +193,5 @@ fn what_makes_no_sense_is_refused() {
         2,
         "`soon` is neither the number of an event nor a time",
     );
-    check(&["nobody"], 125, "no task is called `nobody`");
+    check(&["nobody"], 125, "no task matches `nobody`");
 }

@@ -364,7 +364,7 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
     let ran = host.run_with(["submit", "-"], missing.as_bytes());
     assert!(
-        ran.complaint().contains("no task is called `nobody`"),
+        ran.complaint().contains("no task matches `nobody`"),
         "{}",
         ran.complaint()
     );

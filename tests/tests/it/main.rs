@@ -23,6 +23,7 @@ mod input;
 mod logs;
 mod mcp;
 mod mcp_lines;
+mod naming;
 mod nested;
 mod patterns;
 mod pictures;

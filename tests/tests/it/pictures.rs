@@ -135,7 +135,7 @@ fn what_makes_no_sense_is_refused() {
         let ran = host.run(["graph"].iter().chain(arguments)).code(code);
         assert!(ran.complaint().contains(why), "{}", ran.complaint());
     };
-    check(&["nobody"], 125, "no task is called `nobody`");
+    check(&["nobody"], 125, "no task matches `nobody`");
     check(&["nightly", "--all"], 2, "cannot be used with");
     check(
         &["--format", "png"],

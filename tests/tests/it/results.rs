@@ -139,7 +139,7 @@ fn what_is_used_has_to_be_there() {
     let host = TestHost::new();
     host.run(["run", "--with-output-of", "nobody", "--", "true"])
         .code(125)
-        .says(&["no task is called `nobody`"]);
+        .says(&["no task matches `nobody`"]);
     let failed = host.text(["run", "--", "false"]);
     host.finished(failed.trim());
     let used = host.text(["run", "--with-output-of", failed.trim(), "--", "true"]);

@@ -5,10 +5,10 @@ use std::{io, process::ExitCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, output};
+use super::{candidates, failure::Failure, output, terminal::Look, times};
 use crate::{
     api::status,
-    app::{ErrorKind, Mistake, TaskRow},
+    app::{Candidate, ErrorKind, Mistake, TaskRow},
     text::shortened,
 };
 
@@ -31,6 +31,9 @@ struct ErrorView {
     /// Each of them, where several things may be wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Mistake>,
+    /// The tasks of which one is meant, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
 }
 
 /// Says it on standard error, to a program in JSON; the exit code.
@@ -68,6 +71,8 @@ fn say(failure: &Failure) {
         Failure::Clap(error) => output::say(&error.render().to_string()),
         Failure::App(error) => {
             output::say(&format!("error: {error}"));
+            let choice = candidates::table(&error.candidates, Look::of_stderr(), times::now());
+            output::say_painted(&choice);
             if let Some(hint) = &error.hint {
                 output::say(&format!("hint: {hint}"));
             }
@@ -77,20 +82,25 @@ fn say(failure: &Failure) {
 }
 
 fn told(failure: Failure) -> ErrorView {
-    let (class, message, hint, errors) = match failure {
+    let (mut errors, mut candidates) = (Vec::new(), Vec::new());
+    let (class, message, hint) = match failure {
         Failure::Clap(error) => {
             let (message, hint) = of_clap(&error.render().to_string());
-            (ErrorKind::Invalid, message, hint, Vec::new())
+            (ErrorKind::Invalid, message, hint)
         }
-        Failure::Usage(message) => (ErrorKind::Invalid, message, None, Vec::new()),
-        Failure::Output(_) => (ErrorKind::Internal, failure.to_string(), None, Vec::new()),
-        Failure::App(error) => (error.kind, error.message, error.hint, error.errors),
+        Failure::Usage(message) => (ErrorKind::Invalid, message, None),
+        Failure::Output(_) => (ErrorKind::Internal, failure.to_string(), None),
+        Failure::App(error) => {
+            (errors, candidates) = (error.errors, error.candidates);
+            (error.kind, error.message, error.hint)
+        }
     };
     ErrorView {
         class,
         message: shortened(&message, MESSAGE_CHARS),
         hint,
         errors,
+        candidates,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use claudine_domain::{id::TaskId, time::Timestamp};
+use claudine_domain::time::Timestamp;
 
 use super::{
     failure::Failure,
@@ -14,7 +14,7 @@ use super::{
     terminal::{Look, Painted},
     text, times,
 };
-use crate::app::{ListFilter, TaskRow};
+use crate::app::{ListFilter, TaskRef, TaskRow};
 
 /// Show tasks, the newest first.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(super) struct List {
     which: Selectors,
     /// Only tasks older than this one: the last id of the page before.
     #[arg(long, value_name = "ID")]
-    before: Option<TaskId>,
+    before: Option<String>,
     /// At most so many, 1000 at the utmost.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -45,7 +45,7 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let filter = ListFilter {
-            before: self.before,
+            before: self.before.map(TaskRef),
             limit: Some(self.limit),
             ..self.which.filter()
         };

@@ -6,6 +6,7 @@
 mod arguments;
 mod backup;
 mod cancel;
+mod candidates;
 mod capacity;
 mod checkpoint;
 mod completions;

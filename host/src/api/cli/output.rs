@@ -100,6 +100,12 @@ pub(super) fn say(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
+/// A table for the person, beside a message.
+pub(super) fn say_painted(text: &Painted) {
+    let text = as_shown(text.as_str());
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
 /// A message in which no foreign text can begin a line: what follows the first one is indented.
 fn message(text: &str) -> String {
     let text = shortened(text, MESSAGE_CHARS);

@@ -1,10 +1,10 @@
 //! The options that say which tasks are meant, the same for a list and for what is done to several.
 
 use clap::{Args, builder::PossibleValuesParser};
-use claudine_domain::{id::TaskId, time::Timestamp};
+use claudine_domain::time::Timestamp;
 
 use super::parse;
-use crate::app::{ListFilter, state_words};
+use crate::app::{ListFilter, TaskRef, state_words};
 
 /// What `--failed` stands for.
 const FAILED: [&str; 3] = ["failed", "timed_out", "lost"];
@@ -45,7 +45,7 @@ pub(super) struct Selectors {
     until: Option<Timestamp>,
     /// Those that were submitted from within this one.
     #[arg(long, value_name = "ID")]
-    parent: Option<TaskId>,
+    parent: Option<String>,
 }
 
 impl Selectors {
@@ -60,7 +60,7 @@ impl Selectors {
             label: self.label,
             group: self.group,
             graph: self.graph,
-            parent: self.parent,
+            parent: self.parent.map(TaskRef),
             since_ms: self.since.map(|at| at.0),
             until_ms: self.until.map(|at| at.0),
             before: None,

@@ -17,6 +17,7 @@ use super::{
     failure::Failure,
     output, parse,
     session::Session,
+    times,
     watch::{self, Watched},
     worktree::WorktreeOptions,
 };
@@ -26,7 +27,7 @@ use crate::{
         AppError, Delegated, DependencyRef, ErrorKind, NewTask, Origin, Retries, Submit, TaskRef,
         TaskView,
     },
-    clock, moment,
+    clock,
 };
 
 /// How a task is run, whatever runs it.
@@ -220,7 +221,7 @@ pub(super) async fn submit(
     let request = request(executor, spec, options)?;
     let taken = session.client().delegate(&request).await?;
     if let (Some(start), false, false) = (start, taken.existing, session.json) {
-        let start = moment::ahead(start, now, &clock::zone());
+        let start = times::at_and_distance(&clock::rfc3339(start), now);
         output::say(&format!("starts {start}"));
     }
     if !wait {

@@ -56,6 +56,14 @@ impl Look {
         }
     }
 
+    /// For what is said on standard error, in no colours.
+    pub(super) fn of_stderr() -> Self {
+        Self {
+            colours: false,
+            columns: columns_of(io::stderr()).or_else(said_columns),
+        }
+    }
+
     /// Adds a word in a colour, if there are colours.
     pub(super) fn paint(self, into: &mut Painted, colour: Colour, word: &str) {
         into.push_in(self.colours.then_some(colour as u8), word);

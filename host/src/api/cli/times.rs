@@ -73,7 +73,11 @@ pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
 }
 
 fn distance(time: Timestamp, now: Timestamp) -> String {
-    let apart = Duration::from_millis(time.0.abs_diff(now.0));
+    let mut apart = Duration::from_millis(time.0.abs_diff(now.0));
+    if apart >= Duration::from_secs(10) {
+        // To the nearest second: what was to be in 2h a moment ago still is.
+        apart += Duration::from_millis(500);
+    }
     if apart < Duration::from_secs(1) {
         "now".to_owned()
     } else if time > now {
@@ -149,6 +153,7 @@ mod tests {
         check("2026-11-22T14:51:33.042Z", "14:51 (1m00s ago)");
         check("2026-11-22T14:52:33.042Z", "14:52 (now)");
         check("2026-11-23T00:32:33.042Z", "tomorrow 00:32 (in 9h40m)");
+        check("2026-11-22T16:52:33.000Z", "16:52 (in 2h00m)");
         check("soon", "soon");
     }
 

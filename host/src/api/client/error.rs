@@ -84,10 +84,8 @@ impl From<ClientError> for AppError {
             return error;
         }
         Self {
-            kind: ErrorKind::Unavailable,
-            message: error.to_string(),
             hint: error.hint(),
-            errors: Vec::new(),
+            ..Self::new(ErrorKind::Unavailable, error.to_string())
         }
     }
 }

@@ -240,13 +240,20 @@ impl Failed {
 
 impl From<AppError> for Failed {
     fn from(error: AppError) -> Self {
-        let error = match error.hint {
-            Some(hint) => format!("{} ({hint})", error.message),
-            None => error.message,
+        let candidates = error.candidates.iter().map(|it| {
+            let name = it.name.as_deref().unwrap_or(&it.summary);
+            format!("{} ({}, {name})", it.id, it.state)
+        });
+        let mut parts = vec![error.message];
+        parts.extend(candidates);
+        let text = parts.join("; ");
+        let text = match error.hint {
+            Some(hint) => format!("{text} ({hint})"),
+            None => text,
         };
         Self {
             success: false,
-            error: shortened(&error, MESSAGE_CHARS),
+            error: shortened(&text, MESSAGE_CHARS),
         }
     }
 }
@@ -297,6 +304,19 @@ mod tests {
         assert_eq!(
             failed.to_json(),
             r#"{"error":"no such task (look at ListTasks)","success":false}"#
+        );
+        let mut ambiguous = AppError::new(ErrorKind::Ambiguous, "two match").hint("say more");
+        let candidate = crate::app::Candidate {
+            id: "task_1".to_owned(),
+            state: "failed".to_owned(),
+            name: None,
+            summary: "make".to_owned(),
+            created_at: "2026-11-22T14:51:33.042Z".to_owned(),
+        };
+        ambiguous.candidates.push(candidate);
+        assert_eq!(
+            Failed::from(ambiguous).to_json(),
+            r#"{"error":"two match; task_1 (failed, make) (say more)","success":false}"#
         );
     }
 }

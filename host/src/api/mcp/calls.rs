@@ -257,7 +257,6 @@ impl Server {
 
     pub(super) async fn list_tasks(&self, asked: ListTasks) -> Result<Several, AppError> {
         within("limit", asked.limit, &PAGE)?;
-        let before = asked.before.map(|id| id.parse()).transpose();
         let moment = |name: &str, text: Option<String>| {
             let at = text.map(|text| words::moment(&text)).transpose();
             let at = at.map_err(|why| AppError::new(ErrorKind::Invalid, format!("{name}: {why}")));
@@ -273,8 +272,7 @@ impl Server {
             since_ms: moment("since", asked.since)?,
             until_ms: moment("until", asked.until)?,
             parent: None,
-            before: before
-                .map_err(|error| AppError::new(ErrorKind::Invalid, format!("before: {error}")))?,
+            before: asked.before.map(TaskRef),
             limit: u32::try_from(asked.limit.unwrap_or(DEFAULT_PAGE)).ok(),
         };
         self.several(&filter).await

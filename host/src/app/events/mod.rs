@@ -155,7 +155,7 @@ fn place(
     query: &EventQuery,
 ) -> Result<(Option<TaskId>, Sequence, Sequence), AppError> {
     let task = match &query.task {
-        Some(reference) => Some(reader.task(&TaskRef(reference.clone()))?),
+        Some(reference) => Some(reader.task_to_show(&TaskRef(reference.clone()))?),
         None => None,
     };
     let last = reader.store.last_event()?;

@@ -38,7 +38,7 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
         found.spread(reader, false)?;
     } else {
         for reference in &query.tasks {
-            found.take(reader.task(reference)?)?;
+            found.take(reader.task_to_show(reference)?)?;
         }
         found.spread(reader, true)?;
     }

@@ -14,7 +14,7 @@ use claudine_domain::{
 
 use super::{Leader, check};
 use crate::store::{
-    Filter, Resolved, Status,
+    Filter, Intent, Resolved, Status,
     samples::{asked, at, batch, done, id, named, profile, profiles, ready, running, tasks},
 };
 
@@ -27,7 +27,10 @@ fn an_empty_store_has_nothing() {
         assert_eq!(store.task(id(1)).unwrap(), None);
         assert_eq!(store.document(DocumentKey::Spec(id(1))).unwrap(), None);
         assert_eq!(store.list(&Filter::default(), 10).unwrap().next, None);
-        assert_eq!(store.resolve("anything").unwrap(), Resolved::NotFound);
+        assert_eq!(
+            store.resolve("anything", Intent::Change).unwrap(),
+            Resolved::NotFound
+        );
         assert_eq!(store.counts().unwrap(), []);
         assert_eq!(store.events_after(0, 10).unwrap(), []);
         assert_eq!(store.events_after(u64::MAX, 10).unwrap(), []);

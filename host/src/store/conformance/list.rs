@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use claudine_domain::{attempt::Phase, outcome::Outcome};
+use claudine_domain::{attempt::Phase, id::TaskId, outcome::Outcome, task::Task};
 
 use super::{Leader, check, ids};
 use crate::store::{
-    Filter, Name, Resolved, States, Status,
+    Filter, Intent, Name, Resolved, States, Status,
     samples::{asked, at, done, id, in_graph, named, ready, running, tasks},
 };
 
@@ -297,7 +297,11 @@ fn references_find_what_a_person_means() {
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
         let check = |reference: &str, expected: Resolved| {
-            assert_eq!(store.resolve(reference).unwrap(), expected, "{reference}");
+            assert_eq!(
+                store.resolve(reference, Intent::Change).unwrap(),
+                expected,
+                "{reference}"
+            );
         };
         check("build", Resolved::Found(id(2)));
         check("deploy", Resolved::Found(id(5)));
@@ -319,8 +323,55 @@ fn references_find_what_a_person_means() {
         check("task_0", Resolved::Ambiguous(all));
         check(&digits[..3], Resolved::NotFound);
         leader.put((20..40).map(ready));
-        let newest = (30..40).rev().map(id).collect();
+        // One more than are shown tells that there are more.
+        let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
+    });
+}
+
+#[test]
+fn the_end_of_an_id_finds_a_task() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        // The samples end in their numbers. These two differ in the fifth digit from the end.
+        let like_seven = TaskId::new(at(50).0, 7 + (1 << 20));
+        let other = Task {
+            id: like_seven,
+            ..ready(50)
+        };
+        let finished = done(ready(7), Outcome::Succeeded);
+        leader.put([finished, ready(8), named(9, "00000008"), other]);
+        let check = |reference: &str, intent: Intent, expected: Resolved| {
+            let found = store.resolve(reference, intent).unwrap();
+            assert_eq!(found, expected, "{reference} {intent:?}");
+        };
+        let both = |reference: &str, expected: Resolved| {
+            check(reference, Intent::Look, expected.clone());
+            check(reference, Intent::Change, expected);
+        };
+        both("0008", Resolved::Found(id(8)));
+        both("10007", Resolved::Found(like_seven));
+        both("00007", Resolved::Found(id(7)));
+        both("0007", Resolved::Ambiguous(vec![like_seven, id(7)]));
+        both("00010007", Resolved::Found(like_seven));
+        both("0003", Resolved::NotFound);
+        // A name that fits exactly goes before an end that fits too.
+        both("00000008", Resolved::Found(id(9)));
+        both("000000008", Resolved::Found(id(8)));
+        // Fewer digits are for looking alone.
+        check("008", Intent::Look, Resolved::Found(id(8)));
+        check("008", Intent::Change, Resolved::NotFound);
+        let several = Resolved::Ambiguous(vec![like_seven, id(7)]);
+        check("007", Intent::Look, several);
+        both("08", Resolved::NotFound);
+        both("@last", Resolved::Found(like_seven));
+        both("@running", Resolved::NotFound);
+        leader.put([
+            running(ready(3), Phase::Live),
+            running(ready(4), Phase::Live),
+        ]);
+        both("@running", Resolved::Found(id(4)));
+        both("@last", Resolved::Found(like_seven));
     });
 }
 

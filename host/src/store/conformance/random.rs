@@ -16,7 +16,7 @@ use super::{
     transfer::{comes_through, records},
 };
 use crate::store::{
-    Filter, States, Store,
+    Filter, Intent, States, Store,
     memory::MemoryStore,
     samples::{asked, at, event, id, profile, profiles, ready, tasks},
     sqlite::SqliteStore,
@@ -125,8 +125,11 @@ proptest! {
                 };
                 prop_assert_eq!(memory.list(&filter, 9).unwrap(), sqlite.list(&filter, 9).unwrap());
             }
-            for reference in ["a", "b", "task_0", "01k7"] {
-                prop_assert_eq!(memory.resolve(reference).unwrap(), sqlite.resolve(reference).unwrap());
+            for reference in ["a", "b", "task_0", "01k7", "000", "0000", "0001", "@last", "@running"] {
+                for intent in [Intent::Look, Intent::Change] {
+                    let found = |store: &dyn Store| store.resolve(reference, intent).unwrap();
+                    prop_assert_eq!(found(&memory), found(&sqlite), "{}", reference);
+                }
             }
             if let Some((older_than, limit)) = prune {
                 let [memory, sqlite] = leaders.each_mut().map(|leader| leader.prune(at(older_than), limit));

@@ -20,7 +20,7 @@ use claudine_domain::{
 
 use super::{
     super::{
-        Filter, Resolved, Store,
+        Filter, Intent, Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
         samples::{batch, id, name_principals, profiles, put_in_graph, spent},
@@ -76,7 +76,10 @@ fn every_past_schema_opens() {
             everything(&expected),
             "schema {version}"
         );
-        assert_eq!(store.resolve("nightly").unwrap(), Resolved::Found(id(2)));
+        assert_eq!(
+            store.resolve("nightly", Intent::Change).unwrap(),
+            Resolved::Found(id(2))
+        );
         let remembered = store.load(Timestamp(0)).unwrap().remembered;
         assert_eq!(remembered[0].0, "nightly-42");
         // It can be written to: the epoch goes on from the one in the file, and so do batches.

@@ -48,7 +48,8 @@ use rusqlite::Connection;
 
 use self::{fault::Fault, readers::Readers};
 use super::{
-    Epoch, Filter, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store, StoreError,
+    Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
+    StoreError,
 };
 use crate::lock::lock;
 
@@ -177,8 +178,8 @@ impl Store for SqliteStore {
         self.read(|reader| query::task(reader, id))
     }
 
-    fn resolve(&self, reference: &str) -> Result<Resolved, StoreError> {
-        self.read(|reader| query::resolve(reader, reference))
+    fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError> {
+        self.read(|reader| query::resolve(reader, reference, intent))
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {

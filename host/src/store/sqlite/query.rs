@@ -7,7 +7,7 @@ use claudine_domain::{
     budget::Scope,
     dependency::End,
     event::Event,
-    id::TaskId,
+    id::{ID_DIGIT_BITS, IdEnd, TaskId},
     task::Task,
     time::Timestamp,
 };
@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Value};
 
 use super::{
     super::{
-        Filter, Name, OUTCOMES, Page, Resolved, Sequence, Status,
+        Filter, Intent, Name, OUTCOMES, Page, Resolved, Sequence, Status,
         reference::{Reference, SHOWN_AMBIGUOUS},
     },
     edges,
@@ -113,28 +113,78 @@ pub(super) fn known(
     Ok(known)
 }
 
-pub(super) fn resolve(reader: &Connection, reference: &str) -> Result<Resolved, Fault> {
-    let Reference { name, ids } = Reference::parse(reference);
+pub(super) fn resolve(
+    reader: &Connection,
+    reference: &str,
+    intent: Intent,
+) -> Result<Resolved, Fault> {
+    let (name, begin, end) = match Reference::parse(reference, intent) {
+        Reference::Last => return Ok(Resolved::of_one(newest(reader, None)?)),
+        Reference::LastRunning => {
+            let running = newest(reader, Some(Status::Running))?;
+            return Ok(Resolved::of_one(running));
+        }
+        Reference::Named { name, begin, end } => (name, begin, end),
+    };
     if let Some(name) = name
         && let Some(id) = newest_of_name(reader, name)?
     {
         return Ok(Resolved::Found(id));
     }
-    let Some((low, high)) = ids else {
-        return Ok(Resolved::NotFound);
+    let mut matches = Vec::new();
+    if let Some((low, high)) = begin {
+        let mut query = reader.prepare_cached(
+            "SELECT id FROM task WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
+        )?;
+        let limit = row::integer(SHOWN_AMBIGUOUS as u64 + 1);
+        let found = query.query_map(params![low.to_bytes(), high.to_bytes(), limit], |row| {
+            row.get(0).map(TaskId::from_bytes)
+        })?;
+        matches = found.collect::<Result<_, _>>()?;
+    }
+    if let Some(end) = end {
+        matches.extend(with_end(reader, end)?);
+    }
+    Ok(Resolved::of_matches(matches))
+}
+
+/// The newest task, of all or of those of a status.
+fn newest(reader: &Connection, status: Option<Status>) -> Result<Option<TaskId>, Fault> {
+    let (sql, status) = match status {
+        None => ("SELECT id FROM task ORDER BY id DESC LIMIT 1", None),
+        Some(status) => (
+            "SELECT id FROM task WHERE status = ?1 ORDER BY id DESC LIMIT 1",
+            Some(row::code(status)),
+        ),
     };
-    let mut query = reader.prepare_cached(
-        "SELECT id FROM task WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3",
-    )?;
-    let found = query.query_map(
-        params![
-            low.to_bytes(),
-            high.to_bytes(),
-            row::integer(SHOWN_AMBIGUOUS as u64)
-        ],
-        |row| row.get(0).map(TaskId::from_bytes),
-    )?;
-    Ok(Resolved::of_matches(found.collect::<Result<_, _>>()?))
+    let mut query = reader.prepare_cached(sql)?;
+    let id = query
+        .query_row(rusqlite::params_from_iter(status), |row| row.get(0))
+        .optional()?;
+    Ok(id.map(TaskId::from_bytes))
+}
+
+/// The bits of an id that tasks are indexed by: its last ones, as five hexadecimal digits.
+const END_BITS: usize = 20;
+const OF_END: &str = "SELECT id FROM task WHERE substr(hex(id), 28) = ?1";
+
+/// The tasks whose ids end so. Of an end that has fewer bits than the index every value is looked
+/// up that they may belong to: 32 for one digit less.
+fn with_end(reader: &Connection, end: IdEnd) -> Result<Vec<TaskId>, Fault> {
+    const MASK: u128 = (1 << END_BITS) - 1;
+    let known = (end.digits() * ID_DIGIT_BITS).min(END_BITS);
+    let mut query = reader.prepare_cached(OF_END)?;
+    let mut ids = Vec::new();
+    for unknown in 0..1_u128 << (END_BITS - known) {
+        let bits = (end.value() & MASK) | (unknown << known);
+        let found = query.query_map([format!("{bits:05X}")], |row| {
+            row.get(0).map(TaskId::from_bytes)
+        })?;
+        for id in found {
+            ids.extend(Some(id?).filter(|id| end.fits(*id)));
+        }
+    }
+    Ok(ids)
 }
 
 fn newest_of_name(reader: &Connection, name: &str) -> Result<Option<TaskId>, Fault> {

@@ -164,7 +164,7 @@ fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
         .says(&[&format!("task {without} has no worktree")]);
     host.run(["worktree", "merge", "nobody"])
         .code(125)
-        .says(&["no task is called `nobody`"]);
+        .says(&["no task matches `nobody`"]);
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 }
 

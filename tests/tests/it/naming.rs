@@ -1,0 +1,134 @@
+//! How a task is named: by the end of its id, by more of it, by a name or a word, wherever one is
+//! named.
+
+use claudine_tests::TestHost;
+use serde_json::{Value, json};
+
+/// The last characters of an id.
+fn end(id: &str, characters: usize) -> &str {
+    &id[id.len() - characters..]
+}
+
+#[test]
+fn the_end_of_an_id_names_a_task_in_every_command() {
+    let host = TestHost::builder().slots(1).build();
+    let blocker = host.script("sleep 600");
+    host.live(&blocker);
+    let id = host.text(["run", "--", "true"]);
+    let (short, bare) = (end(&id, 6), &id["task_".len()..]);
+    for reference in [short, &short.to_uppercase(), end(&id, 4), bare, &id] {
+        assert_eq!(host.status(reference)["id"], *id, "{reference}");
+        host.run(["hold", reference]).check();
+        host.run(["release", reference]).check();
+        host.run(["why", reference]).check();
+        host.run(["logs", reference]).check();
+        host.run(["events", reference]).check();
+        let graph = host.json(["graph", reference]);
+        assert_eq!(graph["nodes"][0]["id"], *id, "{graph:#}");
+        let older = host.json(["list", "--before", reference]);
+        assert_eq!(older["tasks"][0]["id"], *blocker, "{older:#}");
+    }
+    let after = host.text(["run", "--depends-on", short, "--", "true"]);
+    assert_eq!(host.status(&after)["dependencies"][0]["task"], *id);
+    let file = format!("[{{\"argv\": [\"true\"], \"dependencies\": [{short:?}]}}]");
+    let from_file = host.run_with(["submit", "-"], file.as_bytes()).ok().text();
+    assert_eq!(host.status(&from_file)["dependencies"][0]["task"], *id);
+    host.run(["cancel", short]).check();
+    assert_eq!(host.status(&id)["outcome"], "cancelled");
+    host.run(["retry", short]).check();
+    host.run(["cancel", end(&blocker, 6)]).check();
+    // A finished one is found like any other.
+    host.run(["wait", short]).check();
+    host.run(["checkpoint", short]).check();
+}
+
+#[test]
+fn three_characters_are_enough_to_look_and_not_to_change() {
+    let host = TestHost::new();
+    let id = host.script("echo here");
+    host.finished(&id);
+    let three = end(&id, 3);
+    assert_eq!(host.text(["logs", three]), "here");
+    let refused = host.run(["retry", three]).code(125);
+    refused.says(&[
+        &format!("no task matches `{three}`"),
+        "at least 4 characters of the end of an id are needed",
+    ]);
+}
+
+#[test]
+fn a_name_goes_before_the_end_of_an_id() {
+    let host = TestHost::new();
+    let id = host.script("true");
+    let short = end(&id, 6);
+    let named = host.text(["run", "--name", short, "--", "true"]);
+    assert_eq!(host.status(short)["id"], *named);
+    assert_eq!(host.status(end(&id, 7))["id"], *id);
+    host.finished(&named);
+    host.finished(&id);
+    let retried = host.json(["retry", short]);
+    assert_eq!(retried["id"], *named);
+}
+
+/// Ids made within a second begin alike.
+#[test]
+fn of_several_tasks_none_is_changed_and_all_are_shown() {
+    let host = TestHost::new();
+    let ids: Vec<String> = ["one", "two"]
+        .map(|name| host.text(["run", "--name", name, "--", "sleep", "600"]))
+        .into();
+    let shared = &ids[0]["task_".len().."task_".len() + 6];
+    for verb in ["cancel", "status"] {
+        let refused = host.run([verb, shared]).code(125);
+        refused.says(&[
+            &format!("error: `{shared}` is ambiguous: 2 tasks match"),
+            "ID      STATE",
+            end(&ids[0], 6),
+            end(&ids[1], 6),
+            "one",
+            "sleep 600",
+            "hint: give more of the end of its id, or its name",
+        ]);
+        assert_eq!(refused.text(), "");
+    }
+    for id in &ids {
+        assert_ne!(host.status(id)["state"], "done");
+    }
+}
+
+#[test]
+fn words_mean_the_newest() {
+    let host = TestHost::new();
+    host.run(["status", "@last"])
+        .code(125)
+        .says(&["no task matches `@last`"]);
+    let running = host.text(["run", "--", "sleep", "600"]);
+    host.live(&running);
+    let last = host.script("true");
+    host.finished(&last);
+    assert_eq!(host.status("@last")["id"], *last);
+    assert_eq!(host.status("@running")["id"], *running);
+    host.run(["cancel", "@running"]).check();
+    assert_eq!(host.finished(&running)["outcome"], "cancelled");
+}
+
+#[test]
+fn tasks_are_listed_by_the_end_of_the_id_of_their_parent() {
+    let host = TestHost::new();
+    let binary = claudine_tests::harness::binary();
+    let script = format!("{} run -- true", binary.display());
+    let parent = host.text(["run", "--name", "parent", "--script", &script]);
+    host.finished(&parent);
+    let below = |reference: &str| -> Vec<Value> {
+        let list = host.json(["list", "--parent", reference]);
+        list["tasks"].as_array().unwrap().clone()
+    };
+    for reference in ["parent", end(&parent, 6), &parent] {
+        let found = below(reference);
+        assert_eq!(found.len(), 1, "{reference}");
+        assert_eq!(found[0]["parent"], json!(parent));
+    }
+    host.run(["list", "--parent", "nobody"])
+        .code(125)
+        .says(&["no task matches `nobody`"]);
+}
