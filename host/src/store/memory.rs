@@ -382,6 +382,25 @@ impl Store for MemoryStore {
         ))
     }
 
+    fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError> {
+        let content = self.content();
+        let mut ended: Vec<_> = content
+            .tasks
+            .values()
+            .filter(|task| filter.allows(task))
+            .filter_map(|task| match task.state {
+                State::Done { at, .. } => Some((at, task.id, task)),
+                _ => None,
+            })
+            .collect();
+        ended.sort_by_key(|(at, id, _)| std::cmp::Reverse((*at, *id)));
+        Ok(ended
+            .into_iter()
+            .take(limit)
+            .map(|(_, _, task)| task.clone())
+            .collect())
+    }
+
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError> {
         let content = self.content();
         let is_first = |task: &&Task| {

@@ -80,14 +80,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Tasks that pass the filter, newest first. [`Filter`] says what each condition costs.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;
 
+    /// Those of the filter that have ended, the last end first.
+    fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError>;
+
     /// The first tasks of the graphs that have this name, newest first.
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError>;
 
     /// How many tasks there are of each status. Statuses that no task has are left out.
-    #[allow(
-        dead_code,
-        reason = "by it the conformance suite counts what random histories left"
-    )]
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError>;
 
     /// How these tasks have ended; `None` for one that has not. What is not there is left out.

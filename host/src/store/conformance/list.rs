@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use claudine_domain::{attempt::Phase, id::TaskId, outcome::Outcome, task::Task};
+use claudine_domain::{
+    attempt::Phase,
+    id::TaskId,
+    outcome::Outcome,
+    task::{State, Task},
+};
 
 use super::{Leader, check, ids};
 use crate::store::{
@@ -436,5 +441,45 @@ fn filters_hold_for_the_status_that_is_counted() {
             let filter = Filter::in_state(status);
             assert_eq!(ids(store, &filter).len() as u64, count, "{status:?}");
         }
+    });
+}
+
+#[test]
+fn what_ended_last_comes_first() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let ended = |number: u64, outcome: Outcome, second: u64| {
+            let mut task = done(ready(number), outcome);
+            if let State::Done { at: end, .. } = &mut task.state {
+                *end = at(second);
+            }
+            task
+        };
+        leader.put(vec![
+            ended(1, Outcome::Succeeded, 90),
+            ended(2, Outcome::Failed, 50),
+            ended(3, Outcome::Failed, 70),
+            ended(4, Outcome::Succeeded, 70),
+            ready(5),
+        ]);
+        let check = |filter: Filter, limit: usize, expected: &[u64]| {
+            let found = store.last_ended(&filter, limit).unwrap();
+            let found: Vec<_> = found.iter().map(|task| task.id).collect();
+            let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
+            assert_eq!(found, expected, "{filter:?}");
+        };
+        check(Filter::default(), 9, &[1, 4, 3, 2]);
+        check(Filter::default(), 2, &[1, 4]);
+        check(Filter::in_state(Status::Done(Outcome::Failed)), 9, &[3, 2]);
+        check(Filter::in_state(Status::Ready), 9, &[]);
+        let since = Some(at(70));
+        check(
+            Filter {
+                since,
+                ..Filter::default()
+            },
+            9,
+            &[1, 4, 3],
+        );
     });
 }

@@ -10,3 +10,6 @@ WHERE json_valid(body) AND json_extract(body, '$.request.group') IS NOT NULL;
 CREATE INDEX task_by_group ON task (in_group, id) WHERE in_group IS NOT NULL;
 CREATE INDEX task_by_graph ON task (graph, id) WHERE graph IS NOT NULL;
 CREATE INDEX graph_by_name ON task (graph_name, id) WHERE graph_name IS NOT NULL;
+
+-- What ended last.
+CREATE INDEX task_by_end ON task (finished_at, id) WHERE finished_at IS NOT NULL;

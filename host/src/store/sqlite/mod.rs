@@ -186,6 +186,10 @@ impl Store for SqliteStore {
         self.read(|reader| query::list(reader, filter, limit))
     }
 
+    fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError> {
+        self.read(|reader| query::last_ended(reader, filter, limit))
+    }
+
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError> {
         self.read(|reader| query::graphs_named(reader, name, limit))
     }

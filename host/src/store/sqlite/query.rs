@@ -230,6 +230,41 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     Ok(Page::cut(tasks, limit))
 }
 
+/// Those of the filter that have ended, the last end first.
+pub(super) fn last_ended(
+    reader: &Connection,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Task>, Fault> {
+    let (sql, values) = last_ended_query(filter);
+    let mut query = reader.prepare_cached(&sql)?;
+    let mut rows = query.query(rusqlite::params_from_iter(values))?;
+    let mut tasks = Vec::new();
+    while tasks.len() < limit
+        && let Some(found) = rows.next()?
+    {
+        tasks.extend(if_readable(reader, found)?);
+    }
+    Ok(tasks)
+}
+
+fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
+    let (conditions, values) = list_conditions(filter);
+    let statuses = filter.states.statuses();
+    let among = if statuses.is_empty() {
+        String::new()
+    } else {
+        let codes = statuses.iter().map(|status| row::code(*status).to_string());
+        // Not by the index on statuses, whose order is another one.
+        format!(" AND +status IN ({})", codes.collect::<Vec<_>>().join(", "))
+    };
+    let sql = format!(
+        "SELECT body, id, status FROM task WHERE finished_at IS NOT NULL{among}{conditions}
+         ORDER BY finished_at DESC, id DESC"
+    );
+    (sql, values)
+}
+
 /// Without a limit: how many rows have to be read for a page is known only when they have been.
 fn list_query(filter: &Filter) -> (String, Vec<Value>) {
     let (conditions, values) = list_conditions(filter);
@@ -427,6 +462,30 @@ mod tests {
         },
         *,
     };
+
+    #[test]
+    fn what_ended_last_is_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let writer = store.writer();
+        for states in ["done", "failed,lost"] {
+            let filter = Filter {
+                states: States::parse([states]).unwrap(),
+                ..Filter::default()
+            };
+            let (sql, values) = last_ended_query(&filter);
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut plan = writer.prepare(&explain).unwrap();
+            let steps = plan
+                .query_map(rusqlite::params_from_iter(values), |row| {
+                    row.get::<_, String>(3)
+                })
+                .unwrap();
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            let expected = "SEARCH task USING INDEX task_by_end (finished_at>?)";
+            assert_eq!(steps, [expected], "{states}");
+        }
+    }
 
     /// Sorting all that is found, or reading all there is, would make a list slower with every task that ever ran.
     #[test]
