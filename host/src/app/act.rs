@@ -9,6 +9,7 @@ use claudine_domain::{
 };
 
 use super::{
+    actions::plain_reason,
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
@@ -19,13 +20,10 @@ use super::{
 use crate::{
     clock,
     engine::{EngineError, Wait},
-    text::{harmless, shortened},
 };
 
 /// The longest a single wait may take: clients give up after a minute.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(50);
-/// Reasons are shown in lists and stored with the task.
-const REASON_MAX_CHARS: usize = 1000;
 
 impl Host {
     pub(crate) async fn cancel(
@@ -36,9 +34,7 @@ impl Host {
     ) -> Result<Cancelled, AppError> {
         let id = self.resolve(reference).await?;
         may(by, Verb::Cancel, None, &self.settings.mcp)?;
-        let reason = reason
-            .filter(|reason| !reason.is_empty())
-            .map(|reason| harmless(&shortened(&reason, REASON_MAX_CHARS)));
+        let reason = reason.as_deref().and_then(plain_reason);
         match self
             .engine
             .asked(by, Input::Cancel { task: id, reason })

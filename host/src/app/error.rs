@@ -46,7 +46,7 @@ pub(crate) struct Mistake {
 }
 
 /// An error as every entry point shows it.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{message}")]
 pub(crate) struct AppError {
     pub(crate) kind: ErrorKind,

@@ -1,22 +1,23 @@
 //! What a person stops and lets go: tasks, what hangs together with them, and groups.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use claudine_domain::{
     group::NewLimit,
     id::TaskId,
     principal::Principal,
-    step::{Answer, Input, Refused},
-    task::{State, Task},
+    step::{Answer, Input},
+    task::Task,
 };
 
 use super::{
+    actions::{Action, TaskActed, TaskActions},
     check::group_name,
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
     reader::Reader,
-    request::{GroupChange, TaskRef},
+    request::{GroupChange, ListFilter, TaskRef},
     view::{Changed, GroupView},
 };
 use crate::{
@@ -28,69 +29,50 @@ use crate::{
 const PAGE: usize = 500;
 
 impl Host {
-    /// Keeps a task from being started; with `graph` also every queued one that hangs together with it.
+    /// Keeps a task from being started; with `graph` also every queued one of its graph.
     pub(crate) async fn hold(
         &self,
         by: &Arc<Principal>,
-        reference: &TaskRef,
+        reference: TaskRef,
         graph: bool,
     ) -> Result<Changed, AppError> {
-        may(by, Verb::Hold, None, &self.settings.mcp)?;
-        // What others hold already is held by this one too.
-        let holder = by.clone();
-        let queued = move |task: &Task| match task.state {
-            State::Running { .. } | State::Done { .. } => false,
-            State::Held { .. } => !task.holders.iter().any(|it| it.is_same_as(&holder)),
-            _ => true,
-        };
-        let tasks = self.meant(reference, graph, queued).await?;
-        let tasks = tasks.into_iter().map(|task| task.id).collect();
-        let answer = self.change(by, Input::Hold { tasks }).await;
-        self.unless_done(answer, "held").await
+        self.task_or_graph(by, Action::Hold, reference, graph).await
     }
 
     pub(crate) async fn release(
         &self,
         by: &Arc<Principal>,
-        reference: &TaskRef,
+        reference: TaskRef,
         graph: bool,
     ) -> Result<Changed, AppError> {
-        let held = |task: &Task| matches!(task.state, State::Held { .. });
-        let mut tasks = self.meant(reference, graph, held).await?;
-        if graph && tasks.iter().any(|task| task.may_be_released_by(by)) {
-            // Of a graph only what this principal may release.
-            tasks.retain(|task| task.may_be_released_by(by));
-        }
-        for task in tasks.iter().filter(|task| held(task)) {
-            may(by, Verb::Release, Some(task), &self.settings.mcp)?;
-        }
-        let tasks = tasks.into_iter().map(|task| task.id).collect();
-        let answer = self.change(by, Input::Release { tasks }).await;
-        self.unless_done(answer, "released").await
+        self.task_or_graph(by, Action::Release, reference, graph)
+            .await
     }
 
-    /// The board knows unfinished tasks alone: one that it does not know and that is in the store
-    /// is done.
-    async fn unless_done(
+    async fn task_or_graph(
         &self,
-        answer: Result<Changed, EngineError>,
-        what: &str,
+        by: &Arc<Principal>,
+        action: Action,
+        reference: TaskRef,
+        graph: bool,
     ) -> Result<Changed, AppError> {
-        let Err(EngineError::Refused(Refused::Unknown { task })) = answer else {
-            return Ok(answer?);
-        };
-        let found = self
-            .read(move |reader| Ok(reader.store.task(task)?))
-            .await?;
-        let Some(end) = found.and_then(|found| found.end()) else {
-            return Ok(answer?);
-        };
-        let message = format!(
-            "task {task} is done ({}) and cannot be {what}",
-            end.outcome.as_str()
-        );
-        let hint = format!("`claudine retry {task}` runs it again");
-        Err(AppError::new(ErrorKind::Conflict, message).hint(hint))
+        let mut asked = TaskActions::of(action);
+        if graph {
+            asked.filter = Some(ListFilter {
+                graph: Some(reference.0),
+                ..ListFilter::default()
+            });
+        } else {
+            asked.ids.push(reference);
+        }
+        let acted = self.act(by, asked).await?;
+        let is_changed = |task: &&TaskActed| task.error.is_none() && !task.already;
+        let tasks = acted.tasks.iter().filter(is_changed).count();
+        let refused = acted.tasks.into_iter().find_map(|task| task.error);
+        match refused.filter(|_| acted.done == 0) {
+            Some(error) => Err(error),
+            None => Ok(Changed { tasks }),
+        }
     }
 
     /// Lets all go that is held for no other reason than that it was restored from a backup.
@@ -101,28 +83,6 @@ impl Host {
             may(by, Verb::Release, Some(&task), &self.settings.mcp)?;
         }
         Ok(self.change(by, Input::Release { tasks }).await?)
-    }
-
-    /// The task itself, or those that hang together with it and that it can be done to.
-    async fn meant(
-        &self,
-        reference: &TaskRef,
-        graph: bool,
-        can: impl Fn(&Task) -> bool + Send + 'static,
-    ) -> Result<Vec<Task>, AppError> {
-        let reference = reference.clone();
-        self.read(move |reader| {
-            let task = reader.task(&reference)?;
-            if !graph {
-                return Ok(vec![task]);
-            }
-            let mut tasks = Vec::new();
-            for id in connected(reader, task.id)? {
-                tasks.extend(reader.store.task(id)?.filter(&can));
-            }
-            Ok(tasks)
-        })
-        .await
     }
 
     async fn change(&self, by: &Arc<Principal>, input: Input) -> Result<Changed, EngineError> {
@@ -225,25 +185,4 @@ fn restored(reader: &Reader) -> Result<(Vec<TaskId>, Option<Task>), AppError> {
             None => return Ok((ids, any)),
         }
     }
-}
-
-/// A task, what it depends on, who depends on it, and so on, as far as tasks are unfinished.
-fn connected(reader: &Reader, from: TaskId) -> Result<BTreeSet<TaskId>, AppError> {
-    let mut found = BTreeSet::from([from]);
-    let mut next = vec![from];
-    while let Some(id) = next.pop() {
-        let Some(task) = reader.store.task(id)? else {
-            continue;
-        };
-        if task.is_done() && id != from {
-            continue;
-        }
-        let upstream = task.dependencies.iter().map(|dependency| dependency.task);
-        for other in upstream.chain(reader.store.dependants(id)?) {
-            if found.insert(other) {
-                next.push(other);
-            }
-        }
-    }
-    Ok(found)
 }

@@ -5,6 +5,7 @@
 
 mod account;
 mod act;
+mod actions;
 pub(crate) mod backup;
 mod by_hand;
 mod capacity;
@@ -36,6 +37,7 @@ mod view;
 mod worktrees;
 
 pub(crate) use self::{
+    actions::{Action, TaskActed, TaskActions, TasksActed},
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},

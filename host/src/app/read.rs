@@ -50,7 +50,7 @@ impl Host {
         }
         let page = self
             .read(move |reader| {
-                let selection = Selection::of(reader, &filter, Purpose::Newest)?;
+                let selection = Selection::of(reader, &filter, Purpose::Show)?;
                 selection.page(reader, limit as usize)
             })
             .await?;

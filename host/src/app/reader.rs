@@ -165,7 +165,7 @@ fn no_match(reference: &str) -> AppError {
     }
 }
 
-fn candidate(task: &Task) -> Candidate {
+pub(super) fn candidate(task: &Task) -> Candidate {
     let row = task_row(task);
     Candidate {
         state: row.outcome.clone().unwrap_or_else(|| row.state.clone()),

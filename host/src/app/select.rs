@@ -10,12 +10,12 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, ErrorKind},
-    reader::{Reader, unknown},
+    reader::{Reader, candidate},
     request::{ListFilter, TaskRef},
 };
 use crate::{
-    clock::rfc3339,
     store::{Filter, Name, Page, States},
+    text::shortened,
 };
 
 /// Tasks that are read together.
@@ -25,11 +25,16 @@ const MOST_CONNECTED: usize = 20_000;
 /// Graphs of one name that are looked at.
 const MOST_OF_A_NAME: usize = 20;
 
+/// How much of a name a message repeats.
+const SHOWN_CHARS: usize = 80;
+
 /// What a selection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// To be shown, or to run again: of several graphs with one name the newest is meant.
-    Newest,
+    /// To be shown: of several graphs with one name the newest is meant.
+    Show,
+    /// To run again: the same.
+    RunAgain,
     /// To be changed while it is unfinished: if that could be several graphs, it has to be said
     /// which one.
     Unfinished,
@@ -142,7 +147,7 @@ pub(super) fn graph_of(
     let named = reader.store.graphs_named(reference, MOST_OF_A_NAME)?;
     if let Some(newest) = named.first() {
         let id = match purpose {
-            Purpose::Newest => *newest,
+            Purpose::Show | Purpose::RunAgain => *newest,
             Purpose::Unfinished => only_unfinished(reader, reference, &named)?.unwrap_or(*newest),
         };
         return Ok(FoundGraph {
@@ -162,7 +167,7 @@ pub(super) fn graph_of(
             }
         })?;
     let Some(InGraph { first, .. }) = task.request.graph.as_deref() else {
-        let through_ended = purpose == Purpose::Newest;
+        let through_ended = purpose != Purpose::Unfinished;
         return Ok(FoundGraph {
             id: task.id,
             name: None,
@@ -204,27 +209,28 @@ fn only_unfinished(
         [] => Ok(None),
         [one] => Ok(Some(*one)),
         several => {
-            let mut shown = Vec::new();
+            let mut candidates = Vec::new();
             for graph in several {
-                let task = reader.store.task(*graph)?;
-                let at = task.map_or_else(String::new, |task| rfc3339(task.created_at));
-                shown.push(format!("{graph} (submitted {at})"));
+                candidates.extend(reader.store.task(*graph)?.map(|task| candidate(&task)));
             }
-            let count = several.len();
-            let message = format!("{count} unfinished graphs are named '{name}'");
-            Err(AppError::new(ErrorKind::Ambiguous, message).hint(format!(
-                "give the id of one with --graph: {}",
-                shown.join(", ")
-            )))
+            let (count, shown) = (several.len(), shortened(name, SHOWN_CHARS));
+            let message = format!("{count} unfinished graphs are named '{shown}'");
+            let error = AppError::new(ErrorKind::Ambiguous, message)
+                .hint("give --graph one of these, the first task of each");
+            Err(AppError {
+                candidates,
+                ..error
+            })
         }
     }
 }
 
-fn no_graph(reference: &str) -> AppError {
-    let mut error = unknown(reference);
-    let shown = crate::text::shortened(reference, 80);
-    error.message = format!("no graph matches '{shown}', and no task of one does");
-    error
+fn no_graph(reference: &str, error: AppError) -> AppError {
+    let shown = shortened(reference, SHOWN_CHARS);
+    AppError {
+        message: format!("no graph or task matches '{shown}'"),
+        ..error
+    }
 }
 
 /// A task, what it depends on, who depends on it, and so on. What has ended leads on only if that

@@ -289,6 +289,9 @@ impl Owner {
             Input::Submit(together) if together.tasks.len() >= MANY => {
                 aside(|| self.board.step(now, input))
             }
+            Input::Each(commands) if commands.len() >= MANY => {
+                aside(|| self.board.step(now, input))
+            }
             _ => self.board.step(now, input),
         }
     }

@@ -3,6 +3,7 @@
 use claudine_domain::{
     attempt::Phase,
     id::TaskId,
+    outcome::Outcome,
     task::{State, Task},
     time::Timestamp,
 };
@@ -188,6 +189,14 @@ impl States {
         Self::of(Status::all().filter(|status| !status.is_done()))
     }
 
+    /// Every outcome but success.
+    pub(crate) fn unsuccessful() -> Self {
+        let others = OUTCOMES
+            .into_iter()
+            .filter(|outcome| *outcome != Outcome::Succeeded);
+        Self::of(others.map(Status::Done))
+    }
+
     /// States, phases and outcomes as they are shown. A text may have several, between commas.
     pub(crate) fn parse<'a>(
         texts: impl IntoIterator<Item = &'a str>,
@@ -216,7 +225,7 @@ impl States {
                     self.add_all(|status| !status.is_done() && *status != Status::Running);
                 }
                 "done" => self.add_all(|status| status.is_done()),
-                "completed" => self.add(Status::Done(OUTCOMES[0])),
+                "completed" => self.add(Status::Done(Outcome::Succeeded)),
                 _ => return Err(UnknownStatus(word.chars().take(80).collect())),
             }
         }
@@ -261,8 +270,6 @@ impl States {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use claudine_domain::outcome::Outcome;
-
     use super::*;
     use crate::store::samples::tasks;
 

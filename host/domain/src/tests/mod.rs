@@ -29,6 +29,7 @@ mod recovery;
 mod reports;
 mod restoring;
 mod retrying;
+mod several;
 mod submitting;
 mod world;
 

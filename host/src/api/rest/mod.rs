@@ -16,6 +16,7 @@
 //! | `GET /v1/tasks/{ref}/why` | what it waits for |
 //! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=` | its output in [frames](frame) |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
+//! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several, with a result for each |
 //! | `POST /v1/tasks/{ref}/cancel` | stops it |
 //! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives what could not run because of it |
 //! | `POST /v1/tasks/{ref}/resume` | the same, but the attempt goes on from where the last one ended |
@@ -120,6 +121,10 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
             post(tasks::submit)
                 .layer(DefaultBodyLimit::max(limit_of(TASKS)))
                 .get(tasks::list),
+        )
+        .route(
+            "/v1/tasks/actions",
+            post(tasks::act).get(tasks::status_of_actions),
         )
         .route("/v1/tasks/{task}", get(tasks::status))
         .route("/v1/tasks/{task}/wait", get(tasks::wait))

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
-    ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskList, TaskRef, TaskView, Why,
+    ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskActions, TaskList, TaskRef,
+    TaskView, TasksActed, Why,
 };
 
 /// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
@@ -131,7 +132,7 @@ pub(super) async fn checkpoint(
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HoldBody {
-    /// Also every task that hangs together with it.
+    /// Also every task of its graph.
     #[serde(default)]
     pub(crate) graph: bool,
 }
@@ -142,7 +143,7 @@ pub(super) async fn hold(
     Named(task): Named,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.hold(&by, &TaskRef(task), body.graph).await?)
+    ok(shared.host.hold(&by, TaskRef(task), body.graph).await?)
 }
 
 pub(super) async fn release(
@@ -151,7 +152,20 @@ pub(super) async fn release(
     Named(task): Named,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.release(&by, &TaskRef(task), body.graph).await?)
+    ok(shared.host.release(&by, TaskRef(task), body.graph).await?)
+}
+
+pub(super) async fn act(
+    State(shared): State<Shared>,
+    By(by): By,
+    Body(asked): Body<TaskActions>,
+) -> Answered<TasksActed> {
+    ok(shared.host.act(&by, asked).await?)
+}
+
+/// A task may be called as this path is.
+pub(super) async fn status_of_actions(State(shared): State<Shared>) -> Answered<TaskView> {
+    ok(shared.host.status(&TaskRef("actions".to_owned())).await?)
 }
 
 pub(super) async fn release_restored(

@@ -258,8 +258,10 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
         // Not by the index on statuses, whose order is another one.
         format!(" AND +status IN ({})", codes.collect::<Vec<_>>().join(", "))
     };
+    // Where the walk along the index ends.
+    let since = filter.since.map_or(0, row::time);
     let sql = format!(
-        "SELECT body, id, status FROM task WHERE finished_at IS NOT NULL{among}{conditions}
+        "SELECT body, id, status FROM task WHERE finished_at >= {since}{among}{conditions}
          ORDER BY finished_at DESC, id DESC"
     );
     (sql, values)
@@ -322,13 +324,13 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     }
     if let Some(since) = filter.since {
         condition(
-            "(finished_at IS NULL OR finished_at >= ?)",
+            "(+finished_at IS NULL OR +finished_at >= ?)",
             row::time(since).into(),
         );
     }
     if let Some(until) = filter.until {
         condition(
-            "(finished_at IS NULL OR finished_at < ?)",
+            "(+finished_at IS NULL OR +finished_at < ?)",
             row::time(until).into(),
         );
     }

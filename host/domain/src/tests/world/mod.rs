@@ -277,9 +277,18 @@ impl World {
             Happening::Submit(wishes) => self.submit(&wishes),
             Happening::Cancel(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
-                if let Some(task) = pick(&ids, number) {
-                    let (task, reason) = (*task, None);
-                    self.step(Input::Cancel { task, reason }).unwrap();
+                // One alone, or two by one command.
+                let count = 1 + number % 2;
+                let picked =
+                    (0..count).filter_map(|more| pick(&ids, number.wrapping_add(more)).copied());
+                let tasks: Vec<TaskId> = picked.collect();
+                let cancel = |task: &TaskId| Input::Cancel {
+                    task: *task,
+                    reason: None,
+                };
+                self.step(Input::Each(tasks.iter().map(cancel).collect()))
+                    .unwrap();
+                for task in tasks {
                     self.check_cancelled(task);
                 }
             }

@@ -1,0 +1,355 @@
+//! One thing done to several tasks: to those that are named, or to those that a filter finds.
+//!
+//! Each task is decided on by itself; one that refuses keeps none of the others. What needs no
+//! look at the store between two tasks is one command of the engine, so that nothing is started in
+//! between: downstream first where tasks are stopped, upstream first where they run again.
+
+mod order;
+mod request;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use claudine_domain::{
+    id::TaskId,
+    principal::Principal,
+    step::{Answer, Input, Refused},
+    task::{State, Task},
+};
+
+use self::order::upstream_first;
+pub(crate) use self::request::{Action, GraphName, TaskActed, TaskActions, TasksActed};
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    may::{Verb, may},
+    reader::{Reader, unknown},
+    request::TaskRef,
+    select::{FoundGraph, Purpose, Selection},
+};
+use crate::{
+    config::McpCeiling,
+    engine::EngineError,
+    store::{States, Status},
+    text::{harmless, shortened},
+};
+
+/// Tasks that a request may name.
+const IDS_MAX: usize = 1_000;
+/// Tasks that a filter may find.
+const FOUND_MAX: usize = 100_000;
+/// Reasons are shown in lists and stored with the task.
+const REASON_MAX_CHARS: usize = 1000;
+
+/// A task that something is to be done to.
+struct Meant {
+    id: TaskId,
+    shown: TaskActed,
+    upstream: Vec<TaskId>,
+    was_done: bool,
+}
+
+impl Meant {
+    fn forgotten(id: TaskId) -> Self {
+        Self {
+            id,
+            shown: TaskActed::forgotten(id),
+            upstream: Vec::new(),
+            was_done: true,
+        }
+    }
+}
+
+/// All that a request means, in the order in which it is answered.
+#[derive(Default)]
+struct AllMeant {
+    tasks: Vec<Meant>,
+    /// What was named and is not there.
+    missing: Vec<TaskActed>,
+    graph: Option<FoundGraph>,
+}
+
+impl Host {
+    pub(crate) async fn act(
+        &self,
+        by: &Arc<Principal>,
+        asked: TaskActions,
+    ) -> Result<TasksActed, AppError> {
+        asked.check(IDS_MAX)?;
+        let (look, holder, ceiling) = (asked.clone(), by.clone(), self.settings.mcp.clone());
+        let meant = self
+            .read(move |reader| {
+                Looking {
+                    by: &holder,
+                    ceiling: &ceiling,
+                    asked: &look,
+                }
+                .all(reader)
+            })
+            .await?;
+        let found = meant.tasks.len() + meant.missing.len();
+        if let Some(expected) = asked.expect
+            && found.abs_diff(expected) * 10 > expected
+        {
+            let message = format!("the filter finds {found} tasks, not {expected}");
+            return Err(AppError::new(ErrorKind::Conflict, message)
+                .hint("look again at what it finds, and ask for that many"));
+        }
+        let AllMeant {
+            mut tasks,
+            missing,
+            graph,
+        } = meant;
+        if !asked.dry_run {
+            match asked.action {
+                Action::Cancel => {
+                    let reason = asked.reason.as_deref().and_then(plain_reason);
+                    let cancel = |task| Input::Cancel {
+                        task,
+                        reason: reason.clone(),
+                    };
+                    self.at_once(by, asked.action, &mut tasks, cancel).await?;
+                }
+                Action::Hold => {
+                    let hold = |task| Input::Hold { tasks: vec![task] };
+                    self.at_once(by, asked.action, &mut tasks, hold).await?;
+                }
+                Action::Release => {
+                    let release = |task| Input::Release { tasks: vec![task] };
+                    self.at_once(by, asked.action, &mut tasks, release).await?;
+                }
+                Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
+            }
+            // What is asked about is shown; what was done is known.
+            tasks.iter_mut().for_each(|task| task.shown.summary = None);
+        }
+        let shown = tasks.into_iter().map(|task| task.shown).chain(missing);
+        Ok(TasksActed::of(shown.collect(), graph.as_ref()))
+    }
+
+    /// All of them by one command, what depends on others before what it depends on.
+    async fn at_once(
+        &self,
+        by: &Arc<Principal>,
+        action: Action,
+        tasks: &mut [Meant],
+        command: impl Fn(TaskId) -> Input,
+    ) -> Result<(), AppError> {
+        let mut order =
+            upstream_first(tasks.iter().map(|task| (task.id, task.upstream.as_slice())));
+        order.retain(|place| tasks[*place].shown.error.is_none());
+        order.reverse();
+        if order.is_empty() {
+            return Ok(());
+        }
+        let commands = order.iter().map(|place| command(tasks[*place].id));
+        let each = Input::Each(commands.collect());
+        let answers = match self.engine.asked(by, each).await? {
+            Answer::Each(answers) if answers.len() == order.len() => answers,
+            other => {
+                let message = format!("several commands were answered {other:?}");
+                return Err(AppError::new(ErrorKind::Internal, message));
+            }
+        };
+        for (place, answer) in order.into_iter().zip(answers) {
+            let task = &mut tasks[place];
+            match answer {
+                Ok(answer) => task.shown.note(&answer),
+                // The board has unfinished tasks only: what is not there is done, or has never been.
+                Err(Refused::Unknown { .. }) => {
+                    task.shown.error = Some(self.over(action, task.id).await?);
+                }
+                Err(refused) => {
+                    task.shown.error = Some(AppError::from(EngineError::Refused(refused)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One after the other, since each is looked up with what is to run after it.
+    async fn run_again(&self, by: &Arc<Principal>, asked: &TaskActions, tasks: &mut [Meant]) {
+        let order = upstream_first(tasks.iter().map(|task| (task.id, task.upstream.as_slice())));
+        // Why none of those that are left can run, either.
+        let mut stopped: Option<AppError> = None;
+        for place in order {
+            let task = &mut tasks[place];
+            if let Some(error) = &stopped {
+                task.shown.error = Some(error.clone());
+                continue;
+            }
+            let reference = TaskRef(task.id.to_string());
+            let again = match asked.action {
+                Action::Resume => {
+                    let options = asked.resume.clone().unwrap_or_default();
+                    self.resume(by, &reference, options).await
+                }
+                _ => {
+                    let options = asked.retry.clone().unwrap_or_default();
+                    self.retry(by, &reference, options).await
+                }
+            };
+            match again {
+                Ok(retried) => task.shown.note_retried(&retried),
+                Err(error) if error.kind == ErrorKind::Conflict && task.was_done => {
+                    match self.runs_again(task.id).await {
+                        // With what it could not run because of.
+                        Ok(true) => task.shown.already = true,
+                        Ok(false) => task.shown.error = Some(error),
+                        Err(unread) => task.shown.error = Some(unread),
+                    }
+                }
+                Err(error) => {
+                    let is_over =
+                        matches!(error.kind, ErrorKind::Unavailable | ErrorKind::StoreFull);
+                    stopped = is_over.then(|| error.clone());
+                    task.shown.error = Some(error);
+                }
+            }
+        }
+    }
+
+    async fn runs_again(&self, id: TaskId) -> Result<bool, AppError> {
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        Ok(task.is_some_and(|task| !task.is_done()))
+    }
+
+    /// Why nothing can be done to a task that the board does not have.
+    async fn over(&self, action: Action, id: TaskId) -> Result<AppError, AppError> {
+        let found = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        let Some(end) = found.and_then(|found| found.end()) else {
+            return Ok(unknown(&id.to_string()));
+        };
+        let outcome = end.outcome.as_str();
+        let conflict = |message| AppError::new(ErrorKind::Conflict, message);
+        Ok(match action {
+            Action::Cancel => conflict(format!("task {id} is already done: {outcome}")),
+            _ => {
+                let what = action.past();
+                conflict(format!(
+                    "task {id} is done ({outcome}) and cannot be {what}"
+                ))
+                .hint(format!("`claudine retry {id}` runs it again"))
+            }
+        })
+    }
+}
+
+pub(super) fn plain_reason(reason: &str) -> Option<String> {
+    let given = (!reason.is_empty()).then_some(reason);
+    given.map(|reason| harmless(&shortened(reason, REASON_MAX_CHARS)))
+}
+
+/// Who looks for tasks, and for what.
+struct Looking<'a> {
+    by: &'a Arc<Principal>,
+    ceiling: &'a McpCeiling,
+    asked: &'a TaskActions,
+}
+
+impl Looking<'_> {
+    fn all(&self, reader: &Reader) -> Result<AllMeant, AppError> {
+        match &self.asked.filter {
+            Some(_) => self.found(reader),
+            None => self.named(reader),
+        }
+    }
+
+    fn named(&self, reader: &Reader) -> Result<AllMeant, AppError> {
+        let mut all = AllMeant::default();
+        let mut seen = BTreeSet::new();
+        for reference in &self.asked.ids {
+            match reader.task(reference) {
+                Ok(task) if seen.insert(task.id) => all.tasks.push(self.meant(&task)),
+                Ok(_) => {}
+                Err(error) if error.kind == ErrorKind::Internal => return Err(error),
+                Err(error) => match reference.0.parse() {
+                    // It is forgotten, and what it has submitted may be stopped all the same.
+                    Ok(id) if self.asked.action == Action::Cancel => {
+                        all.tasks
+                            .extend(seen.insert(id).then(|| Meant::forgotten(id)));
+                    }
+                    _ => all.missing.push(TaskActed::missing(&reference.0, error)),
+                },
+            }
+        }
+        Ok(all)
+    }
+
+    fn found(&self, reader: &Reader) -> Result<AllMeant, AppError> {
+        let action = self.asked.action;
+        let filter = self.asked.filter.clone().unwrap_or_default();
+        let purpose = match action {
+            Action::Cancel | Action::Hold | Action::Release => Purpose::Unfinished,
+            Action::Retry | Action::Resume => Purpose::RunAgain,
+        };
+        let mut selection = Selection::of(reader, &filter, purpose)?;
+        if selection.filter.states.are_any() {
+            selection.filter.states = usual(action);
+        }
+        let mut all = AllMeant {
+            graph: selection.graph.clone(),
+            ..AllMeant::default()
+        };
+        selection.each(reader, |task| {
+            if self.applies(&task) {
+                all.tasks.push(self.meant(&task));
+            }
+            if all.tasks.len() > FOUND_MAX {
+                let message = format!("the filter finds more than {FOUND_MAX} tasks");
+                return Err(AppError::new(ErrorKind::Limit, message)
+                    .hint("narrow it by a label, a group, a name or a time"));
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Whether it can be done to a task that a filter finds.
+    fn applies(&self, task: &Task) -> bool {
+        match self.asked.action {
+            Action::Cancel => !task.is_done(),
+            Action::Hold => match Status::of(task) {
+                Status::Running | Status::Done(_) => false,
+                Status::Held => !task.holders.iter().any(|it| it.is_same_as(self.by)),
+                Status::Blocked | Status::Waiting | Status::Ready => true,
+            },
+            Action::Release => matches!(task.state, State::Held { .. }),
+            Action::Retry => task.is_done(),
+            Action::Resume => {
+                let began = |attempt: &claudine_domain::attempt::Attempt| {
+                    attempt
+                        .ended
+                        .as_ref()
+                        .is_some_and(|ended| !ended.never_began)
+                };
+                task.is_done() && task.attempts.iter().any(began)
+            }
+        }
+    }
+
+    fn meant(&self, task: &Task) -> Meant {
+        let verb = match self.asked.action {
+            Action::Cancel => Some(Verb::Cancel),
+            Action::Hold => Some(Verb::Hold),
+            Action::Release => matches!(task.state, State::Held { .. }).then_some(Verb::Release),
+            // Decided on once it is looked up with what would run after it.
+            Action::Retry | Action::Resume => None,
+        };
+        let decided = verb.map_or(Ok(()), |verb| may(self.by, verb, Some(task), self.ceiling));
+        Meant {
+            id: task.id,
+            shown: TaskActed::of(task, decided.err()),
+            upstream: task.dependencies.iter().map(|edge| edge.task).collect(),
+            was_done: task.is_done(),
+        }
+    }
+}
+
+/// The states in which tasks are looked for if the filter names none.
+fn usual(action: Action) -> States {
+    match action {
+        Action::Cancel | Action::Hold => States::unfinished(),
+        Action::Release => States::of([Status::Held]),
+        Action::Retry | Action::Resume => States::unsuccessful(),
+    }
+}

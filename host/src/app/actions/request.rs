@@ -1,0 +1,299 @@
+//! What is asked, and what is answered.
+
+use claudine_domain::{id::TaskId, step::Answer, task::Task};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::{
+        error::{AppError, ErrorKind},
+        request::{ListFilter, ResumeOptions, RetryOptions, TaskRef},
+        select::FoundGraph,
+        view::Retried,
+    },
+    store::{Status, phase_word},
+};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Action {
+    Cancel,
+    Retry,
+    Resume,
+    Hold,
+    Release,
+}
+
+impl Action {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+            Self::Resume => "resume",
+            Self::Hold => "hold",
+            Self::Release => "release",
+        }
+    }
+
+    pub(crate) fn past(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancelled",
+            Self::Retry => "retried",
+            Self::Resume => "resumed",
+            Self::Hold => "held",
+            Self::Release => "released",
+        }
+    }
+}
+
+/// Something to be done to several tasks: to those that are named, or to those that a filter finds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskActions {
+    pub(crate) action: Action,
+    /// At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ids: Vec<TaskRef>,
+    /// Of what it finds, those to which it can be done; of finished tasks those that did not
+    /// succeed, unless it names states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) filter: Option<ListFilter>,
+    /// How many tasks are expected to be found. If it is another number by more than a tenth,
+    /// nothing is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expect: Option<usize>,
+    /// Only says which tasks they are.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Why; of a cancel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<RetryOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resume: Option<ResumeOptions>,
+}
+
+impl TaskActions {
+    pub(crate) fn of(action: Action) -> Self {
+        Self {
+            action,
+            ids: Vec::new(),
+            filter: None,
+            expect: None,
+            dry_run: false,
+            reason: None,
+            retry: None,
+            resume: None,
+        }
+    }
+
+    /// Refuses what could be understood in two ways.
+    pub(super) fn check(&self, most: usize) -> Result<(), AppError> {
+        let invalid = |message: String| Err(AppError::new(ErrorKind::Invalid, message));
+        let word = self.action.word();
+        match (&self.filter, self.ids.len()) {
+            (None, 0) => return invalid(format!("nothing to {word}: give `ids` or a `filter`")),
+            (Some(_), 1..) => return invalid("`ids` and `filter` exclude each other".to_owned()),
+            (None, count) if count > most => {
+                return Err(AppError::new(
+                    ErrorKind::Limit,
+                    format!("{count} tasks are named; {most} is the limit of one request"),
+                ));
+            }
+            (Some(filter), _) if filter.before.is_some() || filter.limit.is_some() => {
+                return invalid(format!(
+                    "`before` and `limit` are no part of what to {word}"
+                ));
+            }
+            _ => {}
+        }
+        for (field, is_given, of) in [
+            ("reason", self.reason.is_some(), Action::Cancel),
+            ("retry", self.retry.is_some(), Action::Retry),
+            ("resume", self.resume.is_some(), Action::Resume),
+        ] {
+            if is_given && self.action != of {
+                return invalid(format!("`{field}` is no part of the action `{word}`"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of each task.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct TasksActed {
+    /// How many tasks were meant.
+    pub(crate) found: usize,
+    /// To how many of them it was done; of a dry run, could be done as far as is known.
+    pub(crate) done: usize,
+    /// Those to which it could not be done have an error.
+    pub(crate) failed: usize,
+    /// The graph that was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<GraphName>,
+    pub(crate) tasks: Vec<TaskActed>,
+}
+
+impl TasksActed {
+    pub(super) fn of(tasks: Vec<TaskActed>, graph: Option<&FoundGraph>) -> Self {
+        let failed = tasks.iter().filter(|task| task.error.is_some()).count();
+        Self {
+            found: tasks.len(),
+            done: tasks.len() - failed,
+            failed,
+            graph: graph.map(|graph| GraphName {
+                id: graph.id.to_string(),
+                name: graph.name.clone(),
+            }),
+            tasks,
+        }
+    }
+}
+
+/// A graph that was named in a request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct GraphName {
+    /// The first of its tasks.
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+}
+
+/// What became of one task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct TaskActed {
+    /// What the request named, if there is no such task.
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// Its state, phase or outcome before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) was: Option<String>,
+    /// In a dry run: the start of its prompt, script or command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) summary: Option<String>,
+    /// It was so already: it was stopping, was held by the same person, or runs again with what it
+    /// could not run because of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) already: bool,
+    /// Of a cancelled task that was over: how many that it had submitted had not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) descendants: Option<usize>,
+    /// The number of its next attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt: Option<u32>,
+    /// How many others run after it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) downstream: Option<usize>,
+    /// Somebody holds it still: it does not start before it is released.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) held: bool,
+    /// Why it could not be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<AppError>,
+}
+
+impl TaskActed {
+    pub(super) fn of(task: &Task, error: Option<AppError>) -> Self {
+        let phase = task.phase().and_then(phase_word);
+        let was = phase.filter(|word| *word != "live");
+        Self {
+            id: task.id.to_string(),
+            name: task.request.name.clone(),
+            was: Some(was.unwrap_or(Status::of(task).as_str()).to_owned()),
+            summary: Some(task.request.summary.clone()),
+            error,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn forgotten(id: TaskId) -> Self {
+        Self {
+            id: id.to_string(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn missing(reference: &str, error: AppError) -> Self {
+        Self {
+            id: reference.to_owned(),
+            error: Some(error),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn note(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Cancelling { already, .. } => self.already = *already,
+            Answer::CancellingBelow {
+                descendants,
+                already,
+                ..
+            } => {
+                self.already = *already;
+                self.descendants = Some(*descendants);
+            }
+            Answer::Changed(count) => self.already = *count == 0,
+            other => tracing::error!(?other, "one of several commands was answered"),
+        }
+    }
+
+    pub(super) fn note_retried(&mut self, retried: &Retried) {
+        self.attempt = Some(retried.attempt);
+        self.downstream = Some(retried.downstream);
+        self.held = retried.held;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_means_one_thing() {
+        let check = |request: serde_json::Value, expected: Option<&str>| {
+            let asked: TaskActions = serde_json::from_value(request).unwrap();
+            let refused = asked.check(2).err().map(|error| error.message);
+            assert_eq!(refused.as_deref(), expected);
+        };
+        check(json!({"action": "cancel", "ids": ["a", "b"]}), None);
+        check(json!({"action": "cancel", "filter": {}}), None);
+        check(
+            json!({"action": "cancel", "filter": {"label": "a=b"}, "reason": "late"}),
+            None,
+        );
+        check(
+            json!({"action": "retry", "ids": ["a"], "retry": {"downstream": true}}),
+            None,
+        );
+        check(
+            json!({"action": "hold"}),
+            Some("nothing to hold: give `ids` or a `filter`"),
+        );
+        check(
+            json!({"action": "hold", "ids": ["a"], "filter": {}}),
+            Some("`ids` and `filter` exclude each other"),
+        );
+        check(
+            json!({"action": "hold", "ids": ["a", "b", "c"]}),
+            Some("3 tasks are named; 2 is the limit of one request"),
+        );
+        check(
+            json!({"action": "release", "filter": {"limit": 3}}),
+            Some("`before` and `limit` are no part of what to release"),
+        );
+        check(
+            json!({"action": "hold", "ids": ["a"], "reason": "late"}),
+            Some("`reason` is no part of the action `hold`"),
+        );
+        check(
+            json!({"action": "retry", "ids": ["a"], "resume": {}}),
+            Some("`resume` is no part of the action `retry`"),
+        );
+    }
+}
