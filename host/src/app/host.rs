@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     error::{AppError, ErrorKind},
     leaving::Leaving,
+    past::KeptPast,
     reader::Reader,
     request::TaskRef,
 };
@@ -61,6 +62,7 @@ pub(crate) struct Host {
     /// Turns to look at a task that is waited for.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
+    pub(super) past: KeptPast,
 }
 
 /// Tells the attempt of a process that is given with its parents, and who has started it, if that
@@ -126,6 +128,7 @@ impl Host {
             reading,
             looks: Semaphore::new(LOOKS_AT_ONCE),
             leaving: Leaving::default(),
+            past: KeptPast::default(),
         }
     }
 

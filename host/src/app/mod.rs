@@ -22,6 +22,8 @@ mod host;
 mod leaving;
 mod logs;
 mod may;
+mod overview;
+mod past;
 mod plugins;
 mod prepare;
 mod present;
@@ -42,6 +44,7 @@ pub(crate) use self::{
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
+    overview::{ChangesQuery, Counts, Overview},
     principal::{Caller, Peer},
     read::state_words,
     request::{

@@ -85,6 +85,7 @@ fn row(task: &Task) -> TaskRow {
         started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
         ran_ms: deciding.and_then(ran_ms),
+        expected_ms: None,
     }
 }
 

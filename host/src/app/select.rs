@@ -1,10 +1,10 @@
 //! Which tasks a request means: from its words to those that the store has.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use claudine_domain::{
     id::TaskId,
-    task::{InGraph, Task},
+    task::{InGraph, State, Task},
     time::Timestamp,
 };
 
@@ -14,7 +14,7 @@ use super::{
     request::{ListFilter, TaskRef},
 };
 use crate::{
-    store::{Filter, Name, Page, States},
+    store::{Filter, Name, Page, States, Status},
     text::shortened,
 };
 
@@ -27,6 +27,14 @@ const MOST_OF_A_NAME: usize = 20;
 
 /// How much of a name a message repeats.
 const SHOWN_CHARS: usize = 80;
+/// How far unfinished tasks are.
+const NEAREST_FIRST: [Status; 5] = [
+    Status::Running,
+    Status::Ready,
+    Status::Waiting,
+    Status::Held,
+    Status::Blocked,
+];
 
 /// What a selection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +126,48 @@ impl Selection {
             tasks.extend(task.filter(|task| self.filter.allows(task)));
         }
         Ok(Page::cut(tasks, limit))
+    }
+
+    /// Unfinished ones: those that run first, then those that are nearest to it; of a kind the
+    /// newest first.
+    pub(super) fn active(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
+        let mut tasks = Vec::new();
+        for status in NEAREST_FIRST {
+            if !self.filter.states.may_be(status) {
+                continue;
+            }
+            let of_it = Self {
+                filter: Filter {
+                    states: States::of([status]),
+                    ..self.filter.clone()
+                },
+                graph: self.graph.clone(),
+            };
+            let page = of_it.page(reader, limit.saturating_sub(tasks.len()))?;
+            let states = &self.filter.states;
+            tasks.extend(page.tasks.into_iter().filter(|task| states.allow(task)));
+        }
+        Ok(tasks)
+    }
+
+    /// Finished ones, the last end first.
+    pub(super) fn last_ended(&self, reader: &Reader, limit: usize) -> Result<Vec<Task>, AppError> {
+        let graph = self.graph.as_ref();
+        let Some(connected) = graph.and_then(|graph| graph.connected.as_ref()) else {
+            return Ok(reader.store.last_ended(&self.filter, limit)?);
+        };
+        let mut ended = Vec::new();
+        for id in connected {
+            let task = reader.store.task(*id)?;
+            if let Some(task) = task.filter(|task| self.filter.allows(task))
+                && let State::Done { at, .. } = task.state
+            {
+                ended.push((at, task));
+            }
+        }
+        ended.sort_by_key(|(at, task)| Reverse((*at, task.id)));
+        ended.truncate(limit);
+        Ok(ended.into_iter().map(|(_, task)| task).collect())
     }
 
     /// Each task that is found, newest first, for as long as `next` says so.

@@ -112,6 +112,9 @@ pub(crate) struct TaskRow {
     /// How long its last attempt ran; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ran_ms: Option<u64>,
+    /// How long the like of it took before, while it has not ended and somebody watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expected_ms: Option<u64>,
 }
 
 /// A task with all that is known of it: its row, and more.

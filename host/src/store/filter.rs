@@ -256,6 +256,11 @@ impl States {
         statuses
     }
 
+    /// Whether a task of this status may pass.
+    pub(crate) fn may_be(&self, status: Status) -> bool {
+        self.are_any() || self.statuses().contains(&status)
+    }
+
     pub(crate) fn allow(&self, task: &Task) -> bool {
         if self.are_any() || self.statuses.contains(&Status::of(task)) {
             return true;

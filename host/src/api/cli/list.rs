@@ -16,7 +16,9 @@ use super::{
 };
 use crate::app::{ListFilter, TaskRef, TaskRow};
 
-/// Show tasks, the newest first.
+/// List tasks: active ones first, then the last 20 that ended.
+///
+/// With --limit, --before or --json it is a page of tasks, newest first.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "ls",
@@ -34,41 +36,97 @@ pub(super) struct List {
     /// Only tasks older than this one: the last id of the page before.
     #[arg(long, value_name = "ID")]
     before: Option<String>,
-    /// At most so many, 1000 at the utmost.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
+    /// Show at most N tasks, newest first (max 1000).
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: Option<u32>,
     /// Only ids, one a line.
     #[arg(short, long)]
     quiet: bool,
 }
 
+/// Tasks of a page, if it is not said how many.
+const PAGE: u32 = 50;
+/// Finished tasks, if it is said which ones are wanted; else as many as the host thinks.
+const ENDED: u32 = 50;
+
 impl List {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let is_page = self.limit.is_some() || self.before.is_some() || session.json;
         let filter = ListFilter {
-            before: self.before.map(TaskRef),
-            limit: Some(self.limit),
+            before: self.before,
             ..self.which.filter()
         };
-        let page = session.client().list(&filter).await?;
-        if session.json {
-            output::json(&page)?;
-            return Ok(ExitCode::SUCCESS);
+        if is_page {
+            let limit = self.limit.or(Some(PAGE));
+            return page(session, ListFilter { limit, ..filter }, self.quiet).await;
         }
+        let all = filter == ListFilter::default();
+        let limit = (!all).then_some(ENDED);
+        let overview = session
+            .client()
+            .overview(&ListFilter { limit, ..filter })
+            .await?;
         if self.quiet {
-            for task in &page.tasks {
-                output::line(&task.id)?;
-            }
-            return Ok(ExitCode::SUCCESS);
+            return ids(&overview.tasks);
         }
-        output::painted(&table(&page.tasks, Look::of_stdout(), text::now()))?;
-        if page.tasks.is_empty() {
-            output::say("no tasks");
-        }
-        if let Some(next) = page.next {
-            output::say(&format!("there are more: --before {next}"));
+        show(&overview.tasks)?;
+        if let Some(foot) = foot(&overview) {
+            output::say(&foot);
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn page(session: &Session, filter: ListFilter, quiet: bool) -> Result<ExitCode, Failure> {
+    let page = session.client().list(&filter).await?;
+    if session.json {
+        output::json(&page)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if quiet {
+        return ids(&page.tasks);
+    }
+    show(&page.tasks)?;
+    if let Some(next) = page.next {
+        output::say(&format!("there are more: --before {next}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ids(tasks: &[TaskRow]) -> Result<ExitCode, Failure> {
+    for task in tasks {
+        output::line(&task.id)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(tasks: &[TaskRow]) -> Result<(), Failure> {
+    output::painted(&table(tasks, Look::of_stdout(), times::now()))?;
+    if tasks.is_empty() {
+        output::say("no tasks");
+    }
+    Ok(())
+}
+
+/// `3 running · 5 queued · 36 failed · 42 of 378 shown`
+fn foot(overview: &Overview) -> Option<String> {
+    let shown = overview.tasks.len();
+    let Some(counts) = overview.counts else {
+        return overview
+            .has_more
+            .then(|| format!("{shown} shown, there are more: --limit N shows the newest"));
+    };
+    if counts.total == 0 {
+        return None;
+    }
+    let mut parts = text::standing(&counts);
+    let total = usize::try_from(counts.total).unwrap_or(usize::MAX);
+    parts.push(if total > shown {
+        format!("{shown} of {total} shown")
+    } else {
+        format!("{shown} in all")
+    });
+    Some(parts.join(" · "))
 }
 
 const COLUMNS: [Column; 9] = [
@@ -85,20 +143,21 @@ const COLUMNS: [Column; 9] = [
 
 /// A line a task, in columns; the last one takes what the terminal has left.
 fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
+    let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut table = Table::new(&COLUMNS);
     for task in tasks {
-        table.row(row(task, now));
+        table.row(row(task, short, now));
     }
     table.shown(look)
 }
 
-fn row(task: &TaskRow, now: Timestamp) -> [Cell; 9] {
+fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 9] {
     let state = format!("{} {}", text::mark(task), text::state(task));
     let name = task.name.as_deref().unwrap_or_default();
     let ended = task.finished_at.as_deref();
     let cost = task.cost_usd.filter(|cost| *cost > 0.0);
     [
-        Cell::new(&task.id),
+        Cell::new(short.of(&task.id)),
         Cell::painted(text::colour(task), &state),
         Cell::new(name),
         Cell::new(&task.executor),

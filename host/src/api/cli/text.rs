@@ -2,7 +2,7 @@
 
 use super::terminal::Colour;
 pub(super) use super::times::{ago, now, ran, span};
-use crate::app::{TaskRow, graph::Shade};
+use crate::app::{Counts, TaskRow, graph::Shade};
 pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
@@ -28,6 +28,20 @@ pub(super) fn colour(task: &TaskRow) -> Colour {
         (None, "held") => Colour::Magenta,
         _ => Colour::Yellow,
     }
+}
+
+/// `3 running`, `5 queued`: how many tasks stand where, without those of which there are none.
+pub(super) fn standing(counts: &Counts) -> Vec<String> {
+    let kinds = [
+        (counts.running, "running"),
+        (counts.queued, "queued"),
+        (counts.held, "held"),
+        (counts.failed, "failed"),
+    ];
+    let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
+    kinds
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect()
 }
 
 /// `task_… failed: exited with code 3`

@@ -6,11 +6,11 @@ use super::{Ask, Client, ClientError, address};
 use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
-        AppError, Cancelled, CapacityView, Changed, CheckpointQuery, CheckpointView,
+        AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery, CheckpointView,
         CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
-        GroupChange, GroupView, HostInfo, ListFilter, LogLines, MergeWorktree, PluginDetail,
-        PluginView, ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted, TaskList,
-        TaskView, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
+        GroupChange, GroupView, HostInfo, ListFilter, LogLines, MergeWorktree, Overview,
+        PluginDetail, PluginView, ResumeOptions, Retried, RetryOptions, SetSlots, Submit,
+        Submitted, TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
     },
     clock,
 };
@@ -107,6 +107,23 @@ impl Client {
             filter,
         )?))
         .await
+    }
+
+    pub(in crate::api) async fn overview(
+        &self,
+        filter: &ListFilter,
+    ) -> Result<Overview, ClientError> {
+        let path = address::with_query("/v1/overview".to_owned(), filter)?;
+        self.ask(Ask::get(path)).await
+    }
+
+    /// As soon as something has changed, or at the limit that the host has.
+    pub(in crate::api) async fn changes(
+        &self,
+        query: ChangesQuery,
+    ) -> Result<Overview, ClientError> {
+        let path = address::with_query("/v1/changes".to_owned(), &query)?;
+        self.ask(Ask::get(path)).await
     }
 
     pub(in crate::api) async fn status(&self, task: &str) -> Result<TaskView, ClientError> {

@@ -23,6 +23,8 @@
 //! | `GET /v1/tasks/{ref}/checkpoint` | what a finished attempt left |
 //! | `POST /v1/tasks/{ref}/hold`, `POST /v1/tasks/{ref}/release` | keeps it from being started, and lets it go |
 //! | `POST /v1/restored/release` | lets all go that is held because it was restored from a backup |
+//! | `GET /v1/overview?state=&name=&…&limit=` | tasks that have not ended, and those that ended last, with counts |
+//! | `GET /v1/changes?after=&timeout_ms=` | what has changed of tasks after an event, as soon as something has (within 50 s) |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
 //! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
@@ -46,6 +48,7 @@ mod groups;
 mod host;
 mod listen;
 mod logs;
+mod overview;
 mod places;
 mod plugins;
 mod progress;
@@ -136,6 +139,8 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/tasks/{task}/hold", post(tasks::hold))
         .route("/v1/tasks/{task}/release", post(tasks::release))
         .route("/v1/restored/release", post(tasks::release_restored))
+        .route("/v1/overview", get(overview::show))
+        .route("/v1/changes", get(overview::changes))
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{name}", post(groups::set))
         .route("/v1/tasks/{task}/logs", get(logs::stream))

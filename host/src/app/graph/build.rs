@@ -6,7 +6,10 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-use super::{super::present::reason_view, Edge, Graph, Node, past::Past, shape};
+use super::{
+    super::{past::Past, present::reason_view},
+    Edge, Graph, Node, shape,
+};
 use crate::clock::rfc3339;
 
 /// The graph of these tasks, oldest first. Edges from tasks that are not among them are left out.

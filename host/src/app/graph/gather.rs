@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use claudine_domain::{id::TaskId, outcome::Outcome, task::Task};
 
-use super::{Graph, build::build, past::Past};
+use super::{Graph, build::build};
 use crate::{
     app::{
         error::{AppError, ErrorKind},
         host::Host,
+        past::Past,
         reader::Reader,
         request::GraphQuery,
     },
@@ -42,7 +43,7 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
         }
         found.spread(reader, true)?;
     }
-    let past = Past::of(&succeeded(reader)?);
+    let past = past_of(reader)?;
     Ok(build(found.into_tasks(), &past, clock::wall()))
 }
 
@@ -53,6 +54,11 @@ fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {
     };
     // One too many is enough to know that there are too many.
     Ok(reader.store.list(&filter, MOST_TASKS + 1)?.tasks)
+}
+
+/// How long tasks took that ended well.
+pub(in crate::app) fn past_of(reader: &Reader) -> Result<Past, AppError> {
+    Ok(Past::of(&succeeded(reader)?))
 }
 
 fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {

@@ -13,9 +13,8 @@ mod caption;
 mod dot;
 mod gather;
 mod mermaid;
-mod past;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 mod shade;
 mod shape;
 mod svg;
@@ -27,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{ReasonView, STATES};
 
+pub(super) use self::gather::past_of;
 pub(crate) use self::{
     dot::dot,
     mermaid::mermaid,

@@ -10,20 +10,20 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-use super::{Edge, Graph, build, past::Past, shape};
+use super::{super::past::Past, Edge, Graph, build, shape};
 use crate::store::sample_task;
 
 /// When every graph is looked at.
 pub(super) const NOW: u64 = 1_760_000_100_000;
 
 /// A task, and what the like of it took.
-pub(super) struct Sample {
+pub(in crate::app) struct Sample {
     task: Task,
     expected_ms: Option<u64>,
 }
 
 /// One that is ready, with this number as its id.
-pub(super) fn task(number: u128) -> Sample {
+pub(in crate::app) fn task(number: u128) -> Sample {
     let mut task = sample_task(0);
     task.id = TaskId::new(0, number);
     Sample {
@@ -33,18 +33,18 @@ pub(super) fn task(number: u128) -> Sample {
     .asked(&format!("step {number}"))
 }
 
-pub(super) fn named(mut sample: Sample, name: &str) -> Sample {
+pub(in crate::app) fn named(mut sample: Sample, name: &str) -> Sample {
     Arc::make_mut(&mut sample.task.request).name = Some(name.to_owned());
     sample
 }
 
 impl Sample {
-    pub(super) fn asked(mut self, summary: &str) -> Self {
+    pub(in crate::app) fn asked(mut self, summary: &str) -> Self {
         Arc::make_mut(&mut self.task.request).summary = summary.to_owned();
         self
     }
 
-    pub(super) fn by(mut self, executor: &str) -> Self {
+    pub(in crate::app) fn by(mut self, executor: &str) -> Self {
         Arc::make_mut(&mut self.task.request).executor = executor.into();
         self
     }
@@ -66,11 +66,11 @@ impl Sample {
         self
     }
 
-    pub(super) fn succeeded(self, from: u64, to: u64) -> Self {
+    pub(in crate::app) fn succeeded(self, from: u64, to: u64) -> Self {
         self.done(Outcome::Succeeded, None, from, to)
     }
 
-    pub(super) fn failed(self, from: u64, to: u64) -> Self {
+    pub(in crate::app) fn failed(self, from: u64, to: u64) -> Self {
         let reason = Reason::new(ReasonClass::Exit, "exited with code 3");
         self.done(Outcome::Failed, Some(reason), from, to)
     }
@@ -102,7 +102,7 @@ impl Sample {
     }
 
     /// Ended without having run.
-    pub(super) fn ended(mut self, outcome: Outcome) -> Self {
+    pub(in crate::app) fn ended(mut self, outcome: Outcome) -> Self {
         self.task.state = State::Done {
             at: Timestamp(NOW),
             outcome,
@@ -112,7 +112,7 @@ impl Sample {
         self
     }
 
-    pub(super) fn into_task(self) -> Task {
+    pub(in crate::app) fn into_task(self) -> Task {
         self.task
     }
 }

@@ -1,11 +1,20 @@
 //! How long tasks took, for how long the like of them may take.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use claudine_domain::{
     outcome::Outcome,
     task::{State, Task},
 };
+
+use crate::{clock, lock::lock};
+
+/// How long it is taken for true.
+const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// Runs that count, the newest: what a task took half a year ago says little.
 const RUNS: usize = 21;
@@ -36,6 +45,22 @@ impl Past {
         keys(task)
             .into_iter()
             .find_map(|key| median(self.0.get(&key)?))
+    }
+}
+
+/// What was found out last, for whoever asks again and again: it takes a walk through some thousand
+/// tasks.
+#[derive(Default)]
+pub(super) struct KeptPast(Mutex<Option<(Duration, Arc<Past>)>>);
+
+impl KeptPast {
+    pub(super) fn get(&self) -> Option<Arc<Past>> {
+        let (since, past) = lock(&self.0).clone()?;
+        (clock::monotonic() < since + KEPT_FOR).then_some(past)
+    }
+
+    pub(super) fn keep(&self, past: &Arc<Past>) {
+        *lock(&self.0) = Some((clock::monotonic(), Arc::clone(past)));
     }
 }
 
@@ -81,7 +106,7 @@ fn median(runs: &[u64]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::{super::samples::*, *};
+    use super::{super::graph::samples::*, *};
 
     #[test]
     fn a_median_is_in_the_middle() {

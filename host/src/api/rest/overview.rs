@@ -1,0 +1,41 @@
+//! `/v1/overview` and `/v1/changes`: tasks as a screen shows them, and what has changed of them.
+
+use axum::extract::State;
+
+use super::{
+    Shared,
+    answer::{Answered, Asked, Refusal, ok},
+    tasks::going_down,
+};
+use crate::app::{ChangesQuery, ListFilter, Overview};
+
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    Asked(filter): Asked<ListFilter>,
+) -> Answered<Overview> {
+    ok(shared.host.overview(filter).await?)
+}
+
+/// A caller that goes away ends this: its connection's future is dropped, and with it the wait.
+pub(super) async fn changes(
+    State(shared): State<Shared>,
+    Asked(query): Asked<ChangesQuery>,
+) -> Answered<Overview> {
+    let stay = shared.places.stay();
+    let has_to_end = async {
+        match &stay {
+            Some(_) => std::future::pending().await,
+            None => shared.places.has_to_end().await,
+        }
+    };
+    let at_once = ChangesQuery {
+        timeout_ms: Some(0),
+        ..query
+    };
+    tokio::select! {
+        changes = shared.host.changes(query) => ok(changes?),
+        // Without a place to stay long it is answered soon; the client asks again.
+        () = has_to_end => ok(shared.host.changes(at_once).await?),
+        () = shared.going_down.wait() => Err(Refusal(going_down())),
+    }
+}
