@@ -41,6 +41,7 @@ mod worktrees;
 pub(crate) use self::{
     actions::{Action, TaskActed, TaskActions, TasksActed},
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
+    check::NAME_MAX_CHARS,
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

@@ -25,6 +25,7 @@ mod hold;
 mod list;
 mod logs;
 mod mcp;
+mod named;
 mod output;
 mod parse;
 mod plugin;

@@ -19,10 +19,10 @@ const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 #[command(after_help = "\
 Examples:
   claudine resume review --context 'Look at the tests too'
-  claudine resume task_01kb2m8r
+  claudine resume x7tqrp
   git diff | claudine resume review --context -")]
 pub(super) struct Resume {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// What is to be done about it now; `-` reads it from standard input.

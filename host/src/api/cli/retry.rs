@@ -15,9 +15,9 @@ use crate::app::{Retried, RetryOptions};
 #[command(after_help = "\
 Examples:
   claudine retry nightly
-  id=$(claudine retry task_01kb2m8r) && claudine logs -f \"$id\"")]
+  id=$(claudine retry x7tqrp) && claudine logs -f \"$id\"")]
 pub(super) struct Retry {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// Also run again what had run after it.

@@ -127,14 +127,14 @@ pub(super) enum Priority {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskStatus {
-    /// An id, the beginning of one that no other has, or a name. The newest tasks where it is not given.
+    /// An id, the end or the beginning of one, or a name. The newest tasks where it is not given.
     pub(super) task_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskLogs {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// How many of the last lines of each stream. 100 where it is not given. Of more than some 40,000 bytes the beginning is left out.
     #[schemars(range(min = 1, max = 1000))]
@@ -144,7 +144,7 @@ pub(super) struct TaskLogs {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CancelTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// Why; kept with the task.
     pub(super) reason: Option<String>,
@@ -153,14 +153,14 @@ pub(super) struct CancelTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RetryTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ResumeTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// What is to be done about it now: a correction, an answer, what is still missing.
     pub(super) additional_context: Option<String>,
@@ -195,7 +195,7 @@ pub(super) struct ListTasks {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WaitTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer says whether to call again.
     #[schemars(range(min = 0, max = 50_000))]
