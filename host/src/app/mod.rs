@@ -32,10 +32,12 @@ mod read;
 mod reader;
 mod request;
 mod retry;
+mod revise;
 mod select;
 mod submit;
 mod variables;
 mod view;
+mod way_out;
 mod worktrees;
 
 pub(crate) use self::{
@@ -49,9 +51,9 @@ pub(crate) use self::{
     principal::{Caller, Peer},
     read::state_words,
     request::{
-        CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
-        ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,
-        TaskRef, WorktreeWish,
+        Change, CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery,
+        GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
+        Submit, TaskRef, WorktreeWish,
     },
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,

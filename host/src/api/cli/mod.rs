@@ -8,6 +8,7 @@ mod backup;
 mod cancel;
 mod candidates;
 mod capacity;
+mod change;
 mod checkpoint;
 mod completions;
 mod config;

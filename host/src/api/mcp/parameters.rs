@@ -155,6 +155,24 @@ pub(super) struct CancelTask {
 pub(super) struct RetryTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
+    /// Try a task at once that waits for a usage limit, a delay or its start.
+    pub(super) now: Option<bool>,
+    /// For agents: another model, from this attempt on.
+    pub(super) model: Option<String>,
+    /// For agents: what may be done unasked, such as `acceptEdits`.
+    pub(super) permission_mode: Option<String>,
+    /// For agents: all tools that may be used unasked, in place of those given before.
+    pub(super) allowed_tools: Option<Vec<String>>,
+    /// For agents: end each attempt after so many turns.
+    #[schemars(range(min = 1))]
+    pub(super) max_turns: Option<u32>,
+    /// Budget in US dollars, over all attempts, those before included.
+    pub(super) budget_usd: Option<f64>,
+    /// Time limit of each attempt, in milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) timeout: Option<u64>,
+    /// P0 (highest) to P2.
+    pub(super) priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -164,6 +182,22 @@ pub(super) struct ResumeTask {
     pub(super) task_id: String,
     /// What is to be done about it now: a correction, an answer, what is still missing.
     pub(super) additional_context: Option<String>,
+    /// For agents: another model, from this attempt on.
+    pub(super) model: Option<String>,
+    /// For agents: what may be done unasked, such as `acceptEdits`.
+    pub(super) permission_mode: Option<String>,
+    /// For agents: all tools that may be used unasked, in place of those given before.
+    pub(super) allowed_tools: Option<Vec<String>>,
+    /// For agents: end each attempt after so many turns.
+    #[schemars(range(min = 1))]
+    pub(super) max_turns: Option<u32>,
+    /// Budget in US dollars, over all attempts, those before included.
+    pub(super) budget_usd: Option<f64>,
+    /// Time limit of each attempt, in milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) timeout: Option<u64>,
+    /// P0 (highest) to P2.
+    pub(super) priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
