@@ -214,6 +214,9 @@ pub struct Attempt {
     /// process is left to tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
+    /// The branch of the worktree that it works in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Box<str>>,
     /// No executor ran: somebody merged the work of the attempt before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
@@ -235,6 +238,7 @@ impl Attempt {
             may_cost_micro_usd: None,
             cost_so_far_micro_usd: None,
             answered: None,
+            branch: None,
             by_hand: false,
             ended: None,
         }

@@ -23,7 +23,6 @@ pub mod principal;
 pub mod profile;
 pub mod refusals;
 pub mod retry_policy;
-pub mod revision;
 mod started;
 pub mod step;
 pub mod task;

@@ -13,7 +13,6 @@ use crate::{
     outcome::{Outcome, Reason},
     principal::{Authority, Principal},
     retry_policy::{self, RetryPolicy},
-    revision::Revised,
     time::{MonotonicMs, Timestamp},
     worktree::Worktree,
 };
@@ -74,8 +73,7 @@ pub struct InGraph {
     pub name: Option<String>,
 }
 
-/// What was asked, and what its executor's manifest adds; changed by nothing but a revision between
-/// attempts, and by whoever lifts its start time. The document for the executor (the prompt, the
+/// What was asked, and what its executor's manifest adds; never changed after submission. The document for the executor (the prompt, the
 /// argv) is not here but in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -387,9 +385,6 @@ pub struct Task {
     pub restrained: bool,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
-    /// What was changed of its request between attempts, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub revised: Vec<Revised>,
 }
 
 fn no_dependencies() -> Arc<[Dependency]> {
@@ -470,6 +465,19 @@ impl Task {
     /// The attempt that an executor ran last, or runs: the one that has output.
     pub fn last_run(&self) -> Option<&Attempt> {
         self.attempts.iter().rev().find(|attempt| !attempt.by_hand)
+    }
+
+    /// The branch of its worktree: the one that was made, else the one that is planned.
+    pub fn branch(&self) -> Option<String> {
+        let worktree = self.request.worktree.as_ref()?;
+        let made = self.made_branch().map(str::to_owned);
+        Some(made.unwrap_or_else(|| worktree.planned_branch(self.id)))
+    }
+
+    /// The branch that was made for it, as it has told; earlier versions did not.
+    pub fn made_branch(&self) -> Option<&str> {
+        let mut latest_first = self.attempts.iter().rev();
+        latest_first.find_map(|attempt| attempt.branch.as_deref())
     }
 
     /// Whether it failed for what became of its work alone.

@@ -56,17 +56,34 @@ pub struct Worktree {
     /// It stays when its task has succeeded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
+    /// What its branch is called after, below [`OWN_BRANCHES`], if nobody has named it. The branch
+    /// that is made may have a number at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<String>,
+    /// What the commits say that are made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// What branches of tasks begin with, if they were not named, and a slash after it.
 pub const OWN_BRANCHES: &str = "claudine";
 
+/// The branch of a task by its id alone: that of earlier versions, and where nothing else is free.
+pub fn branch_by_id(task: TaskId) -> String {
+    let id = task.to_string();
+    format!("{OWN_BRANCHES}/{}", id.strip_prefix("task_").unwrap_or(&id))
+}
+
 impl Worktree {
-    pub fn branch_of(&self, task: TaskId) -> String {
-        self.branch.clone().unwrap_or_else(|| {
-            let id = task.to_string();
-            format!("{OWN_BRANCHES}/{}", id.strip_prefix("task_").unwrap_or(&id))
-        })
+    /// The branch as it was planned. Which one was made says the task: [`Task::branch`].
+    ///
+    /// [`Task::branch`]: crate::task::Task::branch
+    pub fn planned_branch(&self, task: TaskId) -> String {
+        match (&self.branch, &self.stem) {
+            (Some(named), _) => named.clone(),
+            (None, Some(stem)) => format!("{OWN_BRANCHES}/{stem}"),
+            (None, None) => branch_by_id(task),
+        }
     }
 
     /// The base as a person knows it.
@@ -117,15 +134,51 @@ impl MergeState {
     }
 }
 
+/// The work of a task as commits: what the one has that the other has not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    pub from: String,
+    pub to: String,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Merge {
     pub strategy: MergeStrategy,
     pub state: MergeState,
     /// For a person: what was done, or why not and what can be done about it.
     pub detail: String,
+    /// Why it was not done, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brief: Option<String>,
+    /// The first of the files that conflict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+    /// Which commits it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Span>,
     /// The worktree is gone; the branch may be there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub worktree_removed: bool,
+}
+
+impl Merge {
+    /// One of which nothing else is known.
+    pub fn new(strategy: MergeStrategy, state: MergeState, detail: impl Into<String>) -> Self {
+        Self {
+            strategy,
+            state,
+            detail: detail.into(),
+            brief: None,
+            conflicts: Vec::new(),
+            work: None,
+            worktree_removed: false,
+        }
+    }
+
+    /// What came of it in a few words; rows of earlier versions have the long ones alone.
+    pub fn brief(&self) -> &str {
+        self.brief.as_deref().unwrap_or(&self.detail)
+    }
 }
 
 #[cfg(test)]
@@ -160,14 +213,18 @@ mod tests {
             base_commit: "d7249d3".to_owned(),
             merge: MergeStrategy::default(),
             keep: false,
+            stem: None,
+            message: None,
         };
         let task = TaskId::new(0, 1);
         let branch = "claudine/00000000000000000000000001";
-        assert_eq!(worktree.branch_of(task), branch);
+        assert_eq!(worktree.planned_branch(task), branch);
+        worktree.stem = Some("fix-tests".to_owned());
+        assert_eq!(worktree.planned_branch(task), "claudine/fix-tests");
         assert_eq!(worktree.base_name(), "d7249d3");
         worktree.branch = Some("fix".to_owned());
         worktree.base = Some("main".to_owned());
-        assert_eq!(worktree.branch_of(task), "fix");
+        assert_eq!(worktree.planned_branch(task), "fix");
         assert_eq!(worktree.base_name(), "main");
         let text = serde_json::to_string(&worktree).unwrap();
         assert_eq!(serde_json::from_str::<Worktree>(&text).unwrap(), worktree);

@@ -220,7 +220,7 @@ fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Worktre
         Value::Bool(wanted) => Ok(wanted.then(WorktreeWish::default)),
         object @ Value::Object(_) => lenient::read(object).map(Some).map_err(D::Error::custom),
         _ => Err(D::Error::custom(
-            "`worktree` is true or {branch, base, merge, keep}",
+            "`worktree` is true or {branch, base, merge, keep, message}",
         )),
     }
 }
@@ -453,7 +453,7 @@ mod tests {
         );
         check(
             serde_json::json!({"argv": ["a"], "worktree": "yes"}),
-            "`worktree` is true or {branch, base, merge, keep}",
+            "`worktree` is true or {branch, base, merge, keep, message}",
         );
         check(
             serde_json::json!({"argv": ["a"], "colour": "red"}),

@@ -19,6 +19,7 @@ use crate::{
     text::is_harmful,
 };
 
+const COMMIT_MESSAGE_MAX_BYTES: usize = 16 << 10;
 pub(crate) const NAME_MAX_CHARS: usize = 256;
 pub(crate) const LABELS_MAX: usize = 64;
 pub(crate) const LABEL_MAX_CHARS: usize = 256;
@@ -45,6 +46,9 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         text("the group", group, NAME_MAX_CHARS)?;
     }
     labels(request)?;
+    if let Some(message) = request.worktree.as_ref().and_then(|it| it.message.as_ref()) {
+        commit_message(message)?;
+    }
     if let Some(key) = &request.idempotency_key
         && (key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES)
     {
@@ -143,6 +147,23 @@ fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     // The last is a pattern of no dots.
     if value.chars().all(|c| c.is_whitespace() || c == '\u{2800}') {
         return Err(invalid(format!("{what} has nothing in it that is seen")));
+    }
+    Ok(())
+}
+
+/// It may have several lines, and ends up on terminals.
+fn commit_message(message: &str) -> Result<(), AppError> {
+    let length = message.len();
+    if length > COMMIT_MESSAGE_MAX_BYTES {
+        return Err(invalid(format!(
+            "the commit message has {length} bytes; {COMMIT_MESSAGE_MAX_BYTES} is the limit"
+        )));
+    }
+    let is_harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if message.trim().is_empty() || message.contains(is_harmful) {
+        return Err(invalid(
+            "the commit message must have text, and no control characters".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod host;
 mod leaving;
 mod logs;
 mod may;
+mod merge;
 mod overview;
 mod past;
 mod plugins;
@@ -32,33 +33,31 @@ mod read;
 mod reader;
 mod request;
 mod retry;
-mod revise;
 mod select;
 mod submit;
 mod variables;
 mod view;
-mod way_out;
 mod worktrees;
 
 pub(crate) use self::{
     actions::{Action, TaskActed, TaskActions, TasksActed},
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
-    check::NAME_MAX_CHARS,
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
+    merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},
     principal::{Caller, Peer},
     read::state_words,
     request::{
-        Change, CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery,
-        GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
-        Submit, TaskRef, WorktreeWish,
+        CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
+        ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,
+        TaskRef, WorktreeWish,
     },
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
         GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
         PluginView, Retried, Submitted, TaskList, TaskRow, TaskView, Why, WorktreeView,
     },
-    worktrees::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreesCleaned},
+    worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

@@ -3,10 +3,8 @@
 use claudine_domain::{
     attempt::{Attempt, GitState, Phase, Usage},
     dependency::Dependency,
-    id::TaskId,
     outcome::Reason,
     principal::{Principal, names_of_holders},
-    revision::Revised,
     task::{Priority, State, Task, WaitingFor},
     worktree::Worktree,
 };
@@ -107,18 +105,15 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         worktree: request
             .worktree
             .as_ref()
-            .map(|worktree| worktree_view(worktree, task.id)),
+            .map(|worktree| worktree_view(worktree, task)),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
-        attempts: begun(task)
-            .map(|attempt| attempt_view(task, attempt))
-            .collect(),
+        attempts: begun(task).map(attempt_view).collect(),
         output: None,
         output_truncated: false,
         usage: task
             .last_run()
             .and_then(|run| run.ended.as_ref())
             .map(|ended| usage_view(&ended.usage)),
-        hint: None,
         spec: None,
         outputs: None,
     }
@@ -149,9 +144,7 @@ fn cost_usd(task: &Task) -> Option<f64> {
     costs.reduce(u64::saturating_add).map(dollars)
 }
 
-fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
-    let for_it = |revised: &&Revised| revised.from_attempt == attempt.number;
-    let revised = task.revised.iter().filter(for_it);
+fn attempt_view(attempt: &Attempt) -> AttemptView {
     let ended = attempt.ended.as_ref();
     AttemptView {
         number: attempt.number,
@@ -170,9 +163,6 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
             .as_ref()
             .and_then(|session| session.model.clone()),
         cost_usd: attempt.cost_micro_usd().map(dollars),
-        revised: revised
-            .flat_map(|revised| revised.differences.clone())
-            .collect(),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
@@ -180,10 +170,10 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
     }
 }
 
-fn worktree_view(worktree: &Worktree, task: TaskId) -> WorktreeView {
+fn worktree_view(worktree: &Worktree, task: &Task) -> WorktreeView {
     WorktreeView {
         path: None,
-        branch: worktree.branch_of(task),
+        branch: task.branch().unwrap_or_default(),
         base: worktree.base_name().to_owned(),
         base_commit: worktree.base_commit.clone(),
         merge: worktree.merge,

@@ -271,7 +271,7 @@ impl Host {
         ids.next(clock::wall().0, random::bits_128())
     }
 
-    pub(super) fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
+    fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
         match self.plugins.executor(name) {
             Ok(executor) => Ok(executor.clone()),
             Err(PluginError::Unknown { .. }) => {
@@ -466,7 +466,7 @@ fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError 
     error
 }
 
-pub(super) fn budget(usd: f64) -> Result<u64, AppError> {
+fn budget(usd: f64) -> Result<u64, AppError> {
     budget_micro_usd(usd).ok_or_else(|| {
         AppError::new(
             ErrorKind::Invalid,

@@ -10,7 +10,7 @@ use claudine_domain::{
     id::TaskId,
     principal::Principal,
     task::{Idempotency, Task},
-    worktree::{Merge, MergeStrategy, Worktree},
+    worktree::{Merge, Worktree},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,14 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
-    request::{NewTask, TaskRef},
+    prepare::summary,
+    request::NewTask,
 };
 use crate::{
     command::supervised_by,
     environment::Kept,
     git::Git,
-    worktree::{Again, Also, Found, Wish, WorktreeError, plan, refuse_taken},
+    worktree::{Also, Found, Wish, WorktreeError, plan, refuse_taken, stem_of},
 };
 
 /// Tasks with a worktree in one request.
@@ -94,29 +95,6 @@ pub(crate) struct LeftWorktree {
     pub(crate) why: String,
 }
 
-/// What is to become of the work of a finished task after all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MergeWorktree {
-    /// What the task was submitted with, where it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) merge: Option<MergeStrategy>,
-}
-
-/// What became of it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct WorktreeMerged {
-    pub(crate) task: String,
-    pub(crate) merge: Merge,
-    /// Of a task that had failed by its merge and has succeeded by this one: the attempt that it
-    /// counts as.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) attempt: Option<u32>,
-    /// How many tasks run now that could not because of it.
-    #[serde(default)]
-    pub(crate) downstream: usize,
-}
-
 impl Host {
     /// The worktree that a task asks for, if it does and can have it.
     pub(super) async fn planned(
@@ -131,7 +109,11 @@ impl Host {
         let variables = kept.variables.clone();
         let git = self.worktrees.git(&task.working_directory, variables);
         let worktree = self.supervised(self.plan(&git, wish, idempotency)).await?;
-        Ok(Some(Box::new(worktree)))
+        let stem = match worktree.branch {
+            Some(_) => None,
+            None => stem_of(task.name.as_deref(), &summary(task.spec.get())),
+        };
+        Ok(Some(Box::new(Worktree { stem, ..worktree })))
     }
 
     async fn plan(
@@ -148,7 +130,7 @@ impl Host {
     }
 
     /// Does work for a request, with every command of it a child of a supervisor.
-    async fn supervised<F: Future>(&self, work: F) -> F::Output {
+    pub(super) async fn supervised<F: Future>(&self, work: F) -> F::Output {
         supervised_by(self.commands.clone(), Box::pin(work)).await
     }
 
@@ -186,69 +168,6 @@ impl Host {
             Ok(list)
         })
         .await
-    }
-
-    /// Asks once more for what becomes of a finished task's work. If it had failed by its merge,
-    /// it has succeeded by this one.
-    pub(crate) async fn merge_worktree(
-        &self,
-        by: &Arc<Principal>,
-        reference: &TaskRef,
-        asked: MergeWorktree,
-    ) -> Result<WorktreeMerged, AppError> {
-        let id = self.resolve(reference).await?;
-        let held = self.worktrees.hold(id).await?;
-        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
-        if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
-            let message = format!("task {id} is {}, not done", task.state.as_str());
-            return Err(AppError::new(ErrorKind::Conflict, message)
-                .hint("what becomes of its work is decided when it ends"));
-        }
-        let worktree = task.as_ref().and_then(|it| it.request.worktree.as_deref());
-        let usual = match worktree {
-            Some(worktree) => Some(worktree.merge),
-            None => self
-                .worktrees
-                .last_merge(id)
-                .await?
-                .map(|merge| merge.strategy),
-        };
-        let strategy = asked.merge.or(usual).unwrap_or_default();
-        if strategy == MergeStrategy::Manual {
-            let message = format!("--merge manual leaves the branch of {id} as it is");
-            return Err(AppError::new(ErrorKind::Invalid, message)
-                .hint("say what is to become of it by --merge auto, pr or patch"));
-        }
-        may(by, Verb::Merge(strategy), task.as_ref(), &self.settings.mcp)?;
-        let failed_by_it = task.as_ref().is_some_and(Task::failed_by_its_merge);
-        if failed_by_it {
-            self.may_end_by_hand(by, id).await?;
-        }
-        let title = task.as_ref().map(|task| task.request.summary.as_str());
-        let again = Again {
-            strategy,
-            keep: worktree.is_some_and(|worktree| worktree.keep),
-            title: title.unwrap_or("work of a forgotten task"),
-            variables: self.variables_of(task.as_ref()).await?,
-            failed_by_it,
-        };
-        let merging = self.worktrees.merge_again(&held, again);
-        let merge = self.supervised(merging).await?;
-        if merge.state.is_failure() {
-            return Err(AppError::new(ErrorKind::Conflict, merge.detail));
-        }
-        // A host that dies before this finds the merge noted, and made, when it is asked again.
-        let by_hand = if failed_by_it {
-            self.end_by_hand(by, id, &merge).await?
-        } else {
-            None
-        };
-        Ok(WorktreeMerged {
-            task: id.to_string(),
-            merge,
-            attempt: by_hand.map(|it| it.attempt),
-            downstream: by_hand.map_or(0, |it| it.downstream),
-        })
     }
 
     /// What git is told of a task: its environment, as long as that is kept.

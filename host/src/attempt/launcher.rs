@@ -21,7 +21,7 @@ use super::{
     inputs::{Inputs, Prepared},
     live::{self, ChildState, Live, State},
     reporter::Reporter,
-    workspaces::Workspaces,
+    workspaces::{Workspace, Workspaces},
 };
 use crate::{
     clock,
@@ -100,6 +100,19 @@ impl Launcher {
         let elsewhere = self.commands.for_preparing(live);
         let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
         let workspace = Box::pin(unless_cut_short_idle(live, &elsewhere, made)).await?;
+        let Workspace {
+            dir: workspace,
+            branch,
+        } = workspace;
+        if let Some(branch) = branch
+            && launch
+                .task
+                .last_attempt()
+                .and_then(|last| last.branch.as_ref())
+                != Some(&branch)
+        {
+            self.reporter.send(live, Report::Branch(branch)).await;
+        }
         let preparing = async {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);

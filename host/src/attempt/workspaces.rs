@@ -36,12 +36,22 @@ pub(super) struct Workspaces {
     pub(super) environments: Arc<Environments>,
 }
 
+/// Where an attempt works.
+pub(super) struct Workspace {
+    pub(super) dir: String,
+    /// The branch of its worktree.
+    pub(super) branch: Option<Box<str>>,
+}
+
 impl Workspaces {
-    /// The directory that an attempt works in. Its worktree is made, if it has none yet.
-    pub(super) async fn enter(&self, launch: &Launch) -> Result<String, GuestEnd> {
+    /// Where an attempt works. Its worktree is made, if it has none yet.
+    pub(super) async fn enter(&self, launch: &Launch) -> Result<Workspace, GuestEnd> {
         let request = &launch.task.request;
         let Some(worktree) = &request.worktree else {
-            return Ok(request.cwd.to_string());
+            return Ok(Workspace {
+                dir: request.cwd.to_string(),
+                branch: None,
+            });
         };
         let variables = self
             .variables(&request.env_digest)
@@ -51,14 +61,19 @@ impl Workspaces {
         let entered = self
             .worktrees
             .enter(&launch.task, worktree, number, variables);
-        let path = entered
+        let entered = entered
             .await
             .map_err(|error| failure(class(&error), error.to_string()))?;
-        path.into_os_string().into_string().map_err(|path| {
+        let dir = entered.dir.into_os_string().into_string();
+        let dir = dir.map_err(|path| {
             failure(
                 "invalid",
                 format!("the worktree's path {} is not valid UTF-8", path.display()),
             )
+        })?;
+        Ok(Workspace {
+            dir,
+            branch: Some(entered.branch),
         })
     }
 
@@ -94,14 +109,15 @@ impl Workspaces {
                 task: attempt.task,
                 attempt: attempt.number,
                 worktree,
+                branch: task.branch().unwrap_or_default(),
                 title: &task.request.summary,
                 variables,
             })
             .await;
         if merge.state.is_failure() {
-            // Invalid: to do the work once more would end the same way.
-            ending.cause = Cause::Class(ReasonClass::Invalid);
-            ending.message.clone_from(&merge.detail);
+            // To do the work once more would end the same way.
+            ending.cause = Cause::Class(ReasonClass::Conflict);
+            merge.brief().clone_into(&mut ending.message);
         }
         ending.merge = Some(Box::new(merge));
     }

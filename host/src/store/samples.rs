@@ -60,7 +60,6 @@ pub(crate) fn ready(number: u64) -> Task {
         resumes: None,
         restrained: false,
         attempts: Vec::new(),
-        revised: Vec::new(),
     }
 }
 

@@ -1,27 +1,38 @@
-//! A merge that somebody asks for once more, after its task has ended: it was refused and what was in its way is not any more, or another one is
-//! wanted. It goes the way of the first one, and looks at what is there now.
+//! A merge that somebody asks for once more, after its task has ended: it was refused and what was
+//! in its way is not any more, or another one is wanted. It goes the way of the first one, and looks
+//! at what is there now.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use claudine_domain::{
     id::TaskId,
-    worktree::{Merge, MergeStrategy},
+    task::Task,
+    worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{WorktreeError, Worktrees, record};
+use super::{WorktreeError, Worktrees, message::Message, record};
+use crate::git::{BranchRef, Commit, Git};
 
 /// What is to become of the work of a task that has ended.
 pub(crate) struct Again<'a> {
     pub(crate) strategy: MergeStrategy,
-    /// The worktree stays, whatever comes of it.
-    pub(crate) keep: bool,
-    /// What the task was to do, for the messages of commits.
-    pub(crate) title: &'a str,
+    /// None if it is forgotten.
+    pub(crate) task: Option<&'a Task>,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
-    /// The task has failed by its merge, and no merge that succeeded has ended it since.
-    pub(crate) failed_by_it: bool,
+}
+
+impl Again<'_> {
+    pub(super) fn worktree(&self) -> Option<&Worktree> {
+        self.task?.request.worktree.as_deref()
+    }
+
+    pub(super) fn message(&self, id: TaskId) -> Message {
+        let asked = self.worktree().and_then(|it| it.message.as_deref());
+        let summary = self.task.map(|task| task.request.summary.as_str());
+        Message::new(id, asked, summary.unwrap_or("Work of a forgotten task"))
+    }
 }
 
 /// A worktree that nobody else changes meanwhile.
@@ -31,7 +42,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(super) fn task(&self) -> TaskId {
+    pub(crate) fn task(&self) -> TaskId {
         self.task
     }
 }
@@ -48,13 +59,31 @@ impl Worktrees {
         Ok(record::read(&self.layout, task)?.and_then(|record| record.again))
     }
 
-    /// As long as it is held no attempt of the task can enter its worktree: one that is in it has begun before, and the store shows it.
+    /// As long as it is held no attempt of the task can enter its worktree: one that is in it has
+    /// begun before, and the store shows it.
     pub(crate) async fn hold(&self, task: TaskId) -> Result<Held, WorktreeError> {
         let repository = self.known(task).await?.repository;
-        Ok(Held {
+        Ok(self.held(task, &repository).await)
+    }
+
+    /// The same, also if the worktree was cleaned up and nothing is noted of it any more.
+    pub(crate) async fn hold_all_that_is_left(
+        &self,
+        task: TaskId,
+        worktree: Option<&Worktree>,
+    ) -> Result<Held, WorktreeError> {
+        match (self.record(task).await?, worktree) {
+            (Some(record), _) => Ok(self.held(task, &record.repository).await),
+            (None, Some(worktree)) => Ok(self.held(task, Path::new(&worktree.repository)).await),
+            (None, None) => Err(WorktreeError::NoWorktree { task }),
+        }
+    }
+
+    async fn held(&self, task: TaskId, repository: &Path) -> Held {
+        Held {
             task,
-            _turn: self.turn(&repository).await,
-        })
+            _turn: self.turn(repository).await,
+        }
     }
 
     pub(crate) async fn merge_again(
@@ -62,35 +91,70 @@ impl Worktrees {
         held: &Held,
         again: Again<'_>,
     ) -> Result<Merge, WorktreeError> {
-        let Again {
-            strategy,
-            keep,
-            title,
-            variables,
-            failed_by_it,
-        } = again;
-        let record = self.known(held.task).await?;
-        let git = self.git(self.path(held.task), variables);
-        let repository = git.in_repository(&record.repository);
-        if repository.branch_commit(&record.branch).await?.is_none() {
-            // It went with a merge of which its task has not heard.
-            if failed_by_it && let Some(merge) = record.again.filter(|it| !it.state.is_failure()) {
+        let id = held.task;
+        let git = self.git(self.path(id), again.variables.clone());
+        let record = self.record(id).await?;
+        let branch = match &record {
+            Some(record) if !record.is_dropped => {
+                let repository = git.in_repository(&record.repository);
+                repository.branch_commit(&record.branch).await?
+            }
+            _ => None,
+        };
+        let (Some(record), Some(_)) = (&record, branch) else {
+            if let Some(merge) = merged_elsewhere(&git, &again).await? {
                 return Ok(merge);
             }
-            return Err(WorktreeError::BranchGone {
+            let gone = |record: record::Record| WorktreeError::BranchGone {
                 branch: record.branch,
-            });
-        }
-        let mut work = self.begin(git, record, strategy, title).await?;
+            };
+            return Err(record.map_or(WorktreeError::NoWorktree { task: id }, gone));
+        };
+        let (record, message) = (record.clone(), again.message(id));
+        let mut work = self.begin(git, record, again.strategy, message).await?;
         let mut merge = self.carry_out(&work).await?;
         // Before the worktree goes, and with what became of that.
         work.record.again = Some(merge.clone());
         self.write_record(&work.record).await?;
+        let keep = again.worktree().is_some_and(|worktree| worktree.keep);
         if !keep && !merge.state.is_failure() {
-            merge = self.leave(&work, merge).await;
+            merge = self.leave(&mut work, merge).await;
             work.record.again = Some(merge.clone());
             self.write_record(&work.record).await?;
         }
         Ok(merge)
     }
+}
+
+/// Of a task that failed by its merge and whose branch is gone: whether its base has all of its
+/// work. Somebody may have merged it with git alone and cleaned up, or a host may have died before
+/// the task could be told.
+async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>, WorktreeError> {
+    let failed = again.task.filter(|task| task.failed_by_its_merge());
+    let (Some(task), Some(worktree)) = (failed, again.worktree()) else {
+        return Ok(None);
+    };
+    let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+    let work = ended.and_then(|ended| ended.merge.as_ref()?.work.as_ref());
+    let tip = work.and_then(|work| Commit::parse(&work.to));
+    let (Some(work), Some(tip), Some(base)) = (work, tip, &worktree.base) else {
+        return Ok(None);
+    };
+    let repository = git.in_repository(&worktree.repository);
+    let has_it = match repository.branch_commit(&BranchRef::named(base)).await? {
+        Some(base) if repository.commit_of(tip.hash()).await?.is_some() => {
+            repository.is_ancestor(&tip, &base).await?
+        }
+        _ => false,
+    };
+    let branch = task.branch().unwrap_or_default();
+    Ok(has_it.then(|| Merge {
+        work: Some(work.clone()),
+        worktree_removed: true,
+        ..Merge::new(
+            again.strategy,
+            MergeState::Merged,
+            format!("`{branch}` is merged into `{base}`"),
+        )
+    }))
 }

@@ -18,10 +18,8 @@ impl Work {
     pub(super) async fn merge(&self) -> Result<Done, WorktreeError> {
         let branch = &self.record.branch;
         let Some(base) = self.record.base.clone() else {
-            return Ok((
-                MergeState::Refused,
-                format!("there is no branch to merge `{branch}` into"),
-            ));
+            let why = format!("there is no branch to merge `{branch}` into");
+            return Ok((MergeState::Refused, why).into());
         };
         // Each time what is there is looked at anew: the last time it says that it is merged.
         for _ in 0..=TRIES {
@@ -33,14 +31,12 @@ impl Work {
                 return self.refused(&base, &why).await;
             };
             if self.git.is_ancestor(&tip, &old).await? {
-                return Ok((
-                    MergeState::Merged,
-                    format!("`{branch}` is merged into `{base}`"),
-                ));
+                let done = format!("`{branch}` is merged into `{base}`");
+                return Ok((MergeState::Merged, done).into());
             }
             let new = match self.merged(&base, &old, &tip).await? {
                 Ok(new) => new,
-                Err(conflict) => return Ok((MergeState::Conflict, conflict)),
+                Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
             };
             if let Some(why) = self.advance(&base, &old, &new).await? {
                 return self.refused(&base, &why).await;
@@ -57,7 +53,7 @@ impl Work {
             "{why}; the work is on branch `{branch}`: `claudine worktree merge {}` asks again, `git merge {typed}` on `{base}` merges it by hand",
             self.task
         );
-        Ok((MergeState::Refused, detail))
+        Ok((MergeState::Refused, detail).into())
     }
 
     /// Moves the base, with the checkout that has it, to a commit; or says why that must not be.
@@ -108,34 +104,34 @@ impl Work {
         Ok(is_as_it_was.then(|| format!("{place}, which cannot follow: {error}")))
     }
 
-    /// The commit that the base is to move to, or what conflicts.
+    /// The commit that the base is to move to, or the files that conflict, and what can be done.
     async fn merged(
         &self,
         base: &BranchRef,
         old: &Commit,
         tip: &Commit,
-    ) -> Result<Result<Commit, String>, WorktreeError> {
+    ) -> Result<Result<Commit, (Vec<String>, String)>, WorktreeError> {
         if self.git.is_ancestor(old, tip).await? {
             return Ok(Ok(tip.clone()));
         }
         let branch = &self.record.branch;
         match self.git.merge_trees(old, tip).await? {
             Merged::Tree(tree) => {
-                let message = format!(
-                    "Merge branch '{branch}'\n\n{}\n\nclaudine: {}",
-                    self.title, self.task
-                );
+                let message = self.message.of_merge(&self.record);
                 Ok(Ok(self
                     .git
                     .commit_tree(&tree, [old, tip], &message)
                     .await?))
             }
-            Merged::Conflict(files) => Ok(Err(format!(
-                "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {}` on `{base}` merges it by hand",
-                shortened(&files),
-                self.way_out(base).await?,
-                self.git.typed(branch).await?
-            ))),
+            Merged::Conflict(files) => {
+                let detail = format!(
+                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {}` on `{base}` merges it by hand",
+                    shortened(&files),
+                    self.way_out(base).await?,
+                    self.git.typed(branch).await?
+                );
+                Ok(Err((files, detail)))
+            }
         }
     }
 

@@ -23,14 +23,14 @@ impl Worktrees {
         also: Also,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Option<String>, WorktreeError> {
-        let record = self.known(held.task()).await?;
+        let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), variables);
-        self.clean_one(&record, &git, also).await
+        self.clean_one(&mut record, &git, also).await
     }
 
     async fn clean_one(
         &self,
-        record: &Record,
+        record: &mut Record,
         git: &Git,
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
@@ -45,13 +45,14 @@ impl Worktrees {
             repository.prune_worktrees().await?;
         }
         if record.repository.exists() {
-            match record.drop_branch(&repository).await {
+            match self.drop_branch(record, &repository).await {
                 // It is not the worktree that somebody uses.
                 Err(WorktreeError::Git(GitError::InUse { .. })) => {}
                 dropped => dropped?,
             }
             // A retry of the task goes on with it, and a merge needs its base.
-            if repository.branch_commit(&record.branch).await?.is_some() {
+            let branch = repository.branch_commit(&record.branch).await?;
+            if branch.is_some() && !record.is_dropped {
                 return Ok(None);
             }
         }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use claudine_domain::{attempt::Attempt, task::Task, worktree::Worktree};
+use claudine_domain::{attempt::Attempt, id::TaskId, task::Task, worktree::Worktree};
 
 use super::{WorktreeError, Worktrees, error::io_error, record::Record};
 use crate::{
@@ -16,15 +16,21 @@ use crate::{
     restored::Restored,
 };
 
+/// Where an attempt works.
+pub(crate) struct Entered {
+    pub(crate) dir: PathBuf,
+    pub(crate) branch: Box<str>,
+}
+
 impl Worktrees {
-    /// The directory that this attempt works in. What is there already is as it was left.
+    /// Where this attempt works. What is there already is as it was left.
     pub(crate) async fn enter(
         &self,
         task: &Task,
         worktree: &Worktree,
         attempt: u32,
         variables: Arc<BTreeMap<String, String>>,
-    ) -> Result<PathBuf, WorktreeError> {
+    ) -> Result<Entered, WorktreeError> {
         let path = self.path(task.id);
         let repository = Path::new(&worktree.repository);
         let git = self.git(&path, variables);
@@ -39,44 +45,104 @@ impl Worktrees {
         } else {
             path.join(&worktree.inside)
         };
-        // A host that was killed after the merge takes the attempt up again, with nothing left to do but to say so.
-        if !is_settled {
+        let branch = match known {
+            // A host that was killed after the merge takes the attempt up again, with nothing left
+            // to do but to say so.
+            Some(record) if is_settled => record.branch,
             // Boxed: many attempts wait in the future that this is a part of, and few come here.
-            match known {
-                Some(record) if record.is_ready => Box::pin(self.find(&git, record)).await?,
-                known => Box::pin(self.make(&git, task, worktree, known)).await?,
+            Some(record) if record.is_ready => {
+                Box::pin(self.find(&git, task.id, worktree, record)).await?
             }
+            known => Box::pin(self.make(&git, task, worktree, known)).await?,
+        };
+        if !is_settled {
             // A directory that nothing is committed in is in no worktree.
             let dir = inside.clone();
             self.blocking(move |_| fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir)))
                 .await?;
         }
-        Ok(inside)
+        Ok(Entered {
+            dir: inside,
+            branch: branch.name().into(),
+        })
     }
 
-    async fn find(&self, git: &Git, mut record: Record) -> Result<(), WorktreeError> {
+    async fn find(
+        &self,
+        git: &Git,
+        task: TaskId,
+        worktree: &Worktree,
+        mut record: Record,
+    ) -> Result<BranchRef, WorktreeError> {
         let settled = record.settled.take().is_some();
         if record.again.take().is_some() || settled {
             self.write_record(&record).await?;
         }
         if git.dir().exists() {
             git.own_place(&record.repository).await?;
-            return Ok(());
+        } else {
+            self.make_again(git, task, worktree, &mut record).await?;
         }
+        Ok(record.branch)
+    }
+
+    /// Makes a worktree that was removed, from where the work of its task is.
+    async fn make_again(
+        &self,
+        git: &Git,
+        task: TaskId,
+        worktree: &Worktree,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         repository.prune_worktrees().await?;
-        if let Some(tip) = repository.branch_commit(&record.branch).await? {
+        let tip = match repository.branch_commit(&record.branch).await? {
+            Some(tip) if !record.is_dropped => Some(tip),
+            _ => None,
+        };
+        if let Some(tip) = tip {
             refuse_in_use(&repository, &record.branch).await?;
-            return self.fill(git, &mut record, &tip).await;
+            let start = self.brought_forward(&repository, record, tip).await?;
+            return self.fill(git, record, &start).await;
         }
         // It was taken away because all that was on it is in its base, or by somebody.
-        if let Some(tip) = tip(&repository, record.base.as_ref()).await? {
+        if let Some(tip) = self::tip(&repository, record.base.as_ref()).await? {
             record.base_commit = tip;
-            self.write_record(&record).await?;
         }
+        if !record.is_named {
+            let had = Some(&record.branch);
+            let branch = self.free_branch(&repository, task, worktree, had).await?;
+            record.branch = branch;
+        }
+        record.is_dropped = false;
+        self.write_record(record).await?;
         let start = record.base_commit.clone();
         repository.make_branch(&record.branch, &start).await?;
-        self.fill(git, &mut record, &start).await
+        self.fill(git, record, &start).await
+    }
+
+    /// Where a branch is gone on from. One whose work is all in its base goes on from there: what
+    /// has come since is not to be merged once more.
+    async fn brought_forward(
+        &self,
+        repository: &Git,
+        record: &mut Record,
+        tip: Commit,
+    ) -> Result<Commit, WorktreeError> {
+        let Some(base) = self::tip(repository, record.base.as_ref()).await? else {
+            return Ok(tip);
+        };
+        if tip == base || !repository.is_ancestor(&tip, &base).await? {
+            return Ok(tip);
+        }
+        repository.move_branch(&record.branch, &base, &tip).await?;
+        let moved = repository.branch_commit(&record.branch).await?;
+        if moved.as_ref() != Some(&base) {
+            return Ok(moved.unwrap_or(tip));
+        }
+        record.base_commit = base.clone();
+        self.write_record(record).await?;
+        Ok(base)
     }
 
     async fn make(
@@ -85,18 +151,15 @@ impl Worktrees {
         task: &Task,
         worktree: &Worktree,
         half: Option<Record>,
-    ) -> Result<(), WorktreeError> {
+    ) -> Result<BranchRef, WorktreeError> {
         if let Some(half) = half {
             self.take_back(git, &half).await?;
         }
         let repository = git.in_repository(&worktree.repository);
-        let branch = BranchRef::named(worktree.branch_of(task.id));
-        let left = self.left(&repository, task, worktree, &branch).await?;
-        if left.is_none()
-            && let Some(there) = repository.in_the_way_of(&branch).await?
-        {
-            return Err(WorktreeError::BranchInTheWay { branch, there });
-        }
+        let (branch, left) = match &worktree.branch {
+            Some(name) => self.named_branch(&repository, task, name).await?,
+            None => self.unnamed_branch(&repository, task, worktree).await?,
+        };
         let base_commit = match &left {
             Some(tip) => parting(&repository, worktree, tip).await?,
             None => start(&repository, task, worktree).await?,
@@ -109,6 +172,7 @@ impl Worktrees {
             base: worktree.base.clone().map(BranchRef::named),
             base_commit,
             is_named: worktree.branch.is_some(),
+            is_dropped: false,
             is_ready: false,
             ignored: Stamps::default(),
             settled: None,
@@ -131,38 +195,55 @@ impl Worktrees {
             }
             return Err(error);
         }
-        Ok(())
+        Ok(record.branch)
     }
 
-    /// The tip of the branch if the task has worked on it before and no record of that is left: the
-    /// records are not in a backup, and the repository may be the same as before. A branch of
-    /// anybody else is refused.
-    async fn left(
+    /// A branch that somebody has named, and its tip if the task has worked on it before and no
+    /// record of that is left: the records are not in a backup, and the repository may be the same
+    /// as before. A branch of anybody else is refused.
+    async fn named_branch(
+        &self,
+        repository: &Git,
+        task: &Task,
+        name: &str,
+    ) -> Result<(BranchRef, Option<Commit>), WorktreeError> {
+        let branch = BranchRef::named(name);
+        let Some(tip) = repository.branch_commit(&branch).await? else {
+            return match repository.in_the_way_of(&branch).await? {
+                Some(there) => Err(WorktreeError::BranchInTheWay { branch, there }),
+                None => Ok((branch, None)),
+            };
+        };
+        // The name was free until the task ran on that branch, before the backup.
+        let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
+        let is_its_own = restored.is_some_and(|restored| {
+            let started = task.attempts.iter().filter_map(|it| it.started_at);
+            started.min().is_some_and(|at| at <= restored.taken_at)
+        });
+        if !is_its_own {
+            return Err(WorktreeError::BranchExists { branch });
+        }
+        repository.prune_worktrees().await?;
+        refuse_in_use(repository, &branch).await?;
+        Ok((branch, Some(tip)))
+    }
+
+    /// The same for a branch that nobody has named.
+    async fn unnamed_branch(
         &self,
         repository: &Git,
         task: &Task,
         worktree: &Worktree,
-        branch: &BranchRef,
-    ) -> Result<Option<Commit>, WorktreeError> {
-        let Some(tip) = repository.branch_commit(branch).await? else {
-            return Ok(None);
-        };
-        let restored = self.blocking(|layout| Ok(Restored::known(layout))).await?;
-        // A name that the host has given has the task's id in it. Any other name was free until
-        // the task ran on that branch, before the backup.
-        let is_its_own = worktree.branch.is_none()
-            || restored.is_some_and(|restored| {
-                let started = task.attempts.iter().filter_map(|it| it.started_at);
-                started.min().is_some_and(|at| at <= restored.taken_at)
-            });
-        if !is_its_own {
-            return Err(WorktreeError::BranchExists {
-                branch: branch.clone(),
-            });
+    ) -> Result<(BranchRef, Option<Commit>), WorktreeError> {
+        if let Some((branch, tip)) = self.own_branch(repository, task, worktree).await? {
+            repository.prune_worktrees().await?;
+            refuse_in_use(repository, &branch).await?;
+            return Ok((branch, Some(tip)));
         }
-        repository.prune_worktrees().await?;
-        refuse_in_use(repository, branch).await?;
-        Ok(Some(tip))
+        let branch = self
+            .free_branch(repository, task.id, worktree, None)
+            .await?;
+        Ok((branch, None))
     }
 
     /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what

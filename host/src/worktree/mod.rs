@@ -7,10 +7,13 @@
 
 mod again;
 mod auto;
+mod branch;
+mod claims;
 mod clean;
 mod create;
 mod error;
 mod list;
+mod message;
 mod plan;
 mod record;
 mod request;
@@ -24,10 +27,12 @@ use std::{
 };
 
 use claudine_domain::id::TaskId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
+use self::claims::Claims;
 pub(crate) use self::{
-    again::Again,
+    again::{Again, Held},
+    branch::stem_of,
     clean::Also,
     error::WorktreeError,
     list::Found,
@@ -42,6 +47,8 @@ pub(crate) struct Worktrees {
     /// One turn for each repository that is being changed or waited for: git's own locks refuse the
     /// second comer, and do not wait.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
+    /// Read once: it is gone by each time that a branch is named.
+    claims: OnceCell<Claims>,
 }
 
 impl Worktrees {
@@ -49,6 +56,7 @@ impl Worktrees {
         Self {
             layout,
             turns: Mutex::default(),
+            claims: OnceCell::new(),
         }
     }
 

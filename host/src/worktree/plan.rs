@@ -23,6 +23,10 @@ pub(crate) struct Wish {
     pub(crate) merge: MergeStrategy,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) keep: bool,
+    /// What the commits say that are made for it; the first line of what is asked where it is not
+    /// given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
 }
 
 /// Looks at the repository that git's directory is in, and refuses what could not be done.
@@ -46,6 +50,8 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Worktree, WorktreeErr
         base_commit: base.commit.into(),
         merge: wish.merge,
         keep: wish.keep,
+        stem: None,
+        message: wish.message.clone(),
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 use claudine_domain::{id::TaskId, worktree::Merge};
 use serde::{Deserialize, Serialize};
 
-use super::{WorktreeError, Worktrees, error::io_error};
+use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
 use crate::{
     fsx::{self, Lasting},
     git::{BranchRef, Commit, Stamps},
@@ -30,6 +30,9 @@ pub(super) struct Record {
     /// The branch was named by somebody: it is not taken away.
     #[serde(default)]
     pub(super) is_named: bool,
+    /// The branch was taken away once all that was on it was in its base: the name is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_dropped: bool,
     /// It was made to the end.
     #[serde(default)]
     pub(super) is_ready: bool,
@@ -42,6 +45,16 @@ pub(super) struct Record {
     /// What came of it when somebody asked again, after the task had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) again: Option<Merge>,
+}
+
+impl Record {
+    fn claim(&self, claims: &Claims) {
+        if self.is_dropped {
+            claims.forget(self.task);
+        } else {
+            claims.note(self.task, &self.repository, &self.branch);
+        }
+    }
 }
 
 /// A record that is there, whether it can be read or not.
@@ -59,16 +72,36 @@ impl Worktrees {
     }
 
     pub(super) async fn write_record(&self, record: &Record) -> Result<(), WorktreeError> {
-        let record = record.clone();
-        self.blocking(move |layout| write(layout, &record)).await
+        let claims = self.claims().await?;
+        let written = record.clone();
+        self.blocking(move |layout| write(layout, &written)).await?;
+        record.claim(claims);
+        Ok(())
     }
 
     pub(super) async fn remove_record(&self, task: TaskId) -> Result<(), WorktreeError> {
+        let claims = self.claims().await?;
         self.blocking(move |layout| {
             let path = layout.worktree_record(task);
             fsx::remove_file(&path).map_err(io_error("cannot remove", &path))
         })
-        .await
+        .await?;
+        claims.forget(task);
+        Ok(())
+    }
+
+    /// Whose branches there are, from all records that can be read.
+    pub(super) async fn claims(&self) -> Result<&Claims, WorktreeError> {
+        self.claims
+            .get_or_try_init(|| async {
+                let records = self.records().await?.into_iter();
+                let claims = Claims::default();
+                for record in records.filter_map(|(_, record)| record.ok()) {
+                    record.claim(&claims);
+                }
+                Ok(claims)
+            })
+            .await
     }
 
     /// All records, the oldest task first. One that cannot be read does not hide the others.

@@ -19,10 +19,8 @@ impl Work {
         // The repository itself is no place to push to.
         let chosen = chosen.filter(|remote| remote != ".");
         let Some(remote) = chosen.or_else(|| follows.clone()) else {
-            return Ok((
-                MergeState::Refused,
-                format!("there is no remote to push `{branch}` to; it stays here"),
-            ));
+            let why = format!("there is no remote to push `{branch}` to; it stays here");
+            return Ok((MergeState::Refused, why).into());
         };
         self.git.push(&remote, branch).await?;
         let pushed = format!("branch `{branch}` is pushed to `{remote}`");
@@ -32,7 +30,7 @@ impl Work {
             let url = self.git.push_url(&remote).await?;
             head_in(url.as_deref().unwrap_or(&remote), branch)
         };
-        Ok(match self.request(&head).await {
+        let done = match self.request(&head).await {
             Ok(url) => (MergeState::Opened, format!("{pushed} and {url} is open")),
             Err(GitError::NotInstalled { .. }) => (
                 MergeState::Pushed,
@@ -45,7 +43,8 @@ impl Work {
                     shell_word(&head)
                 ),
             ),
-        })
+        };
+        Ok(done.into())
     }
 
     /// The remote that the base follows, else `origin`, else the first.
@@ -68,11 +67,11 @@ impl Work {
         if let Some(url) = self.git.open_request(branch).await? {
             return Ok(url);
         }
-        let body = format!("{}\n\nMade by claudine, {}.", self.title, self.task);
+        let body = self.message.of_request();
         let opening = Opening {
             head,
             base: self.record.base.as_ref(),
-            title: &self.title,
+            title: self.message.subject(),
             body: &body,
         };
         let url = self.git.create_request(opening).await?;

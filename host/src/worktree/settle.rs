@@ -12,24 +12,27 @@ use std::{
 
 use claudine_domain::{
     id::TaskId,
-    worktree::{Merge, MergeState, MergeStrategy, Worktree},
+    worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, error::io_error, record::Record};
+use super::{WorktreeError, Worktrees, error::io_error, message::Message, record::Record};
 use crate::{
     fsx::{self, Lasting},
     git::{Commit, Git, shortened},
-    text::shell_word,
+    text::{harmless, shell_word},
 };
 
-/// How much of a title is kept.
-const TITLE_CHARS: usize = 72;
+/// How many conflicting files are named in a row, and how long they may be together.
+const CONFLICTS_NAMED: usize = 50;
+const CONFLICTS_BYTES: usize = 4 << 10;
 
 /// An attempt whose work is to be settled.
 pub(crate) struct Settling<'a> {
     pub(crate) task: TaskId,
     pub(crate) attempt: u32,
     pub(crate) worktree: &'a Worktree,
+    /// The branch as the task knows it.
+    pub(crate) branch: String,
     /// What the task was to do, for the messages of commits.
     pub(crate) title: &'a str,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
@@ -40,20 +43,50 @@ pub(super) struct Work {
     pub(super) task: TaskId,
     pub(super) record: Record,
     pub(super) strategy: MergeStrategy,
-    pub(super) title: String,
+    pub(super) message: Message,
     /// In the worktree, or, if that is gone, in the repository.
     pub(super) git: Git,
     pub(super) path: PathBuf,
 }
 
 /// What a step came to, in words.
-pub(super) type Done = (MergeState, String);
+pub(super) struct Done {
+    state: MergeState,
+    detail: String,
+    /// Why it was not done, if that is more than the first part of the detail.
+    brief: Option<String>,
+    conflicts: Vec<String>,
+    work: Option<Span>,
+}
+
+impl Done {
+    /// The base and the branch have changed the same places.
+    pub(super) fn conflict(files: Vec<String>, detail: String) -> Self {
+        Self {
+            brief: Some(format!("merge conflict in {}", shortened(&files))),
+            conflicts: first_of(files),
+            ..Self::from((MergeState::Conflict, detail))
+        }
+    }
+}
+
+impl From<(MergeState, String)> for Done {
+    fn from((state, detail): (MergeState, String)) -> Self {
+        Self {
+            state,
+            detail,
+            brief: None,
+            conflicts: Vec::new(),
+            work: None,
+        }
+    }
+}
 
 impl Worktrees {
     /// Never fails: what goes wrong is the answer.
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
         let strategy = settling.worktree.merge;
-        let branch = settling.worktree.branch_of(settling.task);
+        let branch = settling.branch.clone();
         let path = self.path(settling.task);
         let settled = self.try_to_settle(settling).await;
         settled.unwrap_or_else(|error| {
@@ -63,11 +96,10 @@ impl Worktrees {
             } else {
                 format!("on branch `{branch}`")
             };
+            let detail = format!("{error}; the work is {place}");
             Merge {
-                strategy,
-                state: MergeState::Refused,
-                detail: format!("{error}; the work is {place}"),
-                worktree_removed: false,
+                brief: Some(harmless(&error.to_string())),
+                ..Merge::new(strategy, MergeState::Refused, detail)
             }
         })
     }
@@ -79,11 +111,13 @@ impl Worktrees {
             worktree,
             title,
             variables,
+            ..
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
-        let mut work = self.begin(git, record, worktree.merge, title).await?;
+        let message = Message::new(task, worktree.message.as_deref(), title);
+        let mut work = self.begin(git, record, worktree.merge, message).await?;
         let merge = match &work.record.settled {
             Some((settled, merge)) if *settled == attempt => merge.clone(),
             _ => {
@@ -96,7 +130,7 @@ impl Worktrees {
         if worktree.keep || merge.state.is_failure() {
             return Ok(merge);
         }
-        Ok(self.leave(&work, merge).await)
+        Ok(self.leave(&mut work, merge).await)
     }
 
     /// With git in the worktree, which may be gone.
@@ -105,7 +139,7 @@ impl Worktrees {
         git: Git,
         record: Record,
         strategy: MergeStrategy,
-        title: &str,
+        message: Message,
     ) -> Result<Work, WorktreeError> {
         let path = self.path(record.task);
         let git = if path.exists() {
@@ -118,7 +152,7 @@ impl Worktrees {
             task: record.task,
             record,
             strategy,
-            title: title_of(title),
+            message,
             git: git.with_identity().await?,
             path,
         })
@@ -126,12 +160,21 @@ impl Worktrees {
 
     /// Does what the strategy says.
     pub(super) async fn carry_out(&self, work: &Work) -> Result<Merge, WorktreeError> {
-        let (state, detail) = self.work(work).await?;
-        Ok(Merge {
-            strategy: work.strategy,
+        let Done {
             state,
             detail,
-            worktree_removed: false,
+            brief,
+            conflicts,
+            work: span,
+        } = self.work(work).await?;
+        // Its first part says why, and the rest what can be done about it.
+        let why = || detail.split("; ").next().unwrap_or_default().to_owned();
+        let brief = state.is_failure().then(|| brief.unwrap_or_else(why));
+        Ok(Merge {
+            brief: brief.map(|brief| harmless(&brief)),
+            conflicts,
+            work: span,
+            ..Merge::new(work.strategy, state, detail)
         })
     }
 
@@ -147,13 +190,27 @@ impl Worktrees {
             let branch = branch.clone();
             return Err(WorktreeError::BranchGone { branch });
         };
+        // Before it is merged: then it parts nowhere.
+        let from = work.record.parting(&work.git, &tip).await?;
+        let done = self.hand_over(work, &tip).await?;
+        Ok(Done {
+            work: Some(Span {
+                from: from.into(),
+                to: tip.into(),
+            }),
+            ..done
+        })
+    }
+
+    async fn hand_over(&self, work: &Work, tip: &Commit) -> Result<Done, WorktreeError> {
+        let branch = &work.record.branch;
         let base = &work.record.base_commit;
-        let commits = work.git.commits_between(base, &tip).await?;
+        let commits = work.git.commits_between(base, tip).await?;
         if commits == 0 {
-            return Ok((MergeState::Nothing, "the task changed nothing".to_owned()));
+            return Ok((MergeState::Nothing, "the task changed nothing".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
-            && let Some(done) = work.refuse_links(&tip).await?
+            && let Some(done) = work.refuse_links(tip).await?
         {
             return Ok(done);
         }
@@ -163,9 +220,9 @@ impl Worktrees {
                 let typed = work.git.typed(branch).await?;
                 let detail =
                     format!("{commits} {word} on branch `{branch}`; `git merge {typed}` merges it");
-                Ok((MergeState::Left, detail))
+                Ok((MergeState::Left, detail).into())
             }
-            MergeStrategy::Patch => self.patch(work, &tip).await,
+            MergeStrategy::Patch => self.patch(work, tip).await,
             MergeStrategy::Pr => work.open_request().await,
             MergeStrategy::Auto => work.merge().await,
         }
@@ -185,18 +242,18 @@ impl Worktrees {
             .await?;
         if is_empty {
             let detail = format!("the commits on branch `{branch}` change nothing together");
-            return Ok((MergeState::Left, detail));
+            return Ok((MergeState::Left, detail).into());
         }
         let detail = format!(
             "{} has it; `git apply` takes it (it is also on branch `{branch}`)",
             file.display()
         );
-        Ok((MergeState::Written, detail))
+        Ok((MergeState::Written, detail).into())
     }
 
     /// Removes the worktree, if nothing in it would be lost by that, and a branch of our own making
     /// that nobody needs any more.
-    pub(super) async fn leave(&self, work: &Work, mut merge: Merge) -> Merge {
+    pub(super) async fn leave(&self, work: &mut Work, mut merge: Merge) -> Merge {
         // The worktree's own directory is no place to remove it from.
         let repository = work.git.in_repository(&work.record.repository);
         if work.path.exists() {
@@ -218,7 +275,7 @@ impl Worktrees {
         }
         merge.worktree_removed = true;
         if matches!(merge.state, MergeState::Merged | MergeState::Nothing)
-            && let Err(error) = work.record.drop_branch(&repository).await
+            && let Err(error) = self.drop_branch(&mut work.record, &repository).await
         {
             merge.detail = format!(
                 "{}; the branch `{}` stays: {error}",
@@ -226,6 +283,26 @@ impl Worktrees {
             );
         }
         merge
+    }
+
+    /// Takes the branch away, if its name is our own and all that is on it is in its base.
+    pub(super) async fn drop_branch(
+        &self,
+        record: &mut Record,
+        git: &Git,
+    ) -> Result<(), WorktreeError> {
+        if record.is_named || record.is_dropped {
+            return Ok(());
+        }
+        let Some(tip) = git.branch_commit(&record.branch).await? else {
+            return Ok(());
+        };
+        if record.is_merged(git, &tip).await? {
+            git.delete_branch(&record.branch, &tip).await?;
+            record.is_dropped = true;
+            self.write_record(record).await?;
+        }
+        Ok(())
     }
 }
 
@@ -267,7 +344,7 @@ impl Work {
             let detail = format!(
                 "the worktree {place} has {instead} checked out and not `{branch}`, so nothing was done with it"
             );
-            return Ok(Some((MergeState::Refused, detail)));
+            return Ok(Some((MergeState::Refused, detail).into()));
         }
         // Without it the next commit would be one without a past, of all files.
         if self.git.branch_commit(branch).await?.is_some() {
@@ -284,7 +361,7 @@ impl Work {
         let detail = format!(
             "branch `{branch}` was taken away while the worktree {place} was on it, so nothing was done with that{way_back}"
         );
-        Ok(Some((MergeState::Refused, detail)))
+        Ok(Some((MergeState::Refused, detail).into()))
     }
 
     /// Commits what the task has not, if that is to be done; or says why nothing is done with the
@@ -307,7 +384,7 @@ impl Work {
                 "{} not committed in the worktree {place}, which stays (branch `{branch}`)",
                 text_of_changes(state.dirty_count)
             );
-            return Ok(Some((MergeState::Left, detail)));
+            return Ok(Some((MergeState::Left, detail).into()));
         }
         // Committed, they would be taken for resolved.
         let conflicts = self.git.conflicting_files().await?;
@@ -316,7 +393,7 @@ impl Work {
                 "a merge is under way in the worktree {place}, and its conflicts are not resolved: {}",
                 shortened(&conflicts)
             );
-            return Ok(Some((MergeState::Refused, detail)));
+            return Ok(Some((MergeState::Refused, detail).into()));
         }
         let foreign = self.git.foreign_repositories().await?;
         if !foreign.is_empty() {
@@ -324,9 +401,13 @@ impl Work {
                 "there are repositories of their own in the worktree {place}, which cannot be committed: {}; move them elsewhere, or have git ignore them",
                 shortened(&foreign)
             );
-            return Ok(Some((MergeState::Refused, detail)));
+            return Ok(Some((MergeState::Refused, detail).into()));
         }
-        let message = format!("claudine: work of {}\n\n{}", self.task, self.title);
+        let message = if self.git.is_merging().await? {
+            self.message.of_base_merged(&self.record)
+        } else {
+            self.message.of_work()
+        };
         self.git.commit_all(&message).await?;
         let left = self.git.status().await?;
         if left.dirty_count == 0 {
@@ -336,7 +417,7 @@ impl Work {
             "not all that was changed in the worktree {place} can be committed there; what is inside of a submodule is committed in that: {}",
             shortened(&left.dirty)
         );
-        Ok(Some((MergeState::Refused, detail)))
+        Ok(Some((MergeState::Refused, detail).into()))
     }
 
     /// Refuses repositories that were committed by their hash alone, and submodules at commits that
@@ -349,7 +430,7 @@ impl Work {
                 "branch `{branch}` has repositories of their own in it that are no submodules, so nobody else would have their content: {}; `git rm --cached` takes them out",
                 shortened(&links)
             );
-            return Ok(Some((MergeState::Refused, detail)));
+            return Ok(Some((MergeState::Refused, detail).into()));
         }
         let unpushed = self.git.unpushed_submodules(base, tip).await?;
         if !unpushed.is_empty() {
@@ -359,25 +440,28 @@ impl Work {
                 self.path.display(),
                 self.task
             );
-            return Ok(Some((MergeState::Refused, detail)));
+            return Ok(Some((MergeState::Refused, detail).into()));
         }
         Ok(None)
     }
 }
 
 impl Record {
-    /// Takes the branch away, if its name is our own and all that is on it is in its base.
-    pub(super) async fn drop_branch(&self, git: &Git) -> Result<(), WorktreeError> {
-        if self.is_named {
-            return Ok(());
-        }
-        let Some(tip) = git.branch_commit(&self.branch).await? else {
-            return Ok(());
+    /// Where a commit of the branch parts from its base: later than the branch left it, if somebody
+    /// has merged the base into it since.
+    pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
+        let base = match &self.base {
+            Some(base) => git.branch_commit(base).await?,
+            None => None,
         };
-        if self.is_merged(git, &tip).await? {
-            git.delete_branch(&self.branch, &tip).await?;
-        }
-        Ok(())
+        let common = match base {
+            // What is merged parts nowhere: there the branch left it.
+            Some(base) if !git.is_ancestor(tip, &base).await? => {
+                git.common_ancestor(&base, tip).await?
+            }
+            _ => None,
+        };
+        Ok(common.unwrap_or_else(|| self.base_commit.clone()))
     }
 
     /// Whether all that is on the branch is in its base.
@@ -406,8 +490,15 @@ fn name_patch(fresh: &Path, file: &Path) -> io::Result<bool> {
     Ok(is_empty)
 }
 
-fn title_of(summary: &str) -> String {
-    summary.chars().take(TITLE_CHARS).collect()
+/// As many names as fit into a row.
+fn first_of(mut files: Vec<String>) -> Vec<String> {
+    let mut bytes = 0;
+    files.truncate(CONFLICTS_NAMED);
+    files.retain(|file| {
+        bytes += file.len();
+        bytes <= CONFLICTS_BYTES
+    });
+    files
 }
 
 fn text_of_changes(count: u64) -> String {

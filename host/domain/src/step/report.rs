@@ -42,6 +42,11 @@ impl Board {
                     attempt.session = Some(session);
                 }
             }),
+            Report::Branch(branch) => self.change(id, |task| {
+                if let Some(attempt) = task.attempts.last_mut() {
+                    attempt.branch = Some(branch);
+                }
+            }),
             Report::Doing(text) => self.change(id, |task| {
                 if let Some(attempt) = task.attempts.last_mut() {
                     attempt.doing = Some(text);

@@ -204,7 +204,6 @@ impl Desk {
             downstream,
             ended: self.ends(),
             resume: None,
-            revision: None,
         };
         self.step(Input::Retry(Box::new(retry)))
     }
@@ -427,16 +426,13 @@ fn a_worktree() -> Worktree {
         base_commit: "c0".to_owned(),
         merge: MergeStrategy::Auto,
         keep: false,
+        stem: Some("fix".to_owned()),
+        message: None,
     }
 }
 
 fn a_merge(state: MergeState) -> Merge {
-    Merge {
-        strategy: MergeStrategy::Auto,
-        state,
-        detail: "m".to_owned(),
-        worktree_removed: false,
-    }
+    Merge::new(MergeStrategy::Auto, state, "m")
 }
 
 fn phase_word(phase: &Phase) -> &'static str {

@@ -266,10 +266,8 @@ fn what_is_told_of_an_end_is_kept_with_the_attempt() {
         ..GitState::default()
     };
     let merge = Merge {
-        strategy: MergeStrategy::Auto,
-        state: MergeState::Merged,
-        detail: "d".to_owned(),
         worktree_removed: true,
+        ..Merge::new(MergeStrategy::Auto, MergeState::Merged, "d")
     };
     let usage = Usage {
         wall_ms: 3,

@@ -21,7 +21,7 @@ use crate::app::{ListFilter, TaskRef, TaskRow};
 /// With --limit, --before or --json it is a page of tasks, newest first.
 #[derive(Debug, Args)]
 #[command(
-    visible_aliases = ["ls", "ps"],
+    visible_alias = "ls",
     after_help = "\
 Examples:
   claudine list --active

@@ -15,7 +15,8 @@ pub(super) struct WorktreeOptions {
     /// Let it work in a git worktree of its own, on a branch of its own, and leave this checkout alone.
     #[arg(long)]
     worktree: bool,
-    /// The branch, which must not exist yet [default: claudine/ and the task's id without `task_`].
+    /// The branch, which must not exist yet [default: claudine/ and the task's name or first
+    /// words, with a number if that is taken].
     #[arg(long, value_name = "NAME", requires = "worktree")]
     branch: Option<String>,
     /// What the branch goes out from, and is merged into: a branch, else a tag or a commit
@@ -27,6 +28,10 @@ pub(super) struct WorktreeOptions {
     /// that conflicts changes nothing, and the task fails [default: manual].
     #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy, requires = "worktree")]
     merge: Option<MergeStrategy>,
+    /// Message of the commits that are made for the task [default: the first line of what it is
+    /// asked]; a trailer names the task.
+    #[arg(long, value_name = "TEXT", requires = "worktree")]
+    message: Option<String>,
     /// Keep the worktree when the task has succeeded and all of its work is committed; otherwise it stays anyway.
     #[arg(long, requires = "worktree")]
     keep_worktree: bool,
@@ -39,6 +44,7 @@ impl WorktreeOptions {
             base: self.base,
             merge: self.merge.unwrap_or_default(),
             keep: self.keep_worktree,
+            message: self.message,
         })
     }
 }
@@ -70,9 +76,9 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests
-  claudine worktree merge x7tqrp --merge patch")]
+  claudine worktree merge task_01kb2m8r --merge patch")]
     Merge {
-        /// The task: its id, the end of its id, or its name.
+        /// The task: its id, the beginning of one that no other has, or its name.
         #[arg(value_name = "ID")]
         task: String,
         /// pr, auto or patch [default: what the task was submitted with].

@@ -25,10 +25,10 @@ fn auto_brings_a_clean_checkout_of_the_base_along() {
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
     assert_eq!(fs::read(repository.path().join("new")).unwrap(), b"new\n");
     let message = repository.git(&["log", "-1", "--format=%s"]);
-    assert_eq!(
-        message,
-        format!("claudine: work of {}", task["id"].as_str().unwrap())
-    );
+    assert_eq!(message, "echo two > file; echo new > new; pwd");
+    let format = "--format=%(trailers:key=Claudine-Task,valueonly)";
+    let trailer = repository.git(&["log", "-1", format]);
+    assert_eq!(trailer, task["id"].as_str().unwrap());
     assert_eq!(
         repository.branches(),
         ["main"],
