@@ -85,6 +85,24 @@ impl fmt::Display for Level {
     }
 }
 
+/// A budget of which nothing is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spent {
+    Task(Level),
+    Graph(TaskId, Level),
+    Day(Level),
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(level) => write!(f, "it has spent {level}"),
+            Self::Graph(_, level) => write!(f, "its graph has spent {level}"),
+            Self::Day(level) => write!(f, "the day's tasks have spent {level}"),
+        }
+    }
+}
+
 /// An amount in millionths of a US dollar: cents at least, and no zeros after the digits that say
 /// something.
 pub struct Usd(pub u64);

@@ -9,6 +9,7 @@ use crate::{
     id::{AccountKey, TaskId},
     outcome::{Outcome, Reason},
     principal::Principal,
+    revision::Difference,
     time::Timestamp,
 };
 
@@ -58,6 +59,13 @@ pub enum Fact {
     Resumed {
         from: u32,
     },
+    /// Somebody has changed what was asked of it, for the attempts from that one on.
+    Revised {
+        attempt: u32,
+        differences: Vec<Difference>,
+    },
+    /// It waited for a time, and somebody asked that it is tried at once.
+    TriedNow,
     /// Somebody merged the work of a task that had failed by its merge: a further attempt, which
     /// no executor ran.
     MergedByHand {

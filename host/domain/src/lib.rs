@@ -23,6 +23,7 @@ pub mod principal;
 pub mod profile;
 pub mod refusals;
 pub mod retry_policy;
+pub mod revision;
 mod started;
 pub mod step;
 pub mod task;

@@ -13,6 +13,7 @@ use crate::{
     outcome::{Outcome, Reason},
     principal::{Authority, Principal},
     retry_policy::{self, RetryPolicy},
+    revision::Revised,
     time::{MonotonicMs, Timestamp},
     worktree::Worktree,
 };
@@ -73,7 +74,8 @@ pub struct InGraph {
     pub name: Option<String>,
 }
 
-/// What was asked, and what its executor's manifest adds; never changed after submission. The document for the executor (the prompt, the
+/// What was asked, and what its executor's manifest adds; changed by nothing but a revision between
+/// attempts, and by whoever lifts its start time. The document for the executor (the prompt, the
 /// argv) is not here but in the store, since it may be megabytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -385,6 +387,9 @@ pub struct Task {
     pub restrained: bool,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// What was changed of its request between attempts, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revised: Vec<Revised>,
 }
 
 fn no_dependencies() -> Arc<[Dependency]> {

@@ -13,7 +13,7 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    request::{RetryOptions, TaskRef},
+    request::TaskRef,
     retry::{TRIES, looked_up},
 };
 use crate::engine::EngineError;
@@ -92,7 +92,7 @@ impl Host {
     /// The task with what could not run because of it.
     async fn failed_by_its_merge(&self, id: TaskId) -> Result<Retry, AppError> {
         let reference = TaskRef(id.to_string());
-        self.read(move |reader| looked_up(reader, &reference, RetryOptions::default()))
+        self.read(move |reader| looked_up(reader, &reference, false))
             .await
     }
 }

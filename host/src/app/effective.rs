@@ -56,8 +56,17 @@ impl Host {
         }
         // What is said is for the task itself, and for none after it.
         let said = retry.resume.as_deref();
-        self.may_run_again(by, &retry.task, said).await?;
+        let changed = retry.revision.as_ref().and_then(|it| it.spec.clone());
+        self.may_run_again(by, &retry.task, changed, said).await?;
         self.may_revive(by, &retry.downstream).await
+    }
+
+    /// Decides whether a task that waits for a time may be tried at once.
+    pub(super) async fn may_try_now(&self, by: &Principal, task: &Task) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        self.may_run_again(by, task, None, None).await
     }
 
     /// Decides whether tasks may run that could not because of another one.
@@ -70,7 +79,7 @@ impl Host {
             return Ok(());
         }
         for task in downstream {
-            let decided = self.may_run_again(by, task, None).await;
+            let decided = self.may_run_again(by, task, None, None).await;
             decided.map_err(|mut error| {
                 let name = task.request.name.as_deref();
                 let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
@@ -82,19 +91,24 @@ impl Host {
         Ok(())
     }
 
+    /// `changed` is its document if that is to be another one, `said` what it is told.
     async fn may_run_again(
         &self,
         by: &Principal,
         task: &Task,
+        changed: Option<Arc<[u8]>>,
         said: Option<&[u8]>,
     ) -> Result<(), AppError> {
         let id = task.id;
-        let spec = self
-            .read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?))
-            .await?;
-        let spec = spec.map_or_else(String::new, |spec| {
-            String::from_utf8_lossy(&spec).into_owned()
-        });
+        let spec = match changed {
+            Some(changed) => changed.to_vec(),
+            None => {
+                let read =
+                    self.read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?));
+                read.await?.unwrap_or_default()
+            }
+        };
+        let spec = String::from_utf8_lossy(&spec).into_owned();
         let request = &task.request;
         let variables = self.variables_of(Some(task)).await?;
         let told = said.and_then(|said| told(&spec, said));

@@ -195,6 +195,12 @@ pub(super) fn forbidden(message: String, setting: &str) -> AppError {
     ))
 }
 
+/// A refusal of what only a person may do, whatever the settings say.
+pub(super) fn forbidden_to(message: String) -> AppError {
+    AppError::new(ErrorKind::Forbidden, message)
+        .hint("a person does that at a terminal, outside of any task")
+}
+
 /// The way of a request by which the settings for MCP clients hold for it.
 pub(super) fn way(by: &Principal) -> &'static str {
     match by.via {

@@ -33,15 +33,18 @@ mod read;
 mod reader;
 mod request;
 mod retry;
+mod revise;
 mod select;
 mod submit;
 mod variables;
 mod view;
+mod way_out;
 mod worktrees;
 
 pub(crate) use self::{
     actions::{Action, TaskActed, TaskActions, TasksActed},
     capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
+    check::NAME_MAX_CHARS,
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
@@ -50,9 +53,9 @@ pub(crate) use self::{
     principal::{Caller, Peer},
     read::state_words,
     request::{
-        CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery, GroupChange,
-        ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions, Submit,
-        TaskRef, WorktreeWish,
+        Change, CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery,
+        GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
+        Submit, TaskRef, WorktreeWish,
     },
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,

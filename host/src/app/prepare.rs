@@ -95,7 +95,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     }
 }
 
-fn told(issues: &[Issue]) -> AppError {
+pub(super) fn told(issues: &[Issue]) -> AppError {
     let text: Vec<String> = issues
         .iter()
         .map(|issue| match issue.path.as_str() {

@@ -5,6 +5,7 @@ use claudine_domain::{
     dependency::Dependency,
     outcome::Reason,
     principal::{Principal, names_of_holders},
+    revision::Revised,
     task::{Priority, State, Task, WaitingFor},
     worktree::Worktree,
 };
@@ -107,13 +108,16 @@ pub(super) fn task_view(task: &Task) -> TaskView {
             .as_ref()
             .map(|worktree| worktree_view(worktree, task)),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),
-        attempts: begun(task).map(attempt_view).collect(),
+        attempts: begun(task)
+            .map(|attempt| attempt_view(task, attempt))
+            .collect(),
         output: None,
         output_truncated: false,
         usage: task
             .last_run()
             .and_then(|run| run.ended.as_ref())
             .map(|ended| usage_view(&ended.usage)),
+        hint: None,
         spec: None,
         outputs: None,
     }
@@ -144,7 +148,9 @@ fn cost_usd(task: &Task) -> Option<f64> {
     costs.reduce(u64::saturating_add).map(dollars)
 }
 
-fn attempt_view(attempt: &Attempt) -> AttemptView {
+fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
+    let for_it = |revised: &&Revised| revised.from_attempt == attempt.number;
+    let revised = task.revised.iter().filter(for_it);
     let ended = attempt.ended.as_ref();
     AttemptView {
         number: attempt.number,
@@ -163,6 +169,9 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
             .as_ref()
             .and_then(|session| session.model.clone()),
         cost_usd: attempt.cost_micro_usd().map(dollars),
+        revised: revised
+            .flat_map(|revised| revised.differences.clone())
+            .collect(),
         usage: ended.map(|ended| usage_view(&ended.usage)),
         git: ended.and_then(|ended| ended.git.as_deref()).map(git_view),
         merge: ended.and_then(|ended| ended.merge.as_deref()).cloned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claudine_domain::{
     board::Unreadable,
-    budget::{GraphBudget, Level, Scope},
+    budget::Level,
     dependency::Dependency,
     task::{Class, State, Task},
 };
@@ -156,17 +156,10 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
 
 /// What the graph of an unfinished agent may cost, and has. Commands are held to no budget.
 fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> {
-    let held_to = task
-        .request
-        .graph_budget
-        .filter(|_| task.request.class == Class::Agent && !task.is_done());
-    let Some(GraphBudget { graph, micro_usd }) = held_to else {
+    if task.request.class != Class::Agent || task.is_done() {
         return Ok(None);
-    };
-    Ok(Some(Level {
-        spent_micro_usd: reader.store.spent_on(Scope::Graph(graph))?,
-        budget_micro_usd: micro_usd,
-    }))
+    }
+    reader.graph_level(task)
 }
 
 /// What other tasks have to do with where a task stands.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use claudine_domain::{
     batch::DocumentKey,
+    budget::{GraphBudget, Level, Scope},
     id::{AttemptId, IdEnd, TaskId},
     task::Task,
 };
@@ -17,6 +18,7 @@ use super::{
     request::TaskRef,
     select::name_of,
     view::TaskView,
+    way_out::{Left, way_out},
 };
 use crate::{
     layout::Layout,
@@ -131,7 +133,24 @@ impl Reader {
             view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
             view.output_truncated = tail.truncated;
         }
+        view.hint = way_out(&Left {
+            task,
+            spec: view.spec.as_ref(),
+            outputs: view.outputs.as_ref(),
+            graph: self.graph_level(task)?,
+        });
         Ok(view)
+    }
+
+    /// What the graph of a task may cost, and has.
+    pub(super) fn graph_level(&self, task: &Task) -> Result<Option<Level>, AppError> {
+        let Some(GraphBudget { graph, micro_usd }) = task.request.graph_budget else {
+            return Ok(None);
+        };
+        Ok(Some(Level {
+            spent_micro_usd: self.store.spent_on(Scope::Graph(graph))?,
+            budget_micro_usd: micro_usd,
+        }))
     }
 
     pub(super) fn log(&self, attempt: AttemptId) -> LogReader {

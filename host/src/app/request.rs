@@ -152,21 +152,67 @@ pub(crate) struct Retries {
 }
 
 /// How a finished task runs again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryOptions {
     /// Also what had run after it, and not only what could not.
     #[serde(default)]
     pub(crate) downstream: bool,
+    /// A task that waits for a time (a usage limit, a delay, its start) is tried at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) now: bool,
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    pub(crate) change: Change,
+}
+
+/// What of a task is different from its next attempt on. What is not given stays.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Change {
+    /// Fields of the document for its executor; null takes one away.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub(crate) spec: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<Priority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_output_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retries: Option<Retries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) budget_usd: Option<f64>,
+    /// What the agents of its graph may cost together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) graph_budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// Labels beside those that it has, or in their place.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Change {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a finished task goes on.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResumeOptions {
     /// What is to be done about it now, at most 1 MiB.
     #[serde(default)]
     pub(crate) context: String,
+    #[serde(default, skip_serializing_if = "Change::is_none")]
+    pub(crate) change: Change,
 }
 
 /// Which checkpoint of a task.

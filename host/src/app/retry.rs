@@ -18,6 +18,7 @@ use super::{
     reader::Reader,
     request::{ResumeOptions, RetryOptions, TaskRef},
     view::Retried,
+    way_out::more_money,
 };
 use crate::engine::EngineError;
 
@@ -35,7 +36,32 @@ impl Host {
         reference: &TaskRef,
         options: RetryOptions,
     ) -> Result<Retried, AppError> {
+        if options.now
+            && let Some(tried) = self.try_now(by, reference).await?
+        {
+            return Ok(tried);
+        }
         self.again(by, reference, options, None).await
+    }
+
+    /// Tries a task at once that waits for a time. Nothing if it is done: then it is retried.
+    async fn try_now(
+        &self,
+        by: &Arc<Principal>,
+        reference: &TaskRef,
+    ) -> Result<Option<Retried>, AppError> {
+        let task = self.task(reference).await?;
+        if task.is_done() {
+            return Ok(None);
+        }
+        self.may_try_now(by, &task).await?;
+        let input = Input::TryNow { task: task.id };
+        match self.engine.asked(by, input).await {
+            Ok(answer) => retried(answer).map(Some),
+            // It is done by now.
+            Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Another attempt, which goes on from where the last one ended.
@@ -54,8 +80,11 @@ impl Host {
             .hint("put what is large into a file, and name the file"));
         }
         let context = options.context.into_bytes().into();
-        self.again(by, reference, RetryOptions::default(), Some(context))
-            .await
+        let retry = RetryOptions {
+            change: options.change,
+            ..RetryOptions::default()
+        };
+        self.again(by, reference, retry, Some(context)).await
     }
 
     async fn again(
@@ -66,35 +95,22 @@ impl Host {
         resume: Option<Arc<[u8]>>,
     ) -> Result<Retried, AppError> {
         for _ in 0..TRIES {
-            let reference = reference.clone();
+            let (reference, downstream) = (reference.clone(), options.downstream);
             let mut retry = self
-                .read(move |reader| looked_up(reader, &reference, options))
+                .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
+            // Of one that has not ended it is said so, rather than what is wrong with the change.
+            if retry.task.is_done() {
+                retry.revision = self.revised(by, &retry.task, &options.change).await?;
+            }
             self.may_retry(by, &retry).await?;
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
-                Ok(Answer::Retrying {
-                    task,
-                    attempt,
-                    downstream,
-                    held,
-                }) => {
-                    return Ok(Retried {
-                        id: task.to_string(),
-                        attempt,
-                        downstream,
-                        held,
-                    });
-                }
-                Ok(other) => {
-                    return Err(AppError::new(
-                        ErrorKind::Internal,
-                        format!("a retry was answered {other:?}"),
-                    ));
-                }
+                Ok(answer) => return retried(answer),
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
                     self.known(moved).await?;
                 }
+                Err(EngineError::Refused(refused)) => return Err(with_way_out(refused)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -120,14 +136,51 @@ impl Host {
     }
 }
 
+/// A refusal, with the command that would not be refused.
+fn with_way_out(refused: Refused) -> AppError {
+    let hint = match &refused {
+        Refused::NotDone { task, state } if *state == "waiting" => {
+            Some(format!("`claudine retry --now {task}` tries it at once"))
+        }
+        Refused::OverBudget { task, spent } => more_money(&format!("retry {task}"), *spent),
+        _ => None,
+    };
+    let error = AppError::from(EngineError::Refused(refused));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn retried(answer: Answer) -> Result<Retried, AppError> {
+    match answer {
+        Answer::Retrying {
+            task,
+            attempt,
+            downstream,
+            held,
+        } => Ok(Retried {
+            id: task.to_string(),
+            attempt,
+            downstream,
+            held,
+        }),
+        other => Err(AppError::new(
+            ErrorKind::Internal,
+            format!("a retry was answered {other:?}"),
+        )),
+    }
+}
+
+/// A task and what runs after it again: what could not because of it, or all that did.
 pub(super) fn looked_up(
     reader: &Reader,
     reference: &TaskRef,
-    options: RetryOptions,
+    all: bool,
 ) -> Result<Retry, AppError> {
     let as_of = reader.store.last_batch()?;
     let task = reader.task(reference)?;
-    let downstream = if options.downstream {
+    let downstream = if all {
         all_below(reader, task.id)?
     } else {
         reader.store.spoilt_by(task.id)?
@@ -146,6 +199,7 @@ pub(super) fn looked_up(
         task,
         downstream,
         resume: None,
+        revision: None,
     })
 }
 

@@ -271,7 +271,7 @@ impl Host {
         ids.next(clock::wall().0, random::bits_128())
     }
 
-    fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
+    pub(super) fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
         match self.plugins.executor(name) {
             Ok(executor) => Ok(executor.clone()),
             Err(PluginError::Unknown { .. }) => {
@@ -466,7 +466,7 @@ fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError 
     error
 }
 
-fn budget(usd: f64) -> Result<u64, AppError> {
+pub(super) fn budget(usd: f64) -> Result<u64, AppError> {
     budget_micro_usd(usd).ok_or_else(|| {
         AppError::new(
             ErrorKind::Invalid,

@@ -9,6 +9,7 @@ use claudine_domain::{
     dependency::Condition,
     outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal},
+    revision::Difference,
     task::{Class, Priority},
     worktree::{Merge, MergeStrategy},
 };
@@ -143,6 +144,9 @@ pub(crate) struct TaskView {
     /// Of its last attempt that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
+    /// Once it is done: the command that lets it go on, if an option is what it lacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
     /// What the executor was asked, as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
@@ -205,6 +209,9 @@ pub(crate) struct AttemptView {
     pub(crate) model: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
+    /// What somebody changed of the task for it and those after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) revised: Vec<Difference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,
     /// Where an agent worked in a repository: how it left it.

@@ -7,7 +7,8 @@
 use rustix::process::Resource;
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    RegallocAlgorithm, Store,
 };
 
 use super::epoch::Ticker;
@@ -148,6 +149,13 @@ pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
+    if cfg!(debug_assertions) {
+        // The compiler itself is not optimised then, and what it does beyond the necessary would
+        // take several times as long.
+        config
+            .cranelift_opt_level(OptLevel::None)
+            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
     match allocation {
         Allocation::Pooled => {
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));

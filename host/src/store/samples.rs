@@ -60,6 +60,7 @@ pub(crate) fn ready(number: u64) -> Task {
         resumes: None,
         restrained: false,
         attempts: Vec::new(),
+        revised: Vec::new(),
     }
 }
 

@@ -169,6 +169,47 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
     ];
     let ran = host.run(delegate.iter().chain(&["echo done"])).ok();
     assert_eq!(ran.text(), "done");
+    // Other options may follow, and tasks may be named in one value.
+    let ran = host.run([
+        "delegate",
+        "--executor",
+        "shell",
+        "--with-output-of",
+        "tests,lint",
+        "echo again",
+        "--wait",
+    ]);
+    assert_eq!(ran.ok().text(), "again");
+    let id = host.text([
+        "delegate",
+        "--executor",
+        "shell",
+        "echo first",
+        "--depends-on",
+        "tests",
+        "lint",
+    ]);
+    let dependencies = host.status(&id)["dependencies"].clone();
+    assert_eq!(
+        dependencies.as_array().unwrap().len(),
+        2,
+        "{dependencies:#}"
+    );
+    // Nothing is submitted if it is not clear which one is the prompt.
+    let unclear = [
+        "delegate",
+        "--depends-on",
+        "tests",
+        "nobody",
+        "--with-output-of",
+        "lint",
+        "Fix it",
+    ];
+    let says = [
+        "neither `nobody` nor `Fix it` is a task",
+        "put the prompt first",
+    ];
+    check(&host, &unclear, USAGE, &says);
     // Without one the last task is no prompt.
     check(
         &host,
@@ -195,7 +236,7 @@ fn a_prefix_of_two_tasks_is_ambiguous() {
         &host,
         &["status", shared],
         REFUSED,
-        &[shared, &ids[0], &ids[1]],
+        &[shared, &ids[0][25..], &ids[1][25..]],
     );
 }
 

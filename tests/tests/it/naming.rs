@@ -97,6 +97,59 @@ fn of_several_tasks_none_is_changed_and_all_are_shown() {
 }
 
 #[test]
+fn without_an_id_the_newest_is_shown() {
+    let host = TestHost::new();
+    host.run(["logs"])
+        .code(125)
+        .says(&["no task matches `@last`"]);
+    let running = host.text(["run", "--", "sh", "-c", "echo running; exec sleep 600"]);
+    host.live(&running);
+    let last = host.text(["run", "--name", "last", "echo", "last"]);
+    host.finished(&last);
+    let ran = host.run(["logs"]).ok();
+    assert_eq!(ran.text(), "last");
+    ran.says(&[&format!("{}  last", end(&last, 6))]);
+    assert!(host.text(["status"]).contains(&last));
+    assert!(host.text(["why"]).contains(end(&last, 6)));
+    host.run(["cancel", &running]).check();
+    host.finished(&running);
+    // `-f` is for what runs, if something does.
+    let running = host.text(["run", "--", "sh", "-c", "echo first; exec sleep 1"]);
+    host.live(&running);
+    host.finished(&host.script("echo later"));
+    assert_eq!(host.text(["logs", "-f"]), "first");
+    assert_eq!(host.text(["logs", "-f"]), "later");
+}
+
+#[test]
+fn tasks_are_named_on_standard_input() {
+    let host = TestHost::new();
+    let ids = host.text(["run", "--name", "a b", "--", "true"]) + "\n" + &host.script("exit 3");
+    let waited = host.run_with(["wait", "-"], ids.as_bytes()).code(3);
+    assert_eq!(waited.text().lines().count(), 2, "{waited}");
+    let waited = host.run_with(["wait", "-"], b"a b\n\n").ok();
+    assert_eq!(waited.text().lines().count(), 1, "{waited}");
+    let refused = host.run_with(["wait", "-"], b"\n").code(2);
+    refused.says(&["standard input names no task"]);
+}
+
+#[test]
+fn words_that_people_try_are_commands() {
+    let host = TestHost::new();
+    let id = host.text(["run", "echo", "-n", "one", "--", "two"]);
+    host.finished(&id);
+    assert_eq!(host.text(["log", "-n", "1", &id]), "one -- two");
+    assert!(host.text(["ps"]).contains("echo -n one -- two"));
+    assert!(host.text(["show", &id]).contains(&id));
+    for verb in ["stop", "kill"] {
+        let running = host.text(["run", "sleep", "600"]);
+        host.live(&running);
+        host.run([verb, &running]).check();
+        assert_eq!(host.finished(&running)["outcome"], "cancelled", "{verb}");
+    }
+}
+
+#[test]
 fn words_mean_the_newest() {
     let host = TestHost::new();
     host.run(["status", "@last"])

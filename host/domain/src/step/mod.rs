@@ -8,6 +8,7 @@ mod conclude;
 mod cycle;
 mod hold;
 mod learn;
+mod now;
 mod place;
 mod prune;
 mod recover;
@@ -27,12 +28,14 @@ use crate::{
     attempt::{Leader, Session},
     batch::BatchNumber,
     board::Board,
+    budget::Spent,
     capacity::{Reading, Slots},
     dependency::{Dependency, End},
     group::NewLimit,
     id::{AttemptId, TaskId},
     outcome::Outcome,
     principal::{Principal, names_of_holders},
+    revision::Revision,
     task::{Request, Task},
     time::{Now, Timestamp},
     worktree::Merge,
@@ -57,6 +60,10 @@ pub enum Input {
     },
     /// A finished task, as the store has it, is to run again.
     Retry(Box<Retry>),
+    /// A task that waits for a time is not to wait any longer.
+    TryNow {
+        task: TaskId,
+    },
     /// Somebody merged the work of a task that had failed by its merge.
     MergedByHand(Box<MergedByHand>),
     /// Queued tasks are not to be started until they are released.
@@ -149,6 +156,8 @@ pub struct Retry {
     pub ended: Ends,
     /// Where its next attempt is to go on from where the last one ended: what somebody has to say about that, UTF-8.
     pub resume: Option<Arc<[u8]>>,
+    /// What of the task itself is different from its next attempt on.
+    pub revision: Option<Box<Revision>>,
 }
 
 #[derive(Clone, Debug)]
@@ -335,8 +344,8 @@ pub enum Refused {
     #[error("task {task} did not fail by its merge")]
     NotFailedByMerge { task: TaskId },
     /// Nothing is left to spend.
-    #[error("task {task} cannot run: {why}")]
-    OverBudget { task: TaskId, why: String },
+    #[error("task {task} cannot run: {spent}")]
+    OverBudget { task: TaskId, spent: Spent },
     #[error("task {task} is {state} and cannot be held")]
     NotQueued { task: TaskId, state: &'static str },
     #[error("task {task} is {state}, not held")]
@@ -370,6 +379,7 @@ impl Board {
             Input::Submit(submit) => self.submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),
             Input::Retry(retry) => self.retry(now, *retry),
+            Input::TryNow { task } => self.try_now(now, task),
             Input::MergedByHand(merged) => self.merged_by_hand(now, *merged),
             Input::Hold { tasks } => self.hold(now, &tasks),
             Input::Release { tasks } => self.release(now, &tasks),

@@ -7,8 +7,10 @@ use crate::{
     attempt::Attempt,
     batch::DocumentKey,
     board::Board,
+    budget::GraphBudget,
     event::Fact,
     id::TaskId,
+    revision::Revision,
     task::{State, Task},
     time::Now,
 };
@@ -20,10 +22,26 @@ impl Board {
             downstream,
             ended,
             resume,
+            revision,
         } = retry;
+        let read = copy.request.clone();
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
-        let downstream = self.still_done(downstream, &ended)?;
+        // What was revised was the request as it was read.
+        if revision.is_some() && task.request != read {
+            return Err(Refused::Moved { task: id });
+        }
+        let budget_before = task.request.graph_budget;
+        let revised = revision.map(|revision| {
+            let Revision {
+                request,
+                spec,
+                differences,
+            } = *revision;
+            task.revise(request, differences.clone());
+            (spec, differences)
+        });
+        let mut downstream = self.still_done(downstream, &ended)?;
         self.room_for(1 + downstream.len())?;
         let again = std::iter::once(&task).chain(&downstream);
         self.within_bounds(again.map(|task| &*task.request))?;
@@ -39,9 +57,25 @@ impl Board {
         task.retry_at = None;
         task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);
-        let attempt = task.last_attempt().map_or(1, |last| last.number + 1);
+        let attempt = task.next_attempt();
         let held = task.held.is_some();
+        let budget = task.request.graph_budget;
+        if let Some((spec, differences)) = revised {
+            let spec = spec.map(|spec| (DocumentKey::Spec(id), spec));
+            self.pending.documents.extend(spec);
+            self.record(
+                id,
+                now,
+                Fact::Revised {
+                    attempt,
+                    differences,
+                },
+            );
+        }
         self.take_again(now, task);
+        if let Some(changed) = budget.filter(|_| budget != budget_before) {
+            self.share_budget(changed, &mut downstream);
+        }
         let downstream = self.revive(now, downstream, &ended);
         Ok(Answer::Retrying {
             task: id,
@@ -49,6 +83,16 @@ impl Board {
             downstream,
             held,
         })
+    }
+
+    /// The budget of a graph is the same for all of it that has not ended or runs again.
+    fn share_budget(&mut self, changed: GraphBudget, downstream: &mut [Task]) {
+        for task in downstream {
+            task.share_budget(changed);
+        }
+        for id in self.ids_where(|task| task.is_held_to(changed)) {
+            self.change(id, |task| task.share_budget(changed));
+        }
     }
 
     pub(super) fn room_for_another(&self, task: &Task) -> Result<(), Refused> {
@@ -186,7 +230,7 @@ impl Board {
     }
 }
 
-fn not_done(task: &Task) -> Refused {
+pub(super) fn not_done(task: &Task) -> Refused {
     Refused::NotDone {
         task: task.id,
         state: task.state.as_str(),

@@ -4,29 +4,12 @@ use super::Refused;
 use crate::{
     attempt::{Attempt, Phase, StopWhy},
     board::Board,
-    budget::{Day, Level, Scope},
+    budget::{Day, Level, Scope, Spent},
     id::TaskId,
     outcome::{Outcome, Reason, ReasonClass},
     task::{Class, Request, State, Task},
     time::{Now, Timestamp},
 };
-
-/// A budget of which nothing is left.
-enum Over {
-    Task(Level),
-    Graph(TaskId, Level),
-    Day(Level),
-}
-
-impl Over {
-    fn message(&self) -> String {
-        match self {
-            Self::Task(level) => format!("it has spent {level}"),
-            Self::Graph(_, level) => format!("its graph has spent {level}"),
-            Self::Day(level) => format!("the day's tasks have spent {level}"),
-        }
-    }
-}
 
 impl Board {
     /// A running attempt has cost so much so far. Where that is more than there is for it, it is stopped.
@@ -37,17 +20,17 @@ impl Board {
         };
         let over = self
             .over(&task.request, &task.attempts)
-            .or_else(|| self.day_is_over(now).map(Over::Day));
+            .or_else(|| self.day_is_over(now).map(Spent::Day));
         if let Some(over) = over {
-            self.stop_over_budget(now, id, over.message());
+            self.stop_over_budget(now, id, over.to_string());
         }
         self.end_graph_over_budget(now, &task.request);
     }
 
     /// What is left of a graph ends where nothing is left for it to spend.
     pub(super) fn end_graph_over_budget(&mut self, now: Now, request: &Request) {
-        if let Some(over @ Over::Graph(graph, _)) = self.over_graph(request) {
-            self.end_graph(now, graph, &over.message());
+        if let Some(over @ Spent::Graph(graph, _)) = self.over_graph(request) {
+            self.end_graph(now, graph, &over.to_string());
         }
     }
 
@@ -95,8 +78,8 @@ impl Board {
     pub(super) fn budget_met(&self, now: Now, id: TaskId) -> Option<String> {
         let task = self.tasks.get(&id)?;
         let over = self.over(&task.request, &task.attempts);
-        let over = over.or_else(|| self.day_is_over(now).map(Over::Day));
-        over.map(|over| over.message())
+        let over = over.or_else(|| self.day_is_over(now).map(Spent::Day));
+        over.map(|over| over.to_string())
     }
 
     /// When a task may go on that was ended for want of money, if nothing but the day's budget
@@ -109,18 +92,18 @@ impl Board {
 
     /// The budget that keeps a task from being tried again, if one does. What a graph may spend is
     /// for its agents; a task's own budget holds for whatever tells what it costs.
-    fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Over> {
+    fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Spent> {
         let own = own_level(request, attempts);
-        let own = own.filter(|level| level.is_spent()).map(Over::Task);
+        let own = own.filter(|level| level.is_spent()).map(Spent::Task);
         own.or_else(|| {
             let agents = self.over_graph(request);
             agents.filter(|_| request.class == Class::Agent)
         })
     }
 
-    fn over_graph(&self, request: &Request) -> Option<Over> {
+    fn over_graph(&self, request: &Request) -> Option<Spent> {
         let (graph, level) = self.graph_level(request)?;
-        level.is_spent().then_some(Over::Graph(graph, level))
+        level.is_spent().then_some(Spent::Graph(graph, level))
     }
 
     fn graph_level(&self, request: &Request) -> Option<(TaskId, Level)> {
@@ -161,7 +144,7 @@ impl Board {
         match self.over(request, attempts) {
             Some(over) => Err(Refused::OverBudget {
                 task: id,
-                why: over.message(),
+                spent: over,
             }),
             None => Ok(()),
         }
@@ -173,7 +156,7 @@ impl Board {
         let Some(over) = task.and_then(|task| self.over(&task.request, &task.attempts)) else {
             return false;
         };
-        let reason = Reason::new(ReasonClass::Budget, over.message());
+        let reason = Reason::new(ReasonClass::Budget, over.to_string());
         self.finish(now, id, Outcome::Failed, Some(reason));
         true
     }
@@ -199,7 +182,8 @@ impl Board {
         let is_of_graph = |task: &Task| {
             let request = &task.request;
             let over = self.over_graph(request);
-            request.class == Class::Agent && matches!(over, Some(Over::Graph(of, _)) if of == graph)
+            request.class == Class::Agent
+                && matches!(over, Some(Spent::Graph(of, _)) if of == graph)
         };
         for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {

@@ -112,6 +112,7 @@ impl Board {
             resumes: None,
             restrained: false,
             attempts: Vec::new(),
+            revised: Vec::new(),
         };
         if held {
             task.holders.push(self.by.clone().unwrap_or_default());

@@ -8,7 +8,7 @@ use crate::{
     event::Fact,
     id::{AccountKey, TaskId},
     outcome::ReasonClass,
-    step::{Found, Input, Report},
+    step::{Found, Input, Refused, Report},
     task::{Request, State},
     time::Timestamp,
 };
@@ -276,4 +276,51 @@ fn a_parked_task_keeps_its_place_and_counts_its_attempts_on() {
     assert_eq!(starts(&desk.turn()), [tasks[0]]);
     assert_eq!(desk.attempt(tasks[0]).number, 2);
     assert_eq!(desk.word(later), "ready");
+}
+
+/// Somebody has bought more.
+#[test]
+fn a_task_that_is_tried_at_once_goes_first_and_the_others_wait_for_what_it_finds() {
+    let hour = Duration::from_hours(1);
+    let check = |end: Report, expected: [&str; 3]| {
+        let mut desk = Desk::new(3);
+        let tasks = [(); 3].map(|()| desk.submit(agent));
+        let [first, second, third] = tasks;
+        desk.turn();
+        for task in tasks {
+            desk.report(task, limited(Some(hour)));
+        }
+        desk.settle();
+        assert_eq!(desk.words(&tasks), ["waiting"; 3]);
+        desk.step(Input::TryNow { task: second }).unwrap();
+        assert_eq!(starts(&desk.turn()), [second]);
+        assert!(desk.facts_of(second).contains(&&Fact::TriedNow));
+        assert_eq!(desk.words(&[first, third]), ["waiting"; 2]);
+        desk.report(second, end);
+        desk.settle();
+        assert_eq!(desk.words(&tasks), expected);
+    };
+    check(success(), ["ready", "succeeded", "ready"]);
+    check(limited(Some(hour)), ["waiting"; 3]);
+    check(
+        failure(ReasonClass::Exit),
+        ["waiting", "failed:exit", "waiting"],
+    );
+}
+
+#[test]
+fn a_task_that_waits_for_another_time_is_tried_at_once_too() {
+    let mut desk = Desk::new(1);
+    let later = desk.now.wall.after(Duration::from_hours(9));
+    let task = desk.submit(|request| request.start_at = Some(later));
+    assert_eq!(desk.word(task), "waiting");
+    desk.step(Input::TryNow { task }).unwrap();
+    assert_eq!(starts(&desk.turn()), [task]);
+    let (mut desk, task) = Desk::in_phase("live");
+    let state = "running";
+    let refused = desk.step(Input::TryNow { task });
+    assert_eq!(refused, Err(Refused::NotDone { task, state }));
+    let task = TaskId::new(9, 9);
+    let refused = desk.step(Input::TryNow { task });
+    assert_eq!(refused, Err(Refused::Unknown { task }));
 }

@@ -79,6 +79,7 @@ fn what_runs_again_is_started_as_a_task_of_whoever_asks_for_it() {
             downstream: Vec::new(),
             ended: desk.ends(),
             resume: None,
+            revision: None,
         };
         desk.asked(&by, Input::Retry(Box::new(retry))).unwrap();
         assert_eq!(desk.task(id).restrained, restrained, "{by}");
@@ -107,6 +108,7 @@ fn events_name_the_principal_and_nobody_for_what_the_host_does_itself() {
         downstream: Vec::new(),
         ended: desk.ends(),
         resume: None,
+        revision: None,
     };
     desk.asked(&chat(), Input::Retry(Box::new(retry))).unwrap();
     let by_chat = Some("owner via mcp".to_owned());

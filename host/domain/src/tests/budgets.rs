@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    budget::{Day, GraphBudget, Scope},
+    budget::{Day, GraphBudget, Level, Scope, Spent},
     capacity::Refusal,
     dependency::{Condition, Dependency},
     id::AccountKey,
@@ -101,7 +101,10 @@ fn a_task_without_money_left_is_not_tried_again() {
         desk.retry(&copy),
         Err(Refused::OverBudget {
             task,
-            why: "it has spent $3.00 of $3.00".to_owned()
+            spent: Spent::Task(Level {
+                spent_micro_usd: 3 * DOLLAR,
+                budget_micro_usd: 3 * DOLLAR,
+            })
         })
     );
 }

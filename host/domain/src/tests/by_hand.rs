@@ -188,6 +188,7 @@ fn a_retry_after_it_goes_on_from_what_an_executor_ran() {
         downstream: Vec::new(),
         ended: desk.ends(),
         resume: Some(b"and now?".as_slice().into()),
+        revision: None,
     };
     let answer = desk.step(Input::Retry(Box::new(retry))).unwrap();
     let expected = Answer::Retrying {

@@ -250,6 +250,7 @@ fn what_runs_again_has_to_know_how_all_it_waits_for_has_ended() {
             downstream: downstream.clone(),
             ended,
             resume: None,
+            revision: None,
         };
         desk.step(Input::Retry(Box::new(retry)))
     };

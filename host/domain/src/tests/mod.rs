@@ -204,6 +204,7 @@ impl Desk {
             downstream,
             ended: self.ends(),
             resume: None,
+            revision: None,
         };
         self.step(Input::Retry(Box::new(retry)))
     }

@@ -6,11 +6,13 @@ use super::{Desk, failure, fixed, limited, never_received, starts, success};
 use crate::{
     batch::DocumentKey,
     board::Bounds,
+    budget::GraphBudget,
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
+    revision::{Difference, Revision},
     step::{Answer, Ends, Input, Refused, Report, Retry},
-    task::{Request, Task},
+    task::{Class, Request, Task},
 };
 
 impl Desk {
@@ -21,6 +23,7 @@ impl Desk {
             downstream: Vec::new(),
             ended,
             resume: None,
+            revision: None,
         };
         match self.step(Input::Retry(Box::new(retry)))? {
             Answer::Retrying { attempt, .. } => Ok(attempt),
@@ -84,6 +87,7 @@ fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
             downstream: Vec::new(),
             ended: desk.ends(),
             resume: Some(Arc::from(&b"and now?"[..])),
+            revision: None,
         };
         desk.step(Input::Retry(Box::new(retry)))
     };
@@ -289,4 +293,104 @@ fn what_runs_again_counts_among_the_open_descendants() {
     let below = desk.task(second);
     assert_eq!(desk.retry_with(&copy, vec![below]), Err(refused));
     desk.retry(&copy).unwrap();
+}
+
+impl Desk {
+    fn revise(&mut self, task: TaskId, edit: impl FnOnce(&mut Request)) -> Result<Answer, Refused> {
+        let copy = self.task(task);
+        let mut request = Request::clone(&copy.request);
+        edit(&mut request);
+        let difference = Difference {
+            option: "budget_usd".to_owned(),
+            before: None,
+            after: Some("5".to_owned()),
+        };
+        let retry = Retry {
+            task: copy,
+            downstream: Vec::new(),
+            ended: self.ends(),
+            resume: None,
+            revision: Some(Box::new(Revision {
+                request,
+                spec: Some(b"{}".as_slice().into()),
+                differences: vec![difference],
+            })),
+        };
+        self.step(Input::Retry(Box::new(retry)))
+    }
+}
+
+#[test]
+fn a_revision_holds_from_the_next_attempt_on_and_is_noted() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| request.budget_micro_usd = Some(2));
+    desk.turn();
+    desk.report(task, Report::Cost(2));
+    desk.report(task, failure(ReasonClass::Exit));
+    desk.settle();
+    let refused = desk.revise(task, |request| request.timeout = None);
+    assert!(
+        matches!(refused, Err(Refused::OverBudget { .. })),
+        "{refused:?}"
+    );
+    desk.revise(task, |request| {
+        request.budget_micro_usd = Some(5);
+        request.cwd = "/elsewhere".into();
+    })
+    .unwrap();
+    let (batch, _) = desk.board.seal();
+    let documents: Vec<_> = batch.documents.iter().map(|(key, _)| *key).collect();
+    assert_eq!(documents, [DocumentKey::Spec(task)]);
+    desk.keep(&batch);
+    let after = desk.task(task);
+    assert_eq!(after.request.budget_micro_usd, Some(5));
+    assert_eq!(&*after.request.cwd, "/", "where it works stays");
+    assert_eq!(after.revised.len(), 1);
+    assert_eq!(after.revised[0].from_attempt, 2);
+    let is_told = |fact: &&&Fact| matches!(fact, Fact::Revised { attempt: 2, .. });
+    assert_eq!(desk.facts_of(task).iter().filter(is_told).count(), 1);
+    desk.turn();
+    let attempt = desk.task(task).attempts.pop().unwrap();
+    assert_eq!((attempt.number, attempt.may_cost_micro_usd), (2, Some(3)));
+}
+
+/// Two ask at once, each for another change of what it has read.
+#[test]
+fn a_revision_of_an_older_request_is_looked_up_again() {
+    let (mut desk, task) = Desk::in_phase("succeeded");
+    let old = desk.task(task);
+    desk.revise(task, |request| request.timeout = None).unwrap();
+    desk.turn();
+    desk.report(task, success());
+    desk.settle();
+    desk.stored.insert(task, old);
+    let moved = desk.revise(task, |request| request.queue_timeout = None);
+    assert_eq!(moved, Err(Refused::Moved { task }));
+}
+
+/// The others of it would end all of them.
+#[test]
+fn a_graphs_budget_is_raised_for_all_of_it_that_has_not_ended() {
+    let mut desk = Desk::new(2);
+    let budget = |graph, micro_usd| GraphBudget {
+        graph: TaskId::new(1, graph),
+        micro_usd,
+    };
+    let mut member = |graph| {
+        desk.submit(|request| {
+            request.class = Class::Agent;
+            request.graph_budget = Some(budget(graph, 3));
+        })
+    };
+    let [first, second, other] = [member(1), member(1), member(2)];
+    desk.turn();
+    desk.report(first, failure(ReasonClass::Exit));
+    desk.settle();
+    desk.revise(first, |request| {
+        request.graph_budget = Some(budget(1, 9));
+    })
+    .unwrap();
+    let found = [first, second, other].map(|task| desk.task(task).request.graph_budget);
+    let expected = [budget(1, 9), budget(1, 9), budget(2, 3)];
+    assert_eq!(found, expected.map(Some));
 }

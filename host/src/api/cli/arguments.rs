@@ -6,35 +6,85 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use super::{Asking, Cli, Verb, failure::Failure};
 
+/// Options that take several tasks, one after the other.
+const TAKE_TASKS: [&str; 4] = [
+    "--depends-on",
+    "--depends-on-success",
+    "--depends-on-any",
+    "--with-output-of",
+];
+
 /// Parses, after a look at what no command takes: clap does not say which of the arguments it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     Cli::try_parse_from(&arguments)
-        .or_else(|error| with_last_as_prompt(&arguments, &error).ok_or(Failure::Clap(error)))
+        .or_else(|error| with_prompt_found(&arguments, &error).ok_or(Failure::Clap(error)))
 }
 
-/// The same with the last argument of `delegate` as its prompt, if that is what it can only be: one
-/// that an option before it took for one of its own (`--depends-on tests 'Fix it'`), or one that
-/// begins as an option does and has spaces in it.
-fn with_last_as_prompt(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
-    let (last, before) = arguments.split_last()?;
-    let text = last.to_str()?;
-    let is_prompt = match error.kind() {
-        ErrorKind::MissingRequiredArgument => !text.starts_with('-'),
-        ErrorKind::UnknownArgument => text.starts_with('-') && text.contains(char::is_whitespace),
-        _ => false,
-    };
-    if !is_prompt || before.iter().any(|argument| argument == "--") {
+/// The same with a prompt of `delegate` that was taken for something else.
+fn with_prompt_found(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
+    if arguments.iter().any(|argument| argument == "--") {
         return None;
     }
-    let mut separated = before.to_vec();
-    separated.extend(["--".into(), last.clone()]);
-    let mut cli = Cli::try_parse_from(separated).ok()?;
-    let Verb::Asking(Asking::Delegate(delegate)) = &mut cli.verb else {
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument => with_prompt_among_tasks(arguments),
+        ErrorKind::UnknownArgument => with_last_as_prompt(arguments),
+        _ => None,
+    }
+}
+
+/// The prompt is the last argument and begins as an option does; it has spaces in it.
+fn with_last_as_prompt(arguments: &[OsString]) -> Option<Cli> {
+    let (last, before) = arguments.split_last()?;
+    let text = last.to_str()?;
+    if !text.starts_with('-') || !text.contains(char::is_whitespace) {
         return None;
-    };
-    delegate.may_be_a_task = error.kind() == ErrorKind::MissingRequiredArgument;
+    }
+    delegated(before, last.clone())
+}
+
+/// The prompt follows an option that takes several tasks, and was taken for one of them: `delegate
+/// --depends-on tests 'Fix it'`. Which one it is turns out when they are looked for.
+fn with_prompt_among_tasks(arguments: &[OsString]) -> Option<Cli> {
+    let maybe = last_values(arguments);
+    if maybe.is_empty() {
+        return None;
+    }
+    let mut cli = delegated(arguments, "?".into())?;
+    if let Verb::Asking(Asking::Delegate(delegate)) = &mut cli.verb {
+        delegate.prompt = None;
+        delegate.maybe_prompts = maybe;
+    }
     Some(cli)
+}
+
+/// The command line with a prompt behind it, if it is one of `delegate`.
+fn delegated(before: &[OsString], prompt: OsString) -> Option<Cli> {
+    let mut separated = before.to_vec();
+    separated.extend(["--".into(), prompt]);
+    let cli = Cli::try_parse_from(separated).ok()?;
+    matches!(cli.verb, Verb::Asking(Asking::Delegate(_))).then_some(cli)
+}
+
+/// Of each option that takes tasks and was given several, the last one.
+fn last_values(arguments: &[OsString]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut values: Vec<&str> = Vec::new();
+    let mut takes_tasks = false;
+    // An option after the last argument ends its values too.
+    let arguments = arguments.iter().filter_map(|argument| argument.to_str());
+    for argument in arguments.chain(["--"]) {
+        if argument != "-" && argument.starts_with('-') {
+            if let [_, .., last] = values.as_slice() {
+                found.push((*last).to_owned());
+            }
+            values.clear();
+            takes_tasks = TAKE_TASKS.contains(&argument);
+        } else if takes_tasks {
+            values.push(argument);
+        }
+    }
+    found
 }
 
 /// The command that is meant, by its names and not by aliases: `worktree merge`.
@@ -95,71 +145,95 @@ mod tests {
 
     #[test]
     fn a_prompt_that_was_taken_for_something_else_is_the_prompt() {
-        let check = |arguments: &[&str], expected: Option<(&str, bool)>| {
+        let check = |arguments: &[&str], expected: Option<(Option<&str>, &[&str])>| {
             let words = ["claudine", "delegate"].iter().chain(arguments);
             let found = match parse(words.map(OsString::from).collect()) {
                 Ok(cli) => match cli.verb {
                     Verb::Asking(Asking::Delegate(delegate)) => {
-                        Some((delegate.prompt.unwrap(), delegate.may_be_a_task))
+                        Some((delegate.prompt, delegate.maybe_prompts))
                     }
                     _ => None,
                 },
                 Err(_) => None,
             };
-            let found = found
-                .as_ref()
-                .map(|(prompt, guessed)| (prompt.as_str(), *guessed));
+            let expected = expected.map(|(prompt, maybe)| {
+                let maybe: Vec<String> = maybe.iter().map(|it| (*it).to_owned()).collect();
+                (prompt.map(str::to_owned), maybe)
+            });
             assert_eq!(found, expected, "{arguments:?}");
         };
-        check(&["Fix it"], Some(("Fix it", false)));
+        let is = |prompt: &'static str| Some((Some(prompt), &[][..]));
+        check(&["Fix it"], is("Fix it"));
+        check(&["Fix it", "--depends-on", "a", "b"], is("Fix it"));
+        check(&["--depends-on=a", "Fix it"], is("Fix it"));
+        check(&["--depends-on", "a", "--", "Fix it"], is("Fix it"));
+        let front = "--- \ntitle: x\n--- \nDo it.";
+        check(&[front], is(front));
+        check(&["- do this"], is("- do this"));
+        check(&["--depends-on", "a", "- do this"], is("- do this"));
+        let one_of = |prompts: &'static [&'static str]| Some((None, prompts));
+        check(&["--depends-on", "a", "b", "Fix it"], one_of(&["Fix it"]));
+        check(&["--with-output-of", "a", "Fix"], one_of(&["Fix"]));
+        check(&["--with-output-of", "a", "-"], one_of(&["-"]));
         check(
-            &["--depends-on", "a", "b", "Fix it"],
-            Some(("Fix it", true)),
-        );
-        check(&["--with-output-of", "a", "Fix"], Some(("Fix", true)));
-        check(
-            &["--depends-on", "a", "--", "Fix it"],
-            Some(("Fix it", false)),
+            &["--depends-on", "a", "Fix it", "--name", "x"],
+            one_of(&["Fix it"]),
         );
         check(
-            &["--- \ntitle: x\n--- \nDo it."],
-            Some(("--- \ntitle: x\n--- \nDo it.", false)),
+            &[
+                "--depends-on",
+                "a",
+                "b",
+                "--hold",
+                "--with-output-of",
+                "c",
+                "Fix",
+            ],
+            one_of(&["b", "Fix"]),
         );
-        check(&["- do this"], Some(("- do this", false)));
         check(&["--depends-on", "a"], None);
         check(&["--depends-on", "a", "--hold"], None);
+        check(&["--depends-on", "Fix it"], None);
+        check(&["--name", "x"], None);
         check(&["--colour=red"], None);
         check(&[], None);
     }
 
     #[test]
-    fn json_is_asked_for_with_fields_or_without() {
-        let check = |arguments: &[&str], expected: Option<(&[&str], &str)>| {
-            let words = ["claudine"].iter().chain(arguments).map(OsString::from);
-            let words: Vec<OsString> = words.collect();
-            let cli = parse(words.clone()).unwrap();
-            let found = cli.common.json().then(|| cli.common.fields());
-            let found = found.map(|fields| (fields.join(" "), command(&words)));
-            let expected = expected.map(|(fields, command)| (fields.join(" "), command.to_owned()));
-            assert_eq!(found, expected, "{arguments:?}");
+    fn the_words_of_a_command_need_no_dashes_before_them() {
+        let check = |arguments: &[&str], expected: Option<&[&str]>| {
+            let words = ["claudine", "run"].iter().chain(arguments);
+            let found = match parse(words.map(OsString::from).collect()) {
+                Ok(cli) => match cli.verb {
+                    Verb::Asking(Asking::Run(run)) => Some(run.command),
+                    _ => None,
+                },
+                Err(_) => None,
+            };
+            assert_eq!(
+                found.as_deref(),
+                expected
+                    .map(|it| it.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+                    .as_deref(),
+                "{arguments:?}"
+            );
         };
-        check(&["list"], None);
-        check(&["list", "--json"], Some((&[], "list")));
-        check(&["--json", "ls", "-q"], Some((&[], "list")));
-        check(&["status", "--json", "fix"], Some((&[], "status")));
+        check(&["cargo", "test"], Some(&["cargo", "test"]));
+        check(&["--", "cargo", "test"], Some(&["cargo", "test"]));
+        check(&["--hold", "make", "-j2"], Some(&["make", "-j2"]));
+        // What follows the first word is the command's, whatever it looks like.
         check(
-            &["worktree", "merge", "--json=task,", "fix"],
-            Some((&["task"], "worktree merge")),
+            &["cargo", "test", "--wait", "--", "--nocapture"],
+            Some(&["cargo", "test", "--wait", "--", "--nocapture"]),
         );
         check(
-            &["list", "--json=id, state"],
-            Some((&["id", "state"], "list")),
+            &["--", "cargo", "test", "--", "-q"],
+            Some(&["cargo", "test", "--", "-q"]),
         );
-        check(
-            &["delegate", "--depends-on", "a", "Fix it", "--json=id"],
-            Some((&["id"], "delegate")),
-        );
-        check(&["run", "--", "x", "--json"], None);
+        check(&["--", "--odd"], Some(&["--odd"]));
+        check(&["--wiat", "make"], None);
+        check(&["--script", "true", "make"], None);
+        check(&[], None);
     }
 
     #[test]

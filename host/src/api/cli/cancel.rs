@@ -12,12 +12,12 @@ use crate::app::Cancelled;
 /// Returns as soon as it is decided. A running task is asked politely, then ended by force; `claudine wait` returns when nothing of it is
 /// alive. Of a task that is done already, what it submitted and has not ended is stopped.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(visible_aliases = ["stop", "kill"], after_help = "\
 Examples:
   claudine cancel nightly 'not tonight'
-  claudine cancel task_01kb2m8r && claudine wait task_01kb2m8r")]
+  claudine cancel x7tqrp && claudine wait x7tqrp")]
 pub(super) struct Cancel {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// Why; kept with the task.

@@ -14,9 +14,9 @@ use crate::app::{CheckpointQuery, CheckpointView};
 #[command(after_help = "\
 Examples:
   claudine checkpoint review
-  claudine checkpoint task_01kb2m8r --attempt 1 --json")]
+  claudine checkpoint x7tqrp --attempt 1 --json")]
 pub(super) struct Checkpoint {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// Of this attempt [default: the last one that has ended].

@@ -10,7 +10,7 @@ use super::{
     session::Session,
     submit::{self, AgentOptions, TaskOptions},
 };
-use crate::app::{AppError, ErrorKind};
+use crate::app::{AppError, ErrorKind, NAME_MAX_CHARS};
 
 /// More than an agent takes; what is larger goes into a file that the prompt names.
 const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
@@ -34,9 +34,9 @@ pub(super) struct Delegate {
         allow_hyphen_values = false
     )]
     pub(super) prompt: Option<String>,
-    /// The prompt came after the tasks of an option, and may have been meant as one of them.
+    /// Without a prompt: values of other options, one of which it may be.
     #[arg(skip)]
-    pub(super) may_be_a_task: bool,
+    pub(super) maybe_prompts: Vec<String>,
     /// What runs it: `claude`, `shell`, or the name of another plugin.
     #[arg(short, long, value_name = "NAME", default_value = "claude")]
     executor: String,
@@ -50,9 +50,11 @@ pub(super) struct Delegate {
 }
 
 impl Delegate {
-    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        if let (true, Some(prompt)) = (self.may_be_a_task, &self.prompt) {
-            refuse_task(session, prompt).await?;
+    pub(super) async fn run(mut self, session: &Session) -> Result<ExitCode, Failure> {
+        if !self.maybe_prompts.is_empty() {
+            let prompt = prompt_among(session, &self.maybe_prompts).await?;
+            self.task.names_not(&prompt);
+            self.prompt = Some(prompt);
         }
         let mut spec = match (&self.spec, &self.prompt) {
             (Some(json), _) => document(json)?,
@@ -65,21 +67,43 @@ impl Delegate {
     }
 }
 
-/// Refuses a prompt that names a task: it is what an option was to wait for, and there is no
-/// prompt.
-async fn refuse_task(session: &Session, prompt: &str) -> Result<(), Failure> {
-    match session
-        .client()
-        .status(prompt)
-        .await
-        .map_err(AppError::from)
-    {
-        Ok(_) => Err(Failure::Usage(format!(
-            "there is no prompt: `{prompt}` is a task, which this one is to wait for"
-        ))),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
+/// The one of them that names no task.
+async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Failure> {
+    let mut prompts = Vec::new();
+    for value in values {
+        if !names_tasks(session, value).await? {
+            prompts.push(value);
+        }
     }
+    match prompts.as_slice() {
+        [prompt] => Ok((*prompt).clone()),
+        [] => {
+            let last = values.last().map_or("", String::as_str);
+            Err(Failure::Usage(format!(
+                "there is no prompt: `{last}` is a task, which this one is to wait for"
+            )))
+        }
+        [one, other, ..] => Err(Failure::Usage(format!(
+            "neither `{one}` nor `{other}` is a task, and only one of them can be the prompt; \
+             put the prompt first"
+        ))),
+    }
+}
+
+/// Whether it is a task, or a list of tasks with commas.
+async fn names_tasks(session: &Session, value: &str) -> Result<bool, Failure> {
+    for name in submit::listed(value) {
+        if name.chars().count() > NAME_MAX_CHARS {
+            return Ok(false);
+        }
+        let found = session.client().status(name).await;
+        match found.map_err(AppError::from) {
+            Ok(_) => {}
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
 }
 
 /// The document that a prompt stands for.

@@ -31,7 +31,7 @@ Examples:
   claudine events -f nightly
   claudine events --json --since 4711 | jq -r 'select(.kind == \"done\") | .task'")]
 pub(super) struct Events {
-    /// Only those of this task: its id, the beginning of one that no other has, or its name.
+    /// Only those of this task: its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: Option<String>,
     /// Go on as they come, of a task until it has ended. Without ID and --since, only what comes is shown. A host that goes down is waited

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{failure::Failure, output, session::Session, terminal::Look};
+use super::{failure::Failure, named, output, session::Session, terminal::Look};
 use crate::app::{
     GraphQuery, TaskRef,
     graph::{self, TextLook},
@@ -28,7 +28,7 @@ Examples:
   claudine graph --all --format dot | dot -Tpdf -o graph.pdf
   claudine graph --json | jq -r '.critical_paths[].tasks[]'")]
 pub(super) struct Graph {
-    /// Their ids, the beginnings of ones that no other has, or their names.
+    /// Their ids, ends of ids, or names; `-` reads them from standard input.
     #[arg(value_name = "ID", conflicts_with = "all")]
     tasks: Vec<String>,
     /// All that has not ended, and what it hangs on: what is shown where no ID is given.
@@ -55,7 +55,10 @@ enum Format {
 impl Graph {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let query = GraphQuery {
-            tasks: self.tasks.into_iter().map(TaskRef).collect(),
+            tasks: named::several(self.tasks)?
+                .into_iter()
+                .map(TaskRef)
+                .collect(),
         };
         let graph = session.client().graph(&query).await?;
         let format = if session.json {

@@ -18,7 +18,7 @@ Examples:
   claudine hold deploy
   claudine hold --graph build")]
 pub(super) struct Hold {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// Also every queued task that hangs together with it by dependencies.
@@ -37,7 +37,7 @@ Examples:
   claudine release --graph build
   claudine release --restored")]
 pub(super) struct Release {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID", required_unless_present = "restored")]
     task: Option<String>,
     /// Also every held task that hangs together with it by dependencies.

@@ -21,7 +21,7 @@ use crate::app::{ListFilter, TaskRef, TaskRow};
 /// With --limit, --before or --json it is a page of tasks, newest first.
 #[derive(Debug, Args)]
 #[command(
-    visible_alias = "ls",
+    visible_aliases = ["ls", "ps"],
     after_help = "\
 Examples:
   claudine list --active

@@ -10,7 +10,7 @@ use claudine_domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, output, parse, session::Session, watch};
+use super::{failure::Failure, named, output, parse, session::Session, watch};
 use crate::{
     api::client::Followed,
     app::{LogChannel, LogQuery},
@@ -21,21 +21,24 @@ use crate::{
 /// Its standard output goes to standard output and its standard error to standard error, byte for byte, also to a terminal: colours are
 /// kept, and so is whatever else it does to one. Order is exact within a stream, and as it was read between the two.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    visible_alias = "log",
+    after_help = "\
 Examples:
   claudine logs -f nightly
-  claudine logs --tail 20 --stream stderr task_01kb2m8r
+  claudine logs --tail 20 --stream stderr x7tqrp
   claudine logs --since 10m -f nightly
-  claudine logs nightly 2>/dev/null | less -R")]
+  claudine logs nightly 2>/dev/null | less -R"
+)]
 pub(super) struct Logs {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name [default: the newest; with -f the newest that runs].
     #[arg(value_name = "ID")]
-    task: String,
+    task: Option<String>,
     /// Go on as output comes, through later attempts, until the task has ended.
     #[arg(short, long)]
     follow: bool,
     /// Only the last N lines.
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N")]
     tail: Option<u64>,
     /// Only this stream.
     #[arg(long, value_name = "STREAM")]
@@ -72,7 +75,12 @@ impl Logs {
             since_ms: self.since.map(|time| time.0),
             follow: self.follow,
         };
-        let mut follower = session.client().follow(&self.task, query);
+        let task = if self.follow {
+            named::or_running(session, self.task).await?
+        } else {
+            named::or_last_told(session, self.task).await?
+        };
+        let mut follower = session.client().follow(&task, query);
         let mut escapes = false;
         while let Some(piece) = follower.next().await? {
             if session.json {

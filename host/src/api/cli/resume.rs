@@ -4,7 +4,7 @@ use std::{io::Read, process::ExitCode};
 
 use clap::Args;
 
-use super::{failure::Failure, output, retry::say_held, session::Session};
+use super::{change::ChangeOptions, failure::Failure, output, retry::say_held, session::Session};
 use crate::app::ResumeOptions;
 
 /// The host takes no more.
@@ -19,15 +19,17 @@ const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 #[command(after_help = "\
 Examples:
   claudine resume review --context 'Look at the tests too'
-  claudine resume task_01kb2m8r
+  claudine resume x7tqrp --allowed-tools 'Bash(cargo test:*)' --budget-usd 5
   git diff | claudine resume review --context -")]
 pub(super) struct Resume {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// What is to be done about it now; `-` reads it from standard input.
     #[arg(long, value_name = "TEXT")]
     context: Option<String>,
+    #[command(flatten)]
+    change: ChangeOptions,
 }
 
 impl Resume {
@@ -36,7 +38,10 @@ impl Resume {
             Some("-") => from_stdin()?,
             context => context.unwrap_or_default().to_owned(),
         };
-        let options = ResumeOptions { context };
+        let options = ResumeOptions {
+            context,
+            change: self.change.change(),
+        };
         let resumed = session.client().resume(&self.task, &options).await?;
         if session.json {
             output::json(&resumed)?;

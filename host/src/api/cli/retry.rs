@@ -4,33 +4,43 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{failure::Failure, output, session::Session};
+use super::{change::ChangeOptions, failure::Failure, output, session::Session};
 use crate::app::{Retried, RetryOptions};
 
 /// Give a finished task another attempt.
 ///
-/// It is the same task, with the same id and request. An agent that was cut off goes on with its session where it can. What could not run
-/// because of how it ended is revived with it. Prints the id.
+/// It is the same task, with the same id. What is not changed by an option stays as it was asked for; what is holds from the next attempt
+/// on. An agent that was cut off goes on with its session where it can. What could not run because of how it ended is revived with it.
+/// Prints the id.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine retry nightly
-  id=$(claudine retry task_01kb2m8r) && claudine logs -f \"$id\"")]
+  claudine retry nightly --timeout 2h --model opus
+  claudine retry nightly --now
+  id=$(claudine retry x7tqrp) && claudine logs -f \"$id\"")]
 pub(super) struct Retry {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: String,
     /// Also run again what had run after it.
     #[arg(long)]
     downstream: bool,
+    /// Try a task at once that waits for a usage limit, a delay or its start
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    change: ChangeOptions,
 }
 
 impl Retry {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let options = RetryOptions {
             downstream: self.downstream,
+            now: self.now,
+            change: self.change.change(),
         };
-        let retried = session.client().retry(&self.task, options).await?;
+        let retried = session.client().retry(&self.task, &options).await?;
         if session.json {
             output::json(&retried)?;
         } else {

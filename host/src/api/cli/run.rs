@@ -13,18 +13,24 @@ use super::{
 
 /// Run a command or a script as a task.
 ///
-/// Prints the task's id and returns at once. The words after `--` reach the command exactly as they are: no shell joins and splits them
-/// again. A script goes to `sh`, or to the shell that --shell names.
+/// Prints the task's id and returns at once. All words from the command on reach it exactly as they
+/// are: no shell joins and splits them again, and options of this command come before it. A script
+/// goes to `sh`, or to the shell that --shell names.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  claudine run -- cargo build --release
-  claudine run --wait --timeout 10m -- make test
+  claudine run cargo build --release
+  claudine run --wait --timeout 10m make test
+  claudine run --depends-on build test -- ./deploy
   claudine run --name nightly --script 'make && make check 2>&1 | tee log'")]
 pub(super) struct Run {
-    /// The command and its arguments.
-    #[arg(value_name = "CMD", last = true, required_unless_present = "script")]
-    command: Vec<String>,
+    /// The command and its arguments, after `--` if it begins as an option does.
+    #[arg(
+        value_name = "CMD",
+        trailing_var_arg = true,
+        required_unless_present = "script"
+    )]
+    pub(super) command: Vec<String>,
     /// A script instead of a command.
     #[arg(long, value_name = "TEXT", conflicts_with = "command")]
     script: Option<String>,

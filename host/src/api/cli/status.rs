@@ -7,7 +7,7 @@ use claudine_domain::{time::Timestamp, worktree::Merge};
 
 use super::{
     failure::Failure,
-    output,
+    named, output,
     session::Session,
     terminal::{Look, Painted, harmless},
     text, times,
@@ -21,19 +21,22 @@ const NAMED: usize = 5;
 
 /// Show a task: where it stands, what it was asked, its attempts and its result.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    visible_alias = "show",
+    after_help = "\
 Examples:
   claudine status nightly
-  claudine status task_01kb2m8r --json | jq -r .output")]
+  claudine status x7tqrp --json | jq -r .output"
+)]
 pub(super) struct Status {
-    /// Its id, the beginning of one that no other has, or its name.
+    /// Its id, the end of its id, or its name [default: the newest].
     #[arg(value_name = "ID")]
-    task: String,
+    task: Option<String>,
 }
 
 impl Status {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let task = session.client().status(&self.task).await?;
+        let task = session.client().status(&named::or_last(self.task)).await?;
         if session.json {
             output::json(&task)?;
         } else {

@@ -63,7 +63,8 @@ pub(super) struct TaskOptions {
     /// Keep at most so much of its output, such as `10M`; of more, the first and the newest half [default: 1G].
     #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     max_output: Option<u64>,
-    /// Wait until these tasks have run to an end, a good one or not. Ids, beginnings of ids, or names.
+    /// Wait until these tasks have run to an end, a good one or not: their ids, ends of ids, or
+    /// names, one after the other or with commas.
     #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
     depends_on: Vec<String>,
     /// Wait until these tasks have succeeded. If one of them does not, this one ends as `upstream_failed`.
@@ -126,6 +127,22 @@ pub(super) struct TaskOptions {
 }
 
 impl TaskOptions {
+    /// Takes back a value that was given last as a task, and is none.
+    pub(super) fn names_not(&mut self, value: &str) {
+        let lists = [
+            &mut self.depends_on,
+            &mut self.depends_on_success,
+            &mut self.depends_on_any,
+            &mut self.with_output_of,
+        ];
+        for list in lists {
+            if let Some(at) = list.iter().rposition(|task| task == value) {
+                list.remove(at);
+                return;
+            }
+        }
+    }
+
     /// When it may start at the earliest, if that is put off.
     fn start(&self, now: Timestamp) -> Option<Timestamp> {
         let after = |after| Timestamp(now.0.saturating_add(millis(after)));
@@ -293,14 +310,11 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         dependencies: dependencies
             .into_iter()
             .flat_map(|(condition, tasks)| {
-                let dependency = move |task| DependencyRef {
-                    task: TaskRef(task),
-                    condition,
-                };
-                tasks.into_iter().map(dependency)
+                let dependency = move |task| DependencyRef { task, condition };
+                refs(&tasks).into_iter().map(dependency)
             })
             .collect(),
-        with_output_of: options.with_output_of.into_iter().map(TaskRef).collect(),
+        with_output_of: refs(&options.with_output_of),
         hold: options.hold,
         after_ms: ms(options.after),
         start_at_ms: options.at.map(|at| at.0),
@@ -314,6 +328,19 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         budget_usd: None,
         tasks: vec![task],
     })
+}
+
+/// The tasks of a value that may be a list with commas.
+pub(super) fn listed(value: &str) -> impl Iterator<Item = &str> {
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|task| !task.is_empty())
+}
+
+fn refs(values: &[String]) -> Vec<TaskRef> {
+    let tasks = values.iter().flat_map(|value| listed(value));
+    tasks.map(|task| TaskRef(task.to_owned())).collect()
 }
 
 pub(super) fn distinct(

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     exit,
     failure::Failure,
-    output, parse,
+    named, output, parse,
     session::{self, Session},
     text,
 };
@@ -26,7 +26,7 @@ Examples:
   claudine wait build test && claudine run -- ./deploy
   claudine wait --timeout 10m \"$id\" || claudine logs --tail 20 \"$id\"")]
 pub(super) struct Wait {
-    /// Ids, beginnings of ids, or names.
+    /// Their ids, ends of ids, or names; `-` reads them from standard input.
     #[arg(value_name = "ID", required = true, num_args = 1..)]
     tasks: Vec<String>,
     /// Give up after so long, with exit code 124; the tasks go on.
@@ -38,7 +38,7 @@ impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         // Each is looked at once, however short the time is: an end before it counts.
         let mut tasks = Vec::new();
-        for task in &self.tasks {
+        for task in &named::several(self.tasks)? {
             tasks.push(session.client().status(task).await?);
         }
         let waiting = all(session, tasks);

@@ -76,9 +76,9 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests
-  claudine worktree merge task_01kb2m8r --merge patch")]
+  claudine worktree merge x7tqrp --merge patch")]
     Merge {
-        /// The task: its id, the beginning of one that no other has, or its name.
+        /// The task: its id, the end of its id, or its name.
         #[arg(value_name = "ID")]
         task: String,
         /// pr, auto or patch [default: what the task was submitted with].

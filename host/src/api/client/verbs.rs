@@ -204,9 +204,9 @@ impl Client {
     pub(in crate::api) async fn retry(
         &self,
         task: &str,
-        options: RetryOptions,
+        options: &RetryOptions,
     ) -> Result<Retried, ClientError> {
-        self.ask(Ask::post(address::task(task, "/retry")?, &options)?)
+        self.ask(Ask::post(address::task(task, "/retry")?, options)?)
             .await
     }
 

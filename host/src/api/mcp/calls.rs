@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{lenient, member::Member, words},
     app::{
-        AppError, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions, Retries,
+        AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions, Retries,
         RetryOptions, Submit, TaskRef, WorktreeWish,
     },
     random,
@@ -218,10 +218,23 @@ impl Server {
     }
 
     pub(super) async fn retry_task(&self, asked: RetryTask) -> Result<answers::Retried, AppError> {
-        let retried = self
-            .client
-            .retry(&asked.task_id, RetryOptions::default())
-            .await?;
+        let change = change(
+            [
+                ("model", asked.model.map(Value::from)),
+                ("permission_mode", asked.permission_mode.map(Value::from)),
+                ("allowed_tools", asked.allowed_tools.map(Value::from)),
+                ("max_turns", asked.max_turns.map(Value::from)),
+            ],
+            asked.budget_usd,
+            asked.timeout,
+            asked.priority,
+        )?;
+        let options = RetryOptions {
+            now: asked.now.unwrap_or_default(),
+            change,
+            ..RetryOptions::default()
+        };
+        let retried = self.client.retry(&asked.task_id, &options).await?;
         Ok(answers::Retried {
             success: true,
             message: format!(
@@ -241,8 +254,20 @@ impl Server {
     }
 
     pub(super) async fn resume_task(&self, asked: ResumeTask) -> Result<Resumed, AppError> {
+        let change = change(
+            [
+                ("model", asked.model.map(Value::from)),
+                ("permission_mode", asked.permission_mode.map(Value::from)),
+                ("allowed_tools", asked.allowed_tools.map(Value::from)),
+                ("max_turns", asked.max_turns.map(Value::from)),
+            ],
+            asked.budget_usd,
+            asked.timeout,
+            asked.priority,
+        )?;
         let options = ResumeOptions {
             context: asked.additional_context.unwrap_or_default(),
+            change,
         };
         let resumed = self.client.resume(&asked.task_id, &options).await?;
         Ok(Resumed {
@@ -302,6 +327,25 @@ impl Server {
             task: task.into(),
         })
     }
+}
+
+/// What is different from the next attempt on.
+fn change(
+    spec: [(&str, Option<Value>); 4],
+    budget_usd: Option<f64>,
+    timeout_ms: Option<u64>,
+    priority: Option<Priority>,
+) -> Result<Change, AppError> {
+    within("timeout", timeout_ms, &TIMEOUT_MS)?;
+    let given = spec.into_iter();
+    let spec = given.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Ok(Change {
+        spec: spec.collect(),
+        timeout_ms,
+        priority: priority.map(Into::into),
+        budget_usd,
+        ..Change::default()
+    })
 }
 
 /// The last lines, as many as an agent can take.

@@ -127,14 +127,14 @@ pub(super) enum Priority {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskStatus {
-    /// An id, the beginning of one that no other has, or a name. The newest tasks where it is not given.
+    /// An id, the end or the beginning of one, or a name. The newest tasks where it is not given.
     pub(super) task_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskLogs {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// How many of the last lines of each stream. 100 where it is not given. Of more than some 40,000 bytes the beginning is left out.
     #[schemars(range(min = 1, max = 1000))]
@@ -144,7 +144,7 @@ pub(super) struct TaskLogs {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CancelTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// Why; kept with the task.
     pub(super) reason: Option<String>,
@@ -153,17 +153,51 @@ pub(super) struct CancelTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RetryTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
+    /// Try a task at once that waits for a usage limit, a delay or its start.
+    pub(super) now: Option<bool>,
+    /// For agents: another model, from this attempt on.
+    pub(super) model: Option<String>,
+    /// For agents: what may be done unasked, such as `acceptEdits`.
+    pub(super) permission_mode: Option<String>,
+    /// For agents: all tools that may be used unasked, in place of those given before.
+    pub(super) allowed_tools: Option<Vec<String>>,
+    /// For agents: end each attempt after so many turns.
+    #[schemars(range(min = 1))]
+    pub(super) max_turns: Option<u32>,
+    /// Budget in US dollars, over all attempts, those before included.
+    pub(super) budget_usd: Option<f64>,
+    /// Time limit of each attempt, in milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) timeout: Option<u64>,
+    /// P0 (highest) to P2.
+    pub(super) priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ResumeTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// What is to be done about it now: a correction, an answer, what is still missing.
     pub(super) additional_context: Option<String>,
+    /// For agents: another model, from this attempt on.
+    pub(super) model: Option<String>,
+    /// For agents: what may be done unasked, such as `acceptEdits`.
+    pub(super) permission_mode: Option<String>,
+    /// For agents: all tools that may be used unasked, in place of those given before.
+    pub(super) allowed_tools: Option<Vec<String>>,
+    /// For agents: end each attempt after so many turns.
+    #[schemars(range(min = 1))]
+    pub(super) max_turns: Option<u32>,
+    /// Budget in US dollars, over all attempts, those before included.
+    pub(super) budget_usd: Option<f64>,
+    /// Time limit of each attempt, in milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub(super) timeout: Option<u64>,
+    /// P0 (highest) to P2.
+    pub(super) priority: Option<Priority>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -195,7 +229,7 @@ pub(super) struct ListTasks {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WaitTask {
-    /// An id, the beginning of one that no other has, or a name.
+    /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
     /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer says whether to call again.
     #[schemars(range(min = 0, max = 50_000))]

@@ -5,6 +5,8 @@
 
 mod words;
 
+pub(super) use self::words::revision;
+
 use std::{collections::HashMap, sync::Arc};
 
 use claudine_domain::{event::Event, id::TaskId, task::Task, time::Timestamp};

@@ -3,6 +3,7 @@
 use claudine_domain::{
     event::Fact,
     outcome::{Outcome, Reason},
+    revision::Difference,
 };
 
 use super::super::explain::stop_word;
@@ -40,6 +41,11 @@ pub(super) fn of(fact: &Fact) -> String {
         } => format!("attempt {attempt} {}", ended(*outcome, reason.as_ref())),
         Fact::Retried => "to be tried again".to_owned(),
         Fact::Resumed { from } => format!("to go on from attempt {from}"),
+        Fact::Revised {
+            attempt,
+            differences,
+        } => format!("attempt {attempt} runs with {}", revision(differences)),
+        Fact::TriedNow => "to be tried at once".to_owned(),
         Fact::MergedByHand { attempt } => {
             format!("its work was merged by hand, which counts as attempt {attempt}")
         }
@@ -65,6 +71,26 @@ pub(super) fn of(fact: &Fact) -> String {
             culprit: None,
         } => format!("done: {}", ended(*outcome, reason.as_ref())),
     }
+}
+
+/// `model opus, timeout 10m (was 5m), no max_turns (was 3)`
+pub(in crate::app) fn revision(differences: &[Difference]) -> String {
+    let one = |difference: &Difference| {
+        let Difference {
+            option,
+            before,
+            after,
+        } = difference;
+        let was = before
+            .as_ref()
+            .map_or_else(String::new, |before| format!(" (was {before})"));
+        match after {
+            Some(after) => format!("{option} {after}{was}"),
+            None => format!("no {option}{was}"),
+        }
+    };
+    let all: Vec<String> = differences.iter().map(one).collect();
+    all.join(", ")
 }
 
 fn ended(outcome: Outcome, reason: Option<&Reason>) -> String {
@@ -150,6 +176,23 @@ mod tests {
             "attempt 1 failed: exited with code 3",
         );
         check(Fact::Retried, "to be tried again");
+        check(Fact::TriedNow, "to be tried at once");
+        let difference = |option: &str, before: Option<&str>, after: Option<&str>| Difference {
+            option: option.to_owned(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        check(
+            Fact::Revised {
+                attempt: 2,
+                differences: vec![
+                    difference("model", None, Some("opus")),
+                    difference("timeout", Some("5m"), Some("10m")),
+                    difference("max_turns", Some("3"), None),
+                ],
+            },
+            "attempt 2 runs with model opus, timeout 10m (was 5m), no max_turns (was 3)",
+        );
         check(Fact::Resumed { from: 2 }, "to go on from attempt 2");
         check(
             Fact::MergedByHand { attempt: 2 },

@@ -51,6 +51,8 @@ pub(super) enum Happening {
     Cancel(usize),
     /// With all that had run after it, or only with what could not.
     Retry(usize, bool),
+    /// What waits for a time is not to wait any longer.
+    TryNow(usize),
     /// Somebody merges the work of a task that failed by its merge.
     MergeByHand(usize),
     Hold(usize),
@@ -301,6 +303,19 @@ impl World {
             Happening::MergeByHand(number) => {
                 if let Some((as_of, task)) = pick(&self.copies, number).cloned() {
                     self.merge_by_hand(as_of, task);
+                }
+            }
+            Happening::TryNow(number) => {
+                let waits = |task: &&Arc<Task>| matches!(task.state, State::Waiting { .. });
+                let waiting = self.board.unfinished().filter(waits);
+                let ids: Vec<TaskId> = waiting.map(|task| task.id).collect();
+                if let Some(task) = pick(&ids, number) {
+                    self.step(Input::TryNow { task: *task }).unwrap();
+                    let state = &self.board.tasks[task].state;
+                    assert!(
+                        !matches!(state, State::Waiting { .. }),
+                        "it waits: {state:?}"
+                    );
                 }
             }
             Happening::Hold(number) => {

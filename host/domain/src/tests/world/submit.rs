@@ -13,6 +13,7 @@ use crate::{
     id::{AccountKey, AttemptId, TaskId},
     outcome::Outcome,
     retry_policy::{Backoff, RetryPolicy},
+    revision::Revision,
     step::{Accepted, Answer, Ends, Input, MergedByHand, Refused, Retry, Submission, Submit},
     task::{Class, Idempotency, Request, Task},
     worktree::MergeState,
@@ -158,7 +159,8 @@ impl World {
     /// the board cannot tell whether the row is out of date, it is read again.
     pub(super) fn retry(&mut self, as_of: BatchNumber, task: Task, all: bool, resume: bool) {
         let id = task.id;
-        let retry = |world: &Self, as_of, task| Retry {
+        let retry = |world: &Self, as_of, task: Task| Retry {
+            revision: resume.then(|| Box::new(dearer(&task))),
             downstream: world.downstream(id, all),
             task,
             ended: Ends {
@@ -236,6 +238,24 @@ impl World {
                 .filter_map(|task| Some((task.id, task.end()?)))
                 .collect(),
         }
+    }
+}
+
+/// The same with more money.
+fn dearer(task: &Task) -> Revision {
+    let more = |micro_usd: u64| micro_usd.saturating_add(2);
+    let request = Request::clone(&task.request);
+    Revision {
+        request: Request {
+            budget_micro_usd: request.budget_micro_usd.map(more),
+            graph_budget: request.graph_budget.map(|budget| GraphBudget {
+                micro_usd: more(budget.micro_usd),
+                ..budget
+            }),
+            ..request
+        },
+        spec: None,
+        differences: Vec::new(),
     }
 }
 

@@ -1,0 +1,56 @@
+//! A task that waits for a time is tried at once, whatever it waits for.
+
+use std::sync::Arc;
+
+use super::{Answer, Refused, retry::not_done};
+use crate::{
+    board::Board,
+    event::Fact,
+    id::{AccountKey, TaskId},
+    task::{Request, State, WaitingFor},
+    time::Now,
+};
+
+impl Board {
+    /// Of an account at a usage limit this task goes first, to see whether the limit still holds;
+    /// the others wait for what it finds.
+    pub(super) fn try_now(&mut self, now: Now, id: TaskId) -> Result<Answer, Refused> {
+        let Some(task) = self.tasks.get(&id) else {
+            return Err(Refused::Unknown { task: id });
+        };
+        let State::Waiting { why, .. } = &task.state else {
+            return Err(not_done(task));
+        };
+        let starts_later = *why == WaitingFor::StartTime;
+        let attempt = task.next_attempt();
+        if let Some(account) = task.request.account.clone() {
+            self.doubt_limit(now, account);
+        }
+        self.change(id, |task| {
+            task.retry_at = None;
+            if starts_later {
+                task.request = Arc::new(Request {
+                    start_at: None,
+                    ..Request::clone(&task.request)
+                });
+            }
+        });
+        self.record(id, now, Fact::TriedNow);
+        self.place(now, id, now.wall);
+        Ok(Answer::Retrying {
+            task: id,
+            attempt,
+            downstream: 0,
+            held: false,
+        })
+    }
+
+    fn doubt_limit(&mut self, now: Now, account: AccountKey) {
+        let parked = self.accounts.get(&account);
+        let in_force = parked.filter(|parked| parked.until > now.wall).cloned();
+        if let Some(mut parked) = in_force {
+            parked.until = now.wall;
+            self.set_account(account, Some(parked));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The options by which a finished task runs again otherwise than before.
+
+use std::time::Duration;
+
+use clap::Args;
+use claudine_domain::task::Priority;
+
+use super::{parse, submit::AgentOptions};
+use crate::app::{Change, Retries};
+
+/// What of a task is different from its next attempt on. What is not given stays.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Changes")]
+pub(super) struct ChangeOptions {
+    /// Budget in USD, over all attempts, those before included
+    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
+    budget_usd: Option<f64>,
+    /// Budget in USD of all agents of its graph together
+    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
+    graph_budget_usd: Option<f64>,
+    /// Time limit of each attempt
+    #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+    /// Kill it after this long without output
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    idle_timeout: Option<Duration>,
+    /// Give up if it has not started within this time
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    queue_timeout: Option<Duration>,
+    /// Priority, P0 (highest) to P2
+    #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority)]
+    priority: Option<Priority>,
+    /// Retry up to N times on failure, all attempts counted
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// Output limit; beyond it the head and the tail are kept
+    #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
+    max_output: Option<u64>,
+    #[command(flatten)]
+    agent: AgentOptions,
+}
+
+impl ChangeOptions {
+    pub(super) fn change(&self) -> Change {
+        let millis =
+            |limit: Option<Duration>| limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
+        let mut spec = serde_json::Map::new();
+        self.agent.add_to(&mut spec);
+        Change {
+            spec,
+            priority: self.priority,
+            timeout_ms: millis(self.timeout),
+            idle_timeout_ms: millis(self.idle_timeout),
+            queue_timeout_ms: millis(self.queue_timeout),
+            max_output_bytes: self.max_output,
+            retries: self.retries.map(|limit| Retries {
+                limit,
+                on: Vec::new(),
+                initial_ms: None,
+                factor: None,
+                max_ms: None,
+            }),
+            budget_usd: self.budget_usd,
+            graph_budget_usd: self.graph_budget_usd,
+            ..Change::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        change: ChangeOptions,
+    }
+
+    #[test]
+    fn only_what_is_given_is_changed() {
+        let check = |line: &[&str], expected: serde_json::Value| {
+            let all = std::iter::once("x").chain(line.iter().copied());
+            let change = Line::try_parse_from(all).unwrap().change.change();
+            let found = serde_json::to_value(&change).unwrap();
+            assert_eq!(found, expected, "{line:?}");
+            assert_eq!(serde_json::from_value::<Change>(found).unwrap(), change);
+        };
+        check(&[], serde_json::json!({}));
+        check(
+            &["--allowed-tools", "Bash(sed:*),Edit", "--model", "opus"],
+            serde_json::json!({"spec": {"allowed_tools": ["Bash(sed:*)", "Edit"], "model": "opus"}}),
+        );
+        check(
+            &[
+                "-t",
+                "10m",
+                "-p",
+                "P0",
+                "--budget-usd",
+                "5",
+                "--retries",
+                "2",
+            ],
+            serde_json::json!({
+                "timeout_ms": 600_000, "priority": "P0", "budget_usd": 5.0, "retries": {"limit": 2},
+            }),
+        );
+    }
+}

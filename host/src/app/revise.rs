@@ -1,0 +1,411 @@
+//! A finished task is changed before it runs again: the result is checked as a new submission of it
+//! would be.
+
+use claudine_domain::{
+    batch::DocumentKey,
+    budget::{GraphBudget, Usd},
+    principal::{Authority, Principal},
+    revision::{Difference, Revision},
+    task::{Class, Request, Task},
+    time::millis,
+};
+use serde_json::{Map, Value, value::RawValue};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    check::check,
+    error::{AppError, ErrorKind},
+    host::Host,
+    may::{forbidden_to, may_use, way},
+    prepare::{retries, summary, told},
+    request::{Change, NewTask},
+    submit::budget,
+};
+use crate::{
+    plugin::{Draft, Executor, visible},
+    text::shortened,
+};
+
+/// How much of a value is kept for people.
+const VALUE_CHARS: usize = 200;
+
+impl Host {
+    /// What of a task is to be different from its next attempt on; nothing if all of it is as
+    /// before.
+    pub(super) async fn revised(
+        &self,
+        by: &Principal,
+        task: &Task,
+        change: &Change,
+    ) -> Result<Option<Box<Revision>>, AppError> {
+        if change.is_none() {
+            return Ok(None);
+        }
+        let (id, old) = (task.id, &task.request);
+        may_use(by, &old.executor, &self.settings.mcp)?;
+        let spec = self
+            .read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?))
+            .await?;
+        let spec = spec.unwrap_or_default();
+        let before = document(&spec)?;
+        let mut after = before.clone();
+        for (field, value) in &change.spec {
+            match value {
+                Value::Null => after.remove(field),
+                value => after.insert(field.clone(), value.clone()),
+            };
+        }
+        let new = changed(task, change, &after)?;
+        check(&new)?;
+        let mut request = request(old, change, &new)?;
+        may_spend(by, task, &request)?;
+        let is_other = after != before;
+        if is_other {
+            let executor = self.executor(&old.executor)?;
+            let authority = self.asked_about(&executor, task, &new, by).await?;
+            request.authority = authority;
+            request.summary = summary(new.spec.get());
+        }
+        let mut differences = of_documents(&before, &after);
+        differences.extend(of_requests(old, &request));
+        if differences.is_empty() {
+            return Ok(None);
+        }
+        let spec = is_other.then(|| new.spec.get().as_bytes().into());
+        Ok(Some(Box::new(Revision {
+            request,
+            spec,
+            differences,
+        })))
+    }
+
+    /// Has its executor check the new document, and say what it allows. Commands of an
+    /// unrestrained principal are compared with nothing.
+    async fn asked_about(
+        &self,
+        executor: &Executor,
+        task: &Task,
+        new: &NewTask,
+        by: &Principal,
+    ) -> Result<Option<Arc<Authority>>, AppError> {
+        let request = &task.request;
+        let variables = self.variables_of(Some(task)).await?;
+        let draft = Draft {
+            spec: new.spec.get().to_owned(),
+            env: visible(executor.manifest(), &variables),
+            workspace: request.cwd.to_string(),
+            labels: new.labels.clone().into_iter().collect(),
+        };
+        let drafts = [draft];
+        let issues = executor.validate_each(&drafts).await.map_err(|error| {
+            let message = format!("executor `{}` cannot be asked: {error}", request.executor);
+            AppError::new(ErrorKind::Unavailable, message)
+        })?;
+        if let Some(issues) = issues.first().filter(|issues| !issues.is_empty()) {
+            return Err(told(issues));
+        }
+        if request.class == Class::Command && !by.restrained {
+            return Ok(None);
+        }
+        let [draft] = drafts;
+        Ok(Some(Arc::new(executor.authority(&draft).await)))
+    }
+}
+
+fn document(spec: &[u8]) -> Result<Map<String, Value>, AppError> {
+    serde_json::from_slice(spec).map_err(|error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("its request cannot be read: {error}"),
+        )
+    })
+}
+
+/// The request for a task like it, as somebody would submit it now.
+fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<NewTask, AppError> {
+    let cannot = |error: serde_json::Error| {
+        AppError::new(
+            ErrorKind::Internal,
+            format!("the request cannot be written: {error}"),
+        )
+    };
+    let request = &task.request;
+    let bare = serde_json::json!({
+        "executor": &*request.executor, "spec": null, "working_directory": &*request.cwd,
+    });
+    let bare: NewTask = serde_json::from_value(bare).map_err(cannot)?;
+    let spec = serde_json::to_string(spec).map_err(cannot)?;
+    let labels = request.labels.clone().into_iter();
+    let group = change.group.clone();
+    Ok(NewTask {
+        spec: RawValue::from_string(spec).map_err(cannot)?,
+        priority: change.priority.unwrap_or(request.priority),
+        timeout_ms: change.timeout_ms,
+        idle_timeout_ms: change.idle_timeout_ms,
+        start_timeout_ms: change.start_timeout_ms,
+        queue_timeout_ms: change.queue_timeout_ms,
+        max_output_bytes: change.max_output_bytes,
+        labels: labels.chain(change.labels.clone()).collect(),
+        group: group.or_else(|| request.group.clone()),
+        retries: change.retries.clone(),
+        budget_usd: change.budget_usd,
+        ..bare
+    })
+}
+
+/// The request as it is to be: what was not given stays.
+fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, AppError> {
+    let limit = |given: Option<u64>, before| given.map(Duration::from_millis).or(before);
+    let given = new.retries.as_ref().map(retries).transpose()?;
+    let graph_micro_usd = change.graph_budget_usd.map(budget).transpose()?;
+    let graph_budget = match (graph_micro_usd, old.graph_budget) {
+        (None, before) => before,
+        (Some(micro_usd), Some(before)) => Some(GraphBudget {
+            micro_usd,
+            ..before
+        }),
+        (Some(_), None) => {
+            let message = "its graph has no budget that could be changed";
+            return Err(AppError::new(ErrorKind::Invalid, message)
+                .hint("`--budget-usd` is the budget of the task itself"));
+        }
+    };
+    let own = new.budget_usd.map(budget).transpose()?;
+    Ok(Request {
+        priority: new.priority,
+        labels: new.labels.clone(),
+        group: new.group.clone(),
+        budget_micro_usd: own.or(old.budget_micro_usd),
+        graph_budget,
+        queue_timeout: limit(new.queue_timeout_ms, old.queue_timeout),
+        retries: given.map(Box::new).or_else(|| old.retries.clone()),
+        timeout: limit(new.timeout_ms, old.timeout),
+        idle_timeout: limit(new.idle_timeout_ms, old.idle_timeout),
+        start_timeout: limit(new.start_timeout_ms, old.start_timeout),
+        max_output_bytes: new.max_output_bytes.unwrap_or(old.max_output_bytes),
+        ..old.clone()
+    })
+}
+
+/// Refuses to let a restrained principal raise a budget that somebody else has set.
+fn may_spend(by: &Principal, task: &Task, new: &Request) -> Result<(), AppError> {
+    if !by.restrained {
+        return Ok(());
+    }
+    let old = &task.request;
+    let raises_own = !old.by.is_same_as(by)
+        && old.budget_micro_usd.is_some()
+        && new.budget_micro_usd > old.budget_micro_usd;
+    let what = if new.graph_budget != old.graph_budget {
+        "the budget of a graph"
+    } else if raises_own {
+        "a budget that somebody else has set"
+    } else {
+        return Ok(());
+    };
+    Err(forbidden_to(format!(
+        "{what} may not be changed {}",
+        way(by)
+    )))
+}
+
+/// What differs in the documents, by field.
+fn of_documents(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Difference> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let all: BTreeMap<&String, (Option<&Value>, Option<&Value>)> = before
+        .keys()
+        .chain(after.keys())
+        .map(|field| (field, (before.get(field), after.get(field))))
+        .collect();
+    let differs = all
+        .into_iter()
+        .filter(|(_, (before, after))| before != after);
+    differs
+        .map(|(field, (before, after))| difference(field, before.map(text), after.map(text)))
+        .collect()
+}
+
+/// What differs in the requests.
+fn of_requests(old: &Request, new: &Request) -> Vec<Difference> {
+    fn usd(micro_usd: Option<u64>) -> Option<String> {
+        micro_usd.map(|micro_usd| format!("${}", Usd(micro_usd)))
+    }
+    let graph = |request: &Request| usd(request.graph_budget.map(|budget| budget.micro_usd));
+    let labels = |request: &Request| {
+        let labels = request.labels.iter();
+        let pairs: Vec<_> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        (!pairs.is_empty()).then(|| pairs.join(" "))
+    };
+    let count = |request: &Request| request.retries.as_ref().map(|it| it.limit.to_string());
+    let both = |name: &str, before: Option<String>, after: Option<String>| {
+        (before != after).then(|| difference(name, before, after))
+    };
+    let priority = |request: &Request| Some(format!("{:?}", request.priority));
+    let bytes = |request: &Request| Some(request.max_output_bytes.to_string());
+    let all = [
+        both("priority", priority(old), priority(new)),
+        both("group", old.group.clone(), new.group.clone()),
+        both("labels", labels(old), labels(new)),
+        both("timeout", span(old.timeout), span(new.timeout)),
+        both(
+            "idle_timeout",
+            span(old.idle_timeout),
+            span(new.idle_timeout),
+        ),
+        both(
+            "start_timeout",
+            span(old.start_timeout),
+            span(new.start_timeout),
+        ),
+        both(
+            "queue_timeout",
+            span(old.queue_timeout),
+            span(new.queue_timeout),
+        ),
+        both("max_output", bytes(old), bytes(new)),
+        both("retries", count(old), count(new)),
+        both(
+            "budget_usd",
+            usd(old.budget_micro_usd),
+            usd(new.budget_micro_usd),
+        ),
+        both("graph_budget_usd", graph(old), graph(new)),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn difference(option: &str, before: Option<String>, after: Option<String>) -> Difference {
+    let short = |value: Option<String>| value.map(|text| shortened(&text, VALUE_CHARS));
+    Difference {
+        option: option.to_owned(),
+        before: short(before),
+        after: short(after),
+    }
+}
+
+/// A limit as it may be given.
+fn span(limit: Option<Duration>) -> Option<String> {
+    let ms = millis(limit?);
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| ms % unit == 0);
+    let (unit, name) = whole.unwrap_or((1, "ms"));
+    Some(format!("{}{name}", ms / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::{
+        id::TaskId,
+        principal::{Kind, Via},
+    };
+
+    use super::*;
+    use crate::store::sample_task;
+
+    fn words(differences: &[Difference]) -> String {
+        super::super::events::revision(differences)
+    }
+
+    fn change(json: Value) -> Change {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn task(edit: impl FnOnce(&mut Request)) -> Task {
+        let mut task = sample_task(1);
+        edit(Arc::make_mut(&mut task.request));
+        task
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let check = |json: Value, expected: &str| {
+            let task = task(|request| {
+                request.timeout = Some(Duration::from_mins(5));
+                request.budget_micro_usd = Some(1_000_000);
+                request.graph_budget = Some(GraphBudget {
+                    graph: TaskId::new(1, 1),
+                    micro_usd: 2_000_000,
+                });
+                request.labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+            });
+            let change = change(json);
+            let new = changed(&task, &change, &Map::new()).unwrap();
+            let request = request(&task.request, &change, &new).unwrap();
+            assert_eq!(words(&of_requests(&task.request, &request)), expected);
+            // Only what may change has changed.
+            let revised = task.request.revised(request.clone());
+            assert_eq!(revised, request);
+        };
+        check(serde_json::json!({}), "");
+        check(serde_json::json!({"timeout_ms": 300_000}), "");
+        check(
+            serde_json::json!({"timeout_ms": 5_400_000, "priority": "P0"}),
+            "priority P0 (was P1), timeout 90m (was 5m)",
+        );
+        check(
+            serde_json::json!({"budget_usd": 5, "graph_budget_usd": 9.5}),
+            "budget_usd $5.00 (was $1.00), graph_budget_usd $9.50 (was $2.00)",
+        );
+        check(
+            serde_json::json!({"labels": {"c": "d"}, "retries": {"limit": 3}, "group": "g"}),
+            "group g, labels a=b c=d (was a=b), retries 3",
+        );
+    }
+
+    #[test]
+    fn documents_differ_by_their_fields() {
+        let check = |before: Value, after: Value, expected: &str| {
+            let [before, after] = [before, after].map(|it| it.as_object().unwrap().clone());
+            assert_eq!(words(&of_documents(&before, &after)), expected);
+        };
+        let old = serde_json::json!({"prompt": "do it", "model": "opus", "max_turns": 3});
+        check(old.clone(), old.clone(), "");
+        check(
+            old,
+            serde_json::json!({"prompt": "do it", "model": "sonnet", "allowed_tools": ["Edit"]}),
+            r#"allowed_tools ["Edit"], no max_turns (was 3), model sonnet (was opus)"#,
+        );
+    }
+
+    #[test]
+    fn a_restrained_principal_raises_nobody_elses_budget() {
+        let chat = Principal {
+            kind: Kind::Owner,
+            name: None,
+            via: Via::Mcp,
+            restrained: true,
+        };
+        let check =
+            |owner: &Principal, budgets: [Option<u64>; 2], graphs: [u64; 2], allowed: bool| {
+                let graph_budget = |micro_usd| GraphBudget {
+                    graph: TaskId::new(1, 1),
+                    micro_usd,
+                };
+                let task = task(|request| {
+                    request.by = Arc::new(owner.clone());
+                    request.budget_micro_usd = budgets[0];
+                    request.graph_budget = Some(graph_budget(graphs[0]));
+                });
+                let new = Request {
+                    budget_micro_usd: budgets[1],
+                    graph_budget: Some(graph_budget(graphs[1])),
+                    ..Request::clone(&task.request)
+                };
+                let decided = may_spend(&chat, &task, &new);
+                assert_eq!(decided.is_ok(), allowed, "{owner} {budgets:?} {graphs:?}");
+                assert!(may_spend(&Principal::default(), &task, &new).is_ok());
+            };
+        let owner = Principal::default();
+        check(&chat, [Some(1), Some(9)], [5, 5], true);
+        check(&owner, [Some(1), Some(9)], [5, 5], false);
+        check(&owner, [Some(9), Some(1)], [5, 5], true);
+        check(&owner, [None, Some(9)], [5, 5], true);
+        check(&chat, [None, None], [5, 6], false);
+    }
+}
