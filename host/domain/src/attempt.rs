@@ -117,6 +117,12 @@ pub struct Ending {
     /// What became of its work, where it succeeded in a worktree. The cause says already what
     /// follows from it.
     pub merge: Option<Box<Merge>>,
+    /// How many calls of tools were refused to an agent.
+    #[serde(default)]
+    pub denied: u32,
+    /// How many files of its worktree it has changed.
+    #[serde(default)]
+    pub files: Option<u64>,
     /// For a usage limit: how long it lasts, where the service said so.
     pub retry_after: Option<Duration>,
     /// What the supervisor stopped it for, with or without a host.
@@ -143,6 +149,8 @@ impl Ending {
             outputs: None,
             git: None,
             merge: None,
+            denied: 0,
+            files: None,
             retry_after: None,
             stopped: None,
             never_received: false,
@@ -179,6 +187,12 @@ pub struct Ended {
     /// What became of its work, where it succeeded in a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<Box<Merge>>,
+    /// How many calls of tools were refused to an agent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub denied: u32,
+    /// How many files of its worktree it has changed, in a task with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
     /// Nobody ever received its start: it does not count as an attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_began: bool,
@@ -259,6 +273,8 @@ impl Attempt {
                 cost_micro_usd: None,
                 git: None,
                 merge: Some(Box::new(merge)),
+                denied: 0,
+                files: None,
                 never_began: false,
             }),
             ..Self::new(number, at)
@@ -270,4 +286,12 @@ impl Attempt {
         let at_its_end = self.ended.as_ref().and_then(|ended| ended.cost_micro_usd);
         at_its_end.or(self.cost_so_far_micro_usd)
     }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

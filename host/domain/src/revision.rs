@@ -50,6 +50,7 @@ impl Request {
             group: to.group,
             budget_micro_usd: to.budget_micro_usd,
             graph_budget: to.graph_budget,
+            allow_denied: to.allow_denied,
             summary: to.summary,
             authority: to.authority,
             queue_timeout: to.queue_timeout,

@@ -105,6 +105,9 @@ pub struct Request {
     /// It works in a checkout of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<Box<Worktree>>,
+    /// Its agent has succeeded even if it was denied tools and changed nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_denied: bool,
     /// What lists show of it: the start of its prompt, script or command line.
     pub summary: String,
     /// Who submitted it.
@@ -174,6 +177,7 @@ impl Request {
             graph_budget: None,
             graph: None,
             worktree: None,
+            allow_denied: false,
             summary: String::new(),
             by: Arc::default(),
             authority: None,

@@ -98,6 +98,8 @@ pub(super) struct Member {
     max_budget_usd: Option<f64>,
     #[serde(default, alias = "failOnDenied")]
     fail_on_denied: Option<bool>,
+    #[serde(default, alias = "allowDenied", deserialize_with = "or_default")]
+    allow_denied: bool,
     #[serde(default, alias = "resumeSession")]
     resume_session: Option<String>,
 }
@@ -141,6 +143,7 @@ impl Member {
             after_ms: ms(self.after),
             start_at_ms: self.at.map(|at| at.0),
             worktree: self.worktree,
+            allow_denied: self.allow_denied,
             retries: self.retries.map(|limit| Retries {
                 limit,
                 on,

@@ -81,6 +81,8 @@ fn row(task: &Task) -> TaskRow {
         signal: end.and_then(|ended| ended.signal),
         cost_usd: cost_usd(task),
         budget_usd: request.budget_micro_usd.map(dollars),
+        denied: end.map_or(0, |ended| ended.denied),
+        files_changed: end.and_then(|ended| ended.files),
         created_at: rfc3339(task.created_at),
         started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
@@ -254,6 +256,8 @@ mod tests {
                 cost_micro_usd: None,
                 git: None,
                 merge: None,
+                denied: 0,
+                files: None,
                 never_began: false,
             });
             task.attempts = vec![attempt];

@@ -89,6 +89,9 @@ pub(crate) struct NewTask {
     /// It works in a checkout of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree: Option<WorktreeWish>,
+    /// An agent in a worktree succeeds even if it was denied tools and changed nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_denied: bool,
 }
 
 /// A task that is waited for, and how it has to end. A name alone means that it has to succeed.
@@ -191,6 +194,8 @@ pub(crate) struct Change {
     /// What the agents of its graph may cost together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) graph_budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allow_denied: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
     /// Labels beside those that it has, or in their place.

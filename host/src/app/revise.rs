@@ -149,6 +149,7 @@ fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<Ne
         group: group.or_else(|| request.group.clone()),
         retries: change.retries.clone(),
         budget_usd: change.budget_usd,
+        allow_denied: change.allow_denied.unwrap_or(request.allow_denied),
         ..bare
     })
 }
@@ -177,6 +178,7 @@ fn request(old: &Request, change: &Change, new: &NewTask) -> Result<Request, App
         group: new.group.clone(),
         budget_micro_usd: own.or(old.budget_micro_usd),
         graph_budget,
+        allow_denied: new.allow_denied,
         queue_timeout: limit(new.queue_timeout_ms, old.queue_timeout),
         retries: given.map(Box::new).or_else(|| old.retries.clone()),
         timeout: limit(new.timeout_ms, old.timeout),
@@ -247,6 +249,7 @@ fn of_requests(old: &Request, new: &Request) -> Vec<Difference> {
     };
     let priority = |request: &Request| Some(format!("{:?}", request.priority));
     let bytes = |request: &Request| Some(request.max_output_bytes.to_string());
+    let allows = |request: &Request| request.allow_denied.then(|| "true".to_owned());
     let all = [
         both("priority", priority(old), priority(new)),
         both("group", old.group.clone(), new.group.clone()),
@@ -268,6 +271,7 @@ fn of_requests(old: &Request, new: &Request) -> Vec<Difference> {
             span(new.queue_timeout),
         ),
         both("max_output", bytes(old), bytes(new)),
+        both("allow_denied", allows(old), allows(new)),
         both("retries", count(old), count(new)),
         both(
             "budget_usd",

@@ -169,6 +169,7 @@ impl Host {
             summary: summary(spec),
             cwd: plain(&task.working_directory).into(),
             detached: task.detached,
+            allow_denied: task.allow_denied,
             start_at: after.max(task.start_at_ms.map(Timestamp)),
             queue_timeout: millis(task.queue_timeout_ms),
             retries: task

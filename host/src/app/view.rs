@@ -101,6 +101,12 @@ pub(crate) struct TaskRow {
     pub(crate) cost_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
+    /// How many calls of tools its agent was denied, by its last attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) denied: u32,
+    /// How many files of its worktree its agent has changed, once that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) files_changed: Option<u64>,
     #[schemars(extend("format" = "date-time"))]
     pub(crate) created_at: String,
     /// When its last attempt began.
@@ -153,6 +159,14 @@ pub(crate) struct TaskView {
     /// What the executor answered beside its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<serde_json::Value>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What can be told of a row can be told of the whole.

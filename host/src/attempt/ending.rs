@@ -5,7 +5,7 @@ use claudine_domain::{
     outcome::ReasonClass,
     step::{Cause, Ending},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::live::{ChildState, State};
 use crate::{
@@ -26,6 +26,7 @@ pub(super) fn ending(
     let lost = state.children.contains(&ChildState::Lost);
     match result {
         Ok(outcome) => Ending {
+            denied: denied(&outcome.outputs),
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
                 Cause::Success => bounded(outcome.summary),
@@ -39,6 +40,7 @@ pub(super) fn ending(
                 .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
             git: None,
             merge: None,
+            files: None,
             retry_after: outcome.retry_after,
             stopped,
             never_received: false,
@@ -73,6 +75,8 @@ pub(super) fn ending(
                 outputs: None,
                 git: None,
                 merge: None,
+                denied: 0,
+                files: None,
                 retry_after,
                 stopped,
                 never_received: false,
@@ -194,6 +198,18 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     units::micro_usd(usd)
 }
 
+/// How many refused calls the outputs name.
+fn denied(outputs: &str) -> u32 {
+    #[derive(Deserialize)]
+    struct Denials {
+        denials: Vec<IgnoredAny>,
+    }
+    let found = serde_json::from_str::<Denials>(outputs);
+    found.map_or(0, |found| {
+        u32::try_from(found.denials.len()).unwrap_or(u32::MAX)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +274,16 @@ mod tests {
             ..State::default()
         };
         assert!(!has_found_no_room(&state));
+    }
+
+    #[test]
+    fn refused_calls_are_counted() {
+        let check =
+            |outputs: &str, expected: u32| assert_eq!(denied(outputs), expected, "{outputs}");
+        check(r#"{"denials": [{"tool": "Bash", "input": {}}, 7]}"#, 2);
+        check(r#"{"denials": []}"#, 0);
+        check(r#"{"denials": "many"}"#, 0);
+        check("{}", 0);
     }
 
     #[test]

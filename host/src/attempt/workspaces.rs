@@ -20,6 +20,7 @@ use claudine_domain::{
     outcome::ReasonClass,
     step::{Cause, Ending},
     task::{Class, Task},
+    worktree::MergeState,
 };
 
 use crate::{
@@ -103,6 +104,14 @@ impl Workspaces {
                 return;
             }
         };
+        let is_agent = task.request.class == Class::Agent;
+        if is_agent {
+            // Afterwards it may be gone.
+            let files = self
+                .worktrees
+                .changed_files(attempt.task, variables.clone());
+            ending.files = files.await;
+        }
         let merge = self
             .worktrees
             .settle(Settling {
@@ -118,6 +127,13 @@ impl Workspaces {
             // To do the work once more would end the same way.
             ending.cause = Cause::Class(ReasonClass::Conflict);
             merge.brief().clone_into(&mut ending.message);
+        }
+        if is_agent && merge.state == MergeState::Nothing {
+            ending.files = Some(0);
+            if ending.denied > 0 && !task.request.allow_denied {
+                ending.cause = Cause::Class(ReasonClass::Permission);
+                ending.message = denied_all(ending.denied);
+            }
         }
         ending.merge = Some(Box::new(merge));
     }
@@ -165,6 +181,16 @@ impl Workspaces {
         let read = tokio::task::spawn_blocking(move || environments.read(&digest)).await;
         read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
+}
+
+/// Why an agent has not succeeded that was to change something.
+fn denied_all(count: u32) -> String {
+    let calls = if count == 1 {
+        "1 tool call was".to_owned()
+    } else {
+        format!("{count} tool calls were")
+    };
+    format!("{calls} denied, and nothing was changed")
 }
 
 fn unreadable(error: &io::Error) -> String {

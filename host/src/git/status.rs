@@ -3,7 +3,7 @@
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, failed,
+    Commit, Git, GitError, failed, names,
     spec::{LONG, Spec},
 };
 
@@ -38,6 +38,25 @@ impl Git {
     /// As somebody's checkout would take part in a merge.
     pub(crate) async fn status_beside_submodules(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Outside, false).await?.state)
+    }
+
+    /// How many files here are others than in that commit, committed since or not.
+    pub(crate) async fn changed_since(&self, base: &Commit) -> Result<u64, GitError> {
+        let known = Spec::reads([
+            "diff",
+            "--name-only",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-relative",
+            "--ignore-submodules=dirty",
+            "-z",
+            base.hash(),
+            "--",
+        ]);
+        let known = names(&self.output(&known.limit(LONG)).await?).len();
+        let new = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
+        let new = names(&self.output(&new.limit(LONG)).await?).len();
+        Ok((known + new) as u64)
     }
 
     pub(super) async fn full_status(

@@ -135,6 +135,8 @@ pub(super) fn done(mut task: Task, outcome: Outcome) -> Task {
             cost_micro_usd: Some(12_345),
             git: None,
             merge: None,
+            denied: 0,
+            files: None,
             never_began: false,
         });
     }

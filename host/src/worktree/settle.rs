@@ -83,6 +83,18 @@ impl From<(MergeState, String)> for Done {
 }
 
 impl Worktrees {
+    /// How many files of its worktree a task has changed, if the worktree is there and git can say.
+    pub(crate) async fn changed_files(
+        &self,
+        task: TaskId,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Option<u64> {
+        let record = self.known(task).await.ok()?;
+        let git = self.git(self.path(task), variables);
+        git.own_place(&record.repository).await.ok()?;
+        git.changed_since(&record.base_commit).await.ok()
+    }
+
     /// Never fails: what goes wrong is the answer.
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
         let strategy = settling.worktree.merge;

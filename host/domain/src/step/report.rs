@@ -507,6 +507,8 @@ fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) ->
         cost_micro_usd: ending.cost_micro_usd,
         git: ending.git.clone(),
         merge: ending.merge.clone(),
+        denied: ending.denied,
+        files: ending.files,
         never_began: false,
     }
 }

@@ -432,6 +432,8 @@ fn delays_grow_with_full_jitter() {
             cost_micro_usd: None,
             git: None,
             merge: None,
+            denied: 0,
+            files: None,
             never_began: false,
         });
         attempt

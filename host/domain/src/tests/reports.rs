@@ -297,6 +297,8 @@ fn what_is_told_of_an_end_is_kept_with_the_attempt() {
         cost_micro_usd: Some(12),
         git: Some(Box::new(git)),
         merge: Some(Box::new(merge)),
+        denied: 0,
+        files: None,
         never_began: false,
     };
     assert_eq!(attempt.ended, Some(expected));

@@ -62,6 +62,7 @@ impl ChangeOptions {
             }),
             budget_usd: self.budget_usd,
             graph_budget_usd: self.graph_budget_usd,
+            allow_denied: self.agent.allow_denied.then_some(true),
             ..Change::default()
         }
     }

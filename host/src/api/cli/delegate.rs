@@ -63,6 +63,7 @@ impl Delegate {
             }
         };
         self.agent.add_to(&mut spec);
+        self.task.allow_denied = self.agent.allow_denied;
         submit::submit(session, self.executor, &Value::Object(spec), self.task).await
     }
 }

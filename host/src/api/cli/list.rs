@@ -165,8 +165,17 @@ fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 9] {
         Cell::new(&times::ran(task, now).unwrap_or_default()),
         Cell::new(&cost.map_or_else(String::new, text::usd)),
         Cell::new(&ended.map_or_else(String::new, |ended| times::at(ended, now))),
-        Cell::new(&task.summary),
+        Cell::new(&what(task)),
     ]
+}
+
+/// What it is about, behind what is doubtful of its success: that must not be cut off.
+fn what(task: &TaskRow) -> String {
+    let doubts = text::doubts(task);
+    if doubts.is_empty() {
+        return task.summary.clone();
+    }
+    format!("{} · {}", doubts.join(" · "), task.summary)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     named, output,
     session::Session,
-    terminal::{Look, Painted, harmless},
+    terminal::{Colour, Look, Painted, harmless},
     text, times,
 };
 use crate::app::{AttemptView, GitView, TaskView, WorktreeView, graph::Shade};
@@ -109,14 +109,24 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let last = task.attempts.last().and_then(|last| last.merge.as_ref());
     let later = task.merge.as_ref().filter(|merge| Some(*merge) != last);
     lines.add_some("Merge", later.map(merge_line).as_deref());
-    lines.add_some("Cost", cost(task).as_deref());
+    if let Some(cost) = cost(task) {
+        let mut painted = Painted::default();
+        if text::is_over_budget(task) {
+            look.paint(&mut painted, Colour::Red, &cost);
+        } else {
+            painted.push(&cost);
+        }
+        lines.add_painted("Cost", &painted);
+    }
     lines.add_some(
         "Usage",
         task.usage
             .map(|usage| usage_line(usage.wall_ms, usage.cpu_ms, usage.peak_rss_bytes))
             .as_deref(),
     );
+    lines.add_some("Files", files(task).as_deref());
     lines.add_some("Denied", denied(task).as_deref());
+    lines.add_some("Hint", task.hint.as_deref());
     let mut text = lines.text;
     if let Some(result) = task
         .output
@@ -309,6 +319,15 @@ impl Lines {
         self.text.append(value);
         self.text.push("\n");
     }
+}
+
+/// How many files of its worktree an agent has changed.
+fn files(task: &TaskView) -> Option<String> {
+    let count = task.files_changed?;
+    Some(match count {
+        0 => "none changed".to_owned(),
+        count => format!("{count} changed"),
+    })
 }
 
 /// What it has cost, and what it may.

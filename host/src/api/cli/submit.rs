@@ -124,6 +124,9 @@ pub(super) struct TaskOptions {
     // The last: its heading would go on over what follows.
     #[command(flatten)]
     worktree: WorktreeOptions,
+    /// An option for agents that is not in their document.
+    #[arg(skip)]
+    pub(super) allow_denied: bool,
 }
 
 impl TaskOptions {
@@ -176,6 +179,9 @@ pub(super) struct AgentOptions {
     /// Let the task fail when the agent was denied a tool.
     #[arg(long)]
     fail_on_denied: bool,
+    /// Let it succeed in a worktree even if it was denied tools and changed nothing
+    #[arg(long, conflicts_with = "fail_on_denied")]
+    pub(super) allow_denied: bool,
     /// Go on with this session of the agent.
     #[arg(long, value_name = "SESSION")]
     resume_session: Option<String>,
@@ -254,7 +260,7 @@ pub(super) async fn submit(
             if taken.class == Class::Agent && !session.json {
                 watch::show_result(&task)?;
             }
-            watch::say_how_it_ended(&task);
+            watch::say_how_it_ended(&task, taken.class);
             let code = exit::of_task(&task).into();
             if session.json {
                 output::json(&Delegation::Ended(task))?;
@@ -321,6 +327,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         retries,
         budget_usd: options.budget_usd,
         worktree: options.worktree.wish(),
+        allow_denied: options.allow_denied,
     };
     Ok(Submit {
         environment,

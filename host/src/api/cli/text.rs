@@ -1,5 +1,7 @@
 //! Tasks in words: their state and its sign, how they ended.
 
+use claudine_domain::time::Timestamp;
+
 use super::terminal::Colour;
 pub(super) use super::times::{ago, now, ran, span};
 use crate::app::{Counts, TaskRow, graph::Shade};
@@ -21,6 +23,7 @@ pub(super) fn mark(task: &TaskRow) -> &'static str {
 
 pub(super) fn colour(task: &TaskRow) -> Colour {
     match (task.outcome.as_deref(), task.state.as_str()) {
+        (Some("succeeded"), _) if !doubts(task).is_empty() => Colour::Yellow,
         (Some("succeeded"), _) => Colour::Green,
         (Some("cancelled" | "skipped"), _) => Colour::Grey,
         (Some(_), _) => Colour::Red,
@@ -28,6 +31,38 @@ pub(super) fn colour(task: &TaskRow) -> Colour {
         (None, "held") => Colour::Magenta,
         _ => Colour::Yellow,
     }
+}
+
+/// What makes the success of an agent worth a look: `no changes`, `2 denied`.
+pub(super) fn doubts(task: &TaskRow) -> Vec<String> {
+    if task.outcome.as_deref() != Some("succeeded") {
+        return Vec::new();
+    }
+    let none = (task.files_changed == Some(0)).then(|| "no changes".to_owned());
+    let denied = (task.denied > 0).then(|| format!("{} denied", task.denied));
+    none.into_iter().chain(denied).collect()
+}
+
+/// Whether it has cost more than it was to.
+pub(super) fn is_over_budget(task: &TaskRow) -> bool {
+    matches!((task.cost_usd, task.budget_usd), (Some(cost), Some(budget)) if cost > budget)
+}
+
+/// `✓ 15s · $0.02 · 3 files · 2 denied`: how a task ended, at a glance.
+pub(super) fn glance(task: &TaskRow, now: Timestamp) -> String {
+    let first = match ran(task, now) {
+        Some(ran) => format!("{} {ran}", mark(task)),
+        None => mark(task).to_owned(),
+    };
+    let cost = task.cost_usd.filter(|cost| *cost > 0.0).map(usd);
+    let files = match task.files_changed {
+        None | Some(0) => None,
+        Some(1) => Some("1 file".to_owned()),
+        Some(count) => Some(format!("{count} files")),
+    };
+    let rest = cost.into_iter().chain(files).chain(doubts(task));
+    let parts: Vec<String> = std::iter::once(first).chain(rest).collect();
+    parts.join(" · ")
 }
 
 /// `3 running`, `5 queued`: how many tasks stand where, without those of which there are none.
@@ -76,5 +111,58 @@ mod tests {
             serde_json::json!({"state": "ready", "outcome": null}),
             "ready",
         );
+    }
+
+    #[test]
+    fn a_success_that_is_doubtful_is_not_green() {
+        let now = Timestamp(1_795_359_153_042);
+        let check = |json: serde_json::Value, colour_of: Colour, expected: &str| {
+            let mut all = serde_json::json!({
+                "outcome": "succeeded", "started_at": "2026-11-22T14:51:33.042Z",
+                "finished_at": "2026-11-22T14:51:48.042Z",
+            });
+            let (all_of_it, more) = (all.as_object_mut(), json.as_object());
+            if let (Some(all), Some(more)) = (all_of_it, more) {
+                all.extend(more.clone());
+            }
+            let task = task(all);
+            assert_eq!(
+                (colour(&task), glance(&task, now).as_str()),
+                (colour_of, expected)
+            );
+        };
+        check(serde_json::json!({}), Colour::Green, "✓ 15s");
+        check(
+            serde_json::json!({"cost_usd": 0.02, "files_changed": 3}),
+            Colour::Green,
+            "✓ 15s · $0.02 · 3 files",
+        );
+        check(
+            serde_json::json!({"cost_usd": 0.02, "files_changed": 1, "denied": 2}),
+            Colour::Yellow,
+            "✓ 15s · $0.02 · 1 file · 2 denied",
+        );
+        check(
+            serde_json::json!({"files_changed": 0}),
+            Colour::Yellow,
+            "✓ 15s · no changes",
+        );
+        check(
+            serde_json::json!({"outcome": "failed", "denied": 2, "files_changed": 0}),
+            Colour::Red,
+            "✗ 15s",
+        );
+    }
+
+    #[test]
+    fn what_has_cost_more_than_it_was_to_is_seen() {
+        let check = |cost: Option<f64>, budget: Option<f64>, expected: bool| {
+            let task = task(serde_json::json!({"cost_usd": cost, "budget_usd": budget}));
+            assert_eq!(is_over_budget(&task), expected, "{cost:?} {budget:?}");
+        };
+        check(Some(3.5), Some(1.0), true);
+        check(Some(1.0), Some(1.0), false);
+        check(Some(3.5), None, false);
+        check(None, Some(1.0), false);
     }
 }

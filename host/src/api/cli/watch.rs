@@ -227,13 +227,22 @@ fn result(task: &TaskView) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// On standard error: that a task did not succeed, and what it was denied.
-pub(super) fn say_how_it_ended(task: &TaskView) {
+/// On standard error: how a task ended, what it was denied, and what can be done about it. Of what
+/// went well only a person at a terminal is told, and only of agents: a command has said all itself.
+pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
+    let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {
         output::say(&text::ended(task));
     }
+    let is_told = io::stderr().is_terminal() || !text::doubts(task).is_empty();
+    if is_agent && is_told {
+        output::say(&text::glance(task, text::now()));
+    }
     if let Some(denied) = status::denied(task) {
         output::say(&format!("denied: {denied}"));
+    }
+    if let Some(hint) = &task.hint {
+        output::say(&format!("hint: {hint}"));
     }
 }
 

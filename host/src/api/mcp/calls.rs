@@ -159,6 +159,7 @@ impl Server {
                 max_ms: None,
             }),
             budget_usd: asked.budget_usd,
+            allow_denied: asked.allow_denied.unwrap_or_default(),
             // With a key of its own the request can be sent again when the host is lost in the middle of it.
             idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),

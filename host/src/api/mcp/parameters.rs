@@ -50,6 +50,8 @@ pub(super) struct DelegateTask {
     pub(super) max_budget_usd: Option<f64>,
     /// For agents: fail when a tool was denied.
     pub(super) fail_on_denied: Option<bool>,
+    /// For agents: succeed in a worktree even if tools were denied and nothing was changed.
+    pub(super) allow_denied: Option<bool>,
     /// For agents: go on with this session.
     pub(super) resume_session: Option<String>,
     /// Submitted from within a task: not cancelled with that one.

@@ -89,6 +89,8 @@ impl Sample {
                 cost_micro_usd: None,
                 git: None,
                 merge: None,
+                denied: 0,
+                files: None,
                 never_began: false,
             });
         }
