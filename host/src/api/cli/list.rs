@@ -53,7 +53,7 @@ impl List {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let is_page = self.limit.is_some() || self.before.is_some() || session.json;
         let filter = ListFilter {
-            before: self.before,
+            before: self.before.map(TaskRef),
             ..self.which.filter()
         };
         if is_page {
