@@ -131,6 +131,11 @@ impl HostBuilder {
     }
 }
 
+/// The end of a task's id, as people are shown it.
+pub fn short_id(id: &str) -> &str {
+    &id[id.len() - 6..]
+}
+
 /// A host's directories, and the commands that reach it.
 pub struct TestHost {
     root: TempDir,

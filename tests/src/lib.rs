@@ -16,5 +16,5 @@ pub mod process;
 pub mod wait;
 
 pub use command::Ran;
-pub use harness::{HostBuilder, TestHost};
+pub use harness::{HostBuilder, TestHost, short_id};
 pub use wait::wait_for;

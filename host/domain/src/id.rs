@@ -49,12 +49,6 @@ impl TaskId {
         Self(bytes)
     }
 
-    /// The last digits, by which people name a task.
-    pub fn short(self) -> String {
-        let text = self.to_string();
-        text[text.len() - SHORT_DIGITS..].to_owned()
-    }
-
     fn number(self) -> u128 {
         u128::from_be_bytes(self.0)
     }
@@ -128,6 +122,7 @@ impl IdEnd {
     }
 }
 
+/// All of it, or with `{:#}` the last digits, by which people name a task.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; DIGITS];
@@ -136,15 +131,21 @@ impl fmt::Display for TaskId {
             *place = ALPHABET[(rest & 31) as usize];
             rest >>= 5;
         }
-        f.write_str(PREFIX)?;
-        text.iter()
+        let shown = if f.alternate() {
+            &text[DIGITS - SHORT_DIGITS..]
+        } else {
+            f.write_str(PREFIX)?;
+            &text[..]
+        };
+        shown
+            .iter()
             .try_for_each(|digit| fmt::Write::write_char(f, char::from(*digit)))
     }
 }
 
 impl fmt::Debug for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "{self}")
     }
 }
 
@@ -331,8 +332,10 @@ mod tests {
             prop_assert!(parsed.fits(one));
             prop_assert_eq!(parsed.fits(near), near.to_string().ends_with(end));
             prop_assert_eq!(IdEnd::parse(&end.to_ascii_uppercase()), Some(parsed));
-            prop_assert!(text.ends_with(&one.short()));
-            prop_assert_eq!(one.short().len(), SHORT_DIGITS);
+            let short = format!("{one:#}");
+            prop_assert_eq!(format!("{one:#?}"), text.clone());
+            prop_assert!(text.ends_with(&short));
+            prop_assert_eq!(short.len(), SHORT_DIGITS);
         }
     }
 

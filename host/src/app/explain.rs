@@ -101,7 +101,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         }
         State::Blocked { since } => {
             let unreadable = unreadable.iter().map(|(id, reason)| {
-                format!("it waits for {id}, and whether that has ended cannot be read: {reason}")
+                format!("it waits for {id:#}, and whether that has ended cannot be read: {reason}")
             });
             let blocked = blocked(&upstream, more_upstream);
             (*since, blocked.into_iter().chain(unreadable).collect())
@@ -157,7 +157,7 @@ fn because_of(culprit: &Task) -> String {
         .end()
         .map_or("runs again", |end| end.outcome.as_str());
     format!(
-        "it could not run because of {}, which is {ended}; `claudine retry {}` runs that one again and revives this one",
+        "it could not run because of {}, which is {ended}; `claudine retry {:#}` runs that one again and revives this one",
         called(culprit),
         culprit.id
     )
@@ -165,7 +165,7 @@ fn because_of(culprit: &Task) -> String {
 
 fn because_of_forgotten(culprit: TaskId) -> String {
     format!(
-        "it could not run because of {culprit}, which has been forgotten since: to run this one, submit it again"
+        "it could not run because of {culprit:#}, which has been forgotten since: to run this one, submit it again"
     )
 }
 
@@ -173,14 +173,14 @@ fn because_of_forgotten(culprit: TaskId) -> String {
 fn held(task: &Task) -> String {
     let (id, by) = (task.id, held_by(task));
     let Some(taken_at) = task.restored_from else {
-        return format!("it is held by {by}; `claudine release {id}` lets it go");
+        return format!("it is held by {by}; `claudine release {id:#}` lets it go");
     };
     // What somebody holds as well is not let go with all the rest.
     if !task.holders.is_empty() {
-        return format!("{by}; `claudine release {id}` lets it go");
+        return format!("{by}; `claudine release {id:#}` lets it go");
     }
     format!(
-        "restored from a backup of {}: it is held so that no two hosts do the same work; `claudine release {id}` lets it go, `claudine release --restored` all that was restored",
+        "restored from a backup of {}: it is held so that no two hosts do the same work; `claudine release {id:#}` lets it go, `claudine release --restored` all that was restored",
         rfc3339(taken_at)
     )
 }
@@ -200,8 +200,8 @@ fn budgets(task: &Task, graph: Option<Level>) -> impl Iterator<Item = String> {
 /// A task as a person knows it.
 fn called(task: &Task) -> String {
     match &task.request.name {
-        Some(name) => format!("{name} ({})", task.id),
-        None => task.id.to_string(),
+        Some(name) => format!("{name} ({:#})", task.id),
+        None => format!("{:#}", task.id),
     }
 }
 

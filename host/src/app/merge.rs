@@ -55,7 +55,7 @@ impl Host {
         let (held, task) = self.hold_finished(id).await?;
         let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
         if strategy == MergeStrategy::Manual {
-            let message = format!("--merge manual leaves the branch of {id} as it is");
+            let message = format!("--merge manual leaves the branch of {id:#} as it is");
             return Err(AppError::new(ErrorKind::Invalid, message)
                 .hint("say what is to become of it by --merge auto, pr or patch"));
         }
@@ -73,7 +73,7 @@ impl Host {
         let held = self.worktrees.hold_all_that_is_left(id, worktree).await?;
         let task = find().await?;
         if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
-            let message = format!("task {id} is {}, not done", task.state.as_str());
+            let message = format!("task {id:#} is {}, not done", task.state.as_str());
             return Err(AppError::new(ErrorKind::Conflict, message)
                 .hint("what becomes of its work is decided when it ends"));
         }

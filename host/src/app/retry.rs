@@ -130,7 +130,7 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Conflict,
-            format!("task {id} has been forgotten, and what depends on it cannot run again"),
+            format!("task {id:#} has been forgotten, and what depends on it cannot run again"),
         )
         .hint("submit it anew; `claudine up --keep` keeps finished tasks longer"))
     }
@@ -140,9 +140,9 @@ impl Host {
 fn with_way_out(refused: Refused) -> AppError {
     let hint = match &refused {
         Refused::NotDone { task, state } if *state == "waiting" => {
-            Some(format!("`claudine retry --now {task}` tries it at once"))
+            Some(format!("`claudine retry --now {task:#}` tries it at once"))
         }
-        Refused::OverBudget { task, spent } => more_money(&format!("retry {task}"), *spent),
+        Refused::OverBudget { task, spent } => more_money(&format!("retry {task:#}"), *spent),
         _ => None,
     };
     let error = AppError::from(EngineError::Refused(refused));

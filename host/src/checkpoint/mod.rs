@@ -57,9 +57,9 @@ pub(crate) enum CheckpointError {
     NoAttempt(TaskId),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the output of task {task} cannot be read: {source}")]
+    #[error("the output of task {task:#} cannot be read: {source}")]
     Log { task: TaskId, source: io::Error },
-    #[error("the result of task {task} cannot be read: {source}")]
+    #[error("the result of task {task:#} cannot be read: {source}")]
     Outputs {
         task: TaskId,
         source: serde_json::Error,

@@ -55,7 +55,7 @@ pub(crate) enum WorktreeError {
     NoRemote,
     #[error("its submodules cannot be checked out: {0}")]
     Submodules(GitError),
-    #[error("task {task} has no worktree")]
+    #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
     #[error("branch `{branch}` is gone: all that was on it is merged, or somebody took it away")]
     BranchGone { branch: BranchRef },

@@ -11,6 +11,7 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     process::kill_9,
+    short_id,
     wait::{PATIENCE, Random, any_moment_within},
 };
 
@@ -107,7 +108,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     let why = new.text(["why", &old.after]);
     let way_out = format!(
         "and held by owner; `claudine release {}` lets it go",
-        old.after
+        short_id(&old.after)
     );
     for piece in [&*way_out, "its environment was not in the backup"] {
         assert!(why.contains(piece), "{why}");

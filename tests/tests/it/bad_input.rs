@@ -6,7 +6,7 @@ use std::{
     os::unix::{ffi::OsStringExt, fs::PermissionsExt},
 };
 
-use claudine_tests::{TestHost, command::Ran};
+use claudine_tests::{TestHost, command::Ran, short_id};
 
 /// What was asked for is not there, or cannot be done to it now.
 const REFUSED: i32 = 125;
@@ -245,7 +245,7 @@ fn a_finished_task_cannot_be_cancelled() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     host.finished(&id);
-    check(&host, &["cancel", &id], REFUSED, &[&id, "succeeded"]);
+    check(&host, &["cancel", &id], REFUSED, &[short_id(&id), "succeeded"]);
     assert_eq!(host.status(&id)["outcome"], "succeeded");
 }
 

@@ -6,7 +6,7 @@ use std::{
     process::{Child, ChildStdout, Stdio},
 };
 
-use claudine_tests::{TestHost, command, wait::PATIENCE, wait_for};
+use claudine_tests::{TestHost, command, short_id, wait::PATIENCE, wait_for};
 use serde_json::Value;
 
 /// What `events` prints with these arguments, as JSON.
@@ -100,7 +100,7 @@ fn what_happened_is_told_in_order() {
     // For people.
     let lines = host.text(["events", "greet"]);
     assert!(
-        lines.contains(&format!("  {id}  greet  submitted")),
+        lines.contains(&format!("  {}  greet  submitted", short_id(&id))),
         "{lines}"
     );
     assert!(lines.contains("done: failed: "), "{lines}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, harness::binary, process::alive, wait_for};
+use claudine_tests::{TestHost, harness::binary, process::alive, short_id, wait_for};
 
 fn claudine() -> String {
     format!("'{}'", binary().display())
@@ -77,7 +77,8 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     let (kept, left) = (host.live("kept"), host.live("left"));
     let said = host.run(["cancel", &id, "enough"]).ok();
     said.says(&[&format!(
-        "{id} is already done; cancelled what it had submitted (tasks: 1)"
+        "{} is already done; cancelled what it had submitted (tasks: 1)",
+        short_id(&id)
     )]);
     let task = host.finished("left");
     assert_eq!(task["outcome"], "cancelled");
@@ -90,7 +91,10 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     // What was detached is its own.
     host.run(["cancel", &id])
         .code(125)
-        .says(&[&format!("task {id} is already done: succeeded")]);
+        .says(&[&format!(
+            "task {} is already done: succeeded",
+            short_id(&id)
+        )]);
     host.run(["cancel", "kept"]).check();
     host.finished("kept");
 }

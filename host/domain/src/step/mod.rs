@@ -303,23 +303,23 @@ pub struct Accepted {
 /// Why a command is not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("task {task} is already done: {}", .outcome.as_str())]
+    #[error("task {task:#} is already done: {}", .outcome.as_str())]
     AlreadyDone { task: TaskId, outcome: Outcome },
     #[error("no task {task}")]
     Unknown { task: TaskId },
-    #[error("task {task} is {state}, not done")]
+    #[error("task {task:#} is {state}, not done")]
     NotDone { task: TaskId, state: &'static str },
-    #[error("idempotency key `{key}` was used for {task} with a different request")]
+    #[error("idempotency key `{key}` was used for {task:#} with a different request")]
     IdempotencyConflict { key: String, task: TaskId },
     #[error("two tasks of the request have the idempotency key `{key}`")]
     KeyTwice { key: String },
     #[error("a task at depth {depth} would be nested deeper than {limit}")]
     TooDeep { depth: usize, limit: usize },
-    #[error("task {ancestor} has {limit} unfinished descendants, which is the limit")]
+    #[error("task {ancestor:#} has {limit} unfinished descendants, which is the limit")]
     TooManyDescendants { ancestor: TaskId, limit: usize },
     #[error("{limit} tasks may be unfinished at once")]
     QueueFull { limit: usize },
-    #[error("task {task} depends on {count} others; {limit} is the limit")]
+    #[error("task {task:#} depends on {count} others; {limit} is the limit")]
     TooManyDependencies {
         task: TaskId,
         count: usize,
@@ -327,30 +327,30 @@ pub enum Refused {
     },
     #[error("{limit} groups have a limit or are paused, and no more may be: set one back first")]
     TooManyGroups { limit: usize },
-    #[error("task {task} has had {limit} attempts, which is the limit: submit it anew")]
+    #[error("task {task:#} has had {limit} attempts, which is the limit: submit it anew")]
     TooManyAttempts { task: TaskId, limit: usize },
-    #[error("task {task} depends on {upstream} under two conditions")]
+    #[error("task {task:#} depends on {upstream:#} under two conditions")]
     TwoConditions { task: TaskId, upstream: TaskId },
     /// From the first to itself, each depending on the next.
     #[error("the dependencies go in a circle: {}", path_text(.path))]
     Cycle { path: Vec<TaskId> },
     /// What was looked up beforehand is not so any more: look again.
-    #[error("task {task} has changed meanwhile")]
+    #[error("task {task:#} has changed meanwhile")]
     Moved { task: TaskId },
-    #[error("task {task} cannot run as long as {culprit} stands as it is: retry that one")]
+    #[error("task {task:#} cannot run as long as {culprit:#} stands as it is: retry that one")]
     UpstreamStands { task: TaskId, culprit: TaskId },
-    #[error("task {task} has no attempt to go on from: retry it")]
+    #[error("task {task:#} has no attempt to go on from: retry it")]
     NothingToResume { task: TaskId },
-    #[error("task {task} did not fail by its merge")]
+    #[error("task {task:#} did not fail by its merge")]
     NotFailedByMerge { task: TaskId },
     /// Nothing is left to spend.
-    #[error("task {task} cannot run: {spent}")]
+    #[error("task {task:#} cannot run: {spent}")]
     OverBudget { task: TaskId, spent: Spent },
-    #[error("task {task} is {state} and cannot be held")]
+    #[error("task {task:#} is {state} and cannot be held")]
     NotQueued { task: TaskId, state: &'static str },
-    #[error("task {task} is {state}, not held")]
+    #[error("task {task:#} is {state}, not held")]
     NotHeld { task: TaskId, state: &'static str },
-    #[error("task {task} is held by {}: only they or the owner may release it", names_of_holders(.holders))]
+    #[error("task {task:#} is held by {}: only they or the owner may release it", names_of_holders(.holders))]
     HeldByOthers {
         task: TaskId,
         holders: Vec<Arc<Principal>>,
@@ -358,7 +358,7 @@ pub enum Refused {
 }
 
 fn path_text(path: &[TaskId]) -> String {
-    let ids: Vec<String> = path.iter().map(ToString::to_string).collect();
+    let ids: Vec<String> = path.iter().map(|id| format!("{id:#}")).collect();
     ids.join(" → ")
 }
 

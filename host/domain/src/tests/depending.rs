@@ -418,7 +418,7 @@ fn an_edge_to_itself_is_a_circle() {
     let id = member.id;
     member.dependencies = vec![on(id, Condition::Succeeded)];
     let refused = Refused::Cycle { path: vec![id, id] };
-    let text = format!("the dependencies go in a circle: {id} → {id}");
+    let text = format!("the dependencies go in a circle: {id:#} → {id:#}");
     assert_eq!(refused.to_string(), text);
     assert_eq!(desk.submit_all(vec![member]), Err(refused));
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, output, session::Session};
-use crate::app::Cancelled;
+use crate::{app::Cancelled, text::short_id};
 
 /// Stop a task, and the tasks that were submitted from within it.
 ///
@@ -43,6 +43,7 @@ fn said(cancelled: &Cancelled) -> String {
         already,
         descendants,
     } = cancelled;
+    let id = short_id(id);
     match (descendants, already) {
         (None, false) => format!("cancelled {id}"),
         (None, true) => format!("{id} is stopping already"),

@@ -17,6 +17,7 @@ use crate::{
     api::client::Heard,
     app::{EventQuery, EventView},
     moment::Toward,
+    text::short_id,
 };
 
 /// Show what has happened to tasks, in the order in which it became true.
@@ -65,7 +66,7 @@ fn since(text: &str) -> Result<Since, String> {
 
 const COLUMNS: [Column; 4] = [
     Column::new("AT").wide(8),
-    Column::new("TASK"),
+    Column::new("TASK").wide(6),
     Column::new("NAME").cut(16, 6),
     Column::new("WORDS").wide(THE_REST).cut(16, 8),
 ];
@@ -98,7 +99,7 @@ impl Events {
     }
 }
 
-/// `14:51:33  task_…  nightly  attempt 1 started, pid 77`
+/// `14:51:33  x7tqrp  nightly  attempt 1 started, pid 77`
 fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let by = event.by.as_ref();
     // The owner at a terminal asks for most things, and is not named.
@@ -107,7 +108,7 @@ fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     let words = format!("{}{by}", event.words);
     [
         Cell::painted(Colour::Grey, &times::to_the_second(&event.at, now)),
-        Cell::new(&event.task),
+        Cell::new(short_id(&event.task)),
         Cell::new(event.name.as_deref().unwrap_or("-")),
         match event.fact.get("outcome").and_then(|it| it.as_str()) {
             Some("succeeded") => Cell::painted(Colour::Green, &words),
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let event: EventView = serde_json::from_value(serde_json::json!({
-            "sequence": 7, "at": "2026-11-22T14:51:33.042Z", "task": "task_1", "name": "night\x1b[2Jly",
+            "sequence": 7, "at": "2026-11-22T14:51:33.042Z", "task": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": "night\x1b[2Jly",
             "words": "attempt 1 failed: exited\nwith code 3", "kind": "attempt_ended", "outcome": "failed",
         }))
         .unwrap();
@@ -156,11 +157,11 @@ mod tests {
         };
         assert_eq!(
             shown(None),
-            "14:51:33  task_1  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3\n"
+            "14:51:33  abcdef  night\\u{1b}[2Jly  attempt 1 failed: exited with code 3\n"
         );
         assert_eq!(
             shown(Some(60)),
-            "14:51:33  task_1  night\\u{1b}[2Jly  attempt 1 failed: exite…\n"
+            "14:51:33  abcdef  night\\u{1b}[2Jly  attempt 1 failed: exite…\n"
         );
         assert_eq!(event.fact["kind"], "attempt_ended");
     }

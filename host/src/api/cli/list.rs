@@ -14,7 +14,10 @@ use super::{
     terminal::{Look, Painted},
     text, times,
 };
-use crate::app::{ListFilter, TaskRef, TaskRow};
+use crate::{
+    app::{ListFilter, Overview, TaskRef, TaskRow},
+    text::{ShortIds, short_id},
+};
 
 /// List tasks: active ones first, then the last 20 that ended.
 ///
@@ -88,7 +91,7 @@ async fn page(session: &Session, filter: ListFilter, quiet: bool) -> Result<Exit
     }
     show(&page.tasks)?;
     if let Some(next) = page.next {
-        output::say(&format!("there are more: --before {next}"));
+        output::say(&format!("there are more: --before {}", short_id(&next)));
     }
     Ok(ExitCode::SUCCESS)
 }

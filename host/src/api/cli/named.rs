@@ -3,11 +3,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::{failure::Failure, output, session::Session};
-use crate::{
-    app::{AppError, ErrorKind, TaskView},
-    text::short_id,
-};
+use super::{failure::Failure, output, session::Session, text};
+use crate::app::{AppError, ErrorKind, TaskView};
 
 /// In place of a task: the lines of standard input name some.
 const STDIN: &str = "-";
@@ -57,8 +54,7 @@ pub(super) async fn or_last_told(
 
 fn tell(session: &Session, task: &TaskView) {
     if !session.json {
-        let name = task.name.as_deref().unwrap_or(&task.summary);
-        output::say(&format!("{}  {name}", short_id(&task.id)));
+        output::say(&text::called(task));
     }
 }
 

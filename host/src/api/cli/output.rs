@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::OnceLock,
 };
 
@@ -14,7 +14,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{failure::Failure, fields, terminal};
-use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, shortened};
+use crate::text::{
+    Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened,
+};
 
 /// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;
@@ -38,6 +40,16 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// A line of data.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     bytes((harmless(text) + "\n").as_bytes())
+}
+
+/// The id of a task that was made or runs again: all of it for a program, and for a person what can
+/// be typed.
+pub(super) fn id(id: &str) -> Result<(), Failure> {
+    line(if io::stdout().is_terminal() {
+        short_id(id)
+    } else {
+        id
+    })
 }
 
 /// Data of several lines, the last of which has its end.

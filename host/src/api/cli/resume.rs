@@ -46,7 +46,7 @@ impl Resume {
         if session.json {
             output::json(&resumed)?;
         } else {
-            output::line(&resumed.id)?;
+            output::id(&resumed.id)?;
             say_held(&resumed);
         }
         Ok(ExitCode::SUCCESS)

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{change::ChangeOptions, failure::Failure, output, session::Session};
-use crate::app::{Retried, RetryOptions};
+use crate::{
+    app::{Retried, RetryOptions},
+    text::short_id,
+};
 
 /// Give a finished task another attempt.
 ///
@@ -44,7 +47,7 @@ impl Retry {
         if session.json {
             output::json(&retried)?;
         } else {
-            output::line(&retried.id)?;
+            output::id(&retried.id)?;
             if retried.downstream > 0 {
                 output::say(&format!("{} more wait for it again", retried.downstream));
             }
@@ -57,7 +60,7 @@ impl Retry {
 /// A command that waited for it now would wait for a person.
 pub(super) fn say_held(retried: &Retried) {
     if retried.held {
-        let id = &retried.id;
+        let id = short_id(&retried.id);
         output::say(&format!(
             "it is held: `claudine release {id}` lets it start"
         ));

@@ -251,7 +251,7 @@ pub(super) async fn submit(
         if session.json {
             output::json(&Delegation::Submitted(taken))?;
         } else {
-            output::line(&taken.id)?;
+            output::id(&taken.id)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -268,7 +268,7 @@ pub(super) async fn submit(
             Ok(code)
         }
         Watched::Detached => {
-            output::line(&taken.id)?;
+            output::id(&taken.id)?;
             Ok(status::INTERRUPTED.into())
         }
     }

@@ -76,7 +76,7 @@ impl Submit {
             output::json(&submitted)?;
         } else {
             for task in &submitted.tasks {
-                output::line(&task.id)?;
+                output::id(&task.id)?;
             }
         }
         Ok(ExitCode::SUCCESS)

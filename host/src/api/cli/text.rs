@@ -4,7 +4,10 @@ use claudine_domain::time::Timestamp;
 
 use super::terminal::Colour;
 pub(super) use super::times::{ago, now, ran, span};
-use crate::app::{Counts, TaskRow, graph::Shade};
+use crate::{
+    app::{Counts, TaskRow, graph::Shade},
+    text::short_id,
+};
 pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
@@ -79,9 +82,18 @@ pub(super) fn standing(counts: &Counts) -> Vec<String> {
         .collect()
 }
 
-/// `task_… failed: exited with code 3`
+/// A task as a person knows it: `nightly (x7tqrp)`, `x7tqrp`.
+pub(super) fn called(task: &TaskRow) -> String {
+    let short = short_id(&task.id);
+    match &task.name {
+        Some(name) => format!("{name} ({short})"),
+        None => short.to_owned(),
+    }
+}
+
+/// `nightly (x7tqrp) failed: exited with code 3`
 pub(super) fn ended(task: &TaskRow) -> String {
-    let mut line = format!("{} {}", task.id, state(task));
+    let mut line = format!("{} {}", called(task), state(task));
     if let Some(reason) = &task.reason {
         line.push_str(": ");
         line.push_str(&reason.message);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{failure::Failure, named, output, session::Session, text};
+use crate::text::short_id;
 
 /// Say why a task is where it is: what it waits for, what holds it back, how it ended.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ impl Why {
         }
         output::line(&format!(
             "{} is {}, for {}",
-            why.id,
+            short_id(&why.id),
             why.state,
             text::ago(&why.since, text::now())
         ))?;

@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use claudine_domain::worktree::{Merge, MergeStrategy};
 
 use super::{failure::Failure, output, parse, session::Session, terminal::harmless};
-use crate::app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreeWish};
+use crate::{
+    app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreeWish},
+    text::short_id,
+};
 
 /// A checkout of the task's own.
 #[derive(Debug, Args)]
@@ -148,7 +151,7 @@ fn merged_text(merged: &WorktreeMerged) -> String {
         count => format!("; {count} tasks that waited for it run now"),
     };
     match merged.attempt {
-        Some(_) => format!("{line}\n{} has succeeded{revived}", merged.task),
+        Some(_) => format!("{line}\n{} has succeeded{revived}", short_id(&merged.task)),
         None => line,
     }
 }
@@ -181,7 +184,7 @@ fn describe(worktree: &FoundWorktree) -> String {
         Some(base) => format!(" from {}", harmless(base)),
         None => String::new(),
     };
-    let mut text = format!("{}{name}: {}\n", worktree.task, worktree.state);
+    let mut text = format!("{}{name}: {}\n", short_id(&worktree.task), worktree.state);
     let mut line = |name: &str, value: &str| {
         // Writing into a text does not fail.
         writeln!(text, "  {name:<9}{value}").unwrap_or_default();
@@ -254,7 +257,7 @@ mod tests {
         assert_eq!(
             describe(&worktree),
             format!(
-                "task_01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n{path}"
+                "01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n{path}"
             )
         );
         (worktree.dirty, worktree.unmerged, worktree.ignored) = (Some(0), Some(0), Some(3));
@@ -263,7 +266,7 @@ mod tests {
         worktree.error = Some("cannot read it".to_owned());
         assert_eq!(
             describe(&worktree),
-            format!("task_01kb (fix): failed\n  error    cannot read it\n{path}")
+            format!("01kb (fix): failed\n  error    cannot read it\n{path}")
         );
     }
 }

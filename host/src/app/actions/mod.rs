@@ -222,13 +222,13 @@ impl Host {
         let outcome = end.outcome.as_str();
         let conflict = |message| AppError::new(ErrorKind::Conflict, message);
         Ok(match action {
-            Action::Cancel => conflict(format!("task {id} is already done: {outcome}")),
+            Action::Cancel => conflict(format!("task {id:#} is already done: {outcome}")),
             _ => {
                 let what = action.past();
                 conflict(format!(
-                    "task {id} is done ({outcome}) and cannot be {what}"
+                    "task {id:#} is done ({outcome}) and cannot be {what}"
                 ))
-                .hint(format!("`claudine retry {id}` runs it again"))
+                .hint(format!("`claudine retry {id:#}` runs it again"))
             }
         })
     }

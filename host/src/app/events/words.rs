@@ -64,7 +64,7 @@ pub(super) fn of(fact: &Fact) -> String {
             outcome,
             culprit: Some(culprit),
             ..
-        } => format!("done: {}: because of {culprit}", outcome.as_str()),
+        } => format!("done: {}: because of {culprit:#}", outcome.as_str()),
         Fact::Done {
             outcome,
             reason,
@@ -220,7 +220,7 @@ mod tests {
                 reason: None,
                 culprit: Some(TaskId::new(0, 7)),
             },
-            "done: upstream_failed: because of task_00000000000000000000000007",
+            "done: upstream_failed: because of 000007",
         );
         check(
             Fact::RetryScheduled {

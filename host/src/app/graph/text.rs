@@ -4,7 +4,7 @@
 //! right below it, at the same depth: a chain of a thousand is a column, not a staircase.
 
 use super::{Graph, caption, shape::Shape};
-use crate::text::{Painted, columns, fit};
+use crate::text::{Painted, ShortIds, columns, fit};
 
 /// How to write for whoever reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,7 +176,8 @@ struct Widths {
     title: usize,
     state: usize,
     time: Option<usize>,
-    has_id: bool,
+    /// How each task's id is shown.
+    ids: Option<ShortIds>,
 }
 
 impl Widths {
@@ -189,7 +190,8 @@ impl Widths {
         let state = widest(&|line| of_node(line, &caption::state));
         let time = widest(&|line| of_node(line, &time));
         let title = widest(&|line| line.before() + columns(&line.title) + columns(line.tag));
-        let id = widest(&|line| of_node(line, &|node| node.id.clone()));
+        let ids = ShortIds::among(graph.nodes.iter().map(|node| node.id.as_str()));
+        let id = widest(&|line| of_node(line, &|node| ids.of(&node.id).to_owned()));
         let least = widest(&|line| {
             let title = columns(&line.title).min(LEAST_TITLE);
             line.before() + title + columns(line.tag)
@@ -209,7 +211,7 @@ impl Widths {
             title: title.min(WIDEST_COLUMN).min(left),
             state,
             time: has_time.then_some(time),
-            has_id,
+            ids: has_id.then_some(ids),
         }
     }
 }
@@ -254,8 +256,8 @@ fn write(text: &mut Painted, graph: &Graph, line: &Line, widths: &Widths, look: 
     if let Some(width) = widths.time {
         cell(&time(node), width, None);
     }
-    if widths.has_id {
-        cell(&node.id, 0, Some(GREY));
+    if let Some(ids) = widths.ids {
+        cell(ids.of(&node.id), 0, Some(GREY));
     }
     text.push("\n");
 }
@@ -269,6 +271,7 @@ impl TextLook {
 #[cfg(test)]
 mod tests {
     use super::{super::samples::*, *};
+    use crate::text::short_id;
 
     const PLAIN: TextLook = TextLook {
         colours: false,
@@ -327,7 +330,8 @@ mod tests {
         let text = text(&release, PLAIN);
         let text = text.as_str();
         for node in &release.nodes {
-            assert_eq!(text.matches(&node.id).count(), 1, "{}", node.id);
+            let short = short_id(&node.id);
+            assert_eq!(text.matches(short).count(), 1, "{}", node.id);
         }
         let edges = text
             .lines()

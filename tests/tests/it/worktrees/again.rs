@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use claudine_tests::short_id;
 use serde_json::{Value, json};
 
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
@@ -61,7 +62,10 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     let ran = host.run(["worktree", "merge", "fix"]).ok();
     assert_eq!(
         ran.text(),
-        format!("merged: `{branch}` is merged into `main`\n{id} has succeeded")
+        format!(
+            "merged: `{branch}` is merged into `main`\n{} has succeeded",
+            short_id(id)
+        )
     );
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
