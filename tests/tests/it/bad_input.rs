@@ -245,7 +245,12 @@ fn a_finished_task_cannot_be_cancelled() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     host.finished(&id);
-    check(&host, &["cancel", &id], REFUSED, &[short_id(&id), "succeeded"]);
+    check(
+        &host,
+        &["cancel", &id],
+        REFUSED,
+        &[short_id(&id), "succeeded"],
+    );
     assert_eq!(host.status(&id)["outcome"], "succeeded");
 }
 

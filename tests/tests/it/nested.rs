@@ -89,12 +89,10 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     assert!(!alive(left) && alive(kept));
     assert_eq!(host.status(&id)["outcome"], "succeeded");
     // What was detached is its own.
-    host.run(["cancel", &id])
-        .code(125)
-        .says(&[&format!(
-            "task {} is already done: succeeded",
-            short_id(&id)
-        )]);
+    host.run(["cancel", &id]).code(125).says(&[&format!(
+        "task {} is already done: succeeded",
+        short_id(&id)
+    )]);
     host.run(["cancel", "kept"]).check();
     host.finished("kept");
 }

@@ -14,9 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{failure::Failure, fields, terminal};
-use crate::text::{
-    Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened,
-};
+use crate::text::{Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened};
 
 /// More than anybody reads: what was given may be quoted in it, and have 128 KiB.
 const MESSAGE_CHARS: usize = 8_000;

@@ -4,11 +4,11 @@ use claudine_domain::time::Timestamp;
 
 use super::terminal::Colour;
 pub(super) use super::times::{ago, now, ran, span};
+pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 use crate::{
     app::{Counts, TaskRow, graph::Shade},
     text::short_id,
 };
-pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 
 /// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
 pub(super) fn state(task: &TaskRow) -> String {
