@@ -195,6 +195,8 @@ async fn wire(
             },
             machine: Box::new(Sampler::new(layout.root()).map_err(ServeError::Machine)?),
             ballast,
+            begin: settings.begin,
+            slots: settings.given_slots,
         },
         inbox,
         runner.clone(),

@@ -13,6 +13,7 @@ use crate::{
     group::Group,
     id::{AccountKey, AttemptId, TaskId},
     profile::{Profile, ProfileKey},
+    queue::Queue,
     task::Task,
     time::Timestamp,
 };
@@ -62,6 +63,8 @@ pub struct Batch {
     pub dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
     /// Groups as somebody set them, `None` where nothing is set any more.
     pub groups: Vec<(String, Option<Group>)>,
+    /// What is set for the whole queue, if that changed.
+    pub queue: Option<Queue>,
     pub documents: Vec<(DocumentKey, Arc<[u8]>)>,
     /// Accounts at a usage limit, `None` where the limit is over.
     pub accounts: Vec<(AccountKey, Option<Parked>)>,

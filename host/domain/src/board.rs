@@ -28,7 +28,7 @@ use crate::{
     attempt::Phase,
     batch::{Action, Batch, BatchNumber, DocumentKey, Effect, Pruned},
     budget::Scope,
-    capacity::{Capacity, Limits, Refusal},
+    capacity::{Capacity, Limits, Refusal, Slots},
     dependency::Dependency,
     event::{Event, Fact},
     group::Group,
@@ -37,6 +37,7 @@ use crate::{
     lane::Lane,
     principal::Principal,
     profile::{Profile, ProfileKey, Profiles},
+    queue::Queue,
     refusals::PastRefusals,
     task::{Priority, Request, State, Task},
     time::{MonotonicMs, Now, Timestamp, millis},
@@ -139,6 +140,7 @@ pub struct Stored {
     pub unfinished: Vec<Task>,
     pub accounts: Vec<(AccountKey, Parked)>,
     pub groups: Vec<(String, Group)>,
+    pub queue: Queue,
     pub remembered: Vec<(String, Remembered)>,
     pub profiles: Vec<(ProfileKey, Profile)>,
     /// What was spent, in millionths of a US dollar.
@@ -157,6 +159,8 @@ pub(crate) struct Pending {
     pub(crate) finished: BTreeMap<TaskId, Arc<Task>>,
     pub(crate) dependencies: Vec<(TaskId, Arc<[Dependency]>)>,
     pub(crate) groups: BTreeSet<String>,
+    /// Whether what is set for the whole queue has changed.
+    pub(crate) queue: bool,
     pub(crate) documents: Vec<(DocumentKey, Arc<[u8]>)>,
     pub(crate) accounts: BTreeSet<AccountKey>,
     pub(crate) profiles: BTreeSet<ProfileKey>,
@@ -195,6 +199,8 @@ pub struct Board {
     /// Tasks that run or will, whose dependants have not been looked at for whom to choose.
     pub(crate) frontier: BTreeSet<TaskId>,
     pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) queue: Queue,
+    pub(crate) configured_slots: Slots,
     /// The running tasks of each group.
     pub(crate) in_group: BTreeMap<String, BTreeSet<TaskId>>,
     /// When the limit of each attempt's phase began to count. Not stored: what happened while no
@@ -247,6 +253,7 @@ impl Board {
             chosen: BTreeMap::new(),
             frontier: BTreeSet::new(),
             groups: stored.groups.into_iter().collect(),
+            configured_slots: limits.slots,
             in_group: BTreeMap::new(),
             phase_clocks: BTreeMap::new(),
             prepared: BTreeSet::new(),
@@ -258,7 +265,14 @@ impl Board {
             remembered_by_age: BTreeSet::new(),
             ended_again: EndedAgain::since(stored.last_batch),
             unreadable: unreadable_tasks(&stored.unreadable),
-            capacity: Capacity::new(limits, Profiles::new(stored.profiles)),
+            capacity: Capacity::new(
+                Limits {
+                    slots: stored.queue.slots.unwrap_or(limits.slots),
+                    ..limits
+                },
+                Profiles::new(stored.profiles),
+            ),
+            queue: stored.queue,
             standing: Standing::default(),
             past_refusals: PastRefusals::default(),
             drain: false,
@@ -404,6 +418,7 @@ impl Board {
         !(pending.changed.is_empty()
             && pending.finished.is_empty()
             && pending.groups.is_empty()
+            && !pending.queue
             && pending.documents.is_empty()
             && pending.accounts.is_empty()
             && pending.profiles.is_empty()
@@ -449,6 +464,7 @@ impl Board {
                     (name, group)
                 })
                 .collect(),
+            queue: pending.queue.then(|| self.queue.clone()),
             documents: pending.documents,
             accounts: pending
                 .accounts

@@ -127,6 +127,10 @@ pub enum Refusal {
     GroupPaused {
         group: String,
     },
+    /// The whole queue is paused.
+    Paused {
+        since: Timestamp,
+    },
     /// What may be spent in a day is spent.
     DailyBudget {
         level: Level,

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod principal;
 pub mod profile;
+pub mod queue;
 pub mod refusals;
 pub mod retry_policy;
 pub mod revision;

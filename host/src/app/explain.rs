@@ -11,7 +11,11 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-use super::{present::held_by, view::Why};
+use super::{
+    present::held_by,
+    queue_view::{QueueView, paused_text},
+    view::Why,
+};
 use crate::{clock::rfc3339, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -20,8 +24,8 @@ const MIB: f64 = (1u64 << 20) as f64;
 /// What stands in a task's way outside of it.
 #[derive(Default)]
 pub(super) struct InTheWay {
-    /// The host starts nothing any more.
-    pub(super) draining: bool,
+    /// What keeps all of the queue.
+    pub(super) queue: QueueView,
     /// Why admission says no.
     pub(super) refusal: Option<Refusal>,
     /// Why the output of its attempt cannot be written.
@@ -62,7 +66,7 @@ fn has_yet_to_run(task: &Task) -> bool {
 
 pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     let InTheWay {
-        draining,
+        queue,
         refusal,
         held_back,
         upstream,
@@ -126,7 +130,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         | State::Running {
             phase: Phase::Assigned,
             since,
-        } => (*since, queued(draining, refusal.as_ref())),
+        } => (*since, queued(&queue, refusal.as_ref())),
         State::Running { phase, since } => {
             let held = held_back
                 .map(|why| format!("it is held back until its output can be written: {why}"));
@@ -136,6 +140,9 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             )
         }
     };
+    // What waits for something else would not start after it either.
+    let is_kept = has_yet_to_run(task) && !is_queued(task);
+    let kept = queue.reasons().filter(|_| is_kept);
     let environment = (without_environment && has_yet_to_run(task)).then(|| {
         "its environment was not in the backup: it will run in that of the person who restored it"
             .to_owned()
@@ -146,6 +153,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         since: since_text(since),
         reasons: reasons
             .into_iter()
+            .chain(kept)
             .chain(environment)
             .chain(budgets(task, graph))
             .collect(),
@@ -273,11 +281,10 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
     }
 }
 
-fn queued(draining: bool, refusal: Option<&Refusal>) -> Vec<String> {
-    if draining {
-        return vec![
-            "the host is draining and starts nothing new; `claudine up` lifts that".to_owned(),
-        ];
+fn queued(queue: &QueueView, refusal: Option<&Refusal>) -> Vec<String> {
+    let kept: Vec<String> = queue.reasons().collect();
+    if !kept.is_empty() {
+        return kept;
     }
     match refusal {
         Some(refusal) => vec![refusal_text(refusal)],
@@ -317,8 +324,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::Group { group, running, most } => {
             format!("its group `{group}` has {running} running and may have {most}")
         }
+        Refusal::Paused { since } => paused_text(&rfc3339(*since)),
         Refusal::GroupPaused { group } => {
-            format!("its group `{group}` is paused; `claudine group resume {}` lets it go on", shell_word(group))
+            format!("its group `{group}` is paused; `claudine unpause {}` lets it go on", shell_word(group))
         }
         Refusal::DailyBudget { level, until } => format!(
             "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",

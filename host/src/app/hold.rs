@@ -1,9 +1,8 @@
-//! What a person stops and lets go: tasks, what hangs together with them, and groups.
+//! What a person stops and lets go: tasks, and what hangs together with them.
 
 use std::sync::Arc;
 
 use claudine_domain::{
-    group::NewLimit,
     id::TaskId,
     principal::Principal,
     step::{Answer, Input},
@@ -12,13 +11,12 @@ use claudine_domain::{
 
 use super::{
     actions::{Action, TaskActed, TaskActions},
-    check::group_name,
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
     reader::Reader,
-    request::{GroupChange, ListFilter, TaskRef},
-    view::{Changed, GroupView},
+    request::{ListFilter, TaskRef},
+    view::Changed,
 };
 use crate::{
     engine::EngineError,
@@ -94,76 +92,6 @@ impl Host {
                 Ok(Changed { tasks: 0 })
             }
         }
-    }
-
-    pub(crate) async fn set_group(
-        &self,
-        by: &Arc<Principal>,
-        name: &str,
-        change: GroupChange,
-    ) -> Result<GroupView, AppError> {
-        may(by, Verb::SetGroup, None, &self.settings.mcp)?;
-        let invalid = |message: &str| Err(AppError::new(ErrorKind::Invalid, message));
-        group_name(name)?;
-        let limit = match (change.limit, change.unlimited) {
-            (Some(0), _) => {
-                return invalid("a group's limit is at least 1; to start nothing of it, pause it");
-            }
-            (Some(_), true) => return invalid("a limit and no limit exclude each other"),
-            (Some(limit), false) => NewLimit::Most(limit),
-            (None, true) => NewLimit::Unlimited,
-            (None, false) => NewLimit::Unchanged,
-        };
-        let input = Input::SetGroup {
-            name: name.to_owned(),
-            limit,
-            paused: change.paused,
-        };
-        self.engine.asked(by, input).await?;
-        let groups = self.groups().await?;
-        let found = groups.into_iter().find(|group| group.name == name);
-        // A group in which nothing is set, and of which nothing waits, is not kept.
-        Ok(found.unwrap_or_else(|| GroupView {
-            name: name.to_owned(),
-            limit: None,
-            paused: false,
-            running: 0,
-            queued: 0,
-        }))
-    }
-
-    /// Every group that was set, or has unfinished tasks.
-    pub(crate) async fn groups(&self) -> Result<Vec<GroupView>, AppError> {
-        let set = self.engine.groups().await?;
-        let mut groups: std::collections::BTreeMap<String, GroupView> = set
-            .into_iter()
-            .map(|(name, group)| {
-                let view = GroupView {
-                    name: name.clone(),
-                    limit: group.limit,
-                    paused: group.paused,
-                    running: 0,
-                    queued: 0,
-                };
-                (name, view)
-            })
-            .collect();
-        let counts = self.read(|reader| Ok(reader.store.group_counts()?)).await?;
-        for (name, status, count) in counts {
-            let view = groups.entry(name.clone()).or_insert_with(|| GroupView {
-                name,
-                limit: None,
-                paused: false,
-                running: 0,
-                queued: 0,
-            });
-            if status == Status::Running {
-                view.running += count;
-            } else {
-                view.queued += count;
-            }
-        }
-        Ok(groups.into_values().collect())
     }
 }
 

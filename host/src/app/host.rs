@@ -13,14 +13,14 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     error::{AppError, ErrorKind},
-    leaving::Leaving,
+    leaving::{Leaving, Wanted},
     past::KeptPast,
     reader::Reader,
-    request::TaskRef,
+    request::{DownMode, TaskRef},
 };
 use crate::{
     command::Elsewhere,
-    config::Settings,
+    config::{Begin, Settings},
     engine::{Engine, EngineError},
     environment::Environments,
     layout::Layout,
@@ -110,6 +110,11 @@ impl Host {
             watch,
         } = parts;
         let reading = TaskTracker::new();
+        let drains = settings.begin == Begin::Draining;
+        let wanted = drains.then(|| Wanted {
+            mode: DownMode::Drain,
+            by: Arc::default(),
+        });
         Self {
             engine,
             ids: Mutex::default(),
@@ -127,7 +132,7 @@ impl Host {
             watch,
             reading,
             looks: Semaphore::new(LOOKS_AT_ONCE),
-            leaving: Leaving::default(),
+            leaving: Leaving::new(wanted),
             past: KeptPast::default(),
         }
     }
@@ -199,13 +204,14 @@ impl From<EngineError> for AppError {
                 | Refused::NotDone { .. }
                 | Refused::NotQueued { .. }
                 | Refused::NotHeld { .. }
+                | Refused::GroupInUse { .. }
                 | Refused::UpstreamStands { .. }
                 | Refused::NothingToResume { .. }
                 | Refused::NotFailedByMerge { .. }
                 | Refused::OverBudget { .. }
                 | Refused::IdempotencyConflict { .. } => ErrorKind::Conflict,
                 Refused::HeldByOthers { .. } => ErrorKind::Forbidden,
-                Refused::Unknown { .. } => ErrorKind::NotFound,
+                Refused::Unknown { .. } | Refused::NoGroup { .. } => ErrorKind::NotFound,
                 Refused::TooDeep { .. }
                 | Refused::TooManyDescendants { .. }
                 | Refused::QueueFull { .. }

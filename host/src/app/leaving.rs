@@ -21,10 +21,10 @@ pub(super) struct Leaving {
     pub(super) leaves: watch::Sender<Option<DownMode>>,
 }
 
-impl Default for Leaving {
-    fn default() -> Self {
+impl Leaving {
+    pub(super) fn new(wanted: Option<Wanted>) -> Self {
         Self {
-            wanted: watch::channel(None).0,
+            wanted: watch::channel(wanted).0,
             leaves: watch::channel(None).0,
         }
     }

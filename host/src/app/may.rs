@@ -44,6 +44,7 @@ pub(super) enum Verb<'a> {
     CleanWorktrees,
     SetGroup,
     SetSlots,
+    Pause,
     ForgetProfiles,
     GoDown,
     LiftDrain,
@@ -61,7 +62,11 @@ pub(super) fn may(
             within(by, ceiling, work)
         }
         Verb::Merge(strategy) if by.restrained => merges(by, ceiling, strategy),
-        Verb::CleanWorktrees | Verb::SetGroup | Verb::SetSlots | Verb::ForgetProfiles
+        Verb::CleanWorktrees
+        | Verb::SetGroup
+        | Verb::SetSlots
+        | Verb::Pause
+        | Verb::ForgetProfiles
             if by.restrained =>
         {
             Err(persons(by, verb))
@@ -82,6 +87,7 @@ pub(super) fn may(
         | Verb::CleanWorktrees
         | Verb::SetGroup
         | Verb::SetSlots
+        | Verb::Pause
         | Verb::ForgetProfiles
         | Verb::GoDown
         | Verb::LiftDrain => Ok(()),
@@ -174,6 +180,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         Verb::CleanWorktrees => "remove worktrees",
         Verb::SetGroup => "change groups",
         Verb::SetSlots => "set the slots",
+        Verb::Pause => "pause the queue or lift its pause",
         Verb::ForgetProfiles => "make the host forget what it has learned",
         Verb::GoDown => "end the host",
         Verb::LiftDrain => "keep the host from going down",
@@ -354,6 +361,7 @@ mod tests {
             ("clean", Verb::CleanWorktrees, UNRESTRAINED),
             ("group", Verb::SetGroup, UNRESTRAINED),
             ("slots", Verb::SetSlots, UNRESTRAINED),
+            ("pause", Verb::Pause, UNRESTRAINED),
             ("forget", Verb::ForgetProfiles, UNRESTRAINED),
             ("down", Verb::GoDown, PERSONS),
             ("up", Verb::LiftDrain, PERSONS),

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod explain;
 pub(crate) mod graph;
+mod group;
 mod hold;
 mod host;
 mod leaving;
@@ -29,6 +30,8 @@ mod plugins;
 mod prepare;
 mod present;
 mod principal;
+mod queue;
+mod queue_view;
 mod read;
 mod reader;
 mod request;
@@ -51,6 +54,8 @@ pub(crate) use self::{
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},
     principal::{Caller, Peer},
+    queue::{PauseQueue, QueuePaused},
+    queue_view::QueueView,
     read::state_words,
     request::{
         Change, CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery,
@@ -59,8 +64,9 @@ pub(crate) use self::{
     },
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
-        GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView, PluginDetail,
-        PluginView, Retried, Submitted, TaskList, TaskRow, TaskView, Why, WorktreeView,
+        GroupTask, GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView,
+        PluginDetail, PluginView, Retried, Submitted, TaskList, TaskRow, TaskView, Why,
+        WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

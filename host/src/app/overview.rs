@@ -19,6 +19,7 @@ use super::{
     host::Host,
     past::Past,
     present::task_row,
+    queue_view::QueueView,
     reader::Reader,
     request::ListFilter,
     select::{Purpose, Selection},
@@ -61,6 +62,9 @@ pub(crate) struct Overview {
     pub(crate) spent_today_usd: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) daily_usd: Option<f64>,
+    /// What keeps all of the queue.
+    #[serde(default, skip_serializing_if = "QueueView::is_open")]
+    pub(crate) queue: QueueView,
 }
 
 /// How many tasks there are.
@@ -101,7 +105,7 @@ impl Host {
         let overview = self
             .read(move |reader| overview(reader, &filter, limit as usize, &past))
             .await?;
-        Ok(self.with_budget(overview))
+        self.completed(overview).await
     }
 
     /// What has changed after an event: as soon as something has, or nothing at the limit. Without
@@ -115,7 +119,7 @@ impl Host {
             let whole = self
                 .read(move |reader| overview(reader, &all, ENDED as usize, &past))
                 .await?;
-            return Ok(self.with_budget(whole));
+            return self.completed(whole).await;
         };
         let mut commits = self.engine.commits();
         loop {
@@ -127,7 +131,7 @@ impl Host {
                 .read(move |reader| changes(reader, after, left.is_zero(), &past))
                 .await?;
             if let Some(found) = found {
-                return Ok(self.with_budget(found));
+                return self.completed(found).await;
             }
             if let Some(Err(_)) = clock::within(left, commits.changed()).await {
                 return Err(EngineError::Down.into());
@@ -135,9 +139,11 @@ impl Host {
         }
     }
 
-    fn with_budget(&self, mut overview: Overview) -> Overview {
+    /// Adds what is not read from the store.
+    async fn completed(&self, mut overview: Overview) -> Result<Overview, AppError> {
         overview.daily_usd = self.settings.limits.daily_micro_usd.map(dollars);
-        overview
+        overview.queue = self.queue().await?;
+        Ok(overview)
     }
 
     async fn past(&self) -> Result<Arc<Past>, AppError> {
@@ -179,6 +185,7 @@ fn overview(
         has_more: more_active || more_ended,
         spent_today_usd: spent_today(reader)?,
         daily_usd: None,
+        queue: QueueView::default(),
     })
 }
 
@@ -214,6 +221,7 @@ fn changes(
         has_more: false,
         spent_today_usd: spent_today(reader)?,
         daily_usd: None,
+        queue: QueueView::default(),
     }))
 }
 

@@ -10,8 +10,12 @@ use claudine_domain::{
     worktree::Worktree,
 };
 
-use super::view::{
-    AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView, WorktreeView,
+use super::{
+    queue_view::QueueView,
+    view::{
+        AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView,
+        WorktreeView,
+    },
 };
 use crate::{clock::rfc3339, store::phase_word, text::shortened, units::dollars};
 
@@ -104,6 +108,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         row: row(task),
         authority: request.authority.as_deref().cloned(),
         dependencies: task.dependencies.iter().map(dependency_view).collect(),
+        queue: QueueView::default(),
         graph_name: None,
         worktree: request
             .worktree

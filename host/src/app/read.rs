@@ -57,23 +57,32 @@ impl Host {
         Ok(TaskList {
             tasks: page.tasks.iter().map(task_row).collect(),
             next: page.next.map(|id| id.to_string()),
+            queue: self.queue().await?,
         })
     }
 
     pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
         let (reference, worktrees) = (reference.clone(), self.worktrees.clone());
-        self.read(move |reader| {
-            let task = reader.task_to_show(&reference)?;
-            let mut view = reader.full_view(&task)?;
-            if task.is_done()
-                && view.worktree.is_some()
-                && let Some(merge) = worktrees.merged_again(task.id)?
-            {
-                view.merge = Some(merge);
-            }
-            Ok(view)
-        })
-        .await
+        let mut view = self
+            .read(move |reader| {
+                let task = reader.task_to_show(&reference)?;
+                let mut view = reader.full_view(&task)?;
+                if task.is_done()
+                    && view.worktree.is_some()
+                    && let Some(merge) = worktrees.merged_again(task.id)?
+                {
+                    view.merge = Some(merge);
+                }
+                Ok(view)
+            })
+            .await?;
+        if matches!(
+            view.state.as_str(),
+            "ready" | "blocked" | "waiting" | "held"
+        ) {
+            view.queue = self.queue().await?;
+        }
+        Ok(view)
     }
 
     pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
@@ -86,9 +95,9 @@ impl Host {
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
         if explain::is_queued(&task) {
-            in_the_way.draining = self.engine.snapshot().draining;
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
+        in_the_way.queue = self.queue().await?;
         Ok(explain::why(&task, in_the_way))
     }
 
@@ -130,6 +139,11 @@ impl Host {
             running: snapshot.running,
             queued: snapshot.queued,
             draining: snapshot.draining,
+            paused_since: snapshot
+                .queue
+                .paused
+                .as_ref()
+                .map(|pause| rfc3339(pause.since)),
             supervisors: (self.supervisor_pids)(),
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),
@@ -147,6 +161,7 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
         let waits = match (row.task, what) {
             (Some(_), _) => "; what depends on it stays blocked",
             (None, "group") => "; it is paused until it is set again",
+            (None, "queue") => "; it is paused until `claudine unpause`",
             (None, _) => "",
         };
         format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")

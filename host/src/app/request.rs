@@ -240,6 +240,9 @@ pub(crate) struct GroupChange {
     pub(crate) unlimited: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<bool>,
+    /// The group is made if it is not there.
+    #[serde(default)]
+    pub(crate) make: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ use claudine_domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::queue_view::QueueView;
+
 /// The words for where a task stands.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
 /// The words for how far one is that runs; null for another one.
@@ -133,6 +135,9 @@ pub(crate) struct TaskView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<Authority>,
     pub(crate) dependencies: Vec<DependencyView>,
+    /// While it waits: what keeps all of the queue.
+    #[serde(default, skip_serializing_if = "QueueView::is_open")]
+    pub(crate) queue: QueueView,
     /// The name of the graph that it was submitted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph_name: Option<String>,
@@ -286,6 +291,9 @@ pub(crate) struct TaskList {
     /// Pass it as `before` for the next page; none on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
+    /// What keeps all of the queue.
+    #[serde(default, skip_serializing_if = "QueueView::is_open")]
+    pub(crate) queue: QueueView,
 }
 
 /// The tasks of a request, in its order.
@@ -333,6 +341,17 @@ pub(crate) struct GroupView {
     pub(crate) paused: bool,
     pub(crate) running: u64,
     pub(crate) queued: u64,
+    /// Some of its unfinished tasks, those that run first.
+    #[serde(default)]
+    pub(crate) tasks: Vec<GroupTask>,
+}
+
+/// A task of a group.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct GroupTask {
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -469,6 +488,10 @@ pub(crate) struct HostInfo {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) draining: bool,
+    /// Since when the queue is paused, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub(crate) paused_since: Option<String>,
     /// Pids of the supervisors that hold attempts.
     pub(crate) supervisors: Vec<u32>,
     /// How many reports came from attempts that were over and were dropped, since the host started.

@@ -169,6 +169,18 @@ pub(crate) struct Overrides {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) slots: Option<String>,
     pub(crate) keep: Option<String>,
+    pub(crate) begin: Begin,
+}
+
+/// How a host begins: it starts nothing before it was told what it was started for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Begin {
+    #[default]
+    Usual,
+    /// To pause the queue.
+    Paused,
+    /// To end what runs, or to wait for its end.
+    Draining,
 }
 
 /// Everything a host is told at its start.
@@ -178,6 +190,9 @@ pub(crate) struct Settings {
     /// The file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) limits: Limits,
+    /// How many run at once from here on, whatever was set before.
+    pub(crate) given_slots: Option<Slots>,
+    pub(crate) begin: Begin,
     pub(crate) max_output_bytes: u64,
     /// How long a finished task is kept.
     pub(crate) keep: Duration,
@@ -276,8 +291,9 @@ impl Settings {
         settings.file = path;
         settings.apply_environment(env);
         if let Some(slots) = &overrides.slots {
-            settings.limits.slots = option("--slots").slots(slots)?;
+            settings.given_slots = Some(option("--slots").slots(slots)?);
         }
+        settings.begin = overrides.begin;
         if let Some(keep) = &overrides.keep {
             settings.keep = option("--keep").keep(keep)?;
         }
@@ -307,6 +323,8 @@ impl Settings {
         Ok(Self {
             data_dir,
             file: None,
+            given_slots: None,
+            begin: Begin::Usual,
             limits: Limits {
                 slots,
                 cpu_percent,

@@ -4,8 +4,9 @@
 use claudine_domain::{
     board::Board,
     budget::Level,
-    capacity::{Capacity, Refusal},
+    capacity::{Capacity, Refusal, Slots},
     lane::Lane,
+    queue::Queue,
     refusals::PastRefusal,
     time::Now,
 };
@@ -17,6 +18,9 @@ pub(crate) struct CapacityNow {
     /// Less than what runs by those who wait for their own descendants.
     pub(crate) slots_in_use: usize,
     pub(crate) queued: usize,
+    pub(crate) queue: Queue,
+    /// How many run at once if nobody sets it.
+    pub(crate) configured_slots: Slots,
     /// What agents may cost today, if there is a budget, and have.
     pub(crate) today: Option<Level>,
     pub(crate) refusals: Vec<(Lane, Refusal)>,
@@ -31,6 +35,8 @@ impl CapacityNow {
             running: board.running_count(),
             slots_in_use: board.slots_in_use(),
             queued: board.queued_count(),
+            queue: board.queue().clone(),
+            configured_slots: board.configured_slots(),
             today: board.day_level(now),
             refusals: board.refusals(now).into_iter().collect(),
             past: board.past_refusals().iter().rev().cloned().collect(),

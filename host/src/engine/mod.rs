@@ -28,7 +28,7 @@ use std::{
 use claudine_domain::{
     batch::BatchNumber,
     board::Bounds,
-    capacity::{Limits, Refusal},
+    capacity::{Limits, Refusal, Slots},
     group::Group,
     id::{AttemptId, TaskId},
     outbox::Numbered,
@@ -46,6 +46,7 @@ pub(crate) use self::{
     waits::Wait,
 };
 use crate::clock;
+use crate::config::Begin;
 use crate::store::{Epoch, Store, StoreError};
 
 /// Bounds the memory of waiting inputs; whoever finds it full waits.
@@ -175,6 +176,9 @@ pub(crate) struct Parts {
     pub(crate) bounds: Bounds,
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) ballast: crate::ballast::Ballast,
+    pub(crate) begin: Begin,
+    /// How many are to run at once from here on, if that is said at the start.
+    pub(crate) slots: Option<Slots>,
 }
 
 /// An engine's inbox before it runs, so that attempts can be wired to it.

@@ -17,7 +17,7 @@ use std::{
 use claudine_domain::{
     batch::{Batch, BatchNumber, Effect},
     board::{Board, Bounds, Stored, Unreadable},
-    capacity::Limits,
+    capacity::{Limits, Slots},
     id::{AttemptId, TaskId},
     step::{Answer, Input, Refused},
     time::{Now, Timestamp},
@@ -33,7 +33,7 @@ use super::{
     reports::Reports,
     waits::Waits,
 };
-use crate::{ballast::Ballast, clock, store::StoreError};
+use crate::{ballast::Ballast, clock, config::Begin, store::StoreError};
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -152,13 +152,15 @@ impl Owner {
             bounds,
             machine,
             ballast,
+            begin,
+            slots,
         } = parts;
         let stored = store.load(remember_since())?;
         let durable = stored.last_batch;
         let unreadable = told_aside(&stored);
         let committer = Committer::start(store, epoch)?;
         let board = Board::new(stored, limits, bounds, clock::boot_id());
-        let owner = Self {
+        let mut owner = Self {
             board,
             limits,
             bounds,
@@ -188,9 +190,25 @@ impl Owner {
             trouble: None,
             unsure: BTreeSet::new(),
         };
+        owner.begin(begin, slots);
         // A question before the first round is answered with what was loaded.
         owner.publish();
         Ok(owner)
+    }
+
+    /// Takes in what its starter asks for, before anything is started.
+    fn begin(&mut self, begin: Begin, slots: Option<Slots>) {
+        let begin = match begin {
+            Begin::Usual => None,
+            Begin::Paused => Some(Input::Pause(true)),
+            Begin::Draining => Some(Input::Drain),
+        };
+        let slots = slots.map(|slots| Input::SetSlots(Some(slots)));
+        for input in begin.into_iter().chain(slots) {
+            if let Err(refused) = self.board.step(clock::now(), input) {
+                tracing::error!(%refused, "what the host was started with was refused");
+            }
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), EngineEnd> {
@@ -238,10 +256,6 @@ impl Owner {
     fn take(&mut self, now: Now, message: Message) {
         match message {
             Message::Command { input, reply } => {
-                if let Input::SetSlots(slots) = input.command() {
-                    // A board that is loaded again after a failed commit has them too.
-                    self.limits.slots = *slots;
-                }
                 let answer = self.refuse(&input).map_or_else(
                     || self.step_command(now, input).map_err(EngineError::from),
                     Err,

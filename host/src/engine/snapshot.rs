@@ -8,6 +8,7 @@ use claudine_domain::{
     board::{Board, Unreadable},
     capacity::Limits,
     id::AccountKey,
+    queue::Queue,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -16,7 +17,11 @@ pub(crate) struct Snapshot {
     pub(crate) running: usize,
     pub(crate) queued: usize,
     pub(crate) parked: Vec<(AccountKey, Parked)>,
+    /// No engine runs: nothing is started or stopped.
+    pub(crate) no_host: bool,
     pub(crate) draining: bool,
+    /// What is set for the whole queue.
+    pub(crate) queue: Queue,
     /// The disk is full: nothing new is accepted until there is space again.
     pub(crate) store_full: bool,
     /// Rows of the store that cannot be read.
@@ -38,7 +43,9 @@ impl Snapshot {
                 .iter()
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
+            no_host: false,
             draining: board.is_draining(),
+            queue: board.queue().clone(),
             store_full,
             unreadable: Arc::default(),
             dropped_reports: 0,

@@ -19,6 +19,7 @@ use claudine_domain::{
     group::Group,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
+    queue::Queue,
     task::{State, Task},
     time::Timestamp,
 };
@@ -41,6 +42,7 @@ struct Content {
     documents: BTreeMap<DocumentKey, Vec<u8>>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
+    queue: Option<Queue>,
     dependencies: BTreeMap<TaskId, Arc<[Dependency]>>,
     profiles: BTreeMap<ProfileKey, Profile>,
     spent: BTreeMap<Scope, u64>,
@@ -111,6 +113,9 @@ impl Content {
                 None => self.groups.remove(name),
             };
         }
+        if let Some(queue) = &batch.queue {
+            self.queue = Some(queue.clone());
+        }
         for (key, bytes) in &batch.documents {
             self.documents.insert(*key, bytes.to_vec());
         }
@@ -158,6 +163,7 @@ impl Content {
             name: name.clone(),
             group: *group,
         });
+        let queue = self.queue.clone().map(Record::Queue);
         let accounts = self.accounts.iter().map(|(key, parked)| Record::Account {
             key: key.clone(),
             parked: parked.clone(),
@@ -178,6 +184,7 @@ impl Content {
             .chain(tasks)
             .chain(documents)
             .chain(groups)
+            .chain(queue)
             .chain(accounts)
             .chain(profiles)
             .chain(spent)
@@ -206,6 +213,7 @@ impl Content {
                     .insert(key, bytes.into_vec().unwrap_or_default());
             }
             Record::Group { name, group } => _ = self.groups.insert(name, group),
+            Record::Queue(queue) => self.queue = Some(queue),
             Record::Account { key, parked } => _ = self.accounts.insert(key, parked),
             Record::Profile { key, profile } => _ = self.profiles.insert(key, *profile),
             Record::Spent { scope, micro_usd } => _ = self.spent.insert(scope, micro_usd),
@@ -312,6 +320,7 @@ impl Store for MemoryStore {
             unfinished: unfinished.cloned().collect(),
             accounts: content.accounts.clone().into_iter().collect(),
             groups: content.groups.clone().into_iter().collect(),
+            queue: content.queue.clone().unwrap_or_default(),
             remembered: content.remembered(remember_since),
             profiles: content.profiles.clone().into_iter().collect(),
             spent: content.spent.clone().into_iter().collect(),
@@ -445,6 +454,10 @@ impl Store for MemoryStore {
         Ok(counts
             .map(|((group, _), (status, count))| (group, status, count))
             .collect())
+    }
+
+    fn queue(&self) -> Result<Queue, StoreError> {
+        Ok(self.content().queue.clone().unwrap_or_default())
     }
 
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {

@@ -35,6 +35,7 @@ use claudine_domain::{
     event::Event,
     id::TaskId,
     outcome::Outcome,
+    queue::Queue,
     task::{State, Task},
     time::Timestamp,
 };
@@ -94,6 +95,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// How many unfinished tasks of each group there are in each status, sorted. Reads every unfinished task.
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
+
+    /// What is set for the whole queue. Where that cannot be read it is paused.
+    fn queue(&self) -> Result<Queue, StoreError>;
 
     /// Who depends on a task, finished or not.
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError>;

@@ -13,6 +13,7 @@ use claudine_domain::{
     group::Group,
     id::AccountKey,
     profile::{Profile, ProfileKey},
+    queue::Queue,
     task::Task,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,7 @@ pub(crate) enum Record {
         name: String,
         group: Group,
     },
+    Queue(Queue),
     Account {
         key: AccountKey,
         parked: Parked,

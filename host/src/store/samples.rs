@@ -11,11 +11,13 @@ use claudine_domain::{
     attempt::{Attempt, Ended, Leader, Phase, Session, StopWhy, Usage},
     batch::{Batch, DocumentKey, Pruned},
     budget::{Day, Scope},
+    capacity::Slots,
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
     principal::{Authority, Kind, Principal, Via},
     profile::{Profile, ProfileKey},
+    queue::{Pause, Queue},
     task::{Class, Idempotency, InGraph, Priority, Request, Rung, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
 };
@@ -228,6 +230,7 @@ pub(crate) fn batch() -> Batch {
         ],
         dependencies: Vec::new(),
         groups: Vec::new(),
+        queue: None,
         accounts: vec![(account.clone(), Some(parked))],
         profiles: Vec::new(),
         spent: Vec::new(),
@@ -267,6 +270,18 @@ pub(super) fn profiles() -> Vec<(ProfileKey, Option<Profile>)> {
         ),
         (class, Some(profile(1, &[(u32::MAX, u64::MAX)]))),
     ]
+}
+
+/// What schema 8 has besides: a queue that an agent has paused, and a number of slots.
+pub(super) fn queue() -> Queue {
+    let by = Arc::new(Principal {
+        kind: Kind::Agent { task: Some(id(1)) },
+        ..Principal::default()
+    });
+    Queue {
+        paused: Some(Pause { since: at(9), by }),
+        slots: Some(Slots::Fixed(3)),
+    }
 }
 
 /// One whose attempts had in use so many thousandths of a core and bytes.

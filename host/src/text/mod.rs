@@ -11,6 +11,7 @@ mod harmless;
 mod painted;
 mod shell;
 mod short_ids;
+mod similar;
 mod span;
 
 pub(crate) use self::{
@@ -23,5 +24,6 @@ pub(crate) use self::{
     painted::Painted,
     shell::{shell_line, shell_word},
     short_ids::{ShortIds, short_id},
+    similar::similar,
     span::span,
 };

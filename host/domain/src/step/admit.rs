@@ -12,6 +12,7 @@ use crate::{
     id_set::IdSet,
     lane::Lane,
     profile::ProfileKey,
+    queue::Pause,
     task::{Class, State, Task},
     time::{Now, Timestamp},
 };
@@ -30,7 +31,7 @@ impl Board {
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
         self.begin_prepared(now);
-        if self.drain {
+        if self.drain || self.queue.paused.is_some() {
             return;
         }
         self.capacity.settle(now);
@@ -77,6 +78,9 @@ impl Board {
     pub(crate) fn refusal_of_lane(&self, lane: &Lane, now: Now) -> Option<Refusal> {
         if self.drain {
             return None;
+        }
+        if let Some(Pause { since, .. }) = self.queue.paused {
+            return Some(Refusal::Paused { since });
         }
         let of_class = || self.standing.classes.get(&lane.profile).cloned();
         let own = self.own_refusal(now, lane).err();
@@ -300,6 +304,9 @@ impl Board {
 
     /// Who starts next, as far as that is known and on disk: as many as may be asked for at one moment.
     pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
+        if self.queue.paused.is_some() {
+            return Vec::new();
+        }
         let most = self.ahead() / AHEAD_PER_SLOT;
         let assigned = self.lanes.plain();
         let mut next: Vec<Rank> = assigned

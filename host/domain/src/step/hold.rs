@@ -96,14 +96,19 @@ impl Board {
         Ok(Answer::Changed(released))
     }
 
-    /// A group without a limit that is not paused is as one that nobody has set, and is not kept.
+    /// A group is there once it is made, or as long as it has unfinished tasks.
     pub(super) fn set_group(
         &mut self,
         name: String,
         limit: NewLimit,
         paused: Option<bool>,
+        make: bool,
     ) -> Result<Answer, Refused> {
-        let before = self.groups.get(&name).copied().unwrap_or_default();
+        let set = self.groups.get(&name).copied();
+        if set.is_none() && !make && self.tasks_in_group(&name) == 0 {
+            return Err(Refused::NoGroup { name });
+        }
+        let before = set.unwrap_or_default();
         let group = Group {
             limit: match limit {
                 NewLimit::Unchanged => before.limit,
@@ -112,18 +117,35 @@ impl Board {
             },
             paused: paused.unwrap_or(before.paused),
         };
-        if group == Group::default() {
-            if self.groups.remove(&name).is_some() {
-                self.pending.groups.insert(name);
-            }
+        if set == Some(group) || (!make && group == before) {
             return Ok(Answer::Noted);
         }
         let limit = self.bounds.groups;
-        if self.groups.len() >= limit && !self.groups.contains_key(&name) {
+        if set.is_none() && self.groups.len() >= limit {
             return Err(Refused::TooManyGroups { limit });
         }
         self.groups.insert(name.clone(), group);
         self.pending.groups.insert(name);
         Ok(Answer::Noted)
+    }
+
+    /// What waits in a group would start without its limit, so it is not removed under them.
+    pub(super) fn remove_group(&mut self, name: String) -> Result<Answer, Refused> {
+        let tasks = self.tasks_in_group(&name);
+        if tasks > 0 {
+            return Err(Refused::GroupInUse { name, tasks });
+        }
+        if self.groups.remove(&name).is_none() {
+            return Err(Refused::NoGroup { name });
+        }
+        self.pending.groups.insert(name);
+        Ok(Answer::Noted)
+    }
+
+    fn tasks_in_group(&self, name: &str) -> usize {
+        let groups = self.tasks.values().map(|task| &task.request.group);
+        groups
+            .filter(|group| group.as_deref() == Some(name))
+            .count()
     }
 }

@@ -11,6 +11,7 @@ mod learn;
 mod now;
 mod place;
 mod prune;
+mod queue;
 mod recover;
 mod report;
 mod restore;
@@ -78,13 +79,22 @@ pub enum Input {
         name: String,
         limit: NewLimit,
         paused: Option<bool>,
+        /// It may be a group that is neither set nor has an unfinished task.
+        make: bool,
     },
+    /// A group without unfinished tasks is not to be there any more.
+    RemoveGroup {
+        name: String,
+    },
+    /// Nothing of the whole queue is to be started, or all of it may be again.
+    Pause(bool),
     Report {
         attempt: AttemptId,
         report: Report,
     },
     Reading(Reading),
-    SetSlots(Slots),
+    /// How many run at once from here on; `None` goes back to what is configured.
+    SetSlots(Option<Slots>),
     /// What was learned of an executor's attempts is not to be gone by any more.
     ForgetProfiles {
         executor: String,
@@ -325,8 +335,12 @@ pub enum Refused {
         count: usize,
         limit: usize,
     },
-    #[error("{limit} groups have a limit or are paused, and no more may be: set one back first")]
+    #[error("there are {limit} groups, and no more may be: remove one first")]
     TooManyGroups { limit: usize },
+    #[error("there is no group `{}`", .name.escape_debug())]
+    NoGroup { name: String },
+    #[error("group `{}` has {tasks} unfinished tasks", .name.escape_debug())]
+    GroupInUse { name: String, tasks: usize },
     #[error("task {task:#} has had {limit} attempts, which is the limit: submit it anew")]
     TooManyAttempts { task: TaskId, limit: usize },
     #[error("task {task:#} depends on {upstream:#} under two conditions")]
@@ -387,16 +401,16 @@ impl Board {
                 name,
                 limit,
                 paused,
-            } => self.set_group(name, limit, paused),
+                make,
+            } => self.set_group(name, limit, paused, make),
+            Input::RemoveGroup { name } => self.remove_group(name),
+            Input::Pause(paused) => Ok(self.pause(now, paused)),
             Input::Report { attempt, report } => Ok(self.report(now, attempt, report)),
             Input::Reading(reading) => {
                 self.capacity.observe(reading);
                 Ok(Answer::Noted)
             }
-            Input::SetSlots(slots) => {
-                self.capacity.limits.slots = slots;
-                Ok(Answer::Noted)
-            }
+            Input::SetSlots(slots) => Ok(self.set_slots(slots)),
             Input::ForgetProfiles { executor } => Ok(self.forget_profiles(&executor)),
             Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),
             Input::WaitEnds { attempt } => Ok(self.wait_ends(attempt)),

@@ -59,11 +59,11 @@ fn a_limit_parks_what_is_queued_of_the_account_and_nothing_else() {
 #[test]
 fn who_was_parked_keeps_its_place_in_the_line() {
     let (mut desk, tasks) = parked(1);
-    desk.step(Input::SetSlots(Slots::Fixed(0))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(0)))).unwrap();
     desk.pass(MINUTE / 2);
     let later = desk.submit(|_| {});
     desk.pass(MINUTE);
-    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
     assert_eq!(starts(&desk.turn()), tasks);
     assert_eq!(desk.word(later), "assigned");
 }

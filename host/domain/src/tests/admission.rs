@@ -105,9 +105,9 @@ fn slots_are_filled_and_not_exceeded() {
         slots: 2,
     };
     assert_eq!(desk.refusals().into_values().collect::<Vec<_>>(), [full]);
-    desk.step(Input::SetSlots(Slots::Fixed(3))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(3)))).unwrap();
     assert_eq!(starts(&desk.turn()), [tasks[2]]);
-    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
     desk.report(tasks[0], success());
     desk.report(tasks[1], success());
     assert_eq!(starts(&desk.turn()), []);

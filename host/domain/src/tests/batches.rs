@@ -141,9 +141,13 @@ fn each_kind_of_change_alone_is_something_to_write() {
             name,
             limit,
             paused,
+            make: true,
         },
         true,
     );
-    check(Input::SetSlots(Slots::Auto), false);
+    check(Input::SetSlots(Some(Slots::Auto)), true);
+    check(Input::SetSlots(None), false);
+    check(Input::Pause(true), true);
+    check(Input::Pause(false), false);
     check(Input::Tick, false);
 }

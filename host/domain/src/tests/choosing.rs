@@ -103,7 +103,7 @@ fn a_choice_not_yet_durable_is_waited_for() {
 fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
     let check = |slots: Slots, most: usize| {
         let mut desk = Desk::new(1);
-        desk.step(Input::SetSlots(slots)).unwrap();
+        desk.step(Input::SetSlots(Some(slots))).unwrap();
         let chain = desk.chain(200);
         desk.turn();
         assert_eq!(desk.chosen(), chain[1..=most], "{slots:?}");
@@ -112,7 +112,7 @@ fn as_many_are_chosen_behind_as_ahead_however_deep_or_wide_the_graph_is() {
         assert_eq!(desk.chosen(), chain[2..=most + 1], "{slots:?}");
 
         let mut desk = Desk::new(1);
-        desk.step(Input::SetSlots(slots)).unwrap();
+        desk.step(Input::SetSlots(Some(slots))).unwrap();
         let first = desk.submit(|_| {});
         let fan: Vec<TaskId> = (0..200).map(|_| desk.then(&[first])).collect();
         desk.turn();
@@ -128,7 +128,7 @@ fn nobody_more_is_chosen_when_there_are_fewer_slots() {
     let mut desk = Desk::new(2);
     let chain = desk.chain(40);
     desk.turn();
-    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
     let ended: Vec<TaskId> = chain[..9].to_vec();
     for id in &ended {
         assert!(desk.chosen().len() <= 16);
@@ -166,7 +166,7 @@ fn who_waits_for_very_many_is_chosen_only_towards_their_end() {
             desk.cancel(*id).unwrap();
         }
         desk.settle();
-        desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+        desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
         let all: Vec<TaskId> = [first].into_iter().chain(others).collect();
         let last = desk.after_any(&all);
         desk.turn();

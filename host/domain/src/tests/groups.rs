@@ -4,7 +4,7 @@ use super::{Desk, starts, success};
 use crate::{
     board::{Bounds, PRIORITY_AGING},
     capacity::Refusal,
-    group::NewLimit,
+    group::{Group, NewLimit},
     id::TaskId,
     step::{Answer, Input, Refused},
 };
@@ -20,6 +20,7 @@ impl Desk {
             name,
             limit,
             paused,
+            make: true,
         });
         assert_eq!(answer, Ok(Answer::Noted));
     }
@@ -109,19 +110,49 @@ fn who_waits_for_its_group_holds_nobody_else_back() {
     assert_eq!(starts(&desk.turn()), [other]);
 }
 
-/// What is set as if nobody had set it is not kept: names would be collected without end.
 #[test]
-fn a_group_in_which_nothing_is_set_is_forgotten() {
+fn a_group_is_there_once_it_is_made_or_as_long_as_it_has_tasks() {
     let mut desk = Desk::new(8);
-    desk.set_group(NewLimit::Unlimited, Some(false));
-    assert!(!desk.board.has_pending(), "there was nothing to forget");
-    desk.set_group(NewLimit::Most(1), Some(true));
+    let name = || "g".to_owned();
+    let pause = |paused| Input::SetGroup {
+        name: name(),
+        limit: NewLimit::Unchanged,
+        paused: Some(paused),
+        make: false,
+    };
+    let remove = || Input::RemoveGroup { name: name() };
+    for input in [pause(true), pause(false), remove()] {
+        let refused = desk.step(input);
+        assert_eq!(refused, Err(Refused::NoGroup { name: name() }));
+    }
+    assert!(!desk.board.has_pending());
+    let task = desk.in_group("g");
+    assert_eq!(desk.step(pause(true)), Ok(Answer::Noted));
+    assert_eq!(starts(&desk.turn()), []);
+    let in_use = Refused::GroupInUse {
+        name: name(),
+        tasks: 1,
+    };
+    assert_eq!(desk.step(remove()), Err(in_use));
+    desk.cancel(task).unwrap();
+    // It was set, and stays.
+    assert_eq!(desk.step(pause(false)), Ok(Answer::Noted));
+    assert_eq!(desk.board.groups()["g"], Group::default());
     desk.settle();
-    desk.set_group(NewLimit::Unchanged, Some(false));
-    desk.set_group(NewLimit::Unlimited, None);
+    assert_eq!(desk.step(remove()), Ok(Answer::Noted));
     assert!(desk.board.groups().is_empty());
     let (batch, _) = desk.board.seal();
-    assert_eq!(batch.groups, [("g".to_owned(), None)]);
+    assert_eq!(batch.groups, [(name(), None)]);
+}
+
+#[test]
+fn what_is_made_is_kept_without_a_limit_too() {
+    let mut desk = Desk::new(8);
+    desk.set_group(NewLimit::Unchanged, None);
+    let (batch, _) = desk.board.seal();
+    assert_eq!(batch.groups, [("g".to_owned(), Some(Group::default()))]);
+    desk.set_group(NewLimit::Unlimited, Some(false));
+    assert!(!desk.board.has_pending(), "nothing has changed");
 }
 
 #[test]
@@ -132,18 +163,19 @@ fn no_more_groups_are_kept_than_the_bound() {
     };
     let mut desk = Desk::with(super::fixed(8), bounds);
     desk.set_group(NewLimit::Most(1), None);
-    let other = |paused| Input::SetGroup {
+    let other = || Input::SetGroup {
         name: "other".to_owned(),
         limit: NewLimit::Unchanged,
-        paused: Some(paused),
+        paused: Some(true),
+        make: true,
     };
-    let refused = desk.step(other(true));
+    let refused = desk.step(other());
     assert_eq!(refused, Err(Refused::TooManyGroups { limit: 1 }));
-    assert_eq!(desk.step(other(false)), Ok(Answer::Noted));
-    // The one that is there may be changed, and makes room when it is set back.
+    // The one that is there may be changed, and makes room when it is removed.
     desk.set_group(NewLimit::Most(2), None);
-    desk.set_group(NewLimit::Unlimited, None);
-    assert_eq!(desk.step(other(true)), Ok(Answer::Noted));
+    let name = "g".to_owned();
+    desk.step(Input::RemoveGroup { name }).unwrap();
+    assert_eq!(desk.step(other()), Ok(Answer::Noted));
 }
 
 /// A round costs what it starts and what has a reason of its own not to start, and not what waits.

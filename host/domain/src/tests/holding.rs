@@ -119,7 +119,7 @@ fn a_hold_outlasts_a_cancel_and_a_retry() {
     // A row of an earlier version says so in its state alone.
     for by_state_alone in [false, true] {
         let (mut desk, id) = Desk::in_phase("ready");
-        desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+        desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
         desk.hold(id).unwrap();
         desk.settle();
         if by_state_alone {

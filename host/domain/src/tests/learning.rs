@@ -283,11 +283,11 @@ fn another_host_predicts_the_same() {
 #[test]
 fn what_was_learned_of_an_executor_can_be_forgotten() {
     let mut desk = Desk::new(0);
-    desk.step(Input::SetSlots(Slots::Fixed(1))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
     for _ in 0..ENOUGH_OF_A_CLASS {
         run(&mut desk, "build", used(Cause::Success, 100));
     }
-    desk.step(Input::SetSlots(Slots::Fixed(0))).unwrap();
+    desk.step(Input::SetSlots(Some(Slots::Fixed(0)))).unwrap();
     desk.submit(labelled("build"));
     desk.turn();
     let lanes = |desk: &Desk| desk.refusals().into_keys().collect::<Vec<_>>();

@@ -23,6 +23,7 @@ mod holding;
 mod learning;
 mod machine;
 mod outbox;
+mod pausing;
 mod phases;
 mod pruning;
 mod recovery;
@@ -285,6 +286,7 @@ impl Desk {
                 .map(|(key, parked)| (key.clone(), parked.clone()))
                 .collect(),
             groups: self.board.groups().clone().into_iter().collect(),
+            queue: self.board.queue().clone(),
             remembered: Vec::new(),
             spent: self.board.spent.clone().into_iter().collect(),
             profiles: self
@@ -297,7 +299,10 @@ impl Desk {
             unreadable: Vec::new(),
             last_batch: self.board.pending_batch() - 1,
         };
-        let limits = self.board.capacity().limits;
+        let limits = Limits {
+            slots: self.board.configured_slots(),
+            ..self.board.capacity().limits
+        };
         self.board = Board::new(stored, limits, self.board.bounds, boot.into());
     }
 

@@ -48,6 +48,7 @@ impl Capacity {
         if session.json {
             output::json(&view)?;
         } else {
+            super::pause::say_head(&view.queue);
             output::painted(&shown(&view, Look::of_stdout(), text::now()))?;
         }
         Ok(ExitCode::SUCCESS)

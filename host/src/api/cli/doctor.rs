@@ -306,6 +306,7 @@ mod tests {
             running: 0,
             queued: 0,
             draining: false,
+            paused_since: None,
             supervisors: Vec::new(),
             dropped_reports: 0,
             commands_over_mcp: false,

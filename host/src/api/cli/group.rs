@@ -4,16 +4,27 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{failure::Failure, output, session::Session};
-use crate::app::{GroupChange, GroupView};
+use super::{
+    failure::Failure,
+    output,
+    session::Session,
+    table::{Cell, Column, Goes, Table},
+    terminal::{Colour, Look, Painted},
+};
+use crate::{
+    app::{GroupChange, GroupView},
+    text::short_id,
+};
 
-/// Set how many tasks of a group run at once, or stop it for a while.
+/// Limit or pause groups of tasks.
 ///
-/// A task is in the group that it was submitted with (`--group NAME`). A group need not be made: one that nobody set has no limit.
+/// A task is in the group that it is submitted with (`--group NAME`). A group is there once it was
+/// added or set, and as long as it has unfinished tasks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine group set gpu --limit 1
+  claudine group set gpu --limit none
   claudine group pause nightly
   claudine group list")]
 pub(super) struct Group {
@@ -23,37 +34,73 @@ pub(super) struct Group {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Change a group's limit, also while its tasks run: what runs goes on.
-    Set {
+    /// Add a group, with a limit or without one.
+    Add {
         /// The group.
         #[arg(value_name = "NAME")]
         name: String,
-        /// How many of its tasks may run at once, from 1.
+        /// How many of its tasks may run at once: a number from 1, or `none`.
+        #[arg(long, value_name = "N|none", value_parser = limit, default_value = "none")]
+        limit: Limit,
+    },
+    /// Set a group's limit, also while its tasks run: what runs continues.
+    Set {
+        /// The group; it is added if it is not there.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// How many of its tasks may run at once: a number from 1, or `none`.
         #[arg(
             long,
-            value_name = "N",
+            value_name = "N|none",
+            value_parser = limit,
             required_unless_present = "no_limit",
             conflicts_with = "no_limit"
         )]
-        limit: Option<u32>,
-        /// As many as there are slots.
-        #[arg(long)]
+        limit: Option<Limit>,
+        /// The same as `--limit none`.
+        #[arg(long, hide = true)]
         no_limit: bool,
     },
-    /// Start nothing more of a group; what runs goes on.
+    /// Start no more tasks of a group; those that run continue.
     Pause {
         /// The group.
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Let a group go on that was paused.
-    Resume {
+    /// Lift the pause of a group.
+    #[command(alias = "resume")]
+    Unpause {
         /// The group.
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Show the groups that were set or have unfinished tasks.
+    /// Remove a group that has no unfinished tasks.
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The group.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// List the groups and their unfinished tasks.
+    #[command(visible_alias = "ls")]
     List,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Limit {
+    None,
+    Most(u32),
+}
+
+/// What makes no sense as a number of tasks is for the host to refuse.
+fn limit(text: &str) -> Result<Limit, String> {
+    match text.trim() {
+        "none" => Ok(Limit::None),
+        number => number
+            .parse()
+            .map(Limit::Most)
+            .map_err(|_| "expected a number from 1, or `none`".to_owned()),
+    }
 }
 
 impl Group {
@@ -64,20 +111,11 @@ impl Group {
         };
         let (name, change) = match self.verb {
             Verb::List => return list(session).await,
-            Verb::Set {
-                name,
-                limit,
-                no_limit,
-            } => {
-                let change = GroupChange {
-                    limit,
-                    unlimited: no_limit,
-                    paused: None,
-                };
-                (name, change)
-            }
+            Verb::Rm { name } => return remove(session, &name).await,
+            Verb::Add { name, limit } => (name, made(limit)),
+            Verb::Set { name, limit, .. } => (name, made(limit.unwrap_or(Limit::None))),
             Verb::Pause { name } => (name, paused(true)),
-            Verb::Resume { name } => (name, paused(false)),
+            Verb::Unpause { name } => (name, paused(false)),
         };
         let group = session.client().set_group(&name, &change).await?;
         if session.json {
@@ -89,25 +127,132 @@ impl Group {
     }
 }
 
-async fn list(session: &Session) -> Result<ExitCode, Failure> {
-    let groups = session.client().groups().await?;
+fn made(limit: Limit) -> GroupChange {
+    let limit = match limit {
+        Limit::None => None,
+        Limit::Most(limit) => Some(limit),
+    };
+    GroupChange {
+        limit,
+        unlimited: limit.is_none(),
+        make: true,
+        ..GroupChange::default()
+    }
+}
+
+async fn remove(session: &Session, name: &str) -> Result<ExitCode, Failure> {
+    let group = session.client().remove_group(name).await?;
     if session.json {
-        output::json(&groups)?;
+        output::json(&group)?;
     } else {
-        for group in &groups {
-            output::line(&line(group))?;
-        }
+        output::say(&format!("removed group {name}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+async fn list(session: &Session) -> Result<ExitCode, Failure> {
+    let groups = session.client().groups().await?;
+    if session.json {
+        output::json(&groups)?;
+    } else if groups.is_empty() {
+        output::say("no groups");
+    } else {
+        output::painted(&table(&groups, Look::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const COLUMNS: [Column; 6] = [
+    Column::new("GROUP").cut(24, 8),
+    Column::new("LIMIT").right(),
+    Column::new("RUNNING").right().goes(Goes::Late(2)),
+    Column::new("QUEUED").right().goes(Goes::Late(3)),
+    Column::new("STATE").optional(),
+    Column::new("TASKS")
+        .optional()
+        .cut(24, 8)
+        .goes(Goes::Late(1)),
+];
+
+fn table(groups: &[GroupView], look: Look) -> Painted {
+    let mut table = Table::new(&COLUMNS);
+    for group in groups {
+        table.row(row(group));
+    }
+    table.shown(look)
+}
+
+fn row(group: &GroupView) -> [Cell; 6] {
+    let named = group.tasks.iter();
+    let named = named.map(|task| task.name.as_deref().unwrap_or(short_id(&task.id)));
+    let mut names: Vec<String> = named.map(str::to_owned).collect();
+    let all = group.running + group.queued;
+    let more = all.saturating_sub(names.len() as u64);
+    names.extend((more > 0).then(|| format!("+{more}")));
+    let state = if group.paused { "paused" } else { "" };
+    [
+        Cell::new(&group.name),
+        Cell::new(&limit_text(group)),
+        Cell::new(&group.running.to_string()),
+        Cell::new(&group.queued.to_string()),
+        Cell::painted(Colour::Yellow, state),
+        Cell::new(&names.join(" ")),
+    ]
+}
+
+fn limit_text(group: &GroupView) -> String {
+    let limit = group.limit.map(|limit| limit.to_string());
+    limit.unwrap_or_else(|| "none".to_owned())
+}
+
 fn line(group: &GroupView) -> String {
-    let limit = group
-        .limit
-        .map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
     let paused = if group.paused { ", paused" } else { "" };
     format!(
-        "{}: {limit}{paused}, {} running, {} queued",
-        group.name, group.running, group.queued
+        "group {}: limit {}{paused}, {} running, {} queued",
+        group.name,
+        limit_text(group),
+        group.running,
+        group.queued
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn groups() -> Vec<GroupView> {
+        serde_json::from_value(serde_json::json!([
+            {"name": "gpu", "limit": 1, "paused": false, "running": 1, "queued": 9, "tasks": [
+                {"id": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": "train"},
+                {"id": "task_01kb2m8r4zq8w3v5x7y9abcdeg"},
+            ]},
+            {"name": "nightly\u{1b}[2J", "paused": true, "running": 0, "queued": 0, "tasks": []},
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn groups_are_a_table_with_their_tasks() {
+        let look = |columns| Look {
+            colours: false,
+            columns,
+        };
+        insta::assert_snapshot!("groups", table(&groups(), look(None)).as_str());
+        let narrow = table(&groups(), look(Some(40)));
+        assert!(narrow.as_str().lines().all(|line| line.len() <= 40));
+    }
+
+    #[test]
+    fn a_limit_is_a_number_or_none() {
+        let check = |text: &str, expected: Option<Limit>| {
+            assert_eq!(limit(text).ok(), expected, "{text}");
+        };
+        check("3", Some(Limit::Most(3)));
+        check("none", Some(Limit::None));
+        // The host says what is wrong with it.
+        check("0", Some(Limit::Most(0)));
+        check("-1", None);
+        check("few", None);
+    }
 }

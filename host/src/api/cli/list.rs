@@ -72,6 +72,7 @@ impl List {
         if self.quiet {
             return ids(&overview.tasks);
         }
+        super::pause::say_head(&overview.queue);
         show(&overview.tasks)?;
         if let Some(foot) = foot(&overview) {
             output::say(&foot);
@@ -89,6 +90,7 @@ async fn page(session: &Session, filter: ListFilter, quiet: bool) -> Result<Exit
     if quiet {
         return ids(&page.tasks);
     }
+    super::pause::say_head(&page.queue);
     show(&page.tasks)?;
     if let Some(next) = page.next {
         output::say(&format!("there are more: --before {}", short_id(&next)));

@@ -29,6 +29,7 @@ mod mcp;
 mod named;
 mod output;
 mod parse;
+mod pause;
 mod plugin;
 mod restore;
 mod resume;
@@ -178,6 +179,8 @@ enum Asking {
     Hold(hold::Hold),
     Release(hold::Release),
     Group(group::Group),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
     Worktree(worktree::Worktree),
     Why(why::Why),
     Capacity(capacity::Capacity),
@@ -255,6 +258,8 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Hold(verb) => verb.run(session).await,
             Asking::Release(verb) => verb.run(session).await,
             Asking::Group(verb) => verb.run(session).await,
+            Asking::Pause(verb) => verb.run(session).await,
+            Asking::Unpause(verb) => verb.run(session).await,
             Asking::Worktree(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
             Asking::Capacity(verb) => verb.run(session).await,

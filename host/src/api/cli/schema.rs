@@ -7,7 +7,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{
-    config, doctor, down, exit, failure::Failure, fields, logs, mcp, output, plugin,
+    config, doctor, down, exit, failure::Failure, fields, logs, mcp, output, pause, plugin,
     submit::Delegation,
 };
 use crate::app::{
@@ -76,10 +76,12 @@ const PUBLISHED: &[Published] = &[
         what: "claudine graph --json",
         schema: of::<Graph>,
     },
+    answer("group add", of::<GroupView>),
     answer("group list", of::<Vec<GroupView>>),
     answer("group pause", of::<GroupView>),
-    answer("group resume", of::<GroupView>),
+    answer("group rm", of::<GroupView>),
     answer("group set", of::<GroupView>),
+    answer("group unpause", of::<GroupView>),
     answer("hold", of::<Changed>),
     answer("list", of::<TaskList>),
     Published {
@@ -89,6 +91,7 @@ const PUBLISHED: &[Published] = &[
     },
     answer("mcp config", of::<mcp::Clients>),
     answer("mcp test", of::<mcp::Tested>),
+    answer("pause", of::<pause::Answer>),
     answer("plugin build", of::<plugin::Built>),
     answer("plugin inspect", of::<PluginDetail>),
     answer("plugin list", of::<Vec<PluginView>>),
@@ -101,6 +104,7 @@ const PUBLISHED: &[Published] = &[
     answer("slots", of::<SlotsView>),
     answer("status", of::<TaskView>),
     answer("submit", of::<Submitted>),
+    answer("unpause", of::<pause::Answer>),
     answer("up", of::<HostInfo>),
     answer("wait", of::<Vec<TaskView>>),
     answer("why", of::<Why>),

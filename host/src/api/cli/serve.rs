@@ -8,7 +8,7 @@ use super::{Common, failure::Failure, output};
 use crate::{
     api::{Wiring, client::Announcement},
     app::{AppError, HostInfo},
-    config::Overrides,
+    config::{Begin, Overrides},
 };
 
 /// Be the host, in the foreground, until it is told to go down.
@@ -31,12 +31,23 @@ pub(super) struct Serve {
     /// Started by another command, which waits on standard output to be told how that went.
     #[arg(long, hide = true)]
     background: bool,
+    /// Pause the queue first.
+    #[arg(long, hide = true)]
+    paused: bool,
+    /// Start nothing, and end when nothing runs.
+    #[arg(long, hide = true, conflicts_with = "paused")]
+    draining: bool,
 }
 
 impl Serve {
     pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
+            begin: match (self.paused, self.draining) {
+                (true, _) => Begin::Paused,
+                (_, true) => Begin::Draining,
+                _ => Begin::Usual,
+            },
             slots: self.slots,
             keep: self.keep,
         };

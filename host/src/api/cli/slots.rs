@@ -7,18 +7,22 @@ use clap::Args;
 use super::{failure::Failure, output, session::Session};
 use crate::app::SlotsView;
 
-/// Set how many tasks run at once, from now until the host ends.
+/// Set how many tasks run at once.
 ///
-/// What runs goes on, also where it is more than that. A host that starts has what CLAUDINE_SLOTS or its configuration file says.
+/// What runs continues, also if it is more than that. The number is kept when the host restarts,
+/// and counts more than CLAUDINE_SLOTS and the configuration file until `claudine slots default`
+/// goes back to those. `--slots` of `claudine up` and `claudine serve` sets it in the same way.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine slots 4
   claudine slots auto
+  claudine slots default
   claudine slots")]
 pub(super) struct Slots {
-    /// A number from 1 to 10000, or `auto`: as many as the machine has room for. Prints what is set where it is left out.
-    #[arg(value_name = "N|auto")]
+    /// A number from 1 to 10000, `auto` (as many as the machine has room for), or `default` (what
+    /// is configured). Without it, print the number.
+    #[arg(value_name = "N|auto|default")]
     slots: Option<String>,
 }
 
@@ -31,9 +35,15 @@ impl Slots {
         };
         if session.json {
             output::json(&SlotsView::from(view))?;
-        } else {
-            output::line(&view.slots)?;
+            return Ok(ExitCode::SUCCESS);
         }
+        output::line(&view.slots)?;
+        if let Some(configured) = &view.configured_slots {
+            output::say(&format!(
+                "set by hand; `claudine slots default` goes back to what is configured ({configured})"
+            ));
+        }
+        super::pause::say_head(&view.queue);
         Ok(ExitCode::SUCCESS)
     }
 }

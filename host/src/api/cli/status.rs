@@ -52,6 +52,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     lines.add("Task", &task.id);
     lines.add_some("Name", task.name.as_deref());
     lines.add_painted("State", &state(task, look, now));
+    lines.add_some("Queue", super::pause::head(&task.queue).as_deref());
     lines.add_some("Doing", task.doing.as_deref());
     lines.add_some(
         "Reason",

@@ -8,6 +8,7 @@ use super::{
     failure::Failure,
     output,
     session::{self, Session},
+    times,
 };
 use crate::{
     api::rest::UpView,
@@ -16,16 +17,17 @@ use crate::{
 
 /// Start the host in the background, if none runs.
 ///
-/// Any command that needs the host starts it, so this is only for starting it with settings of its
+/// Any command that changes something starts it, so this is for starting it with settings of its
 /// own. It takes its settings from the configuration file, this environment and these options,
-/// once. A host that drains (`down --drain`) stays, and takes work again.
+/// once. If one runs already, a drain (`down --drain`) is lifted and `--slots` is set.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine up
   claudine up --slots 4 --json")]
 pub(super) struct Up {
-    /// How many tasks run at once: `auto`, as the machine has room for, or a number.
+    /// How many tasks run at once: `auto`, as the machine has room for, or a number. It is kept, as
+    /// by `claudine slots`.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
     /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an
@@ -43,9 +45,19 @@ impl Up {
             start.overrides.keep = self.keep;
         });
         // A host that runs already does not read them.
-        Settings::load(&client.start().overrides, &config::process_environment)
-            .map_err(session::unfit)?;
-        let (UpView { lifted, host }, started) = client.up().await?;
+        Settings::load(&client.start().overrides, &config::process_environment).map_err(
+            |error| {
+                let error = session::unfit(error);
+                match asked.as_deref() {
+                    Some("0") => error.hint("`claudine pause` starts nothing more"),
+                    _ => error,
+                }
+            },
+        )?;
+        let (UpView { lifted, mut host }, started) = client.up().await?;
+        if let Some(slots) = asked.filter(|_| !started) {
+            host.slots = client.set_slots(slots).await?.slots;
+        }
         if session.json {
             output::json(&host)?;
         } else {
@@ -61,11 +73,9 @@ impl Up {
         for warning in &host.warnings {
             output::say(&format!("warning: {warning}"));
         }
-        if !started && asked.as_ref().is_some_and(|asked| *asked != host.slots) {
-            output::say(&format!(
-                "note: it was running already, with {} slots; `claudine down && claudine up --slots …` changes that",
-                host.slots
-            ));
+        if let Some(since) = &host.paused_since {
+            let since = times::at(since, times::now());
+            output::say(&format!("queue paused since {since} (claudine unpause)"));
         }
         if !started && asked_to_keep {
             output::say("note: it was running already; --keep counts from its next start");

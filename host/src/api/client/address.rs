@@ -20,9 +20,9 @@ pub(super) fn plugin(name: &str) -> Result<String, ClientError> {
     named("/v1/plugins/", "plugin", name, "")
 }
 
-/// `/v1/groups/{name}`
-pub(super) fn group(name: &str) -> Result<String, ClientError> {
-    named("/v1/groups/", "group", name, "")
+/// `/v1/groups/{name}{rest}`
+pub(super) fn group(name: &str, rest: &str) -> Result<String, ClientError> {
+    named("/v1/groups/", "group", name, rest)
 }
 
 fn named(before: &str, what: &str, name: &str, rest: &str) -> Result<String, ClientError> {

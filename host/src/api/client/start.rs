@@ -28,7 +28,7 @@ use crate::{
     api::Background,
     app::{AppError, ErrorKind, HostInfo},
     clock,
-    config::{self, Overrides},
+    config::{self, Begin, Overrides},
     layout::Layout,
 };
 
@@ -208,6 +208,11 @@ impl HostStart {
         }
         if let Some(keep) = &self.overrides.keep {
             arguments.extend(["--keep".into(), keep.into()]);
+        }
+        match self.overrides.begin {
+            Begin::Usual => {}
+            Begin::Paused => arguments.push("--paused".into()),
+            Begin::Draining => arguments.push("--draining".into()),
         }
         Ok(Background {
             program: this_program()?,

@@ -9,8 +9,9 @@ use crate::{
         AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery, CheckpointView,
         CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
         GroupChange, GroupView, HostInfo, ListFilter, LogLines, MergeWorktree, Overview,
-        PluginDetail, PluginView, ResumeOptions, Retried, RetryOptions, SetSlots, Submit,
-        Submitted, TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
+        PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions, Retried, RetryOptions,
+        SetSlots, Submit, Submitted, TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned,
+        graph::Graph,
     },
     clock,
 };
@@ -75,7 +76,22 @@ impl Client {
         name: &str,
         change: &GroupChange,
     ) -> Result<GroupView, ClientError> {
-        self.ask(Ask::post(address::group(name)?, change)?.repeatable_if(true))
+        let path = address::group(name, "")?;
+        self.ask(Ask::post(path, change)?.repeatable_if(true)).await
+    }
+
+    pub(in crate::api) async fn remove_group(&self, name: &str) -> Result<GroupView, ClientError> {
+        let nothing = serde_json::json!({});
+        let path = address::group(name, "/remove")?;
+        self.ask(Ask::post(path, &nothing)?).await
+    }
+
+    pub(in crate::api) async fn pause_queue(
+        &self,
+        paused: bool,
+    ) -> Result<QueuePaused, ClientError> {
+        let asked = PauseQueue { paused };
+        self.ask(Ask::post("/v1/queue".to_owned(), &asked)?.repeatable_if(true))
             .await
     }
 

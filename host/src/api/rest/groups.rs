@@ -21,3 +21,12 @@ pub(super) async fn set(
 ) -> Answered<GroupView> {
     ok(shared.host.set_group(&by, &name, change).await?)
 }
+
+/// Answers with the group as it was.
+pub(super) async fn remove(
+    State(shared): State<Shared>,
+    By(by): By,
+    Named(name): Named,
+) -> Answered<GroupView> {
+    ok(shared.host.remove_group(&by, &name).await?)
+}

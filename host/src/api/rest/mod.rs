@@ -26,13 +26,15 @@
 //! | `GET /v1/overview?state=&name=&…&limit=` | tasks that have not ended, and those that ended last, with counts |
 //! | `GET /v1/changes?after=&timeout_ms=` | what has changed of tasks after an event, as soon as something has (within 50 s) |
 //! | `GET /v1/groups`, `POST /v1/groups/{name}` | groups; a limit for one, or a pause |
+//! | `POST /v1/groups/{name}/remove` | removes a group without unfinished tasks |
+//! | `POST /v1/queue` | pauses the whole queue, or lifts its pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
 //! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
 //! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
 //! | `GET /v1/capacity` | how much room there is, what was learned, what was held back |
-//! | `POST /v1/capacity/slots` | sets how many run at once, until the host ends |
+//! | `POST /v1/capacity/slots` | sets how many run at once |
 //! | `POST /v1/capacity/forget` | forgets what was learned of an executor |
 //! | `GET /v1/host` | the host |
 //! | `POST /v1/host/down` | ends the host; one that is draining already is looked on with |
@@ -52,6 +54,7 @@ mod overview;
 mod places;
 mod plugins;
 mod progress;
+mod queue;
 mod stream;
 mod tasks;
 mod worktrees;
@@ -143,6 +146,8 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/changes", get(overview::changes))
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{name}", post(groups::set))
+        .route("/v1/groups/{name}/remove", post(groups::remove))
+        .route("/v1/queue", post(queue::pause))
         .route("/v1/tasks/{task}/logs", get(logs::stream))
         .route("/v1/tasks/{task}/lines", get(logs::lines))
         .route("/v1/worktrees", get(worktrees::list))

@@ -22,6 +22,7 @@ use super::{
     explain::refusal_text,
     host::Host,
     may::{Verb, may},
+    queue_view::QueueView,
 };
 use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow, units::dollars};
 
@@ -30,18 +31,31 @@ const REFUSALS_SHOWN: usize = 16;
 
 impl Host {
     pub(crate) async fn capacity(&self) -> Result<CapacityView, AppError> {
-        Ok(capacity_view(&self.engine.capacity().await?))
+        Ok(CapacityView {
+            queue: self.queue().await?,
+            ..capacity_view(&self.engine.capacity().await?)
+        })
     }
 
-    /// Until the host ends: the next one has what is configured.
+    /// It is kept over hosts, whatever they are configured to have; `default` goes back to that.
     pub(crate) async fn set_slots(
         &self,
         by: &Arc<Principal>,
         asked: &SetSlots,
     ) -> Result<CapacityView, AppError> {
         may(by, Verb::SetSlots, None, &self.settings.mcp)?;
-        let slots = parse_slots("the request", "slots", asked.slots.trim())
-            .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+        let slots = match asked.slots.trim() {
+            "default" => None,
+            slots => Some(parse_slots("the request", "slots", slots).map_err(|error| {
+                let error = AppError::new(ErrorKind::Invalid, error.to_string());
+                match slots {
+                    "0" => {
+                        error.hint("`claudine pause` starts nothing more until `claudine unpause`")
+                    }
+                    _ => error,
+                }
+            })?),
+        };
         self.engine.asked(by, Input::SetSlots(slots)).await?;
         self.capacity().await
     }
@@ -87,8 +101,14 @@ fn capacity_view(now: &CapacityNow) -> CapacityView {
         .collect();
     CapacityView {
         slots: slots_text(limits.slots),
+        configured_slots: now
+            .queue
+            .slots
+            .is_some()
+            .then(|| slots_text(now.configured_slots)),
         running: now.running,
         queued: now.queued,
+        queue: QueueView::default(),
         reading: capacity.reading().map(ReadingView::of),
         budget: now.today.map(|level| BudgetView {
             spent_usd: dollars(level.spent_micro_usd),

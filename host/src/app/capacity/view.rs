@@ -6,14 +6,22 @@ use claudine_domain::capacity::Reading;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::app::queue_view::QueueView;
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CapacityView {
     /// `auto` or a number.
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
+    /// What is configured, if somebody has set another number of slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) configured_slots: Option<String>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
+    /// What keeps all of the queue.
+    #[serde(default, skip_serializing_if = "QueueView::is_open")]
+    pub(crate) queue: QueueView,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reading: Option<ReadingView>,
     /// What agents may cost today (UTC), where `budget.daily_usd` is set.
@@ -133,6 +141,9 @@ pub(crate) struct SlotsView {
     #[serde(with = "slots_json")]
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
+    /// What is configured, if somebody has set another number of slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) configured_slots: Option<String>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
 }
@@ -141,6 +152,7 @@ impl From<CapacityView> for SlotsView {
     fn from(view: CapacityView) -> Self {
         Self {
             slots: view.slots,
+            configured_slots: view.configured_slots,
             running: view.running,
             queued: view.queued,
         }
@@ -150,7 +162,7 @@ impl From<CapacityView> for SlotsView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetSlots {
-    /// `auto` or a number from 1 to 10000.
+    /// `auto`, a number from 1 to 10000, or `default`: what is configured.
     pub(crate) slots: String,
 }
 

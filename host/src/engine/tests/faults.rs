@@ -6,7 +6,7 @@ use super::*;
 /// What `command` answers while the board cannot be loaded.
 async fn refused_meanwhile(fixture: &Fixture) -> EngineError {
     loop {
-        match fixture.engine.command(Input::SetSlots(Slots::Auto)).await {
+        match fixture.engine.command(Input::SetSlots(None)).await {
             Err(error @ EngineError::Reloading(_)) => return error,
             // The commit that fails is not over yet.
             _ => tokio::task::yield_now().await,

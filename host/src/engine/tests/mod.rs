@@ -161,6 +161,8 @@ fn begin_on(
         bounds: Bounds::default(),
         machine: machine(Sampler::new(dir.path()).unwrap()),
         ballast: Ballast::open(dir.path().join("ballast"), u64::MAX),
+        begin: Begin::Usual,
+        slots: None,
     };
     let attempts = Arc::new(Script {
         told: sender,

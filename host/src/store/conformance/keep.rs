@@ -8,6 +8,7 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     outcome::Outcome,
     profile::{Profile, ProfileKey},
+    queue::Queue,
     task::Idempotency,
     time::Timestamp,
 };
@@ -15,7 +16,7 @@ use claudine_domain::{
 use super::{Leader, check};
 use crate::store::{
     Filter, Intent, Resolved, Status,
-    samples::{asked, at, batch, done, id, named, profile, profiles, ready, running, tasks},
+    samples::{asked, at, batch, done, id, named, profile, profiles, queue, ready, running, tasks},
 };
 
 #[test]
@@ -239,5 +240,24 @@ fn groups_are_kept_as_they_were_set_last() {
         );
         leader.commit(set(None));
         assert_eq!(store.load(at(0)).unwrap().groups, []);
+    });
+}
+
+#[test]
+fn what_is_set_for_the_queue_is_kept_as_it_was_set_last() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let kept = || store.load(at(0)).unwrap().queue;
+        assert_eq!(kept(), Queue::default());
+        for set in [queue(), Queue::default(), queue()] {
+            leader.commit(Batch {
+                queue: Some(set.clone()),
+                ..Batch::default()
+            });
+            // What says nothing of it leaves it as it is.
+            leader.commit(Batch::default());
+            assert_eq!(kept(), set);
+            assert_eq!(store.queue().unwrap(), set);
+        }
     });
 }

@@ -11,7 +11,7 @@ use super::{Leader, Subject, after, check, depending, everything};
 use crate::store::{
     Record, Store, StoreError,
     memory::MemoryStore,
-    samples::{batch, event, id, profiles, ready, spent},
+    samples::{batch, event, id, profiles, queue, ready, spent},
     sqlite::SqliteStore,
 };
 
@@ -58,6 +58,7 @@ fn full(leader: &mut Leader<'_>) {
         profiles: profiles(),
         spent: spent(),
         groups: vec![("web".to_owned(), Some(Group::default()))],
+        queue: Some(queue()),
         ..batch()
     });
     leader.commit(depending([

@@ -7,6 +7,7 @@ use claudine_domain::{
     event::Event,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
+    queue::Queue,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -62,6 +63,7 @@ pub(super) fn write_rows(
     write_tasks(transaction, batch)?;
     edges::write(transaction, number, &batch.dependencies)?;
     write_groups(transaction, batch)?;
+    write_queue(transaction, batch.queue.as_ref())?;
     write_documents(transaction, &batch.documents)?;
     write_accounts(transaction, &batch.accounts)?;
     write_profiles(transaction, &batch.profiles)?;
@@ -182,6 +184,15 @@ fn write_groups(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Faul
                 .prepare_cached("DELETE FROM task_group WHERE name = ?1")?
                 .execute([name])?,
         };
+    }
+    Ok(())
+}
+
+fn write_queue(transaction: &Transaction<'_>, queue: Option<&Queue>) -> Result<(), Fault> {
+    if let Some(queue) = queue {
+        transaction
+            .prepare_cached("REPLACE INTO queue (one, body) VALUES (1, ?1)")?
+            .execute([row::encode("queue", queue)?])?;
     }
     Ok(())
 }

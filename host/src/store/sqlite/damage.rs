@@ -213,6 +213,7 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());
     sql(&path, "INSERT INTO task_group VALUES ('gpu', '{')");
+    sql(&path, "INSERT INTO queue VALUES (1, '{')");
     sql(
         &path,
         "UPDATE task SET body = '{', idempotency_key = 'k' WHERE id IN
@@ -225,6 +226,7 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
         paused: true,
     };
     assert!(stored.groups.contains(&("gpu".to_owned(), paused)));
+    assert!(stored.queue.paused.is_some());
     let (_, remembered) = stored
         .remembered
         .iter()
@@ -232,7 +234,7 @@ fn what_cannot_be_read_is_taken_for_the_cautious_case() {
         .unwrap();
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
-    assert_eq!(named, ["group", "idempotency key"]);
+    assert_eq!(named, ["group", "queue", "idempotency key"]);
     // Whose environment that was is not known, so none is given up.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());

@@ -23,7 +23,7 @@ use super::{
         Filter, Intent, Resolved, Store,
         conformance::everything,
         memory::MemoryStore,
-        samples::{batch, id, name_principals, profiles, put_in_graph, spent},
+        samples::{batch, id, name_principals, profiles, put_in_graph, queue, spent},
     },
     SqliteStore, row, schema,
 };
@@ -47,6 +47,9 @@ fn put_samples(store: &dyn Store, version: usize) {
     }
     if version >= 7 {
         put_in_graph(&mut batch);
+    }
+    if version >= 8 {
+        batch.queue = Some(queue());
     }
     let epoch = store.lead().unwrap();
     store.commit(epoch, &batch).unwrap();
@@ -89,11 +92,13 @@ fn every_past_schema_opens() {
         next.number = 8;
         next.profiles = profiles();
         next.spent = spent();
+        next.queue = Some(queue());
         store.commit(epoch, &next).unwrap();
         assert_eq!(store.events_after(9, 1).unwrap()[0].0, 10);
         let learned = store.load(Timestamp(0)).unwrap().profiles;
         assert_eq!(learned.len(), profiles().len());
         assert_eq!(store.load(Timestamp(0)).unwrap().spent, spent());
+        assert_eq!(store.load(Timestamp(0)).unwrap().queue, queue());
     }
 }
 

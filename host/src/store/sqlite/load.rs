@@ -8,6 +8,7 @@ use claudine_domain::{
     group::Group,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
+    queue::{Pause, Queue},
     task::Task,
     time::Timestamp,
 };
@@ -26,6 +27,7 @@ pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<S
         unfinished: unfinished(&moment, &mut aside)?,
         accounts: accounts(&moment, &mut aside)?,
         groups: groups(&moment, &mut aside)?,
+        queue: queue(&moment, &mut aside)?,
         remembered: remembered(&moment, remember_since, &mut aside)?,
         profiles: profiles(&moment, &mut aside)?,
         spent: spent(&moment, &mut aside)?,
@@ -100,6 +102,26 @@ fn groups(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Strin
         groups.push((name, group));
     }
     Ok(groups)
+}
+
+/// A queue whose row cannot be read is paused: whether it was is not known. Setting it writes the
+/// row anew.
+pub(super) fn queue(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Queue, Fault> {
+    let mut query = reader.prepare("SELECT body FROM queue")?;
+    let mut rows = query.query([])?;
+    let Some(found) = rows.next()? else {
+        return Ok(Queue::default());
+    };
+    match row::decode("queue", found, 0) {
+        Ok(queue) => Ok(queue),
+        Err(fault) => {
+            put_aside("queue", "1".to_owned(), fault, aside)?;
+            Ok(Queue {
+                paused: Some(Pause::default()),
+                ..Queue::default()
+            })
+        }
+    }
 }
 
 /// An account whose row cannot be read counts as one that is at no limit: the next attempt finds

@@ -41,6 +41,7 @@ use claudine_domain::{
     dependency::End,
     event::Event,
     id::TaskId,
+    queue::Queue,
     task::Task,
     time::Timestamp,
 };
@@ -204,6 +205,10 @@ impl Store for SqliteStore {
 
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
         self.read(query::group_counts)
+    }
+
+    fn queue(&self) -> Result<Queue, StoreError> {
+        self.read(|reader| load::queue(reader, &mut Vec::new()))
     }
 
     fn dependants(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {

@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
     },
     Step::of(include_str!("6.sql")),
     Step::of(include_str!("7.sql")),
+    Step::of(include_str!("8.sql")),
 ];
 
 /// "Clau".

@@ -24,8 +24,8 @@ type Read = Result<bool, Fault>;
 /// meanwhile.
 pub(super) fn export(reader: &Connection, each: Each<'_>) -> Result<(), Fault> {
     let moment = reader.unchecked_transaction()?;
-    let parts: [fn(&Connection, Each<'_>) -> Read; 8] = [
-        counters, tasks, documents, groups, accounts, profiles, spent, events,
+    let parts: [fn(&Connection, Each<'_>) -> Read; 9] = [
+        counters, tasks, documents, groups, queue, accounts, profiles, spent, events,
     ];
     for part in parts {
         if !part(&moment, each)? {
@@ -91,6 +91,12 @@ fn groups(reader: &Connection, each: Each<'_>) -> Read {
             name: found.get(0)?,
             group: row::decode("group", found, 1)?,
         })
+    })
+}
+
+fn queue(reader: &Connection, each: Each<'_>) -> Read {
+    rows(reader, "SELECT body FROM queue", each, |found| {
+        Ok(Record::Queue(row::decode("queue", found, 0)?))
     })
 }
 
@@ -181,6 +187,7 @@ fn add(batch: &mut Batch, record: Record) -> Result<(), Fault> {
             batch.documents.push((key, bytes.into()));
         }
         Record::Group { name, group } => batch.groups.push((name, Some(group))),
+        Record::Queue(queue) => batch.queue = Some(queue),
         Record::Account { key, parked } => batch.accounts.push((key, Some(parked))),
         Record::Profile { key, profile } => batch.profiles.push((key, Some(*profile))),
         Record::Spent { scope, micro_usd } => batch.spent.push((scope, micro_usd)),
@@ -265,6 +272,7 @@ mod tests {
             "event",
             "leader",
             "profile",
+            "queue",
             "spent",
             "task",
             "task_group",

@@ -254,6 +254,11 @@ impl World {
             in_use <= in_use_before.max(slots as usize),
             "more than the slots were filled"
         );
+        let is_paused = self.board.queue.paused.is_some();
+        assert!(
+            !is_paused || in_use <= in_use_before,
+            "something was started of a queue that is paused"
+        );
         for (lane, line) in self.board.lanes.iter() {
             let refusal = self.board.refusal_of_lane(lane, self.now);
             let true_reason = match &refusal {
@@ -273,6 +278,10 @@ impl World {
                         && *until > self.now.wall
                 }
                 Some(Refusal::GroupPaused { group }) => self.board.groups[group].paused,
+                Some(Refusal::Paused { since }) => {
+                    let pause = self.board.queue.paused.as_ref();
+                    pause.is_some_and(|pause| pause.since == *since)
+                }
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
                 Some(Refusal::Probing { account }) => {
                     let parked = &self.board.accounts[&AccountKey(account.clone())];

@@ -7,6 +7,7 @@ use crate::{
     attempt::Phase,
     batch::Batch,
     board::{Board, Remembered, Stored},
+    capacity::Limits,
     event::{Event, Fact},
     id::AttemptId,
     step::{Found, Input, Report},
@@ -60,6 +61,9 @@ impl World {
             let edges = self.disk.edges.get(&task.id);
             let edges = edges.map_or(&[][..], |edges| edges);
             assert_eq!(edges, &*task.dependencies, "its edges are on disk with it");
+        }
+        if let Some(queue) = &batch.queue {
+            self.disk.queue = queue.clone();
         }
         for (name, group) in &batch.groups {
             match group {
@@ -140,13 +144,17 @@ impl World {
                 .collect(),
             accounts: self.disk.accounts.clone().into_iter().collect(),
             groups: self.disk.groups.clone().into_iter().collect(),
+            queue: self.disk.queue.clone(),
             remembered: tasks.filter_map(remembered).collect(),
             profiles: self.disk.profiles.clone().into_iter().collect(),
             spent: self.disk.spent.clone().into_iter().collect(),
             unreadable: Vec::new(),
             last_batch: self.disk.last_batch,
         };
-        let limits = self.board.capacity.limits;
+        let limits = Limits {
+            slots: self.board.configured_slots(),
+            ..self.board.capacity.limits
+        };
         self.board = Board::new(stored, limits, bounds(), boot_id(self.boot));
         let begun: Vec<AttemptId> = self
             .board

@@ -31,6 +31,7 @@ use crate::{
     group::{Group, NewLimit},
     id::{AccountKey, AttemptId, TaskId},
     profile::{Profile, ProfileKey},
+    queue::Queue,
     step::{Answer, Ending, Input, Refused, Report},
     task::{Priority, State, Task},
     time::{MonotonicMs, Now, Timestamp},
@@ -58,6 +59,7 @@ pub(super) enum Happening {
     Hold(usize),
     Release(usize),
     Group(u8, Group),
+    Pause(bool),
     /// A running process shows something.
     Sign(usize, Sign),
     End(usize, End),
@@ -170,6 +172,7 @@ struct Disk {
     edges: BTreeMap<TaskId, Arc<[Dependency]>>,
     accounts: BTreeMap<AccountKey, Parked>,
     groups: BTreeMap<String, Group>,
+    queue: Queue,
     profiles: BTreeMap<ProfileKey, Profile>,
     spent: BTreeMap<Scope, u64>,
     last_batch: BatchNumber,
@@ -342,8 +345,12 @@ impl World {
                     name: name.to_string(),
                     limit: group.limit.map_or(NewLimit::Unlimited, NewLimit::Most),
                     paused: Some(group.paused),
+                    make: true,
                 })
                 .unwrap();
+            }
+            Happening::Pause(paused) => {
+                self.step(Input::Pause(paused)).unwrap();
             }
             Happening::Sign(number, sign) => self.sign(number, sign),
             Happening::End(number, end) => self.end(number, end),
@@ -370,7 +377,8 @@ impl World {
             }
             Happening::WaitEnds(number) => self.wait(number, |attempt| Input::WaitEnds { attempt }),
             Happening::Slots(slots) => {
-                self.step(Input::SetSlots(Slots::Fixed(slots))).unwrap();
+                let slots = Some(Slots::Fixed(slots));
+                self.step(Input::SetSlots(slots)).unwrap();
             }
             Happening::LoseNextStart => self.lose_next = true,
             Happening::Turn => self.turn(),

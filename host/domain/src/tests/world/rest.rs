@@ -20,6 +20,7 @@ impl World {
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(1));
+        self.happen(Happening::Pause(false));
         for name in 0..2 {
             self.happen(Happening::Group(name, Group::default()));
         }

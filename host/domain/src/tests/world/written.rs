@@ -29,6 +29,10 @@ impl World {
             .iter()
             .map(|(key, value)| (key, value.as_ref()));
         check(&board.groups, &disk.groups, groups, &pending.groups);
+        if !pending.queue {
+            let queue = flying.queue.as_ref().unwrap_or(&disk.queue);
+            assert_eq!(&board.queue, queue);
+        }
         let spent = flying.spent.iter().map(|(key, value)| (key, Some(value)));
         check(&board.spent, &disk.spent, spent, &pending.spent);
         let profiles = flying

@@ -1,0 +1,18 @@
+//! `/v1/queue`: the queue as a whole.
+
+use axum::extract::State;
+
+use super::{
+    Shared,
+    answer::{Answered, Body, ok},
+    caller::By,
+};
+use crate::app::{PauseQueue, QueuePaused};
+
+pub(super) async fn pause(
+    State(shared): State<Shared>,
+    By(by): By,
+    Body(asked): Body<PauseQueue>,
+) -> Answered<QueuePaused> {
+    ok(shared.host.pause_queue(&by, asked).await?)
+}
