@@ -14,6 +14,7 @@ use claudine_domain::{
 use super::{
     present::held_by,
     queue_view::{QueueView, paused_text},
+    steps::{failed_merge, steps},
     view::Why,
 };
 use crate::{clock::rfc3339, text::shell_word};
@@ -100,7 +101,11 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 let is = task.restored_from.map_or("is held by", |_| "was");
                 format!("it {is} {by}: when it runs again it waits to be released")
             });
-            let reasons = std::iter::once(done).chain(culprit).chain(held);
+            let merge = failed_merge(task).map(|merge| merge.detail.clone());
+            let steps = steps(task).into_iter();
+            let steps = steps.map(|step| format!("`{}`: {}", step.command, step.purpose));
+            let reasons = std::iter::once(done).chain(merge).chain(steps);
+            let reasons = reasons.chain(culprit).chain(held);
             (*at, reasons.collect())
         }
         State::Blocked { since } => {

@@ -38,6 +38,7 @@ mod request;
 mod retry;
 mod revise;
 mod select;
+mod steps;
 mod submit;
 mod variables;
 mod view;
@@ -65,7 +66,7 @@ pub(crate) use self::{
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
         GroupTask, GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView,
-        PluginDetail, PluginView, Retried, Submitted, TaskList, TaskRow, TaskView, Why,
+        PluginDetail, PluginView, Retried, Step, Submitted, TaskList, TaskRow, TaskView, Why,
         WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},

@@ -125,6 +125,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
             .and_then(|run| run.ended.as_ref())
             .map(|ended| usage_view(&ended.usage)),
         hint: None,
+        steps: Vec::new(),
         spec: None,
         outputs: None,
     }

@@ -17,6 +17,7 @@ use super::{
     present::{task_row, task_view},
     request::TaskRef,
     select::name_of,
+    steps::steps,
     view::TaskView,
     way_out::{Left, way_out},
 };
@@ -133,6 +134,7 @@ impl Reader {
             view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
             view.output_truncated = tail.truncated;
         }
+        view.steps = steps(task);
         view.hint = way_out(&Left {
             task,
             spec: view.spec.as_ref(),

@@ -158,6 +158,9 @@ pub(crate) struct TaskView {
     /// Once it is done: the command that lets it go on, if an option is what it lacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
+    /// Of one that failed by its merge: what can be done about that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) steps: Vec<Step>,
     /// What the executor was asked, as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spec: Option<serde_json::Value>,
@@ -187,6 +190,14 @@ impl DerefMut for TaskView {
     fn deref_mut(&mut self) -> &mut TaskRow {
         &mut self.row
     }
+}
+
+/// Something that can be done, as a command to copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Step {
+    pub(crate) command: String,
+    /// What it is good for.
+    pub(crate) purpose: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

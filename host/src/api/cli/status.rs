@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use claudine_domain::{time::Timestamp, worktree::Merge};
+use claudine_domain::{
+    time::Timestamp,
+    worktree::{Merge, MergeState},
+};
 
 use super::{
     failure::Failure,
@@ -12,10 +15,12 @@ use super::{
     terminal::{Colour, Look, Painted, harmless},
     text, times,
 };
-use crate::app::{AttemptView, GitView, TaskView, WorktreeView, graph::Shade};
+use crate::app::{AttemptView, GitView, Step, TaskView, WorktreeView, graph::Shade};
 
 /// How much of a commit's name is shown.
 const COMMIT_DIGITS: usize = 10;
+/// How wide a step may be with what it is good for, so that it fits beside the names of lines.
+const STEP_COLUMNS: usize = 80 - 11;
 /// How many files that are not committed are named.
 const NAMED: usize = 5;
 
@@ -54,13 +59,8 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     lines.add_painted("State", &state(task, look, now));
     lines.add_some("Queue", super::pause::head(&task.queue).as_deref());
     lines.add_some("Doing", task.doing.as_deref());
-    lines.add_some(
-        "Reason",
-        task.reason
-            .as_ref()
-            .map(|reason| format!("{} ({})", reason.message, reason.class))
-            .as_deref(),
-    );
+    lines.add_some("Reason", reason(task).as_deref());
+    lines.add_steps(&task.steps);
     let until = task.until.as_deref();
     let until = until.map(|until| times::at_and_distance(until, now));
     lines.add_some("Until", until.as_deref());
@@ -207,14 +207,7 @@ fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
     if let Some(cost) = attempt.cost_usd.filter(|cost| *cost > 0.0) {
         line.push(&format!("  {}", text::usd(cost)));
     }
-    let ended = match (outcome, &attempt.reason) {
-        (Some("succeeded"), None) => None,
-        (outcome, None) => Some(outcome.unwrap_or("running").to_owned()),
-        (outcome, Some(reason)) => {
-            let outcome = outcome.unwrap_or("running");
-            Some(format!("{outcome}: {}", reason.message))
-        }
-    };
+    let ended = (outcome != Some("succeeded") || attempt.reason.is_some()).then(|| end_of(attempt));
     let by_hand = attempt.by_hand.then(|| "merged by hand".to_owned());
     let pid = attempt.pid.filter(|_| outcome.is_none());
     let pid = pid.map(|pid| format!("pid {pid}"));
@@ -226,6 +219,29 @@ fn attempt_line(attempt: &AttemptView, look: Look, now: Timestamp) -> Painted {
         line.push(&harmless(&format!("  {}", parts.join(", "))));
     }
     line
+}
+
+/// With its class, unless that is said by what can be done about it.
+fn reason(task: &TaskView) -> Option<String> {
+    let reason = task.reason.as_ref()?;
+    Some(if task.steps.is_empty() {
+        format!("{} ({})", reason.message, reason.class)
+    } else {
+        reason.message.clone()
+    })
+}
+
+/// How an attempt ended, as one of several: what conflicts stands above.
+fn end_of(attempt: &AttemptView) -> String {
+    let outcome = attempt.outcome.as_deref().unwrap_or("running");
+    let state = attempt.merge.as_ref().map(|merge| merge.state);
+    let message = match (&attempt.reason, state) {
+        (None, _) => return outcome.to_owned(),
+        (Some(_), Some(MergeState::Conflict)) => "merge conflict",
+        (Some(_), Some(MergeState::Refused)) => "not merged",
+        (Some(reason), _) => &reason.message,
+    };
+    format!("{outcome}: {message}")
 }
 
 fn worktree_line(worktree: &WorktreeView) -> String {
@@ -312,6 +328,22 @@ impl Lines {
     fn add_some(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.add(name, value);
+        }
+    }
+
+    /// A line each, to be copied.
+    fn add_steps(&mut self, steps: &[Step]) {
+        for (index, step) in steps.iter().enumerate() {
+            let number = index + 1;
+            let line = format!("{number}. {}", harmless(&step.command));
+            let with_purpose = format!("{line}  # {}", step.purpose);
+            // What stands behind the `#` may be copied along.
+            let line = if crate::text::columns(&with_purpose) <= STEP_COLUMNS {
+                with_purpose
+            } else {
+                line
+            };
+            self.text.push(&format!("{:<10} {line}\n", ""));
         }
     }
 

@@ -200,7 +200,7 @@ fn describe(worktree: &FoundWorktree) -> String {
     if let Some(merge) = &worktree.merge {
         line(
             "merge",
-            &format!("{}: {}", merge.state.as_str(), harmless(&merge.detail)),
+            &format!("{}: {}", merge.state.as_str(), harmless(merge.brief())),
         );
     }
     text

@@ -3,6 +3,7 @@
 use std::{env, ffi::OsString, fs, path::Path};
 
 use claudine_tests::{TestHost, wait_for};
+use serde_json::json;
 
 use super::{COMMIT, REFUSED, Repository, git_in, merged, program, programs, write_script};
 
@@ -101,7 +102,11 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
         "{detail}"
     );
     assert!(detail.contains(&format!("git merge {branch}")), "{detail}");
-    assert_eq!(task["reason"]["message"], detail.as_str());
+    assert_eq!(
+        task["reason"],
+        json!({"class": "conflict", "message": "merge conflict in file"})
+    );
+    assert_eq!(task["merge"]["conflicts"], json!(["file"]));
     assert_eq!(
         repository.host.finished(&deploy)["outcome"],
         "upstream_failed"
@@ -111,9 +116,22 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
     assert_eq!(repository.git(&["rev-parse", "main"]), main);
     assert_eq!(fs::read(worktree.join("file")).unwrap(), b"theirs\n");
     let text = repository.host.text(["status", "fix"]);
+    let short = &id[id.len() - 6..];
+    let steps = format!(
+        "Reason     merge conflict in file\n           \
+         1. claudine worktree resolve {short}  # resolve it in a shell\n           \
+         2. claudine enter {short}  # look around in its worktree\n           \
+         3. claudine diff {short}  # see what it has changed\n"
+    );
+    assert!(text.contains(&steps), "{text}");
+    assert!(text.contains("  failed: merge conflict\n"), "{text}");
+    assert!(!text.contains(&detail), "{text}");
+    let why = repository.host.text(["why", "fix"]);
+    assert_eq!(why.matches(&detail).count(), 1, "{why}");
+    let list = repository.host.text(["worktree", "list"]);
     assert!(
-        text.contains(&format!("Reason     {detail} (invalid)")),
-        "{text}"
+        list.contains("conflict: merge conflict in file\n"),
+        "{list}"
     );
     // Merged by hand, it is of no more use.
     repository.git(&["merge", "-q", "-X", "ours", branch]);

@@ -1,0 +1,79 @@
+//! What can be done about a merge that was not made: commands to copy.
+
+use claudine_domain::{
+    task::{Class, Task},
+    worktree::{Merge, MergeState},
+};
+
+use super::view::Step;
+use crate::text::shell_word;
+
+/// How many of the files that conflict an agent is told: it finds the others itself.
+const TOLD: usize = 3;
+
+/// Nothing of a task that did not fail by its merge.
+pub(super) fn steps(task: &Task) -> Vec<Step> {
+    let Some(merge) = failed_merge(task) else {
+        return Vec::new();
+    };
+    let id = task.id.short();
+    let is_agent = task.request.class == Class::Agent;
+    let again = if merge.state == MergeState::Conflict {
+        step(
+            format!("claudine worktree resolve {id}"),
+            "resolve it in a shell",
+        )
+    } else {
+        step(
+            format!("claudine worktree merge {id}"),
+            "merge it once nothing is in the way",
+        )
+    };
+    let other = if merge.state == MergeState::Conflict && is_agent {
+        step(
+            format!(
+                "claudine resume {id} --context {}",
+                shell_word(&told(task, merge))
+            ),
+            "let the agent resolve it",
+        )
+    } else {
+        step(
+            format!("claudine enter {id}"),
+            "look around in its worktree",
+        )
+    };
+    let diff = step(format!("claudine diff {id}"), "see what it has changed");
+    vec![again, other, diff]
+}
+
+/// The merge by which a task failed.
+pub(super) fn failed_merge(task: &Task) -> Option<&Merge> {
+    let last = task.last_attempt().filter(|_| task.failed_by_its_merge());
+    last?.ended.as_ref()?.merge.as_deref()
+}
+
+/// What an agent is to do about a conflict.
+fn told(task: &Task, merge: &Merge) -> String {
+    let worktree = task.request.worktree.as_ref();
+    let base = worktree.map_or("", |worktree| worktree.base_name());
+    let files: Vec<&str> = merge
+        .conflicts
+        .iter()
+        .take(TOLD)
+        .map(String::as_str)
+        .collect();
+    let places = if files.is_empty() {
+        String::new()
+    } else {
+        format!(" in {}", files.join(", "))
+    };
+    format!("Merge {base} and resolve the conflict{places}")
+}
+
+fn step(command: String, purpose: &str) -> Step {
+    Step {
+        command,
+        purpose: purpose.to_owned(),
+    }
+}
