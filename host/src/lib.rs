@@ -33,6 +33,7 @@ mod store;
 mod supervise;
 mod telemetry;
 mod text;
+mod transcript;
 mod units;
 mod worktree;
 mod zone;

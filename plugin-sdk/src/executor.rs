@@ -38,7 +38,8 @@ pub trait Executor: Default + 'static {
 
     /// Makes items of what a child has printed to standard output: `bytes` are the next ones, and
     /// none are the end; `state` is what the call before gave back. The answer has to follow from
-    /// the two alone. The default shows the output as it is.
+    /// the two alone. The first bytes may be those behind any line feed, with no state. It is asked
+    /// of agents; the default shows the output as it is.
     fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
         transcript::plain(bytes, state)
     }

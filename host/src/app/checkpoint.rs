@@ -9,7 +9,10 @@ use super::{
     request::{CheckpointQuery, TaskRef},
     view::CheckpointView,
 };
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::{
+    checkpoint::{self, Checkpoint, CheckpointError},
+    command::supervised_by,
+};
 
 impl Host {
     pub(crate) async fn checkpoint(
@@ -18,16 +21,19 @@ impl Host {
         query: CheckpointQuery,
     ) -> Result<CheckpointView, AppError> {
         let reference = reference.clone();
-        self.read(move |reader| {
+        let reading = self.read(move |reader| {
             let task = reader.task_to_show(&reference)?;
             let number = query
                 .attempt
                 .or_else(|| last_ended(&task))
                 .ok_or_else(|| AppError::from(CheckpointError::NoAttempt(task.id)))?;
-            let found = checkpoint::of_attempt(&*reader.store, &reader.layout, &task, number)?;
-            Ok(view(found, number))
-        })
-        .await
+            let found = checkpoint::of_attempt(&*reader.store, &task, number)?;
+            Ok((found, number))
+        });
+        let (mut found, number) = reading.await?;
+        let filling = Box::pin(found.read_last_lines(&self.transcripts));
+        supervised_by(self.commands.clone(), filling).await?;
+        Ok(view(found, number))
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
         log::LogWatch,
         peer::{Forebear, Side},
     },
+    transcript::Transcripts,
     worktree::Worktrees,
 };
 
@@ -44,6 +45,7 @@ pub(crate) struct Host {
     pub(super) ids: Mutex<IdSequence>,
     pub(super) reader: Arc<Reader>,
     pub(super) plugins: Arc<Catalog>,
+    pub(super) transcripts: Transcripts,
     pub(super) environments: Arc<Environments>,
     pub(super) worktrees: Arc<Worktrees>,
     /// Runs the commands of requests.
@@ -115,11 +117,13 @@ impl Host {
             mode: DownMode::Drain,
             by: Arc::default(),
         });
+        let transcripts = Transcripts::new(plugins.clone(), layout.clone());
         Self {
             engine,
             ids: Mutex::default(),
             reader: Arc::new(Reader { store, layout }),
             plugins,
+            transcripts,
             environments,
             worktrees,
             commands,

@@ -1,11 +1,11 @@
 //! The output of attempts, read from its files.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use claudine_domain::{
     attempt::Attempt,
     id::{AttemptId, TaskId},
-    task::Task,
+    task::{Class, Task},
 };
 use tokio::sync::mpsc;
 
@@ -13,89 +13,49 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
     reader::unreadable,
+    reading::{LogStream, Reading, Stop},
     request::{LogQuery, TaskRef},
-    view::{LogChannel, LogLines, LogPiece},
+    transcript::Items,
+    view::{LogLines, LogPiece},
 };
 use crate::{
     clock,
-    supervise::log::{AsideReader, Begin, Channel, LogReader, Piece},
+    command::supervised_by,
+    supervise::log::{AsideReader, Begin, Channel, Piece},
+    transcript::Output,
 };
 
 /// Pieces that are read ahead of a slow client.
 const AHEAD: usize = 16;
-/// Read in one go: each change of thread costs more than a short piece.
-const AT_ONCE_BYTES: usize = 256 << 10;
 /// The end of an attempt that no event tells (it was parked) is noticed after so long.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// The last lines are an answer in one piece, for whoever reads text.
 const LINES_MAX_BYTES: usize = 1 << 20;
 
-/// Output as it is read; an error ends it.
-pub(crate) type LogStream = mpsc::Receiver<Result<LogPiece, AppError>>;
-
-type Sender = mpsc::Sender<Result<LogPiece, AppError>>;
-
-/// What is read, and for whom.
-struct Reading {
-    task: TaskId,
-    channel: Option<Channel>,
-    follow: bool,
-    sender: Sender,
+/// How an attempt's output is given.
+enum Source {
+    Bytes(AsideReader),
+    Items(Box<Items>),
 }
 
-/// Why a reading stops.
-enum Stop {
-    Error(AppError),
-    /// Whoever asked for it has gone.
-    Unwanted,
-}
-
-impl From<AppError> for Stop {
-    fn from(error: AppError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl Reading {
-    async fn send(&self, piece: LogPiece) -> Result<(), Stop> {
-        self.sender
-            .send(Ok(piece))
-            .await
-            .map_err(|_| Stop::Unwanted)
-    }
-
+impl Source {
     /// Sends what there is, to where the log ends for now.
-    async fn send_all(&self, log: &mut AsideReader) -> Result<(), Stop> {
+    async fn send_all(&mut self, reading: &Reading) -> Result<(), Stop> {
+        let log = match self {
+            Self::Bytes(log) => log,
+            Self::Items(items) => return items.send_all(reading).await,
+        };
         loop {
-            let read = log.read(|reader| Ok(next_pieces(reader))).await;
+            let read = log.next_pieces().await;
             let (pieces, more) = read.map_err(|error| unreadable(&error))?;
             for piece in pieces {
-                self.send(shown(piece)).await?;
+                reading.send(shown(piece)).await?;
             }
-            // Of a damaged log all is shown that is before the damage.
             if !more.map_err(|error| unreadable(&error))? {
                 return Ok(());
             }
         }
     }
-}
-
-/// The next pieces, and whether there may be more.
-fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
-    let (mut pieces, mut bytes) = (Vec::new(), 0);
-    while bytes < AT_ONCE_BYTES {
-        match reader.next_piece() {
-            Ok(Some(piece)) => {
-                if let Piece::Bytes { bytes: piece, .. } = &piece {
-                    bytes += piece.len();
-                }
-                pieces.push(piece);
-            }
-            Ok(None) => return (pieces, Ok(false)),
-            Err(error) => return (pieces, Err(error)),
-        }
-    }
-    (pieces, Ok(true))
 }
 
 impl Host {
@@ -106,6 +66,9 @@ impl Host {
         query: LogQuery,
     ) -> Result<LogStream, AppError> {
         let channel = channel_of(query.stream.as_deref())?;
+        let found = self.task_to_show(reference).await?;
+        let is_agents = found.request.class == Class::Agent;
+        let transcript = (query.transcript && is_agents).then(|| found.request.executor.clone());
         let begin = match (query.tail, query.offset, query.since_ms) {
             (None, None, None) => None,
             (Some(lines), None, None) => Some(Begin::LastLines(lines)),
@@ -118,18 +81,21 @@ impl Host {
                 ));
             }
         };
-        let found = self.task_to_show(reference).await?;
         let (task, number) = (found.id, attempt_of(&found, &query)?);
         let (sender, receiver) = mpsc::channel(AHEAD);
         let reading = Reading {
             task,
             channel,
             follow: query.follow,
+            transcript,
             sender,
         };
+        let stderr_from = query.stderr_offset;
         let host = self.clone();
         self.reading.spawn(async move {
-            if let Err(Stop::Error(error)) = host.read_attempts(&reading, number, begin).await
+            let read = host.read_attempts(&reading, number, begin, stderr_from);
+            let read = supervised_by(host.commands.clone(), read);
+            if let Err(Stop::Error(error)) = read.await
                 && reading.sender.send(Err(error)).await.is_err()
             {
                 tracing::debug!("a reader of logs went away before its error");
@@ -144,13 +110,16 @@ impl Host {
         reading: &Reading,
         first: u32,
         mut begin: Option<Begin>,
+        mut stderr_from: Option<u64>,
     ) -> Result<(), Stop> {
         for number in first.. {
             let attempt = AttemptId {
                 task: reading.task,
                 number,
             };
-            self.read_attempt(reading, attempt, begin.take()).await?;
+            let begin = begin.take();
+            self.read_attempt(reading, attempt, begin, stderr_from.take())
+                .await?;
             if !reading.follow || self.is_last(attempt).await? {
                 break;
             }
@@ -163,6 +132,7 @@ impl Host {
         reading: &Reading,
         attempt: AttemptId,
         begin: Option<Begin>,
+        stderr_from: Option<u64>,
     ) -> Result<(), Stop> {
         let mut reader = self.reader.log(attempt);
         if let Some(channel) = reading.channel {
@@ -172,19 +142,36 @@ impl Host {
         let watch = reading.follow.then(|| self.watch.clone());
         let opened = log.read(move |reader| {
             let grown = watch.map(|watch| watch.subscribe(reader.path()));
-            if let Some(begin) = begin {
-                reader.begin(begin)?;
-            }
             Ok(grown)
         });
         let grown = opened.await.map_err(|error| unreadable(&error))?;
+        let mut source = if let Some(executor) = &reading.transcript {
+            let output = Output {
+                attempt,
+                executor: executor.clone(),
+                is_agents: true,
+                is_whole: false,
+            };
+            let items = Items::begin(self, reading, log, output, begin, stderr_from);
+            Source::Items(Box::new(items.await?))
+        } else {
+            if let Some(begin) = begin {
+                let begun = log.read(move |reader| reader.begin(begin)).await;
+                begun.map_err(|error| unreadable(&error))?;
+            }
+            Source::Bytes(log)
+        };
         reading.send(LogPiece::Attempt(attempt.number)).await?;
         loop {
             // Asked before the reading: what an attempt wrote before it ended is read after.
             let finished = self.engine.finish_of(attempt.task);
-            let over = !reading.follow || self.has_ended(attempt).await?;
-            reading.send_all(&mut log).await?;
-            if over {
+            let asks = reading.follow || matches!(source, Source::Items(_));
+            let ended = asks && self.has_ended(attempt).await?;
+            source.send_all(reading).await?;
+            if let (true, Source::Items(items)) = (ended, &mut source) {
+                items.send_held_back(reading).await?;
+            }
+            if ended || !reading.follow {
                 return Ok(());
             }
             tokio::select! {
@@ -225,35 +212,29 @@ impl Host {
                 .is_none_or(|last| last.number <= attempt.number))
     }
 
-    /// The last lines of each stream of the last attempt.
+    /// The last lines of each stream of the last attempt, as text without colours.
     pub(crate) async fn log_lines(
         &self,
         reference: &TaskRef,
         tail: u64,
     ) -> Result<LogLines, AppError> {
-        let reference = reference.clone();
-        self.read(move |reader| {
-            let task = reader.task_to_show(&reference)?;
-            let id = task.id;
-            let number = attempt_of(&task, &LogQuery::default())?;
-            let lines = |channel| {
-                let log = reader.log(AttemptId { task: id, number });
-                let log = log.channel(channel);
-                log.last_lines(tail, LINES_MAX_BYTES)
-                    .map_err(|error| unreadable(&error))
-            };
-            let (stdout, stderr) = (lines(Channel::Stdout)?, lines(Channel::Stderr)?);
-            Ok(LogLines {
-                id: id.to_string(),
-                stdout: stdout.text,
-                stderr: stderr.text,
-                stdout_lines: stdout.lines,
-                stderr_lines: stderr.lines,
-                stdout_cut_bytes: stdout.cut_bytes,
-                stderr_cut_bytes: stderr.cut_bytes,
-            })
+        let task = self.task_to_show(reference).await?;
+        let number = attempt_of(&task, &LogQuery::default())?;
+        let output = Output::of(&task, number);
+        let lines = async |channel| {
+            self.last_text(&output, Some(channel), tail, LINES_MAX_BYTES)
+                .await
+        };
+        let (stdout, stderr) = (lines(Channel::Stdout).await?, lines(Channel::Stderr).await?);
+        Ok(LogLines {
+            id: task.id.to_string(),
+            stdout: stdout.text,
+            stderr: stderr.text,
+            stdout_lines: stdout.lines,
+            stderr_lines: stderr.lines,
+            stdout_cut_bytes: stdout.cut_bytes,
+            stderr_cut_bytes: stderr.cut_bytes,
         })
-        .await
     }
 }
 
@@ -300,17 +281,11 @@ fn shown(piece: Piece) -> LogPiece {
             channel,
             bytes,
             ..
-        } => {
-            let channel = match channel {
-                Channel::Stdout => LogChannel::Stdout,
-                Channel::Stderr => LogChannel::Stderr,
-            };
-            LogPiece::Bytes {
-                channel,
-                offset,
-                bytes,
-            }
-        }
+        } => LogPiece::Bytes {
+            channel: channel.into(),
+            offset,
+            bytes,
+        },
         Piece::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
     }
 }

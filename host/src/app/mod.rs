@@ -34,12 +34,14 @@ mod queue;
 mod queue_view;
 mod read;
 mod reader;
+mod reading;
 mod request;
 mod retry;
 mod revise;
 mod select;
 mod steps;
 mod submit;
+mod transcript;
 mod variables;
 mod view;
 mod way_out;
@@ -59,15 +61,16 @@ pub(crate) use self::{
     queue_view::QueueView,
     read::state_words,
     request::{
-        Change, CheckpointQuery, DependencyRef, DownMode, Environment, EventQuery, GraphQuery,
-        GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries, RetryOptions,
-        Submit, TaskRef, WorktreeWish,
+        Change, CheckpointQuery, DependencyRef, DownMode, EndQuery, Environment, EventQuery,
+        GraphQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries,
+        RetryOptions, Submit, TaskRef, WorktreeWish,
     },
+    transcript::{Style, lines_of},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
-        GroupTask, GroupView, HostInfo, LogChannel, LogLines, LogPiece, PermissionView,
-        PluginDetail, PluginView, Retried, Step, Submitted, TaskList, TaskRow, TaskView, Why,
-        WorktreeView,
+        GroupTask, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
+        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
+        TaskRow, TaskView, Why, WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

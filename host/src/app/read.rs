@@ -18,15 +18,20 @@ use super::{
     reader::Reader,
     request::{ListFilter, TaskRef},
     select::{Purpose, Selection},
+    transcript::begun,
     view::{HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
     clock::{self, rfc3339},
     store::{self, StoreError},
+    transcript::Output,
 };
 
 /// How long the engine may take to answer, which it does between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// What is shown of a transcript as the output of an agent without a result.
+const OUTPUT_LINES: u64 = 100;
+const OUTPUT_BYTES: usize = 64 << 10;
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1000;
 /// How many of the tasks that one waits for `why` names.
@@ -63,19 +68,26 @@ impl Host {
 
     pub(crate) async fn status(&self, reference: &TaskRef) -> Result<TaskView, AppError> {
         let (reference, worktrees) = (reference.clone(), self.worktrees.clone());
-        let mut view = self
-            .read(move |reader| {
-                let task = reader.task_to_show(&reference)?;
-                let mut view = reader.full_view(&task)?;
-                if task.is_done()
-                    && view.worktree.is_some()
-                    && let Some(merge) = worktrees.merged_again(task.id)?
-                {
-                    view.merge = Some(merge);
-                }
-                Ok(view)
-            })
-            .await?;
+        let reading = self.read(move |reader| {
+            let task = reader.task_to_show(&reference)?;
+            let mut view = reader.full_view(&task)?;
+            if task.is_done()
+                && view.worktree.is_some()
+                && let Some(merge) = worktrees.merged_again(task.id)?
+            {
+                view.merge = Some(merge);
+            }
+            // What an agent has written on the way is for whoever asks for it.
+            let is_unshown = task.is_done() && view.output.is_none();
+            let unshown = begun(&task).filter(|_| is_unshown);
+            Ok((view, unshown.map(|number| Output::of(&task, number))))
+        });
+        let (mut view, unshown) = reading.await?;
+        if let Some(output) = unshown {
+            let shown = self.last_text(&output, None, OUTPUT_LINES, OUTPUT_BYTES);
+            let shown = shown.await?;
+            (view.output, view.output_truncated) = (Some(shown.text), shown.is_truncated);
+        }
         if matches!(
             view.state.as_str(),
             "ready" | "blocked" | "waiting" | "held"

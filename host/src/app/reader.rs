@@ -9,7 +9,7 @@ use claudine_domain::{
     batch::DocumentKey,
     budget::{GraphBudget, Level, Scope},
     id::{AttemptId, IdEnd, TaskId},
-    task::Task,
+    task::{Class, Task},
 };
 
 use super::{
@@ -93,7 +93,8 @@ impl Reader {
         })
     }
 
-    /// A task with what was asked, what was answered, and its output.
+    /// A task with what was asked, what was answered, and its output. What an agent without a result
+    /// has written is left to its executor.
     pub(super) fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
         let mut view = task_view(task);
         let document = |key| -> Result<Option<serde_json::Value>, AppError> {
@@ -125,7 +126,9 @@ impl Reader {
         let result = outputs.and_then(|outputs| outputs.get("result")?.as_str());
         if let Some(result) = result {
             view.output = Some(result.to_owned());
-        } else if let Some(last) = latest_first.find(|it| it.started_at.is_some()) {
+        } else if task.request.class == Class::Command
+            && let Some(last) = latest_first.find(|it| it.started_at.is_some())
+        {
             let tail = self
                 .log(attempt_id(task, last.number))
                 .channel(Channel::Stdout)

@@ -374,6 +374,23 @@ pub(crate) struct LogQuery {
     /// Go on as output comes, through later attempts, until the task has ended.
     #[serde(default)]
     pub(crate) follow: bool,
+    /// Of an agent, the items that its executor makes of the output instead of its bytes. A tail is
+    /// then of their lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) transcript: bool,
+    /// Where a reader of a transcript takes up standard error again; `offset` is that of standard
+    /// output.
+    #[serde(default)]
+    pub(crate) stderr_offset: Option<u64>,
+}
+
+/// How much of the end of a task's output.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndQuery {
+    /// How many lines; 20 where it is not given.
+    #[serde(default)]
+    pub(crate) lines: Option<u64>,
 }
 
 /// Which events.

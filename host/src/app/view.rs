@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::queue_view::QueueView;
+pub(crate) use crate::transcript::{Item, LogChannel, Place};
 
 /// The words for where a task stands.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];
@@ -148,7 +149,8 @@ pub(crate) struct TaskView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) merge: Option<Merge>,
     pub(crate) attempts: Vec<AttemptView>,
-    /// An agent's result text, else the last 64 KiB of stdout.
+    /// An agent's result text, else the end of its transcript once it is done; of a command the
+    /// last 64 KiB of stdout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     pub(crate) output_truncated: bool,
@@ -395,23 +397,16 @@ pub(crate) struct CheckpointView {
     /// An agent's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
-    /// The last 50 lines it wrote, of both streams as they were read, at most 64 KiB.
+    /// The last 50 lines of both streams as they were read, at most 64 KiB: of an agent those of
+    /// its transcript. They are without colours.
     pub(crate) last_lines: String,
     /// How it left the repository it worked in: of agents, and of tasks in worktrees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) git: Option<GitView>,
 }
 
-/// One of a task's two streams.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LogChannel {
-    Stdout,
-    Stderr,
-}
-
 /// A part of a task's output, as `logs` gives it piece by piece.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
     /// What follows is of this attempt, and offsets count from its start. It comes first, and again where a follower goes on to the next attempt.
     Attempt(u32),
@@ -421,8 +416,28 @@ pub(crate) enum LogPiece {
         offset: u64,
         bytes: Vec<u8>,
     },
+    /// Of an agent, where its transcript was asked for: what was complete at once.
+    Items {
+        items: Vec<Item>,
+        /// What is before it was given.
+        place: Place,
+    },
     /// So many bytes were left out here, because the output is over its cap.
     Gap { offset: u64, bytes: u64 },
+}
+
+/// The last lines of an attempt, for people.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct LogEnd {
+    pub(crate) id: String,
+    /// Of an agent: its items have times and kinds. The output of a command is given as it is.
+    pub(crate) is_transcript: bool,
+    pub(crate) items: Vec<Item>,
+    /// How many lines there are before these; absent if there is too much to count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) earlier_lines: Option<u64>,
+    /// So many bytes before these lines were not read.
+    pub(crate) unread_bytes: u64,
 }
 
 /// Something that happened to a task.
@@ -453,7 +468,8 @@ pub(crate) enum EventPiece {
     Place(u64),
 }
 
-/// The last lines of both streams, as text: what is not UTF-8 is replaced.
+/// The last lines of both streams, as text without colours: what is not UTF-8 is replaced. Those of
+/// an agent's standard output are of its transcript.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LogLines {
     pub(crate) id: String,

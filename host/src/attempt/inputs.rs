@@ -22,12 +22,14 @@ use crate::{
     layout::Layout,
     plugin::{Failure, GuestEnd, GuestTask, Manifest, PreviousAttempt, visible},
     store::Store,
+    transcript::Transcripts,
 };
 
 /// Where what attempts are given is read from.
 pub(super) struct Inputs {
     pub(super) store: Arc<dyn Store>,
     pub(super) environments: Arc<Environments>,
+    pub(super) transcripts: Transcripts,
     pub(super) layout: Layout,
 }
 
@@ -203,30 +205,48 @@ impl Inputs {
     ) -> Result<Handed, Failure> {
         let (store, layout) = (self.store.clone(), self.layout.clone());
         let (attempt, task) = (launch.attempt, launch.task.clone());
-        let handing = move || hand_over(&*store, &layout, attempt, &task, &spec, previous);
-        tokio::task::spawn_blocking(handing)
-            .await
-            .unwrap_or_else(|panic| Err(Failure::new("plugin", panic.to_string())))
+        let gathering = {
+            let task = task.clone();
+            move || gather(&*store, &task)
+        };
+        let mut given = aside(gathering).await?;
+        let resumed = given.resumed.as_mut().map(|(checkpoint, _)| checkpoint);
+        for checkpoint in given.used.iter_mut().chain(resumed) {
+            // The rest is told by what the agent has answered.
+            if checkpoint.summary.is_none() {
+                let filling = checkpoint.read_last_lines(&self.transcripts);
+                filling.await.map_err(failure)?;
+            }
+        }
+        aside(move || hand_over(&layout, attempt, &task, &spec, previous, &given)).await
     }
 }
 
+/// Works on a thread that may block.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| Err(Failure::new("plugin", panic.to_string())))
+}
+
 fn hand_over(
-    store: &dyn Store,
     layout: &Layout,
     attempt: AttemptId,
-    task: &Arc<Task>,
+    task: &Task,
     spec: &str,
     previous: Option<u32>,
+    given: &Given,
 ) -> Result<Handed, Failure> {
-    let given = gather(store, layout, task)?;
-    files::write(layout, attempt, &given).map_err(|error| {
+    files::write(layout, attempt, given).map_err(|error| {
         Failure::new(
             "resource",
             format!("the results of other tasks cannot be written for it: {error}"),
         )
     })?;
     let directory = layout.inputs(attempt);
-    let variables = files::variables(&directory, &given);
+    let variables = files::variables(&directory, given);
     let paths: Vec<PathBuf> = files::names(&given.used)
         .into_iter()
         .map(|name| directory.join(name))
@@ -234,22 +254,21 @@ fn hand_over(
     let goes_on = task.resumes.is_some() && task.resumes == previous;
     let context = given.resumed.as_ref().map(|(_, context)| context.clone());
     Ok(Handed {
-        spec: with_prompt(spec, &given, &paths),
+        spec: with_prompt(spec, given, &paths),
         variables,
         context: context.filter(|_| goes_on),
     })
 }
 
-fn gather(store: &dyn Store, layout: &Layout, task: &Task) -> Result<Given, Failure> {
+fn gather(store: &dyn Store, task: &Task) -> Result<Given, Failure> {
     let mut used = Vec::with_capacity(task.request.with_output_of.len());
     for id in &task.request.with_output_of {
-        used.push(checkpoint::of_task(store, layout, *id).map_err(failure)?);
+        used.push(checkpoint::of_task(store, *id).map_err(failure)?);
     }
     let resumed = match task.resumes {
         None => None,
         Some(number) => {
-            let checkpoint =
-                checkpoint::of_attempt(store, layout, task, number).map_err(failure)?;
+            let checkpoint = checkpoint::of_attempt(store, task, number).map_err(failure)?;
             let context = store
                 .document(DocumentKey::Context(task.id))
                 .map_err(|error| failure(error.into()))?;

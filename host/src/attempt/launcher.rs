@@ -116,7 +116,7 @@ impl Launcher {
         let preparing = async {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
-            let prepared = prepared.await?;
+            let prepared = supervised_by(elsewhere.clone(), Box::pin(prepared)).await?;
             still_allowed(&launch.task.request, &executor, &prepared.task).await?;
             supervised_by(elsewhere, executor.loaded())
                 .await

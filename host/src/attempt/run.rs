@@ -39,6 +39,7 @@ use crate::{
         self, Handover, SuperviseError, Supervisors,
         peer::{Forebear, Side},
     },
+    transcript::Transcripts,
     worktree::Worktrees,
 };
 
@@ -84,6 +85,7 @@ impl Runner {
         let inputs = Inputs {
             store,
             environments: environments.clone(),
+            transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
         };
         let workspaces = Workspaces {

@@ -20,13 +20,12 @@ use claudine_domain::{
 };
 
 use crate::{
-    layout::Layout,
     store::{Store, StoreError},
-    supervise::log::LogReader,
+    transcript::{Output, Transcripts},
 };
 
 /// How many of the last lines.
-pub(crate) const LINES: u64 = 50;
+const LINES: u64 = 50;
 /// Lines may be long: so much of their end.
 const LINES_BYTES: usize = 64 << 10;
 
@@ -43,8 +42,11 @@ pub(crate) struct Checkpoint {
     pub(crate) signal: Option<i32>,
     /// An agent's result.
     pub(crate) summary: Option<String>,
-    /// The end of its output, of both streams as they were read.
+    /// The end of its output, of both streams as they were read; of an agent that of its
+    /// transcript. Empty until somebody [reads](Self::read_last_lines) it.
     pub(crate) last_lines: String,
+    /// Where that is.
+    output: Option<Output>,
     /// How it left the repository it worked in, where somebody looked.
     pub(crate) git: Option<GitState>,
 }
@@ -68,11 +70,7 @@ pub(crate) enum CheckpointError {
 
 /// How a task that has ended stands: by its last attempt, unless it was tried again and has ended
 /// before another one.
-pub(crate) fn of_task(
-    store: &dyn Store,
-    layout: &Layout,
-    id: TaskId,
-) -> Result<Checkpoint, CheckpointError> {
+pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, CheckpointError> {
     let task = store.task(id)?.ok_or(CheckpointError::Gone(id))?;
     let last = match task.end() {
         Some(_) => task.deciding_attempt(),
@@ -82,14 +80,14 @@ pub(crate) fn of_task(
         // Its output is that of the attempt whose work was merged, and how it ended is its own.
         (Some(last), Some(end)) if last.by_hand => {
             let run = task.last_run().ok_or(CheckpointError::NoAttempt(id))?;
-            let checkpoint = of_attempt(store, layout, &task, run.number)?;
+            let checkpoint = of_attempt(store, &task, run.number)?;
             Ok(Checkpoint {
                 outcome: end.outcome,
                 reason: None,
                 ..checkpoint
             })
         }
-        (Some(last), _) => of_attempt(store, layout, &task, last.number),
+        (Some(last), _) => of_attempt(store, &task, last.number),
         (None, Some(end)) => Ok(Checkpoint {
             task: id,
             name: task.request.name.clone(),
@@ -101,6 +99,7 @@ pub(crate) fn of_task(
             signal: None,
             summary: None,
             last_lines: String::new(),
+            output: None,
             git: None,
         }),
         (None, None) => Err(CheckpointError::NoAttempt(id)),
@@ -109,7 +108,6 @@ pub(crate) fn of_task(
 
 pub(crate) fn of_attempt(
     store: &dyn Store,
-    layout: &Layout,
     task: &Task,
     number: u32,
 ) -> Result<Checkpoint, CheckpointError> {
@@ -119,10 +117,6 @@ pub(crate) fn of_attempt(
         .and_then(|attempt| attempt.ended.as_ref())
         .ok_or(CheckpointError::NoAttempt(id))?;
     let attempt = AttemptId { task: id, number };
-    let last_lines = LogReader::new(&layout.log(attempt)).last_lines(LINES, LINES_BYTES);
-    let last_lines = last_lines
-        .map_err(|source| CheckpointError::Log { task: id, source })?
-        .text;
     Ok(Checkpoint {
         task: id,
         name: task.request.name.clone(),
@@ -133,7 +127,8 @@ pub(crate) fn of_attempt(
         exit_code: ended.exit_code,
         signal: ended.signal,
         summary: result(store, attempt)?,
-        last_lines,
+        last_lines: String::new(),
+        output: Some(Output::of(task, number)),
         git: ended.git.as_deref().cloned(),
     })
 }
@@ -156,6 +151,23 @@ fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, Check
 }
 
 impl Checkpoint {
+    /// Fills in the end of the output.
+    pub(crate) async fn read_last_lines(
+        &mut self,
+        transcripts: &Transcripts,
+    ) -> Result<(), CheckpointError> {
+        let Some(output) = &self.output else {
+            return Ok(());
+        };
+        let read = transcripts
+            .last_text(output, None, LINES, LINES_BYTES)
+            .await;
+        let task = self.task;
+        let read = read.map_err(|source| CheckpointError::Log { task, source })?;
+        self.last_lines = read.text;
+        Ok(())
+    }
+
     /// Its repository in a line.
     pub(crate) fn repository(&self) -> Option<String> {
         let git = self.git.as_ref()?;
@@ -201,6 +213,7 @@ pub(super) fn sample() -> Checkpoint {
         signal: None,
         summary: None,
         last_lines: "one\ntwo\n".to_owned(),
+        output: None,
         git: Some(GitState {
             branch: Some("fix".to_owned()),
             commit: Some("d7249d3e1aa58acfc8c4d3429c396a8f7be9efcf".to_owned()),

@@ -20,7 +20,7 @@ use super::load::Compiler;
 use super::port::{
     AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest,
 };
-use super::transcript::ItemKind;
+use super::transcript::{ItemKind, Transcribes};
 
 /// A catalog of the components in this binary.
 struct House {
@@ -172,9 +172,10 @@ async fn each_makes_a_transcript_of_its_output() {
         let executor = house.catalog.executor(name).unwrap();
         let (mut state, mut found) = (Vec::new(), Vec::new());
         for piece in pieces.iter().copied().chain([""]) {
-            let reading = executor.transcript(piece.as_bytes(), &state).await.unwrap();
+            let part = [piece.as_bytes().to_vec()];
+            let reading = executor.transcript(&part, state).await.unwrap();
             state = reading.state;
-            found.extend(reading.items);
+            found.extend(reading.items.concat());
         }
         let found: Vec<_> = found.iter().map(|item| (item.kind, &*item.text)).collect();
         assert_eq!(found, expected, "{name}");
@@ -188,9 +189,15 @@ async fn each_makes_a_transcript_of_its_output() {
     // More than the guest is given at once.
     let long = "x".repeat(100_000) + "\n";
     let executor = house.catalog.executor("shell").unwrap();
-    let reading = executor.transcript(long.as_bytes(), b"").await.unwrap();
-    let text: String = reading.items.into_iter().map(|item| item.text).collect();
-    assert_eq!((text == long, reading.state.len()), (true, 0));
+    let parts = [long.as_bytes().to_vec(), b"end".to_vec(), Vec::new()];
+    let reading = executor.transcript(&parts, Vec::new()).await.unwrap();
+    let texts = reading.items.iter().map(|items| {
+        let texts = items.iter().map(|item| &*item.text);
+        texts.collect::<String>()
+    });
+    let texts: Vec<String> = texts.collect();
+    assert!(texts == [&*long, "", "end"], "each with its own part");
+    assert_eq!(reading.state.len(), 0);
 }
 
 #[tokio::test]

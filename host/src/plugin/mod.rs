@@ -30,7 +30,6 @@ mod run;
 mod states;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
 mod transcript;
 mod v0_1;
 mod visible;
@@ -49,4 +48,5 @@ pub(crate) use port::{
     GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, Output,
     PreviousAttempt, Signal, SpawnSpec, Start, Stdin, StopRequest, Usage,
 };
+pub(crate) use transcript::{ItemKind, Reading, TRANSCRIPT_BYTES, Transcribes, TranscriptItem};
 pub(crate) use visible::visible;

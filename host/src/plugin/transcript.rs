@@ -1,18 +1,24 @@
 //! What an executor makes of a child's output, for people.
-//!
-//! Nothing in the host shows it yet, so this is in the tests alone: they ask as the contract says,
-//! and hold plugins to it.
 
-use super::{error::PluginError, executor::Executor, port::Attrs};
+use super::{
+    error::PluginError,
+    executor::Executor,
+    port::{Attrs, BoxFuture},
+};
 
 /// Of a child's output in one call.
-const TRANSCRIPT_BYTES: usize = 64 << 10;
+pub(crate) const TRANSCRIPT_BYTES: usize = 64 << 10;
 const TRANSCRIPT_STATE_BYTES: usize = 8 << 20;
+/// What all items of one question may have together: what they are made of is far less.
+const ITEMS_BYTES: usize = 16 << 20;
+/// Counted for each item beside its text.
+const ITEM_BYTES: usize = 64;
 
-/// What came of some bytes of a child's output.
+/// What came of some parts of a child's output.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    pub(crate) items: Vec<TranscriptItem>,
+    /// For each part the items that were complete with it.
+    pub(crate) items: Vec<Vec<TranscriptItem>>,
     /// What the next call has to be given.
     pub(crate) state: Vec<u8>,
 }
@@ -57,48 +63,83 @@ impl ItemKind {
     }
 }
 
-impl Executor {
+/// Who makes items of output: an executor.
+pub(crate) trait Transcribes: Send + Sync {
     /// Makes items of a child's standard output, for people.
     ///
-    /// `bytes` are the next ones, some 256 KiB at a time: all of a call share the time of one
-    /// question. The first call is given an empty state, each other one the state of the
-    /// [`Reading`] before it, and the last one no bytes, which gives what was held back. The answer
-    /// follows from the two alone, so it may be asked for again from the same place. Standard error
-    /// is plain text for every executor. Where this fails the output is to be shown as it is.
-    pub(crate) async fn transcript(
+    /// The parts are the next ones in their order, some 256 KiB at a time: all share the time of
+    /// one question. The first call is given an empty state, each other one the state of the
+    /// [`Reading`] before it. A part without bytes is the end, and gives what was held back. The
+    /// answer follows from the two alone, so it may be asked for again from the same place.
+    /// Standard error is plain text for every executor. If this fails the output is to be shown as
+    /// it is.
+    fn transcript<'a>(
+        &'a self,
+        parts: &'a [Vec<u8>],
+        state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Reading, PluginError>>;
+}
+
+impl Transcribes for Executor {
+    fn transcript<'a>(
+        &'a self,
+        parts: &'a [Vec<u8>],
+        state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Reading, PluginError>> {
+        Box::pin(self.ask_for_items(parts, state))
+    }
+}
+
+impl Executor {
+    async fn ask_for_items(
         &self,
-        bytes: &[u8],
-        state: &[u8],
+        parts: &[Vec<u8>],
+        state: Vec<u8>,
     ) -> Result<Reading, PluginError> {
-        let reading = self
-            .ask(async |plugin, store| {
-                let executor = plugin.claudine_plugin_executor();
-                let mut reading = Reading {
-                    items: Vec::new(),
-                    state: state.to_vec(),
-                };
-                let end = bytes.is_empty().then_some(bytes);
-                for piece in bytes.chunks(TRANSCRIPT_BYTES).chain(end) {
-                    let asked = executor.call_transcript(&mut *store, piece, &reading.state);
+        let asked = self.ask(async move |plugin, store| {
+            let executor = plugin.claudine_plugin_executor();
+            let (mut items, mut state) = (Vec::with_capacity(parts.len()), state);
+            let mut bytes = 0;
+            for part in parts {
+                let mut of_part = Vec::new();
+                let end = part.is_empty().then_some(&part[..]);
+                for piece in part.chunks(TRANSCRIPT_BYTES).chain(end) {
+                    let asked = executor.call_transcript(&mut *store, piece, &state);
                     let answer = asked.await?;
-                    let items = answer.items.into_iter().map(|item| TranscriptItem {
+                    state = answer.state;
+                    of_part.extend(answer.items.into_iter().map(|item| TranscriptItem {
                         kind: ItemKind::of_word(&item.kind),
                         text: item.text,
                         more: item.more,
-                    });
-                    reading.items.extend(items);
-                    reading.state = answer.state;
+                    }));
+                    // What is wrong with an answer is no fault of wasmtime's: it is told as a value.
+                    if let Some(message) = too_much(&state) {
+                        return Ok(Err(message));
+                    }
                 }
-                Ok(reading)
-            })
-            .await?;
-        if reading.state.len() > TRANSCRIPT_STATE_BYTES {
-            let message = format!(
-                "the state of its transcript has {} bytes, more than 8 MiB",
-                reading.state.len()
-            );
-            return Err(PluginError::Answer { message });
-        }
-        Ok(reading)
+                bytes += of_part.iter().map(size).sum::<usize>();
+                if bytes > ITEMS_BYTES {
+                    let message = "the items of its transcript have more than 16 MiB";
+                    return Ok(Err(message.to_owned()));
+                }
+                items.push(of_part);
+            }
+            Ok(Ok(Reading { items, state }))
+        });
+        asked
+            .await?
+            .map_err(|message| PluginError::Answer { message })
     }
+}
+
+fn too_much(state: &[u8]) -> Option<String> {
+    let length = state.len();
+    (length > TRANSCRIPT_STATE_BYTES)
+        .then(|| format!("the state of its transcript has {length} bytes, more than 8 MiB"))
+}
+
+fn size(item: &TranscriptItem) -> usize {
+    let more = item.more.iter();
+    let more: usize = more.map(|(name, value)| name.len() + value.len()).sum();
+    ITEM_BYTES + item.text.len() + more
 }

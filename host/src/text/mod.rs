@@ -9,6 +9,7 @@ mod chain;
 mod fit;
 mod harmless;
 mod painted;
+mod screen;
 mod shell;
 mod short_ids;
 mod similar;
@@ -22,6 +23,7 @@ pub(crate) use self::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },
     painted::Painted,
+    screen::plain,
     shell::{shell_line, shell_word},
     short_ids::{ShortIds, short_id},
     similar::similar,

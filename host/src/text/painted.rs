@@ -1,7 +1,10 @@
 //! Text with colours of our own. Foreign text cannot bring any: a piece is made harmless as it is
 //! added, so the only escape sequences are those that are written here.
 
-use super::harmless_lines;
+use super::{
+    harmless_lines,
+    screen::{Part, each_part},
+};
 
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Painted {
@@ -21,6 +24,38 @@ impl Painted {
                 self.text.extend(["\x1b[", &code, "m", &text, "\x1b[0m"]);
             }
             _ => self.push(text),
+        }
+    }
+
+    /// Adds what a program has written for a terminal. Of its sequences only colours are kept, and
+    /// none where there are no colours: they end with the text, and with each line if the lines
+    /// have a style of their own, by the numbers that terminals know it by.
+    pub(crate) fn push_written(&mut self, colours: bool, style: Option<&str>, text: &str) {
+        let style = style.filter(|_| colours);
+        let (mut begun, mut coloured) = (false, false);
+        each_part(text, |part| {
+            if let Some(style) = style.filter(|_| !begun && part != Part::End) {
+                self.text.extend(["\x1b[", style, "m"]);
+                coloured = true;
+            }
+            begun = part != Part::End;
+            match part {
+                Part::Text(text) => self.push(text),
+                Part::Colour(sequence) if colours => {
+                    self.text.push_str(sequence);
+                    coloured = true;
+                }
+                Part::Colour(_) => {}
+                Part::End => {
+                    if style.is_some() && std::mem::take(&mut coloured) {
+                        self.text.push_str("\x1b[0m");
+                    }
+                    self.text.push('\n');
+                }
+            }
+        });
+        if coloured {
+            self.text.push_str("\x1b[0m");
         }
     }
 
@@ -47,5 +82,25 @@ mod tests {
             text.as_str(),
             "\x1b[31mfailed\\u{1b}[2J\x1b[0m a\\u{1b}[32m"
         );
+    }
+
+    #[test]
+    fn a_program_has_its_colours_and_nothing_else() {
+        let check = |colours: bool, style: Option<&str>, text: &str, expected: &str| {
+            let mut shown = Painted::default();
+            shown.push_written(colours, style, text);
+            assert_eq!(shown.as_str(), expected, "{text:?} {style:?}");
+        };
+        let text = "\x1b[32mPASS\x1b[2J\nb\x1b[m\n";
+        check(false, None, text, "PASS\\u{1b}[2J\nb\n");
+        check(false, Some("2;31"), text, "PASS\\u{1b}[2J\nb\n");
+        check(true, None, text, "\x1b[32mPASS\\u{1b}[2J\nb\x1b[m\n\x1b[0m");
+        check(
+            true,
+            Some("2;31"),
+            "a\n\nb",
+            "\x1b[2;31ma\x1b[0m\n\n\x1b[2;31mb\x1b[0m",
+        );
+        check(true, None, "plain\n", "plain\n");
     }
 }

@@ -40,7 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Each implements a port of the engine.
     ("sample", &["engine"]),
     ("retention", &["engine", "store"]),
-    ("checkpoint", &["store", "supervise"]),
+    ("transcript", &["plugin", "supervise"]),
+    ("checkpoint", &["store", "transcript", "supervise"]),
     ("worktree", &[]),
     (
         "attempt",
@@ -50,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "plugin",
             "store",
             "supervise",
+            "transcript",
             "worktree",
         ],
     ),
@@ -61,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "plugin",
             "store",
             "supervise",
+            "transcript",
             "worktree",
         ],
     ),

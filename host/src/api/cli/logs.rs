@@ -1,7 +1,7 @@
 //! `claudine logs`
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -10,24 +10,30 @@ use claudine_domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, named, output, parse, session::Session, watch};
+use super::{
+    failure::Failure, named, output, parse, session::Session, terminal::Look, times,
+    transcript::Drawing, watch,
+};
 use crate::{
     api::client::Followed,
-    app::{LogChannel, LogQuery},
+    app::{Item, LogChannel, LogQuery},
 };
 
 /// Show what a task wrote.
 ///
-/// Its standard output goes to standard output and its standard error to standard error, byte for byte, also to a terminal: colours are
-/// kept, and so is whatever else it does to one. Order is exact within a stream, and as it was read between the two.
+/// On a terminal, of an agent its transcript: what it said, the tools it called, what came of them,
+/// what it was denied, and the cost. With --raw, in a pipe, and of a command every byte as it was
+/// written, standard output to standard output and standard error to standard error. Order is exact
+/// within a stream, and as it was read between the two.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "log",
     after_help = "\
 Examples:
   claudine logs -f nightly
-  claudine logs --tail 20 --stream stderr x7tqrp
+  claudine logs -n 20 --stream stderr x7tqrp
   claudine logs --since 10m -f nightly
+  claudine logs --raw review | jq .
   claudine logs nightly 2>/dev/null | less -R"
 )]
 pub(super) struct Logs {
@@ -40,13 +46,16 @@ pub(super) struct Logs {
     /// Only the last N lines.
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<u64>,
+    /// Every byte as it was written, also of an agent and on a terminal.
+    #[arg(long)]
+    raw: bool,
     /// Only this stream.
     #[arg(long, value_name = "STREAM")]
     stream: Option<Stream>,
     /// The output of this attempt [default: the last one].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
-    /// Only what comes after so many bytes.
+    /// Only what comes after so many bytes, as it was written.
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     offset: Option<u64>,
     /// Only what came at or after this time: `10m` for ten minutes ago, `18:00`, `yesterday`,
@@ -74,6 +83,13 @@ impl Logs {
             offset: self.offset,
             since_ms: self.since.map(|time| time.0),
             follow: self.follow,
+            transcript: self.is_for_people(session),
+            stderr_offset: None,
+        };
+        let drawing = Drawing {
+            look: Look::of_stdout(),
+            now: times::now(),
+            has_times: true,
         };
         let task = if self.follow {
             named::or_running(session, self.task).await?
@@ -85,6 +101,8 @@ impl Logs {
         while let Some(piece) = follower.next().await? {
             if session.json {
                 output::json_line(&Piece::of(&piece))?;
+            } else if let Followed::Items(items) = &piece {
+                show(drawing, items)?;
             } else {
                 watch::write(&piece)?;
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
@@ -96,6 +114,23 @@ impl Logs {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Who reads from a pipe, or by offsets, wants the bytes.
+    fn is_for_people(&self, session: &Session) -> bool {
+        !self.raw && !session.json && self.offset.is_none() && io::stdout().is_terminal()
+    }
+}
+
+/// Items go where their streams go.
+fn show(drawing: Drawing, items: &[Item]) -> Result<(), Failure> {
+    for items in items.chunk_by(|one, next| one.stream == next.stream) {
+        let drawn = drawing.draw(items);
+        match items.first().map(|item| item.stream) {
+            Some(LogChannel::Stderr) => io::stderr().lock().write_all(drawn.as_str().as_bytes())?,
+            _ => output::painted(&drawn)?,
+        }
+    }
+    Ok(())
 }
 
 /// A line of `logs --json`. What is not UTF-8 is replaced: who needs the bytes reads them without.
@@ -118,6 +153,11 @@ impl Piece {
             Followed::Bytes(stream, bytes) => Self::Text {
                 stream: *stream,
                 text: String::from_utf8_lossy(bytes).into_owned(),
+            },
+            // With --json items are not asked for.
+            Followed::Items(items) => Self::Text {
+                stream: LogChannel::Stdout,
+                text: items.iter().map(|item| &*item.text).collect(),
             },
             Followed::Gap(bytes) => Self::LeftOut {
                 left_out_bytes: *bytes,

@@ -48,6 +48,7 @@ mod table;
 mod terminal;
 mod text;
 mod times;
+mod transcript;
 mod up;
 mod wait;
 mod watch;

@@ -13,9 +13,11 @@ use super::{
     named, output,
     session::Session,
     terminal::{Colour, Look, Painted, harmless},
-    text, times,
+    text, times, transcript,
 };
-use crate::app::{AttemptView, GitView, Step, TaskView, WorktreeView, graph::Shade};
+use crate::app::{
+    AttemptView, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView, graph::Shade,
+};
 
 /// How much of a commit's name is shown.
 const COMMIT_DIGITS: usize = 10;
@@ -23,6 +25,8 @@ const COMMIT_DIGITS: usize = 10;
 const STEP_COLUMNS: usize = 80 - 11;
 /// How many files that are not committed are named.
 const NAMED: usize = 5;
+/// How many of the last lines it wrote are shown.
+const END_LINES: u64 = 20;
 
 /// Show a task: where it stands, what it was asked, its attempts and its result.
 #[derive(Debug, Args)]
@@ -45,13 +49,32 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
-            output::painted(&describe(&task, Look::of_stdout(), text::now()))?;
+            let query = EndQuery {
+                lines: Some(END_LINES),
+            };
+            let end = session.client().log_end(&task.id, query).await?;
+            let (look, now) = (Look::of_stdout(), text::now());
+            let mut shown = describe(&task, look, now);
+            shown.append(&written(&task, &end, look, now));
+            output::painted(&shown)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What is set, a line each, and the result below.
+/// The end of what it wrote, and an agent's result whole.
+fn written(task: &TaskView, end: &LogEnd, look: Look, now: Timestamp) -> Painted {
+    let outputs = task.outputs.as_ref();
+    let result = outputs.and_then(|outputs| outputs.get("result")?.as_str());
+    let result = result.filter(|result| !result.trim().is_empty());
+    let mut text = transcript::end_of(end, result, look, now);
+    if let Some(result) = result {
+        text.push(&format!("\nResult:\n{}\n", result.trim_end()));
+    }
+    text
+}
+
+/// What is set, a line each.
 fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     let mut lines = Lines::default();
     lines.add("Task", &task.id);
@@ -128,22 +151,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     lines.add_some("Files", files(task).as_deref());
     lines.add_some("Denied", denied(task).as_deref());
     lines.add_some("Hint", task.hint.as_deref());
-    let mut text = lines.text;
-    if let Some(result) = task
-        .output
-        .as_deref()
-        .filter(|result| !result.trim().is_empty())
-    {
-        let head = if task.output_truncated {
-            "\nOutput (the end of it; `claudine logs` has all):\n"
-        } else {
-            "\nOutput:\n"
-        };
-        text.push(head);
-        text.push(result.trim_end_matches('\n'));
-        text.push("\n");
-    }
-    text
+    lines.text
 }
 
 fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
@@ -401,7 +409,6 @@ mod tests {
             "reason": {"class": "no_result", "message": "it ended without a result"}, "summary": "Make the tests pass",
             "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:52:36.042Z", "cost_usd": 0.0123,
             "usage": {"wall_ms": 62_000, "cpu_ms": 4_200, "peak_rss_bytes": 471_859_200},
-            "output": "half of\nthem\u{1b}[2J", "output_truncated": true,
             "outputs": {"denials": [{"tool": "Bash", "input": {"command": "git push"}}, {"tool": "WebFetch"}]},
             "attempts": [
                 {"number": 1, "pid": 17, "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:51:37.842Z", "outcome": "lost", "reason": null, "exit_code": null,

@@ -164,6 +164,8 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
             stdout.flush()
         }
         Followed::Bytes(LogChannel::Stderr, bytes) => io::stderr().lock().write_all(bytes),
+        // They are drawn by who asks for them.
+        Followed::Items(_) => Ok(()),
         Followed::Gap(bytes) => {
             output::say(&format!(
                 "[claudine: {bytes} bytes left out here: over --max-output]"

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::rest::frame::Frame,
-    app::{ErrorKind, LogChannel, LogPiece, LogQuery},
+    app::{ErrorKind, Item, LogChannel, LogPiece, LogQuery},
     clock,
 };
 
@@ -16,9 +16,11 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A piece of output, to be shown.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(in crate::api) enum Followed {
     Bytes(LogChannel, Vec<u8>),
+    /// Of an agent, where its transcript was asked for.
+    Items(Vec<Item>),
     /// So many bytes are missing here.
     Gap(u64),
 }
@@ -36,8 +38,10 @@ pub(in crate::api) struct Follower<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Place {
     attempt: Option<u32>,
-    /// Of the byte that comes next, once there was one.
+    /// Of the byte that comes next, once there was one; of a transcript that of standard output.
     offset: Option<u64>,
+    /// Of a transcript that of standard error.
+    stderr_offset: Option<u64>,
 }
 
 impl Place {
@@ -46,16 +50,23 @@ impl Place {
             LogPiece::Attempt(number) => {
                 // A later attempt is shown from its start, whatever was asked of the first.
                 let later = self.attempt.is_some_and(|before| before != *number);
-                let offset = if later { Some(0) } else { self.offset };
                 *self = Self {
                     attempt: Some(*number),
-                    offset,
+                    offset: if later { Some(0) } else { self.offset },
+                    stderr_offset: self.stderr_offset.filter(|_| !later),
                 };
+            }
+            LogPiece::Items { place, .. } => {
+                self.offset = Some(place.stdout);
+                self.stderr_offset = Some(place.stderr);
             }
             LogPiece::Bytes { offset, bytes, .. } => {
                 self.offset = Some(offset + bytes.len() as u64);
             }
-            LogPiece::Gap { offset, bytes } => self.offset = Some(offset + bytes),
+            LogPiece::Gap { offset, bytes } => {
+                self.offset = Some(offset + bytes);
+                self.stderr_offset = None;
+            }
         }
     }
 
@@ -70,6 +81,7 @@ impl Place {
             Some(offset) => LogQuery {
                 attempt,
                 offset: Some(offset),
+                stderr_offset: self.stderr_offset,
                 tail: None,
                 since_ms: None,
                 ..asked.clone()
@@ -123,6 +135,7 @@ impl Follower<'_> {
                         LogPiece::Bytes { channel, bytes, .. } => {
                             return Ok(Some(Followed::Bytes(channel, bytes)));
                         }
+                        LogPiece::Items { items, .. } => return Ok(Some(Followed::Items(items))),
                         LogPiece::Gap { bytes, .. } => return Ok(Some(Followed::Gap(bytes))),
                     }
                 }
@@ -169,6 +182,12 @@ mod tests {
             let rest = place.rest(&asked);
             assert!(rest.follow);
             assert_eq!((rest.attempt, rest.offset, rest.tail), expected, "{seen:?}");
+            let of_items = matches!(seen.last(), Some(LogPiece::Items { .. }));
+            assert_eq!(rest.stderr_offset, of_items.then_some(90), "{seen:?}");
+        };
+        let items = |stdout| LogPiece::Items {
+            items: Vec::new(),
+            place: crate::app::Place { stdout, stderr: 90 },
         };
         check(&[], (None, None, Some(5)));
         check(&[LogPiece::Attempt(2)], (Some(2), None, Some(5)));
@@ -188,6 +207,14 @@ mod tests {
         );
         check(
             &[LogPiece::Attempt(2), bytes(100, 7), LogPiece::Attempt(3)],
+            (Some(3), Some(0), None),
+        );
+        check(
+            &[LogPiece::Attempt(2), items(50)],
+            (Some(2), Some(50), None),
+        );
+        check(
+            &[LogPiece::Attempt(2), items(50), LogPiece::Attempt(3)],
             (Some(3), Some(0), None),
         );
         // The host that took over says again which attempt it is.

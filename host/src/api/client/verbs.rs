@@ -7,11 +7,11 @@ use crate::{
     api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
         AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery, CheckpointView,
-        CleanWorktrees, Delegated, DownMode, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery,
-        GroupChange, GroupView, HostInfo, ListFilter, LogLines, MergeWorktree, Overview,
-        PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions, Retried, RetryOptions,
-        SetSlots, Submit, Submitted, TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned,
-        graph::Graph,
+        CleanWorktrees, Delegated, DownMode, EndQuery, ErrorKind, ForgetProfiles, FoundWorktree,
+        GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogEnd, LogLines, MergeWorktree,
+        Overview, PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions, Retried,
+        RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why, WorktreeMerged,
+        WorktreesCleaned, graph::Graph,
     },
     clock,
 };
@@ -245,6 +245,16 @@ impl Client {
             &query,
         )?))
         .await
+    }
+
+    /// The last lines of both streams, as they are shown.
+    pub(in crate::api) async fn log_end(
+        &self,
+        task: &str,
+        query: EndQuery,
+    ) -> Result<LogEnd, ClientError> {
+        let path = address::task(task, "/end")?;
+        self.ask(Ask::get(address::with_query(path, &query)?)).await
     }
 
     pub(in crate::api) async fn log_lines(

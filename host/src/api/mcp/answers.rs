@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::fitted::{ANSWER_BYTES, Fitted};
 use crate::{
     app::{AppError, TaskRow, TaskView, WorktreeView},
-    text::shortened,
+    text::{plain, shortened},
 };
 
 /// How much of a reason or an error is told: a list has a hundred of them.
@@ -63,7 +63,7 @@ pub(super) struct Task {
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// An agent's result, else the end of standard output.
+    /// An agent's result, or the end of its transcript once it is done; else the end of standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     /// Where it works, if that is a checkout of its own.
@@ -137,7 +137,7 @@ impl From<TaskView> for Task {
         } else {
             format!("`claudine status {} --json`", task.id)
         };
-        let fitted = |output: String| Fitted::end_of(&output, ANSWER_BYTES).told(0, &whole);
+        let fitted = |output: String| Fitted::end_of(&plain(&output), ANSWER_BYTES).told(0, &whole);
         let shorter = |merge: Merge| Merge {
             detail: shortened(&merge.detail, MESSAGE_CHARS),
             ..merge
@@ -174,7 +174,7 @@ fn millis(time: Option<&str>) -> Option<i64> {
 pub(super) struct Logs {
     pub(super) success: bool,
     pub(super) task_id: String,
-    /// The last lines of standard output.
+    /// The last lines: of an agent those of its transcript, else of standard output. No colours.
     pub(super) output: String,
     /// The last lines of standard error.
     pub(super) errors: String,

@@ -63,7 +63,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::TaskLogs, answers::Logs>(
             LOGS,
-            "Shows the last lines a task wrote, as many as fit into an answer.",
+            "Shows the last lines a task wrote, of an agent those of its transcript: as many as fit into an answer.",
             reads(),
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(

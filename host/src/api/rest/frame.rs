@@ -3,14 +3,16 @@
 //! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names its place, and a whole answer ends
 //! with [`Frame::End`], so a reader that was cut off knows it and takes up again where it was.
 
-use crate::app::{AppError, EventPiece, LogChannel, LogPiece};
+use serde::Deserialize;
+
+use crate::app::{AppError, EventPiece, Item, LogChannel, LogPiece, Place};
 
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.claudine.frames";
 const HEAD_BYTES: usize = 13;
 /// No host sends longer ones; a longer one is not of this protocol.
 const PAYLOAD_LIMIT_BYTES: usize = 16 << 20;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Frame {
     Piece(LogPiece),
     Event(EventPiece),
@@ -38,6 +40,14 @@ const ATTEMPT: u8 = 4;
 const ERROR: u8 = 5;
 const EVENT: u8 = 6;
 const PLACE: u8 = 7;
+const ITEMS: u8 = 8;
+
+/// Items as they travel, with the place of standard error; that of standard output is the frame's.
+#[derive(Deserialize)]
+struct Items {
+    stderr: u64,
+    items: Vec<Item>,
+}
 
 impl Frame {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -57,6 +67,11 @@ impl Frame {
                 frame(GAP, *offset, &bytes.to_be_bytes())
             }
             Self::Piece(LogPiece::Attempt(number)) => frame(ATTEMPT, 0, &number.to_be_bytes()),
+            // Items are plain data, and short: see `transcript`.
+            Self::Piece(LogPiece::Items { items, place }) => {
+                let sent = serde_json::json!({ "stderr": place.stderr, "items": items });
+                frame(ITEMS, place.stdout, sent.to_string().as_bytes())
+            }
             // An event is plain data as well.
             Self::Event(EventPiece::Event(event)) => frame(
                 EVENT,
@@ -145,6 +160,15 @@ fn decode(kind: u8, offset: u64, payload: &[u8]) -> Result<Frame, FrameError> {
             .map(|event| Frame::Event(EventPiece::Event(event)))
             .map_err(|_| FrameError::Content),
         PLACE => Ok(Frame::Event(EventPiece::Place(offset))),
+        ITEMS => {
+            let sent: Items = serde_json::from_slice(payload).map_err(|_| FrameError::Content)?;
+            let place = Place {
+                stdout: offset,
+                stderr: sent.stderr,
+            };
+            let items = sent.items;
+            Ok(Frame::Piece(LogPiece::Items { items, place }))
+        }
         ERROR => serde_json::from_slice(payload)
             .map(Frame::Error)
             .map_err(|_| FrameError::Content),
@@ -161,7 +185,15 @@ mod tests {
     use crate::app::{ErrorKind, EventView};
 
     fn all() -> Vec<Frame> {
+        let item = r#"{"at": "2026-11-22T14:51:33.042Z", "stream": "stdout", "kind": "tool", "tool": "Bash", "text": "ls"}"#;
         vec![
+            Frame::Piece(LogPiece::Items {
+                items: vec![serde_json::from_str(item).unwrap()],
+                place: Place {
+                    stdout: 1 << 40,
+                    stderr: 7,
+                },
+            }),
             Frame::Piece(LogPiece::Attempt(7)),
             Frame::Piece(LogPiece::Bytes {
                 channel: LogChannel::Stdout,
@@ -218,6 +250,7 @@ mod tests {
         check(&frame(9, 0, &[]), FrameError::Kind(9));
         check(&frame(GAP, 0, &[1]), FrameError::Content);
         check(&frame(ERROR, 0, b"?"), FrameError::Content);
+        check(&frame(ITEMS, 0, b"[]"), FrameError::Content);
         check(
             &[1, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0],
             FrameError::Length(u32::MAX as usize),

@@ -1,4 +1,5 @@
-//! `/v1/tasks/{ref}/logs` and `/lines`: a task's output, as bytes for those who show it and as text for those who read it.
+//! `/v1/tasks/{ref}/logs`, `/lines` and `/end`: a task's output, as bytes or items for those who show
+//! it and as text for those who read it.
 
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use super::{
     frame::Frame,
     stream,
 };
-use crate::app::{LogLines, LogQuery, TaskRef};
+use crate::app::{EndQuery, LogEnd, LogLines, LogQuery, TaskRef};
 
 const DEFAULT_LINES: u64 = 100;
 
@@ -40,4 +41,12 @@ pub(super) async fn lines(
         .host
         .log_lines(&TaskRef(task), query.tail.unwrap_or(DEFAULT_LINES))
         .await?)
+}
+
+pub(super) async fn end(
+    State(shared): State<Shared>,
+    Named(task): Named,
+    Asked(query): Asked<EndQuery>,
+) -> Answered<LogEnd> {
+    ok(shared.host.log_end(&TaskRef(task), query).await?)
 }

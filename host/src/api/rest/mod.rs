@@ -14,8 +14,9 @@
 //! | `GET /v1/tasks/{ref}` | a task |
 //! | `GET /v1/tasks/{ref}/wait?timeout_ms=&waiter=` | the task as soon as it has ended, or as it is at the limit (50 s at most) |
 //! | `GET /v1/tasks/{ref}/why` | what it waits for |
-//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=` | its output in [frames](frame) |
+//! | `GET /v1/tasks/{ref}/logs?stream=&attempt=&tail=&offset=&follow=&transcript=` | its output in [frames](frame), with `transcript` an agent's as items |
 //! | `GET /v1/tasks/{ref}/lines?tail=` | the last lines of both streams as text |
+//! | `GET /v1/tasks/{ref}/end?lines=` | the last lines of both as items |
 //! | `POST /v1/tasks/actions` | cancels, holds, releases, retries or resumes several, with a result for each |
 //! | `POST /v1/tasks/{ref}/cancel` | stops it |
 //! | `POST /v1/tasks/{ref}/retry` | gives it a new attempt, and revives what could not run because of it |
@@ -150,6 +151,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/queue", post(queue::pause))
         .route("/v1/tasks/{task}/logs", get(logs::stream))
         .route("/v1/tasks/{task}/lines", get(logs::lines))
+        .route("/v1/tasks/{task}/end", get(logs::end))
         .route("/v1/worktrees", get(worktrees::list))
         .route("/v1/worktrees/clean", post(worktrees::clean))
         .route("/v1/tasks/{task}/merge", post(worktrees::merge))

@@ -7,6 +7,7 @@ use crate::plugin::{
     catalog::Status,
     error::{Crash, GuestEnd, PluginError},
     fixtures::{self, Recorder, Wat},
+    transcript::Transcribes,
 };
 
 /// A hostile guest costs its instance; the reason is told, and another guest of the same engine is answered meanwhile.
@@ -24,7 +25,10 @@ async fn a_hostile_question_is_ended_with_a_reason() {
             "fingerprint" => executor.fingerprint().await.unwrap_err(),
             "validate-config" => executor.validate_config().await.unwrap_err(),
             "config-schema" => executor.config_schema().await.unwrap_err(),
-            "transcript" => executor.transcript(b"x", b"").await.unwrap_err(),
+            "transcript" => executor
+                .transcript(&[b"x".to_vec()], Vec::new())
+                .await
+                .unwrap_err(),
             _ => executor.validate("{}", &vec![]).await.unwrap_err(),
         };
         assert!(error.to_string().contains(expected), "{part}: {error}");

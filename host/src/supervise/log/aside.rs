@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::reader::LogReader;
+use super::reader::{LogReader, Piece};
+
+/// Read in one go: each change of thread costs more than a short piece.
+const AT_ONCE_BYTES: usize = 256 << 10;
 
 /// A reader that is lent to another thread for each read.
 #[derive(Debug)]
@@ -35,6 +38,29 @@ impl AsideReader {
         self.reader = Some(reader);
         result
     }
+
+    /// The next pieces, and whether there may be more. Of a damaged log all come that are before
+    /// the damage, and then the error.
+    pub(crate) async fn next_pieces(&mut self) -> io::Result<(Vec<Piece>, io::Result<bool>)> {
+        self.read(|reader| Ok(next_pieces(reader))).await
+    }
+}
+
+fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while bytes < AT_ONCE_BYTES {
+        match reader.next_piece() {
+            Ok(Some(piece)) => {
+                if let Piece::Bytes { bytes: piece, .. } = &piece {
+                    bytes += piece.len();
+                }
+                pieces.push(piece);
+            }
+            Ok(None) => return (pieces, Ok(false)),
+            Err(error) => return (pieces, Err(error)),
+        }
+    }
+    (pieces, Ok(true))
 }
 
 #[cfg(test)]

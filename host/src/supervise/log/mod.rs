@@ -25,6 +25,8 @@ pub(crate) use reader::{LogReader, Piece, gap_text};
 pub(crate) use seek::Begin;
 #[cfg(test)]
 use seek::Tail;
+#[cfg(test)]
+pub(crate) use tests::write;
 pub(crate) use watch::{LogWatch, Subscription, register};
 pub(super) use writer::LogWriter;
 

@@ -45,6 +45,16 @@ pub(crate) enum Piece {
     Gap { offset: u64, bytes: u64 },
 }
 
+impl Piece {
+    /// How many bytes it has in the reader's sequence, left out or not.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes { bytes, .. } => bytes.len() as u64,
+            Self::Gap { bytes, .. } => *bytes,
+        }
+    }
+}
+
 /// What stands for a gap wherever a person reads the output.
 pub(crate) fn gap_text(bytes: u64) -> String {
     format!("[claudine: {bytes} bytes left out here: over --max-output]")

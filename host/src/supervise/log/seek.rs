@@ -2,11 +2,10 @@
 //!
 //! All of it goes segment by segment from the end, by the totals each begins with, so the cost is that of a segment or two, not of the log.
 
-use std::collections::VecDeque;
 use std::io;
 
 use super::frame::Kind;
-use super::reader::{LogReader, Piece, gap_text, segments};
+use super::reader::{LogReader, Piece, segments};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +32,6 @@ pub(crate) struct Tail {
 struct Place {
     position: u64,
     offset: u64,
-}
-
-/// The end of a log as text.
-#[derive(Debug)]
-pub(crate) struct LastLines {
-    pub(crate) text: String,
-    /// How many lines the text has.
-    pub(crate) lines: u64,
-    /// How many bytes of the lines that were asked for are missing before it.
-    pub(crate) cut_bytes: u64,
 }
 
 impl LogReader {
@@ -106,35 +95,6 @@ impl LogReader {
             }
         }
         Ok(tail)
-    }
-
-    /// The last lines of the selected sequence as text, what is not UTF-8 being replaced. Of what
-    /// is longer than `most` bytes the beginning is cut away.
-    pub(crate) fn last_lines(mut self, lines: u64, most: usize) -> io::Result<LastLines> {
-        self.begin(Begin::LastLines(lines))?;
-        let mut bytes = VecDeque::new();
-        let mut cut_bytes = 0;
-        while let Some(piece) = self.next_piece()? {
-            match piece {
-                Piece::Bytes { bytes: more, .. } => bytes.extend(more),
-                Piece::Gap { bytes: missing, .. } => {
-                    bytes.extend(format!("\n{}\n", gap_text(missing)).into_bytes());
-                }
-            }
-            let cut = bytes.len().saturating_sub(most);
-            bytes.drain(..cut);
-            cut_bytes += cut as u64;
-        }
-        let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
-        // Counted as read: what came since the beginning was looked for may be more than was asked.
-        let found = text.lines().count();
-        let surplus = found.saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
-        let text: String = text.split_inclusive('\n').skip(surplus).collect();
-        Ok(LastLines {
-            text,
-            lines: (found - surplus) as u64,
-            cut_bytes,
-        })
     }
 
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {

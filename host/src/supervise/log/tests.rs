@@ -16,6 +16,15 @@ fn append(writer: &mut LogWriter, child: u16, channel: Channel, time_us: u64, by
     writer.append(child, channel, time_us, &mut buffer).unwrap();
 }
 
+/// A log of these frames of one child, one each second.
+pub(crate) fn write(path: &Path, frames: &[(Channel, &[u8])]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = LogWriter::new(path.to_owned(), 1 << 30);
+    for (second, (channel, bytes)) in (1..).zip(frames) {
+        append(&mut writer, 1, *channel, second * 1_000_000, bytes);
+    }
+}
+
 fn pieces(mut reader: LogReader) -> Vec<Piece> {
     std::iter::from_fn(|| reader.next_piece().unwrap()).collect()
 }

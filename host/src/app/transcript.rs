@@ -1,0 +1,162 @@
+//! What attempts have written, as their executors make it readable.
+
+use claudine_domain::task::Task;
+
+use super::{
+    error::AppError,
+    host::Host,
+    reader::unreadable,
+    reading::{Reading, Stop},
+    request::{EndQuery, TaskRef},
+    view::{Item, LogEnd, LogPiece, Place},
+};
+pub(crate) use crate::transcript::{Style, lines_of};
+use crate::{
+    command::supervised_by,
+    supervise::log::{AsideReader, Begin, Channel},
+    transcript::{LastText, Opened, Output, Step, Transcriber, line_at},
+};
+
+/// How many lines of an end are shown to those who do not say.
+const DEFAULT_LINES: u64 = 20;
+
+/// The output of one attempt of an agent, as it is read.
+pub(super) struct Items {
+    log: AsideReader,
+    transcriber: Transcriber,
+    /// Those of a tail, which are read already.
+    read: Vec<Item>,
+}
+
+impl Items {
+    /// From where it was asked. Standard error may have been given further than standard output.
+    pub(super) async fn begin(
+        host: &Host,
+        reading: &Reading,
+        mut log: AsideReader,
+        output: Output,
+        begin: Option<Begin>,
+        stderr_from: Option<u64>,
+    ) -> Result<Self, AppError> {
+        let mut transcriber = host.transcripts.transcriber(&output);
+        let mut read = Vec::new();
+        match begin {
+            None => {}
+            Some(Begin::LastLines(lines)) => {
+                let channel = reading.channel;
+                let opening = host.transcripts.end(&output, channel, lines, true);
+                let opened = opening.await.map_err(|error| unreadable(&error))?;
+                let Opened { end, .. } = opened;
+                (log, transcriber, read) = (opened.log, opened.transcriber, end.items);
+            }
+            Some(Begin::Offset(stdout)) => {
+                let stderr = stderr_from.unwrap_or(stdout);
+                let from = Begin::Offset(stdout.min(stderr));
+                let begun = log.read(move |reader| reader.begin(from)).await;
+                begun.map_err(|error| unreadable(&error))?;
+                transcriber = transcriber.from(Place { stdout, stderr });
+            }
+            Some(begin) => {
+                let begun = log.read(move |reader| {
+                    reader.begin(begin)?;
+                    let at = reader.offset();
+                    // What was complete by then may have begun before.
+                    let line = line_at(reader, at)?;
+                    reader.begin(Begin::Offset(line.unwrap_or(at)))?;
+                    Ok((at, line))
+                });
+                let (at, line) = begun.await.map_err(|error| unreadable(&error))?;
+                transcriber = transcriber.from(Place {
+                    stdout: line.unwrap_or(at),
+                    stderr: at,
+                });
+                if line.is_none() {
+                    transcriber = transcriber.in_line();
+                }
+            }
+        }
+        Ok(Self {
+            log,
+            transcriber,
+            read,
+        })
+    }
+
+    /// Sends what there is, to where the log ends for now.
+    pub(super) async fn send_all(&mut self, reading: &Reading) -> Result<(), Stop> {
+        let items = std::mem::take(&mut self.read);
+        if !items.is_empty() {
+            let place = self.transcriber.place();
+            reading.send(LogPiece::Items { items, place }).await?;
+        }
+        loop {
+            let read = self.log.next_pieces().await;
+            let (pieces, more) = read.map_err(|error| unreadable(&error))?;
+            send(reading, self.transcriber.take(pieces).await).await?;
+            if !more.map_err(|error| unreadable(&error))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what was held back, where no more can come.
+    pub(super) async fn send_held_back(&mut self, reading: &Reading) -> Result<(), Stop> {
+        send(reading, self.transcriber.end().await).await
+    }
+}
+
+async fn send(reading: &Reading, steps: Vec<Step>) -> Result<(), Stop> {
+    for step in steps {
+        let piece = match step {
+            Step::Items { items, place } => LogPiece::Items { items, place },
+            Step::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
+        };
+        reading.send(piece).await?;
+    }
+    Ok(())
+}
+
+impl Host {
+    /// The last lines of the last attempt that has begun.
+    pub(crate) async fn log_end(
+        &self,
+        reference: &TaskRef,
+        query: EndQuery,
+    ) -> Result<LogEnd, AppError> {
+        let task = self.task_to_show(reference).await?;
+        let output = Output::of(&task, begun(&task).unwrap_or(1));
+        let lines = query.lines.unwrap_or(DEFAULT_LINES);
+        let ending = self.transcripts.end(&output, None, lines, false);
+        let ending = supervised_by(self.commands.clone(), Box::pin(ending));
+        let end = ending.await.map_err(|error| unreadable(&error))?.end;
+        Ok(LogEnd {
+            id: task.id.to_string(),
+            is_transcript: output.is_agents,
+            items: end.items,
+            earlier_lines: end.earlier_lines,
+            unread_bytes: end.unread_bytes,
+        })
+    }
+
+    /// The last lines as text without colours.
+    pub(super) async fn last_text(
+        &self,
+        output: &Output,
+        channel: Option<Channel>,
+        lines: u64,
+        most_bytes: usize,
+    ) -> Result<LastText, AppError> {
+        let ending = self
+            .transcripts
+            .last_text(output, channel, lines, most_bytes);
+        let ending = supervised_by(self.commands.clone(), Box::pin(ending));
+        ending.await.map_err(|error| unreadable(&error))
+    }
+}
+
+/// The last attempt that has begun to run.
+pub(super) fn begun(task: &Task) -> Option<u32> {
+    let latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
+    let mut begun = latest_first.filter(|it| it.started_at.is_some());
+    begun.next().map(|attempt| attempt.number)
+}

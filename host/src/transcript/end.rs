@@ -1,0 +1,316 @@
+//! The end of what an attempt has written, without reading what is before it.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use claudine_domain::{
+    id::AttemptId,
+    task::{Class, Task},
+};
+
+use super::{
+    Item, Kind, LogChannel, Place, Step, Transcriber, lines_of, text_of, transcriber::not_made,
+};
+use crate::{
+    clock,
+    layout::Layout,
+    plugin::{Catalog, Transcribes},
+    supervise::log::{AsideReader, Begin, Channel, LogReader, Piece, gap_text},
+};
+
+/// As much as is ever read for an end.
+const LARGEST_WINDOW_BYTES: u64 = 16 << 20;
+/// How much of the end is read: more if the lines that were asked for are not in it.
+const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
+/// What is kept of it: an executor may make more items of output than there is output.
+const KEPT_BYTES: usize = 16 << 20;
+/// An executor that takes longer is not waited for.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Whose output is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) attempt: AttemptId,
+    pub(crate) executor: Arc<str>,
+    /// It is made into items, not shown as it is.
+    pub(crate) is_agents: bool,
+    /// Nothing more comes.
+    pub(crate) is_whole: bool,
+}
+
+impl Output {
+    pub(crate) fn of(task: &Task, number: u32) -> Self {
+        let attempt = task.attempts.iter().find(|one| one.number == number);
+        Self {
+            attempt: AttemptId {
+                task: task.id,
+                number,
+            },
+            executor: task.request.executor.clone(),
+            is_agents: task.request.class == Class::Agent,
+            is_whole: task.is_done() || attempt.is_some_and(|one| one.ended.is_some()),
+        }
+    }
+}
+
+/// The last lines of an output, as items.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct End {
+    pub(crate) items: Vec<Item>,
+    /// How many lines there are before these; none if they were not counted, because there is too
+    /// much before them.
+    pub(crate) earlier_lines: Option<u64>,
+    /// So many bytes before these lines were not read.
+    pub(crate) unread_bytes: u64,
+}
+
+/// The same, and how to go on from there.
+pub(crate) struct Opened {
+    pub(crate) end: End,
+    pub(crate) log: AsideReader,
+    pub(crate) transcriber: Transcriber,
+}
+
+/// The end of an output as text.
+#[derive(Debug, Default)]
+pub(crate) struct LastText {
+    pub(crate) text: String,
+    /// How many lines the text has.
+    pub(crate) lines: u64,
+    /// How many bytes of the lines that were asked for are missing before it.
+    pub(crate) cut_bytes: u64,
+    /// There is more before it, asked for or not.
+    pub(crate) is_truncated: bool,
+}
+
+/// Makes what people read of what attempts write.
+#[derive(Clone)]
+pub(crate) struct Transcripts {
+    plugins: Arc<Catalog>,
+    layout: Layout,
+}
+
+impl Transcripts {
+    pub(crate) fn new(plugins: Arc<Catalog>, layout: Layout) -> Self {
+        Self { plugins, layout }
+    }
+
+    pub(crate) fn log(&self, output: &Output, channel: Option<Channel>) -> LogReader {
+        let log = LogReader::new(&self.layout.log(output.attempt));
+        match channel {
+            Some(channel) => log.channel(channel),
+            None => log,
+        }
+    }
+
+    /// At the start of the output.
+    pub(crate) fn transcriber(&self, output: &Output) -> Transcriber {
+        if !output.is_agents {
+            return Transcriber::new(None);
+        }
+        match self.plugins.executor(&output.executor) {
+            Ok(executor) => {
+                let executor: Arc<dyn Transcribes> = executor.clone();
+                Transcriber::new(Some(executor))
+            }
+            Err(error) => Transcriber::new(None).without_items(not_made(&error.to_string())),
+        }
+    }
+
+    /// The last lines. What is held back until its line ends is left to whoever goes on from there,
+    /// if there is `more` to come.
+    pub(crate) async fn end(
+        &self,
+        output: &Output,
+        channel: Option<Channel>,
+        lines: u64,
+        more: bool,
+    ) -> io::Result<Opened> {
+        for window in WINDOWS_BYTES {
+            let made = self.transcriber(output);
+            let opening = self.open(output, channel, lines, more, window, made);
+            let Some(opened) = clock::within(LONGEST, opening).await else {
+                tracing::warn!(attempt = %output.attempt, "its transcript took too long");
+                break;
+            };
+            let opened = opened?;
+            let is_all = opened.end.unread_bytes == 0 || window == LARGEST_WINDOW_BYTES;
+            if is_all || opened.end.lines() >= lines {
+                return Ok(opened);
+            }
+        }
+        let why = format!("it took longer than {} s", LONGEST.as_secs());
+        let made = Transcriber::new(None).without_items(not_made(&why));
+        self.open(output, channel, lines, more, WINDOWS_BYTES[0], made)
+            .await
+    }
+
+    async fn open(
+        &self,
+        output: &Output,
+        channel: Option<Channel>,
+        lines: u64,
+        more: bool,
+        window: u64,
+        mut transcriber: Transcriber,
+    ) -> io::Result<Opened> {
+        let mut log = AsideReader::from(self.log(output, channel));
+        let begun = log.read(move |reader| {
+            reader.begin(Begin::LastBytes(window))?;
+            Ok(reader.offset())
+        });
+        let unread_bytes = begun.await?;
+        if unread_bytes > 0 {
+            let place = Place {
+                stdout: unread_bytes,
+                stderr: unread_bytes,
+            };
+            transcriber = transcriber.from(place).in_line();
+        }
+        let mut last = Last::new(lines);
+        // What is written faster than it is read has no end.
+        let mut left = window.saturating_mul(2);
+        loop {
+            let (pieces, goes_on) = log.next_pieces().await?;
+            left = left.saturating_sub(pieces.iter().map(Piece::length).sum());
+            last.take(transcriber.take(pieces).await);
+            if !goes_on? || left == 0 {
+                break;
+            }
+        }
+        // Half a line of a command is shown; half of one that an item is made of says nothing.
+        if !more && (output.is_whole || !output.is_agents) {
+            last.take(transcriber.end().await);
+        }
+        Ok(Opened {
+            end: last.end(unread_bytes),
+            log,
+            transcriber,
+        })
+    }
+
+    /// The last lines as text without colours, at most so many bytes of it.
+    pub(crate) async fn last_text(
+        &self,
+        output: &Output,
+        channel: Option<Channel>,
+        lines: u64,
+        most_bytes: usize,
+    ) -> io::Result<LastText> {
+        let End {
+            items,
+            earlier_lines,
+            unread_bytes,
+        } = self.end(output, channel, lines, false).await?.end;
+        let mut text = text_of(&items);
+        let cut = text.ceil_char_boundary(text.len().saturating_sub(most_bytes));
+        text.drain(..cut);
+        Ok(LastText {
+            lines: text.lines().count() as u64,
+            cut_bytes: cut as u64,
+            is_truncated: cut > 0 || unread_bytes > 0 || earlier_lines != Some(0),
+            text,
+        })
+    }
+}
+
+/// Where the line of standard output begins that a place is in; none if it began long before, or in
+/// what is missing. The reader is moved.
+pub(crate) fn line_at(reader: &mut LogReader, at: u64) -> io::Result<Option<u64>> {
+    let from = at.saturating_sub(WINDOWS_BYTES[0]);
+    reader.begin(Begin::Offset(from))?;
+    let mut line = (from == 0).then_some(0);
+    while reader.offset() < at
+        && let Some(piece) = reader.next_piece()?
+    {
+        match piece {
+            Piece::Bytes {
+                offset,
+                channel: Channel::Stdout,
+                bytes,
+                ..
+            } => {
+                let until = usize::try_from(at - offset).unwrap_or(usize::MAX);
+                let before = &bytes[..until.min(bytes.len())];
+                if let Some(feed) = before.iter().rposition(|byte| *byte == b'\n') {
+                    line = Some(offset + feed as u64 + 1);
+                }
+            }
+            Piece::Bytes { .. } => {}
+            Piece::Gap { .. } => line = None,
+        }
+    }
+    Ok(line)
+}
+
+impl End {
+    fn lines(&self) -> u64 {
+        let lines = self.items.iter().map(|item| lines_of(item).len() as u64);
+        lines.sum()
+    }
+}
+
+/// The last of many items.
+struct Last {
+    wanted_lines: u64,
+    /// With the number of lines of each.
+    items: VecDeque<(Item, u64)>,
+    lines: u64,
+    bytes: usize,
+    dropped_lines: u64,
+}
+
+impl Last {
+    fn new(wanted_lines: u64) -> Self {
+        Self {
+            wanted_lines,
+            items: VecDeque::new(),
+            lines: 0,
+            bytes: 0,
+            dropped_lines: 0,
+        }
+    }
+
+    fn take(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Items { items, .. } => items.into_iter().for_each(|item| self.push(item)),
+                Step::Gap { bytes, .. } => {
+                    let text = gap_text(bytes) + "\n";
+                    self.push(Item::new(None, LogChannel::Stdout, Kind::Output, text));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, item: Item) {
+        let lines = lines_of(&item).len() as u64;
+        self.lines += lines;
+        self.bytes += item.text.len();
+        self.items.push_back((item, lines));
+        while let Some((item, lines)) = self.items.front()
+            && (self.lines - lines >= self.wanted_lines || self.bytes > KEPT_BYTES)
+        {
+            self.lines -= lines;
+            self.dropped_lines += lines;
+            self.bytes -= item.text.len();
+            self.items.pop_front();
+        }
+    }
+
+    fn end(mut self, unread_bytes: u64) -> End {
+        let more = self.lines.saturating_sub(self.wanted_lines);
+        if let Some((first, _)) = self.items.front_mut() {
+            if first.kind == Kind::Output {
+                let more = usize::try_from(more).unwrap_or(usize::MAX);
+                first.text = first.text.split_inclusive('\n').skip(more).collect();
+            } else {
+                first.skip_lines = more;
+            }
+        }
+        End {
+            items: self.items.into_iter().map(|(item, _)| item).collect(),
+            earlier_lines: (unread_bytes == 0).then_some(self.dropped_lines + more),
+            unread_bytes,
+        }
+    }
+}

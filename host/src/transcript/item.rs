@@ -1,0 +1,201 @@
+//! A part of what an attempt has written, as plain data.
+
+use claudine_domain::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::rfc3339, plugin, supervise::log::Channel};
+
+/// More of one item is nothing that a person reads; the raw output has it.
+const LONGEST_TEXT_BYTES: usize = 64 << 10;
+
+/// One of a task's two streams.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogChannel {
+    Stdout,
+    Stderr,
+}
+
+impl From<Channel> for LogChannel {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Stdout => Self::Stdout,
+            Channel::Stderr => Self::Stderr,
+        }
+    }
+}
+
+/// What an item is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// What an agent says.
+    Text,
+    /// A tool is called.
+    Tool,
+    /// What came of a tool.
+    Result,
+    /// A tool was refused.
+    Denied,
+    /// What was spent since the last item of this kind.
+    Cost,
+    /// Something failed.
+    Error,
+    /// Lines as they were written, with their colours: of a command, of standard error, and of what
+    /// no item can be made of.
+    Output,
+}
+
+impl From<plugin::ItemKind> for Kind {
+    fn from(kind: plugin::ItemKind) -> Self {
+        match kind {
+            plugin::ItemKind::Text => Self::Text,
+            plugin::ItemKind::Tool => Self::Tool,
+            plugin::ItemKind::Result => Self::Result,
+            plugin::ItemKind::Denied => Self::Denied,
+            plugin::ItemKind::Cost => Self::Cost,
+            plugin::ItemKind::Error => Self::Error,
+        }
+    }
+}
+
+/// A part of what an attempt has written, for people.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    /// When the last of it was written, in RFC 3339; absent if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<String>,
+    pub(crate) stream: LogChannel,
+    pub(crate) kind: Kind,
+    /// It may have several lines, and is not made harmless.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) text: String,
+    /// The name of the tool that is called or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tool: Option<String>,
+    /// Of a result: the tool failed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) failed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_usd: Option<f64>,
+    /// So many of the first lines that are drawn of it are more than was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) skip_lines: u64,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl Item {
+    pub(crate) fn new(
+        at: Option<Timestamp>,
+        stream: LogChannel,
+        kind: Kind,
+        text: impl Into<String>,
+    ) -> Self {
+        Self {
+            at: at.map(rfc3339),
+            stream,
+            kind,
+            text: text.into(),
+            tool: None,
+            failed: false,
+            cost_usd: None,
+            skip_lines: 0,
+        }
+    }
+
+    /// Of what an executor has made.
+    pub(super) fn of(made: plugin::TranscriptItem, at: Timestamp) -> Self {
+        let text = shortened(made.text);
+        let mut item = Self::new(Some(at), LogChannel::Stdout, made.kind.into(), text);
+        for (name, value) in made.more {
+            match name.as_str() {
+                "tool" => item.tool = Some(shortened(value)),
+                "failed" => item.failed = value == "true",
+                "cost-usd" => {
+                    item.cost_usd = value.parse().ok().filter(|usd: &f64| usd.is_finite());
+                }
+                _ => {}
+            }
+        }
+        item
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    let most = text.floor_char_boundary(LONGEST_TEXT_BYTES);
+    if most < text.len() {
+        let more = text.len() - most;
+        text.truncate(most);
+        text += &format!("\n[claudine: {more} bytes more of this: `claudine logs --raw`]");
+    }
+    text
+}
+
+/// Where a reader takes up again: what is before these offsets of the sequence that was asked for
+/// was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn made(more: &[(&str, &str)]) -> Item {
+        let more = more.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
+        let made = plugin::TranscriptItem {
+            kind: plugin::ItemKind::Tool,
+            text: "ls".to_owned(),
+            more: more.collect(),
+        };
+        Item::of(made, Timestamp(7))
+    }
+
+    #[test]
+    fn details_that_make_no_sense_are_left_out() {
+        let item = made(&[("tool", "Bash"), ("failed", "true"), ("cost-usd", "0.5")]);
+        assert_eq!(item.tool.as_deref(), Some("Bash"));
+        assert_eq!((item.failed, item.cost_usd), (true, Some(0.5)));
+        let item = made(&[("failed", "yes"), ("cost-usd", "NaN"), ("colour", "red")]);
+        assert_eq!((item.failed, item.cost_usd, item.tool), (false, None, None));
+    }
+
+    #[test]
+    fn a_text_has_an_end() {
+        let text = shortened("ä".repeat(1 << 20));
+        assert!(text.len() < LONGEST_TEXT_BYTES + 100);
+        assert!(text.ends_with("bytes more of this: `claudine logs --raw`]"));
+        assert_eq!(shortened("short".to_owned()), "short");
+    }
+
+    #[test]
+    fn what_is_not_set_is_not_sent() {
+        let item = Item::new(None, LogChannel::Stderr, Kind::Output, "x");
+        let json = serde_json::to_string(&item).unwrap();
+        let expected = r#"{"stream":"stderr","kind":"output","text":"x"}"#;
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<Item>(&json).unwrap(), item);
+    }
+}

@@ -1,0 +1,360 @@
+//! Transcripts of made-up executors, in pieces of every length.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use claudine_domain::id::{AttemptId, TaskId};
+
+use super::{
+    Item, Kind, LogChannel, Output, Place, Step, Transcriber, Transcripts, line_at, text_of,
+};
+use crate::{
+    layout::Layout,
+    plugin::{
+        BoxFuture, Catalog, Compiler, ItemKind, Places, PluginError, Reading, Transcribes,
+        TranscriptItem,
+    },
+    supervise::log::{self, Channel, LogReader, Piece},
+};
+
+/// Makes an item of each line, and holds back what is no line yet.
+#[derive(Default)]
+struct Lines {
+    asked: AtomicUsize,
+    /// From this question on it fails.
+    fails_from: Option<usize>,
+}
+
+impl Transcribes for Lines {
+    fn transcript<'a>(
+        &'a self,
+        parts: &'a [Vec<u8>],
+        mut state: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Reading, PluginError>> {
+        Box::pin(async move {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.fails_from.is_some_and(|from| asked >= from) {
+                let message = "it trapped".to_owned();
+                return Err(PluginError::Answer { message });
+            }
+            let mut items = Vec::new();
+            for part in parts {
+                state.extend_from_slice(part);
+                let whole = match state.iter().rposition(|byte| *byte == b'\n') {
+                    _ if part.is_empty() => state.len(),
+                    Some(feed) => feed + 1,
+                    None => 0,
+                };
+                let rest = state.split_off(whole);
+                let text = String::from_utf8(std::mem::replace(&mut state, rest)).unwrap();
+                items.push(text.lines().map(said).collect());
+            }
+            Ok(Reading { items, state })
+        })
+    }
+}
+
+fn said(line: &str) -> TranscriptItem {
+    TranscriptItem {
+        kind: ItemKind::Text,
+        text: format!("<{line}>"),
+        more: Vec::new(),
+    }
+}
+
+fn lines() -> Transcriber {
+    Transcriber::new(Some(Arc::new(Lines::default())))
+}
+
+/// What a child writes to a channel at a time.
+type Write<'a> = (u16, Channel, &'a str);
+
+/// The pieces of a log, each cut into pieces of so many bytes.
+fn pieces(written: &[Write<'_>], most_bytes: usize) -> Vec<Piece> {
+    let (mut offset, mut pieces) = (0, Vec::new());
+    for (time, (child, channel, text)) in (1..).zip(written) {
+        for bytes in text.as_bytes().chunks(most_bytes) {
+            pieces.push(Piece::Bytes {
+                offset,
+                child: *child,
+                channel: *channel,
+                time_us: time * 1_000_000,
+                bytes: bytes.to_vec(),
+            });
+            offset += bytes.len() as u64;
+        }
+    }
+    pieces
+}
+
+fn items_of(steps: Vec<Step>) -> Vec<Item> {
+    let items = steps.into_iter().filter_map(|step| match step {
+        Step::Items { items, .. } => Some(items),
+        Step::Gap { .. } => None,
+    });
+    items.flatten().collect()
+}
+
+async fn all_of(transcriber: &mut Transcriber, pieces: Vec<Piece>) -> Vec<Item> {
+    let mut items = Vec::new();
+    for piece in pieces {
+        items.extend(items_of(transcriber.take(vec![piece]).await));
+    }
+    items.extend(items_of(transcriber.end().await));
+    items
+}
+
+const OUT: Channel = Channel::Stdout;
+const ERR: Channel = Channel::Stderr;
+
+const RUN: &[Write<'_>] = &[
+    (1, OUT, "begin\nhalf "),
+    (1, ERR, "warning\nno "),
+    (1, OUT, "of it\nnext\n"),
+    (1, ERR, "end"),
+    (2, OUT, "zwölf\nlast"),
+];
+const SHOWN: &str = "<begin>\nwarning\n<half of it>\n<next>\n<zwölf>\nno end\n<last>\n";
+
+#[tokio::test]
+async fn items_are_the_same_in_any_pieces_and_from_any_place() {
+    for most_bytes in 1..=24 {
+        let all = pieces(RUN, most_bytes);
+        let mut transcriber = lines();
+        assert_eq!(
+            text_of(&all_of(&mut transcriber, all.clone()).await),
+            SHOWN,
+            "pieces of {most_bytes} bytes"
+        );
+        // A reader that is cut off anywhere and goes on at the place it was told last.
+        for cut in 0..all.len() {
+            let (mut first, mut place) = (lines(), Place::default());
+            let mut shown = Vec::new();
+            for step in first.take(all[..cut].to_vec()).await {
+                if let Step::Items { items, place: next } = step {
+                    shown.extend(items);
+                    place = next;
+                }
+            }
+            let mut second = lines().from(place);
+            shown.extend(all_of(&mut second, all.clone()).await);
+            assert_eq!(text_of(&shown), SHOWN, "cut off before piece {cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_item_has_the_time_at_which_it_was_complete() {
+    let items = all_of(&mut lines(), pieces(RUN, 100)).await;
+    let times: Vec<_> = items.iter().map(|item| item.at.as_deref()).collect();
+    let second = |n| format!("1970-01-01T00:00:0{n}.000Z");
+    let seconds = [1, 2, 3, 3, 5, 4, 5].map(second);
+    assert_eq!(times, seconds.each_ref().map(|time| Some(&**time)));
+}
+
+#[tokio::test]
+async fn what_begins_in_the_middle_begins_with_a_line() {
+    let check = async |from: usize, expected: &str| {
+        let written = [(1, OUT, &"one\ntwo\nthree\n"[from..])];
+        let mut transcriber = lines().in_line();
+        let items = all_of(&mut transcriber, pieces(&written, 2)).await;
+        assert_eq!(text_of(&items), expected, "from {from}");
+    };
+    check(1, "<two>\n<three>\n").await;
+    check(3, "<two>\n<three>\n").await;
+    check(4, "<three>\n").await;
+    // What comes of a later child and of standard error begins where it begins.
+    let written = [(1, OUT, "ne\n"), (1, ERR, "a\n"), (2, OUT, "b\n")];
+    let items = all_of(&mut lines().in_line(), pieces(&written, 9)).await;
+    assert_eq!(text_of(&items), "a\n<b>\n");
+}
+
+#[tokio::test]
+async fn what_was_left_out_ends_every_line() {
+    let mut transcriber = lines();
+    let mut all = pieces(&[(1, OUT, "one\ntw"), (1, ERR, "err")], 9);
+    all.push(Piece::Gap {
+        offset: 9,
+        bytes: 100,
+    });
+    let piece = |offset, bytes: &[u8]| Piece::Bytes {
+        offset,
+        child: 1,
+        channel: OUT,
+        time_us: 0,
+        bytes: bytes.to_vec(),
+    };
+    all.push(piece(109, b"o\nthree\n"));
+    let steps = transcriber.take(all).await;
+    let gap = Step::Gap {
+        offset: 9,
+        bytes: 100,
+    };
+    assert!(steps.contains(&gap), "{steps:?}");
+    assert_eq!(text_of(&items_of(steps)), "<one>\n<three>\n");
+    let place = transcriber.place();
+    assert_eq!((place.stdout, place.stderr), (117, 109));
+}
+
+#[tokio::test]
+async fn an_executor_that_fails_is_not_asked_again_and_the_output_is_shown() {
+    let executor = Arc::new(Lines {
+        fails_from: Some(1),
+        ..Lines::default()
+    });
+    let mut transcriber = Transcriber::new(Some(executor.clone()));
+    let written = [
+        (1, OUT, "one\n"),
+        (1, OUT, "\x1b[31mtwo\n"),
+        (1, OUT, "three\nend"),
+    ];
+    let items = all_of(&mut transcriber, pieces(&written, 20)).await;
+    let expected = "\
+<one>
+✗ claudine: no transcript, the output as it was written follows: it trapped
+two
+three
+end
+";
+    assert_eq!(text_of(&items), expected);
+    assert_eq!(executor.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(items[2].kind, Kind::Output);
+}
+
+#[tokio::test]
+async fn lines_that_do_not_end_are_not_held_for_ever() {
+    let long = "x".repeat(40_000);
+    let written = [(1, ERR, &*long), (1, ERR, &long), (1, OUT, &long)];
+    for executor in [None, Some(Arc::new(Lines::default()))] {
+        let mut transcriber = Transcriber::new(executor.map(|one| one as Arc<dyn Transcribes>));
+        let items = items_of(transcriber.take(pieces(&written, usize::MAX)).await);
+        let lengths: Vec<_> = items.iter().map(|item| item.text.len()).collect();
+        assert_eq!(lengths, [80_000]);
+        assert_eq!(items[0].stream, LogChannel::Stderr);
+        // Nothing of the line that has not ended was given.
+        assert_eq!(
+            transcriber.place(),
+            Place {
+                stdout: 0,
+                stderr: 80_000
+            }
+        );
+    }
+}
+
+/// A data directory with the log of one attempt.
+struct Written {
+    _dir: tempfile::TempDir,
+    layout: Layout,
+    transcripts: Transcripts,
+    output: Output,
+}
+
+impl Written {
+    fn new(frames: &[(Channel, &[u8])]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let attempt = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        log::write(&layout.log(attempt), frames);
+        let places = Places {
+            data_dir: dir.path().into(),
+            compiler: Compiler::Here,
+            configs: std::collections::BTreeMap::new(),
+        };
+        let plugins = Arc::new(Catalog::open(places, &[]).unwrap());
+        Self {
+            _dir: dir,
+            transcripts: Transcripts::new(plugins, layout.clone()),
+            layout,
+            output: Output {
+                attempt,
+                executor: "nobody".into(),
+                is_agents: false,
+                is_whole: true,
+            },
+        }
+    }
+
+    /// The last lines as text, and what is told of those before.
+    async fn end(&self, lines: u64) -> (String, Option<u64>, u64) {
+        let opened = self.transcripts.end(&self.output, None, lines, false).await;
+        let end = opened.unwrap().end;
+        (text_of(&end.items), end.earlier_lines, end.unread_bytes)
+    }
+}
+
+#[tokio::test]
+async fn an_end_is_of_both_streams_and_counts_what_is_before() {
+    let log = Written::new(&[
+        (OUT, b"1\n2\nhal"),
+        (ERR, b"3\n"),
+        (OUT, b"f\n\n"),
+        (ERR, b"6"),
+    ]);
+    let check = async |lines, expected: &str, earlier| {
+        let end = log.end(lines).await;
+        assert_eq!(
+            end,
+            (expected.to_owned(), Some(earlier), 0),
+            "{lines} lines"
+        );
+    };
+    check(10, "1\n2\n3\nhalf\n\n6\n", 0).await;
+    check(4, "3\nhalf\n\n6\n", 2).await;
+    check(2, "\n6\n", 4).await;
+    check(0, "", 6).await;
+    let text = log.transcripts.last_text(&log.output, Some(ERR), 10, 3);
+    let text = text.await.unwrap();
+    assert_eq!((&*text.text, text.lines, text.cut_bytes), ("\n6\n", 2, 1));
+    assert!(text.is_truncated);
+}
+
+#[tokio::test]
+async fn an_end_is_found_without_reading_what_is_before() {
+    let lines: String = (0..400_000).map(|n| format!("{n:07}\n")).collect();
+    let long = vec![b'x'; 1 << 20];
+    let log = Written::new(&[(OUT, lines.as_bytes()), (ERR, b"last\n")]);
+    let (text, earlier, unread) = log.end(2).await;
+    assert_eq!((&*text, earlier), ("0399999\nlast\n", None));
+    assert_eq!(unread, 3_200_005 - (256 << 10));
+    // Where there is less in it, more is read.
+    let log = Written::new(&[(OUT, lines.as_bytes()), (OUT, &long), (OUT, b"\nend\n")]);
+    let (text, _, unread) = log.end(3).await;
+    assert!(text.starts_with("0399999\nxxx") && text.ends_with("xxx\nend\n"));
+    assert_eq!(unread, 3_200_005 + (1 << 20) - (2 << 20));
+}
+
+#[tokio::test]
+async fn an_output_whose_executor_is_gone_is_shown_with_the_reason() {
+    let mut log = Written::new(&[(OUT, b"{}\n"), (ERR, b"x\n")]);
+    log.output.is_agents = true;
+    let (text, ..) = log.end(9).await;
+    let (reason, rest) = text.split_once('\n').unwrap();
+    assert!(
+        reason.contains("no transcript") && reason.contains("nobody"),
+        "{reason}"
+    );
+    assert_eq!(rest, "{}\nx\n");
+}
+
+#[test]
+fn the_line_is_found_that_a_place_is_in() {
+    let log = Written::new(&[(OUT, b"one\ntw"), (ERR, b"err\n"), (OUT, b"o\nend")]);
+    let check = |at, expected| {
+        let mut reader = LogReader::new(&log.layout.log(log.output.attempt));
+        assert_eq!(line_at(&mut reader, at).unwrap(), Some(expected), "{at}");
+    };
+    check(0, 0);
+    check(3, 0);
+    check(4, 4);
+    check(8, 4);
+    check(11, 4);
+    check(12, 12);
+    check(15, 12);
+}

@@ -1,0 +1,475 @@
+//! Making items of a log, piece by piece.
+//!
+//! An executor is given the standard output of one child in parts that end with a line feed, so
+//! that what an item is made of was written at one time, which is then the item's. Standard error,
+//! and all that a command writes, is given line by line as it was written.
+
+use std::{
+    collections::BTreeMap,
+    mem::{replace, take},
+    sync::Arc,
+};
+
+use claudine_domain::time::Timestamp;
+
+use super::{Item, Kind, LogChannel, Place};
+use crate::{
+    plugin::{TRANSCRIPT_BYTES, Transcribes, TranscriptItem},
+    supervise::log::Piece,
+};
+
+/// What is held back until its line ends, by the host. Plugins hold back longer ones themselves.
+const LONGEST_HELD_BYTES: usize = TRANSCRIPT_BYTES;
+/// What the items of one place may have together, so that they fit into one answer.
+const TOGETHER_BYTES: usize = 1 << 20;
+
+/// What came of some pieces.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Step {
+    Items {
+        items: Vec<Item>,
+        /// Where to go on if these are the last that were seen.
+        place: Place,
+    },
+    /// So many bytes were left out here, because the output is over its cap.
+    Gap { offset: u64, bytes: u64 },
+}
+
+/// Makes items of one attempt's log.
+pub(crate) struct Transcriber {
+    /// None for the lines as they are.
+    executor: Option<Arc<dyn Transcribes>>,
+    streams: BTreeMap<(u16, LogChannel), Stream>,
+    place: Place,
+    /// What is before it was given to an earlier reader.
+    from: Place,
+    /// The first child is met in the middle of a line, which is passed over.
+    begins_in_line: bool,
+    /// What is wrong with the executor, until it is told.
+    fault: Option<String>,
+}
+
+/// The output of one child to one channel.
+#[derive(Default)]
+struct Stream {
+    /// What the executor wants to have back.
+    state: Vec<u8>,
+    /// What came since the last line feed.
+    held: Vec<u8>,
+    /// Where the line that has not ended begins.
+    line_from: u64,
+    /// There is such a line, here or with the executor.
+    is_open: bool,
+    /// When the last of it was written.
+    at: Timestamp,
+    /// Up to the next line feed everything is passed over.
+    is_in_line: bool,
+}
+
+impl Stream {
+    /// What comes next is at this offset. A line that was not begun begins there.
+    fn open_at(&mut self, offset: u64) {
+        if !self.is_open {
+            (self.line_from, self.is_open) = (offset, true);
+        }
+    }
+}
+
+/// What is given on, in the order in which it was complete.
+enum Made {
+    /// Of the executor: of this part of what this child has written.
+    Part {
+        child: u16,
+        index: usize,
+        place: Place,
+        at: Timestamp,
+    },
+    Lines {
+        channel: LogChannel,
+        text: String,
+        place: Place,
+        at: Timestamp,
+    },
+    Gap {
+        offset: u64,
+        bytes: u64,
+    },
+}
+
+impl Transcriber {
+    pub(crate) fn new(executor: Option<Arc<dyn Transcribes>>) -> Self {
+        Self {
+            executor,
+            streams: BTreeMap::new(),
+            place: Place::default(),
+            from: Place::default(),
+            begins_in_line: false,
+            fault: None,
+        }
+    }
+
+    /// Begins where an earlier reader has ended.
+    #[must_use]
+    pub(crate) fn from(mut self, place: Place) -> Self {
+        (self.place, self.from) = (place, place);
+        self
+    }
+
+    /// Begins anywhere: what is left of the line there is passed over.
+    #[must_use]
+    pub(crate) fn in_line(mut self) -> Self {
+        self.begins_in_line = true;
+        self
+    }
+
+    /// Gives the output as it is, and says why.
+    #[must_use]
+    pub(crate) fn without_items(mut self, why: impl Into<String>) -> Self {
+        self.executor = None;
+        self.fault = Some(why.into());
+        self
+    }
+
+    /// What comes of the next pieces.
+    pub(crate) async fn take(&mut self, pieces: Vec<Piece>) -> Vec<Step> {
+        let (before, mut made) = (self.place, Vec::new());
+        let mut parts = BTreeMap::new();
+        for piece in pieces {
+            match piece {
+                Piece::Gap { offset, bytes } => {
+                    self.skip(offset + bytes);
+                    made.push(Made::Gap { offset, bytes });
+                }
+                Piece::Bytes {
+                    offset,
+                    child,
+                    channel,
+                    time_us,
+                    bytes,
+                } => {
+                    let channel = LogChannel::from(channel);
+                    let (offset, bytes) = self.not_given_before(channel, offset, bytes);
+                    if bytes.is_empty() {
+                        continue;
+                    }
+                    let at = Timestamp(time_us / 1000);
+                    self.stream(child, channel).at = at;
+                    if channel == LogChannel::Stdout && self.executor.is_some() {
+                        self.add_part(child, offset, bytes, at, &mut parts, &mut made);
+                    } else {
+                        self.add_lines(child, channel, offset, bytes, at, &mut made);
+                    }
+                }
+            }
+        }
+        self.finished(before, made, parts).await
+    }
+
+    /// What was held back, where no more can come.
+    pub(crate) async fn end(&mut self) -> Vec<Step> {
+        let mut made = Vec::new();
+        let mut parts: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
+        let place = self.place;
+        for ((child, channel), stream) in &mut self.streams {
+            let (held, at) = (take(&mut stream.held), stream.at);
+            let (child, channel) = (*child, *channel);
+            if channel == LogChannel::Stdout && self.executor.is_some() {
+                let parts = parts.entry(child).or_default();
+                let both = [held, Vec::new()];
+                let first = usize::from(both[0].is_empty());
+                for part in both.into_iter().skip(first) {
+                    let index = parts.len();
+                    parts.push(part);
+                    made.push(Made::Part {
+                        child,
+                        index,
+                        place,
+                        at,
+                    });
+                }
+            } else if !held.is_empty() {
+                let text = String::from_utf8_lossy(&held).into_owned();
+                made.push(Made::Lines {
+                    channel,
+                    text,
+                    place,
+                    at,
+                });
+            }
+        }
+        self.finished(place, made, parts).await
+    }
+
+    /// The place before which everything was given.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    fn not_given_before(
+        &self,
+        channel: LogChannel,
+        offset: u64,
+        mut bytes: Vec<u8>,
+    ) -> (u64, Vec<u8>) {
+        let from = match channel {
+            LogChannel::Stdout => self.from.stdout,
+            LogChannel::Stderr => self.from.stderr,
+        };
+        let given = from.saturating_sub(offset);
+        let given = usize::try_from(given).map_or(bytes.len(), |given| given.min(bytes.len()));
+        bytes.drain(..given);
+        (offset + given as u64, bytes)
+    }
+
+    /// Everything up to there is missing: of no line that was begun is there an end.
+    fn skip(&mut self, to: u64) {
+        for stream in self.streams.values_mut() {
+            *stream = Stream {
+                is_in_line: true,
+                line_from: to,
+                ..Stream::default()
+            };
+        }
+        self.begins_in_line |= self.streams.is_empty();
+        self.place = Place {
+            stdout: to,
+            stderr: to,
+        };
+    }
+
+    fn stream(&mut self, child: u16, channel: LogChannel) -> &mut Stream {
+        // Only the first child can be met in the middle of a line, and of it what an executor reads:
+        // half a line of text is better than none.
+        let is_first = !self.streams.keys().any(|(_, known)| *known == channel);
+        let is_in_line = is_first
+            && channel == LogChannel::Stdout
+            && self.executor.is_some()
+            && take(&mut self.begins_in_line);
+        self.streams
+            .entry((child, channel))
+            .or_insert_with(|| Stream {
+                is_in_line,
+                ..Stream::default()
+            })
+    }
+
+    /// Takes what has a line feed, or is long, as a part for the executor.
+    fn add_part(
+        &mut self,
+        child: u16,
+        offset: u64,
+        mut bytes: Vec<u8>,
+        at: Timestamp,
+        parts: &mut BTreeMap<u16, Vec<Vec<u8>>>,
+        made: &mut Vec<Made>,
+    ) {
+        let end = offset + bytes.len() as u64;
+        let stream = self.stream(child, LogChannel::Stdout);
+        if stream.is_in_line {
+            let Some(feed) = bytes.iter().position(|byte| *byte == b'\n') else {
+                return;
+            };
+            bytes.drain(..=feed);
+            stream.is_in_line = false;
+        }
+        stream.open_at(end - bytes.len() as u64);
+        let feed = bytes.iter().rposition(|byte| *byte == b'\n');
+        let rest = feed.map(|feed| bytes.split_off(feed + 1));
+        stream.held.append(&mut bytes);
+        if let Some(rest) = &rest {
+            stream.line_from = end - rest.len() as u64;
+            stream.is_open = !rest.is_empty();
+        } else if stream.held.len() < LONGEST_HELD_BYTES {
+            return;
+        }
+        let part = replace(&mut stream.held, rest.unwrap_or_default());
+        let place = self.placed(LogChannel::Stdout, end);
+        let parts = parts.entry(child).or_default();
+        let index = parts.len();
+        parts.push(part);
+        made.push(Made::Part {
+            child,
+            index,
+            place,
+            at,
+        });
+    }
+
+    /// Takes the lines that are whole.
+    fn add_lines(
+        &mut self,
+        child: u16,
+        channel: LogChannel,
+        offset: u64,
+        mut bytes: Vec<u8>,
+        at: Timestamp,
+        made: &mut Vec<Made>,
+    ) {
+        let end = offset + bytes.len() as u64;
+        let stream = self.stream(child, channel);
+        stream.open_at(offset);
+        stream.held.append(&mut bytes);
+        let feed = stream.held.iter().rposition(|byte| *byte == b'\n');
+        let whole = match feed {
+            Some(feed) => feed + 1,
+            None if stream.held.len() < LONGEST_HELD_BYTES => return,
+            None => stream.held.len(),
+        };
+        let rest = stream.held.split_off(whole);
+        stream.line_from = end - rest.len() as u64;
+        stream.is_open = !rest.is_empty();
+        let whole = replace(&mut stream.held, rest);
+        let place = self.placed(channel, end);
+        let text = String::from_utf8_lossy(&whole).into_owned();
+        made.push(Made::Lines {
+            channel,
+            text,
+            place,
+            at,
+        });
+    }
+
+    /// Moves the place to where the first line that has not ended begins, or else to the end.
+    fn placed(&mut self, channel: LogChannel, end: u64) -> Place {
+        let streams = self.streams.iter();
+        let open = streams.filter(|((_, one), stream)| *one == channel && stream.is_open);
+        let first = open.map(|(_, stream)| stream.line_from).min();
+        let place = first.unwrap_or(end);
+        match channel {
+            LogChannel::Stdout => self.place.stdout = place,
+            LogChannel::Stderr => self.place.stderr = place,
+        }
+        self.place
+    }
+
+    /// Asks the executor for the items of the parts, and puts all into its order.
+    async fn finished(
+        &mut self,
+        mut before: Place,
+        made: Vec<Made>,
+        parts: BTreeMap<u16, Vec<Vec<u8>>>,
+    ) -> Vec<Step> {
+        let mut items: BTreeMap<u16, Vec<Vec<Item>>> = BTreeMap::new();
+        let times = |child: u16| {
+            let made = made.iter();
+            made.filter_map(move |one| match one {
+                Made::Part { child: of, at, .. } if *of == child => Some(*at),
+                _ => None,
+            })
+        };
+        for (child, parts) in parts {
+            let answered = self.ask(child, &parts).await;
+            let of_parts = match answered {
+                Some(answered) => answered
+                    .into_iter()
+                    .zip(times(child))
+                    .map(|(items, at)| {
+                        let items = items.into_iter();
+                        items.map(|item| Item::of(item, at)).collect()
+                    })
+                    .collect(),
+                // From here on, and of what it had held back nothing is known.
+                None => parts
+                    .iter()
+                    .zip(times(child))
+                    .map(|(part, at)| {
+                        let text = String::from_utf8_lossy(part);
+                        vec![Item::new(Some(at), LogChannel::Stdout, Kind::Output, text)]
+                    })
+                    .collect(),
+            };
+            items.insert(child, of_parts);
+        }
+        let mut steps = Vec::with_capacity(made.len());
+        for one in made {
+            let (mut items, place, at) = match one {
+                Made::Gap { offset, bytes } => {
+                    steps.push(Step::Gap { offset, bytes });
+                    continue;
+                }
+                Made::Part {
+                    child,
+                    index,
+                    place,
+                    at,
+                } => {
+                    let of_child = items.get_mut(&child);
+                    let of_part = of_child.and_then(|parts| parts.get_mut(index));
+                    (of_part.map(take).unwrap_or_default(), place, at)
+                }
+                Made::Lines {
+                    channel,
+                    text,
+                    place,
+                    at,
+                } => {
+                    let item = Item::new(Some(at), channel, Kind::Output, text);
+                    (vec![item], place, at)
+                }
+            };
+            items.retain(says_something);
+            if let Some(fault) = self.fault.take() {
+                items.insert(
+                    0,
+                    Item::new(Some(at), LogChannel::Stdout, Kind::Error, fault),
+                );
+            }
+            push_items(&mut steps, items, before, place);
+            before = place;
+        }
+        steps
+    }
+
+    /// The items of some parts of what a child has written; none where the executor fails, which
+    /// is then not asked again.
+    async fn ask(&mut self, child: u16, parts: &[Vec<u8>]) -> Option<Vec<Vec<TranscriptItem>>> {
+        let executor = self.executor.clone()?;
+        let stream = self.streams.entry((child, LogChannel::Stdout)).or_default();
+        let answered = executor.transcript(parts, take(&mut stream.state)).await;
+        let failed = match answered {
+            Ok(reading) if reading.items.len() == parts.len() => {
+                stream.state = reading.state;
+                return Some(reading.items);
+            }
+            Ok(_) => "it did not answer for each part".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!("an executor makes no transcript: {failed}");
+        self.executor = None;
+        self.fault = Some(not_made(&failed));
+        None
+    }
+}
+
+fn says_something(item: &Item) -> bool {
+    let by_its_text = matches!(item.kind, Kind::Text | Kind::Result | Kind::Output);
+    !by_its_text || !item.text.is_empty()
+}
+
+/// Adds the items in steps that fit into an answer. Only with the last of them is the place reached.
+fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Place) {
+    let (mut together, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        bytes += item.text.len();
+        if bytes > TOGETHER_BYTES && !together.is_empty() {
+            let items = take(&mut together);
+            bytes = item.text.len();
+            steps.push(Step::Items {
+                items,
+                place: before,
+            });
+        }
+        together.push(item);
+    }
+    if !together.is_empty() {
+        steps.push(Step::Items {
+            items: together,
+            place,
+        });
+    }
+}
+
+/// Why output is given as it is.
+pub(super) fn not_made(why: &str) -> String {
+    format!("claudine: no transcript, the output as it was written follows: {why}")
+}
