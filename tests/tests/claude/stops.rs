@@ -27,7 +27,10 @@ fn check(command: &str) {
     ]);
     let left: u32 = world.line_of("pid").parse().expect("a pid");
     let agent = world.host.live(&id);
-    world.host.run(["cancel", &id, "changed my mind"]).check();
+    world
+        .host
+        .run(["cancel", &id, "-m", "changed my mind"])
+        .check();
     let gone = wait_at_most(AT_MOST, || {
         (!process::alive(left) && !process::alive(agent)).then_some(())
     });

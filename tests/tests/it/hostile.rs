@@ -71,7 +71,7 @@ fn no_command_prints_what_would_steer_a_terminal() {
             &["graph", "--format", "svg", id],
             &["events", id],
             &["worktree", "merge", id],
-            &["cancel", id, HOSTILE],
+            &["cancel", id, "-m", HOSTILE],
             &["logs", "--json", id],
         ] {
             is_harmless(&host.run(command));

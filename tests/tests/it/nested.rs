@@ -75,7 +75,7 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     ));
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
     let (kept, left) = (host.live("kept"), host.live("left"));
-    let said = host.run(["cancel", &id, "enough"]).ok();
+    let said = host.run(["cancel", &id, "-m", "enough"]).ok();
     said.says(&[&format!(
         "{} is already done; cancelled what it had submitted (tasks: 1)",
         short_id(&id)

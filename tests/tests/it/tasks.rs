@@ -157,7 +157,7 @@ fn a_cancelled_task_leaves_nothing_alive() {
     let before = wait_for("the task's processes", || {
         Some(carrying()).filter(|pids| pids.len() >= 3)
     });
-    host.run(["cancel", &id, "changed my mind"]).check();
+    host.run(["cancel", &id, "-m", "changed my mind"]).check();
     let task = host.finished(&id);
     // Done is said only after nothing of it is alive.
     assert_eq!(before.iter().filter(|pid| alive(**pid)).count(), 0);

@@ -4,45 +4,53 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{failure::Failure, output, session::Session};
-use crate::{app::Cancelled, text::short_id};
+use super::{failure::Failure, output, session::Session, several::Which};
+use crate::{
+    app::{Action, TaskActed, TaskActions},
+    text::short_id,
+};
 
-/// Stop a task, and the tasks that were submitted from within it.
+/// Stop tasks, and the tasks that were submitted from within them.
 ///
-/// Returns as soon as it is decided. A running task is asked politely, then ended by force; `claudine wait` returns when nothing of it is
-/// alive. Of a task that is done already, what it submitted and has not ended is stopped.
+/// Returns as soon as it is decided. A running task is asked politely, then ended by force;
+/// `claudine wait` returns when nothing of it is alive. Of a task that is done already, what it
+/// submitted and has not ended is stopped. Of a graph nothing starts while the rest is cancelled.
 #[derive(Debug, Args)]
 #[command(visible_aliases = ["stop", "kill"], after_help = "\
 Examples:
-  claudine cancel nightly 'not tonight'
-  claudine cancel x7tqrp && claudine wait x7tqrp")]
+  claudine cancel nightly -m 'not tonight'
+  claudine cancel x7tqrp 8m2c9d && claudine wait x7tqrp 8m2c9d
+  claudine cancel --graph release
+  claudine cancel --label pr=17 --yes")]
 pub(super) struct Cancel {
-    /// Its id, the end of its id, or its name.
-    #[arg(value_name = "ID")]
-    task: String,
-    /// Why; kept with the task.
-    #[arg(value_name = "REASON")]
+    #[command(flatten)]
+    which: Which,
+    /// Why; kept with each task.
+    #[arg(short = 'm', long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
 impl Cancel {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let cancelled = session.client().cancel(&self.task, self.reason).await?;
-        if session.json {
-            output::json(&cancelled)?;
-        } else {
-            output::say(&said(&cancelled));
-        }
-        Ok(ExitCode::SUCCESS)
+        let asked = TaskActions {
+            reason: self.reason,
+            ..TaskActions::of(Action::Cancel)
+        };
+        let tell = |task: &TaskActed| {
+            output::say(&said(task));
+            Ok(())
+        };
+        self.which.act(session, asked, tell).await
     }
 }
 
-fn said(cancelled: &Cancelled) -> String {
-    let Cancelled {
+fn said(task: &TaskActed) -> String {
+    let TaskActed {
         id,
         already,
         descendants,
-    } = cancelled;
+        ..
+    } = task;
     let id = short_id(id);
     match (descendants, already) {
         (None, false) => format!("cancelled {id}"),

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{failure::Failure, output, session::Session};
-use crate::app::Changed;
+use super::{failure::Failure, output, session::Session, several::Which};
+use crate::app::{Action, TaskActed, TaskActions, TasksActed};
 
-/// Keep a task from being started until `claudine release`.
+/// Keep tasks from being started until `claudine release`.
 ///
 /// A task that runs already cannot be held. A dependency that ends so that the task cannot run ends
 /// it also while it is held. The hold outlasts that end, and a cancel: a task that is retried after
@@ -16,17 +16,14 @@ use crate::app::Changed;
 #[command(after_help = "\
 Examples:
   claudine hold deploy
-  claudine hold --graph build")]
+  claudine hold --graph release
+  claudine hold --group gpu --yes")]
 pub(super) struct Hold {
-    /// Its id, the end of its id, or its name.
-    #[arg(value_name = "ID")]
-    task: String,
-    /// Also every queued task that hangs together with it by dependencies.
-    #[arg(long)]
-    graph: bool,
+    #[command(flatten)]
+    which: Which,
 }
 
-/// Let a task go that was held.
+/// Release held tasks.
 ///
 /// What `claudine restore` brought back is held too: one by one, graph by graph, or with --restored
 /// all of it.
@@ -34,45 +31,56 @@ pub(super) struct Hold {
 #[command(after_help = "\
 Examples:
   claudine release deploy
-  claudine release --graph build
+  claudine release --graph release
   claudine release --restored")]
 pub(super) struct Release {
-    /// Its id, the end of its id, or its name.
-    #[arg(value_name = "ID", required_unless_present = "restored")]
-    task: Option<String>,
-    /// Also every held task that hangs together with it by dependencies.
-    #[arg(long)]
-    graph: bool,
+    #[command(flatten)]
+    which: Which,
     /// Every task that is held because it was restored from a backup. What somebody holds stays
     /// held.
-    #[arg(long, conflicts_with_all = ["task", "graph"])]
+    #[arg(long, help_heading = "Which tasks")]
     restored: bool,
 }
 
 impl Hold {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let changed = session.client().hold(&self.task, self.graph).await?;
-        show(session, "held", &changed)
+        let asked = TaskActions::of(Action::Hold);
+        self.which
+            .act(session, asked, |task| show(Action::Hold, task))
+            .await
     }
 }
 
 impl Release {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
-        let client = session.client();
-        let changed = match &self.task {
-            Some(task) => client.release(task, self.graph).await?,
-            None => client.release_restored().await?,
-        };
-        show(session, "released", &changed)
+        let asked = TaskActions::of(Action::Release);
+        if !self.restored {
+            let show = |task: &TaskActed| show(Action::Release, task);
+            return self.which.act(session, asked, show).await;
+        }
+        if !self.which.is_empty() {
+            let message = "--restored stands for itself: leave out other tasks";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        let count = session.client().release_restored().await?.tasks;
+        if session.json {
+            output::json(&TasksActed {
+                found: count,
+                done: count,
+                ..TasksActed::default()
+            })?;
+        } else {
+            let tasks = if count == 1 { "task" } else { "tasks" };
+            output::say(&format!("released {count} {tasks}"));
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn show(session: &Session, what: &str, changed: &Changed) -> Result<ExitCode, Failure> {
-    if session.json {
-        output::json(changed)?;
-    } else {
-        let tasks = if changed.tasks == 1 { "task" } else { "tasks" };
-        output::say(&format!("{what} {} {tasks}", changed.tasks));
-    }
-    Ok(ExitCode::SUCCESS)
+/// A hold that is in force already, or of which others have a part, changes nothing.
+fn show(action: Action, task: &TaskActed) -> Result<(), Failure> {
+    let count = usize::from(!task.already);
+    let tasks = if task.already { "tasks" } else { "task" };
+    output::say(&format!("{} {count} {tasks}", action.past()));
+    Ok(())
 }

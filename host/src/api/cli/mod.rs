@@ -39,6 +39,7 @@ mod schema;
 mod select;
 mod serve;
 mod session;
+mod several;
 mod slots;
 mod spinner;
 mod status;

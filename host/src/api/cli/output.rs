@@ -110,6 +110,12 @@ pub(super) fn say(text: &str) {
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
+/// A question to the person, who answers on the same line.
+pub(super) fn ask(question: &str) {
+    let text = as_shown(question);
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
 /// A table for the person, beside a message.
 pub(super) fn say_painted(text: &Painted) {
     let text = as_shown(text.as_str());

@@ -4,15 +4,17 @@ use std::{io::Read, process::ExitCode};
 
 use clap::Args;
 
-use super::{change::ChangeOptions, failure::Failure, output, retry::say_held, session::Session};
-use crate::app::ResumeOptions;
+use super::{
+    change::ChangeOptions, failure::Failure, retry::tell, session::Session, several::Which,
+};
+use crate::app::{Action, ResumeOptions, TaskActions};
 
 /// The host takes no more.
 const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 
-/// Let a finished task go on from where it ended.
+/// Continue finished tasks, optionally with new instructions.
 ///
-/// It is the same task, with the same id, and gets another attempt, however the last one ended. An agent goes on in its session and is told
+/// Each is the same task, with the same id, and gets another attempt, however the last one ended. An agent goes on in its session and is told
 /// the context; where the session is gone, a new one gets the prompt with what the last attempt left before it (see `claudine checkpoint`).
 /// A command finds that in $CLAUDINE_PREVIOUS and the context in the file $CLAUDINE_CONTEXT. Prints the id.
 #[derive(Debug, Args)]
@@ -22,9 +24,8 @@ Examples:
   claudine resume x7tqrp --allowed-tools 'Bash(cargo test:*)' --budget-usd 5
   git diff | claudine resume review --context -")]
 pub(super) struct Resume {
-    /// Its id, the end of its id, or its name.
-    #[arg(value_name = "ID")]
-    task: String,
+    #[command(flatten)]
+    which: Which,
     /// What is to be done about it now; `-` reads it from standard input.
     #[arg(long, value_name = "TEXT")]
     context: Option<String>,
@@ -42,14 +43,11 @@ impl Resume {
             context,
             change: self.change.change(),
         };
-        let resumed = session.client().resume(&self.task, &options).await?;
-        if session.json {
-            output::json(&resumed)?;
-        } else {
-            output::id(&resumed.id)?;
-            say_held(&resumed);
-        }
-        Ok(ExitCode::SUCCESS)
+        let asked = TaskActions {
+            resume: Some(options),
+            ..TaskActions::of(Action::Resume)
+        };
+        self.which.act(session, asked, tell).await
     }
 }
 

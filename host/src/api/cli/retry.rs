@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{change::ChangeOptions, failure::Failure, output, session::Session};
+use super::{change::ChangeOptions, failure::Failure, output, session::Session, several::Which};
 use crate::{
-    app::{Retried, RetryOptions},
+    app::{Action, RetryOptions, TaskActed, TaskActions},
     text::short_id,
 };
 
-/// Give a finished task another attempt.
+/// Give finished tasks another attempt.
 ///
-/// It is the same task, with the same id. What is not changed by an option stays as it was asked for; what is holds from the next attempt
+/// Each is the same task, with the same id. Of those that are selected, the ones that did not succeed are tried again. What is not changed by an option stays as it was asked for; what is holds from the next attempt
 /// on. An agent that was cut off goes on with its session where it can. What could not run because of how it ended is revived with it.
 /// Prints the id.
 #[derive(Debug, Args)]
@@ -21,11 +21,11 @@ Examples:
   claudine retry nightly
   claudine retry nightly --timeout 2h --model opus
   claudine retry nightly --now
+  claudine retry --failed --since 9:00
   id=$(claudine retry x7tqrp) && claudine logs -f \"$id\"")]
 pub(super) struct Retry {
-    /// Its id, the end of its id, or its name.
-    #[arg(value_name = "ID")]
-    task: String,
+    #[command(flatten)]
+    which: Which,
     /// Also run again what had run after it.
     #[arg(long)]
     downstream: bool,
@@ -43,26 +43,26 @@ impl Retry {
             now: self.now,
             change: self.change.change(),
         };
-        let retried = session.client().retry(&self.task, &options).await?;
-        if session.json {
-            output::json(&retried)?;
-        } else {
-            output::id(&retried.id)?;
-            if retried.downstream > 0 {
-                output::say(&format!("{} more wait for it again", retried.downstream));
-            }
-            say_held(&retried);
-        }
-        Ok(ExitCode::SUCCESS)
+        let asked = TaskActions {
+            retry: Some(options),
+            ..TaskActions::of(Action::Retry)
+        };
+        self.which.act(session, asked, tell).await
     }
 }
 
-/// A command that waited for it now would wait for a person.
-pub(super) fn say_held(retried: &Retried) {
-    if retried.held {
-        let id = short_id(&retried.id);
+/// Prints the id, and says what else follows from it.
+pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
+    output::id(&task.id)?;
+    if let Some(count) = task.downstream.filter(|count| *count > 0) {
+        output::say(&format!("{count} more wait for it again"));
+    }
+    // A command that waited for it now would wait for a person.
+    if task.held {
+        let id = short_id(&task.id);
         output::say(&format!(
             "it is held: `claudine release {id}` lets it start"
         ));
     }
+    Ok(())
 }

@@ -11,9 +11,9 @@ use super::{
     submit::Delegation,
 };
 use crate::app::{
-    AppError, Cancelled, CapacityView, Changed, CheckpointView, ErrorKind, EventView,
-    FoundWorktree, GroupView, HostInfo, PluginDetail, PluginView, Retried, SlotsView, Submitted,
-    TaskList, TaskView, Why, WorktreeMerged, WorktreesCleaned,
+    AppError, CapacityView, CheckpointView, ErrorKind, EventView, FoundWorktree, GroupView,
+    HostInfo, PluginDetail, PluginView, SlotsView, Submitted, TaskList, TaskView, TasksActed, Why,
+    WorktreeMerged, WorktreesCleaned,
     backup::{BackupTaken, QueueRestored},
     graph::Graph,
 };
@@ -54,7 +54,7 @@ const fn answer(name: &'static str, schema: fn() -> schemars::Schema) -> Publish
 
 const PUBLISHED: &[Published] = &[
     answer("backup", of::<BackupTaken>),
-    answer("cancel", of::<Cancelled>),
+    answer("cancel", of::<TasksActed>),
     answer("capacity", of::<CapacityView>),
     answer("checkpoint", of::<CheckpointView>),
     answer("config show", of::<config::Shown>),
@@ -82,7 +82,7 @@ const PUBLISHED: &[Published] = &[
     answer("group rm", of::<GroupView>),
     answer("group set", of::<GroupView>),
     answer("group unpause", of::<GroupView>),
-    answer("hold", of::<Changed>),
+    answer("hold", of::<TasksActed>),
     answer("list", of::<TaskList>),
     Published {
         name: "logs",
@@ -95,10 +95,10 @@ const PUBLISHED: &[Published] = &[
     answer("plugin build", of::<plugin::Built>),
     answer("plugin inspect", of::<PluginDetail>),
     answer("plugin list", of::<Vec<PluginView>>),
-    answer("release", of::<Changed>),
+    answer("release", of::<TasksActed>),
     answer("restore", of::<QueueRestored>),
-    answer("resume", of::<Retried>),
-    answer("retry", of::<Retried>),
+    answer("resume", of::<TasksActed>),
+    answer("retry", of::<TasksActed>),
     answer("run", of::<Delegation>),
     answer("serve", of::<HostInfo>),
     answer("slots", of::<SlotsView>),

@@ -8,6 +8,7 @@ use super::{
     exit,
     failure::Failure,
     named, output, parse,
+    select::Selectors,
     session::{self, Session},
     text,
 };
@@ -19,26 +20,33 @@ use crate::{
 
 /// Wait until tasks have ended, and end with the exit code of the first that did not succeed.
 ///
-/// Prints a line a task, in the order given. Called from within a task it gives that task's slot free for what it waits for.
+/// Prints a line a task, in the order given, or the oldest first. Of a graph every task is waited for; of other selections those that have
+/// not ended. Called from within a task it gives that task's slot free for what it waits for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine wait build test && claudine run -- ./deploy
+  claudine wait --graph release
   claudine wait --timeout 10m \"$id\" || claudine logs --tail 20 \"$id\"")]
 pub(super) struct Wait {
-    /// Their ids, ends of ids, or names; `-` reads them from standard input.
-    #[arg(value_name = "ID", required = true, num_args = 1..)]
+    /// Ids, ends of ids, or names; `-` reads them from standard input.
+    #[arg(value_name = "ID")]
     tasks: Vec<String>,
     /// Give up after so long, with exit code 124; the tasks go on.
     #[arg(short, long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
+    /// Every task that has not ended.
+    #[arg(long, help_heading = "Which tasks")]
+    all: bool,
+    #[command(flatten)]
+    which: Selectors,
 }
 
 impl Wait {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         // Each is looked at once, however short the time is: an end before it counts.
         let mut tasks = Vec::new();
-        for task in &named::several(self.tasks)? {
+        for task in &self.meant(session).await? {
             tasks.push(session.client().status(task).await?);
         }
         let waiting = all(session, tasks);
@@ -60,6 +68,36 @@ impl Wait {
             .find(|code| *code != 0)
             .unwrap_or(0)
             .into())
+    }
+}
+
+impl Wait {
+    /// The tasks that are named, or those that are selected: of a graph all, else those that have
+    /// not ended.
+    async fn meant(&self, session: &Session) -> Result<Vec<String>, Failure> {
+        match (self.tasks.is_empty(), self.which.are_none() && !self.all) {
+            (false, true) => return named::several(self.tasks.clone()),
+            (true, false) => {}
+            (is_empty, _) => {
+                let message = if is_empty {
+                    "nothing to wait for: name tasks, select some (--label, --graph, …), or \
+                     give --all"
+                } else {
+                    "tasks to wait for are either named or selected, not both"
+                };
+                return Err(Failure::Usage(message.to_owned()));
+            }
+        }
+        let mut filter = self.which.clone().filter();
+        if filter.graph.is_none() && filter.state.is_empty() {
+            filter.state.push("active".to_owned());
+        }
+        let mut ids = session.client().list_all(filter).await?;
+        if ids.is_empty() {
+            output::say("no task matches");
+        }
+        ids.reverse();
+        Ok(ids)
     }
 }
 

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use super::{Ask, Client, ClientError, address};
 use crate::{
-    api::rest::{CancelBody, DownBody, HoldBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
+    api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
-        AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery, CheckpointView,
-        CleanWorktrees, Delegated, DownMode, EndQuery, ErrorKind, ForgetProfiles, FoundWorktree,
-        GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogEnd, LogLines, MergeWorktree,
-        Overview, PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions, Retried,
-        RetryOptions, SetSlots, Submit, Submitted, TaskList, TaskView, Why, WorktreeMerged,
-        WorktreesCleaned, graph::Graph,
+        Action, AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery,
+        CheckpointView, CleanWorktrees, Delegated, DownMode, EndQuery, ErrorKind, ForgetProfiles,
+        FoundWorktree, GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogEnd, LogLines,
+        MergeWorktree, Overview, PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions,
+        Retried, RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef,
+        TaskView, TasksActed, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
     },
     clock,
 };
 
+/// Tasks of a list that come together.
+const LARGEST_PAGE: u32 = 1_000;
 /// The pause before a wait that was answered early is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -41,23 +43,12 @@ impl Client {
         })
     }
 
-    pub(in crate::api) async fn hold(
-        &self,
-        task: &str,
-        graph: bool,
-    ) -> Result<Changed, ClientError> {
-        let path = address::task(task, "/hold")?;
-        self.ask(Ask::post(path, &HoldBody { graph })?.repeatable_if(true))
-            .await
-    }
-
-    pub(in crate::api) async fn release(
-        &self,
-        task: &str,
-        graph: bool,
-    ) -> Result<Changed, ClientError> {
-        let path = address::task(task, "/release")?;
-        self.ask(Ask::post(path, &HoldBody { graph })?).await
+    /// It takes as long as the store needs to read and write them all. Cancels and holds may be
+    /// asked for twice.
+    pub(in crate::api) async fn act(&self, asked: &TaskActions) -> Result<TasksActed, ClientError> {
+        let again = asked.dry_run || matches!(asked.action, Action::Cancel | Action::Hold);
+        let ask = Ask::post("/v1/tasks/actions".to_owned(), asked)?;
+        self.ask(ask.patient().repeatable_if(again)).await
     }
 
     pub(in crate::api) async fn release_restored(&self) -> Result<Changed, ClientError> {
@@ -140,6 +131,23 @@ impl Client {
     ) -> Result<Overview, ClientError> {
         let path = address::with_query("/v1/changes".to_owned(), &query)?;
         self.ask(Ask::get(path)).await
+    }
+
+    /// The ids of all tasks that a filter finds, newest first.
+    pub(in crate::api) async fn list_all(
+        &self,
+        mut filter: ListFilter,
+    ) -> Result<Vec<String>, ClientError> {
+        let mut ids = Vec::new();
+        filter.limit = Some(LARGEST_PAGE);
+        loop {
+            let page = self.list(&filter).await?;
+            ids.extend(page.tasks.into_iter().map(|task| task.id));
+            match page.next {
+                Some(next) => filter.before = Some(TaskRef(next)),
+                None => return Ok(ids),
+            }
+        }
     }
 
     pub(in crate::api) async fn status(&self, task: &str) -> Result<TaskView, ClientError> {

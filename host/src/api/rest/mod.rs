@@ -75,7 +75,7 @@ pub(super) use host::{DownBody, UpView};
 pub(crate) use listen::serve;
 pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
-pub(super) use tasks::{CancelBody, HoldBody, LONGEST_WAIT, WaitQuery};
+pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
 
 use self::places::Places;
 use crate::app::Host;

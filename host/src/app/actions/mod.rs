@@ -284,7 +284,7 @@ impl Looking<'_> {
         };
         let mut selection = Selection::of(reader, &filter, purpose)?;
         if selection.filter.states.are_any() {
-            selection.filter.states = usual(action);
+            selection.filter.states = self.usual();
         }
         let mut all = AllMeant {
             graph: selection.graph.clone(),
@@ -314,7 +314,10 @@ impl Looking<'_> {
                 Status::Blocked | Status::Waiting | Status::Ready => true,
             },
             Action::Release => matches!(task.state, State::Held { .. }),
-            Action::Retry => task.is_done(),
+            Action::Retry => {
+                let waits = matches!(task.state, State::Waiting { .. });
+                task.is_done() || (waits && self.tries_now())
+            }
             Action::Resume => {
                 let began = |attempt: &claudine_domain::attempt::Attempt| {
                     attempt
@@ -325,6 +328,21 @@ impl Looking<'_> {
                 task.is_done() && task.attempts.iter().any(began)
             }
         }
+    }
+
+    /// The states in which tasks are looked for if the filter names none.
+    fn usual(&self) -> States {
+        match self.asked.action {
+            Action::Cancel | Action::Hold => States::unfinished(),
+            Action::Release => States::of([Status::Held]),
+            Action::Retry if self.tries_now() => States::of([Status::Waiting]),
+            Action::Retry | Action::Resume => States::unsuccessful(),
+        }
+    }
+
+    /// Whether what waits for a time is to be tried.
+    fn tries_now(&self) -> bool {
+        self.asked.retry.as_ref().is_some_and(|retry| retry.now)
     }
 
     fn meant(&self, task: &Task) -> Meant {
@@ -342,14 +360,5 @@ impl Looking<'_> {
             upstream: task.dependencies.iter().map(|edge| edge.task).collect(),
             was_done: task.is_done(),
         }
-    }
-}
-
-/// The states in which tasks are looked for if the filter names none.
-fn usual(action: Action) -> States {
-    match action {
-        Action::Cancel | Action::Hold => States::unfinished(),
-        Action::Release => States::of([Status::Held]),
-        Action::Retry | Action::Resume => States::unsuccessful(),
     }
 }

@@ -122,7 +122,7 @@ impl TaskActions {
 }
 
 /// What became of each task.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TasksActed {
     /// How many tasks were meant.
     pub(crate) found: usize,
@@ -137,6 +137,14 @@ pub(crate) struct TasksActed {
 }
 
 impl TasksActed {
+    /// Takes what became of further tasks.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.found += more.found;
+        self.done += more.done;
+        self.failed += more.failed;
+        self.tasks.extend(more.tasks);
+    }
+
     pub(super) fn of(tasks: Vec<TaskActed>, graph: Option<&FoundGraph>) -> Self {
         let failed = tasks.iter().filter(|task| task.error.is_some()).count();
         Self {

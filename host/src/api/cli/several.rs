@@ -1,0 +1,372 @@
+//! What is done to one task or to several: those that are named, or those that are selected.
+//!
+//! Named tasks are taken as they are named. A selection is shown first, and asked about, on a
+//! terminal; elsewhere `--yes` has to say that nobody needs to be asked.
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    named, output,
+    select::Selectors,
+    session::Session,
+    table::{Column, Table},
+    terminal::{Look, Painted, fit, harmless},
+};
+use crate::{
+    api::status,
+    app::{Action, AppError, ErrorKind, TaskActed, TaskActions, TaskRef, TasksActed},
+    text::{ShortIds, short_id},
+};
+
+/// Tasks that one request may name.
+const AT_ONCE: usize = 1_000;
+/// Tasks that are shown before it is asked about them, and errors that are told.
+const SHOWN: usize = 10;
+const NAME_COLUMNS: usize = 40;
+
+/// Which tasks something is done to.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Ids, ends of ids, or names; `-` reads them from standard input.
+    #[arg(value_name = "ID")]
+    tasks: Vec<String>,
+    /// Every task that this can be done to.
+    #[arg(long, help_heading = "Which tasks")]
+    all: bool,
+    /// Do not ask about what is selected.
+    #[arg(short, long, help_heading = "Which tasks")]
+    yes: bool,
+    #[command(flatten)]
+    selectors: Selectors,
+}
+
+impl Which {
+    /// Whether nothing is named or selected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && !self.all && self.selectors.are_none()
+    }
+
+    /// Does it, and says what became of it. `tell` has the sentence for a single task.
+    pub(super) async fn act(
+        self,
+        session: &Session,
+        asked: TaskActions,
+        tell: impl Fn(&TaskActed) -> Result<(), Failure>,
+    ) -> Result<ExitCode, Failure> {
+        let action = asked.action;
+        let is_single = self.tasks.len() == 1 && self.tasks != ["-"];
+        let Some(acted) = self.acted(session, asked).await? else {
+            output::say("nothing was changed");
+            return Ok(ExitCode::FAILURE);
+        };
+        if let ([task], true) = (acted.tasks.as_slice(), is_single)
+            && let Some(error) = &task.error
+        {
+            return Err(Failure::App(error.clone()));
+        }
+        if session.json {
+            output::json(&acted)?;
+        } else {
+            match acted.tasks.as_slice() {
+                [] => output::say(&format!("no task matches that can be {}", action.past())),
+                [task] if task.error.is_none() => tell(task)?,
+                tasks => tell_all(action, tasks, &tell)?,
+            }
+        }
+        Ok(code(&acted.tasks).into())
+    }
+
+    /// Nothing if it was asked, and the answer was no.
+    async fn acted(
+        self,
+        session: &Session,
+        mut asked: TaskActions,
+    ) -> Result<Option<TasksActed>, Failure> {
+        let word = asked.action.word();
+        let client = session.client();
+        match (
+            self.tasks.is_empty(),
+            self.selectors.are_none() && !self.all,
+        ) {
+            (true, true) => {
+                return Err(Failure::Usage(format!(
+                    "nothing to {word}: name tasks, select some (--label, --name, --state, \
+                     --group, --graph, …), or give --all"
+                )));
+            }
+            (false, false) => {
+                return Err(Failure::Usage(format!(
+                    "tasks to {word} are either named or selected, not both"
+                )));
+            }
+            (false, true) => {
+                let mut all = TasksActed::default();
+                for some in named::several(self.tasks)?.chunks(AT_ONCE) {
+                    asked.ids = some.iter().cloned().map(TaskRef).collect();
+                    all.add(client.act(&asked).await?);
+                }
+                return Ok(Some(all));
+            }
+            (true, false) => {}
+        }
+        asked.filter = Some(self.selectors.filter());
+        if !self.yes {
+            if !can_ask() {
+                return Err(Failure::Usage(format!(
+                    "there is no terminal to ask on which tasks to {word}: add --yes (-y), or \
+                     name the tasks"
+                )));
+            }
+            let dry_run = TaskActions {
+                dry_run: true,
+                ..asked.clone()
+            };
+            let found = client.act(&dry_run).await?;
+            if found.tasks.is_empty() {
+                return Ok(Some(found));
+            }
+            output::say_painted(&preview(&found, Look::of_stderr()));
+            if !confirmed(&question(asked.action, &found))? {
+                return Ok(None);
+            }
+            asked.expect = Some(found.found);
+        }
+        Ok(Some(client.act(&asked).await?))
+    }
+}
+
+fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Reads a line: only a yes is one.
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    output::ask(question);
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| {
+        let message = format!("the answer cannot be read: {error}");
+        AppError::new(ErrorKind::Internal, message)
+    })?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// `Cancel 8 tasks of release (x7tqrp)? [y/N] `
+fn question(action: Action, found: &TasksActed) -> String {
+    let mut word = action.word().to_owned();
+    if let Some(first) = word.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let graph = found.graph.as_ref().map_or_else(String::new, |graph| {
+        let id = short_id(&graph.id);
+        match &graph.name {
+            Some(name) => format!(" of {} ({id})", shown_name(name)),
+            None => format!(" of the graph of {id}"),
+        }
+    });
+    format!("{word} {}{graph}? [y/N] ", count(found.found))
+}
+
+const COLUMNS: [Column; 4] = [
+    Column::new("ID"),
+    Column::new("STATE"),
+    Column::new("NAME").optional().cut(24, 6),
+    Column::new("WHAT").cut(24, 8),
+];
+
+/// The first of the tasks that it is asked about.
+fn preview(found: &TasksActed, look: Look) -> Painted {
+    let short = ShortIds::among(found.tasks.iter().map(|task| task.id.as_str()));
+    let mut table = Table::new(&COLUMNS);
+    for task in found.tasks.iter().take(SHOWN) {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        table.row([
+            short.of(&task.id).into(),
+            text(&task.was).into(),
+            text(&task.name).into(),
+            text(&task.summary).into(),
+        ]);
+    }
+    let mut shown = table.shown(look);
+    let more = found.tasks.len().saturating_sub(SHOWN);
+    if more > 0 {
+        shown.push(&format!("… and {more} more\n"));
+    }
+    shown
+}
+
+fn tell_all(
+    action: Action,
+    tasks: &[TaskActed],
+    tell: &impl Fn(&TaskActed) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (done, failed): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| task.error.is_none());
+    if matches!(action, Action::Retry | Action::Resume) && !io::stdout().is_terminal() {
+        // As for a single one: what comes next wants their ids.
+        done.iter().try_for_each(|task| output::line(&task.id))?;
+    }
+    for task in failed.iter().take(SHOWN) {
+        if let Some(error) = &task.error {
+            output::say(&format!("error: {}: {error}", named(task)));
+            if let Some(hint) = &error.hint {
+                output::say(&format!("hint: {hint}"));
+            }
+        }
+    }
+    let more = failed.len().saturating_sub(SHOWN);
+    if more > 0 {
+        output::say(&format!("… and {more} more"));
+    }
+    if let ([task], []) = (done.as_slice(), failed.as_slice()) {
+        return tell(task);
+    }
+    output::say(&summary(action, &done, failed.len()));
+    Ok(())
+}
+
+/// `cancelled 7 tasks; 1 could not be cancelled`
+fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
+    let past = action.past();
+    let mut text = format!("{past} {}", count(done.len()));
+    let downstream: usize = done.iter().filter_map(|task| task.downstream).sum();
+    let held = done.iter().filter(|task| task.held).count();
+    if downstream > 0 {
+        text += &format!("; {downstream} more wait for them again");
+    }
+    if held > 0 {
+        text += &format!("; {held} of them held: `claudine release` lets them start");
+    }
+    if failed > 0 {
+        text += &format!("; {failed} could not be {past}");
+    }
+    text
+}
+
+fn count(tasks: usize) -> String {
+    match tasks {
+        1 => "1 task".to_owned(),
+        _ => format!("{tasks} tasks"),
+    }
+}
+
+fn named(task: &TaskActed) -> String {
+    match &task.name {
+        Some(name) => shown_name(name),
+        None => short_id(&task.id).to_owned(),
+    }
+}
+
+fn shown_name(name: &str) -> String {
+    fit(&harmless(name), NAME_COLUMNS)
+}
+
+/// The exit code of the first that failed.
+fn code(tasks: &[TaskActed]) -> u8 {
+    let first = tasks.iter().find_map(|task| task.error.as_ref());
+    first.map_or(0, |error| status::of(error.kind).exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: Option<&str>) -> TaskActed {
+        TaskActed {
+            id: "task_01kb2m8r4zq8w3v5x7y9abcdef".to_owned(),
+            name: name.map(str::to_owned),
+            was: Some("running".to_owned()),
+            summary: Some("cargo test\nand more".to_owned()),
+            ..TaskActed::default()
+        }
+    }
+
+    fn graph(name: Option<&str>, tasks: Vec<TaskActed>) -> TasksActed {
+        let found = serde_json::json!({
+            "found": tasks.len(), "done": tasks.len(), "failed": 0, "tasks": tasks,
+            "graph": {"id": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": name},
+        });
+        serde_json::from_value(found).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_question_says_how_many_and_of_what() {
+        let check = |action, found: &TasksActed, expected: &str| {
+            assert_eq!(question(action, found), expected);
+        };
+        let two = vec![task(None), task(None)];
+        let none = TasksActed {
+            graph: None,
+            ..graph(None, two.clone())
+        };
+        check(Action::Cancel, &none, "Cancel 2 tasks? [y/N] ");
+        let release = graph(Some("release"), two.clone());
+        let expected = "Retry 2 tasks of release (abcdef)? [y/N] ";
+        check(Action::Retry, &release, expected);
+        let hostile = graph(Some("a\u{1b}[2J\nb"), vec![task(None)]);
+        let expected = "Hold 1 task of a\\u{1b}[2J b (abcdef)? [y/N] ";
+        check(Action::Hold, &hostile, expected);
+        let unnamed = graph(None, two);
+        let expected = "Release 2 tasks of the graph of abcdef? [y/N] ";
+        check(Action::Release, &unnamed, expected);
+    }
+
+    #[test]
+    fn what_is_asked_about_is_shown_within_the_terminal() {
+        let long = "n".repeat(200);
+        let tasks = (0..12).map(|_| task(Some(&long))).collect();
+        let look = Look {
+            colours: false,
+            columns: Some(60),
+        };
+        let shown = preview(&graph(None, tasks), look);
+        let lines: Vec<&str> = shown.as_str().lines().collect();
+        assert_eq!(lines.len(), 12);
+        assert_eq!(lines.last(), Some(&"… and 2 more"));
+        assert!(lines.iter().all(|line| crate::text::columns(line) <= 60));
+    }
+
+    #[test]
+    fn a_summary_counts_what_was_done_and_what_was_not() {
+        let one = TaskActed {
+            downstream: Some(2),
+            held: true,
+            ..task(None)
+        };
+        let two = [&one, &one];
+        let check = |action, done: &[&TaskActed], failed, expected: &str| {
+            assert_eq!(summary(action, done, failed), expected);
+        };
+        let plain = task(None);
+        check(Action::Cancel, &[&plain; 8], 0, "cancelled 8 tasks");
+        check(
+            Action::Hold,
+            &[&plain],
+            2,
+            "held 1 task; 2 could not be held",
+        );
+        let expected = "retried 2 tasks; 4 more wait for them again; \
+             2 of them held: `claudine release` lets them start";
+        check(Action::Retry, &two, 0, expected);
+    }
+
+    #[test]
+    fn the_first_failure_decides_the_exit_code() {
+        let failed = |kind| TaskActed {
+            error: Some(AppError::new(kind, "no")),
+            ..task(None)
+        };
+        assert_eq!(code(&[]), 0);
+        assert_eq!(code(&[task(None)]), 0);
+        let tasks = [
+            task(None),
+            failed(ErrorKind::Invalid),
+            failed(ErrorKind::Conflict),
+        ];
+        assert_eq!(code(&tasks), 2);
+    }
+}
