@@ -67,7 +67,7 @@ fn a_name_goes_before_the_end_of_an_id() {
     host.finished(&named);
     host.finished(&id);
     let retried = host.json(["retry", short]);
-    assert_eq!(retried["id"], *named);
+    assert_eq!(retried["tasks"][0]["id"], *named);
 }
 
 /// Ids made within a second begin alike.

@@ -255,5 +255,5 @@ fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
     // It has succeeded once: to ask again changes nothing, and a retry is a third attempt.
     host.run(["worktree", "merge", "fix"]).code(REFUSED);
-    assert_eq!(host.json(["retry", "fix"])["attempt"], 3);
+    assert_eq!(host.json(["retry", "fix"])["tasks"][0]["attempt"], 3);
 }
