@@ -401,6 +401,31 @@ fn no_dependencies() -> Arc<[Dependency]> {
 }
 
 impl Task {
+    /// One that was just submitted, and for which nothing is known to have ended.
+    pub fn blocked(
+        id: TaskId,
+        request: Arc<Request>,
+        dependencies: Arc<[Dependency]>,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            request,
+            created_at: since,
+            state: State::Blocked { since },
+            dependencies,
+            has_begun: false,
+            holders: Vec::new(),
+            restored_from: None,
+            held: None,
+            retry_at: None,
+            resumes: None,
+            restrained: false,
+            attempts: Vec::new(),
+            revised: Vec::new(),
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done { .. })
     }

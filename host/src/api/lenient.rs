@@ -13,6 +13,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Error, Value};
+use serde_path_to_error::Segment;
 
 use crate::text::shortened;
 
@@ -21,9 +22,9 @@ const SHOWN_CHARS: usize = 120;
 
 /// What a document means, or, in words, why it makes no sense.
 pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(Lenient(document)).map_err(|error| {
-        let path = error.path().to_string();
-        let why = in_words(&error.into_inner().to_string());
+    read_at(document).map_err(|wrong| {
+        let path = &wrong.shown;
+        let why = in_words(&wrong.said);
         // What is not there, or should not be, is named by what is said of it.
         if path == "." || why.starts_with("there is no") || why.ends_with("is missing") {
             why
@@ -31,6 +32,40 @@ pub(super) fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
             format!("`{path}`: {why}")
         }
     })
+}
+
+/// The same, with the place of what is wrong.
+pub(super) fn read_at<T: DeserializeOwned>(document: Value) -> Result<T, Wrong> {
+    serde_path_to_error::deserialize(Lenient(document)).map_err(|error| Wrong {
+        path: error.path().iter().cloned().collect(),
+        shown: error.path().to_string(),
+        said: error.into_inner().to_string(),
+    })
+}
+
+/// What makes no sense in a document.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// Where it is.
+    pub(super) path: Vec<Segment>,
+    shown: String,
+    /// In serde's words.
+    said: String,
+}
+
+impl Wrong {
+    /// The field that nothing knows, and the fields there are.
+    pub(super) fn unknown_field(&self) -> Option<(&str, Vec<&str>)> {
+        let rest = self.said.strip_prefix("unknown field ")?;
+        let (field, known) = rest.rsplit_once(", expected ")?;
+        let known = known.split('`').skip(1).step_by(2).collect();
+        Some((field.split('`').nth(1)?, known))
+    }
+
+    /// Why it makes no sense, without its place.
+    pub(super) fn why(&self) -> String {
+        in_words(&self.said)
+    }
 }
 
 /// What serde says, as a person says it.

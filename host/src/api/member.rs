@@ -3,32 +3,45 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use claudine_domain::{
+    dependency::Condition,
+    outcome::ReasonClass,
     task::Priority,
     time::{Timestamp, millis},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{lenient, words};
 use crate::app::{AppError, DependencyRef, ErrorKind, NewTask, Retries, TaskRef, WorktreeWish};
 
-#[derive(Debug, Default, Deserialize)]
+/// A task of a graph. It has one of `argv`, `script`, `prompt` and `spec`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Task")]
 pub(super) struct Member {
+    /// By which other tasks name it.
     #[serde(default)]
     name: Option<String>,
+    /// What runs it: `shell` for `argv` and `script`, `claude` for `prompt` unless it is said.
     #[serde(default)]
     executor: Option<String>,
+    /// A command and its arguments; no shell is in between.
     #[serde(default)]
     argv: Option<Vec<String>>,
+    /// Lines for a shell.
     #[serde(default)]
     script: Option<String>,
+    /// The shell for `script`.
     #[serde(default)]
     shell: Option<String>,
+    /// What an agent is to do.
     #[serde(default)]
     prompt: Option<String>,
+    /// A document for the executor, as its own schema has it.
     #[serde(default)]
     spec: Option<Map<String, Value>>,
+    /// Tasks that it waits for: names of tasks of the same file, or names or ids of others.
     #[serde(
         default,
         alias = "depends_on",
@@ -36,70 +49,115 @@ pub(super) struct Member {
         alias = "depends-on",
         deserialize_with = "or_default"
     )]
+    #[schemars(with = "Vec<Edge>")]
     dependencies: Vec<DependencyRef>,
+    /// Tasks whose output it is given; it waits for them to succeed.
     #[serde(
         default,
         alias = "withOutputOf",
         alias = "with-output-of",
         deserialize_with = "or_default"
     )]
+    #[schemars(with = "Vec<String>")]
     with_output_of: Vec<TaskRef>,
+    /// The group whose limit counts for it.
     #[serde(default)]
     group: Option<String>,
+    /// `P0` goes before `P1`, `P1` before `P2`.
     #[serde(default, deserialize_with = "priority")]
+    #[schemars(with = "Priority")]
     priority: Priority,
+    /// The directory it runs in; a relative one is below that of the submission.
     #[serde(default, alias = "workingDirectory", alias = "cwd")]
     working_directory: Option<String>,
+    /// Variables that are set for it.
     #[serde(default, deserialize_with = "or_default")]
     env: BTreeMap<String, String>,
+    /// Its time limit: `90s`, `10m`, `1h30m`, or a number of seconds.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<Word>")]
     timeout: Option<Duration>,
+    /// It is ended after this long without output.
     #[serde(default, alias = "idleTimeout", deserialize_with = "duration")]
+    #[schemars(with = "Option<Word>")]
     idle_timeout: Option<Duration>,
+    /// It fails if there is no output within this time of its start.
     #[serde(default, alias = "startTimeout", deserialize_with = "duration")]
+    #[schemars(with = "Option<Word>")]
     start_timeout: Option<Duration>,
+    /// It is given up if it has not started within this time.
     #[serde(default, alias = "queueTimeout", deserialize_with = "duration")]
+    #[schemars(with = "Option<Word>")]
     queue_timeout: Option<Duration>,
+    /// A git worktree of its own: `true`, or with options.
     #[serde(default, deserialize_with = "worktree")]
+    #[schemars(with = "Option<OwnWorktree>")]
     worktree: Option<WorktreeWish>,
+    /// How many attempts may follow one that failed.
     #[serde(default)]
     retries: Option<u32>,
+    /// The classes of failures that are retried.
     #[serde(default, alias = "retryOn", deserialize_with = "or_default")]
+    #[schemars(with = "Vec<ReasonClass>")]
     retry_on: Vec<String>,
+    /// The delay before a retry: `1s`, `500msx3`, `1sx2..5m`.
     #[serde(default, deserialize_with = "backoff")]
+    #[schemars(with = "Option<Word>")]
     backoff: Option<words::Backoff>,
+    /// What its attempts may cost together, in US dollars.
     #[serde(default, alias = "budgetUsd", deserialize_with = "dollars")]
+    #[schemars(with = "Option<Word>")]
     budget_usd: Option<f64>,
+    /// Labels, to list by.
     #[serde(default, deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
+    /// How much of its output is kept: `10M`, `1G`, or a number of bytes.
     #[serde(default, alias = "maxOutput", deserialize_with = "size")]
+    #[schemars(with = "Option<Word>")]
     max_output: Option<u64>,
+    /// It is held until somebody releases it.
     #[serde(default, deserialize_with = "or_default")]
     hold: bool,
+    /// It is started no sooner than this long from now.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<Word>")]
     after: Option<Duration>,
+    /// It is started no sooner than at this time: `18:00`, `tomorrow 06:00`, RFC 3339.
     #[serde(default, deserialize_with = "time")]
+    #[schemars(with = "Option<Word>")]
     at: Option<Timestamp>,
+    /// It is not cancelled with the task from within which it is submitted.
     #[serde(default, deserialize_with = "or_default")]
     detach: bool,
+    /// The same key again within 24 hours means the same task.
     #[serde(default, alias = "idempotencyKey")]
     idempotency_key: Option<String>,
+    /// Of an agent: the model.
     #[serde(default)]
     model: Option<String>,
+    /// Of an agent: what it may do unasked.
     #[serde(default, alias = "permissionMode")]
     permission_mode: Option<String>,
+    /// Of an agent: tools that it may use unasked.
     #[serde(default, alias = "allowedTools")]
     allowed_tools: Option<Vec<String>>,
+    /// Of an agent: text added to its system prompt.
     #[serde(default, alias = "appendSystemPrompt")]
     append_system_prompt: Option<String>,
+    /// Of an agent: the most turns.
     #[serde(default, alias = "maxTurns")]
     max_turns: Option<u32>,
+    /// Of an agent: what one run of it may cost, in US dollars.
     #[serde(default, alias = "maxBudgetUsd", deserialize_with = "dollars")]
+    #[schemars(with = "Option<Word>")]
     max_budget_usd: Option<f64>,
+    /// Of an agent: it fails if a tool was denied to it.
     #[serde(default, alias = "failOnDenied")]
     fail_on_denied: Option<bool>,
+    /// Of an agent: it succeeds even if it changed nothing and a tool was denied to it.
     #[serde(default, alias = "allowDenied", deserialize_with = "or_default")]
     allow_denied: bool,
+    /// Of an agent: the session that it goes on with.
     #[serde(default, alias = "resumeSession")]
     resume_session: Option<String>,
 }
@@ -228,8 +286,30 @@ fn worktree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Worktre
     }
 }
 
+/// How a dependency is written.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Edge {
+    /// It has to succeed.
+    Name(String),
+    With {
+        task: String,
+        condition: Option<Condition>,
+    },
+}
+
+/// How `worktree` is written.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OwnWorktree {
+    Wanted(bool),
+    With(WorktreeWish),
+}
+
 /// A text, or a number, which is written out: `90` is `"90"`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Word {
     Text(String),

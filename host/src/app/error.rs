@@ -1,5 +1,7 @@
 //! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and statuses, once, for all entry points.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +34,9 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
-    /// Of a request of several tasks: which of them, from 0.
+    /// Where it is in the list of tasks, as a JSON Pointer: `/2/dependencies/0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) task: Option<usize>,
+    pub(crate) pointer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
     /// From 1.
@@ -43,6 +45,21 @@ pub(crate) struct Mistake {
     /// From 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) column: Option<u64>,
+    /// The line that it is in, for a person, with a mark below it.
+    #[serde(skip)]
+    pub(crate) snippet: Option<String>,
+}
+
+/// `pipe.yaml:7:32: unknown field …`
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line, self.column) {
+            (Some(file), Some(line), Some(column)) => write!(f, "{file}:{line}:{column}: ")?,
+            (Some(file), ..) => write!(f, "{file}: ")?,
+            _ => {}
+        }
+        f.write_str(&self.message)
+    }
 }
 
 /// An error as every entry point shows it.

@@ -12,14 +12,15 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     principal::{Authority, Kind, Principal},
     step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
-    task::{Request, Task},
+    task::{Class, Request, Task},
     time::Timestamp,
 };
 
 use super::{
     account::account_of,
     check::{check, variables, working_directories},
-    error::{AppError, ErrorKind},
+    error::{AppError, ErrorKind, Mistake},
+    graph,
     host::Host,
     may::may_use,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
@@ -42,6 +43,8 @@ use crate::{
 pub(crate) const TASKS_MAX: usize = 100_000;
 /// After a request of so many its memory is given back to the system.
 const MANY: usize = 10_000;
+/// How many mistakes of a request are told.
+const MISTAKES_MAX: usize = 100;
 /// How often a request is looked up anew because what it depends on changed in between.
 const TRIES: usize = 5;
 
@@ -52,6 +55,52 @@ impl Host {
         by: &Arc<Principal>,
         submit: Submit,
     ) -> Result<Submitted, AppError> {
+        let (by, graph) = self.looked_at(by, submit).await?;
+        let classes: Vec<_> = graph.classes().collect();
+        let accepted = self.take_on(&by, graph).await?;
+        if accepted.len() >= MANY {
+            allocator::give_back().await;
+        }
+        let tasks = accepted.into_iter().zip(classes);
+        Ok(Submitted {
+            tasks: tasks
+                .map(|(accepted, class)| Delegated {
+                    id: accepted.task.to_string(),
+                    class,
+                    existing: accepted.existing,
+                })
+                .collect(),
+        })
+    }
+
+    /// What would be taken on, as a graph. Nothing is.
+    pub(crate) async fn plan(
+        &self,
+        by: &Arc<Principal>,
+        submit: Submit,
+    ) -> Result<graph::Graph, AppError> {
+        let (by, graph) = self.looked_at(by, submit).await?;
+        let graph = Arc::new(graph);
+        let together = self.together(&graph).await?;
+        match self
+            .engine
+            .asked(&by, Input::CheckSubmit(together.clone()))
+            .await
+        {
+            Ok(_) => {}
+            Err(EngineError::Refused(refused)) => return Err(graph.told(&refused)),
+            Err(error) => return Err(error.into()),
+        }
+        self.read(move |reader| graph::planned(reader, together))
+            .await
+    }
+
+    /// Looks at all that can be said before the engine is asked.
+    async fn looked_at(
+        &self,
+        by: &Arc<Principal>,
+        submit: Submit,
+    ) -> Result<(Arc<Principal>, Graph), AppError> {
         let Submit {
             environment,
             origin,
@@ -82,9 +131,18 @@ impl Host {
             names => of_member(error, index, names[index].as_deref()),
         };
         let mut checked = Vec::with_capacity(tasks.len());
+        let mut wrong = Vec::new();
         for (index, task) in tasks.into_iter().enumerate() {
-            let one = self.checked(by, task, &kept).await;
-            checked.push(one.map_err(|error| of_member(index, error))?);
+            match self.checked(by, task, &kept).await {
+                Ok(one) => checked.push(one),
+                Err(error) => wrong.push(of_member(index, error)),
+            }
+            if wrong.len() == MISTAKES_MAX {
+                break;
+            }
+        }
+        if let Some(error) = all_of(wrong) {
+            return Err(error);
         }
         let usable = working_directories(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
@@ -103,21 +161,15 @@ impl Host {
                 .iter()
                 .filter_map(|one| one.request.worktree.as_deref()),
         )?;
-        let classes: Vec<_> = prepared.iter().map(|one| one.request.class).collect();
-        let accepted = self.take_on(by, prepared, parent, budget_micro_usd).await?;
-        if accepted.len() >= MANY {
-            allocator::give_back().await;
-        }
-        let tasks = accepted.into_iter().zip(classes);
-        Ok(Submitted {
-            tasks: tasks
-                .map(|(accepted, class)| Delegated {
-                    id: accepted.task.to_string(),
-                    class,
-                    existing: accepted.existing,
-                })
-                .collect(),
-        })
+        let graph = Graph {
+            ids: prepared.iter().map(|_| self.new_id()).collect(),
+            members: prepared,
+            parent,
+            budget_micro_usd,
+        };
+        // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
+        graph.names()?;
+        Ok((by.clone(), graph))
     }
 
     /// Looks at what can be said without its executor and its directory.
@@ -206,29 +258,10 @@ impl Host {
         })
     }
 
-    async fn take_on(
-        &self,
-        by: &Arc<Principal>,
-        prepared: Vec<Prepared>,
-        parent: Option<Task>,
-        budget_micro_usd: Option<u64>,
-    ) -> Result<Vec<Accepted>, AppError> {
-        let graph = Arc::new(Graph {
-            ids: prepared.iter().map(|_| self.new_id()).collect(),
-            members: prepared,
-            parent,
-            budget_micro_usd,
-        });
-        // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
-        graph.names()?;
+    async fn take_on(&self, by: &Arc<Principal>, graph: Graph) -> Result<Vec<Accepted>, AppError> {
+        let graph = Arc::new(graph);
         for _ in 0..TRIES {
-            let together = if graph.has_edges() {
-                let graph = graph.clone();
-                self.read(move |reader| graph.looked_up(reader)).await?
-            } else {
-                let none = graph.ids.iter().map(|_| Edges::default());
-                graph.with(none.collect(), Ends::default())
-            };
+            let together = self.together(&graph).await?;
             match self.engine.asked(by, Input::Submit(together)).await {
                 Ok(Answer::Accepted(accepted)) => return Ok(accepted),
                 Ok(other) => {
@@ -246,6 +279,16 @@ impl Host {
             ErrorKind::Unavailable,
             "what it depends on changes faster than it can be looked up; try again",
         ))
+    }
+
+    /// What the engine is asked.
+    async fn together(&self, graph: &Arc<Graph>) -> Result<Together, AppError> {
+        if graph.has_edges() {
+            let graph = graph.clone();
+            return self.read(move |reader| graph.looked_up(reader)).await;
+        }
+        let none = graph.ids.iter().map(|_| Edges::default());
+        Ok(graph.with(none.collect(), Ends::default()))
     }
 
     /// The task from within which this is asked: the one that the caller is known to belong to,
@@ -342,6 +385,10 @@ struct Graph {
 }
 
 impl Graph {
+    fn classes(&self) -> impl Iterator<Item = Class> {
+        self.members.iter().map(|member| member.request.class)
+    }
+
     fn has_edges(&self) -> bool {
         self.members.iter().any(|member| {
             !(member.asked.dependencies.is_empty() && member.asked.with_output_of.is_empty())
@@ -354,33 +401,50 @@ impl Graph {
         // A name outside of the request is looked up once, however many depend on it.
         let mut outside: HashMap<&str, TaskId> = HashMap::new();
         let mut edges = Vec::with_capacity(self.members.len());
+        let mut wrong = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
-            let mut find = |task: &'a TaskRef| -> Result<TaskId, AppError> {
+            // None if there is no such task.
+            let mut find = |task: &'a TaskRef, field: &str, at: usize| {
                 let known = names
                     .get(task.0.as_str())
                     .or_else(|| outside.get(task.0.as_str()));
                 if let Some(id) = known {
-                    return Ok(*id);
+                    return Ok(Some(*id));
                 }
-                let found = reader.resolve(task);
-                let id = found.map_err(|error| self.of_member(index, error))?;
-                outside.insert(&task.0, id);
-                Ok(id)
+                match reader.resolve(task) {
+                    Ok(id) => {
+                        outside.insert(&task.0, id);
+                        Ok(Some(id))
+                    }
+                    Err(error) if is_no_such_task(&error) && wrong.len() < MISTAKES_MAX => {
+                        let pointer = format!("/{index}/{field}/{at}");
+                        wrong.push(self.of_reference(index, pointer, error));
+                        Ok(None)
+                    }
+                    Err(error) => Err(self.of_member(index, error)),
+                }
             };
             let mut own = Edges {
                 dependencies: Vec::with_capacity(member.asked.dependencies.len()),
                 used: Vec::new(),
             };
-            for DependencyRef { task, condition } in &member.asked.dependencies {
-                own.dependencies.push(Dependency {
-                    task: find(task)?,
-                    condition: *condition,
-                });
+            for (at, edge) in member.asked.dependencies.iter().enumerate() {
+                let DependencyRef { task, condition } = edge;
+                own.dependencies
+                    .extend(find(task, "dependencies", at)?.map(|task| Dependency {
+                        task,
+                        condition: *condition,
+                    }));
             }
-            for task in &member.asked.with_output_of {
-                own.uses(find(task)?);
+            for (at, task) in member.asked.with_output_of.iter().enumerate() {
+                if let Some(task) = find(task, "with_output_of", at)? {
+                    own.uses(task);
+                }
             }
             edges.push(own);
+        }
+        if let Some(error) = all_of(wrong) {
+            return Err(error);
         }
         let outside: BTreeSet<TaskId> = outside.into_values().collect();
         let as_of = reader.store.last_batch()?;
@@ -438,6 +502,15 @@ impl Graph {
         Ok(names)
     }
 
+    /// A name of another task that one has, and that nothing is called.
+    fn of_reference(&self, index: usize, pointer: String, error: AppError) -> AppError {
+        let mut error = self.of_member(index, error);
+        for mistake in &mut error.errors {
+            mistake.pointer = Some(pointer.clone());
+        }
+        error
+    }
+
     fn of_member(&self, index: usize, error: AppError) -> AppError {
         match self.members.get(index) {
             Some(member) if self.members.len() > 1 => {
@@ -461,10 +534,31 @@ impl Graph {
     }
 }
 
+fn is_no_such_task(error: &AppError) -> bool {
+    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Ambiguous)
+}
+
+/// What is wrong with one of several tasks.
 fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError {
+    if error.errors.is_empty() {
+        error.errors.push(Mistake {
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+            pointer: Some(format!("/{index}")),
+            ..Mistake::default()
+        });
+    }
     let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
     error.message = format!("task {}{named}: {}", index + 1, error.message);
     error
+}
+
+/// The first of several errors, with what is wrong in each of them.
+fn all_of(errors: Vec<AppError>) -> Option<AppError> {
+    let mut errors = errors.into_iter();
+    let mut first = errors.next()?;
+    first.errors.extend(errors.flat_map(|error| error.errors));
+    Some(first)
 }
 
 pub(super) fn budget(usd: f64) -> Result<u64, AppError> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use claudine_domain::worktree::{MergeStrategy, OWN_BRANCHES, Worktree};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::WorktreeError;
@@ -11,7 +12,7 @@ use crate::git::{
 };
 
 /// A worktree as it is asked for. Everything has a default.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -340,17 +340,17 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
-        "two tasks of the request are called `a`",
+        "standard input:1:41: two tasks have the name 'a' (see line 1)",
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "`dependencies[0].condition`: `sometimes` is none of succeeded, completed, any",
+        "standard input:1:61: `sometimes` is none of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
-        "task 2 (`x`): the timeout must be from 1 s to 30 days, not 0 ms",
+        "standard input:1:21: the timeout must be from 1 s to 30 days, not 0 ms",
     );
-    check("- {argv: [true", "the tasks make no sense");
+    check("- {argv: [true", "error: standard input:1:");
     check("", "there is no task in it");
     let many: Vec<String> = (0..100_001)
         .map(|number| format!("task_{number:026}"))
@@ -362,13 +362,96 @@ fn graphs_that_make_no_sense_are_refused_whole() {
         "the limit is named"
     );
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
-    let ran = host.run_with(["submit", "-"], missing.as_bytes());
-    assert!(
-        ran.complaint().contains("no task matches `nobody`"),
-        "{}",
-        ran.complaint()
-    );
+    check(missing, "standard input:1:54: no task matches `nobody`");
     assert_eq!(host.json(["list"])["tasks"], json!([]));
+}
+
+/// Each mistake is told with its place, those that only the host can know of too.
+#[test]
+fn a_graph_file_is_checked_as_a_whole() {
+    let host = TestHost::new();
+    let path = host.work().join("pipe.yaml");
+    let path = path.to_str().unwrap();
+    let submit = |text: &str, arguments: &[&str]| {
+        fs::write(path, text).unwrap();
+        let ran = host.run([&["submit", path], arguments].concat());
+        let complaint = ran.complaint().replace(path, "pipe.yaml");
+        (ran, complaint)
+    };
+    let (ran, complaint) = submit(
+        "- {name: a, argv: [make], tmeout: 3}\n- {name: b, argv: [make], dependecies: [a]}\n",
+        &[],
+    );
+    ran.code(2);
+    let expected = "\
+error: pipe.yaml:1:27: unknown field 'tmeout'; did you mean 'timeout'?
+  1 | - {name: a, argv: [make], tmeout: 3}
+    |                           ^
+error: pipe.yaml:2:27: unknown field 'dependecies'; did you mean 'dependencies'?
+  2 | - {name: b, argv: [make], dependecies: [a]}
+    |                           ^
+";
+    assert_eq!(complaint, expected);
+    let unknown = "- {name: checkout, argv: [x]}\n- {argv: [x], dependencies: [checkuot]}\n\
+                   - {argv: [x], with_output_of: [nobody]}\n";
+    let (ran, complaint) = submit(unknown, &[]);
+    ran.code(2);
+    for expected in [
+        "error: pipe.yaml:2:30: no task matches `checkuot`\n",
+        "hint: did you mean 'checkout' (line 1)?\n",
+        "error: pipe.yaml:3:32: no task matches `nobody`\n",
+    ] {
+        assert!(complaint.contains(expected), "{expected}{complaint}");
+    }
+    let (ran, _) = submit(unknown, &["--json"]);
+    let ran = ran.code(2);
+    let error: Value = serde_json::from_str(ran.complaint().lines().last().unwrap()).unwrap();
+    assert_eq!(error["error"]["class"], "invalid");
+    let places: Vec<_> = error["error"]["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["line"].clone(), it["column"].clone(), it["file"] == path))
+        .collect();
+    let place = |line: u64, column: u64| (line.into(), column.into(), true);
+    assert_eq!(places, [place(2, 30), place(3, 32)]);
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+}
+
+#[test]
+fn a_dry_run_shows_the_graph_and_takes_nothing() {
+    let host = TestHost::new();
+    host.run(["run", "--name", "earlier", "--hold", "--", "true"])
+        .check();
+    let graph = "- {name: build, argv: [make], dependencies: [earlier]}\n\
+                 - {name: deploy, script: make deploy, dependencies: [build]}\n";
+    let dry = |text: &str, more: &[&str]| {
+        host.run_with(
+            [&["submit", "--dry-run", "-"], more].concat(),
+            text.as_bytes(),
+        )
+    };
+    let ran = dry(graph, &[]).ok();
+    let shown = ran.text();
+    for name in ["earlier", "build", "deploy"] {
+        assert!(shown.contains(name), "{shown}");
+    }
+    ran.says(&["nothing was submitted"]);
+    let planned: Value = serde_json::from_str(&dry(graph, &["--json"]).ok().text()).unwrap();
+    assert_eq!(planned["nodes"].as_array().unwrap().len(), 3);
+    assert_eq!(planned["edges"].as_array().unwrap().len(), 2);
+    let cycle = "- {name: a, argv: [x], dependencies: [b]}\n\
+                 - {name: b, argv: [x], dependencies: [a]}\n";
+    dry(cycle, &[])
+        .code(2)
+        .says(&["the dependencies go in a circle"]);
+    dry("- {prompt: x, executor: nobody}", &[])
+        .code(125)
+        .says(&["nobody"]);
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);
+    let example = host.text(["submit", "--example"]);
+    let planned = dry(&example, &["--json"]);
+    assert!(planned.complaint().contains("nothing was submitted") || !planned.status.success());
 }
 
 #[test]

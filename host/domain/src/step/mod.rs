@@ -55,6 +55,8 @@ pub enum Input {
     Each(Vec<Input>),
     /// Tasks that are taken or refused together.
     Submit(Submit),
+    /// Would this submission be taken? Nothing is.
+    CheckSubmit(Submit),
     Cancel {
         task: TaskId,
         reason: Option<String>,
@@ -391,6 +393,7 @@ impl Board {
                 Ok(Answer::Each(each.map(|one| self.step(now, one)).collect()))
             }
             Input::Submit(submit) => self.submit(now, submit),
+            Input::CheckSubmit(submit) => self.check_submit(now, submit),
             Input::Cancel { task, reason } => self.cancel(now, task, reason),
             Input::Retry(retry) => self.retry(now, *retry),
             Input::TryNow { task } => self.try_now(now, task),

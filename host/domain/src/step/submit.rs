@@ -18,9 +18,48 @@ use crate::{
     time::Now,
 };
 
+/// A submission that can be taken.
+struct Looked {
+    /// In its order.
+    accepted: Vec<Accepted>,
+    /// Those of it that were not submitted before.
+    fresh: Vec<Submission>,
+    ended: Ends,
+}
+
 impl Board {
     /// Everything is looked at before anything is changed.
     pub(super) fn submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
+        let Looked {
+            accepted,
+            fresh,
+            ended,
+        } = self.look_at(now, submit)?;
+        let ids: Vec<TaskId> = fresh.iter().map(|task| task.id).collect();
+        let mut last: Option<Arc<Request>> = None;
+        for mut submission in fresh {
+            if let Some(last) = &last {
+                submission.request.share(last);
+            }
+            last = Some(self.take(now, submission));
+        }
+        let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
+        self.index_dependencies(taken.iter().map(|task| &**task));
+        drop(taken);
+        // Only now: a member may depend on one that comes after it.
+        for id in ids {
+            self.begin_waiting(now, id, &ended);
+            self.cancel_with_ancestors(now, id);
+        }
+        Ok(Answer::Accepted(accepted))
+    }
+
+    /// What would be accepted.
+    pub(super) fn check_submit(&mut self, now: Now, submit: Submit) -> Result<Answer, Refused> {
+        Ok(Answer::Accepted(self.look_at(now, submit)?.accepted))
+    }
+
+    fn look_at(&mut self, now: Now, submit: Submit) -> Result<Looked, Refused> {
         self.forget_old_keys(now);
         let Submit { tasks, ended } = submit;
         let mut accepted = Vec::with_capacity(tasks.len());
@@ -56,23 +95,11 @@ impl Board {
             self.can_pay(submission.id, &submission.request, &[])?;
         }
         self.depends_well(&mut fresh, &ended)?;
-        let ids: Vec<TaskId> = fresh.iter().map(|task| task.id).collect();
-        let mut last: Option<Arc<Request>> = None;
-        for mut submission in fresh {
-            if let Some(last) = &last {
-                submission.request.share(last);
-            }
-            last = Some(self.take(now, submission));
-        }
-        let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
-        self.index_dependencies(taken.iter().map(|task| &**task));
-        drop(taken);
-        // Only now: a member may depend on one that comes after it.
-        for id in ids {
-            self.begin_waiting(now, id, &ended);
-            self.cancel_with_ancestors(now, id);
-        }
-        Ok(Answer::Accepted(accepted))
+        Ok(Looked {
+            accepted,
+            fresh,
+            ended,
+        })
     }
 
     fn take(&mut self, now: Now, submission: Submission) -> Arc<Request> {
@@ -98,22 +125,8 @@ impl Board {
         }
         let since = now.wall;
         let request = Arc::new(request);
-        let mut task = Task {
-            id,
-            request: request.clone(),
-            created_at: since,
-            state: State::Blocked { since },
-            dependencies,
-            has_begun: false,
-            holders: Vec::new(),
-            restored_from: None,
-            held: held.then_some(since),
-            retry_at: None,
-            resumes: None,
-            restrained: false,
-            attempts: Vec::new(),
-            revised: Vec::new(),
-        };
+        let mut task = Task::blocked(id, request.clone(), dependencies, since);
+        task.held = held.then_some(since);
         if held {
             task.holders.push(self.by.clone().unwrap_or_default());
             task.state = State::Held { since };

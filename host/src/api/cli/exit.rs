@@ -15,6 +15,9 @@ use crate::{
 /// How much of a message is told to a program.
 const MESSAGE_CHARS: usize = 8_000;
 
+/// How many mistakes are told to a person.
+const MISTAKES: usize = 20;
+
 /// What went wrong, as `--json` has it: the last line on standard error.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ErrorAnswer {
@@ -69,6 +72,16 @@ fn say(failure: &Failure) {
     match failure {
         // What it quotes of the command line is anybody's text.
         Failure::Clap(error) => output::say(&error.render().to_string()),
+        Failure::App(error) if !error.errors.is_empty() => {
+            error.errors.iter().take(MISTAKES).for_each(say_mistake);
+            let more = error.errors.len().saturating_sub(MISTAKES);
+            if more > 0 {
+                output::say(&format!("error: and {more} more"));
+            }
+            if let Some(hint) = &error.hint {
+                output::say(&format!("hint: {hint}"));
+            }
+        }
         Failure::App(error) => {
             output::say(&format!("error: {error}"));
             let choice = candidates::table(&error.candidates, Look::of_stderr(), times::now());
@@ -78,6 +91,14 @@ fn say(failure: &Failure) {
             }
         }
         Failure::Usage(_) | Failure::Output(_) => output::say(&format!("error: {failure}")),
+    }
+}
+
+fn say_mistake(mistake: &Mistake) {
+    let snippet = mistake.snippet.iter().flat_map(|snippet| ["\n", snippet]);
+    output::say(&format!("error: {mistake}{}", snippet.collect::<String>()));
+    if let Some(hint) = &mistake.hint {
+        output::say(&format!("hint: {hint}"));
     }
 }
 

@@ -21,6 +21,7 @@ mod exit;
 mod failure;
 mod fields;
 mod graph;
+mod graph_file;
 mod group;
 mod hold;
 mod list;

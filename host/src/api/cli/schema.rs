@@ -8,17 +8,14 @@ use serde_json::Value;
 
 use super::{
     config, doctor, down, exit, failure::Failure, fields, logs, mcp, output, pause, plugin,
-    submit::Delegation,
+    submit::Delegation, submit_file,
 };
-use crate::app::{
-    AppError, CapacityView, CheckpointView, ErrorKind, EventView, FoundWorktree, GroupView,
-    HostInfo, PluginDetail, PluginView, SlotsView, Submitted, TaskList, TaskView, TasksActed, Why,
-    WorktreeMerged, WorktreesCleaned,
-    backup::{BackupTaken, QueueRestored},
-    graph::Graph,
+use crate::{
+    api::member::Member,
+    app::{self, AppError, ErrorKind, backup, graph::Graph},
 };
 
-/// Print a JSON Schema: of what a command answers with --json, or of errors.
+/// Print a JSON Schema: of what a command answers with --json, of a graph file, or of errors.
 ///
 /// Later versions only add: fields, values of words, commands. A field that is not set is left out.
 #[derive(Debug, Args)]
@@ -26,7 +23,8 @@ use crate::app::{
 Examples:
   claudine schema
   claudine schema list
-  claudine schema worktree merge")]
+  claudine schema worktree merge
+  claudine schema graph > graph.schema.json")]
 pub(super) struct Schema {
     /// A command, such as `list` or `worktree merge`, or another name; without one the names there
     /// are.
@@ -53,10 +51,10 @@ const fn answer(name: &'static str, schema: fn() -> schemars::Schema) -> Publish
 }
 
 const PUBLISHED: &[Published] = &[
-    answer("backup", of::<BackupTaken>),
-    answer("cancel", of::<TasksActed>),
-    answer("capacity", of::<CapacityView>),
-    answer("checkpoint", of::<CheckpointView>),
+    answer("backup", of::<backup::BackupTaken>),
+    answer("cancel", of::<app::TasksActed>),
+    answer("capacity", of::<app::CapacityView>),
+    answer("checkpoint", of::<app::CheckpointView>),
     answer("config show", of::<config::Shown>),
     answer("delegate", of::<Delegation>),
     answer("doctor", of::<Vec<doctor::Finding>>),
@@ -69,21 +67,26 @@ const PUBLISHED: &[Published] = &[
     Published {
         name: "events",
         what: "claudine events --json, a line for each",
-        schema: of::<EventView>,
+        schema: of::<app::EventView>,
+    },
+    Published {
+        name: "graph",
+        what: "a file for claudine submit",
+        schema: of_graph_file,
     },
     Published {
         name: "graph-json",
         what: "claudine graph --json",
         schema: of::<Graph>,
     },
-    answer("group add", of::<GroupView>),
-    answer("group list", of::<Vec<GroupView>>),
-    answer("group pause", of::<GroupView>),
-    answer("group rm", of::<GroupView>),
-    answer("group set", of::<GroupView>),
-    answer("group unpause", of::<GroupView>),
-    answer("hold", of::<TasksActed>),
-    answer("list", of::<TaskList>),
+    answer("group add", of::<app::GroupView>),
+    answer("group list", of::<Vec<app::GroupView>>),
+    answer("group pause", of::<app::GroupView>),
+    answer("group rm", of::<app::GroupView>),
+    answer("group set", of::<app::GroupView>),
+    answer("group unpause", of::<app::GroupView>),
+    answer("hold", of::<app::TasksActed>),
+    answer("list", of::<app::TaskList>),
     Published {
         name: "logs",
         what: "claudine logs --json, a line for each piece",
@@ -93,29 +96,34 @@ const PUBLISHED: &[Published] = &[
     answer("mcp test", of::<mcp::Tested>),
     answer("pause", of::<pause::Answer>),
     answer("plugin build", of::<plugin::Built>),
-    answer("plugin inspect", of::<PluginDetail>),
-    answer("plugin list", of::<Vec<PluginView>>),
-    answer("release", of::<TasksActed>),
-    answer("restore", of::<QueueRestored>),
-    answer("resume", of::<TasksActed>),
-    answer("retry", of::<TasksActed>),
+    answer("plugin inspect", of::<app::PluginDetail>),
+    answer("plugin list", of::<Vec<app::PluginView>>),
+    answer("release", of::<app::TasksActed>),
+    answer("restore", of::<backup::QueueRestored>),
+    answer("resume", of::<app::TasksActed>),
+    answer("retry", of::<app::TasksActed>),
     answer("run", of::<Delegation>),
-    answer("serve", of::<HostInfo>),
-    answer("slots", of::<SlotsView>),
-    answer("status", of::<TaskView>),
-    answer("submit", of::<Submitted>),
+    answer("serve", of::<app::HostInfo>),
+    answer("slots", of::<app::SlotsView>),
+    answer("status", of::<app::TaskView>),
+    answer("submit", of::<submit_file::Answer>),
     answer("unpause", of::<pause::Answer>),
-    answer("up", of::<HostInfo>),
-    answer("wait", of::<Vec<TaskView>>),
-    answer("why", of::<Why>),
-    answer("worktree clean", of::<WorktreesCleaned>),
-    answer("worktree list", of::<Vec<FoundWorktree>>),
-    answer("worktree merge", of::<WorktreeMerged>),
+    answer("up", of::<app::HostInfo>),
+    answer("wait", of::<Vec<app::TaskView>>),
+    answer("why", of::<app::Why>),
+    answer("worktree clean", of::<app::WorktreesCleaned>),
+    answer("worktree list", of::<Vec<app::FoundWorktree>>),
+    answer("worktree merge", of::<app::WorktreeMerged>),
 ];
 
 fn of<T: JsonSchema>() -> schemars::Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<T>()
+}
+
+/// Read, not answered: what may be left out is not required.
+fn of_graph_file() -> schemars::Schema {
+    schemars::schema_for!(Vec<Member>)
 }
 
 impl Schema {
@@ -219,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_task_has_the_fields_of_a_row_and_more() {
-        let row = fields::of(&Value::from(of::<TaskList>())).unwrap();
-        let whole = fields::of(&Value::from(of::<TaskView>())).unwrap();
+        let row = fields::of(&Value::from(of::<app::TaskList>())).unwrap();
+        let whole = fields::of(&Value::from(of::<app::TaskView>())).unwrap();
         assert!(row.is_subset(&whole), "{row:?} {whole:?}");
         assert!(
             row.contains("cost_usd") && !row.contains("attempts"),

@@ -1,23 +1,40 @@
 //! `claudine submit`
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use serde_json::Value;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::{environment, failure::Failure, output, parse, session::Session, submit};
+use super::{
+    environment, failure::Failure, graph_file::GraphFile, output, parse, session::Session, submit,
+    terminal::Look,
+};
 use crate::{
-    api::{lenient, member::Member},
-    app::{Origin, Submit as Request},
+    api::client::ClientError,
+    app::{
+        Origin, Submit as Request, Submitted,
+        graph::{self, Graph, TextLook},
+    },
 };
 
-/// The host takes no larger request.
-const LIMIT_BYTES: u64 = 256 << 20;
+/// What `--example` prints. Its schema is that of `claudine schema graph`.
+const EXAMPLE: &str = "\
+# Three tasks: `claudine submit FILE` hands them over, all or none.
+- name: test
+  argv: [cargo, test]
+  timeout: 30m
+- name: review
+  prompt: Review the changes on this branch. List what is wrong, worst first.
+  model: opus
+  budget_usd: 2
+  dependencies: [test]
+- name: report
+  script: echo \"tests and review are done\"
+  dependencies:
+    - task: review
+      condition: any
+";
 
 /// Take on a graph of tasks, all or none.
 ///
@@ -31,6 +48,8 @@ const LIMIT_BYTES: u64 = 256 << 20;
 #[command(after_help = "\
 Examples:
   claudine submit pipeline.yaml
+  claudine submit --dry-run pipeline.yaml
+  claudine submit --example > pipeline.yaml
   jq -c '.jobs[]' jobs.json | claudine submit -
 
 A pipeline:
@@ -39,8 +58,14 @@ A pipeline:
   - {name: notify, script: 'echo done | mail me', dependencies: [{task: build, condition: any}]}")]
 pub(super) struct Submit {
     /// The file, or `-`.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "example")]
+    file: Option<PathBuf>,
+    /// Check the file and print its graph; nothing is submitted.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print an example of a file.
+    #[arg(long, exclusive = true)]
+    example: bool,
     /// The directory that tasks run in which name none, and that relative ones are below [default: the current one].
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
@@ -54,24 +79,25 @@ pub(super) struct Submit {
 
 impl Submit {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let Some(path) = &self.file else {
+            output::text(EXAMPLE)?;
+            return Ok(ExitCode::SUCCESS);
+        };
         let directory = submit::directory(self.working_directory.clone())?;
-        let mut tasks = Vec::new();
-        for (index, member) in members(&self.text()?)?.into_iter().enumerate() {
-            let task = member.into_task(&directory).map_err(|error| {
-                Failure::Usage(format!("task {}: {}", index + 1, error.message))
-            })?;
-            tasks.push(task);
-        }
-        if tasks.is_empty() {
-            return Err(Failure::Usage("there is no task in it".to_owned()));
-        }
+        let file = GraphFile::read(path)?;
         let request = Request {
             environment: environment::of_this_process(self.env_clean),
             origin: Origin::Cli,
             budget_usd: self.budget_usd,
-            tasks,
+            tasks: file.tasks(&directory)?,
         };
-        let submitted = session.client().submit(&request).await?;
+        let located = |error: ClientError| file.located(error.into());
+        let client = session.client();
+        if self.dry_run {
+            let graph = client.plan(&request).await.map_err(located)?;
+            return show(session, &graph);
+        }
+        let submitted = client.submit(&request).await.map_err(located)?;
         if session.json {
             output::json(&submitted)?;
         } else {
@@ -81,83 +107,39 @@ impl Submit {
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    fn text(&self) -> Result<String, Failure> {
-        let mut bytes = Vec::new();
-        let read = |mut from: &mut dyn Read, bytes: &mut Vec<u8>| {
-            Read::take(&mut from, LIMIT_BYTES + 1).read_to_end(bytes)
-        };
-        let shown = self.file.display();
-        let done = if self.file.as_os_str() == "-" {
-            read(&mut io::stdin().lock(), &mut bytes)
-        } else {
-            File::open(&self.file).and_then(|mut file| read(&mut file, &mut bytes))
-        };
-        done.map_err(|error| Failure::Usage(format!("cannot read {shown}: {error}")))?;
-        if bytes.len() as u64 > LIMIT_BYTES {
-            let mib = LIMIT_BYTES >> 20;
-            return Err(Failure::Usage(format!(
-                "{shown} is larger than {mib} MiB, which is the limit for one request; split it"
-            )));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Failure::Usage(format!("{shown} is not valid UTF-8 at byte {at}"))
-        })
-    }
 }
 
-/// The tasks of a JSON list, of JSON lines, or of a YAML list.
-fn members(text: &str) -> Result<Vec<Member>, Failure> {
-    let wrong = |error: String| Failure::Usage(format!("the tasks make no sense: {error}"));
-    if let Ok(tasks) = serde_json::from_str::<Vec<Value>>(text) {
-        let tasks = tasks.into_iter().enumerate();
-        let read = tasks.map(|(index, task)| {
-            lenient::read(task).map_err(|why| wrong(format!("task {}: {why}", index + 1)))
-        });
-        return read.collect();
+/// What is answered to a file.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum Answer {
+    Submitted(Submitted),
+    /// With --dry-run.
+    Planned(Graph),
+}
+
+/// The graph that would be submitted.
+fn show(session: &Session, graph: &Graph) -> Result<ExitCode, Failure> {
+    if session.json {
+        output::json(graph)?;
+    } else {
+        let Look { colours, columns } = Look::of_stdout();
+        output::painted(&graph::text(graph, TextLook { colours, columns }))?;
     }
-    match text.trim_start().chars().next() {
-        None => Ok(Vec::new()),
-        Some('{') => {
-            let lines = text.lines().enumerate();
-            lines
-                .filter(|(_, line)| !line.trim().is_empty())
-                .map(|(index, line)| {
-                    let read = serde_json::from_str(line).map_err(|error| error.to_string());
-                    read.and_then(lenient::read)
-                        .map_err(|why| wrong(format!("line {}: {why}", index + 1)))
-                })
-                .collect()
-        }
-        Some(_) => serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string())),
-    }
+    output::say("nothing was submitted");
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn a_graph_is_written_in_three_ways() {
-        let check = |text: &str, expected: usize| {
-            assert_eq!(
-                members(text).map_or(0, |members| members.len()),
-                expected,
-                "{text}"
-            );
-        };
-        check(
-            r#"[{"name": "a", "argv": ["true"]}, {"argv": ["true"], "dependencies": ["a"]}]"#,
-            2,
-        );
-        check("{\"argv\": [\"true\"]}\n\n{\"argv\": [\"true\"]}\n", 2);
-        check(
-            "# two\n- {name: a, argv: [make]}\n- name: b\n  script: |\n    make\n    make install\n  depends-on: [a]\n",
-            2,
-        );
-        check("[{name: a, argv: [make]}]", 1);
-        check("", 0);
-        check("a: b", 0);
+    fn the_example_is_a_graph() {
+        let tasks = GraphFile::of("example", EXAMPLE).tasks(Path::new("/work"));
+        assert_eq!(tasks.map(|tasks| tasks.len()), Ok(3));
     }
 }

@@ -32,6 +32,12 @@ impl Client {
             .await
     }
 
+    /// What the tasks of a request would be. Nothing is taken on.
+    pub(in crate::api) async fn plan(&self, request: &Submit) -> Result<Graph, ClientError> {
+        self.ask(Ask::post("/v1/plan".to_owned(), request)?.repeatable_if(true))
+            .await
+    }
+
     /// A request of one task.
     pub(in crate::api) async fn delegate(
         &self,

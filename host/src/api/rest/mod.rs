@@ -111,10 +111,11 @@ impl GoingDown {
 }
 
 const TASKS: &str = "/v1/tasks";
+const PLAN: &str = "/v1/plan";
 
 /// How much a request to this path may have.
 fn limit_of(path: &str) -> usize {
-    if path == TASKS {
+    if path == TASKS || path == PLAN {
         GRAPH_LIMIT_BYTES
     } else {
         BODY_LIMIT_BYTES
@@ -132,6 +133,10 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route(
             "/v1/tasks/actions",
             post(tasks::act).get(tasks::status_of_actions),
+        )
+        .route(
+            PLAN,
+            post(tasks::plan).layer(DefaultBodyLimit::max(limit_of(PLAN))),
         )
         .route("/v1/tasks/{task}", get(tasks::status))
         .route("/v1/tasks/{task}/wait", get(tasks::wait))

@@ -13,7 +13,7 @@ use super::{
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
     ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskActions, TaskList, TaskRef,
-    TaskView, TasksActed, Why,
+    TaskView, TasksActed, Why, graph::Graph,
 };
 
 /// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
@@ -49,6 +49,15 @@ pub(super) async fn submit(
         StatusCode::CREATED
     };
     Ok(Answer(status, submitted))
+}
+
+/// Takes nothing on: what the tasks would be, as a graph.
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    By(by): By,
+    Body(request): Body<Submit>,
+) -> Answered<Graph> {
+    ok(shared.host.plan(&by, request).await?)
 }
 
 pub(super) async fn list(

@@ -1,8 +1,17 @@
 //! Which tasks belong to a graph, read from the store.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use claudine_domain::{id::TaskId, outcome::Outcome, task::Task};
+use claudine_domain::{
+    id::TaskId,
+    outcome::Outcome,
+    step::{Submission, Submit},
+    task::{State, Task, WaitingFor},
+    time::Timestamp,
+};
 
 use super::{Graph, build::build};
 use crate::{
@@ -45,6 +54,51 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
     }
     let past = past_of(reader)?;
     Ok(build(found.into_tasks(), &past, clock::wall()))
+}
+
+/// The graph of tasks as they would be submitted, with those that they wait for.
+pub(in crate::app) fn planned(reader: &Reader, submit: Submit) -> Result<Graph, AppError> {
+    let now = clock::wall();
+    let mut found = Found::default();
+    for submission in submit.tasks {
+        found.take(not_yet_taken(submission, now))?;
+    }
+    let waited_for = found
+        .tasks
+        .values()
+        .flat_map(|task| task.dependencies.iter());
+    let outside: BTreeSet<TaskId> = waited_for
+        .map(|edge| edge.task)
+        .filter(|id| !found.tasks.contains_key(id))
+        .collect();
+    for id in outside {
+        if let Some(task) = reader.store.task(id)? {
+            found.take(task)?;
+        }
+    }
+    let past = Past::of(&succeeded(reader)?);
+    Ok(build(found.into_tasks(), &past, now))
+}
+
+fn not_yet_taken(submission: Submission, now: Timestamp) -> Task {
+    let request = Arc::new(submission.request);
+    let later = request.start_at.filter(|at| *at > now);
+    let mut task = Task::blocked(submission.id, request, submission.dependencies.into(), now);
+    if submission.held {
+        task.state = State::Held { since: now };
+    } else if task.dependencies.is_empty() {
+        task.state = match later {
+            Some(until) => State::Waiting {
+                until,
+                why: WaitingFor::StartTime,
+            },
+            None => State::Ready {
+                since: now,
+                clock: None,
+            },
+        };
+    }
+    task
 }
 
 fn unfinished(reader: &Reader) -> Result<Vec<Task>, AppError> {

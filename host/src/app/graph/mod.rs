@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{ReasonView, STATES};
 
-pub(super) use self::gather::past_of;
+pub(super) use self::gather::{past_of, planned};
 pub(crate) use self::{
     dot::dot,
     mermaid::mermaid,

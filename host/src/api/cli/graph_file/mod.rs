@@ -1,0 +1,357 @@
+//! The file that `submit` takes: a JSON or YAML list, or a JSON object on each line.
+//!
+//! A file that is right is read once, straight into tasks. Only one that is not is read again, with
+//! the places of all that is in it, and then everything that is wrong with it is told.
+
+mod located;
+mod snippet;
+mod wrong;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use serde_json::Value;
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
+
+use self::{
+    located::{Content, Node},
+    snippet::snippet,
+    wrong::{Place, Written},
+};
+use super::failure::Failure;
+use crate::{
+    api::{lenient, member::Member},
+    app::{AppError, ErrorKind, Mistake, NewTask},
+};
+
+/// The host takes no larger request.
+const LIMIT_BYTES: u64 = 256 << 20;
+
+pub(super) struct GraphFile {
+    /// As it is shown.
+    name: String,
+    text: String,
+}
+
+impl GraphFile {
+    #[cfg(test)]
+    pub(super) fn of(name: &str, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// Reads a file, or standard input if it is called `-`.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let mut bytes = Vec::new();
+        let read = |mut from: &mut dyn Read, bytes: &mut Vec<u8>| {
+            Read::take(&mut from, LIMIT_BYTES + 1).read_to_end(bytes)
+        };
+        let is_input = path.as_os_str() == "-";
+        let name = if is_input {
+            "standard input".to_owned()
+        } else {
+            path.display().to_string()
+        };
+        let done = if is_input {
+            read(&mut io::stdin().lock(), &mut bytes)
+        } else {
+            File::open(path).and_then(|mut file| read(&mut file, &mut bytes))
+        };
+        done.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+        if bytes.len() as u64 > LIMIT_BYTES {
+            let mib = LIMIT_BYTES >> 20;
+            return Err(Failure::Usage(format!(
+                "{name} is larger than {mib} MiB, which is the limit for one request; split it"
+            )));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Failure::Usage(format!("{name} is not valid UTF-8 at byte {at}"))
+        })?;
+        Ok(Self { name, text })
+    }
+
+    /// Its tasks, or all that is wrong with it.
+    pub(super) fn tasks(&self, directory: &Path) -> Result<Vec<NewTask>, AppError> {
+        let read = members(&self.text).and_then(|members| {
+            let tasks = members
+                .into_iter()
+                .map(|member| member.into_task(directory));
+            tasks
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| error.message)
+        });
+        match read {
+            Ok(tasks) if tasks.is_empty() => Err(self.several(vec![Mistake {
+                message: "there is no task in it".to_owned(),
+                ..Mistake::default()
+            }])),
+            Ok(tasks) if wrong::has_each_name_once(&tasks) => Ok(tasks),
+            Ok(_) => Err(self.wrong("two tasks have the same name", directory)),
+            Err(first) => Err(self.wrong(&first, directory)),
+        }
+    }
+
+    /// Tells what the host found wrong by the places in this file.
+    pub(super) fn located(&self, error: AppError) -> AppError {
+        if error.errors.is_empty() {
+            return error;
+        }
+        let written = self.written().unwrap_or_default();
+        let mistakes = error.errors.into_iter();
+        let mistakes = mistakes.map(|mistake| {
+            let Some((task, node)) = wrong::found(&written, mistake.pointer.as_deref()) else {
+                return mistake;
+            };
+            let hint = wrong::likely(&written, node).or(mistake.hint);
+            let at = wrong::place(node.referenced, task.lines_before);
+            self.at(Mistake { hint, ..mistake }, at)
+        });
+        let mistakes: Vec<_> = mistakes.collect();
+        match error.kind {
+            ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Ambiguous => {
+                self.several(mistakes)
+            }
+            // What is refused for another reason makes sense.
+            _ => AppError {
+                errors: mistakes,
+                ..error
+            },
+        }
+    }
+
+    /// All that is wrong; `first` is told where the file makes sense on its own.
+    fn wrong(&self, first: &str, directory: &Path) -> AppError {
+        let mut mistakes: Vec<Mistake> = match self.written() {
+            Err(syntax) => vec![syntax],
+            Ok(tasks) => {
+                let found = wrong::all(&tasks, directory).into_iter();
+                found.map(|(mistake, at)| self.at(mistake, at)).collect()
+            }
+        };
+        if mistakes.is_empty() {
+            mistakes.push(Mistake {
+                message: first.to_owned(),
+                ..Mistake::default()
+            });
+        }
+        self.several(mistakes)
+    }
+
+    fn several(&self, mut errors: Vec<Mistake>) -> AppError {
+        for mistake in &mut errors {
+            mistake.file.get_or_insert_with(|| self.name.clone());
+        }
+        let message = match errors.as_slice() {
+            [only] => only.to_string(),
+            several => format!("{} has {} mistakes", self.name, several.len()),
+        };
+        AppError {
+            errors,
+            ..AppError::new(ErrorKind::Invalid, message)
+        }
+    }
+
+    fn at(&self, mistake: Mistake, at: Option<Place>) -> Mistake {
+        let Some(Place { line, column }) = at else {
+            return mistake;
+        };
+        let text = usize::try_from(line - 1)
+            .ok()
+            .and_then(|line| self.text.lines().nth(line));
+        Mistake {
+            file: Some(self.name.clone()),
+            line: Some(line),
+            column: Some(column),
+            snippet: text.map(|text| snippet(text, line, column)),
+            ..mistake
+        }
+    }
+
+    /// The tasks as they are written, or why it is no list of them.
+    fn written(&self) -> Result<Vec<Written>, Mistake> {
+        if is_lines(&self.text) {
+            let lines = (0..).zip(self.text.lines());
+            let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+            let written = lines.map(|(lines_before, line)| {
+                let node = self.document(line, lines_before)?;
+                Ok(Written { node, lines_before })
+            });
+            return written.collect();
+        }
+        let whole = self.document(&self.text, 0)?;
+        let Content::List(tasks) = whole.value else {
+            let no_list = Mistake {
+                message: "the file has to be a list of tasks".to_owned(),
+                hint: Some("`claudine submit --example` prints one".to_owned()),
+                ..Mistake::default()
+            };
+            return Err(self.at(no_list, wrong::place(whole.referenced, 0)));
+        };
+        let tasks = tasks.into_iter();
+        let written = tasks.map(|node| Written {
+            node,
+            lines_before: 0,
+        });
+        Ok(written.collect())
+    }
+
+    fn document(&self, text: &str, lines_before: u64) -> Result<Node, Mistake> {
+        serde_saphyr::from_str(text).map_err(|error| {
+            let error = error.without_snippet();
+            let mistake = Mistake {
+                message: in_words(error),
+                ..Mistake::default()
+            };
+            let at = error.location();
+            self.at(mistake, at.and_then(|at| wrong::place(at, lines_before)))
+        })
+    }
+}
+
+fn in_words(error: &serde_saphyr::Error) -> String {
+    UserMessageFormatter.format_message(error).into_owned()
+}
+
+/// Whether each line is a document: a list begins otherwise, and so does what is in YAML's own style.
+fn is_lines(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// The tasks of a JSON list, of JSON lines, or of a YAML list.
+fn members(text: &str) -> Result<Vec<Member>, String> {
+    if let Ok(tasks) = serde_json::from_str::<Vec<Value>>(text) {
+        let tasks = tasks.into_iter().enumerate();
+        let read = tasks.map(|(index, task)| {
+            lenient::read(task).map_err(|why| format!("task {}: {why}", index + 1))
+        });
+        return read.collect();
+    }
+    if text.trim_start().is_empty() {
+        return Ok(Vec::new());
+    }
+    if !is_lines(text) {
+        return serde_saphyr::from_str(text).map_err(|error| in_words(error.without_snippet()));
+    }
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| {
+            let read = serde_json::from_str(line).map_err(|error| error.to_string());
+            read.and_then(lenient::read)
+                .map_err(|why| format!("line {}: {why}", index + 1))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn file(text: &str) -> GraphFile {
+        GraphFile::of("pipe.yaml", text)
+    }
+
+    #[test]
+    fn a_graph_is_written_in_three_ways() {
+        let check = |text: &str, expected: usize| {
+            let read = file(text).tasks(Path::new("/work"));
+            assert_eq!(read.map_or(0, |tasks| tasks.len()), expected, "{text}");
+        };
+        check(
+            r#"[{"name": "a", "argv": ["true"]}, {"argv": ["true"], "dependencies": ["a"]}]"#,
+            2,
+        );
+        check("{\"argv\": [\"true\"]}\n\n{\"argv\": [\"true\"]}\n", 2);
+        check(
+            "# two\n- {name: a, argv: [make]}\n- name: b\n  script: |\n    make\n    make install\n  depends-on: [a]\n",
+            2,
+        );
+        check("[{name: a, argv: [make]}]", 1);
+        check("", 0);
+        check("a: b", 0);
+    }
+
+    /// Each mistake as a person reads it, without the lines of the file.
+    fn told(text: &str) -> Vec<String> {
+        let error = file(text).tasks(Path::new("/work")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        error.errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_with_its_place() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(told(text), expected, "{text}");
+        check(
+            "- {name: a, argv: [make]}\n- {name: b, argv: [make], dependecies: [a], tmeout: 3}\n",
+            &[
+                "pipe.yaml:2:27: unknown field 'dependecies'; did you mean 'dependencies'?",
+                "pipe.yaml:2:45: unknown field 'tmeout'; did you mean 'timeout'?",
+            ],
+        );
+        check(
+            "- name: a\n  argv: [make]\n  colour: red\n",
+            &["pipe.yaml:3:3: unknown field 'colour'"],
+        );
+        check(
+            "- {name: a}\n- {name: b, argv: [x], retries: many}\n",
+            &[
+                "pipe.yaml:1:3: a task has one of `argv`, `script`, `prompt` and `spec`",
+                "pipe.yaml:2:33: this has to be a whole number from 0, not the text \"many\"",
+            ],
+        );
+        check(
+            "- {name: a, argv: [x], dependencies: [{task: b, conditoin: any}]}\n",
+            &["pipe.yaml:1:49: unknown field 'conditoin'; did you mean 'condition'?"],
+        );
+        check(
+            "{\"argv\": [\"x\"]}\n\n{\"argv\": [\"x\"], \"nmae\": \"b\"}\n",
+            &["pipe.yaml:3:17: unknown field 'nmae'; did you mean 'name'?"],
+        );
+        check(
+            "- {name: a, argv: [x]}\n- {name: b, argv: [x]}\n- {name: a, argv: [x]}\n",
+            &["pipe.yaml:3:10: two tasks have the name 'a' (see line 1)"],
+        );
+        check(
+            "a: b\n",
+            &["pipe.yaml:1:1: the file has to be a list of tasks"],
+        );
+        check("", &["pipe.yaml: there is no task in it"]);
+        let syntax = told("- {name: a\n- {name: b}\n");
+        assert!(syntax[0].starts_with("pipe.yaml:2:"), "{syntax:?}");
+    }
+
+    #[test]
+    fn what_the_host_finds_has_its_place_too() {
+        let file = file("- {name: checkout, argv: [x]}\n- {argv: [x], depends-on: [checkuot]}\n");
+        let of = |pointer: &str| {
+            let errors = vec![Mistake {
+                message: "no such task".to_owned(),
+                pointer: Some(pointer.to_owned()),
+                ..Mistake::default()
+            }];
+            let error = AppError {
+                errors,
+                ..AppError::new(ErrorKind::NotFound, "no such task")
+            };
+            let error = file.located(error);
+            assert_eq!(error.kind, ErrorKind::Invalid);
+            (error.errors[0].to_string(), error.errors[0].hint.clone())
+        };
+        assert_eq!(
+            of("/1/dependencies/0"),
+            (
+                "pipe.yaml:2:28: no such task".to_owned(),
+                Some("did you mean 'checkout' (line 1)?".to_owned())
+            )
+        );
+        assert_eq!(of("/0").0, "pipe.yaml:1:3: no such task");
+        assert_eq!(of("/7").0, "pipe.yaml: no such task");
+    }
+}
