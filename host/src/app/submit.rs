@@ -55,19 +55,20 @@ impl Host {
         by: &Arc<Principal>,
         submit: Submit,
     ) -> Result<Submitted, AppError> {
-        let (by, graph) = self.looked_at(by, submit).await?;
-        let classes: Vec<_> = graph.classes().collect();
+        let (by, mut graph) = self.looked_at(by, submit).await?;
+        let told = graph.told_of_members();
         let accepted = self.take_on(&by, graph).await?;
         if accepted.len() >= MANY {
             allocator::give_back().await;
         }
-        let tasks = accepted.into_iter().zip(classes);
+        let tasks = accepted.into_iter().zip(told);
         Ok(Submitted {
             tasks: tasks
-                .map(|(accepted, class)| Delegated {
+                .map(|(accepted, (class, warning))| Delegated {
                     id: accepted.task.to_string(),
                     class,
                     existing: accepted.existing,
+                    warning: warning.filter(|_| !accepted.existing),
                 })
                 .collect(),
         })
@@ -213,7 +214,10 @@ impl Host {
         let (account, serial_start) = account.await?;
         let millis = |given: Option<u64>| given.map(Duration::from_millis);
         let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
-        let worktree = self.planned(&task, idempotency.as_ref(), &kept).await?;
+        let planned = self.planned(&task, idempotency.as_ref(), &kept).await?;
+        let (worktree, warning) = planned.map_or((None, None), |planned| {
+            (Some(Box::new(planned.worktree)), planned.warning)
+        });
         let request = Request {
             worktree,
             by,
@@ -254,6 +258,7 @@ impl Host {
             request,
             spec: spec.as_bytes().into(),
             asked: task,
+            warning,
             _kept: kept,
         })
     }
@@ -349,6 +354,8 @@ struct Prepared {
     /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave, and keep all that is around them from being
     /// given back.
     asked: NewTask,
+    /// What may go wrong with it.
+    warning: Option<String>,
     /// Until the task is durable, no stored task need name its environment.
     _kept: Arc<Kept>,
 }
@@ -385,8 +392,12 @@ struct Graph {
 }
 
 impl Graph {
-    fn classes(&self) -> impl Iterator<Item = Class> {
-        self.members.iter().map(|member| member.request.class)
+    /// What is told of each member beside its id.
+    fn told_of_members(&mut self) -> Vec<(Class, Option<String>)> {
+        let members = self.members.iter_mut();
+        members
+            .map(|member| (member.request.class, member.warning.take()))
+            .collect()
     }
 
     fn has_edges(&self) -> bool {

@@ -322,6 +322,9 @@ pub(crate) struct Delegated {
     pub(crate) class: Class,
     /// The same request was submitted before under this idempotency key: this is its task.
     pub(crate) existing: bool,
+    /// What may go wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
 }
 
 /// What an older host, which does not tell, is taken to mean.

@@ -26,7 +26,7 @@ use crate::{
     command::supervised_by,
     environment::Kept,
     git::Git,
-    worktree::{Also, Found, Wish, WorktreeError, plan, refuse_taken, stem_of},
+    worktree::{Also, Found, Planned, Wish, WorktreeError, plan, refuse_taken, stem_of},
 };
 
 /// Tasks with a worktree in one request.
@@ -102,31 +102,32 @@ impl Host {
         task: &NewTask,
         idempotency: Option<&Idempotency>,
         kept: &Kept,
-    ) -> Result<Option<Box<Worktree>>, AppError> {
+    ) -> Result<Option<Planned>, AppError> {
         let Some(wish) = &task.worktree else {
             return Ok(None);
         };
         let variables = kept.variables.clone();
         let git = self.worktrees.git(&task.working_directory, variables);
-        let worktree = self.supervised(self.plan(&git, wish, idempotency)).await?;
-        let stem = match worktree.branch {
-            Some(_) => None,
-            None => stem_of(task.name.as_deref(), &summary(task.spec.get())),
-        };
-        Ok(Some(Box::new(Worktree { stem, ..worktree })))
+        let planning = self.plan_worktree(&git, wish, idempotency);
+        let mut planned = self.supervised(planning).await?;
+        if planned.worktree.branch.is_none() {
+            let summary = summary(task.spec.get());
+            planned.worktree.stem = stem_of(task.name.as_deref(), &summary);
+        }
+        Ok(Some(planned))
     }
 
-    async fn plan(
+    async fn plan_worktree(
         &self,
         git: &Git,
         wish: &Wish,
         idempotency: Option<&Idempotency>,
-    ) -> Result<Worktree, AppError> {
-        let worktree = plan(git, wish).await?;
-        if !self.was_taken_on(&worktree, idempotency).await? {
-            refuse_taken(git, &worktree).await?;
+    ) -> Result<Planned, AppError> {
+        let planned = plan(git, wish).await?;
+        if !self.was_taken_on(&planned.worktree, idempotency).await? {
+            refuse_taken(git, &planned.worktree).await?;
         }
-        Ok(worktree)
+        Ok(planned)
     }
 
     /// Does work for a request, with every command of it a child of a supervisor.

@@ -21,9 +21,22 @@ pub(super) enum Submodules {
     Outside,
 }
 
+/// What somebody has not committed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Changes {
+    /// How many files that git knows are changed.
+    pub(crate) known: u64,
+    /// The first of these.
+    pub(crate) files: Vec<String>,
+    /// How many files and directories there are that git does not know.
+    pub(crate) untracked: u64,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     pub(super) state: GitState,
+    /// How many of what is not committed git does not know.
+    untracked_count: u64,
     /// Ignored files, and directories with nothing else in them: the first of them.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
@@ -36,8 +49,17 @@ impl Git {
     }
 
     /// As somebody's checkout would take part in a merge.
-    pub(crate) async fn status_beside_submodules(&self) -> Result<GitState, GitError> {
-        Ok(self.full_status(Submodules::Outside, false).await?.state)
+    pub(crate) async fn changes(&self) -> Result<Changes, GitError> {
+        let status = self.full_status(Submodules::Outside, false).await?;
+        let known = status.state.dirty_count - status.untracked_count;
+        // Git names what it knows first.
+        let mut files = status.state.dirty;
+        files.truncate(usize::try_from(known).unwrap_or(usize::MAX));
+        Ok(Changes {
+            known,
+            files,
+            untracked: status.untracked_count,
+        })
     }
 
     /// How many files here are others than in that commit, committed since or not.
@@ -116,7 +138,10 @@ fn parse(output: &[u8]) -> Status {
             }
             // u XY sub m1 m2 m3 mW h1 h2 h3
             Some(b'u') => text.splitn(11, ' ').nth(10),
-            Some(b'?') => text.get(2..),
+            Some(b'?') => {
+                status.untracked_count += 1;
+                text.get(2..)
+            }
             Some(b'!') => {
                 status.ignored_count += 1;
                 if status.ignored.len() < NAMED {
@@ -212,6 +237,31 @@ mod tests {
         assert_eq!(status.state.dirty, ["new"]);
         assert_eq!((status.ignored.len(), status.ignored_count), (NAMED, 60));
         assert_eq!(status.ignored[0], "out/");
+    }
+
+    #[tokio::test]
+    async fn what_git_does_not_know_is_told_from_what_is_changed() {
+        let person = Person::new("");
+        person.git(&["init", "-q", "-b", "trunk"]);
+        person.write("z", "one");
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "first"]);
+        person.write("a", "new");
+        person.write("dir/b", "new");
+        let changes = person.at(".").changes().await.unwrap();
+        let expected = Changes {
+            untracked: 2,
+            ..Changes::default()
+        };
+        assert_eq!(changes, expected);
+        person.write("z", "two");
+        let changes = person.at(".").changes().await.unwrap();
+        let expected = Changes {
+            known: 1,
+            files: vec!["z".to_owned()],
+            untracked: 2,
+        };
+        assert_eq!(changes, expected);
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) use self::{
     clean::Also,
     error::WorktreeError,
     list::Found,
-    plan::{Wish, plan, refuse_taken},
+    plan::{Planned, Wish, plan, refuse_taken},
     settle::Settling,
 };
 use crate::{git::Git, layout::Layout, lock::lock};

@@ -30,19 +30,26 @@ pub(crate) struct Wish {
     pub(crate) message: Option<String>,
 }
 
+/// A worktree that can be made.
+pub(crate) struct Planned {
+    pub(crate) worktree: Worktree,
+    /// What may be in the way of its merge.
+    pub(crate) warning: Option<String>,
+}
+
 /// Looks at the repository that git's directory is in, and refuses what could not be done.
-pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Worktree, WorktreeError> {
+pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeError> {
     let place = place(git).await?;
     refuse_unmakable(git, wish).await?;
     let base = base(git, wish, &place).await?;
-    match wish.merge {
+    let warning = match wish.merge {
         MergeStrategy::Auto => refuse_unmergeable(git, wish, &base, &place).await?,
         MergeStrategy::Pr if git.remotes().await?.is_empty() => {
             return Err(WorktreeError::NoRemote);
         }
-        MergeStrategy::Pr | MergeStrategy::Manual | MergeStrategy::Patch => {}
-    }
-    Ok(Worktree {
+        MergeStrategy::Pr | MergeStrategy::Manual | MergeStrategy::Patch => None,
+    };
+    let worktree = Worktree {
         repository: text(&place.repository)?,
         checkout: place.hidden_main().map(text).transpose()?,
         inside: text(&place.inside)?,
@@ -53,7 +60,8 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Worktree, WorktreeErr
         keep: wish.keep,
         stem: None,
         message: wish.message.clone(),
-    })
+    };
+    Ok(Planned { worktree, warning })
 }
 
 /// Refuses a branch that is there. Apart from the plan: it may be there because this very request was sent before.
@@ -132,13 +140,15 @@ async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, Worktre
 }
 
 /// Refuses what could not be merged by itself: without a branch to merge into, or if that is in use
-/// with changes, or in a way that a merge would break.
+/// with changes, or in a way that a merge would break. Files that git does not know are in the way
+/// of a merge only if that has them too, which nobody can tell yet: that is a warning.
 async fn refuse_unmergeable(
     git: &Git,
     wish: &Wish,
     base: &Resolved,
     place: &Place,
-) -> Result<(), WorktreeError> {
+) -> Result<Option<String>, WorktreeError> {
+    let mut warning = None;
     let Some(branch) = &base.branch else {
         let base = match &wish.base {
             Some(base) => format!("`{base}` is none of this repository's"),
@@ -163,14 +173,27 @@ async fn refuse_unmergeable(
                 standing,
             });
         }
-        let state = git.in_dir(&path).status_beside_submodules().await?;
-        if state.dirty_count > 0 {
+        let changes = git.in_dir(&path).changes().await?;
+        if changes.known > 0 {
             return Err(WorktreeError::Dirty {
-                files: shortened(&state.dirty),
+                files: shortened(&changes.files),
                 checkout: path,
                 branch,
             });
         }
+        warning = warning.or_else(|| untracked(changes.untracked, &path));
     }
-    Ok(())
+    Ok(warning)
+}
+
+fn untracked(count: u64, checkout: &Path) -> Option<String> {
+    let files = match count {
+        0 => return None,
+        1 => "1 untracked file".to_owned(),
+        count => format!("{count} untracked files"),
+    };
+    Some(format!(
+        "{files} in {}: the merge is refused if it would write over one of them",
+        checkout.display()
+    ))
 }

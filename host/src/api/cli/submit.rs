@@ -243,6 +243,7 @@ pub(super) async fn submit(
     let start = options.start(now);
     let request = request(executor, spec, options)?;
     let taken = session.client().delegate(&request).await?;
+    say_warning(&taken);
     if let (Some(start), false, false) = (start, taken.existing, session.json) {
         let start = times::at_and_distance(&clock::rfc3339(start), now);
         output::say(&format!("starts {start}"));
@@ -335,6 +336,13 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
         budget_usd: None,
         tasks: vec![task],
     })
+}
+
+/// What may go wrong with a task that was taken on.
+pub(super) fn say_warning(taken: &Delegated) {
+    if let Some(warning) = &taken.warning {
+        output::say(&format!("warning: {warning}"));
+    }
 }
 
 /// The tasks of a value that may be a list with commas.

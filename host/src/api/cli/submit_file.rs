@@ -98,6 +98,7 @@ impl Submit {
             return show(session, &graph);
         }
         let submitted = client.submit(&request).await.map_err(located)?;
+        submitted.tasks.iter().for_each(submit::say_warning);
         if session.json {
             output::json(&submitted)?;
         } else {

@@ -104,7 +104,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         &["--merge", "auto"],
         &[
             "work, where `main` is checked out",
-            "not committed: file, new",
+            "not committed: file",
             "commit or stash them",
         ],
     );

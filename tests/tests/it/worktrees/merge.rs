@@ -245,6 +245,39 @@ fn a_file_that_git_ignores_is_not_written_over() {
 }
 
 #[test]
+fn a_file_that_git_does_not_know_is_in_the_way_of_a_merge_that_has_it_alone() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let says = |count: &str| {
+        format!(
+            "warning: {count} in {}: the merge",
+            repository.path().display()
+        )
+    };
+    repository.write("junk", "mine\n");
+    let submit = |script: &str, says: &str| {
+        let arguments = ["run", "--worktree", "--merge", "auto", "--script", script];
+        let ran = host.run(arguments).ok();
+        ran.says(&[says]);
+        host.finished(&ran.text())
+    };
+    let beside = submit("echo two > file", &says("1 untracked file"));
+    merged(&beside, "succeeded", "merged");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    repository.write("other/junk", "mine\n");
+    let over = submit("echo theirs > junk", &says("2 untracked files"));
+    let detail = merged(&over, "failed", "refused");
+    assert!(detail.contains("which cannot follow"), "{detail}");
+    assert_eq!(fs::read(repository.path().join("junk")).unwrap(), b"mine\n");
+    // A file that is changed is refused before there is anything to merge.
+    repository.write("file", "mine\n");
+    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    host.run(arguments)
+        .code(REFUSED)
+        .says(&["not committed: file"]);
+}
+
+#[test]
 fn a_branch_that_somebody_rebases_or_bisects_is_not_moved() {
     let repository = Repository::new();
     for message in ["second", "third"] {
