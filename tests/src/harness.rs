@@ -199,6 +199,17 @@ impl TestHost {
         command
     }
 
+    /// The same with a terminal of 80 columns for its output, which `script` of util-linux gives it.
+    pub fn on_terminal(&self, arguments: &[&str]) -> Command {
+        let program = self.binary.display().to_string();
+        let words = [&*program].into_iter().chain(arguments.iter().copied());
+        let words: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let mut terminal = self.other("script");
+        terminal.args(["--quiet", "--return", "--command", &words.join(" ")]);
+        terminal.arg("/dev/null").env("TERM", "xterm");
+        terminal
+    }
+
     /// Any other program in the same environment.
     pub fn other(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -22,4 +22,5 @@ mod restarts;
 mod results;
 mod sessions;
 mod stops;
+mod transcripts;
 mod world;

@@ -177,3 +177,60 @@ fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
         assert!(end.is_some(), "a fifo is no log, and they are told so");
     }
 }
+
+#[test]
+fn a_status_shows_the_end_of_both_streams() {
+    let host = TestHost::new();
+    let id = host.script(r"printf '\033[32mPASS\033[0m\n'; echo why >&2; exit 5");
+    host.finished(&id);
+    let shown = host.text(["status", &id]);
+    let (_, output) = shown.split_once("\nOutput:\n").unwrap();
+    let mut lines: Vec<_> = output.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["PASS", "why"], "without colours where there are none");
+    let terminal = command::run(host.on_terminal(&["status", &id]), b"", PATIENCE).ok();
+    let shown = terminal.text();
+    assert!(
+        shown.contains("\x1b[32mPASS\x1b[0m") && shown.contains("\x1b[2;31mwhy\x1b[0m"),
+        "{shown:?}"
+    );
+    let kept = host.json(["checkpoint", &id]);
+    let kept = kept["last_lines"].as_str().unwrap();
+    assert!(kept.contains("PASS\n") && kept.contains("why\n"), "{kept:?}");
+    assert!(!kept.contains('\x1b'), "{kept:?}");
+}
+
+#[test]
+fn a_status_says_how_much_it_does_not_show() {
+    let host = TestHost::new();
+    let id = host.script("seq 1 41");
+    host.finished(&id);
+    let shown = host.text(["status", &id]);
+    let (_, output) = shown.split_once("\nOutput:\n").unwrap();
+    let mut lines = output.lines();
+    let earlier = format!("… 21 earlier lines: claudine logs {id}");
+    assert_eq!(lines.next(), Some(&*earlier));
+    let expected: Vec<String> = (22..=41).map(|n| n.to_string()).collect();
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
+    // More than is counted.
+    let id = host.script("seq 1 200000");
+    host.finished(&id);
+    let shown = host.text(["status", &id]);
+    assert!(shown.contains("… more than "), "{shown}");
+    assert!(shown.ends_with("\n199999\n200000"), "{shown}");
+}
+
+#[test]
+fn the_output_of_a_command_is_the_same_on_a_terminal() {
+    let host = TestHost::new();
+    let id = host.script(r"printf 'a\n\033[31mred\033[0m\nb\n'");
+    host.finished(&id);
+    let shown = command::run(host.on_terminal(&["logs", &id]), b"", PATIENCE).ok();
+    // The terminal itself turns a line feed into two characters.
+    assert_eq!(
+        shown.stdout,
+        b"a\r\n\x1b[31mred\x1b[0m\r\nb\r\n\x1b[0m",
+        "and is left in no colour"
+    );
+    assert_eq!(host.text(["logs", "-n", "1", &id]), "b");
+}

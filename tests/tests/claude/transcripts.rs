@@ -1,0 +1,180 @@
+//! What an agent has done, for people and for whoever goes on from there.
+
+use std::{
+    fs,
+    io::Read,
+    process::{Child, ChildStdout, Stdio},
+};
+
+use claudine_tests::{
+    command,
+    mcp::PythonClient,
+    messages_api::{Answer, Rule, Script},
+    wait::PATIENCE,
+};
+use serde_json::json;
+
+use crate::world::World;
+
+/// It may make directories, and not run git.
+fn tries() -> Script {
+    Script::default()
+        .then(Rule::new(Answer::bash("mkdir made")).at_turn(0))
+        .then(Rule::new(Answer::bash("git init denied")).at_turn(1))
+        .then(Rule::new(Answer::text("as far as I could")))
+}
+
+/// What was written on a terminal, without colours and without the times of today.
+fn seen(written: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = written;
+    while let Some((text, sequence)) = rest.split_once("\x1b[") {
+        plain.push_str(text);
+        rest = sequence.split_once(['m', 'K']).expect("a whole sequence").1;
+    }
+    plain.push_str(rest);
+    let is_time = |text: &str| {
+        let mut parts = text.split(':');
+        let two = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+        text.len() == 8 && parts.clone().count() == 3 && parts.all(two)
+    };
+    let line = |line: &str| match line.split_at_checked(9) {
+        Some((time, rest)) if is_time(time.trim_end()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    plain.lines().map(line).collect()
+}
+
+fn on_terminal(world: &World, arguments: &[&str]) -> Vec<String> {
+    let shown = command::run(world.host.on_terminal(arguments), b"", PATIENCE).ok();
+    seen(&shown.text())
+}
+
+/// A command on a terminal, and what it writes as it comes.
+struct Terminal {
+    child: Child,
+    output: ChildStdout,
+    shown: Vec<u8>,
+}
+
+impl Terminal {
+    fn new(world: &World, arguments: &[&str]) -> Self {
+        let mut command = world.host.on_terminal(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("script of util-linux");
+        let output = child.stdout.take().expect("a pipe");
+        Self {
+            child,
+            output,
+            shown: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.shown).contains(text) {
+            let mut more = [0; 1024];
+            let count = self.output.read(&mut more).expect("a pipe");
+            assert!(count > 0, "{}", String::from_utf8_lossy(&self.shown));
+            self.shown.extend_from_slice(&more[..count]);
+        }
+    }
+
+    /// All that it has written, at its end.
+    fn end(mut self) -> String {
+        self.output.read_to_end(&mut self.shown).expect("a pipe");
+        assert!(self.child.wait().expect("a child").success());
+        String::from_utf8_lossy(&self.shown).into_owned()
+    }
+}
+
+#[test]
+fn what_an_agent_did_is_shown_on_a_terminal_and_its_bytes_in_a_pipe() {
+    let world = World::new(tries());
+    let task = world.done(&["try"]);
+    let id = task["id"].as_str().unwrap();
+    let shown = on_terminal(&world, &["logs", id]);
+    let has = |line: &str| shown.iter().any(|shown| shown.starts_with(line));
+    for line in [
+        "● Bash  mkdir made",
+        "● Bash  git init denied",
+        "  ✗ denied: ",
+        "as far as I could",
+        "cost $0.0024",
+    ] {
+        assert!(has(line), "`{line}` in {shown:#?}");
+    }
+    assert!(!has("{"), "{shown:#?}");
+    assert_eq!(on_terminal(&world, &["logs", "-n", "1", id]), ["cost $0.0024"]);
+    let raw = world.host.run(["logs", id]).ok();
+    assert!(raw.stdout.starts_with(br#"{"type":"system""#));
+    let terminal = command::run(world.host.on_terminal(&["logs", "--raw", id]), b"", PATIENCE);
+    let terminal = terminal.ok().text();
+    assert!(terminal.contains(r#""type":"system""#), "{terminal}");
+    // Its result is shown whole, and once.
+    let status = world.host.text(["status", id]);
+    let (_, end) = status.split_once("\nTranscript:\n").unwrap();
+    let (transcript, result) = end.split_once("\nResult:\n").unwrap();
+    assert_eq!(result, "as far as I could");
+    assert!(transcript.contains("● Bash  git init denied\n"), "{status}");
+    assert!(!transcript.contains("as far"), "{status}");
+}
+
+#[test]
+fn a_transcript_is_followed_over_hosts() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
+        .then(Rule::new(Answer::text("all is well")));
+    let world = World::new(script);
+    let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
+    let mut terminal = Terminal::new(&world, &["logs", "-f", &id]);
+    terminal.shows("until test -e go");
+    world.host.kill_host();
+    fs::write(world.host.work().join("go"), "").unwrap();
+    let shown = terminal.end();
+    assert_eq!(shown.matches("until test").count(), 1, "{shown}");
+    assert_eq!(shown.matches("all is well").count(), 1, "{shown}");
+    let last = seen(&shown).last().cloned();
+    assert!(last.is_some_and(|last| last.starts_with("cost ")), "{shown}");
+}
+
+#[test]
+fn what_others_left_is_told_as_a_transcript() {
+    let script = Script::default()
+        .then(Rule::new(Answer::text("I saw it")).containing("look at it"))
+        .then(Rule::new(Answer::bash("git init denied")));
+    let world = World::new(script);
+    let failed = world.done(&["try", "--max-turns", "1"]);
+    let id = failed["id"].as_str().unwrap();
+    assert_eq!(failed["outcome"], "failed", "{failed:#}");
+    let output = failed["output"].as_str().unwrap();
+    assert!(output.starts_with("● Bash  git init denied\n"), "{output}");
+    let checkpoint = world.host.json(["checkpoint", id]);
+    let lines = checkpoint["last_lines"].as_str().unwrap();
+    assert!(lines.starts_with("● Bash  git init denied\n"), "{lines}");
+    assert!(lines.contains("✗ Reached maximum number of turns"), "{lines}");
+    world.done(&["look at it", "--with-output-of", id, "--depends-on", id]);
+    let requests = world.api.message_requests();
+    let told = requests.last().unwrap().messages();
+    assert!(
+        told.contains(r"<last_lines>\n● Bash  git init denied\n"),
+        "{told}"
+    );
+    assert!(!told.contains("session_id"), "{told}");
+}
+
+#[test]
+fn logs_of_an_agent_over_mcp_are_its_transcript() {
+    let world = World::new(tries());
+    let task = world.done(&["try"]);
+    let id = task["id"].as_str().unwrap();
+    let mut client = PythonClient::connect(&world.host);
+    let logs = client.call("TaskLogs", json!({ "taskId": id }));
+    let output = logs["output"].as_str().unwrap();
+    assert!(output.starts_with("● Bash  mkdir made\n"), "{output}");
+    assert!(output.ends_with("as far as I could\ncost $0.0024\n"), "{output}");
+    assert_eq!(logs["errors"], "");
+    let last = client.call("TaskLogs", json!({ "taskId": id, "tail": 2 }));
+    assert_eq!(last["output"], "as far as I could\ncost $0.0024\n");
+    assert_eq!(last["lineCount"]["output"], 2);
+}
