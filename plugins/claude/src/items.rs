@@ -9,7 +9,7 @@ use claudine_plugin_sdk::{Item, ItemKind};
 use serde_json::Value;
 
 use crate::phase;
-use crate::stream::{self, Assistant, Block, Detail, Event, ToolResult, Verdict};
+use crate::stream::{self, Assistant, Block, Detail, Event, Init, ToolResult, Verdict};
 
 pub(crate) fn of_line(line: &Line) -> Vec<Item> {
     if line.is_cut() {
@@ -43,8 +43,22 @@ fn of_event(event: Event) -> Vec<Item> {
             )]
         }
         Event::Result(verdict) => of_verdict(&verdict),
-        Event::Init(_) | Event::RateLimit(_) | Event::Other => Vec::new(),
+        Event::Init(init) => failed_servers(&init),
+        Event::RateLimit(_) | Event::Other => Vec::new(),
     }
+}
+
+/// What the agent was to have and has not.
+fn failed_servers(init: &Init) -> Vec<Item> {
+    let failed = init.mcp_servers.iter().filter(|server| {
+        let status = server.status.as_deref();
+        status == Some("failed")
+    });
+    let told = failed.map(|server| {
+        let text = format!("the MCP server {} did not start", server.name);
+        Item::new(ItemKind::Error, text)
+    });
+    told.collect()
 }
 
 fn of_message(message: Assistant) -> Vec<Item> {
@@ -105,6 +119,8 @@ fn of_verdict(verdict: &Verdict) -> Vec<Item> {
         .model_usage_since_last_result
         .as_ref()
         .map(|usage| usage.values().map(|model| model.cost_usd).sum());
+    // Versions that do not tell it tell what the run has cost, and have one result each.
+    let spent = spent.or(verdict.total_cost_usd);
     if let Some(usd) = spent.filter(|usd| *usd > 0.0) {
         let item = Item::new(ItemKind::Cost, format!("{usd:.4} USD"));
         items.push(item.with("cost-usd", usd.to_string()));
@@ -175,6 +191,8 @@ mod tests {
         );
         let lines = read(fixture!("usage_limit"), 1000);
         assert_eq!(lines[0], "error: the account's usage limit is reached");
+        let lines = read(fixture!("mcp_failed"), 1000);
+        assert_eq!(lines[0], "error: the MCP server dead did not start");
     }
 
     #[test]

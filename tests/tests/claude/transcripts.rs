@@ -105,10 +105,17 @@ fn what_an_agent_did_is_shown_on_a_terminal_and_its_bytes_in_a_pipe() {
         assert!(has(line), "`{line}` in {shown:#?}");
     }
     assert!(!has("{"), "{shown:#?}");
-    assert_eq!(on_terminal(&world, &["logs", "-n", "1", id]), ["cost $0.0024"]);
+    assert_eq!(
+        on_terminal(&world, &["logs", "-n", "1", id]),
+        ["cost $0.0024"]
+    );
     let raw = world.host.run(["logs", id]).ok();
     assert!(raw.stdout.starts_with(br#"{"type":"system""#));
-    let terminal = command::run(world.host.on_terminal(&["logs", "--raw", id]), b"", PATIENCE);
+    let terminal = command::run(
+        world.host.on_terminal(&["logs", "--raw", id]),
+        b"",
+        PATIENCE,
+    );
     let terminal = terminal.ok().text();
     assert!(terminal.contains(r#""type":"system""#), "{terminal}");
     // Its result is shown whole, and once.
@@ -135,7 +142,10 @@ fn a_transcript_is_followed_over_hosts() {
     assert_eq!(shown.matches("until test").count(), 1, "{shown}");
     assert_eq!(shown.matches("all is well").count(), 1, "{shown}");
     let last = seen(&shown).last().cloned();
-    assert!(last.is_some_and(|last| last.starts_with("cost ")), "{shown}");
+    assert!(
+        last.is_some_and(|last| last.starts_with("cost ")),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -152,7 +162,10 @@ fn what_others_left_is_told_as_a_transcript() {
     let checkpoint = world.host.json(["checkpoint", id]);
     let lines = checkpoint["last_lines"].as_str().unwrap();
     assert!(lines.starts_with("● Bash  git init denied\n"), "{lines}");
-    assert!(lines.contains("✗ Reached maximum number of turns"), "{lines}");
+    assert!(
+        lines.contains("✗ Reached maximum number of turns"),
+        "{lines}"
+    );
     world.done(&["look at it", "--with-output-of", id, "--depends-on", id]);
     let requests = world.api.message_requests();
     let told = requests.last().unwrap().messages();
@@ -172,7 +185,10 @@ fn logs_of_an_agent_over_mcp_are_its_transcript() {
     let logs = client.call("TaskLogs", json!({ "taskId": id }));
     let output = logs["output"].as_str().unwrap();
     assert!(output.starts_with("● Bash  mkdir made\n"), "{output}");
-    assert!(output.ends_with("as far as I could\ncost $0.0024\n"), "{output}");
+    assert!(
+        output.ends_with("as far as I could\ncost $0.0024\n"),
+        "{output}"
+    );
     assert_eq!(logs["errors"], "");
     let last = client.call("TaskLogs", json!({ "taskId": id, "tail": 2 }));
     assert_eq!(last["output"], "as far as I could\ncost $0.0024\n");

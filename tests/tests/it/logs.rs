@@ -187,7 +187,11 @@ fn a_status_shows_the_end_of_both_streams() {
     let (_, output) = shown.split_once("\nOutput:\n").unwrap();
     let mut lines: Vec<_> = output.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["PASS", "why"], "without colours where there are none");
+    assert_eq!(
+        lines,
+        ["PASS", "why"],
+        "without colours where there are none"
+    );
     let terminal = command::run(host.on_terminal(&["status", &id]), b"", PATIENCE).ok();
     let shown = terminal.text();
     assert!(
@@ -196,7 +200,10 @@ fn a_status_shows_the_end_of_both_streams() {
     );
     let kept = host.json(["checkpoint", &id]);
     let kept = kept["last_lines"].as_str().unwrap();
-    assert!(kept.contains("PASS\n") && kept.contains("why\n"), "{kept:?}");
+    assert!(
+        kept.contains("PASS\n") && kept.contains("why\n"),
+        "{kept:?}"
+    );
     assert!(!kept.contains('\x1b'), "{kept:?}");
 }
 
@@ -228,8 +235,7 @@ fn the_output_of_a_command_is_the_same_on_a_terminal() {
     let shown = command::run(host.on_terminal(&["logs", &id]), b"", PATIENCE).ok();
     // The terminal itself turns a line feed into two characters.
     assert_eq!(
-        shown.stdout,
-        b"a\r\n\x1b[31mred\x1b[0m\r\nb\r\n\x1b[0m",
+        shown.stdout, b"a\r\n\x1b[31mred\x1b[0m\r\nb\r\n\x1b[0m",
         "and is left in no colour"
     );
     assert_eq!(host.text(["logs", "-n", "1", &id]), "b");
