@@ -22,7 +22,7 @@ pub struct Outcome {
     /// One sentence for a person, without a trailing full stop.
     pub summary: String,
     /// Results by name. The host understands `result` (a string: shown as the task's output), `session_id`, `cost_usd`, `denials`,
-    /// `model`, `num_turns`; others are kept and shown as they are.
+    /// `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as `5-hour`); others are kept and shown as they are.
     pub outputs: Map<String, Value>,
     /// For [`Class::RateLimit`]: how long until the limit ends, where it is known.
     pub retry_after: Option<Duration>,

@@ -30,6 +30,9 @@ pub struct Parked {
     /// After `until`, one attempt goes first; the others wait for what it finds.
     #[serde(default)]
     pub probe: Option<AttemptId>,
+    /// Which limit it is, in a word or two, where its executor said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
 }
 
 impl Parked {
@@ -58,6 +61,7 @@ impl Parked {
                 guesses: guesses.saturating_add(1),
                 times,
                 probe: None,
+                limit: None,
             },
             (Some(wait), in_force) => {
                 let earlier = in_force.filter(|parked| parked.guesses == 0);
@@ -67,6 +71,7 @@ impl Parked {
                     guesses: 0,
                     times,
                     probe: None,
+                    limit: None,
                 }
             }
         }
@@ -117,7 +122,8 @@ mod tests {
                 until: Timestamp(90_010),
                 guesses: 0,
                 times: 1,
-                probe: None
+                probe: None,
+                limit: None,
             }
         );
     }

@@ -125,6 +125,9 @@ pub struct Ending {
     pub files: Option<u64>,
     /// For a usage limit: how long it lasts, where the service said so.
     pub retry_after: Option<Duration>,
+    /// Which usage limit it met, in a word or two, where its executor said so.
+    #[serde(default)]
+    pub limit: Option<String>,
     /// What the supervisor stopped it for, with or without a host.
     pub stopped: Option<StopWhy>,
     /// Nobody ever received the start, nor can any more: nothing of the attempt has happened, and
@@ -152,6 +155,7 @@ impl Ending {
             denied: 0,
             files: None,
             retry_after: None,
+            limit: None,
             stopped: None,
             never_received: false,
             no_room: false,

@@ -12,6 +12,7 @@ use claudine_domain::{
 };
 
 use super::{
+    limits::limit_text,
     present::held_by,
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, steps},
@@ -40,6 +41,8 @@ pub(super) struct InTheWay {
     pub(super) culprit: Option<Task>,
     /// What the agents of its graph may cost together, and have.
     pub(super) graph: Option<Level>,
+    /// The usage limit that it waits for, in a word or two.
+    pub(super) limit: Option<String>,
     /// It was restored from a backup that its environment was not in.
     pub(super) without_environment: bool,
 }
@@ -75,6 +78,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         unreadable,
         culprit,
         graph,
+        limit,
         without_environment,
     } = in_the_way;
     let last_end = || {
@@ -116,12 +120,19 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             (*since, blocked.into_iter().chain(unreadable).collect())
         }
         State::Held { since } => (*since, vec![held(task)]),
-        State::Waiting { until, why } => {
-            let until = rfc3339(*until);
+        State::Waiting {
+            until: until_at,
+            why,
+        } => {
+            let until = rfc3339(*until_at);
             let (since, reason) = match why {
-                WaitingFor::Account(_) => (
+                WaitingFor::Account(account) => (
                     last_end(),
-                    format!("its account is at a usage limit until {until}"),
+                    format!(
+                        "{}; `claudine retry --now {}` tries at once",
+                        limit_text(account, limit.as_deref(), *until_at),
+                        task.id
+                    ),
                 ),
                 WaitingFor::StartTime => (
                     task.created_at,
@@ -341,7 +352,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "another attempt with the same configuration directory is just starting; they start one at a time".to_owned()
         }
         Refusal::Probing { .. } => {
-            "its account was at a usage limit; one attempt goes first to see whether the limit is over".to_owned()
+            "its account was at a usage limit; one attempt goes first to see whether that is over".to_owned()
         }
         Refusal::NoRoom => {
             "the machine had no room for a process a moment ago (descriptors, processes or memory); `ulimit -n` and `ulimit -u` of the host are what it may have".to_owned()

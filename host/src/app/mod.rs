@@ -21,6 +21,7 @@ mod group;
 mod hold;
 mod host;
 mod leaving;
+mod limits;
 mod logs;
 mod may;
 mod merge;

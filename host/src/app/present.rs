@@ -3,7 +3,7 @@
 use claudine_domain::{
     attempt::{Attempt, GitState, Phase, Usage},
     dependency::Dependency,
-    outcome::Reason,
+    outcome::{Reason, ReasonClass},
     principal::{Principal, names_of_holders},
     revision::Revised,
     task::{Priority, State, Task, WaitingFor},
@@ -11,6 +11,7 @@ use claudine_domain::{
 };
 
 use super::{
+    limits::limit_text,
     queue_view::QueueView,
     view::{
         AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView,
@@ -53,9 +54,16 @@ fn row(task: &Task) -> TaskRow {
     };
     let waiting_reason = match &task.state {
         State::Waiting {
-            why: WaitingFor::Account(_) | WaitingFor::Retry,
+            why: WaitingFor::Account(account),
+            until,
+        } => Some(Reason::new(
+            ReasonClass::RateLimit,
+            limit_text(account, None, *until),
+        )),
+        State::Waiting {
+            why: WaitingFor::Retry,
             ..
-        } => ended.and_then(|ended| ended.reason.as_ref()),
+        } => ended.and_then(|ended| ended.reason.clone()),
         _ => None,
     };
     TaskRow {
@@ -67,7 +75,7 @@ fn row(task: &Task) -> TaskRow {
         phase: task.phase().and_then(phase_word).map(str::to_owned),
         doing: last.and_then(|attempt| attempt.doing.clone()),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
-        reason: reason.or(waiting_reason).map(reason_view),
+        reason: reason.or(waiting_reason.as_ref()).map(reason_view),
         culprit: culprit.map(|culprit| culprit.to_string()),
         until,
         held_by: matches!(task.state, State::Held { .. }).then(|| held_by(task)),

@@ -45,6 +45,7 @@ impl Host {
             });
         }
         Ok(QueueView {
+            limits: self.limits().await?,
             draining: snapshot.draining,
             ..QueueView::of(snapshot.queue.paused.as_ref())
         })

@@ -4,9 +4,10 @@ use claudine_domain::queue::Pause;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits::LimitView;
 use crate::clock::rfc3339;
 
-/// What keeps every queued task from being started.
+/// What keeps queued tasks from being started, all of them or those of an account.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueView {
     /// Since when the queue is paused, if it is.
@@ -22,6 +23,9 @@ pub(crate) struct QueueView {
     /// No host runs: this was read from the database.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_host: bool,
+    /// Accounts at a usage limit, whose tasks wait for its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) limits: Vec<LimitView>,
 }
 
 impl QueueView {

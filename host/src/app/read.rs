@@ -14,6 +14,7 @@ use super::{
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
+    limits::LimitView,
     present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},
@@ -80,9 +81,10 @@ impl Host {
             // What an agent has written on the way is for whoever asks for it.
             let is_unshown = task.is_done() && view.output.is_none();
             let unshown = begun(&task).filter(|_| is_unshown);
-            Ok((view, unshown.map(|number| Output::of(&task, number))))
+            let unshown = unshown.map(|number| Output::of(&task, number));
+            Ok((view, unshown, task))
         });
-        let (mut view, unshown) = reading.await?;
+        let (mut view, unshown, task) = reading.await?;
         if let Some(output) = unshown {
             let shown = self.last_text(&output, None, OUTPUT_LINES, OUTPUT_BYTES);
             let shown = shown.await?;
@@ -93,7 +95,10 @@ impl Host {
             "ready" | "blocked" | "waiting" | "held"
         ) {
             view.queue = self.queue().await?;
+            // Of its own it is told below, and those of others are nothing to it.
+            view.queue.limits = Vec::new();
         }
+        self.name_limit(&task, &mut view);
         Ok(view)
     }
 
@@ -110,6 +115,7 @@ impl Host {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
         in_the_way.queue = self.queue().await?;
+        in_the_way.limit = self.limit_of(&task);
         Ok(explain::why(&task, in_the_way))
     }
 
@@ -133,13 +139,9 @@ impl Host {
             warnings.push("the disk is full: no new task is taken until there is space".to_owned());
         }
         warnings.extend(unreadable(&snapshot.unreadable));
-        warnings.extend(snapshot.parked.iter().map(|(account, parked)| {
-            format!(
-                "account {} is at a usage limit until {}",
-                account.0,
-                rfc3339(parked.until)
-            )
-        }));
+        // A store that cannot be read is told of already.
+        let limits = self.limits().await.unwrap_or_default();
+        warnings.extend(limits.iter().map(LimitView::text));
         HostInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -11,8 +11,12 @@ use super::live::{ChildState, State};
 use crate::{
     plugin::{Failure, GuestEnd, GuestOutcome},
     supervise::{self, NotStartedClass},
+    text::{harmless, shortened},
     units,
 };
+
+/// How much of the name of a usage limit is kept.
+const LIMIT_CHARS: usize = 40;
 
 /// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of git it says nothing yet.
 pub(super) fn ending(
@@ -27,6 +31,7 @@ pub(super) fn ending(
     match result {
         Ok(outcome) => Ending {
             denied: denied(&outcome.outputs),
+            limit: limit(&outcome.outputs),
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
                 Cause::Success => bounded(outcome.summary),
@@ -77,6 +82,7 @@ pub(super) fn ending(
                 merge: None,
                 denied: 0,
                 files: None,
+                limit: None,
                 retry_after,
                 stopped,
                 never_received: false,
@@ -198,6 +204,17 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     units::micro_usd(usd)
 }
 
+/// The usage limit that the outputs name.
+fn limit(outputs: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Limit {
+        usage_limit: String,
+    }
+    let named = serde_json::from_str::<Limit>(outputs).ok()?.usage_limit;
+    let shown = shortened(&harmless(&named), LIMIT_CHARS);
+    (!shown.is_empty()).then_some(shown)
+}
+
 /// How many refused calls the outputs name.
 fn denied(outputs: &str) -> u32 {
     #[derive(Deserialize)]
@@ -274,6 +291,20 @@ mod tests {
             ..State::default()
         };
         assert!(!has_found_no_room(&state));
+    }
+
+    #[test]
+    fn a_usage_limit_has_a_name_where_it_is_told() {
+        let check = |outputs: &str, expected: Option<&str>| {
+            assert_eq!(limit(outputs).as_deref(), expected, "{outputs}");
+        };
+        check(
+            r#"{"usage_limit": "5-hour", "cost_usd": 0}"#,
+            Some("5-hour"),
+        );
+        check(r#"{"usage_limit": ""}"#, None);
+        check(r#"{"usage_limit": 5}"#, None);
+        check("{}", None);
     }
 
     #[test]

@@ -181,6 +181,21 @@ fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Opt
     Some(resets_at.checked_sub(now)? + AFTER_RESET)
 }
 
+/// The limit that was met, as people name it.
+fn usage_limit(outcome: &Outcome, transcript: &Transcript) -> Option<String> {
+    if outcome.cause != Some(Class::RateLimit) {
+        return None;
+    }
+    let kind = transcript.limit.as_ref()?.kind.as_deref()?;
+    Some(match kind {
+        "five_hour" => "5-hour".to_owned(),
+        "seven_day" => "7-day".to_owned(),
+        "seven_day_opus" => "7-day, Opus".to_owned(),
+        "seven_day_sonnet" => "7-day, Sonnet".to_owned(),
+        other => other.replace('_', " "),
+    })
+}
+
 fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcome {
     let verdict = transcript.results.last.as_ref();
     let is_answer = verdict.is_some_and(|verdict| verdict.is_error == Some(false));
@@ -223,6 +238,10 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         (
             "denials",
             (!denials.is_empty()).then(|| denials.iter().take(MOST_DENIALS).map(denial).collect()),
+        ),
+        (
+            "usage_limit",
+            usage_limit(&outcome, transcript).map(Value::from),
         ),
         (
             "terminal_reason",
@@ -577,6 +596,19 @@ mod tests {
         assert_eq!(wait(fixture!("oauth429_no_reset"), NOW), None);
         assert_eq!(wait(fixture!("api429"), NOW), None);
         assert_eq!(wait(fixture!("text"), NOW), None);
+    }
+
+    #[test]
+    fn the_limit_that_was_met_is_named() {
+        let named = |recorded: &str| {
+            let outcome = end(recorded, Ending::default());
+            outcome.outputs.get("usage_limit").cloned()
+        };
+        assert_eq!(named(fixture!("usage_limit")), Some("5-hour".into()));
+        assert_eq!(named(fixture!("oauth429_no_reset")), None);
+        assert_eq!(named(fixture!("oauth_allowed")), None);
+        let other = fixture!("usage_limit").replace("five_hour", "a_new_one");
+        assert_eq!(named(&other), Some("a new one".into()));
     }
 
     #[test]

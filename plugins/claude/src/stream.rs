@@ -133,6 +133,8 @@ pub(crate) struct RateLimitInfo {
     pub(crate) status: String,
     /// Seconds since 1970.
     pub(crate) resets_at: Option<f64>,
+    /// Which limit it is, such as `five_hour`.
+    pub(crate) rate_limit_type: Option<String>,
 }
 
 /// `result`: how a run of the agent ended, in its own words.

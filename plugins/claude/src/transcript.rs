@@ -41,6 +41,9 @@ pub(crate) struct Transcript {
 pub(crate) struct Limit {
     /// Seconds since 1970.
     pub(crate) resets_at_s: Option<f64>,
+    /// In the words of the service.
+    #[serde(default)]
+    pub(crate) kind: Option<String>,
 }
 
 /// The results of a process: one, or more where a background command of the agent woke it again.
@@ -203,6 +206,7 @@ fn result_of_cut(line: &Line) -> Option<Verdict> {
 fn limit(info: &RateLimitInfo) -> Option<Limit> {
     (info.status == "rejected").then_some(Limit {
         resets_at_s: info.resets_at,
+        kind: info.rate_limit_type.clone(),
     })
 }
 
@@ -306,12 +310,16 @@ pub(crate) mod tests {
         assert_eq!(
             read(fixture!("usage_limit")).0.limit,
             Some(Limit {
-                resets_at_s: Some(4_102_444_800.0)
+                resets_at_s: Some(4_102_444_800.0),
+                kind: Some("five_hour".to_owned()),
             })
         );
         assert_eq!(
             read(fixture!("oauth429_no_reset")).0.limit,
-            Some(Limit { resets_at_s: None })
+            Some(Limit {
+                resets_at_s: None,
+                kind: None
+            })
         );
     }
 

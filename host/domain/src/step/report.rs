@@ -406,7 +406,11 @@ impl Board {
     /// attempt is used up. `met_by` is the task that met it, if that is to go on after it.
     fn park(&mut self, now: Now, account: AccountKey, ending: &Ending, met_by: Option<TaskId>) {
         let before = self.accounts.get(&account);
-        let parked = Parked::from_limit(now.wall, ending.retry_after, before);
+        let known = before.and_then(|parked| parked.limit.clone());
+        let parked = Parked {
+            limit: ending.limit.clone().or(known),
+            ..Parked::from_limit(now.wall, ending.retry_after, before)
+        };
         let until = parked.until;
         self.set_account(account.clone(), Some(parked));
         let why = WaitingFor::Account(account.clone());

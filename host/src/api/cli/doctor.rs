@@ -11,7 +11,7 @@ use super::{
     output,
     session::Session,
     terminal::{Colour, Look, Painted, harmless},
-    text,
+    text, times,
 };
 use crate::{
     api::client::{Client, ClientError},
@@ -149,6 +149,7 @@ fn show(session: &Session, findings: &[Finding]) -> Result<(), Failure> {
         let mut line = Painted::default();
         look.paint(&mut line, colour, &format!("{:<4}", finding.verdict));
         let Finding { what, found, .. } = finding;
+        let found = times::in_text(found, times::now());
         line.push(&harmless(&format!("  {what:<18} {found}")));
         line.push("\n");
         output::painted(&line)?;

@@ -148,6 +148,8 @@ pub(super) fn head(queue: &QueueView) -> Option<String> {
     if queue.draining {
         parts.push("host draining (claudine up)".to_owned());
     }
+    let limits = queue.limits.iter();
+    parts.extend(limits.map(|limit| times::in_text(&limit.text(), times::now())));
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 

@@ -82,7 +82,8 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     lines.add_painted("State", &state(task, look, now));
     lines.add_some("Queue", super::pause::head(&task.queue).as_deref());
     lines.add_some("Doing", task.doing.as_deref());
-    lines.add_some("Reason", reason(task).as_deref());
+    let reason = reason(task).map(|reason| times::in_text(&reason, now));
+    lines.add_some("Reason", reason.as_deref());
     lines.add_steps(&task.steps);
     let until = task.until.as_deref();
     let until = until.map(|until| times::at_and_distance(until, now));

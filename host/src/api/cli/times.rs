@@ -72,6 +72,33 @@ pub(super) fn to_the_second(time: &str, now: Timestamp) -> String {
     at.strftime(form).to_string()
 }
 
+/// A sentence with its RFC 3339 times as people read them: `until 20:15 (in 1m53s)`.
+pub(super) fn in_text(text: &str, now: Timestamp) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, time)) = next_time(rest) {
+        shown.push_str(before);
+        shown.push_str(&at_and_distance(time, now));
+        rest = &rest[before.len() + time.len()..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The first time of a text, and what stands before it.
+fn next_time(text: &str) -> Option<(&str, &str)> {
+    text.match_indices('T').find_map(|(at, _)| {
+        // `2026-11-22` before it.
+        let start = at.checked_sub(10)?;
+        let is_alone = text.get(..start)?.chars().next_back();
+        let is_alone = is_alone.is_none_or(|before| !before.is_alphanumeric());
+        let length = text[start..].find('Z')? + 1;
+        let time = text.get(start..start + length)?;
+        let is_time = is_alone && length <= 30 && parse_rfc3339(time).is_some();
+        is_time.then_some((&text[..start], time))
+    })
+}
+
 fn distance(time: Timestamp, now: Timestamp) -> String {
     let mut apart = Duration::from_millis(time.0.abs_diff(now.0));
     if apart >= Duration::from_secs(10) {
@@ -144,6 +171,24 @@ mod tests {
         check("2026-07-03T16:02:00Z", "Jul 3 18:02");
         check("2025-11-22T16:02:00Z", "2025-11-22 17:02");
         check("soon", "soon");
+    }
+
+    #[test]
+    fn times_in_a_text_are_told_as_people_read_them() {
+        let check = |text: &str, expected: &str| assert_eq!(in_text(text, NOW), expected);
+        check("", "");
+        check(
+            "The T is no Time, and neither is 2026T or 2026-11-22T99Z",
+            "The T is no Time, and neither is 2026T or 2026-11-22T99Z",
+        );
+        check(
+            "limit until 2026-11-22T14:54:26.042Z · 2 tasks wait",
+            "limit until 14:54 (in 1m53s) · 2 tasks wait",
+        );
+        check(
+            "2026-11-22T14:54:26Z and ü2026-11-22T14:54:26Z, 2026-11-22T14:50:33.042Z",
+            "14:54 (in 1m53s) and ü2026-11-22T14:54:26Z, 14:50 (2m00s ago)",
+        );
     }
 
     #[test]

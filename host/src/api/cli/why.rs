@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{failure::Failure, named, output, session::Session, text};
+use super::{failure::Failure, named, output, session::Session, text, times};
 use crate::text::short_id;
 
 /// Say why a task is where it is: what it waits for, what holds it back, how it ended.
@@ -33,6 +33,7 @@ impl Why {
             text::ago(&why.since, text::now())
         ))?;
         for reason in &why.reasons {
+            let reason = times::in_text(reason, times::now());
             output::line(&format!("  {reason}"))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use claudine_domain::{
     revision::Difference,
 };
 
-use super::super::explain::stop_word;
+use super::super::{explain::stop_word, limits::limit_text};
 use crate::clock::rfc3339;
 
 pub(super) fn of(fact: &Fact) -> String {
@@ -30,9 +30,7 @@ pub(super) fn of(fact: &Fact) -> String {
         Fact::Progress {
             attempt, progress, ..
         } => format!("attempt {attempt}: {progress}"),
-        Fact::Parked { until, .. } => {
-            format!("its account is at a usage limit until {}", rfc3339(*until))
-        }
+        Fact::Parked { account, until } => limit_text(account, None, *until),
         Fact::BackToReady => "ready again".to_owned(),
         Fact::AttemptEnded {
             attempt,
@@ -164,7 +162,7 @@ mod tests {
                 account: AccountKey("a".to_owned()),
                 until: Timestamp(1_795_359_093_042),
             },
-            "its account is at a usage limit until 2026-11-22T14:51:33.042Z",
+            "A usage limit until 2026-11-22T14:51:33.042Z",
         );
         check(Fact::BackToReady, "ready again");
         check(
