@@ -212,11 +212,8 @@ impl Inputs {
         let mut given = aside(gathering).await?;
         let resumed = given.resumed.as_mut().map(|(checkpoint, _)| checkpoint);
         for checkpoint in given.used.iter_mut().chain(resumed) {
-            // The rest is told by what the agent has answered.
-            if checkpoint.summary.is_none() {
-                let filling = checkpoint.read_last_lines(&self.transcripts);
-                filling.await.map_err(failure)?;
-            }
+            let filling = checkpoint.read_for_others(&self.transcripts);
+            filling.await.map_err(failure)?;
         }
         aside(move || hand_over(&layout, attempt, &task, &spec, previous, &given)).await
     }

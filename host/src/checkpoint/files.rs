@@ -3,7 +3,8 @@
 //! ```text
 //! inputs/ATTEMPT/          CLAUDINE_INPUTS
 //!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its name, or by its id where that is no file name
-//!     output               an agent's result, else all of standard output
+//!     output               an agent's result, else the end of its transcript; of a command all of
+//!                          standard output
 //!     stderr
 //!     status.json          id, name, executor, attempt, outcome, reason, exit_code, signal, git
 //!   previous/              CLAUDINE_PREVIOUS: the same of the attempt that this one goes on from
@@ -165,8 +166,12 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
         Some(LogReader::new(&layout.log(attempt)).channel(channel))
     };
     let output = directory.join("output");
-    match &checkpoint.summary {
-        Some(summary) => file(&output)?.write_all(summary.as_bytes())?,
+    match checkpoint
+        .summary
+        .as_ref()
+        .or(checkpoint.transcript.as_ref())
+    {
+        Some(text) => file(&output)?.write_all(text.as_bytes())?,
         None => copy(log(Channel::Stdout), &output)?,
     }
     copy(log(Channel::Stderr), &directory.join("stderr"))?;

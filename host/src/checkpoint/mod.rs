@@ -21,6 +21,7 @@ use claudine_domain::{
 
 use crate::{
     store::{Store, StoreError},
+    supervise::log::Channel,
     transcript::{Output, Transcripts},
 };
 
@@ -28,6 +29,9 @@ use crate::{
 const LINES: u64 = 50;
 /// Lines may be long: so much of their end.
 const LINES_BYTES: usize = 64 << 10;
+/// Of the transcript of an agent that others are given.
+const GIVEN_LINES: u64 = 10_000;
+const GIVEN_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint {
@@ -45,6 +49,8 @@ pub(crate) struct Checkpoint {
     /// The end of its output, of both streams as they were read; of an agent that of its
     /// transcript. Empty until somebody [reads](Self::read_last_lines) it.
     pub(crate) last_lines: String,
+    /// Of an agent without a result: what it did, for those who are given its output.
+    transcript: Option<String>,
     /// Where that is.
     output: Option<Output>,
     /// How it left the repository it worked in, where somebody looked.
@@ -99,6 +105,7 @@ pub(crate) fn of_task(store: &dyn Store, id: TaskId) -> Result<Checkpoint, Check
             signal: None,
             summary: None,
             last_lines: String::new(),
+            transcript: None,
             output: None,
             git: None,
         }),
@@ -128,6 +135,7 @@ pub(crate) fn of_attempt(
         signal: ended.signal,
         summary: result(store, attempt)?,
         last_lines: String::new(),
+        transcript: None,
         output: Some(Output::of(task, number)),
         git: ended.git.as_deref().cloned(),
     })
@@ -156,16 +164,33 @@ impl Checkpoint {
         &mut self,
         transcripts: &Transcripts,
     ) -> Result<(), CheckpointError> {
-        let Some(output) = &self.output else {
-            return Ok(());
-        };
-        let read = transcripts
-            .last_text(output, None, LINES, LINES_BYTES)
-            .await;
-        let task = self.task;
-        let read = read.map_err(|source| CheckpointError::Log { task, source })?;
-        self.last_lines = read.text;
+        if let Some(output) = &self.output {
+            let read = transcripts.last_text(output, None, LINES, LINES_BYTES);
+            self.last_lines = read.await.map_err(self.unreadable())?.text;
+        }
         Ok(())
+    }
+
+    /// Fills in what others are given of the output, unless it has a result to give.
+    pub(crate) async fn read_for_others(
+        &mut self,
+        transcripts: &Transcripts,
+    ) -> Result<(), CheckpointError> {
+        if self.summary.is_some() {
+            return Ok(());
+        }
+        self.read_last_lines(transcripts).await?;
+        if let Some(output) = self.output.as_ref().filter(|output| output.is_agents) {
+            let stdout = Some(Channel::Stdout);
+            let read = transcripts.last_text(output, stdout, GIVEN_LINES, GIVEN_BYTES);
+            self.transcript = Some(read.await.map_err(self.unreadable())?.text);
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self) -> impl Fn(io::Error) -> CheckpointError + use<> {
+        let task = self.task;
+        move |source| CheckpointError::Log { task, source }
     }
 
     /// Its repository in a line.
@@ -213,6 +238,7 @@ pub(super) fn sample() -> Checkpoint {
         signal: None,
         summary: None,
         last_lines: "one\ntwo\n".to_owned(),
+        transcript: None,
         output: None,
         git: Some(GitState {
             branch: Some("fix".to_owned()),

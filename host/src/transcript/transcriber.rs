@@ -90,10 +90,6 @@ enum Made {
         place: Place,
         at: Timestamp,
     },
-    Gap {
-        offset: u64,
-        bytes: u64,
-    },
 }
 
 impl Transcriber {
@@ -132,13 +128,16 @@ impl Transcriber {
 
     /// What comes of the next pieces.
     pub(crate) async fn take(&mut self, pieces: Vec<Piece>) -> Vec<Step> {
-        let (before, mut made) = (self.place, Vec::new());
-        let mut parts = BTreeMap::new();
+        let (mut before, mut made) = (self.place, Vec::new());
+        let (mut parts, mut steps) = (BTreeMap::new(), Vec::new());
         for piece in pieces {
             match piece {
                 Piece::Gap { offset, bytes } => {
+                    let whole = self.finished(before, take(&mut made), take(&mut parts));
+                    steps.extend(whole.await);
                     self.skip(offset + bytes);
-                    made.push(Made::Gap { offset, bytes });
+                    before = self.place;
+                    steps.push(Step::Gap { offset, bytes });
                 }
                 Piece::Bytes {
                     offset,
@@ -162,7 +161,8 @@ impl Transcriber {
                 }
             }
         }
-        self.finished(before, made, parts).await
+        steps.extend(self.finished(before, made, parts).await);
+        steps
     }
 
     /// What was held back, where no more can come.
@@ -383,10 +383,6 @@ impl Transcriber {
         let mut steps = Vec::with_capacity(made.len());
         for one in made {
             let (mut items, place, at) = match one {
-                Made::Gap { offset, bytes } => {
-                    steps.push(Step::Gap { offset, bytes });
-                    continue;
-                }
                 Made::Part {
                     child,
                     index,

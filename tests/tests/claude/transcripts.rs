@@ -154,7 +154,7 @@ fn what_others_left_is_told_as_a_transcript() {
         .then(Rule::new(Answer::text("I saw it")).containing("look at it"))
         .then(Rule::new(Answer::bash("git init denied")));
     let world = World::new(script);
-    let failed = world.done(&["try", "--max-turns", "1"]);
+    let failed = world.done(&["try", "--max-turns", "1", "--name", "tried"]);
     let id = failed["id"].as_str().unwrap();
     assert_eq!(failed["outcome"], "failed", "{failed:#}");
     let output = failed["output"].as_str().unwrap();
@@ -174,6 +174,13 @@ fn what_others_left_is_told_as_a_transcript() {
         "{told}"
     );
     assert!(!told.contains("session_id"), "{told}");
+    let mut reading = world
+        .host
+        .command(["run", "--wait", "--with-output-of", id]);
+    reading.args(["--depends-on", id, "--script"]);
+    reading.arg(r#"cat "$CLAUDINE_INPUT_TRIED/output""#);
+    let read = command::run(reading, b"", PATIENCE).ok().text();
+    assert!(read.starts_with("● Bash  git init denied\n"), "{read}");
 }
 
 #[test]
