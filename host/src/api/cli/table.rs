@@ -146,15 +146,26 @@ impl Table {
             return shown;
         }
         let layout = self.layout(look);
-        let headings = self.columns.iter();
-        let headings: Vec<Cell> = headings
-            .map(|column| Cell::painted(Colour::Grey, column.heading))
-            .collect();
-        shown.append(&layout.line(&headings));
+        shown.append(&layout.line(&self.headings()));
         for row in &self.rows {
             shown.append(&layout.line(row));
         }
         shown
+    }
+
+    /// The same as lines without their ends, for who puts them elsewhere than one below the other.
+    pub(super) fn lines(&self, look: Look) -> Vec<Vec<Piece>> {
+        let layout = self.layout(look);
+        let headings = self.headings();
+        let all = std::iter::once(&headings).chain(&self.rows);
+        all.map(|cells| layout.pieces(cells)).collect()
+    }
+
+    fn headings(&self) -> Vec<Cell> {
+        let headings = self.columns.iter();
+        headings
+            .map(|column| Cell::painted(Colour::Grey, column.heading))
+            .collect()
     }
 
     /// Where the columns stand, also for rows that come later.
@@ -262,6 +273,18 @@ impl Layout {
     /// A row with its end. Nothing stands behind its last word.
     fn line(&self, cells: &[Cell]) -> Painted {
         let mut line = Painted::default();
+        for piece in self.pieces(cells) {
+            match piece.colour {
+                Some(colour) => self.look.paint(&mut line, colour, &piece.text),
+                None => line.push(&piece.text),
+            }
+        }
+        line.push("\n");
+        line
+    }
+
+    fn pieces(&self, cells: &[Cell]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
         let mut gap = 0;
         for place in &self.places {
             let cell = cells.get(place.index);
@@ -279,16 +302,27 @@ impl Layout {
             } else {
                 (0, padding)
             };
-            line.push(&" ".repeat(gap + before));
-            match cell.colour {
-                Some(colour) => self.look.paint(&mut line, colour, &text),
-                None => line.push(&text),
+            if gap + before > 0 {
+                pieces.push(Piece {
+                    text: " ".repeat(gap + before),
+                    colour: None,
+                });
             }
+            pieces.push(Piece {
+                text,
+                colour: cell.colour,
+            });
             gap = after + GAP;
         }
-        line.push("\n");
-        line
+        pieces
     }
+}
+
+/// A stretch of a line in one colour.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Piece {
+    pub(super) text: String,
+    pub(super) colour: Option<Colour>,
 }
 
 #[cfg(test)]

@@ -77,7 +77,12 @@ pub(super) fn stderr_columns() -> usize {
 
 /// Standard error is a terminal that can move its cursor.
 pub(super) fn stderr_can_move() -> bool {
-    io::stderr().is_terminal() && !is_dumb(&|name| env::var_os(name))
+    io::stderr().is_terminal() && !is_dumb_terminal()
+}
+
+/// The terminal cannot move its cursor.
+pub(super) fn is_dumb_terminal() -> bool {
+    is_dumb(&|name| env::var_os(name))
 }
 
 /// Whether the terminal shows Unicode: the locale says so, as the first of its variables that is set.

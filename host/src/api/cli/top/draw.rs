@@ -1,0 +1,341 @@
+//! The live view as lines: a pure function of what is known, the time and the size of the screen.
+
+use claudine_domain::time::Timestamp;
+
+use super::{
+    super::{
+        table::{Cell, Column, Goes, Piece, Table},
+        terminal::{Colour, Look},
+        text, times,
+    },
+    model::{Mode, Model, Text},
+};
+use crate::{
+    app::TaskRow,
+    text::{ShortIds, columns as width_of, fit, harmless, wrapped},
+};
+
+/// The fewest lines of tasks, before any output is shown.
+const LEAST_TASKS: u16 = 6;
+/// The most lines of output below the tasks.
+const MOST_TAIL: u16 = 12;
+
+const COLUMNS: [Column; 8] = [
+    Column::new(""),
+    Column::new("ID"),
+    Column::new("STATE").cut(16, 6),
+    Column::new("NAME").optional().cut(24, 6),
+    Column::new("TIME").right().optional().goes(Goes::Late(1)),
+    Column::new("COST").right().optional().goes(Goes::Late(2)),
+    Column::new("ENDED").optional().goes(Goes::Early(1)),
+    Column::new("DOING").cut(20, 8),
+];
+
+/// One line of the screen.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Row {
+    pub(super) pieces: Vec<Piece>,
+    /// It is marked over its whole width.
+    pub(super) is_selected: bool,
+}
+
+impl Row {
+    fn of(pieces: Vec<Piece>) -> Self {
+        Self {
+            pieces,
+            is_selected: false,
+        }
+    }
+
+    fn text(colour: Option<Colour>, text: &str) -> Self {
+        Self::of(vec![Piece {
+            text: harmless(text),
+            colour,
+        }])
+    }
+}
+
+/// How the screen is divided.
+struct Areas {
+    tasks: u16,
+    tail: u16,
+}
+
+impl Areas {
+    /// Of so many lines: a head, a heading, tasks, the title of the output and output, a foot.
+    fn of(height: u16) -> Self {
+        let inner = height.saturating_sub(3);
+        let spare = inner.saturating_sub(LEAST_TASKS + 1);
+        let tail = spare.min(inner / 3).min(MOST_TAIL);
+        let title = u16::from(tail > 0);
+        Self {
+            tasks: inner - tail - title,
+            tail,
+        }
+    }
+}
+
+/// The lines of the whole screen, from the top; each fits the width.
+pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp) -> Vec<Row> {
+    let width = usize::from(width);
+    let mut rows = match model.mode.clone() {
+        Mode::Text(text) => {
+            model.make_room(usize::from(height.saturating_sub(2)));
+            text_rows(&text, width, height)
+        }
+        Mode::Help => help_rows(),
+        _ => task_rows(model, width, height, now),
+    };
+    rows.truncate(usize::from(height.saturating_sub(1)));
+    rows.resize(usize::from(height.saturating_sub(1)), Row::default());
+    rows.push(foot(model, width));
+    rows
+}
+
+/// Head and tasks once, for who does not stay.
+pub(super) fn once(model: &mut Model, look: Look, now: Timestamp) -> Vec<Row> {
+    model.make_room(usize::MAX);
+    let mut rows = vec![head(model)];
+    rows.extend(table(model, look, now).into_iter().map(Row::of));
+    rows.extend(nothing(model));
+    rows
+}
+
+/// What to do where there is no task.
+fn nothing(model: &Model) -> Vec<Row> {
+    let lines: &[&str] = if model.sequence.is_none() || model.shown().len() > 0 {
+        &[]
+    } else if model.filter.is_empty() {
+        &[
+            "",
+            "  claudine run -- COMMAND     run a command in the background",
+            "  claudine delegate 'PROMPT'  hand a prompt to an agent",
+        ]
+    } else {
+        &["", "  no task passes the filter"]
+    };
+    lines.iter().map(|line| Row::text(None, line)).collect()
+}
+
+fn task_rows(model: &mut Model, width: usize, height: u16, now: Timestamp) -> Vec<Row> {
+    let areas = Areas::of(height);
+    model.make_room(usize::from(areas.tasks));
+    let look = Look {
+        colours: true,
+        columns: Some(width),
+    };
+    let mut rows = vec![head(model)];
+    let mut lines = table(model, look, now).into_iter();
+    rows.extend(lines.next().map(Row::of));
+    let selected = model.place();
+    let seen = lines.enumerate().skip(model.first).take(model.room);
+    rows.extend(seen.map(|(at, pieces)| Row {
+        pieces,
+        is_selected: Some(at) == selected,
+    }));
+    rows.extend(nothing(model));
+    if areas.tail > 0 {
+        rows.resize(usize::from(areas.tasks + 2), Row::default());
+        rows.extend(tail(model, width, usize::from(areas.tail)));
+    }
+    rows
+}
+
+/// `2 running · 5 queued · 1 needs you · $3.20 today`
+fn head(model: &Model) -> Row {
+    let mut parts = text::standing(&model.counts);
+    if model.sequence.is_none() {
+        parts.push("asking the host".to_owned());
+    } else if model.counts.total == 0 {
+        parts.push("no tasks".to_owned());
+    } else if model.counts.running + model.counts.queued == 0 {
+        parts.insert(0, "nothing runs".to_owned());
+    }
+    let needing = model.needing_somebody();
+    let you = match needing {
+        0 => None,
+        1 => Some("1 needs you".to_owned()),
+        count => Some(format!("{count} need you")),
+    };
+    let spent = match (model.spent_usd, model.daily_usd) {
+        (spent, Some(daily)) => Some(format!("{} of {} today", text::usd(spent), text::usd(daily))),
+        (spent, None) => (spent > 0.0).then(|| format!("{} today", text::usd(spent))),
+    };
+    let mut pieces = Vec::new();
+    let mut add = |text: &str, colour: Option<Colour>| {
+        if !pieces.is_empty() {
+            pieces.push(Piece {
+                text: " · ".to_owned(),
+                colour: Some(Colour::Grey),
+            });
+        }
+        pieces.push(Piece {
+            text: harmless(text),
+            colour,
+        });
+    };
+    if let Some(away) = &model.away {
+        add(away, Some(Colour::Red));
+    }
+    for part in &parts {
+        add(part, Some(Colour::Bold));
+    }
+    if let Some(you) = you {
+        add(&you, Some(Colour::Magenta));
+    }
+    if let Some(spent) = spent {
+        add(&spent, None);
+    }
+    Row::of(pieces)
+}
+
+/// The headings and each task that is shown.
+fn table(model: &Model, look: Look, now: Timestamp) -> Vec<Vec<Piece>> {
+    let short = ShortIds::among(model.shown().map(|row| row.id.as_str()));
+    let selected = model.place();
+    let mut table = Table::new(&COLUMNS);
+    for (at, task) in model.shown().enumerate() {
+        let pointer = if Some(at) == selected { "▸" } else { "" };
+        table.row(cells(task, pointer, short, now));
+    }
+    if table.is_empty() {
+        return Vec::new();
+    }
+    table.lines(look)
+}
+
+fn cells(task: &TaskRow, pointer: &str, short: ShortIds, now: Timestamp) -> [Cell; 8] {
+    let state = format!("{} {}", text::mark(task), text::state(task));
+    let cost = task.cost_usd.filter(|cost| *cost > 0.0);
+    let ended = task.finished_at.as_deref().filter(|_| task.outcome.is_some());
+    [
+        Cell::new(pointer),
+        Cell::new(short.of(&task.id)),
+        Cell::painted(text::colour(task), &state),
+        Cell::new(task.name.as_deref().unwrap_or_default()),
+        Cell::new(&time(task, now)),
+        Cell::new(&cost.map_or_else(String::new, text::usd)),
+        Cell::new(&ended.map_or_else(String::new, |ended| times::at(ended, now))),
+        Cell::new(&doing(task, now)),
+    ]
+}
+
+/// `12s`, `12s/~20s` while it runs and the like of it took so long before.
+fn time(task: &TaskRow, now: Timestamp) -> String {
+    let ran = times::ran(task, now).unwrap_or_default();
+    let expected = task.expected_ms.filter(|_| task.outcome.is_none());
+    let Some(expected) = expected else { return ran };
+    let expected = times::span(std::time::Duration::from_millis(expected));
+    if task.state == "running" {
+        format!("{ran}/~{expected}")
+    } else {
+        format!("~{expected}")
+    }
+}
+
+/// What it does, or what it waits for, or why it ended as it did; else what was asked.
+fn doing(task: &TaskRow, now: Timestamp) -> String {
+    let reason = task.reason.as_ref().map(|reason| reason.message.as_str());
+    let said = match (task.outcome.as_deref(), task.state.as_str()) {
+        (Some("succeeded"), _) => None,
+        (Some(_), _) => reason.map(str::to_owned),
+        (None, "running") => task.doing.clone(),
+        (None, "held") => task.held_by.as_ref().map(|by| format!("held by {by}")),
+        (None, "waiting") => task.until.as_ref().map(|until| {
+            let until = times::at(until, now);
+            match reason {
+                Some(reason) => format!("until {until}: {reason}"),
+                None => format!("until {until}"),
+            }
+        }),
+        (None, "blocked") => Some(format!("waits for others: {}", task.summary)),
+        _ => None,
+    };
+    said.unwrap_or_else(|| task.summary.clone())
+}
+
+/// The title of the selected task, and the last lines of its output.
+fn tail(model: &Model, width: usize, most: usize) -> Vec<Row> {
+    let Some(task) = model.selected() else {
+        return Vec::new();
+    };
+    let name = task.name.as_deref().unwrap_or(&task.summary);
+    let title = format!("── {} ", fit(&harmless(name), width.saturating_sub(6)));
+    let rule = "─".repeat(width.saturating_sub(width_of(&title)));
+    let mut rows = vec![Row::text(Some(Colour::Grey), &format!("{title}{rule}"))];
+    let lines = model.tail().unwrap_or_default();
+    let skipped = lines.len().saturating_sub(most);
+    let lines = lines.iter().skip(skipped);
+    rows.extend(lines.map(|line| Row::text(None, &fit(&harmless(line), width))));
+    rows
+}
+
+fn text_rows(text: &Text, width: usize, height: u16) -> Vec<Row> {
+    let room = usize::from(height.saturating_sub(2));
+    let title = fit(&harmless(&text.title), width);
+    let mut rows = vec![Row::text(Some(Colour::Bold), &title)];
+    let end = text.lines.len().saturating_sub(text.below);
+    let first = end.saturating_sub(room);
+    let lines = text.lines.iter().take(end).skip(first);
+    rows.extend(lines.map(|line| Row::text(None, &fit(&harmless(line), width))));
+    rows
+}
+
+const HELP: [&str; 14] = [
+    "Keys",
+    "  ↑ ↓ j k        select a task; also PgUp PgDn Home End",
+    "  enter          show its output",
+    "  w              explain why it is where it is",
+    "  c              cancel it (asks first)",
+    "  r              retry it",
+    "  h              hold it; release it if it is held",
+    "  /              filter by text: name, state, id, prompt or command",
+    "  esc            drop the filter; leave",
+    "  ?              this help",
+    "  q              quit; Ctrl-Z suspends",
+    "",
+    "Tasks that have not ended come first, then the 20 that ended last.",
+    "A time such as 12s/~20s: it has run for 12s, and the like of it took 20s before.",
+];
+
+fn help_rows() -> Vec<Row> {
+    HELP.iter().map(|line| Row::text(None, line)).collect()
+}
+
+/// What is asked, said or possible.
+fn foot(model: &Model, width: usize) -> Row {
+    let (colour, line) = match &model.mode {
+        Mode::Cancel(task) => {
+            let id = crate::text::short_id(task);
+            (Colour::Yellow, format!("Cancel {id}? y cancels it, any other key does not"))
+        }
+        Mode::Filter => (Colour::Bold, format!("/{}", model.filter)),
+        Mode::Help => (Colour::Grey, "any key closes this".to_owned()),
+        _ if model.notice.is_some() => {
+            let notice = model.notice.clone().unwrap_or_default();
+            (Colour::Yellow, notice)
+        }
+        Mode::Text(text) => {
+            let more = if text.below > 0 { ", more below" } else { "" };
+            (Colour::Grey, format!("↑ ↓ scroll  q back{more}"))
+        }
+        Mode::Tasks => {
+            let filter = if model.filter.is_empty() {
+                "/ filter".to_owned()
+            } else {
+                format!("/{} (esc drops it)", model.filter)
+            };
+            let keys = "enter logs  c cancel  r retry  h hold  w why";
+            (Colour::Grey, format!("{keys}  {filter}  ? help  q quit"))
+        }
+    };
+    Row::text(Some(colour), &fit(&harmless(&line), width))
+}
+
+/// Lines of foreign text, none wider than the screen.
+pub(super) fn lines_of(text: &str, width: usize) -> Vec<String> {
+    let lines = text.lines().map(|line| wrapped(&harmless(line), width, 2));
+    lines
+        .flat_map(|line| line.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}

@@ -1,0 +1,432 @@
+//! `claudine top`, and what plain `claudine` shows on a terminal.
+//!
+//! [`model`] knows what is shown, [`draw`] makes lines of it, [`screen`] puts those on the terminal
+//! as far as they are not there yet, and here is asked for what is new: changes since an event, and
+//! the end of one task's output. Nothing is asked for or written while nothing changes.
+
+mod draw;
+mod model;
+mod screen;
+
+use std::{
+    io::{self, IsTerminal},
+    pin::Pin,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use crossterm::event::{Event, EventStream, KeyEventKind};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use self::{
+    model::{Mode, Model, Text, Wish},
+    screen::Screen,
+};
+use super::{failure::Failure, output, session::Session, terminal::Look, text, times};
+use crate::{
+    api::client::{Client, ClientError, Followed, Policy},
+    app::{AppError, ChangesQuery, ErrorKind, LogQuery, Overview, RetryOptions},
+    clock,
+    text::{Painted, short_id},
+};
+
+/// The pause after an answer: what changes more often is shown together.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often it is looked whether there is a host again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
+/// What is read of a task's output for the lines below the tasks, and for all of it.
+const TAIL_LINES: u64 = 40;
+const LOG_LINES: u64 = 2_000;
+
+/// Show tasks live: what runs, what waits, what ended last.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "\
+Keys: ↑ ↓ select, enter output, c cancel, r retry, h hold, w why, / filter, ? help, q quit
+
+Examples:
+  claudine top
+  claudine top --once"
+)]
+pub(super) struct Top {
+    /// Print what there is once, and exit; so it is without a terminal.
+    #[arg(long)]
+    once: bool,
+}
+
+impl Top {
+    /// What plain `claudine` on a terminal does.
+    pub(super) fn once() -> Self {
+        Self { once: true }
+    }
+
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let stays = io::stdout().is_terminal() && io::stdin().is_terminal();
+        if self.once || !stays || super::terminal::is_dumb_terminal() {
+            print_once(session).await?;
+        } else {
+            stay(session).await?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn print_once(session: &Session) -> Result<(), Failure> {
+    let mut model = Model::new();
+    model.apply(session.client().changes(everything()).await?);
+    model.select_none();
+    let look = Look::of_stdout();
+    let mut text = Painted::default();
+    for row in draw::once(&mut model, look, times::now()) {
+        for piece in row.pieces {
+            match piece.colour {
+                Some(colour) => look.paint(&mut text, colour, &piece.text),
+                None => text.push(&piece.text),
+            }
+        }
+        text.push("\n");
+    }
+    output::painted(&text)
+}
+
+async fn stay(session: &Session) -> Result<(), Failure> {
+    // Before the screen is another one: an error is then said where it can be read.
+    let first = session.client().changes(everything()).await?;
+    let signals = Signals::listen()?;
+    let patient = session.client_with(|start| start.policy = Policy::Never);
+    let mut view = View {
+        client: session.client(),
+        patient: &patient,
+        model: Model::new(),
+        screen: Screen::enter()?,
+        work: FuturesUnordered::new(),
+        reading: None,
+    };
+    view.model.apply(first);
+    view.ask_for_changes(PAUSE);
+    view.read_tail();
+    view.tick();
+    view.stay(signals).await
+}
+
+fn everything() -> ChangesQuery {
+    ChangesQuery {
+        after: None,
+        timeout_ms: None,
+    }
+}
+
+/// What has come to an end and is to be shown.
+enum News {
+    Changes(Result<Box<Overview>, ClientError>),
+    /// The end of a task's output.
+    Tail(String, Result<String, ClientError>),
+    Text(Text),
+    Said(String),
+    Tick,
+}
+
+type Work<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = News> + 'a>>>;
+
+struct View<'a> {
+    /// Starts a host if something is asked of it.
+    client: &'a Client,
+    /// Looks on, and starts none: one that went down was told to.
+    patient: &'a Client,
+    model: Model,
+    screen: Screen,
+    work: Work<'a>,
+    /// The task whose output is being read.
+    reading: Option<String>,
+}
+
+/// What others may do to this process, while the terminal is not as they left it.
+struct Signals {
+    ends: Vec<unix::Signal>,
+    suspend: unix::Signal,
+    resume: unix::Signal,
+}
+
+enum Signalled {
+    End,
+    Suspend,
+    Resume,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let ends = [
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::interrupt(),
+        ];
+        Ok(Self {
+            ends: ends.into_iter().map(signal).collect::<Result<_, _>>()?,
+            suspend: signal(SignalKind::from_raw(libc::SIGTSTP))?,
+            resume: signal(SignalKind::from_raw(libc::SIGCONT))?,
+        })
+    }
+
+    async fn next(&mut self) -> Signalled {
+        let ends = self.ends.iter_mut().map(|signal| Box::pin(signal.recv()));
+        tokio::select! {
+            _ = futures_util::future::select_all(ends) => Signalled::End,
+            _ = self.suspend.recv() => Signalled::Suspend,
+            _ = self.resume.recv() => Signalled::Resume,
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    async fn stay(mut self, mut signals: Signals) -> Result<(), Failure> {
+        let mut events = EventStream::new();
+        loop {
+            self.draw()?;
+            let goes_on = tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.event(&event?)?,
+                    // The terminal is gone.
+                    None => false,
+                },
+                Some(news) = self.work.next() => {
+                    self.take(news);
+                    true
+                }
+                signalled = signals.next() => match signalled {
+                    Signalled::End => false,
+                    Signalled::Suspend => self.suspend()?,
+                    Signalled::Resume => {
+                        self.screen.resume()?;
+                        true
+                    }
+                },
+            };
+            if !goes_on {
+                self.screen.leave();
+                return Ok(());
+            }
+        }
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let (width, height) = Screen::size();
+        let rows = draw::screen(&mut self.model, width, height, times::now());
+        self.screen.draw(&rows, (width, height))
+    }
+
+    /// Whether the view goes on.
+    fn event(&mut self, event: &Event) -> io::Result<bool> {
+        let Event::Key(key) = event else {
+            return Ok(true);
+        };
+        if key.kind == KeyEventKind::Release {
+            return Ok(true);
+        }
+        let wish = self.model.key(*key);
+        self.read_tail();
+        match wish {
+            Some(Wish::Quit) => return Ok(false),
+            Some(Wish::Suspend) => return self.suspend(),
+            Some(Wish::Redraw) => self.screen.forget(),
+            Some(wish) => self.begin(wish),
+            None => {}
+        }
+        Ok(true)
+    }
+
+    /// Stops this process until somebody continues it, with the terminal as it was before.
+    fn suspend(&mut self) -> io::Result<bool> {
+        self.screen.leave();
+        kill_process(getpid(), Signal::STOP)?;
+        self.screen.resume()?;
+        Ok(true)
+    }
+
+    fn begin(&mut self, wish: Wish) {
+        let client = self.client;
+        let work: Pin<Box<dyn Future<Output = News> + 'a>> = match wish {
+            Wish::Quit | Wish::Suspend | Wish::Redraw => return,
+            Wish::Cancel(task) => Box::pin(async move {
+                let done = client.cancel(&task, None).await;
+                said(&task, "is being cancelled", done)
+            }),
+            Wish::Retry(task) => Box::pin(async move {
+                let done = client.retry(&task, RetryOptions::default()).await;
+                said(&task, "runs again", done)
+            }),
+            Wish::Hold(task) => Box::pin(async move {
+                let done = client.hold(&task, false).await;
+                said(&task, "is held", done)
+            }),
+            Wish::Release(task) => Box::pin(async move {
+                let done = client.release(&task, false).await;
+                said(&task, "is released", done)
+            }),
+            Wish::Why(task) => Box::pin(why(client, task)),
+            Wish::Logs(task) => Box::pin(logs(self.patient, task)),
+        };
+        self.work.push(work);
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Changes(Ok(told)) => {
+                self.model.apply(*told);
+                self.ask_for_changes(PAUSE);
+                self.read_tail();
+            }
+            News::Changes(Err(error)) => {
+                self.model.away = Some(away(&error));
+                self.model.sequence = None;
+                self.ask_for_changes(LOOK_AGAIN);
+            }
+            News::Tail(task, read) => {
+                self.reading = None;
+                // Without a host the lines that were read last stay.
+                if let Ok(text) = read {
+                    let (width, _) = Screen::size();
+                    self.model
+                        .set_tail(task, draw::lines_of(&text, usize::from(width)));
+                }
+                self.read_tail_if_other();
+            }
+            News::Text(mut text) => {
+                let (width, _) = Screen::size();
+                let width = usize::from(width);
+                let lines = text.lines.iter();
+                text.lines = lines.flat_map(|line| draw::lines_of(line, width)).collect();
+                self.model.set_text(text);
+            }
+            News::Said(said) => self.model.notice = Some(said),
+            News::Tick => {
+                self.tick();
+                if self.model.is_running() {
+                    self.read_tail();
+                    self.read_on();
+                }
+            }
+        }
+    }
+
+    fn ask_for_changes(&self, pause: Duration) {
+        let client = self.patient;
+        let after = self.model.sequence.filter(|_| !self.model.wants_all());
+        self.work.push(Box::pin(async move {
+            clock::sleep(pause).await;
+            let query = ChangesQuery {
+                after,
+                timeout_ms: None,
+            };
+            News::Changes(client.changes(query).await.map(Box::new))
+        }));
+    }
+
+    fn tick(&self) {
+        self.work.push(Box::pin(async {
+            clock::sleep(TICK).await;
+            News::Tick
+        }));
+    }
+
+    /// Reads the last lines of the selected task, one task at a time.
+    fn read_tail(&mut self) {
+        let Some(task) = self.model.selected().map(|task| task.id.clone()) else {
+            return;
+        };
+        if self.reading.is_some() || self.model.away.is_some() {
+            return;
+        }
+        self.reading = Some(task.clone());
+        let client = self.patient;
+        self.work.push(Box::pin(async move {
+            let text = output_of(client, &task, TAIL_LINES).await;
+            News::Tail(task, text)
+        }));
+    }
+
+    /// Another task was selected while the output of one was read.
+    fn read_tail_if_other(&mut self) {
+        if self.model.tail().is_none() {
+            self.read_tail();
+        }
+    }
+
+    /// Reads output that is shown whole once more.
+    fn read_on(&self) {
+        if let Mode::Text(text) = &self.model.mode
+            && text.grows
+        {
+            self.work.push(Box::pin(logs(self.patient, text.task.clone())));
+        }
+    }
+}
+
+fn said<T>(task: &str, done: &str, answer: Result<T, ClientError>) -> News {
+    let id = short_id(task);
+    News::Said(match answer {
+        Ok(_) => format!("{id} {done}"),
+        Err(error) => AppError::from(error).message,
+    })
+}
+
+async fn why(client: &Client, task: String) -> News {
+    match client.why(&task).await {
+        Ok(why) => {
+            let since = text::ago(&why.since, text::now());
+            News::Text(Text {
+                title: format!("{} is {}, for {since}", short_id(&task), why.state),
+                lines: why.reasons,
+                below: 0,
+                grows: false,
+                task,
+            })
+        }
+        Err(error) => News::Said(AppError::from(error).message),
+    }
+}
+
+async fn logs(client: &Client, task: String) -> News {
+    match output_of(client, &task, LOG_LINES).await {
+        Ok(text) => News::Text(Text {
+            title: format!("Output of {}", short_id(&task)),
+            lines: text.lines().map(str::to_owned).collect(),
+            below: 0,
+            grows: true,
+            task,
+        }),
+        Err(error) => News::Said(AppError::from(error).message),
+    }
+}
+
+/// The last lines of a task's output, of both streams as they were read.
+async fn output_of(client: &Client, task: &str, lines: u64) -> Result<String, ClientError> {
+    let query = LogQuery {
+        tail: Some(lines),
+        ..LogQuery::default()
+    };
+    let mut follower = client.follow(task, query);
+    let mut read = Vec::new();
+    while let Some(piece) = follower.next().await? {
+        if let Followed::Bytes(_, bytes) = piece {
+            read.extend(bytes);
+        }
+    }
+    Ok(String::from_utf8_lossy(&read).into_owned())
+}
+
+/// Why nothing new comes.
+fn away(error: &ClientError) -> String {
+    match error {
+        ClientError::NotRunning { .. } | ClientError::Cut(_) => {
+            "no host is running; waiting for one".to_owned()
+        }
+        ClientError::Refused(error) if error.kind == ErrorKind::Unavailable => {
+            "the host went down; waiting for the next one".to_owned()
+        }
+        error => format!("the host does not answer: {error}"),
+    }
+}

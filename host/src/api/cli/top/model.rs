@@ -1,0 +1,372 @@
+//! What the live view knows, and what its keys do. Nothing here asks a host or draws.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use crate::app::{Counts, Overview, TaskRow};
+
+/// Finished tasks that are kept in view.
+const ENDED: usize = 20;
+/// With more rows than this, or fewer unfinished ones while there are others, all is asked anew.
+const MOST_ROWS: usize = 3_000;
+const FEW_ROWS: usize = 300;
+/// Ends that somebody has to do something about.
+const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
+
+/// What is on the screen instead of the tasks, or below them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    Tasks,
+    /// The filter is being typed.
+    Filter,
+    Help,
+    /// Whether to cancel this task is asked.
+    Cancel(String),
+    /// Text of a task over the whole screen.
+    Text(Text),
+}
+
+/// Text that is longer than the screen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Text {
+    pub(super) task: String,
+    pub(super) title: String,
+    pub(super) lines: Vec<String>,
+    /// The lines below the ones that are seen; 0 at the end.
+    pub(super) below: usize,
+    /// It is the task's output, which may grow.
+    pub(super) grows: bool,
+}
+
+/// What a key asks for beyond the model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    Quit,
+    Suspend,
+    Redraw,
+    Cancel(String),
+    Retry(String),
+    Hold(String),
+    Release(String),
+    Why(String),
+    Logs(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Model {
+    rows: HashMap<String, TaskRow>,
+    /// The ids that pass the filter, as they are shown.
+    order: Vec<String>,
+    pub(super) counts: Counts,
+    pub(super) spent_usd: f64,
+    pub(super) daily_usd: Option<f64>,
+    /// Up to which event it is true; none before the first answer.
+    pub(super) sequence: Option<u64>,
+    has_more: bool,
+    selected: Option<String>,
+    /// The first task that is seen.
+    pub(super) first: usize,
+    /// How many are seen at once.
+    pub(super) room: usize,
+    pub(super) filter: String,
+    pub(super) mode: Mode,
+    /// What is to be said of the last thing that was done.
+    pub(super) notice: Option<String>,
+    /// Why the host does not answer.
+    pub(super) away: Option<String>,
+    /// The last lines of a task's output.
+    tail: Option<(String, Vec<String>)>,
+}
+
+impl Model {
+    pub(super) fn new() -> Self {
+        Self {
+            rows: HashMap::new(),
+            order: Vec::new(),
+            counts: Counts::default(),
+            spent_usd: 0.0,
+            daily_usd: None,
+            sequence: None,
+            has_more: false,
+            selected: None,
+            first: 0,
+            room: 1,
+            filter: String::new(),
+            mode: Mode::Tasks,
+            notice: None,
+            away: None,
+            tail: None,
+        }
+    }
+
+    /// Takes in what the host has told.
+    pub(super) fn apply(&mut self, told: Overview) {
+        if told.changes_since.is_none() {
+            self.rows.clear();
+            self.has_more = told.has_more;
+        }
+        let rows = told.tasks.into_iter();
+        self.rows.extend(rows.map(|row| (row.id.clone(), row)));
+        self.counts = told.counts.unwrap_or(self.counts);
+        (self.spent_usd, self.daily_usd) = (told.spent_today_usd, told.daily_usd);
+        self.sequence = Some(told.sequence);
+        self.away = None;
+        self.forget_old_ends();
+        self.sort();
+    }
+
+    /// Whether changes alone would not do any more.
+    pub(super) fn wants_all(&self) -> bool {
+        self.rows.len() > MOST_ROWS || (self.has_more && self.active().count() < FEW_ROWS)
+    }
+
+    fn active(&self) -> impl Iterator<Item = &TaskRow> {
+        self.rows.values().filter(|row| row.outcome.is_none())
+    }
+
+    fn forget_old_ends(&mut self) {
+        let ended = self.rows.values().filter(|row| row.outcome.is_some());
+        let mut ended: Vec<_> = ended.map(|row| (end_of(row), row.id.clone())).collect();
+        ended.sort();
+        for (_, id) in ended.into_iter().rev().skip(ENDED) {
+            self.rows.remove(&id);
+        }
+    }
+
+    fn sort(&mut self) {
+        let seen = self.place();
+        let filter = self.filter.to_lowercase();
+        let mut order: Vec<&TaskRow> = self
+            .rows
+            .values()
+            .filter(|row| passes(row, &filter))
+            .collect();
+        order.sort_by_cached_key(|row| (rank(row), Reverse(end_of(row)), Reverse(row.id.clone())));
+        self.order = order.into_iter().map(|row| row.id.clone()).collect();
+        // What was selected stays so wherever it is now; what is gone leaves its place to another.
+        if self.place_of_selected().is_none() {
+            self.select(seen.unwrap_or(0));
+        }
+        self.keep_in_view();
+    }
+
+    /// The tasks as they are shown.
+    pub(super) fn shown(&self) -> impl ExactSizeIterator<Item = &TaskRow> {
+        let rows = self.order.iter().filter_map(|id| self.rows.get(id));
+        rows.collect::<Vec<_>>().into_iter()
+    }
+
+    pub(super) fn selected(&self) -> Option<&TaskRow> {
+        self.rows.get(self.selected.as_ref()?)
+    }
+
+    pub(super) fn place(&self) -> Option<usize> {
+        self.place_of_selected()
+    }
+
+    fn place_of_selected(&self) -> Option<usize> {
+        let selected = self.selected.as_ref()?;
+        self.order.iter().position(|id| id == selected)
+    }
+
+    fn select(&mut self, place: usize) {
+        let place = place.min(self.order.len().saturating_sub(1));
+        self.selected = self.order.get(place).cloned();
+        self.keep_in_view();
+    }
+
+    /// For a picture that nobody moves about in.
+    pub(super) fn select_none(&mut self) {
+        self.selected = None;
+    }
+
+    fn keep_in_view(&mut self) {
+        let place = self.place().unwrap_or(0);
+        let room = self.room.max(1);
+        let last = self.order.len().saturating_sub(room);
+        self.first = self.first.clamp((place + 1).saturating_sub(room), place).min(last);
+    }
+
+    /// Takes note of how many tasks the screen has room for.
+    pub(super) fn make_room(&mut self, room: usize) {
+        self.room = room;
+        self.keep_in_view();
+    }
+
+    /// Tasks that go on only if somebody does something.
+    pub(super) fn needing_somebody(&self) -> usize {
+        let needs = |row: &&TaskRow| {
+            let class = row.reason.as_ref().map(|reason| reason.class.as_str());
+            let outcome = row.outcome.as_deref();
+            row.state == "held"
+                || (outcome.is_some_and(|outcome| outcome != "succeeded")
+                    && class.is_some_and(|class| NEEDS_SOMEBODY.contains(&class)))
+        };
+        self.rows.values().filter(needs).count()
+    }
+
+    /// Something that is shown runs, so that its time goes on.
+    pub(super) fn is_running(&self) -> bool {
+        self.rows.values().any(|row| row.state == "running")
+    }
+
+    pub(super) fn tail(&self) -> Option<&[String]> {
+        let (task, lines) = self.tail.as_ref()?;
+        (Some(task) == self.selected.as_ref()).then_some(lines.as_slice())
+    }
+
+    pub(super) fn set_tail(&mut self, task: String, lines: Vec<String>) {
+        self.tail = Some((task, lines));
+    }
+
+    /// Shows text, or more of the text that is shown already.
+    pub(super) fn set_text(&mut self, text: Text) {
+        if let Mode::Text(shown) = &mut self.mode
+            && shown.task == text.task
+            && shown.grows
+            && text.grows
+        {
+            let more = text.lines.len().saturating_sub(shown.lines.len());
+            // Who has scrolled up keeps what is read in place.
+            if shown.below > 0 {
+                shown.below += more;
+            }
+            shown.lines = text.lines;
+            return;
+        }
+        self.mode = Mode::Text(text);
+    }
+
+    /// Does what a key says, or tells what has to be done for it.
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
+        self.notice = None;
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return match key.code {
+                KeyCode::Char('c') => Some(Wish::Quit),
+                KeyCode::Char('z') => Some(Wish::Suspend),
+                KeyCode::Char('l') => Some(Wish::Redraw),
+                _ => None,
+            };
+        }
+        match &mut self.mode {
+            Mode::Tasks => self.key_at_tasks(key.code),
+            Mode::Filter => {
+                self.key_at_filter(key.code);
+                None
+            }
+            Mode::Help => {
+                self.mode = Mode::Tasks;
+                None
+            }
+            Mode::Cancel(task) => {
+                let task = std::mem::take(task);
+                self.mode = Mode::Tasks;
+                (key.code == KeyCode::Char('y')).then_some(Wish::Cancel(task))
+            }
+            Mode::Text(text) => {
+                if !text.key(key.code, self.room) {
+                    self.mode = Mode::Tasks;
+                }
+                None
+            }
+        }
+    }
+
+    fn key_at_tasks(&mut self, code: KeyCode) -> Option<Wish> {
+        let place = self.place().unwrap_or(0);
+        let selected = self.selected.clone();
+        match code {
+            KeyCode::Char('q') => return Some(Wish::Quit),
+            KeyCode::Esc if self.filter.is_empty() => return Some(Wish::Quit),
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.sort();
+            }
+            KeyCode::Up | KeyCode::Char('k') => self.select(place.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.select(place + 1),
+            KeyCode::PageUp => self.select(place.saturating_sub(self.room)),
+            KeyCode::PageDown => self.select(place + self.room),
+            KeyCode::Home | KeyCode::Char('g') => self.select(0),
+            KeyCode::End | KeyCode::Char('G') => self.select(usize::MAX),
+            KeyCode::Char('/') => self.mode = Mode::Filter,
+            KeyCode::Char('?') => self.mode = Mode::Help,
+            KeyCode::Enter => return selected.map(Wish::Logs),
+            KeyCode::Char('w') => return selected.map(Wish::Why),
+            KeyCode::Char('r') => return selected.map(Wish::Retry),
+            KeyCode::Char('c') => self.mode = Mode::Cancel(selected?),
+            KeyCode::Char('h') => {
+                let is_held = self.selected()?.state == "held";
+                let wish = if is_held { Wish::Release } else { Wish::Hold };
+                return selected.map(wish);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn key_at_filter(&mut self, code: KeyCode) {
+        match code {
+            KeyCode::Enter => self.mode = Mode::Tasks,
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.mode = Mode::Tasks;
+            }
+            KeyCode::Backspace => {
+                self.filter.pop();
+            }
+            KeyCode::Char(c) => self.filter.push(c),
+            _ => return,
+        }
+        self.sort();
+    }
+}
+
+impl Text {
+    /// Scrolls; whether it stays on the screen.
+    fn key(&mut self, code: KeyCode, room: usize) -> bool {
+        let most = self.lines.len().saturating_sub(room);
+        self.below = match code {
+            KeyCode::Up | KeyCode::Char('k') => self.below + 1,
+            KeyCode::Down | KeyCode::Char('j') => self.below.saturating_sub(1),
+            KeyCode::PageUp => self.below + room,
+            KeyCode::PageDown | KeyCode::Char(' ') => self.below.saturating_sub(room),
+            KeyCode::Home | KeyCode::Char('g') => most,
+            KeyCode::End | KeyCode::Char('G') => 0,
+            _ => return false,
+        }
+        .min(most);
+        true
+    }
+}
+
+/// The nearer a task is to running, the higher it stands; what has ended stands last.
+fn rank(row: &TaskRow) -> u8 {
+    match (row.outcome.is_some(), row.state.as_str()) {
+        (true, _) => 5,
+        (false, "running") => 0,
+        (false, "ready") => 1,
+        (false, "waiting") => 2,
+        (false, "held") => 3,
+        (false, _) => 4,
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: the order of the text is that of the time.
+fn end_of(row: &TaskRow) -> Option<String> {
+    row.outcome.as_ref().and(row.finished_at.clone())
+}
+
+/// Whether the text stands in anything of it that is shown.
+fn passes(row: &TaskRow, filter: &str) -> bool {
+    let shown = [
+        row.name.as_deref().unwrap_or_default(),
+        &row.summary,
+        &row.id,
+        &row.state,
+        row.outcome.as_deref().unwrap_or_default(),
+        row.group.as_deref().unwrap_or_default(),
+        &row.executor,
+    ];
+    shown.iter().any(|text| text.to_lowercase().contains(filter))
+}

@@ -1,0 +1,223 @@
+//! The terminal as the live view has it: its own screen, keys as they are pressed, and everything as
+//! it was before when it ends, is suspended or breaks.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    panic,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crossterm::terminal;
+use ratatui_core::{
+    buffer::{Buffer, Cell},
+    layout::Rect,
+    style::{Color, Modifier, Style},
+};
+
+use super::{
+    super::{
+        output,
+        terminal::{Colour, Look},
+    },
+    draw::Row,
+};
+
+/// Another screen, on which there is no cursor.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
+const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
+/// What is between these is shown at once, by terminals that know how.
+const BEGIN: &str = "\x1b[?2026h";
+const END: &str = "\x1b[0m\x1b[?2026l";
+/// For a terminal that does not say how large it is.
+const USUAL_SIZE: (u16, u16) = (80, 24);
+
+/// The terminal is to be put back: also a panic has to know.
+static IS_ON: AtomicBool = AtomicBool::new(false);
+
+pub(super) struct Screen {
+    /// What is on it.
+    shown: Buffer,
+    colours: bool,
+}
+
+impl Screen {
+    pub(super) fn enter() -> io::Result<Self> {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            restore();
+            before(panic);
+        }));
+        let mut screen = Self {
+            shown: Buffer::empty(Rect::ZERO),
+            colours: Look::of_stdout().colours,
+        };
+        screen.resume()?;
+        Ok(screen)
+    }
+
+    /// Takes the terminal again after a suspension; all is drawn anew.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        terminal::enable_raw_mode()?;
+        IS_ON.store(true, Ordering::SeqCst);
+        self.forget();
+        put(ENTER)
+    }
+
+    /// Gives the terminal back as it was.
+    pub(super) fn leave(&mut self) {
+        restore();
+    }
+
+    /// Has the next frame drawn whole.
+    pub(super) fn forget(&mut self) {
+        self.shown = Buffer::empty(Rect::ZERO);
+    }
+
+    /// Columns and lines.
+    pub(super) fn size() -> (u16, u16) {
+        match terminal::size() {
+            Ok((width, height)) if width > 0 && height > 0 => (width, height),
+            _ => USUAL_SIZE,
+        }
+    }
+
+    /// Writes what is not on the screen yet; nothing, if nothing has changed.
+    pub(super) fn draw(&mut self, rows: &[Row], (width, height): (u16, u16)) -> io::Result<()> {
+        let area = Rect::new(0, 0, width, height);
+        let mut next = Buffer::empty(area);
+        for (y, row) in (0..height).zip(rows) {
+            self.put_row(&mut next, y, row);
+        }
+        let is_new = self.shown.area != area;
+        if is_new {
+            self.shown = Buffer::empty(area);
+        }
+        let written = written(&self.shown.diff(&next));
+        self.shown = next;
+        match (is_new, written.is_empty()) {
+            (false, true) => Ok(()),
+            (false, false) => put(&format!("{BEGIN}{written}{END}")),
+            (true, _) => put(&format!("{BEGIN}\x1b[0m\x1b[2J{written}{END}")),
+        }
+    }
+
+    fn put_row(&self, buffer: &mut Buffer, y: u16, row: &Row) {
+        let width = buffer.area.width;
+        let mut x = 0;
+        for piece in &row.pieces {
+            let text = output::as_shown(&piece.text);
+            let left = usize::from(width.saturating_sub(x));
+            let style = self.style(piece.colour);
+            (x, _) = buffer.set_stringn(x, y, text, left, style);
+        }
+        if row.is_selected {
+            let line = Rect::new(0, y, width, 1);
+            buffer.set_style(line, Style::new().add_modifier(Modifier::REVERSED));
+        }
+    }
+
+    fn style(&self, colour: Option<Colour>) -> Style {
+        let style = Style::new();
+        match colour {
+            Some(Colour::Bold) => style.add_modifier(Modifier::BOLD),
+            Some(colour) if self.colours => style.fg(match colour {
+                Colour::Red => Color::Red,
+                Colour::Green => Color::Green,
+                Colour::Yellow => Color::Yellow,
+                Colour::Magenta => Color::Magenta,
+                Colour::Cyan => Color::Cyan,
+                Colour::Grey | Colour::Bold => Color::DarkGray,
+            }),
+            _ => style,
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Once only, whoever notices first that it is time. A terminal that is gone cannot be put back.
+fn restore() {
+    if IS_ON.swap(false, Ordering::SeqCst) {
+        drop(put(LEAVE));
+        drop(terminal::disable_raw_mode());
+    }
+}
+
+fn put(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// The changed cells as a terminal takes them.
+fn written(changed: &[(u16, u16, &Cell)]) -> String {
+    let mut text = String::new();
+    let mut cursor = None;
+    let mut style = None;
+    for (x, y, cell) in changed {
+        if cursor != Some((*x, *y)) {
+            // Writing into a text does not fail.
+            write!(text, "\x1b[{};{}H", y + 1, x + 1).unwrap_or_default();
+        }
+        let wanted = (cell.fg, cell.modifier);
+        if style != Some(wanted) {
+            text.push_str(&sgr(wanted));
+            style = Some(wanted);
+        }
+        text.push_str(cell.symbol());
+        let width = u16::try_from(crate::text::columns(cell.symbol())).unwrap_or(1);
+        cursor = Some((x + width.max(1), *y));
+    }
+    text
+}
+
+fn sgr((colour, modifier): (Color, Modifier)) -> String {
+    let mut text = "\x1b[0".to_owned();
+    if modifier.contains(Modifier::BOLD) {
+        text.push_str(";1");
+    }
+    if modifier.contains(Modifier::REVERSED) {
+        text.push_str(";7");
+    }
+    text.push_str(match colour {
+        Color::Red => ";31",
+        Color::Green => ";32",
+        Color::Yellow => ";33",
+        Color::Magenta => ";35",
+        Color::Cyan => ";36",
+        Color::DarkGray => ";90",
+        _ => "",
+    });
+    text.push('m');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_changed_is_written() {
+        let area = Rect::new(0, 0, 10, 2);
+        let mut before = Buffer::empty(area);
+        before.set_string(0, 0, "one two", Style::new());
+        let mut after = before.clone();
+        assert_eq!(written(&before.diff(&after)), "");
+        after.set_string(4, 0, "tea", Style::new().fg(Color::Red));
+        assert_eq!(
+            written(&before.diff(&after)),
+            "\x1b[1;5H\x1b[0;31mtea"
+        );
+        let mut wide = before.clone();
+        wide.set_string(0, 1, "漢a", Style::new().add_modifier(Modifier::REVERSED));
+        assert_eq!(
+            written(&before.diff(&wide)),
+            "\x1b[2;1H\x1b[0;7m漢a"
+        );
+    }
+}
