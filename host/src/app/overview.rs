@@ -11,6 +11,7 @@ use claudine_domain::{
     outcome::Outcome,
     task::{State, Task},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -44,9 +45,9 @@ const MOST_CHANGED: usize = 500;
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 /// Tasks, and how many there are of each kind.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Overview {
-    /// All that a screen shows, or of [`Self::changes_since`] what has changed.
+    /// All that a screen shows, or what has changed of it.
     pub(crate) tasks: Vec<TaskRow>,
     /// The number of the last event that it takes into account: where to ask for changes from.
     pub(crate) sequence: u64,
@@ -68,7 +69,7 @@ pub(crate) struct Overview {
 }
 
 /// How many tasks there are.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Counts {
     pub(crate) running: u64,
     /// Ready, or waiting for something else than to be released.

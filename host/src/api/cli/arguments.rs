@@ -1,6 +1,9 @@
 //! From the words of the command line to a checked [`Cli`].
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
@@ -17,8 +20,30 @@ const TAKE_TASKS: [&str; 4] = [
 /// Parses, after a look at what no command takes: clap does not say which of the arguments it could not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
-    Cli::try_parse_from(&arguments)
-        .or_else(|error| with_prompt_found(&arguments, &error).ok_or(Failure::Clap(error)))
+    Cli::try_parse_from(&arguments).or_else(|error| {
+        let meant = with_prompt_found(&arguments, &error);
+        let meant = meant.or_else(|| without_command(&arguments, &error));
+        meant.ok_or(Failure::Clap(error))
+    })
+}
+
+/// Without a command, whoever sits at a terminal is shown what there is. A program that has left it
+/// out is told so.
+fn without_command(arguments: &[OsString], error: &clap::Error) -> Option<Cli> {
+    let is_missing = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    );
+    if !is_missing || !io::stdout().is_terminal() {
+        return None;
+    }
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["top".into(), "--once".into()]);
+    let mut cli = Cli::try_parse_from(arguments).ok()?;
+    if let Verb::Asking(Asking::Top(top)) = &mut cli.verb {
+        top.points_to_help = true;
+    }
+    Some(cli)
 }
 
 /// The same with a prompt of `delegate` that was taken for something else.

@@ -13,6 +13,7 @@ use super::{
     table::{Cell, Column, Goes, Table},
     terminal::{Look, Painted},
     text, times,
+    top::Top,
 };
 use crate::{
     app::{ListFilter, Overview, TaskRef, TaskRow},
@@ -45,6 +46,9 @@ pub(super) struct List {
     /// Only ids, one a line.
     #[arg(short, long)]
     quiet: bool,
+    /// Show them live, as `claudine top` does.
+    #[arg(short, long, conflicts_with_all = ["quiet", "limit", "before"])]
+    watch: bool,
 }
 
 /// Tasks of a page, if it is not said how many.
@@ -59,6 +63,13 @@ impl List {
             before: self.before.map(TaskRef),
             ..self.which.filter()
         };
+        if self.watch {
+            if filter != ListFilter::default() {
+                let message = "--watch shows all tasks; leave the other options out and press /";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            return Top::live().run(session).await;
+        }
         if is_page {
             let limit = self.limit.or(Some(PAGE));
             return page(session, ListFilter { limit, ..filter }, self.quiet).await;

@@ -50,6 +50,7 @@ mod table;
 mod terminal;
 mod text;
 mod times;
+mod top;
 mod transcript;
 mod up;
 mod wait;
@@ -169,6 +170,7 @@ enum Asking {
     Delegate(delegate::Delegate),
     Run(run::Run),
     Submit(submit_file::Submit),
+    Top(top::Top),
     List(list::List),
     Status(status::Status),
     Logs(logs::Logs),
@@ -244,10 +246,11 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
 fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
     session.block_on(async {
         match verb {
-            // These two are boxed: their futures are much larger than the others.
+            // These are boxed: their futures are much larger than the others.
             Asking::Delegate(verb) => Box::pin(verb.run(session)).await,
             Asking::Run(verb) => Box::pin(verb.run(session)).await,
             Asking::Submit(verb) => verb.run(session).await,
+            Asking::Top(verb) => Box::pin(verb.run(session)).await,
             Asking::List(verb) => verb.run(session).await,
             Asking::Status(verb) => verb.run(session).await,
             Asking::Logs(verb) => verb.run(session).await,

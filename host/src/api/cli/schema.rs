@@ -107,6 +107,7 @@ const PUBLISHED: &[Published] = &[
     answer("slots", of::<app::SlotsView>),
     answer("status", of::<app::TaskView>),
     answer("submit", of::<submit_file::Answer>),
+    answer("top", of::<app::Overview>),
     answer("unpause", of::<pause::Answer>),
     answer("up", of::<app::HostInfo>),
     answer("wait", of::<Vec<app::TaskView>>),

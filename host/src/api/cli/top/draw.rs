@@ -4,14 +4,16 @@ use claudine_domain::time::Timestamp;
 
 use super::{
     super::{
+        pause,
         table::{Cell, Column, Goes, Piece, Table},
         terminal::{Colour, Look},
         text, times,
+        transcript::Drawing,
     },
-    model::{Mode, Model, Text},
+    model::{Mode, Model},
 };
 use crate::{
-    app::TaskRow,
+    app::{LogEnd, TaskRow},
     text::{ShortIds, columns as width_of, fit, harmless, wrapped},
 };
 
@@ -78,11 +80,8 @@ impl Areas {
 /// The lines of the whole screen, from the top; each fits the width.
 pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp) -> Vec<Row> {
     let width = usize::from(width);
-    let mut rows = match model.mode.clone() {
-        Mode::Text(text) => {
-            model.make_room(usize::from(height.saturating_sub(2)));
-            text_rows(&text, width, height)
-        }
+    let mut rows = match &model.mode {
+        Mode::Text(_) => text_rows(model, width, height),
         Mode::Help => help_rows(),
         _ => task_rows(model, width, height, now),
     };
@@ -158,7 +157,11 @@ fn head(model: &Model) -> Row {
         count => Some(format!("{count} need you")),
     };
     let spent = match (model.spent_usd, model.daily_usd) {
-        (spent, Some(daily)) => Some(format!("{} of {} today", text::usd(spent), text::usd(daily))),
+        (spent, Some(daily)) => Some(format!(
+            "{} of {} today",
+            text::usd(spent),
+            text::usd(daily)
+        )),
         (spent, None) => (spent > 0.0).then(|| format!("{} today", text::usd(spent))),
     };
     let mut pieces = Vec::new();
@@ -176,6 +179,8 @@ fn head(model: &Model) -> Row {
     };
     if let Some(away) = &model.away {
         add(away, Some(Colour::Red));
+    } else if let Some(kept) = pause::head(&model.queue) {
+        add(&kept, Some(Colour::Yellow));
     }
     for part in &parts {
         add(part, Some(Colour::Bold));
@@ -207,7 +212,10 @@ fn table(model: &Model, look: Look, now: Timestamp) -> Vec<Vec<Piece>> {
 fn cells(task: &TaskRow, pointer: &str, short: ShortIds, now: Timestamp) -> [Cell; 8] {
     let state = format!("{} {}", text::mark(task), text::state(task));
     let cost = task.cost_usd.filter(|cost| *cost > 0.0);
-    let ended = task.finished_at.as_deref().filter(|_| task.outcome.is_some());
+    let ended = task
+        .finished_at
+        .as_deref()
+        .filter(|_| task.outcome.is_some());
     [
         Cell::new(pointer),
         Cell::new(short.of(&task.id)),
@@ -270,14 +278,26 @@ fn tail(model: &Model, width: usize, most: usize) -> Vec<Row> {
     rows
 }
 
-fn text_rows(text: &Text, width: usize, height: u16) -> Vec<Row> {
+fn text_rows(model: &mut Model, width: usize, height: u16) -> Vec<Row> {
     let room = usize::from(height.saturating_sub(2));
+    model.make_room(room);
+    let Mode::Text(text) = &model.mode else {
+        return Vec::new();
+    };
     let title = fit(&harmless(&text.title), width);
     let mut rows = vec![Row::text(Some(Colour::Bold), &title)];
-    let end = text.lines.len().saturating_sub(text.below);
-    let first = end.saturating_sub(room);
-    let lines = text.lines.iter().take(end).skip(first);
-    rows.extend(lines.map(|line| Row::text(None, &fit(&harmless(line), width))));
+    let lines = text.lines.iter();
+    let lines: Vec<String> = lines
+        .map(|line| wrapped(&harmless(line), width, 2))
+        .flat_map(|line| line.split('\n').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    model.note_rows(lines.len());
+    let Mode::Text(text) = &model.mode else {
+        return rows;
+    };
+    let end = lines.len().saturating_sub(text.below);
+    let seen = lines.iter().take(end).skip(end.saturating_sub(room));
+    rows.extend(seen.map(|line| Row::text(None, line)));
     rows
 }
 
@@ -307,7 +327,10 @@ fn foot(model: &Model, width: usize) -> Row {
     let (colour, line) = match &model.mode {
         Mode::Cancel(task) => {
             let id = crate::text::short_id(task);
-            (Colour::Yellow, format!("Cancel {id}? y cancels it, any other key does not"))
+            (
+                Colour::Yellow,
+                format!("Cancel {id}? y cancels it, any other key does not"),
+            )
         }
         Mode::Filter => (Colour::Bold, format!("/{}", model.filter)),
         Mode::Help => (Colour::Grey, "any key closes this".to_owned()),
@@ -332,10 +355,16 @@ fn foot(model: &Model, width: usize) -> Row {
     Row::text(Some(colour), &fit(&harmless(&line), width))
 }
 
-/// Lines of foreign text, none wider than the screen.
-pub(super) fn lines_of(text: &str, width: usize) -> Vec<String> {
-    let lines = text.lines().map(|line| wrapped(&harmless(line), width, 2));
-    lines
-        .flat_map(|line| line.lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect()
+/// The end of an output, an agent's as a transcript, without colours.
+pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
+    let drawing = Drawing {
+        look: Look {
+            colours: false,
+            columns: None,
+        },
+        now: times::now(),
+        has_times: end.is_transcript,
+    };
+    let drawn = drawing.draw(&end.items);
+    drawn.as_str().lines().map(str::to_owned).collect()
 }

@@ -25,10 +25,19 @@ use self::{
     model::{Mode, Model, Text, Wish},
     screen::Screen,
 };
-use super::{failure::Failure, output, session::Session, terminal::Look, text, times};
+use super::{
+    failure::Failure,
+    output,
+    session::Session,
+    terminal::{self, Look},
+    text, times,
+};
 use crate::{
-    api::client::{Client, ClientError, Followed, Policy},
-    app::{AppError, ChangesQuery, ErrorKind, LogQuery, Overview, RetryOptions},
+    api::client::{Client, ClientError, Policy},
+    app::{
+        Action, AppError, ChangesQuery, EndQuery, ErrorKind, ListFilter, LogEnd, Overview,
+        TaskActions, TaskRef,
+    },
     clock,
     text::{Painted, short_id},
 };
@@ -37,6 +46,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often it is looked whether there is a host again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What is no change of a task, such as a pause of the queue, is told within this time.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// What is read of a task's output for the lines below the tasks, and for all of it.
 const TAIL_LINES: u64 = 40;
@@ -44,32 +55,42 @@ const LOG_LINES: u64 = 2_000;
 
 /// Show tasks live: what runs, what waits, what ended last.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "\
+#[command(after_help = "\
 Keys: ↑ ↓ select, enter output, c cancel, r retry, h hold, w why, / filter, ? help, q quit
 
 Examples:
   claudine top
-  claudine top --once"
-)]
+  claudine top --once")]
 pub(super) struct Top {
     /// Print what there is once, and exit; so it is without a terminal.
     #[arg(long)]
     once: bool,
+    /// Nobody has asked for it by its name: the way to help is shown as well.
+    #[arg(skip)]
+    pub(super) points_to_help: bool,
 }
 
 impl Top {
-    /// What plain `claudine` on a terminal does.
-    pub(super) fn once() -> Self {
-        Self { once: true }
+    /// What `claudine list --watch` does.
+    pub(super) fn live() -> Self {
+        Self {
+            once: false,
+            points_to_help: false,
+        }
     }
 
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let stays = io::stdout().is_terminal() && io::stdin().is_terminal();
-        if self.once || !stays || super::terminal::is_dumb_terminal() {
+        if session.json {
+            let all = ListFilter::default();
+            output::json(&session.client().overview(&all).await?)?;
+        } else if self.once || !stays || terminal::is_dumb_terminal() {
             print_once(session).await?;
         } else {
             stay(session).await?;
+        }
+        if self.points_to_help {
+            output::say("claudine top shows this live; claudine --help lists the commands");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -77,7 +98,7 @@ impl Top {
 
 async fn print_once(session: &Session) -> Result<(), Failure> {
     let mut model = Model::new();
-    model.apply(session.client().changes(everything()).await?);
+    model.apply(session.client().overview(&ListFilter::default()).await?);
     model.select_none();
     let look = Look::of_stdout();
     let mut text = Painted::default();
@@ -95,7 +116,7 @@ async fn print_once(session: &Session) -> Result<(), Failure> {
 
 async fn stay(session: &Session) -> Result<(), Failure> {
     // Before the screen is another one: an error is then said where it can be read.
-    let first = session.client().changes(everything()).await?;
+    let first = session.client().changes(changes_after(None)).await?;
     let signals = Signals::listen()?;
     let patient = session.client_with(|start| start.policy = Policy::Never);
     let mut view = View {
@@ -113,10 +134,11 @@ async fn stay(session: &Session) -> Result<(), Failure> {
     view.stay(signals).await
 }
 
-fn everything() -> ChangesQuery {
+/// What has changed since an event, or everything.
+fn changes_after(after: Option<u64>) -> ChangesQuery {
     ChangesQuery {
-        after: None,
-        timeout_ms: None,
+        after,
+        timeout_ms: u64::try_from(LONGEST_SILENCE.as_millis()).ok(),
     }
 }
 
@@ -124,7 +146,7 @@ fn everything() -> ChangesQuery {
 enum News {
     Changes(Result<Box<Overview>, ClientError>),
     /// The end of a task's output.
-    Tail(String, Result<String, ClientError>),
+    Tail(String, Result<LogEnd, ClientError>),
     Text(Text),
     Said(String),
     Tick,
@@ -250,22 +272,7 @@ impl<'a> View<'a> {
         let client = self.client;
         let work: Pin<Box<dyn Future<Output = News> + 'a>> = match wish {
             Wish::Quit | Wish::Suspend | Wish::Redraw => return,
-            Wish::Cancel(task) => Box::pin(async move {
-                let done = client.cancel(&task, None).await;
-                said(&task, "is being cancelled", done)
-            }),
-            Wish::Retry(task) => Box::pin(async move {
-                let done = client.retry(&task, RetryOptions::default()).await;
-                said(&task, "runs again", done)
-            }),
-            Wish::Hold(task) => Box::pin(async move {
-                let done = client.hold(&task, false).await;
-                said(&task, "is held", done)
-            }),
-            Wish::Release(task) => Box::pin(async move {
-                let done = client.release(&task, false).await;
-                said(&task, "is released", done)
-            }),
+            Wish::Act(action, task) => Box::pin(act(client, action, task)),
             Wish::Why(task) => Box::pin(why(client, task)),
             Wish::Logs(task) => Box::pin(logs(self.patient, task)),
         };
@@ -287,20 +294,12 @@ impl<'a> View<'a> {
             News::Tail(task, read) => {
                 self.reading = None;
                 // Without a host the lines that were read last stay.
-                if let Ok(text) = read {
-                    let (width, _) = Screen::size();
-                    self.model
-                        .set_tail(task, draw::lines_of(&text, usize::from(width)));
+                if let Ok(end) = read {
+                    self.model.set_tail(task, draw::lines_of_end(&end));
                 }
                 self.read_tail_if_other();
             }
-            News::Text(mut text) => {
-                let (width, _) = Screen::size();
-                let width = usize::from(width);
-                let lines = text.lines.iter();
-                text.lines = lines.flat_map(|line| draw::lines_of(line, width)).collect();
-                self.model.set_text(text);
-            }
+            News::Text(text) => self.model.set_text(text),
             News::Said(said) => self.model.notice = Some(said),
             News::Tick => {
                 self.tick();
@@ -317,11 +316,8 @@ impl<'a> View<'a> {
         let after = self.model.sequence.filter(|_| !self.model.wants_all());
         self.work.push(Box::pin(async move {
             clock::sleep(pause).await;
-            let query = ChangesQuery {
-                after,
-                timeout_ms: None,
-            };
-            News::Changes(client.changes(query).await.map(Box::new))
+            let changes = client.changes(changes_after(after)).await;
+            News::Changes(changes.map(Box::new))
         }));
     }
 
@@ -343,8 +339,8 @@ impl<'a> View<'a> {
         self.reading = Some(task.clone());
         let client = self.patient;
         self.work.push(Box::pin(async move {
-            let text = output_of(client, &task, TAIL_LINES).await;
-            News::Tail(task, text)
+            let end = end_of(client, &task, TAIL_LINES).await;
+            News::Tail(task, end)
         }));
     }
 
@@ -360,16 +356,25 @@ impl<'a> View<'a> {
         if let Mode::Text(text) = &self.model.mode
             && text.grows
         {
-            self.work.push(Box::pin(logs(self.patient, text.task.clone())));
+            self.work
+                .push(Box::pin(logs(self.patient, text.task.clone())));
         }
     }
 }
 
-fn said<T>(task: &str, done: &str, answer: Result<T, ClientError>) -> News {
-    let id = short_id(task);
-    News::Said(match answer {
-        Ok(_) => format!("{id} {done}"),
-        Err(error) => AppError::from(error).message,
+async fn act(client: &Client, action: Action, task: String) -> News {
+    let asked = TaskActions {
+        ids: vec![TaskRef(task.clone())],
+        ..TaskActions::of(action)
+    };
+    let acted = client.act(&asked).await.map_err(AppError::from);
+    let error = match acted {
+        Ok(acted) => acted.tasks.into_iter().find_map(|task| task.error),
+        Err(error) => Some(error),
+    };
+    News::Said(match error {
+        None => format!("{} {}", action.past(), short_id(&task)),
+        Some(error) => error.message,
     })
 }
 
@@ -380,6 +385,7 @@ async fn why(client: &Client, task: String) -> News {
             News::Text(Text {
                 title: format!("{} is {}, for {since}", short_id(&task), why.state),
                 lines: why.reasons,
+                rows: 0,
                 below: 0,
                 grows: false,
                 task,
@@ -390,10 +396,11 @@ async fn why(client: &Client, task: String) -> News {
 }
 
 async fn logs(client: &Client, task: String) -> News {
-    match output_of(client, &task, LOG_LINES).await {
-        Ok(text) => News::Text(Text {
+    match end_of(client, &task, LOG_LINES).await {
+        Ok(end) => News::Text(Text {
             title: format!("Output of {}", short_id(&task)),
-            lines: text.lines().map(str::to_owned).collect(),
+            lines: draw::lines_of_end(&end),
+            rows: 0,
             below: 0,
             grows: true,
             task,
@@ -403,19 +410,9 @@ async fn logs(client: &Client, task: String) -> News {
 }
 
 /// The last lines of a task's output, of both streams as they were read.
-async fn output_of(client: &Client, task: &str, lines: u64) -> Result<String, ClientError> {
-    let query = LogQuery {
-        tail: Some(lines),
-        ..LogQuery::default()
-    };
-    let mut follower = client.follow(task, query);
-    let mut read = Vec::new();
-    while let Some(piece) = follower.next().await? {
-        if let Followed::Bytes(_, bytes) = piece {
-            read.extend(bytes);
-        }
-    }
-    Ok(String::from_utf8_lossy(&read).into_owned())
+async fn end_of(client: &Client, task: &str, lines: u64) -> Result<LogEnd, ClientError> {
+    let query = EndQuery { lines: Some(lines) };
+    client.log_end(task, query).await
 }
 
 /// Why nothing new comes.

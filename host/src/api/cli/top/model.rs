@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::app::{Counts, Overview, TaskRow};
+use crate::app::{Action, Counts, Overview, QueueView, TaskRow};
 
 /// Finished tasks that are kept in view.
 const ENDED: usize = 20;
@@ -33,6 +33,8 @@ pub(super) struct Text {
     pub(super) task: String,
     pub(super) title: String,
     pub(super) lines: Vec<String>,
+    /// How many lines of the screen they take.
+    pub(super) rows: usize,
     /// The lines below the ones that are seen; 0 at the end.
     pub(super) below: usize,
     /// It is the task's output, which may grow.
@@ -45,10 +47,7 @@ pub(super) enum Wish {
     Quit,
     Suspend,
     Redraw,
-    Cancel(String),
-    Retry(String),
-    Hold(String),
-    Release(String),
+    Act(Action, String),
     Why(String),
     Logs(String),
 }
@@ -61,6 +60,7 @@ pub(super) struct Model {
     pub(super) counts: Counts,
     pub(super) spent_usd: f64,
     pub(super) daily_usd: Option<f64>,
+    pub(super) queue: QueueView,
     /// Up to which event it is true; none before the first answer.
     pub(super) sequence: Option<u64>,
     has_more: bool,
@@ -87,6 +87,7 @@ impl Model {
             counts: Counts::default(),
             spent_usd: 0.0,
             daily_usd: None,
+            queue: QueueView::default(),
             sequence: None,
             has_more: false,
             selected: None,
@@ -110,6 +111,7 @@ impl Model {
         self.rows.extend(rows.map(|row| (row.id.clone(), row)));
         self.counts = told.counts.unwrap_or(self.counts);
         (self.spent_usd, self.daily_usd) = (told.spent_today_usd, told.daily_usd);
+        self.queue = told.queue;
         self.sequence = Some(told.sequence);
         self.away = None;
         self.forget_old_ends();
@@ -185,7 +187,23 @@ impl Model {
         let place = self.place().unwrap_or(0);
         let room = self.room.max(1);
         let last = self.order.len().saturating_sub(room);
-        self.first = self.first.clamp((place + 1).saturating_sub(room), place).min(last);
+        self.first = self
+            .first
+            .clamp((place + 1).saturating_sub(room), place)
+            .min(last);
+    }
+
+    /// Takes note of how many lines the text on the screen takes. Who has scrolled up keeps what is
+    /// read in place when there are more.
+    pub(super) fn note_rows(&mut self, rows: usize) {
+        if let Mode::Text(text) = &mut self.mode {
+            let more = rows.saturating_sub(text.rows);
+            if text.below > 0 && text.rows > 0 {
+                text.below += more;
+            }
+            text.rows = rows;
+            text.below = text.below.min(rows.saturating_sub(self.room));
+        }
     }
 
     /// Takes note of how many tasks the screen has room for.
@@ -227,11 +245,6 @@ impl Model {
             && shown.grows
             && text.grows
         {
-            let more = text.lines.len().saturating_sub(shown.lines.len());
-            // Who has scrolled up keeps what is read in place.
-            if shown.below > 0 {
-                shown.below += more;
-            }
             shown.lines = text.lines;
             return;
         }
@@ -262,7 +275,7 @@ impl Model {
             Mode::Cancel(task) => {
                 let task = std::mem::take(task);
                 self.mode = Mode::Tasks;
-                (key.code == KeyCode::Char('y')).then_some(Wish::Cancel(task))
+                (key.code == KeyCode::Char('y')).then_some(Wish::Act(Action::Cancel, task))
             }
             Mode::Text(text) => {
                 if !text.key(key.code, self.room) {
@@ -293,12 +306,16 @@ impl Model {
             KeyCode::Char('?') => self.mode = Mode::Help,
             KeyCode::Enter => return selected.map(Wish::Logs),
             KeyCode::Char('w') => return selected.map(Wish::Why),
-            KeyCode::Char('r') => return selected.map(Wish::Retry),
+            KeyCode::Char('r') => return Some(Wish::Act(Action::Retry, selected?)),
             KeyCode::Char('c') => self.mode = Mode::Cancel(selected?),
             KeyCode::Char('h') => {
                 let is_held = self.selected()?.state == "held";
-                let wish = if is_held { Wish::Release } else { Wish::Hold };
-                return selected.map(wish);
+                let action = if is_held {
+                    Action::Release
+                } else {
+                    Action::Hold
+                };
+                return Some(Wish::Act(action, selected?));
             }
             _ => {}
         }
@@ -325,7 +342,7 @@ impl Model {
 impl Text {
     /// Scrolls; whether it stays on the screen.
     fn key(&mut self, code: KeyCode, room: usize) -> bool {
-        let most = self.lines.len().saturating_sub(room);
+        let most = self.rows.saturating_sub(room);
         self.below = match code {
             KeyCode::Up | KeyCode::Char('k') => self.below + 1,
             KeyCode::Down | KeyCode::Char('j') => self.below.saturating_sub(1),
@@ -368,5 +385,7 @@ fn passes(row: &TaskRow, filter: &str) -> bool {
         row.group.as_deref().unwrap_or_default(),
         &row.executor,
     ];
-    shown.iter().any(|text| text.to_lowercase().contains(filter))
+    shown
+        .iter()
+        .any(|text| text.to_lowercase().contains(filter))
 }

@@ -209,15 +209,9 @@ mod tests {
         let mut after = before.clone();
         assert_eq!(written(&before.diff(&after)), "");
         after.set_string(4, 0, "tea", Style::new().fg(Color::Red));
-        assert_eq!(
-            written(&before.diff(&after)),
-            "\x1b[1;5H\x1b[0;31mtea"
-        );
+        assert_eq!(written(&before.diff(&after)), "\x1b[1;5H\x1b[0;31mtea");
         let mut wide = before.clone();
         wide.set_string(0, 1, "漢a", Style::new().add_modifier(Modifier::REVERSED));
-        assert_eq!(
-            written(&before.diff(&wide)),
-            "\x1b[2;1H\x1b[0;7m漢a"
-        );
+        assert_eq!(written(&before.diff(&wide)), "\x1b[2;1H\x1b[0;7m漢a");
     }
 }
