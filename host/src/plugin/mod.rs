@@ -48,5 +48,7 @@ pub(crate) use port::{
     GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, Output,
     PreviousAttempt, Signal, SpawnSpec, Start, Stdin, StopRequest, Usage,
 };
-pub(crate) use transcript::{ItemKind, Reading, TRANSCRIPT_BYTES, Transcribes, TranscriptItem};
+#[cfg(test)]
+pub(crate) use transcript::Reading;
+pub(crate) use transcript::{ItemKind, TRANSCRIPT_BYTES, Transcribes, TranscriptItem};
 pub(crate) use visible::visible;

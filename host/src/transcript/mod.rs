@@ -21,8 +21,8 @@ mod transcriber;
 mod tests;
 
 pub(crate) use self::{
-    draw::{Line, Style, lines_of, text_of},
-    end::{End, LastText, Opened, Output, Transcripts, line_at},
+    draw::{Style, lines_of, text_of},
+    end::{LastText, Opened, Output, Transcripts, line_at},
     item::{Item, Kind, LogChannel, Place},
     transcriber::{Step, Transcriber},
 };
