@@ -129,7 +129,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 WaitingFor::Account(account) => (
                     last_end(),
                     format!(
-                        "{}; `claudine retry --now {}` tries at once",
+                        "{}; `claudine retry --now {:#}` tries at once",
                         limit_text(account, limit.as_deref(), *until_at),
                         task.id
                     ),

@@ -11,6 +11,7 @@ mod by_hand;
 mod capacity;
 mod check;
 mod checkpoint;
+mod cost;
 mod down;
 mod effective;
 mod error;
@@ -50,8 +51,11 @@ mod worktrees;
 
 pub(crate) use self::{
     actions::{Action, TaskActed, TaskActions, TasksActed},
-    capacity::{CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView},
+    capacity::{
+        BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
+    },
     check::NAME_MAX_CHARS,
+    cost::{CostBy, CostQuery, CostView},
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

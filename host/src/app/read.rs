@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use claudine_domain::{
     board::Unreadable,
-    budget::Level,
+    budget::{Day, Level, Scope},
     dependency::Dependency,
     task::{Class, State, Task},
 };
 
 use super::{
-    capacity::slots_text,
+    capacity::{BudgetView, slots_text},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -119,6 +119,14 @@ impl Host {
         Ok(explain::why(&task, in_the_way))
     }
 
+    /// What agents may cost today, and have; nothing without a budget, or if that cannot be read.
+    async fn day_budget(&self) -> Option<BudgetView> {
+        let daily = self.settings.limits.daily_micro_usd?;
+        let today = Scope::Day(Day::of(clock::wall()));
+        let spent = self.read(move |reader| Ok(reader.store.spent_on(today)?));
+        Some(BudgetView::of(spent.await.ok()?, daily))
+    }
+
     pub(crate) async fn info(&self) -> HostInfo {
         let mut faults = Vec::new();
         // There is a snapshot even if the engine does not work any more.
@@ -161,6 +169,7 @@ impl Host {
             supervisors: (self.supervisor_pids)(),
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),
+            budget: self.day_budget().await,
             faults,
             warnings,
         }

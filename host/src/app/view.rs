@@ -16,7 +16,7 @@ use claudine_domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::queue_view::QueueView;
+use super::{capacity::BudgetView, queue_view::QueueView};
 pub(crate) use crate::transcript::{Item, LogChannel, Place};
 
 /// The words for where a task stands.
@@ -530,6 +530,9 @@ pub(crate) struct HostInfo {
     /// MCP clients may run commands, so that no other limit of theirs means anything.
     #[serde(default)]
     pub(crate) commands_over_mcp: bool,
+    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<BudgetView>,
     /// What keeps the host from doing its work: an engine that does not answer, a store that cannot
     /// be read.
     #[serde(default)]

@@ -46,7 +46,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
     };
     let began = left.task.attempts.iter().any(|it| it.started_at.is_some());
     let verb = if began { "resume" } else { "retry" };
-    Some(format!("claudine {verb} {} {options}", left.task.id))
+    Some(format!("claudine {verb} {:#} {options}", left.task.id))
 }
 
 /// The same after a refusal for want of money.
@@ -217,7 +217,7 @@ mod tests {
             graph,
         };
         let found = way_out(&left).unwrap_or_default();
-        assert_eq!(found.replace(&task.id.to_string(), "ID"), expected);
+        assert_eq!(found.replace(&format!("{:#}", task.id), "ID"), expected);
     }
 
     #[test]

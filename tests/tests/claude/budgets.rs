@@ -159,7 +159,7 @@ fn the_days_budget_holds_agents_back_over_a_restart_of_the_host() {
     assert_eq!(world.host.status(&second)["state"], "ready");
     let capacity = world.host.text(["capacity"]);
     assert!(
-        capacity.contains("budget  $0.0008 of $0.0005 spent today"),
+        capacity.contains("budget  $0.0008 of $0.0005 spent today, $0.00 left"),
         "{capacity}"
     );
     // What costs nothing runs.

@@ -100,13 +100,8 @@ fn machine(view: &CapacityView) -> Vec<String> {
         "slots   {}: {} running, {} queued",
         view.slots, view.running, view.queued
     );
-    let budget = view.budget.map(|budget| {
-        format!(
-            "budget  {} of {} spent today",
-            text::usd(budget.spent_usd),
-            text::usd(budget.daily_usd)
-        )
-    });
+    let budget = view.budget.as_ref();
+    let budget = budget.map(|budget| format!("budget  {}", text::budget(budget)));
     let slots = std::iter::once(slots).chain(budget);
     let Some(reading) = &view.reading else {
         let unread = "        the machine has not been read yet".to_owned();
@@ -229,7 +224,7 @@ mod tests {
             })
         };
         serde_json::from_value(serde_json::json!({
-            "slots": "auto", "running": 3, "queued": 12, "budget": {"spent_usd": 3.5, "daily_usd": 20.0},
+            "slots": "auto", "running": 3, "queued": 12, "budget": {"spent_usd": 3.5, "daily_usd": 20.0, "left_usd": 16.5},
             "reading": {
                 "cores": 2.0, "cores_in_use": 1.2, "memory_total_bytes": 8u64 << 30, "memory_free_bytes": 3u64 << 30,
                 "disk_free_bytes": 33u64 << 30, "memory_stall_percent": 0.4,

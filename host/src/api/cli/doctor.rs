@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::client::{Client, ClientError},
-    app::{AppError, HostInfo, PluginView},
+    app::{AppError, BudgetView, HostInfo, PluginView},
     clock, fsx,
     identity::HostProcess,
     layout::Layout,
@@ -249,6 +249,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         );
         findings.push(Finding::new(Verdict::Ok, "reports", dropped));
     }
+    findings.extend(host.budget.as_ref().map(day_budget));
     findings.extend(host.commands_over_mcp.then(commands_over_mcp));
     findings.extend(
         host.warnings
@@ -256,6 +257,16 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
             .map(|warning| Finding::new(Verdict::Warn, "host", warning)),
     );
     findings
+}
+
+fn day_budget(budget: &BudgetView) -> Finding {
+    let found = text::budget(budget);
+    if budget.left_usd > 0.0 {
+        return Finding::new(Verdict::Ok, "budget", found);
+    }
+    let hint =
+        "agents wait until tomorrow (UTC); budget.daily_usd in the configuration file is the limit";
+    Finding::new(Verdict::Warn, "budget", found).hint(Some(hint.to_owned()))
 }
 
 fn commands_over_mcp() -> Finding {
@@ -311,6 +322,7 @@ mod tests {
             supervisors: Vec::new(),
             dropped_reports: 0,
             commands_over_mcp: false,
+            budget: None,
             faults: Vec::new(),
             warnings: Vec::new(),
         }
@@ -329,6 +341,25 @@ mod tests {
         };
         assert_eq!(warned(true), Some(Verdict::Warn));
         assert_eq!(warned(false), None);
+    }
+
+    #[test]
+    fn a_day_without_money_left_is_told() {
+        let check = |left_usd: f64, expected: Verdict, text: &str| {
+            let budget = BudgetView {
+                spent_usd: 10.0 - left_usd,
+                daily_usd: 10.0,
+                left_usd,
+            };
+            let finding = day_budget(&budget);
+            assert_eq!((finding.verdict, finding.found.as_str()), (expected, text));
+        };
+        check(6.8, Verdict::Ok, "$3.20 of $10.00 spent today, $6.80 left");
+        check(
+            0.0,
+            Verdict::Warn,
+            "$10.00 of $10.00 spent today, $0.00 left",
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod change;
 mod checkpoint;
 mod completions;
 mod config;
+mod cost;
 mod delegate;
 mod doctor;
 mod down;
@@ -189,6 +190,7 @@ enum Asking {
     Worktree(worktree::Worktree),
     Why(why::Why),
     Capacity(capacity::Capacity),
+    Cost(cost::Cost),
     Slots(slots::Slots),
     Up(up::Up),
     Down(down::Down),
@@ -269,6 +271,7 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Worktree(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
             Asking::Capacity(verb) => verb.run(session).await,
+            Asking::Cost(verb) => verb.run(session).await,
             Asking::Slots(verb) => verb.run(session).await,
             Asking::Up(verb) => verb.run(session).await,
             Asking::Down(verb) => verb.run(session).await,

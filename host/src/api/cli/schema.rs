@@ -56,6 +56,7 @@ const PUBLISHED: &[Published] = &[
     answer("capacity", of::<app::CapacityView>),
     answer("checkpoint", of::<app::CheckpointView>),
     answer("config show", of::<config::Shown>),
+    answer("cost", of::<app::CostView>),
     answer("delegate", of::<Delegation>),
     answer("doctor", of::<Vec<doctor::Finding>>),
     answer("down", of::<down::Ended>),

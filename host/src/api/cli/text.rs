@@ -6,7 +6,7 @@ use super::terminal::Colour;
 pub(super) use super::times::{ago, now, ran, span};
 pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 use crate::{
-    app::{Counts, TaskRow, graph::Shade},
+    app::{BudgetView, Counts, TaskRow, graph::Shade},
     text::short_id,
 };
 
@@ -44,6 +44,16 @@ pub(super) fn doubts(task: &TaskRow) -> Vec<String> {
     let none = (task.files_changed == Some(0)).then(|| "no changes".to_owned());
     let denied = (task.denied > 0).then(|| format!("{} denied", task.denied));
     none.into_iter().chain(denied).collect()
+}
+
+/// `$3.20 of $10.00 spent today, $6.80 left`
+pub(super) fn budget(budget: &BudgetView) -> String {
+    format!(
+        "{} of {} spent today, {} left",
+        usd(budget.spent_usd),
+        usd(budget.daily_usd),
+        usd(budget.left_usd)
+    )
 }
 
 /// Whether it has cost more than it was to.

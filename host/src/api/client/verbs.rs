@@ -7,11 +7,12 @@ use crate::{
     api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
         Action, AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery,
-        CheckpointView, CleanWorktrees, Delegated, DownMode, EndQuery, ErrorKind, ForgetProfiles,
-        FoundWorktree, GraphQuery, GroupChange, GroupView, HostInfo, ListFilter, LogEnd, LogLines,
-        MergeWorktree, Overview, PauseQueue, PluginDetail, PluginView, QueuePaused, ResumeOptions,
-        Retried, RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef,
-        TaskView, TasksActed, Why, WorktreeMerged, WorktreesCleaned, graph::Graph,
+        CheckpointView, CleanWorktrees, CostQuery, CostView, Delegated, DownMode, EndQuery,
+        ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery, GroupChange, GroupView, HostInfo,
+        ListFilter, LogEnd, LogLines, MergeWorktree, Overview, PauseQueue, PluginDetail,
+        PluginView, QueuePaused, ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted,
+        TaskActions, TaskList, TaskRef, TaskView, TasksActed, Why, WorktreeMerged,
+        WorktreesCleaned, graph::Graph,
     },
     clock,
 };
@@ -303,6 +304,11 @@ impl Client {
 
     pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
         self.ask(Ask::get(address::plugin(name)?)).await
+    }
+
+    pub(in crate::api) async fn cost(&self, query: &CostQuery) -> Result<CostView, ClientError> {
+        self.ask(Ask::get(address::with_query("/v1/cost".to_owned(), query)?))
+            .await
     }
 
     pub(in crate::api) async fn capacity(&self) -> Result<CapacityView, ClientError> {

@@ -34,6 +34,7 @@
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
 //! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
+//! | `GET /v1/cost` | what tasks have cost, by day, label or executor |
 //! | `GET /v1/capacity` | how much room there is, what was learned, what was held back |
 //! | `POST /v1/capacity/slots` | sets how many run at once |
 //! | `POST /v1/capacity/forget` | forgets what was learned of an executor |
@@ -44,6 +45,7 @@
 mod answer;
 mod caller;
 mod capacity;
+mod cost;
 mod events;
 pub(crate) mod frame;
 mod graph;
@@ -165,6 +167,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/plugins", get(plugins::list))
         .route("/v1/plugins/{name}", get(plugins::inspect))
         .route("/v1/capacity", get(capacity::show))
+        .route("/v1/cost", get(cost::show))
         .route("/v1/capacity/slots", post(capacity::set_slots))
         .route("/v1/capacity/forget", post(capacity::forget))
         .route("/v1/host", get(host::info))

@@ -24,7 +24,7 @@ use super::{
     may::{Verb, may},
     queue_view::QueueView,
 };
-use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow, units::dollars};
+use crate::{clock::rfc3339, config::parse_slots, engine::CapacityNow};
 
 /// How many of the last refusals are shown.
 const REFUSALS_SHOWN: usize = 16;
@@ -110,10 +110,9 @@ fn capacity_view(now: &CapacityNow) -> CapacityView {
         queued: now.queued,
         queue: QueueView::default(),
         reading: capacity.reading().map(ReadingView::of),
-        budget: now.today.map(|level| BudgetView {
-            spent_usd: dollars(level.spent_micro_usd),
-            daily_usd: dollars(level.budget_micro_usd),
-        }),
+        budget: now
+            .today
+            .map(|level| BudgetView::of(level.spent_micro_usd, level.budget_micro_usd)),
         limits: LimitsView {
             cpu_percent: limits.cpu_percent,
             memory_reserve_bytes: limits.memory_reserve_bytes,

@@ -6,7 +6,7 @@ use claudine_domain::capacity::Reading;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::app::queue_view::QueueView;
+use crate::{app::queue_view::QueueView, units::dollars};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CapacityView {
@@ -40,6 +40,18 @@ pub(crate) struct CapacityView {
 pub(crate) struct BudgetView {
     pub(crate) spent_usd: f64,
     pub(crate) daily_usd: f64,
+    #[serde(default)]
+    pub(crate) left_usd: f64,
+}
+
+impl BudgetView {
+    pub(in crate::app) fn of(spent_micro_usd: u64, budget_micro_usd: u64) -> Self {
+        Self {
+            spent_usd: dollars(spent_micro_usd),
+            daily_usd: dollars(budget_micro_usd),
+            left_usd: dollars(budget_micro_usd.saturating_sub(spent_micro_usd)),
+        }
+    }
 }
 
 /// The machine, or what of it the control groups leave to the host.

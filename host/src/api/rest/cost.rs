@@ -1,0 +1,16 @@
+//! `/v1/cost`: what tasks have cost.
+
+use axum::extract::State;
+
+use super::{
+    Shared,
+    answer::{Answered, Asked, ok},
+};
+use crate::app::{CostQuery, CostView};
+
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    Asked(query): Asked<CostQuery>,
+) -> Answered<CostView> {
+    ok(shared.host.cost(query).await?)
+}

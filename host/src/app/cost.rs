@@ -1,0 +1,264 @@
+//! What tasks have cost, by day, label or executor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use claudine_domain::{
+    attempt::Attempt,
+    budget::{Day, Scope},
+    id::TaskId,
+    task::Task,
+    time::Timestamp,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{capacity::BudgetView, error::AppError, host::Host, reader::Reader};
+use crate::{
+    clock::{self, rfc3339},
+    store::Filter,
+    units::dollars,
+};
+
+/// Tasks that are read at once.
+const PAGE: usize = 1_000;
+/// What stands for tasks without a label.
+const UNLABELLED: &str = "(no label)";
+
+/// By what costs are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CostBy {
+    /// Days of UTC, as for the day's budget.
+    #[default]
+    Day,
+    /// A task with several labels counts for each of them.
+    Label,
+    Executor,
+}
+
+/// Which costs.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CostQuery {
+    /// Of attempts that ended at this time or later, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) by: CostBy,
+}
+
+/// What was spent, of tasks that are still kept.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct CostView {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub(crate) since: Option<String>,
+    pub(crate) by: CostBy,
+    /// Days with the last one first, else the dearest first.
+    pub(crate) groups: Vec<CostGroup>,
+    pub(crate) tasks: usize,
+    pub(crate) attempts: usize,
+    pub(crate) cost_usd: f64,
+    /// What agents may cost today (UTC), where `budget.daily_usd` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<BudgetView>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct CostGroup {
+    /// `2026-11-22`, `name=value`, or an executor.
+    pub(crate) key: String,
+    pub(crate) tasks: usize,
+    pub(crate) attempts: usize,
+    pub(crate) cost_usd: f64,
+}
+
+impl Host {
+    pub(crate) async fn cost(&self, query: CostQuery) -> Result<CostView, AppError> {
+        let daily = self.settings.limits.daily_micro_usd;
+        self.read(move |reader| cost(reader, query, daily)).await
+    }
+}
+
+fn cost(reader: &Reader, query: CostQuery, daily: Option<u64>) -> Result<CostView, AppError> {
+    let since = query.since_ms.map(Timestamp);
+    let mut sums = Sums::new(query.by, since);
+    let mut filter = Filter {
+        since,
+        ..Filter::default()
+    };
+    loop {
+        let page = reader.store.list(&filter, PAGE)?;
+        page.tasks.iter().for_each(|task| sums.add(task));
+        let Some(next) = page.next else { break };
+        filter.before = Some(next);
+    }
+    let today = Scope::Day(Day::of(clock::wall()));
+    let budget = match daily {
+        Some(micro_usd) => Some(BudgetView::of(reader.store.spent_on(today)?, micro_usd)),
+        None => None,
+    };
+    Ok(sums.view(budget))
+}
+
+#[derive(Default)]
+struct Sum {
+    tasks: BTreeSet<TaskId>,
+    attempts: usize,
+    micro_usd: u64,
+}
+
+impl Sum {
+    fn add(&mut self, task: TaskId, micro_usd: u64) {
+        self.tasks.insert(task);
+        self.attempts += 1;
+        self.micro_usd = self.micro_usd.saturating_add(micro_usd);
+    }
+}
+
+struct Sums {
+    by: CostBy,
+    since: Option<Timestamp>,
+    all: Sum,
+    groups: BTreeMap<String, Sum>,
+}
+
+impl Sums {
+    fn new(by: CostBy, since: Option<Timestamp>) -> Self {
+        Self {
+            by,
+            since,
+            all: Sum::default(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// An attempt that runs counts with what it has told up to now.
+    fn add(&mut self, task: &Task) {
+        for attempt in &task.attempts {
+            let at = moment(attempt);
+            let is_meant = self.since.is_none_or(|since| at >= since);
+            let Some(micro_usd) = attempt.cost_micro_usd().filter(|_| is_meant) else {
+                continue;
+            };
+            self.all.add(task.id, micro_usd);
+            for key in self.keys(task, at) {
+                self.groups.entry(key).or_default().add(task.id, micro_usd);
+            }
+        }
+    }
+
+    fn keys(&self, task: &Task, at: Timestamp) -> Vec<String> {
+        let request = &task.request;
+        match self.by {
+            CostBy::Day => {
+                let day: String = rfc3339(at).chars().take(10).collect();
+                vec![day]
+            }
+            CostBy::Executor => vec![request.executor.to_string()],
+            CostBy::Label if request.labels.is_empty() => vec![UNLABELLED.to_owned()],
+            CostBy::Label => {
+                let labels = request.labels.iter();
+                labels
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect()
+            }
+        }
+    }
+
+    fn view(self, budget: Option<BudgetView>) -> CostView {
+        let mut groups: Vec<(String, Sum)> = self.groups.into_iter().collect();
+        match self.by {
+            CostBy::Day => groups.reverse(),
+            CostBy::Label | CostBy::Executor => {
+                groups.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.micro_usd));
+            }
+        }
+        let groups = groups.into_iter().map(|(key, sum)| CostGroup {
+            key,
+            tasks: sum.tasks.len(),
+            attempts: sum.attempts,
+            cost_usd: dollars(sum.micro_usd),
+        });
+        CostView {
+            since: self.since.map(rfc3339),
+            by: self.by,
+            groups: groups.collect(),
+            tasks: self.all.tasks.len(),
+            attempts: self.all.attempts,
+            cost_usd: dollars(self.all.micro_usd),
+            budget,
+        }
+    }
+}
+
+/// When an attempt has cost what it did.
+fn moment(attempt: &Attempt) -> Timestamp {
+    let ended = attempt.ended.as_ref().map(|ended| ended.at);
+    ended.or(attempt.started_at).unwrap_or(attempt.assigned_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::sample_task;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    const DOLLAR: u64 = 1_000_000;
+
+    fn task(number: u64, labels: &[(&str, &str)], costs: &[(u64, u64)]) -> Task {
+        let mut task = sample_task(number);
+        let request = Arc::make_mut(&mut task.request);
+        request.executor = if labels.is_empty() { "shell" } else { "claude" }.into();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        request.labels = labels.iter().map(owned).collect();
+        let attempt = |(day, dollars): &(u64, u64)| {
+            let mut attempt = Attempt::new(1, Timestamp(day * DAY_MS));
+            attempt.cost_so_far_micro_usd = (*dollars > 0).then_some(dollars * DOLLAR);
+            attempt
+        };
+        task.attempts = costs.iter().map(attempt).collect();
+        task
+    }
+
+    #[test]
+    fn each_attempt_counts_where_it_belongs() {
+        let tasks = [
+            task(1, &[("kind", "review"), ("pr", "17")], &[(1, 1), (2, 3)]),
+            task(2, &[("kind", "review")], &[(2, 2)]),
+            task(3, &[], &[(2, 1), (2, 0)]),
+        ];
+        let check = |by: CostBy, since: Option<u64>, expected: &str| {
+            let mut sums = Sums::new(by, since.map(|day| Timestamp(day * DAY_MS)));
+            tasks.iter().for_each(|task| sums.add(task));
+            let view = sums.view(None);
+            let line = |key: &str, tasks: usize, attempts: usize, usd: f64| {
+                format!("{key} {tasks} {attempts} {usd}")
+            };
+            let groups = view.groups.iter();
+            let lines = groups.map(|it| line(&it.key, it.tasks, it.attempts, it.cost_usd));
+            let all = line("all", view.tasks, view.attempts, view.cost_usd);
+            let lines: Vec<String> = lines.chain([all]).collect();
+            assert_eq!(lines.join(", "), expected, "{by:?} {since:?}");
+        };
+        check(
+            CostBy::Day,
+            None,
+            "1970-01-03 3 3 6, 1970-01-02 1 1 1, all 3 4 7",
+        );
+        check(CostBy::Day, Some(2), "1970-01-03 3 3 6, all 3 3 6");
+        check(
+            CostBy::Label,
+            None,
+            "kind=review 2 3 6, pr=17 1 2 4, (no label) 1 1 1, all 3 4 7",
+        );
+        check(
+            CostBy::Executor,
+            None,
+            "claude 2 3 6, shell 1 1 1, all 3 4 7",
+        );
+        check(CostBy::Executor, Some(9), "all 0 0 0");
+    }
+}
