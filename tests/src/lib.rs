@@ -13,6 +13,7 @@ pub mod harness;
 pub mod mcp;
 pub mod messages_api;
 pub mod process;
+pub mod terminal;
 pub mod wait;
 
 pub use command::Ran;

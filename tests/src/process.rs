@@ -19,7 +19,7 @@ pub fn alive(pid: u32) -> bool {
 }
 
 /// The letter after the command's name in `/proc/PID/stat`; the name itself may hold anything, so look behind its last parenthesis.
-fn state(pid: u32) -> Option<char> {
+pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }

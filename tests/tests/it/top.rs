@@ -1,0 +1,238 @@
+//! The live view on a terminal: what it shows, what its keys do, and that it gives the terminal back.
+
+use std::{fs, time::Duration};
+
+use claudine_tests::{TestHost, process, short_id, terminal::Terminal};
+use rustix::process::Signal;
+
+const USUAL: (u16, u16) = (80, 24);
+
+/// Long enough for anything that is done every second to have been done.
+const A_WHILE: Duration = Duration::from_millis(2_500);
+
+fn lines_fit(terminal: &Terminal, columns: usize) {
+    let screen = terminal.screen();
+    let widest = screen.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(columns), "{screen}");
+}
+
+fn running(host: &TestHost) -> String {
+    let id = host.text([
+        "run",
+        "--name",
+        "build",
+        "--script",
+        "echo compiling everything; until test -e go; do sleep 0.02; done",
+    ]);
+    host.live(&id);
+    id
+}
+
+fn let_go(host: &TestHost, id: &str) {
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(id);
+}
+
+#[test]
+fn tasks_are_shown_as_they_change() {
+    let host = TestHost::new();
+    let build = running(&host);
+    let failed = host.text(["run", "--name", "lint", "--script", "exit 3"]);
+    host.finished(&failed);
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let mut top = Terminal::start(&host, &["top"], USUAL);
+    let screen = top.shows(&[
+        "1 running",
+        "1 held",
+        "1 failed",
+        "1 needs you",
+        "compiling everything",
+    ]);
+    let line = |name: &str| {
+        screen
+            .lines()
+            .find(|line| line.contains(name))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(line("build").contains("● running"), "{screen}");
+    assert!(line("deploy").contains("⏸ held"), "{screen}");
+    assert!(line("lint").contains("✗ failed"), "{screen}");
+    assert!(line("build").contains(short_id(&build)), "{screen}");
+    assert!(top.look(|screen| screen.alternate_screen() && screen.hide_cursor()));
+    lines_fit(&top, 80);
+    let_go(&host, &build);
+    top.shows(&["nothing runs", "✓ succeeded"]);
+    top.press("q");
+    assert!(top.ended().success());
+    assert!(top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()));
+}
+
+#[test]
+fn nothing_is_written_while_nothing_changes() {
+    let host = TestHost::new();
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["1 held", "deploy"]);
+    // The lines below the tasks may still be on their way.
+    assert!(top.is_calm_for(A_WHILE) || top.is_calm_for(A_WHILE));
+    // What comes is written where it belongs, and nothing else.
+    let before = top.bytes().len();
+    host.run(["run", "--hold", "--name", "other", "--", "true"])
+        .check();
+    top.shows(&["2 held", "other"]);
+    assert!(top.bytes().len() - before < 2_000);
+}
+
+#[test]
+fn keys_do_what_the_help_says() {
+    let host = TestHost::new();
+    let build = running(&host);
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["build", "compiling everything"]);
+    top.press("?");
+    top.shows(&["show its output", "any key closes this"]);
+    top.press("x");
+    top.shows(&["enter logs"]);
+    top.press("w");
+    top.shows(&["is running", "q back"]);
+    top.press("q");
+    top.shows(&["enter logs"]);
+    top.press("\r");
+    top.shows(&["Output of", "compiling everything", "q back"]);
+    top.press("q");
+    top.press("/nothing-like-it");
+    top.shows(&["/nothing-like-it", "no task passes the filter"]);
+    top.press("\x1b");
+    top.shows(&["enter logs", "build"]);
+    top.press("c");
+    top.shows(&["Cancel", "any other key does not"]);
+    top.press("n");
+    top.shows(&["enter logs"]);
+    top.press("c");
+    top.shows(&["Cancel"]);
+    top.press("y");
+    top.shows(&["⊘ cancelled"]);
+    assert_eq!(host.finished(&build)["outcome"], "cancelled");
+    top.press("h");
+    top.shows(&["already"]);
+    top.press("r");
+    top.shows(&["● running"]);
+    host.run(["cancel", &build]).check();
+}
+
+#[test]
+fn it_follows_the_size_of_the_terminal() {
+    let host = TestHost::new();
+    let asked = format!("echo {}", "x".repeat(200));
+    let id = host.text(["run", "--name", "wide", "--script", &asked]);
+    host.finished(&id);
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["wide", "q quit"]);
+    for size in [(120, 40), (40, 10), (200, 50), (80, 24)] {
+        top.resize(size);
+        // The foot is on the last line.
+        claudine_tests::wait_for("the foot on the last line", || {
+            let last = usize::from(size.1) - 1;
+            let screen = top.screen();
+            screen
+                .lines()
+                .nth(last)?
+                .contains("enter logs")
+                .then_some(())
+        });
+        lines_fit(&top, size.0.into());
+    }
+}
+
+#[test]
+fn a_host_that_goes_is_waited_for() {
+    let host = TestHost::new();
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["1 held"]);
+    host.kill_host();
+    top.shows(&["no host is running; waiting for one", "deploy"]);
+    assert_eq!(host.host_pid(), None, "who looks on starts none");
+    host.run(["run", "--hold", "--name", "later", "--", "true"])
+        .check();
+    let screen = top.shows(&["2 held", "later"]);
+    assert!(!screen.contains("waiting for one"), "{screen}");
+    host.run(["down"]).check();
+    top.shows(&["waiting for"]);
+    host.up();
+    top.shows(&["2 held"]);
+}
+
+#[test]
+fn the_terminal_is_given_back_in_a_suspension_and_at_a_signal() {
+    let host = TestHost::new();
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let mut top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["1 held"]);
+    for how in ["key", "signal"] {
+        match how {
+            "key" => top.press("\x1a"),
+            _ => process::signal(top.pid(), Signal::TSTP),
+        }
+        top.is_stopped();
+        assert!(
+            top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()),
+            "{how}"
+        );
+        process::signal(top.pid(), Signal::CONT);
+        top.shows(&["1 held", "deploy"]);
+        assert!(top.look(vt100_alternate), "{how}");
+    }
+    process::signal(top.pid(), Signal::TERM);
+    assert!(top.ended().success());
+    assert!(top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()));
+}
+
+fn vt100_alternate(screen: &vt100::Screen) -> bool {
+    screen.alternate_screen()
+}
+
+#[test]
+fn ten_thousand_tasks_are_counted_and_the_first_are_shown() {
+    let host = TestHost::new();
+    let tasks: Vec<String> = (0..10_000)
+        .map(|number| {
+            serde_json::json!({"executor": "shell", "argv": ["true"], "name": format!("n{number}"), "hold": true})
+                .to_string()
+        })
+        .collect();
+    host.run_with(["submit", "-q", "-"], tasks.join("\n").as_bytes())
+        .check();
+    let top = Terminal::start(&host, &["top"], USUAL);
+    top.shows(&["10000 held", "n9999"]);
+    top.press("G");
+    top.press("k");
+    top.press("g");
+    top.shows(&["n9999"]);
+    lines_fit(&top, 80);
+    host.run(["cancel", "n9999"]).check();
+    top.shows(&["9999 held"]);
+}
+
+#[test]
+fn without_a_command_a_person_is_shown_what_there_is() {
+    let host = TestHost::new();
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let mut plain = Terminal::start(&host, &[], USUAL);
+    assert!(plain.ended().success());
+    let screen = plain.shows(&["1 held", "deploy", "claudine --help lists the commands"]);
+    assert!(plain.look(|screen| !screen.alternate_screen()), "{screen}");
+    // A program that has left the command out is told so.
+    let none: [&str; 0] = [];
+    host.run(none).code(2).says(&["Usage"]);
+    // Without a terminal it is one picture.
+    let once = host.text(["top"]);
+    assert!(once.contains("1 held") && once.contains("deploy"), "{once}");
+    assert!(!once.contains('\x1b'), "{once}");
+}
