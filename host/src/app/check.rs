@@ -132,7 +132,7 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
 }
 
 /// A short text for people: not empty, bounded, with nothing in it that a terminal acts on.
-fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
+pub(super) fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
         return Err(invalid(format!(

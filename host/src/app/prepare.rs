@@ -170,7 +170,7 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
 /// graph may cost included, and not the environment around it.
 pub(super) fn idempotency(
     task: &NewTask,
-    graph_micro_usd: Option<u64>,
+    (graph_name, graph_micro_usd): (Option<&str>, Option<u64>),
 ) -> Result<Option<Idempotency>, AppError> {
     let Some(key) = task.idempotency_key.clone() else {
         return Ok(None);
@@ -181,9 +181,14 @@ pub(super) fn idempotency(
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
+    // Behind the document, which ends where its braces do: a request without a budget and a name has
+    // the digest that it always had.
     if let Some(micro_usd) = graph_micro_usd {
-        // Behind the document, which ends where its braces do: a request without a budget has the digest that it always had.
         payload.extend_from_slice(&micro_usd.to_be_bytes());
+    }
+    if let Some(name) = graph_name {
+        payload.extend_from_slice(b" name ");
+        payload.extend_from_slice(name.as_bytes());
     }
     Ok(Some(Idempotency {
         key,
@@ -226,22 +231,24 @@ mod tests {
 
     #[test]
     fn another_request_under_the_same_key_has_another_digest() {
-        let digest_in = |graph_micro_usd, field: &str, value: serde_json::Value| {
+        let digest_in = |graph, field: &str, value: serde_json::Value| {
             let mut task = serde_json::json!({
                 "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
             });
             task[field] = value;
             let task: NewTask = serde_json::from_value(task).unwrap();
-            let idempotency = idempotency(&task, graph_micro_usd).unwrap();
+            let idempotency = idempotency(&task, graph).unwrap();
             idempotency.unwrap().payload_digest
         };
-        let digest = |field: &str, value| digest_in(None, field, value);
+        let digest = |field: &str, value| digest_in((None, None), field, value);
         let same = digest("name", "a".into());
         assert_eq!(same, digest("name", "a".into()));
         let budgets = [None, Some(1), Some(2)];
-        let digests = budgets.map(|budget| digest_in(budget, "name", "a".into()));
+        let digests = budgets.map(|budget| digest_in((None, budget), "name", "a".into()));
         assert_eq!(digests[0], same);
         assert!(digests[1] != same && digests[1] != digests[2] && digests[2] != same);
+        let named = |name| digest_in((Some(name), None), "name", "a".into());
+        assert!(named("release") != same && named("release") != named("nightly"));
         for (field, value) in [
             ("name", "b".into()),
             ("spec", serde_json::json!({"script": "false"})),

@@ -23,6 +23,9 @@ pub(crate) struct Submit {
     /// What an MCP server of an earlier version says of itself; later ones say it of each request.
     #[serde(default, skip_serializing_if = "Origin::is_cli")]
     pub(crate) origin: Origin,
+    /// A name to find them by together. Several graphs may have it: the newest is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
     /// What the agents among them may cost together, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
@@ -400,6 +403,12 @@ pub(crate) struct EventQuery {
     /// Only those of this task, as [`TaskRef`] has it.
     #[serde(default)]
     pub(crate) task: Option<String>,
+    /// Only those of this graph: its name, or one of its tasks. Not together with `task`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
+    /// Only those of this graph: its name, or one of its tasks. Not together with `task`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
     /// Only those with a higher number: where a reader takes up again.
     #[serde(default)]
     pub(crate) after: Option<u64>,
@@ -419,6 +428,10 @@ pub(crate) struct GraphQuery {
     /// Their connected parts; none stands for all that has not ended, with what it hangs on.
     #[serde(default)]
     pub(crate) tasks: Vec<TaskRef>,
+    /// Instead of them, the name of a graph, or one of its tasks: what was submitted together, with
+    /// what it hangs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<String>,
 }
 
 /// How the host goes down.

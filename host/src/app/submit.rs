@@ -1,32 +1,28 @@
 //! Tasks are taken on, all of a request or none.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod members;
+
+use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
-    budget::GraphBudget,
-    dependency::{Condition, Dependency},
     id::{AttemptId, TaskId},
     principal::{Authority, Kind, Principal},
-    step::{Accepted, Answer, Ends, Input, Refused, Submission, Submit as Together},
-    task::{Class, Request, Task},
+    step::{Accepted, Answer, Ends, Input, Refused, Submit as Together},
+    task::{Request, Task},
     time::Timestamp,
 };
 
+use self::members::{Edges, Graph, MISTAKES_MAX, Prepared, all_of, of_member};
 use super::{
     account::account_of,
-    check::{check, variables, working_directories},
-    error::{AppError, ErrorKind, Mistake},
+    check::{NAME_MAX_CHARS, check, text, variables, working_directories},
+    error::{AppError, ErrorKind},
     graph,
     host::Host,
     may::may_use,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
-    reader::{Reader, unknown},
-    request::{DependencyRef, NewTask, Submit, TaskRef},
-    view::{Delegated, Submitted},
+    request::{NewTask, Submit},
+    view::{Delegated, GraphName, Submitted},
     worktrees::{each_its_own, few_enough},
 };
 use crate::{
@@ -43,8 +39,6 @@ use crate::{
 pub(crate) const TASKS_MAX: usize = 100_000;
 /// After a request of so many its memory is given back to the system.
 const MANY: usize = 10_000;
-/// How many mistakes of a request are told.
-const MISTAKES_MAX: usize = 100;
 /// How often a request is looked up anew because what it depends on changed in between.
 const TRIES: usize = 5;
 
@@ -57,12 +51,16 @@ impl Host {
     ) -> Result<Submitted, AppError> {
         let (by, mut graph) = self.looked_at(by, submit).await?;
         let told = graph.told_of_members();
+        let (name, is_graph) = (graph.name.clone(), graph.is_graph());
         let accepted = self.take_on(&by, graph).await?;
         if accepted.len() >= MANY {
             allocator::give_back().await;
         }
+        let first = accepted.first().filter(|_| is_graph);
+        let first = first.map(|first| first.task.to_string());
         let tasks = accepted.into_iter().zip(told);
         Ok(Submitted {
+            graph: first.map(|id| GraphName { id, name }),
             tasks: tasks
                 .map(|(accepted, (class, warning))| Delegated {
                     id: accepted.task.to_string(),
@@ -105,10 +103,14 @@ impl Host {
         let Submit {
             environment,
             origin,
+            name,
             budget_usd,
             tasks,
         } = submit;
         let by = &origin.principal(by);
+        if let Some(name) = &name {
+            text("the name of the graph", name, NAME_MAX_CHARS)?;
+        }
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
             return Err(AppError::new(
@@ -154,7 +156,9 @@ impl Host {
         let mut prepared = Vec::with_capacity(checked.len());
         for (index, (task, authority)) in checked.into_iter().zip(authorities).enumerate() {
             let by = (by.clone(), authority);
-            let one = self.prepare(task, by, budget_micro_usd).await;
+            // The name is the first one's to keep.
+            let name = name.as_deref().filter(|_| index == 0);
+            let one = self.prepare(task, by, (name, budget_micro_usd)).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
         each_its_own(
@@ -166,6 +170,7 @@ impl Host {
             ids: prepared.iter().map(|_| self.new_id()).collect(),
             members: prepared,
             parent,
+            name,
             budget_micro_usd,
         };
         // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
@@ -200,14 +205,14 @@ impl Host {
         &self,
         checked: Checked,
         (by, authority): (Arc<Principal>, Option<Arc<Authority>>),
-        graph_micro_usd: Option<u64>,
+        graph: (Option<&str>, Option<u64>),
     ) -> Result<Prepared, AppError> {
         let Checked {
             task,
             executor,
             kept,
         } = checked;
-        let idempotency = idempotency(&task, graph_micro_usd)?;
+        let idempotency = idempotency(&task, graph)?;
         let spec = task.spec.get();
         let manifest = executor.manifest();
         let account = account_of(manifest, &kept.variables, &task.working_directory);
@@ -345,231 +350,6 @@ impl Host {
             .hint(format!("`claudine plugin inspect {name}` says more"))),
         }
     }
-}
-
-/// A task that its executor would take.
-struct Prepared {
-    request: Request,
-    spec: Arc<[u8]>,
-    /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave, and keep all that is around them from being
-    /// given back.
-    asked: NewTask,
-    /// What may go wrong with it.
-    warning: Option<String>,
-    /// Until the task is durable, no stored task need name its environment.
-    _kept: Arc<Kept>,
-}
-
-/// What a task depends on, and whose output it uses.
-#[derive(Default)]
-struct Edges {
-    dependencies: Vec<Dependency>,
-    used: Vec<TaskId>,
-}
-
-impl Edges {
-    /// Whose output is used has to have succeeded, unless something else was said.
-    fn uses(&mut self, task: TaskId) {
-        if self.used.contains(&task) {
-            return;
-        }
-        self.used.push(task);
-        if !self.dependencies.iter().any(|edge| edge.task == task) {
-            self.dependencies.push(Dependency {
-                task,
-                condition: Condition::Succeeded,
-            });
-        }
-    }
-}
-
-/// All tasks of a request, with the ids they will have.
-struct Graph {
-    ids: Vec<TaskId>,
-    members: Vec<Prepared>,
-    parent: Option<Task>,
-    budget_micro_usd: Option<u64>,
-}
-
-impl Graph {
-    /// What is told of each member beside its id.
-    fn told_of_members(&mut self) -> Vec<(Class, Option<String>)> {
-        let members = self.members.iter_mut();
-        members
-            .map(|member| (member.request.class, member.warning.take()))
-            .collect()
-    }
-
-    fn has_edges(&self) -> bool {
-        self.members.iter().any(|member| {
-            !(member.asked.dependencies.is_empty() && member.asked.with_output_of.is_empty())
-        })
-    }
-
-    /// What the engine is asked, with every name of what is depended on looked up.
-    fn looked_up<'a>(&'a self, reader: &Reader) -> Result<Together, AppError> {
-        let names = self.names()?;
-        // A name outside of the request is looked up once, however many depend on it.
-        let mut outside: HashMap<&str, TaskId> = HashMap::new();
-        let mut edges = Vec::with_capacity(self.members.len());
-        let mut wrong = Vec::new();
-        for (index, member) in self.members.iter().enumerate() {
-            // None if there is no such task.
-            let mut find = |task: &'a TaskRef, field: &str, at: usize| {
-                let known = names
-                    .get(task.0.as_str())
-                    .or_else(|| outside.get(task.0.as_str()));
-                if let Some(id) = known {
-                    return Ok(Some(*id));
-                }
-                match reader.resolve(task) {
-                    Ok(id) => {
-                        outside.insert(&task.0, id);
-                        Ok(Some(id))
-                    }
-                    Err(error) if is_no_such_task(&error) && wrong.len() < MISTAKES_MAX => {
-                        let pointer = format!("/{index}/{field}/{at}");
-                        wrong.push(self.of_reference(index, pointer, error));
-                        Ok(None)
-                    }
-                    Err(error) => Err(self.of_member(index, error)),
-                }
-            };
-            let mut own = Edges {
-                dependencies: Vec::with_capacity(member.asked.dependencies.len()),
-                used: Vec::new(),
-            };
-            for (at, edge) in member.asked.dependencies.iter().enumerate() {
-                let DependencyRef { task, condition } = edge;
-                own.dependencies
-                    .extend(find(task, "dependencies", at)?.map(|task| Dependency {
-                        task,
-                        condition: *condition,
-                    }));
-            }
-            for (at, task) in member.asked.with_output_of.iter().enumerate() {
-                if let Some(task) = find(task, "with_output_of", at)? {
-                    own.uses(task);
-                }
-            }
-            edges.push(own);
-        }
-        if let Some(error) = all_of(wrong) {
-            return Err(error);
-        }
-        let outside: BTreeSet<TaskId> = outside.into_values().collect();
-        let as_of = reader.store.last_batch()?;
-        let found = reader.store.ends(&outside)?;
-        if let Some(missing) = outside.iter().find(|id| !found.contains_key(id)) {
-            return Err(unknown(&missing.to_string()));
-        }
-        let ended = found.into_iter().filter_map(|(id, end)| Some((id, end?)));
-        let ends = ended.collect();
-        Ok(self.with(edges, Ends { as_of, ends }))
-    }
-
-    fn with(&self, edges: Vec<Edges>, ended: Ends) -> Together {
-        let members = self.ids.iter().zip(&self.members).zip(edges);
-        let budget = self.ids.first().zip(self.budget_micro_usd);
-        let graph_budget = budget.map(|(graph, micro_usd)| GraphBudget {
-            graph: *graph,
-            micro_usd,
-        });
-        Together {
-            tasks: members
-                .map(|((id, member), Edges { dependencies, used })| Submission {
-                    id: *id,
-                    request: Request {
-                        with_output_of: used,
-                        graph_budget,
-                        ..member.request.clone()
-                    },
-                    dependencies,
-                    held: member.asked.hold,
-                    parent: self.parent.clone(),
-                    spec: member.spec.clone(),
-                })
-                .collect(),
-            ended,
-        }
-    }
-
-    /// Members by name. Where there is one alone, its name is for others to find it by.
-    fn names(&self) -> Result<HashMap<&str, TaskId>, AppError> {
-        let mut names = HashMap::new();
-        if self.members.len() == 1 {
-            return Ok(names);
-        }
-        for (id, member) in self.ids.iter().zip(&self.members) {
-            if let Some(name) = &member.request.name
-                && names.insert(name.as_str(), *id).is_some()
-            {
-                return Err(AppError::new(
-                    ErrorKind::Invalid,
-                    format!("two tasks of the request are called `{name}`"),
-                ));
-            }
-        }
-        Ok(names)
-    }
-
-    /// A name of another task that one has, and that nothing is called.
-    fn of_reference(&self, index: usize, pointer: String, error: AppError) -> AppError {
-        let mut error = self.of_member(index, error);
-        for mistake in &mut error.errors {
-            mistake.pointer = Some(pointer.clone());
-        }
-        error
-    }
-
-    fn of_member(&self, index: usize, error: AppError) -> AppError {
-        match self.members.get(index) {
-            Some(member) if self.members.len() > 1 => {
-                of_member(error, index, member.request.name.as_deref())
-            }
-            _ => error,
-        }
-    }
-
-    /// A refusal in the words of whoever asked: their tasks have names, and no ids yet.
-    fn told(&self, refused: &Refused) -> AppError {
-        let mut message = refused.to_string();
-        for (id, member) in self.ids.iter().zip(&self.members) {
-            if let Some(name) = &member.request.name {
-                message = message.replace(&id.to_string(), name);
-            }
-        }
-        let mut error = AppError::from(EngineError::Refused(refused.clone()));
-        error.message = message;
-        error
-    }
-}
-
-fn is_no_such_task(error: &AppError) -> bool {
-    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Ambiguous)
-}
-
-/// What is wrong with one of several tasks.
-fn of_member(mut error: AppError, index: usize, name: Option<&str>) -> AppError {
-    if error.errors.is_empty() {
-        error.errors.push(Mistake {
-            message: error.message.clone(),
-            hint: error.hint.clone(),
-            pointer: Some(format!("/{index}")),
-            ..Mistake::default()
-        });
-    }
-    let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
-    error.message = format!("task {}{named}: {}", index + 1, error.message);
-    error
-}
-
-/// The first of several errors, with what is wrong in each of them.
-fn all_of(errors: Vec<AppError>) -> Option<AppError> {
-    let mut errors = errors.into_iter();
-    let mut first = errors.next()?;
-    first.errors.extend(errors.flat_map(|error| error.errors));
-    Some(first)
 }
 
 pub(super) fn budget(usd: f64) -> Result<u64, AppError> {

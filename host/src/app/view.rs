@@ -309,9 +309,21 @@ pub(crate) struct TaskList {
     pub(crate) queue: QueueView,
 }
 
+/// A graph as it is named.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct GraphName {
+    /// The first of its tasks.
+    pub(crate) id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+}
+
 /// The tasks of a request, in its order.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Submitted {
+    /// The graph that they are of, if they are several, or it has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<GraphName>,
     pub(crate) tasks: Vec<Delegated>,
 }
 

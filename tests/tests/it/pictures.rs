@@ -70,10 +70,10 @@ fn every_form_shows_the_same_graph() {
         dot.starts_with("digraph ") && dot.contains("say \\\"hi\\\" &amp; <b>"),
         "{dot}"
     );
-    let mermaid = host.text(["graph", "publish", "-f", "mermaid"]);
+    let mermaid = host.text(["graph", "publish", "--format", "mermaid"]);
     assert!(mermaid.starts_with("flowchart LR\n"), "{mermaid}");
     assert!(mermaid.contains("-.->|\"completed\"|"), "{mermaid}");
-    let svg = host.text(["graph", "publish", "-f", "svg"]);
+    let svg = host.text(["graph", "publish", "--format", "svg"]);
     assert!(
         svg.starts_with("<svg ") && svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;"),
         "{svg}"

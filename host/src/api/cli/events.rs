@@ -35,7 +35,10 @@ pub(super) struct Events {
     /// Only those of this task: its id, the end of its id, or its name.
     #[arg(value_name = "ID")]
     task: Option<String>,
-    /// Go on as they come, of a task until it has ended. Without ID and --since, only what comes is shown. A host that goes down is waited
+    /// Only those of this graph: its name, or one of its tasks.
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "task")]
+    graph: Option<String>,
+    /// Go on as they come, of a task or a graph until it has ended. Without ID and --since, only what comes is shown. A host that goes down is waited
     /// for.
     #[arg(short, long)]
     follow: bool,
@@ -80,6 +83,7 @@ impl Events {
         };
         let mut events = session.client().events(EventQuery {
             task: self.task,
+            graph: self.graph,
             after,
             since_ms,
             follow: self.follow,

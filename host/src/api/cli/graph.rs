@@ -1,10 +1,13 @@
 //! `claudine graph`
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::{Args, ValueEnum};
 
-use super::{failure::Failure, named, output, session::Session, terminal::Look};
+use super::{failure::Failure, follow, named, output, session::Session, terminal::Look};
 use crate::app::{
     GraphQuery, TaskRef,
     graph::{self, TextLook},
@@ -24,17 +27,25 @@ use crate::app::{
 Examples:
   claudine graph
   claudine graph deploy
+  claudine graph --graph release -f
   claudine graph deploy --format svg > deploy.svg
   claudine graph --all --format dot | dot -Tpdf -o graph.pdf
   claudine graph --json | jq -r '.critical_paths[].tasks[]'")]
 pub(super) struct Graph {
     /// Their ids, ends of ids, or names; `-` reads them from standard input.
-    #[arg(value_name = "ID", conflicts_with = "all")]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "graph"])]
     tasks: Vec<String>,
+    /// What was submitted together, by its name or one of its tasks, and what it hangs on.
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "all")]
+    graph: Option<String>,
+    /// Draw it again as it changes, until all of it has ended; without a terminal, print it then.
+    #[arg(short, long)]
+    follow: bool,
     /// All that has not ended, and what it hangs on: what is shown where no ID is given.
     #[arg(long)]
     all: bool,
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    /// How to print it.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 }
 
@@ -59,8 +70,14 @@ impl Graph {
                 .into_iter()
                 .map(TaskRef)
                 .collect(),
+            graph: self.graph,
         };
-        let graph = session.client().graph(&query).await?;
+        let is_drawn = self.format == Format::Text && !session.json;
+        let graph = if self.follow {
+            follow::to_its_end(session, &query, is_drawn).await?
+        } else {
+            session.client().graph(&query).await?
+        };
         let format = if session.json {
             Format::Json
         } else {
@@ -68,6 +85,7 @@ impl Graph {
         };
         match format {
             Format::Json => output::json(&graph)?,
+            Format::Text if self.follow && io::stdout().is_terminal() => {}
             Format::Text => {
                 let Look { colours, columns } = Look::of_stdout();
                 output::painted(&graph::text(&graph, TextLook { colours, columns }))?;

@@ -21,6 +21,7 @@ mod events;
 mod exit;
 mod failure;
 mod fields;
+mod follow;
 mod graph;
 mod graph_file;
 mod group;

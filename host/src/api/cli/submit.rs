@@ -333,6 +333,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
     Ok(Submit {
         environment,
         origin: Origin::Cli,
+        name: None,
         budget_usd: None,
         tasks: vec![task],
     })

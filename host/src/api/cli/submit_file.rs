@@ -1,21 +1,34 @@
 //! `claudine submit`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    environment, failure::Failure, graph_file::GraphFile, output, parse, session::Session, submit,
-    terminal::Look,
+    environment, exit,
+    failure::Failure,
+    follow,
+    graph_file::GraphFile,
+    output, parse,
+    session::Session,
+    submit,
+    table::{Column, Table},
+    terminal::{Look, Painted, harmless},
+    text, watch,
 };
 use crate::{
-    api::client::ClientError,
+    api::{client::ClientError, status},
     app::{
-        Origin, Submit as Request, Submitted,
+        GraphQuery, Origin, Submit as Request, Submitted,
         graph::{self, Graph, TextLook},
     },
+    text::ShortIds,
 };
 
 /// What `--example` prints. Its schema is that of `claudine schema graph`.
@@ -43,11 +56,11 @@ const EXAMPLE: &str = "\
 /// `succeeded` (what a bare name means), `completed` or `any`. The other fields are the options of `delegate` and `run` with
 /// underscores: `executor`, `group`, `priority`, `working_directory`, `env`, `timeout`, `retries`, `hold`, `after`, `labels`, `model`, …
 ///
-/// Prints the ids, one a line, in the order of the file.
+/// Prints the ids, one a line, in the order of the file; on a terminal a table with the names.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  claudine submit pipeline.yaml
+  claudine submit pipeline.yaml --name release
   claudine submit --dry-run pipeline.yaml
   claudine submit --example > pipeline.yaml
   jq -c '.jobs[]' jobs.json | claudine submit -
@@ -60,6 +73,13 @@ pub(super) struct Submit {
     /// The file, or `-`.
     #[arg(value_name = "FILE", required_unless_present = "example")]
     file: Option<PathBuf>,
+    /// A name to find the tasks by together: `--graph NAME` in other commands.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Wait for all of them, and exit with the code of the first that did not succeed. On a
+    /// terminal the graph is shown until then; Ctrl-C leaves the tasks running.
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
     /// Check the file and print its graph; nothing is submitted.
     #[arg(long)]
     dry_run: bool,
@@ -88,6 +108,7 @@ impl Submit {
         let request = Request {
             environment: environment::of_this_process(self.env_clean),
             origin: Origin::Cli,
+            name: self.name,
             budget_usd: self.budget_usd,
             tasks: file.tasks(&directory)?,
         };
@@ -101,13 +122,93 @@ impl Submit {
         submitted.tasks.iter().for_each(submit::say_warning);
         if session.json {
             output::json(&submitted)?;
-        } else {
+        } else if io::stdout().is_terminal() && !self.wait {
+            let names = request.tasks.iter().map(|task| task.name.as_deref());
+            output::painted(&taken(&submitted, names, Look::of_stdout()))?;
+        } else if !self.wait {
             for task in &submitted.tasks {
-                output::id(&task.id)?;
+                output::line(&task.id)?;
             }
+        }
+        if self.wait {
+            return wait(session, &submitted).await;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+const COLUMNS: [Column; 2] = [Column::new("ID"), Column::new("NAME").cut(24, 6)];
+
+/// `release: 12 tasks`, and a line for each.
+fn taken<'a>(
+    submitted: &Submitted,
+    names: impl Iterator<Item = Option<&'a str>>,
+    look: Look,
+) -> Painted {
+    let tasks = &submitted.tasks;
+    let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
+    let count = match tasks.len() {
+        1 => "1 task".to_owned(),
+        count => format!("{count} tasks"),
+    };
+    let graph = submitted.graph.as_ref();
+    let name = graph.and_then(|graph| graph.name.as_deref());
+    let mut shown = Painted::default();
+    shown.push(&match name {
+        Some(name) => format!("{}: {count}\n", harmless(name)),
+        None => format!("{count}\n"),
+    });
+    let mut table = Table::new(&COLUMNS);
+    for (task, name) in tasks.iter().zip(names) {
+        table.row([short.of(&task.id).into(), name.unwrap_or("-").into()]);
+    }
+    shown.append(&table.shown(look));
+    shown
+}
+
+/// Larger graphs are not drawn while they are waited for.
+const DRAWN: usize = 1_000;
+
+/// Stays until all of them have ended; the exit code of the first that did not succeed.
+async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Failure> {
+    let ids: Vec<&str> = submitted
+        .tasks
+        .iter()
+        .map(|task| task.id.as_str())
+        .collect();
+    let is_shown = !session.json && io::stdout().is_terminal();
+    let mut interrupts = watch::interrupts()?;
+    let ended = async {
+        match &submitted.graph {
+            Some(graph) if is_shown && ids.len() <= DRAWN => {
+                let query = GraphQuery {
+                    graph: Some(graph.id.clone()),
+                    ..GraphQuery::default()
+                };
+                follow::to_its_end(session, &query, true).await?;
+            }
+            _ => follow::to_their_ends(session, &ids).await?,
+        }
+        Ok::<(), Failure>(())
+    };
+    tokio::select! {
+        ended = ended => ended?,
+        _ = interrupts.recv() => {
+            output::say("detached; the tasks go on");
+            return Ok(status::INTERRUPTED.into());
+        }
+    }
+    let mut code = 0;
+    for id in ids {
+        let task = session.client().status(id).await?;
+        if !session.json && !is_shown {
+            output::line(&text::ended(&task))?;
+        }
+        if code == 0 {
+            code = exit::of_task(&task);
+        }
+    }
+    Ok(code.into())
 }
 
 /// What is answered to a file.

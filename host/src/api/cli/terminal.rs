@@ -14,6 +14,7 @@ pub(super) use crate::text::{Painted, fit, harmless};
 
 /// A table is made to fit this where the terminal does not say how wide it is.
 const DEFAULT_COLUMNS: usize = 80;
+const DEFAULT_ROWS: usize = 24;
 
 /// When to write in colours.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, ValueEnum)]
@@ -73,6 +74,13 @@ impl Look {
 /// How wide the terminal on standard error is.
 pub(super) fn stderr_columns() -> usize {
     columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS)
+}
+
+/// How many lines the terminal on standard output has.
+pub(super) fn stdout_rows() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let rows = size.map_or(0, |size| usize::from(size.ws_row));
+    if rows == 0 { DEFAULT_ROWS } else { rows }
 }
 
 /// Standard error is a terminal that can move its cursor.

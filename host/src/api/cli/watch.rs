@@ -69,7 +69,7 @@ pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched
     }
 }
 
-fn interrupts() -> Result<Signal, Failure> {
+pub(super) fn interrupts() -> Result<Signal, Failure> {
     let cannot = |error| {
         AppError::new(
             ErrorKind::Internal,

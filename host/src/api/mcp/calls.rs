@@ -96,6 +96,7 @@ impl Server {
             .submit(&Submit {
                 environment: self.origins.environment.clone(),
                 origin: Origin::Mcp,
+                name: asked.name,
                 budget_usd: asked.budget_usd,
                 tasks,
             })
@@ -167,6 +168,7 @@ impl Server {
         Ok(Submit {
             environment: self.origins.environment.clone(),
             origin: Origin::Mcp,
+            name: None,
             budget_usd: None,
             tasks: vec![task],
         })

@@ -115,6 +115,8 @@ pub(super) struct SubmitGraph {
     /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or `{branch, base, merge, keep, message}`), `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// A name to find them by together, as `graph` of ListTasks.
+    pub(super) name: Option<String>,
     /// What the agents among them may cost together, in US dollars.
     pub(super) budget_usd: Option<f64>,
 }

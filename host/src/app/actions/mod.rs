@@ -17,7 +17,7 @@ use claudine_domain::{
 };
 
 use self::order::upstream_first;
-pub(crate) use self::request::{Action, GraphName, TaskActed, TaskActions, TasksActed};
+pub(crate) use self::request::{Action, TaskActed, TaskActions, TasksActed};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,

@@ -9,7 +9,7 @@ use crate::{
         error::{AppError, ErrorKind},
         request::{ListFilter, ResumeOptions, RetryOptions, TaskRef},
         select::FoundGraph,
-        view::Retried,
+        view::{GraphName, Retried},
     },
     store::{Status, phase_word},
 };
@@ -158,15 +158,6 @@ impl TasksActed {
             tasks,
         }
     }
-}
-
-/// A graph that was named in a request.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct GraphName {
-    /// The first of its tasks.
-    pub(crate) id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<String>,
 }
 
 /// What became of one task.

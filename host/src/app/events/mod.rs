@@ -7,16 +7,20 @@ mod words;
 
 pub(super) use self::words::revision;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use claudine_domain::{event::Event, id::TaskId, task::Task, time::Timestamp};
+use claudine_domain::{event::Event, id::TaskId, time::Timestamp};
 use tokio::sync::mpsc;
 
 use super::{
-    error::AppError,
+    error::{AppError, ErrorKind},
     host::Host,
     reader::Reader,
-    request::{EventQuery, TaskRef},
+    request::{EventQuery, ListFilter, TaskRef},
+    select::{Purpose, Selection},
     view::{EventPiece, EventView},
 };
 use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
@@ -44,9 +48,12 @@ impl From<AppError> for Stop {
     }
 }
 
+/// The tasks whose events are wanted; of all tasks if there are none.
+type Whose = Option<Arc<BTreeSet<TaskId>>>;
+
 /// What is read, and for whom.
 struct Reading {
-    task: Option<TaskId>,
+    whose: Whose,
     /// The last one that is not wanted any more.
     after: Sequence,
     /// The last one there is, where nobody follows.
@@ -65,7 +72,7 @@ struct Part {
 }
 
 impl Host {
-    /// Events from where it was asked; with `follow` on as they come, of a task until it has ended. The reading ends when the receiver is
+    /// Events from where it was asked; with `follow` on as they come, of a task or a graph until it has ended. The reading ends when the receiver is
     /// dropped.
     pub(crate) async fn events(
         self: Arc<Self>,
@@ -73,9 +80,9 @@ impl Host {
     ) -> Result<EventStream, AppError> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let asked = query.clone();
-        let (task, after, last) = self.read(move |reader| place(reader, &asked)).await?;
+        let (whose, after, last) = self.read(move |reader| place(reader, &asked)).await?;
         let reading = Reading {
-            task,
+            whose,
             after,
             last: (!query.follow).then_some(last),
             names: HashMap::new(),
@@ -100,7 +107,8 @@ impl Host {
         loop {
             // What is committed from here on wakes this reader again.
             commits.borrow_and_update();
-            let over = reading.last.is_some() || self.has_ended_by_now(reading.task).await?;
+            let over =
+                reading.last.is_some() || self.have_ended_by_now(reading.whose.clone()).await?;
             while !self.read_part(&mut reading).await? {}
             if over {
                 return Ok(());
@@ -117,18 +125,18 @@ impl Host {
     }
 
     /// Asked before the reading: what happened before a task ended is read after.
-    async fn has_ended_by_now(&self, task: Option<TaskId>) -> Result<bool, AppError> {
-        let Some(id) = task else { return Ok(false) };
-        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
-        Ok(task.is_none_or(|task| task.is_done()))
+    async fn have_ended_by_now(&self, whose: Whose) -> Result<bool, AppError> {
+        let Some(tasks) = whose else { return Ok(false) };
+        let ends = self.read(move |reader| Ok(reader.store.ends(&tasks)?));
+        Ok(ends.await?.values().all(Option::is_some))
     }
 
     /// Reads and sends a page; whether it was the last one for now.
     async fn read_part(&self, reading: &mut Reading) -> Result<bool, Stop> {
-        let (task, after, last) = (reading.task, reading.after, reading.last);
+        let (whose, after, last) = (reading.whose.clone(), reading.after, reading.last);
         let names = std::mem::take(&mut reading.names);
         let part = self
-            .read(move |reader| part(reader, task, after, last, names))
+            .read(move |reader| part(reader, whose.as_deref(), after, last, names))
             .await?;
         reading.names = part.names;
         let mut told = after;
@@ -152,13 +160,18 @@ async fn send(reading: &Reading, piece: EventPiece) -> Result<(), Stop> {
 }
 
 /// Whose events, after which, and which is the last there is.
-fn place(
-    reader: &Reader,
-    query: &EventQuery,
-) -> Result<(Option<TaskId>, Sequence, Sequence), AppError> {
-    let task = match &query.task {
-        Some(reference) => Some(reader.task_to_show(&TaskRef(reference.clone()))?),
-        None => None,
+fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequence), AppError> {
+    let of = match (&query.task, &query.graph) {
+        (Some(_), Some(_)) => {
+            let message = "events are those of a task or those of a graph, not both";
+            return Err(AppError::new(ErrorKind::Invalid, message));
+        }
+        (Some(task), None) => {
+            let task = reader.task_to_show(&TaskRef(task.clone()))?;
+            Some((BTreeSet::from([task.id]), task.created_at))
+        }
+        (None, Some(graph)) => Some(of_graph(reader, graph)?),
+        (None, None) => None,
     };
     let last = reader.store.last_event()?;
     // The one before the first of that time or later.
@@ -166,20 +179,36 @@ fn place(
         let first = reader.store.first_event_since(at)?;
         Ok(first.map_or(last, |first| first.saturating_sub(1)))
     };
-    let after = match (query.after, query.since_ms, &task) {
+    let after = match (query.after, query.since_ms, &of) {
         (Some(after), ..) => after,
         (None, Some(ms), _) => before(Timestamp(ms))?,
-        // Nothing happened to it before it was there.
-        (None, None, Some(Task { created_at, .. })) => before(*created_at)?,
+        // Nothing happened to them before they were there.
+        (None, None, Some((_, created_at))) => before(*created_at)?,
         (None, None, None) if query.follow => last,
         (None, None, None) => 0,
     };
-    Ok((task.map(|task| task.id), after, last))
+    Ok((of.map(|(tasks, _)| Arc::new(tasks)), after, last))
+}
+
+/// The tasks of a graph, and when the first of them was created.
+fn of_graph(reader: &Reader, graph: &str) -> Result<(BTreeSet<TaskId>, Timestamp), AppError> {
+    let filter = ListFilter {
+        graph: Some(graph.to_owned()),
+        ..ListFilter::default()
+    };
+    let mut tasks = BTreeSet::new();
+    let mut created_at = Timestamp(u64::MAX);
+    Selection::of(reader, &filter, Purpose::Show)?.each(reader, |task| {
+        created_at = created_at.min(task.created_at);
+        tasks.insert(task.id);
+        Ok(())
+    })?;
+    Ok((tasks, created_at))
 }
 
 fn part(
     reader: &Reader,
-    task: Option<TaskId>,
+    whose: Option<&BTreeSet<TaskId>>,
     after: Sequence,
     last: Option<Sequence>,
     mut names: HashMap<TaskId, Option<String>>,
@@ -194,7 +223,7 @@ fn part(
             break;
         }
         seen = sequence;
-        if task.is_none_or(|task| task == event.task) {
+        if whose.is_none_or(|tasks| tasks.contains(&event.task)) {
             let name = name_of(reader, event.task, &mut names)?;
             pieces.push(EventPiece::Event(view(sequence, &event, name)));
         }

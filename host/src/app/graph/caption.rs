@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{CriticalPath, Edge, Node};
+use super::{
+    CriticalPath, Edge, Graph, Node,
+    shade::Shade,
+    shape::{is_unknown, remaining_ms},
+};
 use crate::text::{fit, harmless, span};
 
 /// The condition that needs no word where words are dear.
@@ -73,12 +77,48 @@ pub(super) fn critical(path: &CriticalPath) -> String {
     words
 }
 
+/// `6 ✓ · 1 ✗ · 2 running · 3 waiting · ~40s to go`: what the time goes by is what the like of its
+/// tasks took, and that each starts as soon as it may.
+pub(super) fn foot(graph: &Graph) -> String {
+    let count = |shade: Shade| {
+        graph
+            .nodes
+            .iter()
+            .filter(|node| node.shade() == shade)
+            .count()
+    };
+    let words = [
+        (Shade::Succeeded, Shade::Succeeded.mark()),
+        (Shade::Failed, Shade::Failed.mark()),
+        (Shade::UpstreamFailed, "not run"),
+        (Shade::Dropped, "cancelled"),
+        (Shade::Running, "running"),
+        (Shade::Waiting, "waiting"),
+        (Shade::Held, "held"),
+    ];
+    let counts = words.into_iter().map(|(shade, word)| (count(shade), word));
+    let counts = counts.filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = counts
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let paths = graph.critical_paths.iter().map(|path| path.remaining_ms);
+    let remaining = paths.chain(graph.nodes.iter().map(remaining_ms)).max();
+    if let Some(remaining) = remaining.filter(|remaining| *remaining > 0) {
+        let is_least = graph.nodes.iter().any(is_unknown);
+        let about = if is_least { "at least " } else { "~" };
+        parts.push(format!("{about}{} to go", in_words(remaining)));
+    }
+    parts.join(" · ")
+}
+
 fn in_words(millis: u64) -> String {
     span(Duration::from_millis(millis))
 }
 
 #[cfg(test)]
 mod tests {
+    use claudine_domain::outcome::Outcome;
+
     use super::{super::samples::*, *};
 
     #[test]
@@ -99,6 +139,33 @@ mod tests {
             task(1).failed(0, 12_000).expected(20_000),
             "failed · 12s (~20s)",
         );
+    }
+
+    #[test]
+    fn the_foot_counts_and_tells_the_time_to_go() {
+        let check = |samples: Vec<Sample>, edges: &[(u128, u128)], expected: &str| {
+            assert_eq!(foot(&graph(samples, edges)), expected);
+        };
+        check(Vec::new(), &[], "");
+        let done = || task(1).succeeded(0, 10);
+        check(vec![done(), task(2).failed(0, 5)], &[], "1 ✓ · 1 ✗");
+        let running = || task(2).running(NOW - 5_000).expected(20_000);
+        let expected = "1 ✓ · 1 running · 1 waiting · ~45s to go";
+        let last = || task(3).expected(30_000);
+        check(vec![done(), running(), last()], &[(1, 2), (2, 3)], expected);
+        // Side by side the longest counts.
+        let expected = "1 ✓ · 1 running · 1 waiting · ~30s to go";
+        check(vec![done(), running(), last()], &[(1, 2), (1, 3)], expected);
+        check(vec![done(), running(), last()], &[], expected);
+        let unknown = vec![done(), running(), task(3)];
+        let expected = "1 ✓ · 1 running · 1 waiting · at least 15s to go";
+        check(unknown, &[(1, 2), (2, 3)], expected);
+        check(vec![task(1), task(2)], &[(1, 2)], "2 waiting");
+        let ended = vec![
+            task(1).ended(Outcome::UpstreamFailed),
+            task(2).ended(Outcome::Cancelled),
+        ];
+        check(ended, &[], "1 not run · 1 cancelled");
     }
 
     #[test]

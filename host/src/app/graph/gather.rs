@@ -20,7 +20,8 @@ use crate::{
         host::Host,
         past::Past,
         reader::Reader,
-        request::GraphQuery,
+        request::{GraphQuery, ListFilter},
+        select::{Purpose, Selection},
     },
     clock,
     store::{Filter, States, Status},
@@ -41,7 +42,14 @@ impl Host {
 
 fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
     let mut found = Found::default();
-    if query.tasks.is_empty() {
+    if let Some(graph) = &query.graph {
+        let filter = ListFilter {
+            graph: Some(graph.clone()),
+            ..ListFilter::default()
+        };
+        Selection::of(reader, &filter, Purpose::Show)?.each(reader, |task| found.take(task))?;
+        found.spread(reader, false)?;
+    } else if query.tasks.is_empty() {
         for task in unfinished(reader)? {
             found.take(task)?;
         }

@@ -169,7 +169,7 @@ fn takes_ms(node: &Node) -> u64 {
     elapsed.max(node.expected_ms.unwrap_or(0))
 }
 
-fn remaining_ms(node: &Node) -> u64 {
+pub(super) fn remaining_ms(node: &Node) -> u64 {
     if node.outcome.is_some() {
         return 0;
     }
@@ -182,7 +182,7 @@ fn remaining_ms(node: &Node) -> u64 {
     expected.saturating_sub(elapsed)
 }
 
-fn is_unknown(node: &Node) -> bool {
+pub(super) fn is_unknown(node: &Node) -> bool {
     node.outcome.is_none() && node.expected_ms.is_none()
 }
 

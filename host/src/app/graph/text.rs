@@ -92,6 +92,14 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
         }
         text.push("\n");
     }
+    if graph.nodes.len() > 1 {
+        let before = if graph.critical_paths.is_empty() {
+            "\n"
+        } else {
+            ""
+        };
+        text.push(&format!("{before}{}\n", caption::foot(graph)));
+    }
     text
 }
 
@@ -312,7 +320,7 @@ mod tests {
         let edges: Vec<_> = (1..5_000).map(|task| (task, task + 1)).collect();
         let chain = text(&graph(chain, &edges), PLAIN);
         let chain = chain.as_str();
-        assert_eq!(chain.lines().count(), 5_002);
+        assert_eq!(chain.lines().count(), 5_003);
         assert!(chain.lines().all(|line| columns(line) < 100));
         // Each has two that follow, the second of which goes on.
         let comb: Vec<_> = (1..=400).map(task).collect();
@@ -343,6 +351,6 @@ mod tests {
     #[test]
     fn a_cycle_is_shown_and_does_not_go_round() {
         let text = text(&graph(vec![task(1), task(2)], &[(1, 2), (2, 1)]), PLAIN);
-        assert_eq!(text.as_str().lines().count(), 3);
+        assert_eq!(text.as_str().lines().count(), 5);
     }
 }

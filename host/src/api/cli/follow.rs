@@ -1,0 +1,177 @@
+//! A graph that is drawn again as it changes, in place, until all of its tasks have ended.
+//!
+//! Nothing is written if nothing has changed. What does not fit into the terminal is left out of
+//! the middle: what is above its first line cannot be drawn again.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use super::{
+    failure::Failure,
+    output,
+    session::{self, Session},
+    terminal::{self, Look},
+};
+use crate::{
+    api::rest::LONGEST_WAIT,
+    app::{
+        GraphQuery,
+        graph::{self, Graph, Node, TextLook},
+    },
+    clock,
+};
+
+/// How often it is looked at while nothing ends.
+const EVERY: Duration = Duration::from_secs(1);
+/// A graph that takes long to gather is looked at less often: so many times as long.
+const REST: u32 = 9;
+
+/// Waits for one after the other: the last end decides how long that takes.
+pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
+    let waiter = session::enclosing_attempt();
+    for id in ids {
+        let waiting = session
+            .client()
+            .wait_done(id, waiter.as_deref(), LONGEST_WAIT, |_| {});
+        waiting.await?;
+    }
+    Ok(())
+}
+
+/// The graph once all of its tasks have ended. Until then it is drawn, if it is to be and there is a
+/// terminal.
+pub(super) async fn to_its_end(
+    session: &Session,
+    query: &GraphQuery,
+    is_drawn: bool,
+) -> Result<Graph, Failure> {
+    let client = session.client();
+    let mut screen = Screen::default();
+    let is_drawn = is_drawn && io::stdout().is_terminal();
+    loop {
+        let begun = clock::monotonic();
+        let graph = client.graph(query).await?;
+        let took = clock::monotonic().saturating_sub(begun);
+        if is_drawn {
+            screen.draw(&graph)?;
+        }
+        let Some(next) = next_to_end(&graph) else {
+            return Ok(graph);
+        };
+        if is_drawn {
+            client.wait(&next.id, EVERY.max(took * REST), None).await?;
+        } else {
+            to_their_ends(session, &[&next.id]).await?;
+        }
+    }
+}
+
+/// What may end first, of what has not.
+fn next_to_end(graph: &Graph) -> Option<&Node> {
+    let mut left = graph.nodes.iter().filter(|node| node.outcome.is_none());
+    let running = left.clone().find(|node| node.state == "running");
+    running.or_else(|| left.next())
+}
+
+/// What is on the terminal.
+#[derive(Default)]
+struct Screen {
+    lines: Vec<String>,
+    size: (usize, usize),
+}
+
+impl Screen {
+    fn draw(&mut self, graph: &Graph) -> Result<(), Failure> {
+        let Look { colours, columns } = Look::of_stdout();
+        let rows = terminal::stdout_rows();
+        let shown = graph::text(graph, TextLook { colours, columns });
+        let shown = output::as_shown(shown.as_str());
+        let lines = fitted(shown.lines().map(str::to_owned).collect(), rows);
+        let size = (rows, columns.unwrap_or_default());
+        let written = change(&self.lines, &lines, self.size == size);
+        (self.lines, self.size) = (lines, size);
+        if written.is_empty() {
+            return Ok(());
+        }
+        output::bytes(written.as_bytes())
+    }
+}
+
+/// What has to be written so that these lines stand where the others did. In a terminal of another
+/// size the others may have moved, and all is drawn anew.
+fn change(before: &[String], lines: &[String], same_size: bool) -> String {
+    if before == lines && same_size {
+        return String::new();
+    }
+    let mut written = match before.len() {
+        0 => String::new(),
+        _ if !same_size => "\x1b[2J\x1b[H".to_owned(),
+        up => format!("\r\x1b[{up}A"),
+    };
+    for line in lines {
+        written.push_str(line);
+        written.push_str("\x1b[K\n");
+    }
+    written.push_str("\x1b[J");
+    written
+}
+
+/// Lines that a terminal has room for, with one left for the cursor: the first, and those after the
+/// last empty one, which tell of the whole.
+fn fitted(lines: Vec<String>, rows: usize) -> Vec<String> {
+    let room = rows.saturating_sub(1).max(2);
+    if lines.len() <= room {
+        return lines;
+    }
+    let foot = lines.iter().rposition(String::is_empty);
+    let foot = foot.map_or(&[][..], |empty| &lines[empty..]);
+    // Of many critical paths the last one stays.
+    let foot = &foot[foot.len().saturating_sub(room / 2)..];
+    let head = room.saturating_sub(foot.len() + 1);
+    let left_out = lines.len() - head - foot.len();
+    let mut fitted = lines[..head].to_vec();
+    fitted.push(format!(
+        "… {left_out} more lines: `claudine graph` shows all"
+    ));
+    fitted.extend_from_slice(foot);
+    fitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn nothing_is_written_if_nothing_has_changed() {
+        let check = |before: &str, after: &str, same_size: bool, expected: &str| {
+            assert_eq!(change(&lines(before), &lines(after), same_size), expected);
+        };
+        check("", "a\nb", false, "a\x1b[K\nb\x1b[K\n\x1b[J");
+        check("a\nb", "a\nb", true, "");
+        check("a\nb", "a", true, "\r\x1b[2Aa\x1b[K\n\x1b[J");
+        check("a", "a", false, "\x1b[2J\x1b[Ha\x1b[K\n\x1b[J");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_of_the_middle() {
+        let check = |text: &str, rows: usize, expected: &str| {
+            assert_eq!(fitted(lines(text), rows), lines(expected), "{rows} rows");
+        };
+        let graph = "a\nb\nc\nd\ne\n\npath\nfoot";
+        check(graph, 9, graph);
+        let expected = "a\nb\n… 4 more lines: `claudine graph` shows all\n\npath\nfoot";
+        check(graph, 7, expected);
+        let expected = "… 7 more lines: `claudine graph` shows all\nfoot";
+        check(graph, 3, expected);
+        check(graph, 0, expected);
+        let plain = "a\nb\nc\nd\ne";
+        let expected = "a\nb\n… 3 more lines: `claudine graph` shows all";
+        check(plain, 4, expected);
+    }
+}
