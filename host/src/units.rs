@@ -28,6 +28,32 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Duration::try_from(span.to_duration(days).ok()?).ok()
 }
 
+/// The same written: `7d`, `1h30m`, `90s` as `1m30s`. Exact to a millisecond.
+pub(crate) fn duration_word(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] = [
+        (24 * 60 * 60 * 1000, "d"),
+        (60 * 60 * 1000, "h"),
+        (60 * 1000, "m"),
+        (1000, "s"),
+        (1, "ms"),
+    ];
+    let mut left = duration.as_millis();
+    let mut word = String::new();
+    for (unit, name) in UNITS {
+        let count = left / unit;
+        if count > 0 {
+            word.push_str(&count.to_string());
+            word.push_str(name);
+        }
+        left %= unit;
+    }
+    if word.is_empty() {
+        "0s".to_owned()
+    } else {
+        word
+    }
+}
+
 /// A number as people write it: digits, with a point if wanted. Neither a sign nor an exponent, and
 /// none of the words that floating-point numbers have, such as `inf`: JSON has no such number, and
 /// a limit of that kind would be none.
@@ -58,6 +84,18 @@ pub(crate) fn size(text: &str) -> Option<u64> {
         .parse::<u64>()
         .ok()?
         .checked_mul(1 << shift)
+}
+
+/// The same written, exactly: `10M`, `1G`, `1000`.
+pub(crate) fn size_word(bytes: u64) -> String {
+    let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+    let unit = units
+        .into_iter()
+        .find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match unit {
+        Some((shift, name)) => format!("{}{name}", bytes >> shift),
+        None => bytes.to_string(),
+    }
 }
 
 /// Millionths of a dollar in dollars.
@@ -98,6 +136,30 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_written_as_they_are_read() {
+        let time = |text: &str, word: &str| {
+            let read = duration(text);
+            assert_eq!(read.map(duration_word).as_deref(), Some(word));
+            assert_eq!(duration(word), read);
+        };
+        time("604800", "7d");
+        time("36h", "1d12h");
+        time("90s", "1m30s");
+        time("1.5s", "1s500ms");
+        time("0", "0s");
+        let bytes = |text: &str, word: &str| {
+            let read = size(text);
+            assert_eq!(read.map(size_word).as_deref(), Some(word));
+            assert_eq!(size(word), read);
+        };
+        bytes("1073741824", "1G");
+        bytes("1536M", "1536M");
+        bytes("2T", "2T");
+        bytes("1000", "1000");
+        bytes("0", "0");
+    }
 
     #[test]
     fn durations() {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::{self, rfc3339},
+    config,
     store::{self, StoreError},
     transcript::Output,
 };
@@ -125,6 +126,11 @@ impl Host {
         let today = Scope::Day(Day::of(clock::wall()));
         let spent = self.read(move |reader| Ok(reader.store.spent_on(today)?));
         Some(BudgetView::of(spent.await.ok()?, daily))
+    }
+
+    /// The settings that the host was started with.
+    pub(crate) fn settings(&self) -> Vec<config::Shown> {
+        self.settings.shown()
     }
 
     pub(crate) async fn info(&self) -> HostInfo {

@@ -1,7 +1,5 @@
 //! The table `[mcp]`: what MCP clients and agents may ask for at most.
 
-use std::fmt;
-
 use claudine_domain::{
     principal::{Authority, Step},
     worktree::MergeStrategy,
@@ -186,17 +184,6 @@ impl McpCeiling {
 fn step_of(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
-}
-
-impl fmt::Display for McpCeiling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let strategies = self.merge_strategies.iter().map(|it| it.as_str());
-        writeln!(f, "[mcp]\nexecutors = {:?}", self.executors)?;
-        writeln!(f, "max_permission_mode = {:?}", self.max_permission_mode)?;
-        writeln!(f, "merge_strategies = {:?}", strategies.collect::<Vec<_>>())?;
-        writeln!(f, "extras = {:?}", self.extras)?;
-        writeln!(f, "env = {:?}", self.env)
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! environment, then command line. A value that makes no sense is an error that names it and its
 //! source, never a silent default; in the environment it is a warning and left out.
 
+mod edit;
 mod mcp;
 mod show;
 mod values;
@@ -22,9 +23,13 @@ use claudine_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::mcp::{McpCeiling, is_dangerous};
-use self::values::Setting;
-pub(crate) use self::values::parse_slots;
+pub(crate) use self::{
+    edit::{changed, check},
+    mcp::{McpCeiling, is_dangerous},
+    show::Shown,
+    values::parse_slots,
+};
+use self::{show::Origin, values::Setting};
 use crate::units;
 
 /// The environment variable that names the data directory.
@@ -75,6 +80,17 @@ pub(crate) enum ConfigError {
     NoDataDir,
     #[error("{name} is `{value}`, but must be an absolute path")]
     NotAbsolute { name: &'static str, value: String },
+    #[error("unknown setting '{name}'{}", meant(*likely))]
+    Unknown {
+        name: String,
+        likely: Option<&'static str>,
+    },
+    #[error("neither {CONFIG} nor XDG_CONFIG_HOME nor HOME is set, so there is no settings file")]
+    NoFile,
+}
+
+fn meant(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
 }
 
 /// The configuration file as written.
@@ -86,6 +102,7 @@ struct File {
     memory_reserve: Option<toml::Value>,
     disk_reserve: Option<toml::Value>,
     max_output: Option<toml::Value>,
+    task_timeout: Option<toml::Value>,
     task_timeout_ms: Option<u64>,
     log_level: Option<String>,
     keep: Option<toml::Value>,
@@ -208,6 +225,8 @@ pub(crate) struct Settings {
     pub(crate) plugins: BTreeMap<String, serde_json::Value>,
     /// What of the environment makes no sense and was left out.
     pub(crate) warnings: Vec<String>,
+    /// Where the settings that are not at their defaults come from, by their names.
+    origins: BTreeMap<String, Origin>,
 }
 
 /// Where settings that are not in the file come from; a map in tests.
@@ -260,25 +279,33 @@ fn absolute(name: &'static str, value: String) -> Result<PathBuf, ConfigError> {
 
 /// `$CLAUDINE_CONFIG`, else `$XDG_CONFIG_HOME/claudine/config.toml`, else
 /// `~/.config/claudine/config.toml`.
-fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
+pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
     if let Some(value) = env(CONFIG) {
-        return absolute(CONFIG, value).map(Some);
+        return absolute(CONFIG, value);
     }
     let directory = env("XDG_CONFIG_HOME")
         .filter(|value| value.starts_with('/'))
         .map(PathBuf::from)
         .or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")));
-    Ok(directory
-        .map(|directory| directory.join("claudine/config.toml"))
-        .filter(|path| path.exists()))
+    let directory = directory.ok_or(ConfigError::NoFile)?;
+    Ok(directory.join("claudine/config.toml"))
+}
+
+/// The file that is read. One that was named has to be there.
+fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
+    match file_path(env) {
+        Ok(path) => Ok(Some(path).filter(|path| env(CONFIG).is_some() || path.exists())),
+        Err(ConfigError::NoFile) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Settings {
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
         let path = config_file(env)?;
-        let file = match &path {
+        let (file, origins) = match &path {
             Some(path) => read_file(path)?,
-            None => File::default(),
+            None => Default::default(),
         };
         let from_file = path
             .as_ref()
@@ -289,13 +316,21 @@ impl Settings {
             data_dir(overrides.data_dir.as_deref(), env)?,
         )?;
         settings.file = path;
+        settings.origins = origins;
         settings.apply_environment(env);
+        let given = |settings: &mut Self, name: &str, option| {
+            settings
+                .origins
+                .insert(name.to_owned(), Origin::Option(option));
+        };
         if let Some(slots) = &overrides.slots {
             settings.given_slots = Some(option("--slots").slots(slots)?);
+            given(&mut settings, "slots", "--slots");
         }
         settings.begin = overrides.begin;
         if let Some(keep) = &overrides.keep {
             settings.keep = option("--keep").keep(keep)?;
+            given(&mut settings, "keep", "--keep");
         }
         Ok(settings)
     }
@@ -316,10 +351,15 @@ impl Settings {
             None => Slots::Auto,
             Some(value) => of("slots").slots(&plain(value))?,
         };
-        let task_timeout = file
-            .task_timeout_ms
-            .map(|ms| of("task_timeout_ms").timeout_ms(ms))
-            .transpose()?;
+        let task_timeout = match (&file.task_timeout, file.task_timeout_ms) {
+            (Some(value), None) => Some(of("task_timeout").limit(&plain(value))?),
+            (None, Some(ms)) => Some(of("task_timeout_ms").timeout_ms(ms)?),
+            (None, None) => None,
+            (Some(_), Some(ms)) => {
+                let instead = "left out, as `task_timeout` is set";
+                return Err(of("task_timeout_ms").wrong(&ms.to_string(), instead));
+            }
+        };
         Ok(Self {
             data_dir,
             file: None,
@@ -361,6 +401,7 @@ impl Settings {
             env: file.env,
             plugins: file.plugins,
             warnings: Vec::new(),
+            origins: BTreeMap::new(),
         })
     }
 }
@@ -378,12 +419,18 @@ fn option(name: &str) -> Setting<'_> {
     }
 }
 
-fn read_file(path: &Path) -> Result<File, ConfigError> {
+/// What a file says, and which settings are in it.
+fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+    let file = parse_file(path, &text)?;
+    Ok((file, show::origins_in(&text)))
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Parse {
         path: path.to_owned(),
         message: error.to_string(),
     })

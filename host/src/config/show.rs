@@ -1,48 +1,232 @@
-//! Settings as a configuration file.
+//! Settings as they are shown: by name, in units that people write, each with where it comes from.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use claudine_domain::capacity::Slots;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::units::dollars;
+use crate::units::{dollars, duration_word, size_word};
 
-impl fmt::Display for Settings {
-    /// What `config show` prints: TOML that would give the same settings.
+/// Where a value comes from, if it is not the default.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    File,
+    Variable(&'static str),
+    Option(&'static str),
+}
+
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = match self.limits.slots {
-            Slots::Auto => "\"auto\"".to_owned(),
-            Slots::Fixed(slots) => slots.to_string(),
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Variable(name) | Self::Option(name) => name,
+        })
+    }
+}
+
+/// A setting as it is shown.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Shown {
+    /// Its name, after that of its table: `budget.daily_usd`.
+    pub(crate) name: String,
+    /// Absent if it is not set and has no default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<serde_json::Value>,
+    /// `default`, `file`, a variable of the environment, or an option.
+    pub(crate) origin: String,
+}
+
+impl Shown {
+    /// The value as it is written in the file.
+    pub(crate) fn written(&self) -> Option<String> {
+        let value = self.value.as_ref()?;
+        let value = toml::Value::try_from(value).ok()?;
+        Some(value.to_string())
+    }
+}
+
+/// The settings that a file has, by name: those in tables after the name of the table.
+pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let mut origins = BTreeMap::new();
+    for (name, value) in table {
+        let name = match name.as_str() {
+            "task_timeout_ms" => "task_timeout".to_owned(),
+            _ => name,
         };
+        match value.as_table() {
+            Some(table) => origins.extend(
+                table
+                    .keys()
+                    .map(|key| (format!("{name}.{key}"), Origin::File)),
+            ),
+            None => {
+                origins.insert(name, Origin::File);
+            }
+        }
+    }
+    origins
+}
+
+/// A whole number without a fraction, as people write it.
+fn number(number: f64) -> serde_json::Value {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "it is whole, and small enough to be exact"
+    )]
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        (number as i64).into()
+    } else {
+        number.into()
+    }
+}
+
+impl Settings {
+    /// All of them, in the order of the file.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let mut all = Vec::new();
+        let mut add = |name: &str, value: Option<serde_json::Value>| {
+            let origin = self.origins.get(name);
+            all.push(Shown {
+                name: name.to_owned(),
+                value,
+                origin: origin.map_or_else(|| "default".to_owned(), ToString::to_string),
+            });
+        };
+        let limits = &self.limits;
+        add(
+            "slots",
+            Some(match self.given_slots.unwrap_or(limits.slots) {
+                Slots::Auto => "auto".into(),
+                Slots::Fixed(slots) => slots.into(),
+            }),
+        );
+        add("cpu_threshold", Some(number(limits.cpu_percent)));
+        add(
+            "memory_reserve",
+            Some(size_word(limits.memory_reserve_bytes).into()),
+        );
+        add(
+            "disk_reserve",
+            Some(size_word(limits.disk_reserve_bytes).into()),
+        );
+        add("max_output", Some(size_word(self.max_output_bytes).into()));
+        add(
+            "task_timeout",
+            self.task_timeout.map(|limit| duration_word(limit).into()),
+        );
+        add("keep", Some(duration_word(self.keep).into()));
+        add(
+            "prepare_timeout",
+            Some(duration_word(self.prepare_timeout).into()),
+        );
+        add(
+            "settle_timeout",
+            Some(duration_word(self.settle_timeout).into()),
+        );
+        add("log_level", Some(self.log_level.clone().into()));
+        add(
+            "budget.daily_usd",
+            limits
+                .daily_micro_usd
+                .map(|micro_usd| number(dollars(micro_usd))),
+        );
+        let mcp = &self.mcp;
+        let strategies = mcp.merge_strategies.iter().map(|it| it.as_str());
+        add("mcp.executors", Some(mcp.executors.clone().into()));
+        add(
+            "mcp.max_permission_mode",
+            Some(mcp.max_permission_mode.clone().into()),
+        );
+        add(
+            "mcp.merge_strategies",
+            Some(strategies.collect::<Vec<_>>().into()),
+        );
+        add("mcp.extras", Some(mcp.extras.clone().into()));
+        add("mcp.env", Some(mcp.env.clone().into()));
+        add("env.exclude", Some(self.env.exclude.clone().into()));
+        all
+    }
+}
+
+/// A configuration file that would give the same settings, with where each comes from.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# data directory: {}", self.data_dir.display())?;
         match &self.file {
-            Some(path) => writeln!(f, "# read from: {}", path.display())?,
-            None => writeln!(
-                f,
-                "# no configuration file; these are the defaults and the environment"
-            )?,
+            Some(path) => writeln!(f, "# file: {}", path.display())?,
+            None => writeln!(f, "# file: none")?,
         }
-        writeln!(f, "slots = {slots}")?;
-        writeln!(f, "cpu_threshold = {}", self.limits.cpu_percent)?;
-        writeln!(f, "memory_reserve = {}", self.limits.memory_reserve_bytes)?;
-        writeln!(f, "disk_reserve = {}", self.limits.disk_reserve_bytes)?;
-        writeln!(f, "max_output = {}", self.max_output_bytes)?;
-        if let Some(timeout) = self.task_timeout {
-            writeln!(f, "task_timeout_ms = {}", timeout.as_millis())?;
+        let mut table = String::new();
+        for shown in self.shown() {
+            let (above, name) = match shown.name.rsplit_once('.') {
+                Some((table, name)) => (table, name),
+                None => ("", shown.name.as_str()),
+            };
+            if above != table {
+                above.clone_into(&mut table);
+                writeln!(f, "\n[{table}]")?;
+            }
+            let line = match shown.written() {
+                Some(value) => format!("{name} = {value}"),
+                None => format!("# {name} ="),
+            };
+            let origin = match &shown.value {
+                Some(_) => shown.origin.as_str(),
+                None => "not set",
+            };
+            writeln!(f, "{line:<32}  # {origin}")?;
         }
-        writeln!(f, "keep = \"{}s\"", self.keep.as_secs())?;
-        let phases = [
-            ("prepare_timeout", self.prepare_timeout),
-            ("settle_timeout", self.settle_timeout),
-        ];
-        for (name, limit) in phases {
-            writeln!(f, "{name} = \"{}s\"", limit.as_secs())?;
-        }
-        writeln!(f, "log_level = \"{}\"", self.log_level)?;
-        if let Some(micro_usd) = self.limits.daily_micro_usd {
-            writeln!(f, "\n[budget]\ndaily_usd = {}", dollars(micro_usd))?;
-        }
-        write!(f, "\n{}", self.mcp)?;
-        writeln!(f, "\n[env]\nexclude = {:?}", self.env.exclude)
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::path::PathBuf;
+
+    use super::{
+        super::{CONFIG, Overrides},
+        *,
+    };
+
+    #[test]
+    fn each_setting_has_its_origin_and_what_is_shown_gives_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(
+            &file,
+            "keep = \"36h\"\ntask_timeout_ms = 5400000\n[mcp]\nextras = []\n[budget]\ndaily_usd = 2.5\n",
+        )
+        .unwrap();
+        let load = |file: &std::path::Path| {
+            let file = file.to_str().unwrap().to_owned();
+            let env = move |name: &str| match name {
+                "HOME" => Some("/h".to_owned()),
+                "CLAUDINE_MAX_OUTPUT_BUFFER" => Some("10M".to_owned()),
+                CONFIG => Some(file.clone()),
+                _ => None,
+            };
+            let overrides = Overrides {
+                slots: Some("3".to_owned()),
+                ..Overrides::default()
+            };
+            Settings::load(&overrides, &env).unwrap()
+        };
+        let settings = load(&file);
+        let shown = settings.to_string().replace(file.to_str().unwrap(), "FILE");
+        insta::assert_snapshot!("shown", shown);
+        let again = dir.path().join("again.toml");
+        std::fs::write(&again, settings.to_string()).unwrap();
+        let again = load(&again);
+        let values = |settings: &Settings| {
+            let shown = settings.shown().into_iter();
+            shown.map(|it| (it.name, it.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(values(&settings), values(&again));
+        assert_eq!(again.data_dir, PathBuf::from("/h/.local/state/claudine"));
     }
 }

@@ -75,6 +75,13 @@ impl Setting<'_> {
             .ok_or_else(|| self.wrong(value, "a percentage over 0 and up to 100"))
     }
 
+    /// The default time limit of tasks.
+    pub(super) fn limit(self, value: &str) -> Result<Duration, ConfigError> {
+        units::duration(value)
+            .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))
+            .ok_or_else(|| self.wrong(value, "a time from `1s` to `30d`, such as `1h30m`"))
+    }
+
     pub(super) fn timeout_ms(self, ms: u64) -> Result<Duration, ConfigError> {
         Some(Duration::from_millis(ms))
             .filter(|limit| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(limit))

@@ -3,13 +3,14 @@
 //! It is inherited, so a value in it may be meant for nobody in particular. One that makes no sense
 //! is told of and left out: it must not keep every command from working.
 
-use super::{ConfigError, Environment, Settings, values::Setting};
+use super::{ConfigError, Environment, Settings, show::Origin, values::Setting};
 
 impl Settings {
     pub(super) fn apply_environment(&mut self, env: Environment<'_>) {
         let mut read = Read {
             env,
             warnings: Vec::new(),
+            taken: Vec::new(),
         };
         let limits = &mut self.limits;
         read.set(&mut limits.slots, "CLAUDINE_SLOTS", Setting::slots);
@@ -51,28 +52,45 @@ impl Settings {
             |setting, value| setting.timeout(value).map(Some),
         );
         self.warnings.append(&mut read.warnings);
+        for variable in read.taken {
+            let name = name_of(variable);
+            self.origins.insert(name, Origin::Variable(variable));
+        }
+    }
+}
+
+/// The setting that a variable stands for.
+fn name_of(variable: &str) -> String {
+    match variable {
+        "CLAUDINE_MAX_OUTPUT_BUFFER" => "max_output".to_owned(),
+        other => other.trim_start_matches("CLAUDINE_").to_ascii_lowercase(),
     }
 }
 
 struct Read<'a> {
     env: Environment<'a>,
     warnings: Vec<String>,
+    /// The variables whose values were taken.
+    taken: Vec<&'static str>,
 }
 
 impl Read<'_> {
     /// Sets what the variable gives, if it is there and makes sense.
-    fn set<'a, T>(
+    fn set<T>(
         &mut self,
         place: &mut T,
-        name: &'a str,
-        parse: impl FnOnce(Setting<'a>, &str) -> Result<T, ConfigError>,
+        name: &'static str,
+        parse: impl FnOnce(Setting<'static>, &str) -> Result<T, ConfigError>,
     ) {
         let Some(value) = (self.env)(name) else {
             return;
         };
         let source = "environment";
         match parse(Setting { source, name }, &value) {
-            Ok(value) => *place = value,
+            Ok(value) => {
+                *place = value;
+                self.taken.push(name);
+            }
             Err(error) => self.warnings.push(format!("{error}; it is left out")),
         }
     }

@@ -1,20 +1,32 @@
 //! `claudine config`
 
-use std::process::ExitCode;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Common, failure::Failure, output, session::unfit};
+use super::{
+    Common,
+    failure::Failure,
+    output,
+    session::{Session, unfit},
+};
 use crate::{
+    api::{Wiring, client::Policy},
     app::{AppError, ErrorKind},
-    config::{Settings, process_environment},
+    config::{self, Settings, process_environment},
+    fsx::{self, Lasting},
 };
 
-/// Look at the settings of a host.
+/// Show or change the settings of a host.
 ///
-/// A host reads them once, when it starts: from its configuration file, then the environment, then the command line; the later one wins.
+/// A host reads them once, when it starts: from its configuration file, then the environment, then
+/// the command line; the later one wins.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Environment that a host reads when it starts:
@@ -34,7 +46,9 @@ One that makes no sense is told of and left out.
 
 Examples:
   claudine config show
-  claudine config show > ~/.config/claudine/config.toml")]
+  claudine config set keep 30d
+  claudine config set mcp.executors claude
+  claudine config edit")]
 pub(super) struct Config {
     #[command(subcommand)]
     verb: Verb,
@@ -42,46 +56,274 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print the settings that a host started here and now would have, as a configuration file.
+    /// Show each setting, and where its value comes from.
+    ///
+    /// These are the settings that a host would have if it were started here and now. The output
+    /// is a configuration file. Says in what a running host differs.
     Show,
+    /// Print the path of the configuration file.
+    Path,
+    /// Open the configuration file in $VISUAL or $EDITOR.
+    ///
+    /// The file is replaced when the editor ends, unless what it says makes no sense.
+    Edit,
+    /// Set a value in the configuration file, or remove it.
+    ///
+    /// Comments and everything else in the file stay as they are.
+    #[command(after_help = "\
+Examples:
+  claudine config set slots 4
+  claudine config set task_timeout 1h30m
+  claudine config set budget.daily_usd 20
+  claudine config set mcp.merge_strategies manual,patch,auto
+  claudine config set --unset keep")]
+    Set {
+        /// A setting, as `config show` names it, after its table: `budget.daily_usd`.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Its value; of a list the items, with commas between them.
+        #[arg(
+            value_name = "VALUE",
+            required_unless_present = "unset",
+            allow_hyphen_values = true
+        )]
+        value: Option<String>,
+        /// Remove it from the file: the default holds.
+        #[arg(long, conflicts_with = "value")]
+        unset: bool,
+    },
 }
 
-/// The settings, and where they were read.
+/// The settings, and where they come from.
 #[derive(Debug, Serialize, JsonSchema)]
-#[serde(transparent)]
-pub(super) struct Shown(serde_json::Map<String, serde_json::Value>);
+pub(super) struct Shown {
+    data_dir: String,
+    /// The configuration file that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    settings: Vec<Setting>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Setting {
+    #[serde(flatten)]
+    shown: config::Shown,
+    /// What a running host has, where that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<config::Shown>,
+}
+
+/// What was written to the configuration file.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Written {
+    file: String,
+    /// A host runs, and has what it was started with.
+    restart: bool,
+}
+
+/// Where the configuration file is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Place {
+    file: String,
+    exists: bool,
+}
 
 impl Config {
-    pub(super) fn run(self, common: &Common) -> Result<ExitCode, Failure> {
-        let Verb::Show = self.verb;
-        let settings = Settings::load(&common.overrides(), &process_environment).map_err(unfit)?;
-        for warning in &settings.warnings {
-            output::say(&format!("warning: {warning}"));
-        }
-        let text = settings.to_string();
-        if common.json() {
-            let mut table: serde_json::Map<String, serde_json::Value> = toml::from_str(&text)
-                .map_err(|error| {
-                    AppError::new(
-                        ErrorKind::Internal,
-                        format!("the settings cannot be written: {error}"),
-                    )
-                })?;
-            table.insert(
-                "data_dir".to_owned(),
-                settings.data_dir.to_string_lossy().into(),
-            );
-            table.insert(
-                "file".to_owned(),
-                settings
-                    .file
-                    .map(|file| file.to_string_lossy().into_owned())
-                    .into(),
-            );
-            output::json(&Shown(table))?;
-        } else {
-            output::text(&text)?;
+    pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
+        let path = config::file_path(&process_environment).map_err(unfit);
+        match self.verb {
+            Verb::Show => show(common, wiring)?,
+            Verb::Path => place(common, &path?)?,
+            Verb::Edit => {
+                let path = path?;
+                edit(&path)?;
+                written(common, wiring, &path)?;
+            }
+            Verb::Set { name, value, .. } => {
+                let path = path?;
+                let text = read(&path)?;
+                let text = config::changed(&path, &text, &name, value.as_deref()).map_err(unfit)?;
+                config::check(&path, &text).map_err(unfit)?;
+                replace(&path, &text)?;
+                written(common, wiring, &path)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
+    let settings = Settings::load(&common.overrides(), &process_environment).map_err(unfit)?;
+    for warning in &settings.warnings {
+        output::say(&format!("warning: {warning}"));
+    }
+    let running = running(common, wiring)?;
+    let other = |shown: &config::Shown| {
+        let running = running.as_ref()?.iter().find(|it| it.name == shown.name)?;
+        (running.value != shown.value).then(|| running.clone())
+    };
+    let shown: Vec<Setting> = settings
+        .shown()
+        .into_iter()
+        .map(|shown| Setting {
+            running: other(&shown),
+            shown,
+        })
+        .collect();
+    let others: Vec<String> = shown
+        .iter()
+        .filter_map(|setting| {
+            let running = setting.running.as_ref()?;
+            let value = running.written().unwrap_or_else(|| "not set".to_owned());
+            Some(format!("{} = {value}", running.name))
+        })
+        .collect();
+    if common.json() {
+        let file = settings.file.as_ref();
+        output::json(&Shown {
+            data_dir: settings.data_dir.to_string_lossy().into_owned(),
+            file: file.map(|file| file.to_string_lossy().into_owned()),
+            settings: shown,
+        })?;
+    } else {
+        output::text(&settings.to_string())?;
+    }
+    if !others.is_empty() {
+        let others = others.join(", ");
+        output::say(&format!(
+            "note: the running host has other values ({others}); \
+             `claudine down && claudine up` restarts it, running tasks go on"
+        ));
+    }
+    Ok(())
+}
+
+/// The settings of a host that runs, if it tells them.
+fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>, Failure> {
+    let session = Session::new(common, wiring)?;
+    let client = session.client_with(|start| start.policy = Policy::Never);
+    let mut told = None;
+    session.block_on(async {
+        told = client.settings().await.ok();
+        Ok(ExitCode::SUCCESS)
+    })?;
+    Ok(told)
+}
+
+fn place(common: &Common, path: &Path) -> Result<(), Failure> {
+    let exists = path.exists();
+    if common.json() {
+        return output::json(&Place {
+            file: path.to_string_lossy().into_owned(),
+            exists,
+        });
+    }
+    output::line(&path.to_string_lossy())?;
+    if !exists {
+        output::say("there is no such file yet; `claudine config edit` makes it");
+    }
+    Ok(())
+}
+
+/// The text of the file; none if it does not exist.
+fn read(path: &Path) -> Result<String, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(cannot("read", path, &error)),
+    }
+}
+
+/// Replaces the file, and not a link to it: settings are often kept elsewhere.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(above) = path.parent() {
+        std::fs::create_dir_all(above).map_err(|error| cannot("make", above, &error))?;
+    }
+    let permissions = std::fs::metadata(&path).map(|metadata| metadata.permissions());
+    let file = fsx::replace(&path, Lasting::PowerCut, text.as_bytes());
+    let file = file.map_err(|error| cannot("write", &path, &error))?;
+    if let Ok(permissions) = permissions {
+        file.set_permissions(permissions)
+            .map_err(|error| cannot("write", &path, &error))?;
+    }
+    Ok(())
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot {what} {}: {error}", path.display());
+    AppError::new(ErrorKind::Unavailable, message).into()
+}
+
+/// Has a copy edited, which takes the place of the file once it makes sense.
+fn edit(path: &Path) -> Result<(), Failure> {
+    let editor = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .find_map(process_environment);
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    let mut text = read(path)?;
+    if text.is_empty() {
+        TEMPLATE.clone_into(&mut text);
+    }
+    let copy = copy(&text).map_err(|error| cannot("copy", path, &error))?;
+    // As git and others do: it may have options.
+    let words = shlex::split(&editor).unwrap_or_default();
+    let Some((program, options)) = words.split_first() else {
+        return Err(Failure::Usage(format!("`{editor}` is no editor")));
+    };
+    let edited = Command::new(program).args(options).arg(&copy).status();
+    let edited = edited
+        .map_err(|error| Failure::Usage(format!("cannot run the editor `{editor}`: {error}")))?;
+    if !edited.success() {
+        return Err(Failure::Usage(format!("the editor ended with {edited}")));
+    }
+    let text = read(&copy)?;
+    if let Err(error) = config::check(path, &text) {
+        let hint = format!(
+            "{} is as it was; your text is {}",
+            path.display(),
+            copy.display()
+        );
+        return Err(unfit(error).hint(hint).into());
+    }
+    replace(path, &text)?;
+    // What is left of it harms nothing.
+    drop(std::fs::remove_file(&copy));
+    Ok(())
+}
+
+/// A copy that outlives this process, for the editor.
+fn copy(text: &str) -> std::io::Result<PathBuf> {
+    let mut copy = tempfile::Builder::new()
+        .prefix("claudine-config-")
+        .suffix(".toml")
+        .tempfile()?;
+    copy.write_all(text.as_bytes())?;
+    let (_, path) = copy.keep().map_err(|error| error.error)?;
+    Ok(path)
+}
+
+/// What a new file begins with.
+const TEMPLATE: &str = "\
+# Settings of Claudine. `claudine config show` lists them with their values.
+# A host reads them when it starts: `claudine down && claudine up`.
+";
+
+fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> {
+    let restart = running(common, wiring)?.is_some();
+    if common.json() {
+        output::json(&Written {
+            file: path.to_string_lossy().into_owned(),
+            restart,
+        })?;
+    } else {
+        output::say(&format!("written to {}", path.display()));
+    }
+    if restart {
+        output::say(
+            "note: the running host has what it was started with; \
+             `claudine down && claudine up` restarts it, running tasks go on",
+        );
+    }
+    Ok(())
 }

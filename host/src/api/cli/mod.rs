@@ -239,7 +239,7 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
             Local::Serve(verb) => verb.run(&cli.common, wiring),
             Local::Backup(verb) => verb.run(&cli.common),
             Local::Restore(verb) => verb.run(&cli.common, wiring),
-            Local::Config(verb) => verb.run(&cli.common),
+            Local::Config(verb) => verb.run(&cli.common, wiring),
             Local::Schema(verb) => verb.run(cli.common.json()),
             Local::Completions(verb) => verb.run(),
         },

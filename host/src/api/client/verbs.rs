@@ -14,7 +14,7 @@ use crate::{
         TaskActions, TaskList, TaskRef, TaskView, TasksActed, Why, WorktreeMerged,
         WorktreesCleaned, graph::Graph,
     },
-    clock,
+    clock, config,
 };
 
 /// Tasks of a list that come together.
@@ -335,6 +335,10 @@ impl Client {
 
     pub(in crate::api) async fn info(&self) -> Result<HostInfo, ClientError> {
         self.ask(Ask::get("/v1/host".to_owned())).await
+    }
+
+    pub(in crate::api) async fn settings(&self) -> Result<Vec<config::Shown>, ClientError> {
+        self.ask(Ask::get("/v1/host/settings".to_owned())).await
     }
 
     /// Starts a host if there is none, and says whether it did.

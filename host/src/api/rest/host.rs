@@ -8,7 +8,10 @@ use super::{
     answer::{Answered, Body, ok},
     caller::By,
 };
-use crate::app::{DownMode, HostInfo};
+use crate::{
+    app::{DownMode, HostInfo},
+    config,
+};
 
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,11 @@ pub(crate) struct UpView {
 
 pub(super) async fn info(State(shared): State<Shared>) -> Answered<HostInfo> {
     ok(shared.host.info().await)
+}
+
+/// The settings that the host was started with.
+pub(super) async fn settings(State(shared): State<Shared>) -> Answered<Vec<config::Shown>> {
+    ok(shared.host.settings())
 }
 
 /// Lifts a drain, and answers with the host as it is then.

@@ -171,6 +171,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/capacity/slots", post(capacity::set_slots))
         .route("/v1/capacity/forget", post(capacity::forget))
         .route("/v1/host", get(host::info))
+        .route("/v1/host/settings", get(host::settings))
         .route("/v1/host/down", post(host::down))
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)

@@ -1,0 +1,208 @@
+//! Changes of the configuration file that leave the rest of it as it is written.
+
+use std::path::Path;
+
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
+
+use super::{ConfigError, Settings, parse_file};
+
+/// The settings there are, beside those of plugins.
+const NAMES: [&str; 17] = [
+    "slots",
+    "cpu_threshold",
+    "memory_reserve",
+    "disk_reserve",
+    "max_output",
+    "task_timeout",
+    "keep",
+    "prepare_timeout",
+    "settle_timeout",
+    "log_level",
+    "budget.daily_usd",
+    "mcp.executors",
+    "mcp.max_permission_mode",
+    "mcp.merge_strategies",
+    "mcp.extras",
+    "mcp.env",
+    "env.exclude",
+];
+/// Those that are lists.
+const LISTS: [&str; 5] = [
+    "mcp.executors",
+    "mcp.merge_strategies",
+    "mcp.extras",
+    "mcp.env",
+    "env.exclude",
+];
+/// The tables of plugins have names that only the plugins know.
+const PLUGINS: &str = "plugins.";
+/// From how much likeness on a name is suggested for another: 1 is the same.
+const LIKELY: f64 = 0.6;
+
+/// Whether a host could start with this text as its file.
+pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
+    let file = parse_file(path, text)?;
+    Settings::from_file(&path.display().to_string(), file, "/".into())?;
+    Ok(())
+}
+
+/// The text of the file with a setting as given, or without it.
+pub(crate) fn changed(
+    path: &Path,
+    text: &str,
+    name: &str,
+    value: Option<&str>,
+) -> Result<String, ConfigError> {
+    if !NAMES.contains(&name) && !name.starts_with(PLUGINS) {
+        return Err(ConfigError::Unknown {
+            name: name.to_owned(),
+            likely: likely(name),
+        });
+    }
+    let wrong = |message: String| ConfigError::Parse {
+        path: path.to_owned(),
+        message,
+    };
+    let mut document: DocumentMut = text
+        .parse()
+        .map_err(|error: TomlError| wrong(error.to_string()))?;
+    let mut table: &mut dyn TableLike = document.as_table_mut();
+    let (above, key) = name.rsplit_once('.').unwrap_or(("", name));
+    for part in above.split('.').filter(|part| !part.is_empty()) {
+        let item = table.entry(part).or_insert_with(implicit);
+        table = item
+            .as_table_like_mut()
+            .ok_or_else(|| wrong(format!("`{part}` is no table")))?;
+    }
+    if name == "task_timeout" {
+        table.remove("task_timeout_ms");
+    }
+    match value {
+        None => {
+            table.remove(key);
+        }
+        Some(value) => set(table, key, of(name, value)),
+    }
+    Ok(document.to_string())
+}
+
+/// A table that is written only if it has something of its own.
+fn implicit() -> Item {
+    let mut table = Table::new();
+    table.set_implicit(true);
+    Item::Table(table)
+}
+
+/// Sets a value, and keeps what stands around the one before.
+fn set(table: &mut dyn TableLike, key: &str, mut value: Value) {
+    if let Some(old) = table.get(key).and_then(Item::as_value) {
+        *value.decor_mut() = old.decor().clone();
+    }
+    table.insert(key, Item::Value(value));
+}
+
+/// A value as the file has it: text needs no quotes, a list no brackets.
+fn of(name: &str, value: &str) -> Value {
+    let read = value.trim().parse::<Value>().ok();
+    let is_list = LISTS.contains(&name);
+    match read {
+        Some(read) if read.is_array() || !is_list => read,
+        _ if is_list => {
+            let items = value.split(',').map(str::trim);
+            let items = items.filter(|item| !item.is_empty());
+            Value::Array(items.collect::<Array>())
+        }
+        _ => value.into(),
+    }
+}
+
+fn likely(name: &str) -> Option<&'static str> {
+    let likeness = NAMES.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let likely = likeness
+        .into_iter()
+        .filter(|(likeness, _)| *likeness >= LIKELY);
+    likely
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn set(text: &str, name: &str, value: Option<&str>) -> Result<String, String> {
+        let path = Path::new("config.toml");
+        let text = changed(path, text, name, value).map_err(|error| error.to_string())?;
+        check(path, &text).map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+
+    #[test]
+    fn one_setting_is_changed_and_the_rest_stays() {
+        let check = |text: &str, name: &str, value: Option<&str>, expected: &str| {
+            assert_eq!(set(text, name, value).as_deref(), Ok(expected), "{name}");
+        };
+        let text = "# ours\nkeep = \"1d\"   # a day\n\n[mcp]\nextras = []\n";
+        check(
+            text,
+            "keep",
+            Some("30d"),
+            "# ours\nkeep = \"30d\"   # a day\n\n[mcp]\nextras = []\n",
+        );
+        check(text, "keep", None, "\n[mcp]\nextras = []\n");
+        check(
+            text,
+            "mcp.executors",
+            Some("claude, shell"),
+            "# ours\nkeep = \"1d\"   # a day\n\n[mcp]\nextras = []\nexecutors = [\"claude\", \"shell\"]\n",
+        );
+        check("", "slots", Some("4"), "slots = 4\n");
+        check("", "slots", Some("auto"), "slots = \"auto\"\n");
+        check(
+            "",
+            "budget.daily_usd",
+            Some("20"),
+            "[budget]\ndaily_usd = 20\n",
+        );
+        check(
+            "task_timeout_ms = 60000\n",
+            "task_timeout",
+            Some("1h30m"),
+            "task_timeout = \"1h30m\"\n",
+        );
+        check(
+            "",
+            "plugins.claude.program",
+            Some("/opt/claude"),
+            "[plugins.claude]\nprogram = \"/opt/claude\"\n",
+        );
+        check("", "keep", None, "");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let check = |name: &str, value: &str, expected: &str| {
+            let error = set("", name, Some(value)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(
+            "keeep",
+            "1d",
+            "unknown setting 'keeep'; did you mean 'keep'?",
+        );
+        check("colour", "red", "unknown setting 'colour'");
+        check("keep", "soon", "keep is `soon`, but must be");
+        check("slots", "0", "slots is `0`, but must be `auto` or");
+        let error = set("keep = [", "keep", Some("1d")).unwrap_err();
+        assert!(error.starts_with("config.toml: "), "{error}");
+    }
+
+    #[test]
+    fn each_setting_that_is_shown_can_be_set() {
+        let env = |name: &str| (name == "HOME").then(|| "/nowhere".to_owned());
+        let settings = Settings::load(&super::super::Overrides::default(), &env).unwrap();
+        let shown: Vec<_> = settings.shown().into_iter().map(|it| it.name).collect();
+        assert_eq!(shown, NAMES);
+    }
+}
