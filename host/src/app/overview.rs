@@ -165,7 +165,7 @@ fn overview(
 ) -> Result<Overview, AppError> {
     // Read first: what happens meanwhile is told again.
     let sequence = reader.store.last_event()?;
-    let selection = Selection::of(reader, filter, Purpose::Newest)?;
+    let selection = Selection::of(reader, filter, Purpose::Show)?;
     let mut tasks = selection.active(reader, MOST_ACTIVE + 1)?;
     let more_active = tasks.len() > MOST_ACTIVE;
     tasks.truncate(MOST_ACTIVE);

@@ -206,7 +206,7 @@ fn ten_thousand_tasks_are_counted_and_the_first_are_shown() {
                 .to_string()
         })
         .collect();
-    host.run_with(["submit", "-q", "-"], tasks.join("\n").as_bytes())
+    host.run_with(["submit", "-"], tasks.join("\n").as_bytes())
         .check();
     let top = Terminal::start(&host, &["top"], USUAL);
     top.shows(&["10000 held", "n9999"]);
