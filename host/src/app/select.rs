@@ -211,7 +211,7 @@ pub(super) fn graph_of(
         .map_err(|error| {
             let is_unknown = error.kind == ErrorKind::NotFound;
             if is_unknown {
-                no_graph(reference)
+                no_graph(reference, error)
             } else {
                 error
             }
