@@ -20,7 +20,9 @@ use tempfile::TempDir;
 
 use crate::{
     command::{self, Ran},
-    compiled, process,
+    compiled,
+    guard::Guard,
+    process,
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
@@ -43,6 +45,11 @@ fn target_dir() -> PathBuf {
         .nth(3)
         .expect("test binaries are in <target>/<profile>/deps")
         .to_owned()
+}
+
+/// The program that ends what a killed test leaves.
+pub fn guard() -> PathBuf {
+    target_dir().join("debug/test-guard")
 }
 
 /// Where tests keep compiled plugins for each other.
@@ -103,8 +110,11 @@ impl HostBuilder {
             .tempdir()
             .expect("a temporary directory");
         let is_usual = self.data_dir.is_none() && !self.from_nothing;
+        let data_dir = self.data_dir.unwrap_or_else(|| root.path().join("data"));
+        let guard = Guard::start(&guard(), &data_dir).expect("the guard of a test");
         let host = TestHost {
-            data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
+            guard,
+            data_dir,
             binary: binary(),
             variables: self.variables,
             root,
@@ -138,6 +148,7 @@ pub fn short_id(id: &str) -> &str {
 
 /// A host's directories, and the commands that reach it.
 pub struct TestHost {
+    guard: Guard,
     root: TempDir,
     data_dir: PathBuf,
     binary: PathBuf,
@@ -408,6 +419,9 @@ impl TestHost {
 impl Drop for TestHost {
     fn drop(&mut self) {
         let left = self.end();
+        if let Err(error) = self.guard.end() {
+            eprintln!("the guard of this test cannot be ended: {error}");
+        }
         if thread::panicking() {
             self.print_host_log();
         } else if let Err(error) = compiled::hand_on(&self.data_dir, &compiled_plugins()) {

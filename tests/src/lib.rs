@@ -9,6 +9,7 @@
 
 pub mod command;
 mod compiled;
+pub mod guard;
 pub mod harness;
 pub mod mcp;
 pub mod messages_api;

@@ -19,6 +19,7 @@ mod down;
 mod events;
 mod faults;
 mod graphs;
+mod guard;
 mod hostile;
 mod input;
 mod logs;

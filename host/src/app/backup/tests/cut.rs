@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     io::{self, Write},
     os::unix::{fs::symlink, net::UnixListener},
     path::Path,
@@ -141,6 +141,54 @@ fn a_backup_is_there_as_a_whole_or_not_at_all() {
     target.name(&file).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"second");
     assert_eq!(names(), BTreeSet::from(["queue.backup".to_owned()]));
+}
+
+/// A file whose writer is killed after so many writes of at most 512 bytes.
+struct Killed<'a> {
+    file: &'a File,
+    writes: u32,
+}
+
+impl Write for Killed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.writes.checked_sub(1);
+        self.writes = left.ok_or_else(|| io::Error::other("killed"))?;
+        self.file.write(&bytes[..bytes.len().min(512)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Up to the naming there is no file of the name, and what the killed one has left is in nobody's
+/// way; the file that then gets the name is whole.
+#[test]
+fn a_backup_that_is_killed_at_any_step_is_no_file_of_its_name() {
+    let old = used();
+    let store = SqliteStore::open_read_only(&old.layout.database()).unwrap();
+    let path = old.layout.root().join("../queue.backup");
+    let mut steps = 0;
+    for writes in 0.. {
+        let (target, file) = Target::create(&path, false).unwrap();
+        let killed = Killed {
+            file: &file,
+            writes,
+        };
+        let taken = take(&old.layout, &store, killed, false);
+        // Nothing of a killed process cleans up.
+        std::mem::forget(target);
+        assert!(!path.exists(), "after {writes} writes");
+        if taken.is_ok() {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 10, "{steps}");
+    to_file(&old.layout, &path, false, false).unwrap();
+    let new = empty();
+    restored(&path, &new).unwrap();
+    is_whole(&old, &new);
 }
 
 /// Where a link leads, there is the backup afterwards. A device, a pipe, a directory and a link to

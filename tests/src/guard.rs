@@ -1,0 +1,78 @@
+//! Ends what a test leaves behind that is itself killed: by whoever waits for it no longer, or for
+//! want of memory. A destructor does not run then, and its hosts and their tasks would run on.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Read, Write},
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::process;
+
+/// Follows the directory's path: the test has come to its own end.
+const ENDED: u8 = b'\n';
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// A process that outlives the test. It learns of the test's end by the end of its input.
+pub(crate) struct Guard {
+    process: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Guard {
+    /// The directory is told by the input: in an argument, it would make the guard one of the
+    /// processes that it looks for.
+    pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
+        let mut process = Command::new(program)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What kills a test kills its process group.
+            .process_group(0)
+            .current_dir("/")
+            .spawn()?;
+        let mut input = process.stdin.take();
+        if let Some(input) = &mut input {
+            input.write_all(data_dir.as_os_str().as_bytes())?;
+        }
+        Ok(Self { process, input })
+    }
+
+    /// Nothing is left for it to do.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if let Some(mut input) = self.input.take() {
+            input.write_all(&[ENDED])?;
+        }
+        self.process.wait().map(|_| ())
+    }
+}
+
+/// What the guard's process does.
+pub fn main() -> io::Result<()> {
+    let mut told = Vec::new();
+    io::stdin().read_to_end(&mut told)?;
+    if told.is_empty() || told.ends_with(&[ENDED]) {
+        return Ok(());
+    }
+    let data_dir = Path::new(OsStr::from_bytes(&told));
+    loop {
+        let left = process::of_data_dir(data_dir);
+        if left.is_empty() {
+            break;
+        }
+        for found in left {
+            process::kill_9(found.pid);
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    match fs::remove_dir_all(data_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

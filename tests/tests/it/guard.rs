@@ -1,0 +1,32 @@
+//! A test that is killed leaves nothing running.
+
+use std::{
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Stdio},
+};
+
+use claudine_tests::{TestHost, harness, wait_for};
+
+#[test]
+fn the_guard_ends_host_and_tasks_of_a_test_that_is_gone() {
+    let host = TestHost::new();
+    let task = host.script("sleep 500");
+    host.live(&task);
+    let mut guard = Command::new(harness::guard())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = guard.stdin.take().unwrap();
+    input
+        .write_all(host.data_dir().as_os_str().as_bytes())
+        .unwrap();
+    assert!(host.processes().len() >= 3, "{:?}", host.processes());
+    // The end of the input without the word that the test has ended.
+    drop(input);
+    assert!(guard.wait().unwrap().success());
+    wait_for("host, supervisor and task to be gone", || {
+        host.processes().is_empty().then_some(())
+    });
+    assert!(!host.data_dir().exists());
+}
