@@ -12,6 +12,7 @@
     clippy::all,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "generated code"
 )]
