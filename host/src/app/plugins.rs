@@ -32,7 +32,11 @@ impl Host {
 
 fn listed(listing: &Listing) -> PluginView {
     let (health, message) = match &listing.status {
-        Status::Looked(Health { state, message, .. }) => (state.to_string(), message.clone()),
+        Status::Looked(Health { state, message, .. }) => match needs_grant(listing) {
+            // Whatever it finds on this machine, it may start nothing of it.
+            Some(message) => ("needs_grant".to_owned(), message),
+            None => (state.to_string(), message.clone()),
+        },
         Status::Broken(error) => ("broken".to_owned(), error.to_string()),
     };
     let attributes = match &listing.status {
@@ -53,6 +57,23 @@ fn listed(listing: &Listing) -> PluginView {
         message,
         warning: warning.map(|(_, text)| text.clone()),
     }
+}
+
+/// What a plugin lacks that was granted nothing of what it asks for.
+fn needs_grant(listing: &Listing) -> Option<String> {
+    let shipped = listing.shipped.as_ref()?;
+    let asked = &shipped.manifest.permissions.process.as_ref()?.commands;
+    let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    if asked.is_empty() || !shipped.grant.process.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "it may not start {} before that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
+         to grants/{}.toml in the data directory, and restart the host",
+        asked.join(", "),
+        shipped.grant.digest,
+        listing.name,
+    ))
 }
 
 fn detail(inspection: &Inspection) -> PluginDetail {
@@ -113,5 +134,55 @@ fn worth(command: &str) -> &'static str {
     match command {
         "*" => "as much as the user who runs the host: it may start any command",
         _ => "as much as the command it starts: an agent or a shell can do whatever the user can",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::plugin::{Grant, Manifest, Origin, Shipped};
+
+    #[test]
+    fn a_plugin_without_its_grant_is_not_healthy() {
+        let check = |asks: &str, granted: &[&str], expected: &str| {
+            let manifest = format!(
+                "kind = \"executor\"\nname = \"make\"\nversion = \"1.0.0\"\nwit = \"0.1.0\"\n\
+                 summary = \"Makes\"\n{asks}"
+            );
+            let health = Health {
+                state: HealthState::Healthy,
+                message: "make 4.3".to_owned(),
+                attributes: Vec::new(),
+            };
+            let listing = Listing {
+                name: "make".to_owned(),
+                origin: Origin::Installed,
+                shipped: Some(Shipped {
+                    manifest: Manifest::parse(&manifest).unwrap(),
+                    grant: Grant {
+                        digest: "abc".to_owned(),
+                        process: granted.iter().map(|it| (*it).to_owned()).collect(),
+                    },
+                }),
+                status: Status::Looked(health),
+            };
+            let view = listed(&listing);
+            assert_eq!(view.health, expected, "{asks} {granted:?}");
+            view.message
+        };
+        let asks = "[permissions.process]\ncommands = [\"make\"]\nwhy = \"it runs make\"\n";
+        let message = check(asks, &[], "needs_grant");
+        for part in [
+            "make",
+            "digest = \"abc\"",
+            "process = [\"make\"]",
+            "grants/make.toml",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(check(asks, &["make"], "healthy"), "make 4.3");
+        check(asks, &["*"], "healthy");
+        check("", &[], "healthy");
     }
 }

@@ -562,7 +562,7 @@ pub(crate) struct PluginView {
     /// `built-in` or the path it was installed from.
     pub(crate) origin: String,
     pub(crate) digest: String,
-    /// `healthy`, `unhealthy`, `undetected`, `broken`.
+    /// `healthy`, `needs_grant`, `unhealthy`, `undetected`, `broken`.
     pub(crate) health: String,
     pub(crate) message: String,
     /// What works less well than it could, and the way out.

@@ -39,9 +39,13 @@ pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifes
 #[cfg(feature = "bench")]
 pub use bench::main as bench_main;
 pub(crate) use catalog::{BUILTINS, Catalog, Inspection, Listing, Places, Status};
+#[cfg(test)]
+pub(crate) use catalog::{Origin, Shipped};
 pub(crate) use compile::main as compile_main;
 pub(crate) use error::{GuestEnd, PluginError};
 pub(crate) use executor::Executor;
+#[cfg(test)]
+pub(crate) use grant::Grant;
 pub(crate) use load::Compiler;
 pub(crate) use port::{
     AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, EnvRemove, Failure, GuestOutcome,

@@ -290,8 +290,8 @@ fn of_plugin(plugin: &PluginView) -> Finding {
     let verdict = match plugin.health.as_str() {
         "healthy" if plugin.warning.is_some() => Verdict::Warn,
         "healthy" => Verdict::Ok,
-        // What it drives is not on this machine: no fault, but no tasks for it either.
-        "undetected" => Verdict::Warn,
+        // What it drives is not on this machine, or not granted: no fault, but no tasks for it.
+        "undetected" | "needs_grant" => Verdict::Warn,
         _ => Verdict::Fail,
     };
     let message = if plugin.message.is_empty() {

@@ -125,14 +125,14 @@ const COLUMNS: [Column; 5] = [
 fn row(plugin: &PluginView) -> [Cell; 5] {
     let colour = match plugin.health.as_str() {
         "healthy" => Colour::Green,
-        "undetected" => Colour::Yellow,
+        "undetected" | "needs_grant" => Colour::Yellow,
         _ => Colour::Red,
     };
     [
         Cell::new(&plugin.name),
         Cell::new(&plugin.kind),
         Cell::new(&plugin.version),
-        Cell::painted(colour, &plugin.health),
+        Cell::painted(colour, &plugin.health.replace('_', " ")),
         Cell::new(&plugin.message),
     ]
 }
