@@ -1,7 +1,7 @@
 //! From what is stored to what is shown.
 
 use claudine_domain::{
-    attempt::{Attempt, GitState, Phase, Usage},
+    attempt::{Attempt, GitState, Usage},
     dependency::Dependency,
     outcome::{Reason, ReasonClass},
     principal::{Principal, names_of_holders},

@@ -206,16 +206,15 @@ pub(super) fn graph_of(
             connected: None,
         });
     }
-    let task = reader
-        .task(&TaskRef(reference.to_owned()))
-        .map_err(|error| {
-            let is_unknown = error.kind == ErrorKind::NotFound;
-            if is_unknown {
-                no_graph(reference, error)
-            } else {
-                error
-            }
-        })?;
+    let task = TaskRef(reference.to_owned());
+    let task = match purpose {
+        Purpose::Show => reader.task_to_show(&task),
+        Purpose::RunAgain | Purpose::Unfinished => reader.task(&task),
+    };
+    let task = task.map_err(|error| match error.kind {
+        ErrorKind::NotFound => no_graph(reference, error),
+        _ => error,
+    })?;
     let Some(InGraph { first, .. }) = task.request.graph.as_deref() else {
         let through_ended = purpose != Purpose::Unfinished;
         return Ok(FoundGraph {

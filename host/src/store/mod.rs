@@ -41,7 +41,7 @@ use claudine_domain::{
 };
 
 pub(crate) use error::StoreError;
-pub(crate) use filter::{Filter, Name, States, UnknownStatus, phase_word, words};
+pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::{FEWEST_DIGITS, Intent, Resolved, SHOWN_AMBIGUOUS};
 
