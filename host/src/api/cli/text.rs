@@ -24,6 +24,23 @@ pub(super) fn mark(task: &TaskRow) -> &'static str {
     Shade::of(task.outcome.as_deref(), &task.state).mark()
 }
 
+/// The sign and the colour of a state or an outcome by its word alone.
+pub(super) fn look_of_word(word: &str) -> (&'static str, Colour) {
+    let shade = match word {
+        "blocked" | "waiting" | "ready" | "held" | "running" => Shade::of(None, word),
+        outcome => Shade::of(Some(outcome), "done"),
+    };
+    let colour = match shade {
+        Shade::Waiting => Colour::Yellow,
+        Shade::Held => Colour::Magenta,
+        Shade::Running => Colour::Cyan,
+        Shade::Succeeded => Colour::Green,
+        Shade::Failed | Shade::UpstreamFailed => Colour::Red,
+        Shade::Dropped => Colour::Grey,
+    };
+    (shade.mark(), colour)
+}
+
 pub(super) fn colour(task: &TaskRow) -> Colour {
     match (task.outcome.as_deref(), task.state.as_str()) {
         (Some("succeeded"), _) if !doubts(task).is_empty() => Colour::Yellow,

@@ -1,14 +1,21 @@
 //! `claudine worktree`, and the options by which a task gets one.
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use claudine_domain::worktree::{Merge, MergeStrategy};
 
-use super::{failure::Failure, output, parse, session::Session, terminal::harmless};
+use super::{
+    failure::Failure,
+    output, parse,
+    session::Session,
+    table::{Cell, Column, Goes, Table},
+    terminal::{Look, Painted},
+    text,
+};
 use crate::{
     app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreeWish},
-    text::short_id,
+    text::{ShortIds, short_id},
 };
 
 /// A checkout of the task's own.
@@ -121,9 +128,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     if worktrees.is_empty() {
         output::say("no worktrees");
     }
-    for worktree in &worktrees {
-        output::text(&describe(worktree))?;
-    }
+    output::painted(&table(&worktrees, Look::of_stdout()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -174,41 +179,45 @@ async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-/// The task, then its branch and what is open on it, then where it is.
-fn describe(worktree: &FoundWorktree) -> String {
-    let name = match &worktree.name {
-        Some(name) => format!(" ({})", harmless(name)),
-        None => String::new(),
-    };
-    let base = match &worktree.base {
-        Some(base) => format!(" from {}", harmless(base)),
-        None => String::new(),
-    };
-    let mut text = format!("{}{name}: {}\n", short_id(&worktree.task), worktree.state);
-    let mut line = |name: &str, value: &str| {
-        // Writing into a text does not fail.
-        writeln!(text, "  {name:<9}{value}").unwrap_or_default();
-    };
-    match &worktree.branch {
-        Some(branch) => line(
-            "branch",
-            &format!("{}{base}, {}", harmless(branch), open_work(worktree)),
-        ),
-        None => line("error", &open_work(worktree)),
+const COLUMNS: [Column; 8] = [
+    Column::new("TASK"),
+    Column::new("NAME").optional().cut(20, 6),
+    Column::new("STATE").cut(16, 6),
+    Column::new("BRANCH").optional().cut(24, 10),
+    Column::new("BASE").optional().goes(Goes::Early(2)),
+    Column::new("NOT MERGED").cut(30, 10),
+    Column::new("MERGE").optional().cut(24, 8),
+    Column::new("PATH").goes(Goes::Early(1)),
+];
+
+fn table(worktrees: &[FoundWorktree], look: Look) -> Painted {
+    let short = ShortIds::among(worktrees.iter().map(|found| found.task.as_str()));
+    let mut table = Table::new(&COLUMNS);
+    for worktree in worktrees {
+        table.row(row(worktree, short));
     }
-    line("path", &harmless(&worktree.path));
-    if let Some(merge) = &worktree.merge {
-        line(
-            "merge",
-            &format!("{}: {}", merge.state.as_str(), harmless(merge.brief())),
-        );
-    }
-    text
+    table.shown(look)
+}
+
+fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
+    let (mark, colour) = text::look_of_word(&worktree.state);
+    let merge = worktree.merge.as_ref();
+    let merge = merge.map(|merge| format!("{}: {}", merge.state.as_str(), merge.brief()));
+    [
+        Cell::new(short.of(&worktree.task)),
+        Cell::new(worktree.name.as_deref().unwrap_or_default()),
+        Cell::painted(colour, &format!("{mark} {}", worktree.state)),
+        Cell::new(worktree.branch.as_deref().unwrap_or_default()),
+        Cell::new(worktree.base.as_deref().unwrap_or_default()),
+        Cell::new(&open_work(worktree)),
+        Cell::new(&merge.unwrap_or_default()),
+        Cell::new(&worktree.path),
+    ]
 }
 
 fn open_work(worktree: &FoundWorktree) -> String {
     if let Some(error) = &worktree.error {
-        return harmless(error);
+        return error.clone();
     }
     let mut parts = Vec::new();
     match worktree.dirty {
@@ -222,12 +231,12 @@ fn open_work(worktree: &FoundWorktree) -> String {
         _ => {}
     }
     match worktree.unmerged {
-        Some(1) => parts.push("1 commit not merged".to_owned()),
-        Some(count) if count > 1 => parts.push(format!("{count} commits not merged")),
+        Some(1) => parts.push("1 commit".to_owned()),
+        Some(count) if count > 1 => parts.push(format!("{count} commits")),
         _ => {}
     }
     if parts.is_empty() {
-        "nothing that is not merged".to_owned()
+        "nothing".to_owned()
     } else {
         parts.join(", ")
     }
@@ -238,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worktree_is_described() {
+    fn a_worktree_is_a_line() {
         let mut worktree = FoundWorktree {
             task: "task_01kb".to_owned(),
             name: Some("fix".to_owned()),
@@ -253,20 +262,34 @@ mod tests {
             error: None,
             merge: None,
         };
-        let path = "  path     /data/worktrees/task_01kb\n";
-        assert_eq!(
-            describe(&worktree),
-            format!(
-                "01kb (fix): failed\n  branch   claudine/01kb from main, 1 file not committed, 2 commits not merged\n{path}"
-            )
+        let check = |worktree: &FoundWorktree, columns: Option<usize>, expected: &str| {
+            let look = Look {
+                colours: false,
+                columns,
+            };
+            let shown = table(std::slice::from_ref(worktree), look);
+            assert_eq!(shown.as_str().lines().nth(1), Some(expected));
+        };
+        let whole = "01kb  fix   ✗ failed  claudine/01kb  main  1 file not committed, 2 commits  \
+                     /data/worktrees/task_01kb";
+        check(&worktree, None, whole);
+        check(
+            &worktree,
+            Some(80),
+            "01kb  fix   ✗ failed  claudine/01kb  main  1 file not committed, 2 commits",
         );
         (worktree.dirty, worktree.unmerged, worktree.ignored) = (Some(0), Some(0), Some(3));
-        assert!(describe(&worktree).contains("from main, 3 ignored by git\n"));
+        check(
+            &worktree,
+            Some(80),
+            "01kb  fix   ✗ failed  claudine/01kb  main  3 ignored by git",
+        );
         (worktree.branch, worktree.base) = (None, None);
         worktree.error = Some("cannot read it".to_owned());
-        assert_eq!(
-            describe(&worktree),
-            format!("01kb (fix): failed\n  error    cannot read it\n{path}")
+        check(
+            &worktree,
+            Some(80),
+            "01kb  fix   ✗ failed  cannot read it  /data/worktrees/task_01kb",
         );
     }
 }

@@ -134,7 +134,7 @@ fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
     assert_eq!(list[2]["dirty"], 1, "{list:#}");
     assert!(
         host.text(["worktree", "list"])
-            .contains("from main, 1 ignored by git")
+            .contains("  main  1 ignored by git")
     );
     for arguments in [&["worktree", "clean"][..], &["worktree", "clean", "--all"]] {
         let cleaned = host.json(arguments);

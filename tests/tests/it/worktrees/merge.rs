@@ -130,7 +130,7 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
     assert!(
-        list.contains("conflict: merge conflict in file\n"),
+        list.contains("  conflict: merge conflict in file  "),
         "{list}"
     );
     // Merged by hand, it is of no more use.
