@@ -368,3 +368,96 @@ pub(super) fn lines_of_end(end: &LogEnd) -> Vec<String> {
     let drawn = drawing.draw(&end.items);
     drawn.as_str().lines().map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::{api::cli::exit::tests::task, app::Overview};
+
+    /// 2026-11-22T14:52:33.042Z
+    const NOW: Timestamp = Timestamp(1_795_359_153_042);
+
+    fn overview(tasks: Vec<serde_json::Value>) -> Overview {
+        let mut whole = serde_json::json!({
+            "sequence": 17, "has_more": false, "spent_today_usd": 3.2,
+            "counts": {"running": 2, "queued": 1, "held": 1, "failed": 1, "total": 378},
+        });
+        let rows = tasks.into_iter().enumerate().map(|(number, json)| {
+            let mut row = task(json).row;
+            row.id = format!("task_01kb2m8r4zq8w3v5x7y9abc{number:03}");
+            serde_json::to_value(row).unwrap()
+        });
+        whole["tasks"] = rows.collect();
+        serde_json::from_value(whole).unwrap()
+    }
+
+    fn model() -> Model {
+        let at = |time: &str| format!("2026-11-22T14:{time}.042Z");
+        let mut model = Model::new();
+        model.apply(overview(vec![
+            serde_json::json!({
+                "name": "review", "executor": "claude", "state": "running", "phase": "live", "outcome": null,
+                "started_at": at("52:21"), "expected_ms": 20_000, "cost_usd": 0.25,
+                "doing": "Bash: cargo test --workspace --all-features\u{1b}[2J",
+            }),
+            serde_json::json!({"state": "running", "phase": "stopping", "outcome": null, "started_at": at("51:33")}),
+            serde_json::json!({
+                "name": "漢字", "executor": "claude", "state": "waiting", "outcome": null, "until": "2026-11-22T20:15:00Z",
+                "started_at": at("51:33"), "ran_ms": 2_000, "reason": {"class": "rate_limit", "message": "usage limit"},
+            }),
+            serde_json::json!({"name": "deploy", "state": "held", "outcome": null, "held_by": "owner"}),
+            serde_json::json!({
+                "outcome": "failed", "finished_at": at("52:00"), "started_at": at("51:58"), "ran_ms": 2_000,
+                "reason": {"class": "conflict", "message": "merge conflict in cart.py"},
+            }),
+            serde_json::json!({"outcome": "succeeded", "finished_at": at("51:00"), "ran_ms": 400, "summary": "cargo build"}),
+        ]));
+        let selected = model.selected().unwrap().id.clone();
+        let lines = (1..=20).map(|line| format!("line {line}")).collect();
+        model.set_tail(selected, lines);
+        model
+    }
+
+    fn shown(model: &mut Model, width: u16, height: u16) -> String {
+        let rows = screen(model, width, height, NOW);
+        assert_eq!(rows.len(), usize::from(height));
+        let mut text = String::new();
+        for row in rows {
+            let line: String = row.pieces.into_iter().map(|piece| piece.text).collect();
+            assert!(width_of(&line) <= usize::from(width), "{width}: {line}");
+            text += &format!("{}\n", line.trim_end());
+        }
+        text
+    }
+
+    #[test]
+    fn a_screen_is_filled() {
+        insta::assert_snapshot!("at_80", shown(&mut model(), 80, 24));
+        insta::assert_snapshot!("at_120", shown(&mut model(), 120, 30));
+    }
+
+    #[test]
+    fn a_screen_of_any_size_is_not_overrun() {
+        let mut model = model();
+        for (width, height) in [(1, 1), (2, 3), (10, 4), (20, 9), (40, 12), (300, 80)] {
+            shown(&mut model, width, height);
+            model.mode = Mode::Help;
+            let rows = screen(&mut model, width, height, NOW);
+            assert_eq!(rows.len(), usize::from(height));
+            model.mode = Mode::Tasks;
+        }
+    }
+
+    #[test]
+    fn without_tasks_it_says_how_to_begin() {
+        let mut model = Model::new();
+        assert!(shown(&mut model, 80, 24).contains("asking the host"));
+        let mut nothing = overview(Vec::new());
+        nothing.counts = Some(crate::app::Counts::default());
+        model.apply(nothing);
+        let text = shown(&mut model, 80, 24);
+        assert!(text.starts_with("no tasks"), "{text}");
+        assert!(text.contains("claudine run -- COMMAND"), "{text}");
+    }
+}

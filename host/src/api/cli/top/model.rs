@@ -389,3 +389,154 @@ fn passes(row: &TaskRow, filter: &str) -> bool {
         .iter()
         .any(|text| text.to_lowercase().contains(filter))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::api::cli::exit::tests::task;
+
+    fn row(number: u32, json: serde_json::Value) -> TaskRow {
+        let mut row = task(json).row;
+        row.id = format!("task_{number:05}");
+        row
+    }
+
+    fn running(number: u32) -> TaskRow {
+        row(
+            number,
+            serde_json::json!({"state": "running", "outcome": null}),
+        )
+    }
+
+    fn ended(number: u32, second: u32) -> TaskRow {
+        let at = format!("2026-11-22T14:51:{second:02}.000Z");
+        row(number, serde_json::json!({"finished_at": at}))
+    }
+
+    fn told(tasks: Vec<TaskRow>, changes_since: Option<u64>) -> Overview {
+        Overview {
+            tasks,
+            sequence: 1,
+            changes_since,
+            counts: None,
+            has_more: false,
+            spent_today_usd: 0.0,
+            daily_usd: None,
+            queue: QueueView::default(),
+        }
+    }
+
+    fn model(tasks: Vec<TaskRow>) -> Model {
+        let mut model = Model::new();
+        model.apply(told(tasks, None));
+        model.make_room(5);
+        model
+    }
+
+    fn order(model: &Model) -> Vec<u32> {
+        let ids = model.shown().map(|row| row.id.trim_start_matches("task_"));
+        ids.map(|id| id.parse().unwrap()).collect()
+    }
+
+    fn press(model: &mut Model, keys: &str) -> Option<Wish> {
+        let mut wish = None;
+        for key in keys.chars() {
+            let code = match key {
+                '\n' => KeyCode::Enter,
+                '\u{1b}' => KeyCode::Esc,
+                key => KeyCode::Char(key),
+            };
+            wish = model.key(KeyEvent::new(code, KeyModifiers::NONE));
+        }
+        wish
+    }
+
+    #[test]
+    fn unfinished_tasks_come_first_and_then_the_last_ends() {
+        let mut tasks: Vec<_> = (0..30).map(|number| ended(number, number)).collect();
+        tasks.push(row(
+            40,
+            serde_json::json!({"state": "blocked", "outcome": null}),
+        ));
+        tasks.push(running(41));
+        tasks.push(row(
+            42,
+            serde_json::json!({"state": "ready", "outcome": null}),
+        ));
+        tasks.push(running(43));
+        let mut model = model(tasks);
+        let expected: Vec<u32> = [43, 41, 42, 40].into_iter().chain((10..30).rev()).collect();
+        assert_eq!(order(&model), expected);
+        // One of them ends, and comes to the head of those; the oldest end goes.
+        model.apply(told(vec![ended(41, 59)], Some(1)));
+        let expected: Vec<u32> = [43, 42, 40, 41].into_iter().chain((11..30).rev()).collect();
+        assert_eq!(order(&model), expected);
+    }
+
+    #[test]
+    fn a_selection_stays_with_its_task() {
+        let mut model = model(vec![running(1), running(2), running(3)]);
+        press(&mut model, "j");
+        assert_eq!(model.selected().unwrap().id, "task_00002");
+        model.apply(told(vec![running(4)], Some(1)));
+        assert_eq!(model.selected().unwrap().id, "task_00002");
+        assert_eq!(model.place(), Some(2));
+        // It is gone: what stands there now is selected.
+        model.apply(told(vec![running(1), running(3)], None));
+        assert_eq!(model.selected().unwrap().id, "task_00001");
+        press(&mut model, "gggGj");
+        assert_eq!(model.place(), Some(1));
+    }
+
+    #[test]
+    fn what_is_selected_is_in_view() {
+        let mut model = model((0..100).map(running).collect());
+        for (keys, first) in [("jjjjj", 1), ("G", 95), ("kkkkk", 94), ("g", 0)] {
+            press(&mut model, keys);
+            assert_eq!(model.first, first, "{keys}");
+        }
+        model.make_room(200);
+        assert_eq!(model.first, 0);
+    }
+
+    #[test]
+    fn keys_ask_for_what_they_say() {
+        let task = || "task_00001".to_owned();
+        let mut model = model(vec![running(1)]);
+        let mut check = |keys: &str, expected: Option<Wish>| {
+            assert_eq!(press(&mut model, keys), expected, "{keys:?}");
+        };
+        check("\n", Some(Wish::Logs(task())));
+        check("w", Some(Wish::Why(task())));
+        check("r", Some(Wish::Act(Action::Retry, task())));
+        check("h", Some(Wish::Act(Action::Hold, task())));
+        check("c", None);
+        check("n", None);
+        check("cy", Some(Wish::Act(Action::Cancel, task())));
+        check("?q", None);
+        check("q", Some(Wish::Quit));
+        check("/nope\n", None);
+        check("r", None);
+        check("\u{1b}r", Some(Wish::Act(Action::Retry, task())));
+        let control = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
+        assert_eq!(model.key(control('c')), Some(Wish::Quit));
+        assert_eq!(model.key(control('z')), Some(Wish::Suspend));
+    }
+
+    #[test]
+    fn tasks_that_wait_for_somebody_are_counted() {
+        let json = |class: &str, outcome: &str| {
+            serde_json::json!({
+                "outcome": outcome, "finished_at": "2026-11-22T14:51:00.000Z",
+                "reason": {"class": class, "message": "it says why"},
+            })
+        };
+        let held = row(1, serde_json::json!({"state": "held", "outcome": null}));
+        let conflict = row(2, json("conflict", "failed"));
+        let exit = row(3, json("exit", "failed"));
+        let by_hand = row(4, json("conflict", "succeeded"));
+        let model = model(vec![held, conflict, exit, by_hand]);
+        assert_eq!(model.needing_somebody(), 2);
+    }
+}
