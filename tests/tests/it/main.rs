@@ -31,6 +31,7 @@ mod patterns;
 mod pictures;
 mod results;
 mod run;
+mod several;
 mod standby;
 mod start;
 mod tasks;

@@ -1,0 +1,356 @@
+//! What is done to several tasks: named, selected, asked about on a terminal.
+
+use std::{collections::BTreeMap, fs};
+
+use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal};
+use serde_json::json;
+
+const USUAL: (u16, u16) = (80, 24);
+/// A request that makes no sense.
+const USAGE: i32 = 2;
+const REFUSED: i32 = 125;
+
+/// One slot, and a task in it that runs until the test ends.
+fn busy() -> (TestHost, String) {
+    let host = TestHost::builder().slots(1).build();
+    let blocker = host.text(["run", "--name", "blocker", "--", "sleep", "600"]);
+    host.live(&blocker);
+    (host, blocker)
+}
+
+fn queued(host: &TestHost, name: &str, options: &[&str]) -> String {
+    let command = ["run", "--name", name].iter().chain(options);
+    host.text(command.chain(&["--", "true"]))
+}
+
+fn outcomes(host: &TestHost, tasks: &[&str]) -> Vec<String> {
+    let outcome = |task: &&str| {
+        host.status(task)["outcome"]
+            .as_str()
+            .unwrap_or("none")
+            .to_owned()
+    };
+    tasks.iter().map(outcome).collect()
+}
+
+#[test]
+fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
+    let (host, blocker) = busy();
+    let [a, b, c] = ["a", "b", "c"].map(|name| queued(&host, name, &[]));
+    let said = host.run(["cancel", &a, "b", "-m", "not tonight"]).ok();
+    said.says(&["cancelled 2 tasks"]);
+    assert_eq!(host.status(&a)["reason"]["message"], "not tonight");
+    // One of them is over, and one is not there; the third is cancelled all the same.
+    let said = host.run(["cancel", "a", "nobody", &c, &c]).code(REFUSED);
+    said.says(&[
+        "error: a: ",
+        "is already done: cancelled",
+        "error: nobody: no task matches",
+        "cancelled 1 task; 2 could not be cancelled",
+    ]);
+    assert_eq!(outcomes(&host, &[&a, &b, &c]), ["cancelled"; 3]);
+    let answer = host
+        .run(["cancel", "--json", "a", "blocker"])
+        .code(REFUSED)
+        .json();
+    assert_eq!(
+        (&answer["found"], &answer["done"], &answer["failed"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(answer["tasks"][0]["error"]["kind"], "conflict");
+    assert_eq!(answer["tasks"][1]["id"], *blocker);
+    // A single one is refused as before.
+    host.run(["cancel", "a"])
+        .code(REFUSED)
+        .says(&["error: task", "already done"]);
+    host.run(["cancel", "-m", "why"])
+        .code(USAGE)
+        .says(&["nothing to cancel", "--all"]);
+    host.run(["hold", "a", "--group", "g"])
+        .code(USAGE)
+        .says(&["not both"]);
+}
+
+#[test]
+fn a_selection_asks_or_needs_a_yes() {
+    let (host, blocker) = busy();
+    for (name, label) in [("one", "pr=17"), ("two", "pr=17"), ("other", "pr=18")] {
+        queued(&host, name, &["--label", label, "--group", "web"]);
+    }
+    let selected = ["cancel", "--label", "pr=17"];
+    host.run(selected)
+        .code(USAGE)
+        .says(&["--yes (-y)", "name the tasks"]);
+    assert_eq!(host.status("one")["state"], "ready");
+
+    let mut asked = Terminal::start(&host, &selected, USUAL);
+    asked.shows(&["one", "two", "Cancel 2 tasks? [y/N]"]);
+    assert!(!asked.screen().contains("other"), "{}", asked.screen());
+    asked.press("\r");
+    asked.shows(&["nothing was changed"]);
+    assert_eq!(asked.ended().code(), Some(1));
+    assert_eq!(host.status("one")["state"], "ready");
+
+    let mut asked = Terminal::start(&host, &selected, USUAL);
+    asked.shows(&["[y/N]"]);
+    asked.press("y\r");
+    asked.shows(&["cancelled 2 tasks"]);
+    assert_eq!(asked.ended().code(), Some(0));
+    assert_eq!(
+        outcomes(&host, &["one", "two", "other"]),
+        ["cancelled", "cancelled", "none"]
+    );
+
+    // Nothing that this can be done to is left, and that is no failure.
+    host.run(["cancel", "--label", "pr=17", "-y"])
+        .ok()
+        .says(&["no task matches"]);
+    host.run(["hold", "--group", "web", "-y"])
+        .ok()
+        .says(&["held 1 task"]);
+    assert_eq!(host.status("other")["state"], "held");
+    host.run(["release", "--name", "o?her", "-y"])
+        .ok()
+        .says(&["released 1 task"]);
+    host.run(["cancel", "--all", "-y"])
+        .ok()
+        .says(&["cancelled 2 tasks"]);
+    assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
+}
+
+/// Each end of `first` would let `second` start.
+#[test]
+fn nothing_of_a_graph_starts_while_it_is_cancelled() {
+    let (host, blocker) = busy();
+    let graph = "- {name: first, script: 'touch started'}\n\
+                 - {name: second, script: 'touch started', dependencies: [{task: first, condition: any}]}\n\
+                 - {name: third, script: 'touch started', dependencies: [{task: second, condition: any}]}\n";
+    let submitted = host.run_with(
+        ["submit", "-", "--name", "release", "--json"],
+        graph.as_bytes(),
+    );
+    let submitted = submitted.ok().json();
+    assert_eq!(submitted["graph"]["name"], "release");
+    assert_eq!(submitted["graph"]["id"], submitted["tasks"][0]["id"]);
+    let answer = host.json(["cancel", "--graph", "release", "--yes"]);
+    assert_eq!(
+        (&answer["done"], &answer["graph"]["name"]),
+        (&json!(3), &json!("release"))
+    );
+    assert_eq!(
+        outcomes(&host, &["first", "second", "third"]),
+        ["cancelled"; 3]
+    );
+    host.run(["cancel", &blocker]).check();
+    host.finished(&blocker);
+    let events = host.text(["events", "--graph", "release"]);
+    assert!(!events.contains("started"), "{events}");
+    assert!(!events.contains("blocker"), "{events}");
+    assert!(!host.work().join("started").exists());
+}
+
+#[test]
+fn what_failed_of_a_graph_is_tried_again_with_what_waited_for_it() {
+    let host = TestHost::new();
+    let graph = "- {name: fine, script: 'true'}\n\
+                 - {name: test, script: 'test -e mended', dependencies: [fine]}\n\
+                 - {name: lint, script: 'test -e mended'}\n\
+                 - {name: ship, script: 'true', dependencies: [test, lint]}\n";
+    let submit = ["submit", "-", "--name", "release", "--wait"];
+    let waited = host.run_with(submit, graph.as_bytes()).code(1);
+    let lines: Vec<String> = waited.text().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[3].contains("upstream_failed"), "{lines:?}");
+    let waited = host.run(["wait", "--graph", "release"]).code(1);
+    assert_eq!(waited.text().lines().count(), 4);
+    fs::write(host.work().join("mended"), "").unwrap();
+    let answer = host.json(["retry", "--graph", "release", "-y"]);
+    assert_eq!(
+        (&answer["found"], &answer["done"]),
+        (&json!(3), &json!(3)),
+        "{answer}"
+    );
+    let already: BTreeMap<&str, bool> = answer["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| (task["name"].as_str().unwrap(), task["already"] == true))
+        .collect();
+    assert_eq!(
+        already,
+        [("lint", false), ("ship", true), ("test", false)].into()
+    );
+    host.run(["wait", "--graph", "release"]).check();
+    assert_eq!(host.status("fine")["attempt"], 1);
+    // What has succeeded is not tried again by itself.
+    host.run(["retry", "--graph", "release", "-y"])
+        .ok()
+        .says(&["no task matches"]);
+    let fine = ["--name", "fine", "-s", "succeeded", "-y"];
+    host.run(["retry", "--graph", "release"].iter().chain(&fine))
+        .check();
+    assert_eq!(host.finished("fine")["attempt"], 2);
+}
+
+#[test]
+fn of_graphs_with_one_name_the_newest_is_shown_and_a_change_has_to_say_which() {
+    let (host, _) = busy();
+    let submit = |name: &str| {
+        let graph = format!("- {{name: {name}, script: 'true'}}\n- {{script: 'true'}}\n");
+        let ids = host.run_with(["submit", "-", "--name", "nightly"], graph.as_bytes());
+        ids.ok().text().lines().next().unwrap().to_owned()
+    };
+    let [old, new] = ["old", "new"].map(submit);
+    let listed = host.json(["list", "--graph", "nightly"]);
+    let listed = listed["tasks"].as_array().unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(
+        listed.iter().all(|task| task["graph"] == *new),
+        "{listed:?}"
+    );
+    assert_eq!(host.status(&new)["graph_name"], "nightly");
+    let refused = host
+        .run(["cancel", "--graph", "nightly", "-y"])
+        .code(REFUSED);
+    refused.says(&[
+        "2 unfinished graphs are named 'nightly'",
+        "--graph",
+        "old",
+        "new",
+    ]);
+    host.run(["cancel", "--graph", &old, "-y"])
+        .ok()
+        .says(&["cancelled 2 tasks"]);
+    // Now only one of them can be meant.
+    host.run(["cancel", "--graph", "nightly", "-y"])
+        .ok()
+        .says(&["cancelled 2 tasks"]);
+    assert_eq!(host.status(&new)["outcome"], "cancelled");
+    host.run(["cancel", "--graph", "weekly", "-y"])
+        .code(REFUSED)
+        .says(&["no graph or task matches 'weekly'"]);
+}
+
+/// Tasks that were not submitted together hang together by what they wait for.
+#[test]
+fn the_graph_of_a_single_task_is_what_hangs_together_with_it() {
+    let (host, _) = busy();
+    queued(&host, "a", &[]);
+    queued(&host, "b", &["--depends-on", "a"]);
+    queued(&host, "alone", &[]);
+    let names = |answer: serde_json::Value| {
+        let tasks = answer["tasks"].as_array().unwrap().clone();
+        let name = |task: &serde_json::Value| task["name"].as_str().unwrap().to_owned();
+        tasks.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(host.json(["list", "--graph", "a"])), ["b", "a"]);
+    assert_eq!(names(host.json(["hold", "--graph", "b", "-y"])), ["b", "a"]);
+    assert_eq!(host.status("alone")["state"], "ready");
+}
+
+#[test]
+fn a_graph_is_shown_with_its_counts_until_it_has_ended() {
+    let host = TestHost::new();
+    let graph = "- {name: build, script: 'until test -e go; do sleep 0.02; done'}\n\
+                 - {name: ship, script: 'exit 3', dependencies: [build]}\n";
+    fs::write(host.work().join("graph.yaml"), graph).unwrap();
+    let command = ["submit", "graph.yaml", "--name", "release"];
+    let mut taken = Terminal::start(&host, &command, USUAL);
+    taken.shows(&["release: 2 tasks", "ID", "NAME", "build", "ship"]);
+    assert!(taken.ended().success());
+    let shown = host.text(["graph", "--graph", "release"]);
+    assert!(shown.ends_with("1 running · 1 waiting"), "{shown}");
+    let mut followed = Terminal::start(&host, &["graph", "--graph", "release", "-f"], USUAL);
+    followed.shows(&["● build", "1 running · 1 waiting"]);
+    fs::write(host.work().join("go"), "").unwrap();
+    followed.shows(&["✓ build", "✗ ship", "1 ✓ · 1 ✗"]);
+    assert!(followed.ended().success());
+    let screen = followed.screen();
+    assert_eq!(screen.matches("build").count(), 1, "{screen}");
+    fs::remove_file(host.work().join("go")).unwrap();
+    let wait = ["submit", "graph.yaml", "--wait"];
+    let mut waited = Terminal::start(&host, &wait, USUAL);
+    waited.shows(&["1 running · 1 waiting"]);
+    waited.press("\u{3}");
+    waited.shows(&["the tasks go on"]);
+    assert_eq!(waited.ended().code(), Some(130));
+    let mut waited = Terminal::start(&host, &wait, USUAL);
+    waited.shows(&["1 running · 1 waiting"]);
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(waited.ended().code(), Some(3));
+}
+
+#[test]
+fn a_name_of_a_graph_is_kept_and_checked() {
+    let host = TestHost::new();
+    let graph =
+        b"- {script: 'true', idempotency_key: k1}\n- {script: 'true', idempotency_key: k2}\n";
+    let submit = |name: &str| host.run_with(["submit", "-", "--name", name], graph);
+    let first = submit("release").ok().text();
+    // The same again, also after another host has begun.
+    host.kill_host();
+    assert_eq!(submit("release").ok().text(), first);
+    submit("other").code(REFUSED).says(&["different request"]);
+    submit("").code(USAGE).says(&["the name of the graph"]);
+    submit("a\u{1b}[2J")
+        .code(USAGE)
+        .says(&["controls how text is shown"]);
+    let listed = host.json(["list", "--graph", "release"]);
+    assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_list_is_filtered_as_tasks_are_shown() {
+    let (host, blocker) = busy();
+    queued(
+        &host,
+        "test-a",
+        &["--label", "a=b", "--label", "c=d", "--group", "gpu"],
+    );
+    queued(&host, "test-b", &["--label", "a=b"]);
+    let stubborn = "trap '' TERM; echo ready; sleep 600";
+    host.run(["cancel", &blocker]).check();
+    host.finished(&blocker);
+    for name in ["test-a", "test-b"] {
+        host.finished(name);
+    }
+    let stops = host.text(["run", "--name", "stubborn", "--script", stubborn]);
+    host.live(&stops);
+    claudine_tests::wait_for("its output", || {
+        (host.text(["logs", &stops]) == "ready").then_some(())
+    });
+    host.run(["cancel", &stops]).check();
+    let names = |options: &[&str]| {
+        let listed = host.json(["list"].iter().chain(options));
+        let tasks = listed["tasks"].as_array().unwrap().clone();
+        let name = |task: &serde_json::Value| task["name"].as_str().unwrap().to_owned();
+        tasks.iter().map(name).collect::<Vec<_>>()
+    };
+    // What is printed is accepted.
+    assert_eq!(names(&["-s", "stopping"]), ["stubborn"]);
+    assert_eq!(names(&["--active"]), ["stubborn"]);
+    assert_eq!(names(&["--name", "test-*"]), ["test-b", "test-a"]);
+    assert_eq!(names(&["-l", "a=b", "-l", "c=d"]), ["test-a"]);
+    assert_eq!(names(&["--group", "gpu"]), ["test-a"]);
+    assert_eq!(
+        names(&["-s", "succeeded,cancelled"]),
+        ["test-b", "test-a", "blocker"]
+    );
+    assert_eq!(names(&["--failed"]), [""; 0]);
+    assert_eq!(names(&["--since", "1h", "--until", "30m"]), [""; 0]);
+    assert_eq!(names(&["--since", "1h", "-s", "cancelled"]), ["blocker"]);
+    let refused = host.run(["list", "--state", "nope"]).code(USAGE);
+    refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
+    // One who speaks to the host directly is told the same.
+    let mut client = PythonClient::connect(&host);
+    let refused = client.fail("ListTasks", json!({"state": "nope"}));
+    assert!(
+        refused.contains("stopping") && refused.contains("held"),
+        "{refused}"
+    );
+    let listed = client.call(
+        "ListTasks",
+        json!({"state": "active,cancelled", "since": "1h"}),
+    );
+    assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
+}
