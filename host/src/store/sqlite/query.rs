@@ -616,4 +616,17 @@ mod tests {
             "SEARCH task USING INDEX task_by_parent (parent=?)",
         );
     }
+
+    /// A walk over all ids would take longer with every task there is.
+    #[test]
+    fn the_end_of_an_id_is_looked_up_in_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let writer = store.writer();
+        let mut plan = writer
+            .prepare(&format!("EXPLAIN QUERY PLAN {OF_END}"))
+            .unwrap();
+        let plan: String = plan.query_row(["0"], |row| row.get(3)).unwrap();
+        assert!(plan.contains("INDEX task_by_end (<expr>=?)"), "{plan}");
+    }
 }

@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
     Step::of(include_str!("6.sql")),
     Step::of(include_str!("7.sql")),
     Step::of(include_str!("8.sql")),
+    Step::of(include_str!("9.sql")),
 ];
 
 /// "Clau".
