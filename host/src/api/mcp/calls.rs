@@ -19,8 +19,8 @@ use super::{
 use crate::{
     api::{lenient, member::Member, words},
     app::{
-        AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions, Retries,
-        RetryOptions, Submit, TaskRef, WorktreeWish,
+        Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
+        Retries, RetryOptions, Submit, TaskActions, TaskRef, WorktreeWish,
     },
     random,
 };
@@ -202,7 +202,15 @@ impl Server {
         &self,
         asked: CancelTask,
     ) -> Result<answers::Cancelled, AppError> {
-        let cancelled = self.client.cancel(&asked.task_id, asked.reason).await?;
+        let task = match (asked.task_id, asked.graph) {
+            (Some(task), None) => task,
+            (None, Some(graph)) => return self.cancel_graph(graph, asked.reason).await,
+            _ => {
+                let message = "give taskId, or graph for all tasks of one";
+                return Err(AppError::new(ErrorKind::Invalid, message));
+            }
+        };
+        let cancelled = self.client.cancel(&task, asked.reason).await?;
         let id = &cancelled.id;
         let message = match (cancelled.descendants, cancelled.already) {
             (None, false) => format!("Task {id} cancelled"),
@@ -218,6 +226,34 @@ impl Server {
             success: true,
             message,
         })
+    }
+
+    async fn cancel_graph(
+        &self,
+        graph: String,
+        reason: Option<String>,
+    ) -> Result<answers::Cancelled, AppError> {
+        let filter = ListFilter {
+            graph: Some(graph),
+            ..ListFilter::default()
+        };
+        let asked = TaskActions {
+            filter: Some(filter),
+            reason,
+            ..TaskActions::of(Action::Cancel)
+        };
+        let acted = self.client.act(&asked).await?;
+        let refused = acted.tasks.into_iter().find_map(|task| task.error);
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(answers::Cancelled {
+                success: true,
+                message: match acted.done {
+                    0 => "Nothing of the graph is left to cancel".to_owned(),
+                    count => format!("{count} tasks of the graph cancelled"),
+                },
+            }),
+        }
     }
 
     pub(super) async fn retry_task(&self, asked: RetryTask) -> Result<answers::Retried, AppError> {

@@ -149,7 +149,9 @@ pub(super) struct TaskLogs {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CancelTask {
     /// An id, the end or the beginning of one, or a name.
-    pub(super) task_id: String,
+    pub(super) task_id: Option<String>,
+    /// In place of `taskId`: every task of this graph, by its name or one of its tasks.
+    pub(super) graph: Option<String>,
     /// Why; kept with the task.
     pub(super) reason: Option<String>,
 }

@@ -68,7 +68,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
             CANCEL,
-            "Stops a task and what it delegated itself.",
+            "Stops a task and what it delegated itself, or all tasks of a graph.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
