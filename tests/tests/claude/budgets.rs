@@ -6,17 +6,78 @@ use claudine_tests::{
     wait_for,
 };
 
-use crate::world::{Login, World, ended, succeeded};
+use crate::world::{Login, World, attempt, ended, succeeded};
 
 fn answering() -> Script {
     Script::always(Answer::text("done"))
 }
 
+/// An agent that calls a tool again and again.
+fn busy() -> Script {
+    Script::always(Answer::bash("echo once more"))
+}
+
+#[test]
+fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_more() {
+    let world = World::new(busy());
+    let line = ["do it", "--allowed-tools", "Bash", "--budget-usd", "0.001"];
+    let task = world.done(&line);
+    let message = ended(&task, "failed", "budget");
+    assert_eq!(message, "it has spent $0.0016 of $0.001");
+    assert_eq!(world.api.message_requests().len(), 2);
+    let id = task["id"].as_str().unwrap();
+    let hint = task["hint"].as_str().expect("a hint");
+    assert!(hint.ends_with(" --budget-usd 0.005"), "{hint}");
+    let shown = world.host.text(["status", id]);
+    assert!(shown.contains("$0.0016 of $0.001") && shown.contains(hint), "{shown}");
+    for verb in ["resume", "retry"] {
+        world.host.run([verb, id]).code(125).says(&[
+            "cannot run: it has spent $0.0016 of $0.001",
+            "--budget-usd 0.005` gives it more",
+        ]);
+    }
+    // Of the new budget it has what the first attempt has left of it.
+    let line = ["resume", id, "--budget-usd", "0.004"];
+    world.host.run(line).check();
+    let task = world.host.finished(id);
+    let message = ended(&task, "failed", "budget");
+    assert_eq!(message, "it has spent $0.004 of $0.004");
+    assert_eq!(world.api.message_requests().len(), 5);
+    assert_eq!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    world
+        .api
+        .set_script(Script::always(Answer::text("finished")));
+    world.host.run(["retry", id, "--budget-usd", "1"]).check();
+    let task = world.host.finished(id);
+    succeeded(&task, "finished");
+    assert_eq!(task["budget_usd"], 1.0);
+    assert_eq!(task["cost_usd"], 0.0048);
+    assert_eq!(task.get("hint"), None);
+}
+
+/// Whichever is less.
+#[test]
+fn an_agents_own_limit_and_what_its_budget_leaves_hold_together() {
+    let world = World::new(busy());
+    let run = |options: [&str; 4]| {
+        let line = [&["do it", "--allowed-tools", "Bash"], &options[..]].concat();
+        ended(&world.done(&line), "failed", "budget")
+    };
+    let own = run(["--max-budget-usd", "0.001", "--budget-usd", "1"]);
+    assert!(own.contains("0.001"), "{own}");
+    let of_task = run(["--max-budget-usd", "1", "--budget-usd", "0.001"]);
+    assert_eq!(of_task, "it has spent $0.0016 of $0.001");
+}
+
 #[test]
 fn a_task_that_has_spent_its_budget_does_not_go_on() {
     let world = World::new(answering());
+    // Its only answer is what passes the budget.
     let task = world.done(&["do it", "--budget-usd", "0.0005"]);
-    succeeded(&task, "done");
+    ended(&task, "failed", "budget");
     assert_eq!(task["budget_usd"], 0.0005);
     let id = task["id"].as_str().unwrap();
     for verb in ["resume", "retry"] {

@@ -143,8 +143,17 @@ fn a_usage_limit_parks_every_task_of_the_account() {
     assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
     let second = world.delegate(&["hi again"]);
     assert_eq!(world.host.status(&second)["state"], "waiting");
-    let why = world.host.text(["why", &second]);
-    assert!(why.contains("limit") && why.contains(&until[..10]), "{why}");
+    // One phrase, wherever it is told.
+    let limit = "Claude usage limit (5-hour) until ";
+    let id = second.as_str();
+    for command in [vec!["why", id], vec!["status", id], vec!["doctor"]] {
+        let told = world.host.run(&command).ok().text();
+        assert!(told.contains(limit), "{command:?} {told}");
+        assert!(told.contains(" (in 3d"), "{command:?} {told}");
+    }
+    let doctor = world.host.text(["doctor"]);
+    assert!(doctor.contains(" · 2 tasks wait"), "{doctor}");
+    world.host.run(["list"]).ok().says(&[limit, " · 2 tasks wait"]);
     assert_eq!(
         world.api.message_requests().len(),
         1,
@@ -153,4 +162,16 @@ fn a_usage_limit_parks_every_task_of_the_account() {
     // The limit belongs to the account: work of other kinds goes on.
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
+    // Somebody has bought more.
+    world.host.run(["retry", &second]).code(125).says(&[
+        "is waiting, not done",
+        "claudine retry --now",
+    ]);
+    world
+        .api
+        .set_script(Script::always(Answer::text("bought more")));
+    world.host.run(["retry", "--now", &second]).check();
+    for task in [&second, &first] {
+        succeeded(&world.host.finished(task), "bought more");
+    }
 }

@@ -3,19 +3,7 @@
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
 
-use crate::world::{World, attempt, succeeded};
-
-fn git(world: &World, arguments: &[&str]) -> String {
-    let output = world
-        .host
-        .other("git")
-        .args(["-c", "user.name=T", "-c", "user.email=t@example.org"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
+use crate::world::{World, attempt, git, succeeded};
 
 #[test]
 fn its_branch_commit_and_open_changes_are_kept() {

@@ -12,6 +12,7 @@
 
 mod budgets;
 mod ceiling;
+mod changes;
 mod endings;
 mod failures;
 mod git;

@@ -65,7 +65,15 @@ fn waiting_for_it_says_what_it_was_denied() {
         .run(["delegate", "--wait", "try"])
         .ok();
     assert_eq!(ran.stdout, b"as far as I could\n");
-    assert_eq!(ran.complaint(), "denied: Bash: git init denied\n");
+    let said = ran.complaint();
+    let lines: Vec<&str> = said.lines().collect();
+    let [glance, denied, hint] = lines[..] else {
+        panic!("{said}")
+    };
+    assert!(glance.starts_with("✓ ") && glance.ends_with(" · $0.0016 · 1 denied"), "{glance}");
+    assert_eq!(denied, "denied: Bash: git init denied");
+    assert!(hint.starts_with("hint: claudine resume "), "{hint}");
+    assert!(hint.ends_with(" --allowed-tools 'Bash(git:*)'"), "{hint}");
 }
 
 #[test]

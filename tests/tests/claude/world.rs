@@ -174,3 +174,17 @@ pub(crate) fn succeeded(task: &Value, output: &str) {
 pub(crate) fn attempt<'a>(task: &'a Value, index: usize, field: &str) -> &'a Value {
     &task["attempts"][index][field]
 }
+
+/// Runs git where tasks work; what it prints.
+#[track_caller]
+pub(crate) fn git(world: &World, arguments: &[&str]) -> String {
+    let output = world
+        .host
+        .other("git")
+        .args(["-c", "user.name=T", "-c", "user.email=t@example.org"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

@@ -1,0 +1,118 @@
+//! A finished task is changed before it runs again: the agent has other rights, another model, more money.
+
+use claudine_tests::messages_api::{Answer, Rule, Script};
+use serde_json::json;
+
+use crate::world::{World, attempt, ended, git, succeeded};
+
+/// Wants one command, and says so either way.
+fn wants(command: &str) -> Script {
+    Script::default()
+        .then(Rule::new(Answer::bash(command)).at_turn(0))
+        .then(Rule::new(Answer::text("as far as I could")).times(1))
+        .then(Rule::new(Answer::bash(command)).times(1))
+        .then(Rule::new(Answer::text("done")))
+}
+
+#[test]
+fn an_agent_that_was_denied_a_tool_goes_on_with_the_command_that_is_told() {
+    let world = World::new(wants("git init made"));
+    let task = world.done(&["make it"]);
+    succeeded(&task, "as far as I could");
+    assert_eq!(task["denied"], 1);
+    let hint = task["hint"].as_str().expect("a hint");
+    let (command, tools) = hint.split_once(" --allowed-tools ").expect("an option");
+    assert!(command.starts_with("claudine resume "), "{hint}");
+    assert_eq!(tools, "'Bash(git:*)'");
+    let id = task["id"].as_str().unwrap();
+    let shown = world.host.text(["status", id]);
+    assert!(shown.contains(hint), "{shown}");
+    // As it is copied.
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let line = [words.as_slice(), &["--allowed-tools", "Bash(git:*)"]].concat();
+    world.host.run(&line).check();
+    let task = world.host.finished(id);
+    succeeded(&task, "done");
+    assert!(world.host.work().join("made/.git").is_dir());
+    assert_eq!(
+        attempt(&task, 0, "session_id"),
+        attempt(&task, 1, "session_id")
+    );
+    assert_eq!(task["hint"], serde_json::Value::Null);
+    // Which attempt ran with what.
+    assert_eq!(*attempt(&task, 0, "revised"), serde_json::Value::Null);
+    let revised = json!([{"option": "allowed_tools", "after": "[\"Bash(git:*)\"]"}]);
+    assert_eq!(*attempt(&task, 1, "revised"), revised);
+    assert_eq!(task["spec"]["allowed_tools"], json!(["Bash(git:*)"]));
+    let events = world.host.text(["events", id]);
+    let told = "attempt 2 runs with allowed_tools [\"Bash(git:*)\"]";
+    assert!(events.contains(told), "{events}");
+}
+
+#[test]
+fn a_retry_takes_another_model_and_what_its_executor_refuses_is_refused() {
+    let world = World::new(Script::always(Answer::text("done")));
+    let task = world.done(&["hi", "--model", "claude-opus-4-5"]);
+    let id = task["id"].as_str().unwrap();
+    for (options, said) in [
+        (["--model", "--settings"], "is an option, not a model"),
+        (["--max-turns", "0"], "/max_turns: must be at least 1"),
+        (["--timeout", "0"], "1 s to 30 days"),
+    ] {
+        let line = [&["retry", id], &options[..]].concat();
+        world.host.run(&line).code(2).says(&[said]);
+    }
+    assert_eq!(world.host.status(id)["state"], "done", "nothing has changed");
+    let line = ["retry", id, "--model", "claude-haiku-4-5", "-t", "5m", "-p", "P0"];
+    world.host.run(line).check();
+    let task = world.host.finished(id);
+    assert_eq!(attempt(&task, 1, "model"), "claude-haiku-4-5");
+    assert_eq!(task["priority"], "P0");
+    let options = attempt(&task, 1, "revised").as_array().expect("a list");
+    let options: Vec<&str> = options
+        .iter()
+        .filter_map(|one| one["option"].as_str())
+        .collect();
+    assert_eq!(options, ["model", "priority", "timeout"]);
+    // The same once more is no change.
+    world.host.run(line).check();
+    let task = world.host.finished(id);
+    assert_eq!(*attempt(&task, 2, "revised"), serde_json::Value::Null);
+}
+
+#[test]
+fn an_agent_that_was_denied_tools_and_changed_nothing_has_failed() {
+    let world = World::new(wants("git init made"));
+    git(&world, &["init", "-q", "-b", "trunk"]);
+    git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let task = world.done(&["make it", "--worktree"]);
+    let message = ended(&task, "failed", "permission");
+    assert_eq!(message, "1 tool call was denied, and nothing was changed");
+    assert_eq!((&task["denied"], &task["files_changed"]), (&json!(1), &json!(0)));
+    let id = task["id"].as_str().unwrap();
+    world
+        .host
+        .run(["resume", id, "--allowed-tools", "Bash(git:*)"]).check();
+    // What it made is a repository of its own, which is nothing that could be merged.
+    let task = world.host.finished(id);
+    assert_eq!(task["attempts"].as_array().map(Vec::len), Some(2), "{task:#}");
+    world.api.set_script(wants("git init made"));
+    let task = world.done(&["look at it", "--worktree", "--allow-denied"]);
+    succeeded(&task, "as far as I could");
+    let list = world.host.text(["list"]);
+    assert!(list.contains("no changes · 1 denied · look at it"), "{list}");
+}
+
+#[test]
+fn files_that_an_agent_has_changed_are_counted() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("mkdir -p src && touch src/a src/b && echo x > c")).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::new(script);
+    git(&world, &["init", "-q", "-b", "trunk"]);
+    git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    let task = world.done(&["make them", "--worktree", "--allowed-tools", "Bash"]);
+    succeeded(&task, "done");
+    assert_eq!(task["files_changed"], 3);
+    assert_eq!(task.get("denied"), None);
+}
