@@ -29,7 +29,10 @@ fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_mo
     let hint = task["hint"].as_str().expect("a hint");
     assert!(hint.ends_with(" --budget-usd 0.005"), "{hint}");
     let shown = world.host.text(["status", id]);
-    assert!(shown.contains("$0.0016 of $0.001") && shown.contains(hint), "{shown}");
+    assert!(
+        shown.contains("$0.0016 of $0.001") && shown.contains(hint),
+        "{shown}"
+    );
     for verb in ["resume", "retry"] {
         world.host.run([verb, id]).code(125).says(&[
             "cannot run: it has spent $0.0016 of $0.001",

@@ -62,8 +62,21 @@ fn a_retry_takes_another_model_and_what_its_executor_refuses_is_refused() {
         let line = [&["retry", id], &options[..]].concat();
         world.host.run(&line).code(2).says(&[said]);
     }
-    assert_eq!(world.host.status(id)["state"], "done", "nothing has changed");
-    let line = ["retry", id, "--model", "claude-haiku-4-5", "-t", "5m", "-p", "P0"];
+    assert_eq!(
+        world.host.status(id)["state"],
+        "done",
+        "nothing has changed"
+    );
+    let line = [
+        "retry",
+        id,
+        "--model",
+        "claude-haiku-4-5",
+        "-t",
+        "5m",
+        "-p",
+        "P0",
+    ];
     world.host.run(line).check();
     let task = world.host.finished(id);
     assert_eq!(attempt(&task, 1, "model"), "claude-haiku-4-5");
@@ -88,25 +101,41 @@ fn an_agent_that_was_denied_tools_and_changed_nothing_has_failed() {
     let task = world.done(&["make it", "--worktree"]);
     let message = ended(&task, "failed", "permission");
     assert_eq!(message, "1 tool call was denied, and nothing was changed");
-    assert_eq!((&task["denied"], &task["files_changed"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&task["denied"], &task["files_changed"]),
+        (&json!(1), &json!(0))
+    );
     let id = task["id"].as_str().unwrap();
     world
         .host
-        .run(["resume", id, "--allowed-tools", "Bash(git:*)"]).check();
+        .run(["resume", id, "--allowed-tools", "Bash(git:*)"])
+        .check();
     // What it made is a repository of its own, which is nothing that could be merged.
     let task = world.host.finished(id);
-    assert_eq!(task["attempts"].as_array().map(Vec::len), Some(2), "{task:#}");
+    assert_eq!(
+        task["attempts"].as_array().map(Vec::len),
+        Some(2),
+        "{task:#}"
+    );
     world.api.set_script(wants("git init made"));
     let task = world.done(&["look at it", "--worktree", "--allow-denied"]);
     succeeded(&task, "as far as I could");
     let list = world.host.text(["list"]);
-    assert!(list.contains("no changes · 1 denied · look at it"), "{list}");
+    assert!(
+        list.contains("no changes · 1 denied · look at it"),
+        "{list}"
+    );
 }
 
 #[test]
 fn files_that_an_agent_has_changed_are_counted() {
     let script = Script::default()
-        .then(Rule::new(Answer::bash("mkdir -p src && touch src/a src/b && echo x > c")).at_turn(0))
+        .then(
+            Rule::new(Answer::bash(
+                "mkdir -p src && touch src/a src/b && echo x > c",
+            ))
+            .at_turn(0),
+        )
         .then(Rule::new(Answer::text("done")));
     let world = World::new(script);
     git(&world, &["init", "-q", "-b", "trunk"]);

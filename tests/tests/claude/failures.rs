@@ -153,7 +153,11 @@ fn a_usage_limit_parks_every_task_of_the_account() {
     }
     let doctor = world.host.text(["doctor"]);
     assert!(doctor.contains(" · 2 tasks wait"), "{doctor}");
-    world.host.run(["list"]).ok().says(&[limit, " · 2 tasks wait"]);
+    world
+        .host
+        .run(["list"])
+        .ok()
+        .says(&[limit, " · 2 tasks wait"]);
     assert_eq!(
         world.api.message_requests().len(),
         1,
@@ -163,10 +167,11 @@ fn a_usage_limit_parks_every_task_of_the_account() {
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
     // Somebody has bought more.
-    world.host.run(["retry", &second]).code(125).says(&[
-        "is waiting, not done",
-        "claudine retry --now",
-    ]);
+    world
+        .host
+        .run(["retry", &second])
+        .code(125)
+        .says(&["is waiting, not done", "claudine retry --now"]);
     world
         .api
         .set_script(Script::always(Answer::text("bought more")));

@@ -70,7 +70,10 @@ fn waiting_for_it_says_what_it_was_denied() {
     let [glance, denied, hint] = lines[..] else {
         panic!("{said}")
     };
-    assert!(glance.starts_with("✓ ") && glance.ends_with(" · $0.0016 · 1 denied"), "{glance}");
+    assert!(
+        glance.starts_with("✓ ") && glance.ends_with(" · $0.0016 · 1 denied"),
+        "{glance}"
+    );
     assert_eq!(denied, "denied: Bash: git init denied");
     assert!(hint.starts_with("hint: claudine resume "), "{hint}");
     assert!(hint.ends_with(" --allowed-tools 'Bash(git:*)'"), "{hint}");

@@ -1,12 +1,15 @@
 //! The options by which a finished task runs again otherwise than before.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use clap::Args;
 use claudine_domain::task::Priority;
+use serde_json::{Map, Value};
 
-use super::{parse, submit::AgentOptions};
-use crate::app::{Change, Retries};
+use super::{
+    editor, failure::Failure, parse, session::Session, several::Which, submit::AgentOptions,
+};
+use crate::app::{AppError, Change, ErrorKind, Retries};
 
 /// What of a task is different from its next attempt on. What is not given stays.
 #[derive(Debug, Default, Args)]
@@ -36,15 +39,38 @@ pub(super) struct ChangeOptions {
     /// Output limit; beyond it the head and the tail are kept
     #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     max_output: Option<u64>,
+    /// Edit what its executor was asked for, in $VISUAL or $EDITOR
+    #[arg(long)]
+    edit: bool,
     #[command(flatten)]
     agent: AgentOptions,
 }
 
 impl ChangeOptions {
-    pub(super) fn change(&self) -> Change {
+    /// What is different, after the person has edited it if that is wanted.
+    pub(super) async fn of(&self, session: &Session, which: &Which) -> Result<Change, Failure> {
+        let mut change = self.change();
+        if self.edit {
+            let Some(task) = which.single() else {
+                return Err(Failure::Usage("--edit is for one task".to_owned()));
+            };
+            let before = match session.client().status(task).await?.spec {
+                Some(Value::Object(spec)) => spec,
+                _ => Map::new(),
+            };
+            let after = edited(&before)?;
+            let mut spec = differences(&before, after);
+            // An option counts more.
+            spec.extend(change.spec);
+            change.spec = spec;
+        }
+        Ok(change)
+    }
+
+    fn change(&self) -> Change {
         let millis =
             |limit: Option<Duration>| limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
-        let mut spec = serde_json::Map::new();
+        let mut spec = Map::new();
         self.agent.add_to(&mut spec);
         Change {
             spec,
@@ -66,6 +92,39 @@ impl ChangeOptions {
             ..Change::default()
         }
     }
+}
+
+/// Has a document edited.
+fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        let message = format!("cannot have the request edited: {error}");
+        Failure::from(AppError::new(ErrorKind::Unavailable, message))
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix("claudine-task-")
+        .suffix(".json")
+        .tempfile()
+        .map_err(|error| cannot(&error))?;
+    let text = serde_json::to_string_pretty(document).map_err(|error| cannot(&error))?;
+    writeln!(file, "{text}").map_err(|error| cannot(&error))?;
+    editor::edit(file.path())?;
+    // An editor may have put another file in its place.
+    let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::Usage(format!(
+            "what was edited is no JSON object, so nothing was changed: {error}"
+        ))
+    })
+}
+
+/// The fields that are others than before; null for those that are gone.
+fn differences(before: &Map<String, Value>, after: Map<String, Value>) -> Map<String, Value> {
+    let gone = before.keys().filter(|field| !after.contains_key(*field));
+    let gone: Vec<(String, Value)> = gone.map(|field| (field.clone(), Value::Null)).collect();
+    let mut changed = after;
+    changed.retain(|field, value| before.get(field) != Some(value));
+    changed.extend(gone);
+    changed
 }
 
 #[cfg(test)]
@@ -110,5 +169,15 @@ mod tests {
                 "timeout_ms": 600_000, "priority": "P0", "budget_usd": 5.0, "retries": {"limit": 2},
             }),
         );
+    }
+
+    #[test]
+    fn an_edited_document_is_compared_by_its_fields() {
+        let map = |json: Value| json.as_object().unwrap().clone();
+        let before = map(serde_json::json!({"prompt": "a", "model": "opus", "max_turns": 3}));
+        let after = map(serde_json::json!({"prompt": "b", "model": "opus", "allowed_tools": []}));
+        let expected = serde_json::json!({"prompt": "b", "allowed_tools": [], "max_turns": null});
+        assert_eq!(Value::Object(differences(&before, after)), expected);
+        assert_eq!(differences(&before, before.clone()), Map::new());
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use clap::{Args, Subcommand};
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Common,
+    Common, editor,
     failure::Failure,
     output,
     session::{Session, unfit},
@@ -257,26 +257,12 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 
 /// Has a copy edited, which takes the place of the file once it makes sense.
 fn edit(path: &Path) -> Result<(), Failure> {
-    let editor = ["VISUAL", "EDITOR"]
-        .into_iter()
-        .find_map(process_environment);
-    let editor = editor.unwrap_or_else(|| "vi".to_owned());
     let mut text = read(path)?;
     if text.is_empty() {
         TEMPLATE.clone_into(&mut text);
     }
     let copy = copy(&text).map_err(|error| cannot("copy", path, &error))?;
-    // As git and others do: it may have options.
-    let words = shlex::split(&editor).unwrap_or_default();
-    let Some((program, options)) = words.split_first() else {
-        return Err(Failure::Usage(format!("`{editor}` is no editor")));
-    };
-    let edited = Command::new(program).args(options).arg(&copy).status();
-    let edited = edited
-        .map_err(|error| Failure::Usage(format!("cannot run the editor `{editor}`: {error}")))?;
-    if !edited.success() {
-        return Err(Failure::Usage(format!("the editor ended with {edited}")));
-    }
+    editor::edit(&copy)?;
     let text = read(&copy)?;
     if let Err(error) = config::check(path, &text) {
         let hint = format!(

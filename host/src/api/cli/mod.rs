@@ -16,6 +16,7 @@ mod cost;
 mod delegate;
 mod doctor;
 mod down;
+mod editor;
 mod environment;
 mod events;
 mod exit;

@@ -41,7 +41,7 @@ impl Resume {
         };
         let options = ResumeOptions {
             context,
-            change: self.change.change(),
+            change: self.change.of(session, &self.which).await?,
         };
         let asked = TaskActions {
             resume: Some(options),

@@ -41,7 +41,7 @@ impl Retry {
         let options = RetryOptions {
             downstream: self.downstream,
             now: self.now,
-            change: self.change.change(),
+            change: self.change.of(session, &self.which).await?,
         };
         let asked = TaskActions {
             retry: Some(options),

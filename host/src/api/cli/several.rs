@@ -47,6 +47,14 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// The one task that is named, if it is one.
+    pub(super) fn single(&self) -> Option<&str> {
+        match self.tasks.as_slice() {
+            [task] if task != "-" => Some(task),
+            _ => None,
+        }
+    }
+
     /// Whether nothing is named or selected.
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty() && !self.all && self.selectors.are_none()
