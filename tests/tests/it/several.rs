@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal};
+use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal, wait_for};
 use serde_json::json;
 
 const USUAL: (u16, u16) = (80, 24);
@@ -316,7 +316,7 @@ fn a_list_is_filtered_as_tasks_are_shown() {
     }
     let stops = host.text(["run", "--name", "stubborn", "--script", stubborn]);
     host.live(&stops);
-    claudine_tests::wait_for("its output", || {
+    wait_for("its output", || {
         (host.text(["logs", &stops]) == "ready").then_some(())
     });
     host.run(["cancel", &stops]).check();
@@ -353,4 +353,22 @@ fn a_list_is_filtered_as_tasks_are_shown() {
         json!({"state": "active,cancelled", "since": "1h"}),
     );
     assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_graph_is_named_listed_and_cancelled_over_mcp() {
+    let (host, _) = busy();
+    let mut client = PythonClient::connect(&host);
+    let task = |name: &str| json!({"name": name, "script": "true"});
+    let graph = json!({"name": "plan", "tasks": [task("a"), task("b")]});
+    client.call("SubmitGraph", graph);
+    let listed = client.call("ListTasks", json!({"graph": "plan"}));
+    assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
+    let cancelled = client.call("CancelTask", json!({"graph": "plan", "reason": "enough"}));
+    assert_eq!(cancelled["message"], "2 tasks of the graph cancelled");
+    assert_eq!(host.status("a")["reason"]["message"], "enough");
+    let again = client.call("CancelTask", json!({"graph": "plan"}));
+    assert_eq!(again["message"], "Nothing of the graph is left to cancel");
+    let refused = client.fail("CancelTask", json!({"graph": "plan", "taskId": "a"}));
+    assert!(refused.contains("give taskId"), "{refused}");
 }
