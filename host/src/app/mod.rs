@@ -12,6 +12,7 @@ mod capacity;
 mod check;
 mod checkpoint;
 mod cost;
+mod diff;
 mod down;
 mod effective;
 mod error;
@@ -38,6 +39,7 @@ mod read;
 mod reader;
 mod reading;
 mod request;
+mod resolve;
 mod retry;
 mod revise;
 mod select;
@@ -56,6 +58,7 @@ pub(crate) use self::{
     },
     check::NAME_MAX_CHARS,
     cost::{CostBy, CostQuery, CostView},
+    diff::{DiffQuery, DiffView},
     down::supervisors_left,
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
@@ -70,6 +73,7 @@ pub(crate) use self::{
         GraphQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries,
         RetryOptions, Submit, TaskRef, WorktreeWish,
     },
+    resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Style, lines_of},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,

@@ -198,6 +198,7 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
 fn worktree_view(worktree: &Worktree, task: &Task) -> WorktreeView {
     WorktreeView {
         path: None,
+        inside: worktree.inside.clone(),
         branch: task.branch().unwrap_or_default(),
         base: worktree.base_name().to_owned(),
         base_commit: worktree.base_commit.clone(),

@@ -263,6 +263,9 @@ pub(crate) struct WorktreeView {
     /// Absent if it is not made yet or was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
+    /// Where in it the task works; the top where it is not given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) inside: String,
     pub(crate) branch: String,
     /// The branch that it goes out from and is merged into; a commit where there is none.
     pub(crate) base: String,

@@ -6,6 +6,8 @@
 //! to their time. The rest of the module says what to run and how to read what it prints.
 
 mod checkouts;
+mod conflicts;
+mod diff;
 mod environment;
 mod gh;
 mod index;
@@ -32,6 +34,8 @@ use std::{
 
 pub(crate) use self::{
     checkouts::{Checkout, Standing},
+    conflicts::Unresolved,
+    diff::{Diff, Shape},
     gh::Opening,
     index::Stamps,
     look::{Look, shortened},

@@ -246,6 +246,19 @@ impl Worktrees {
         Ok((branch, None))
     }
 
+    /// Makes the checkout of a branch again.
+    pub(super) async fn refill(
+        &self,
+        git: &Git,
+        record: &mut Record,
+        tip: &Commit,
+    ) -> Result<(), WorktreeError> {
+        let repository = git.in_repository(&record.repository);
+        repository.prune_worktrees().await?;
+        refuse_in_use(&repository, &record.branch).await?;
+        self.fill(git, record, tip).await
+    }
+
     /// Makes the checkout of a branch that is at this commit, and notes that it is whole and what
     /// is ignored in it. Without its submodules it is taken away again, or the next attempt would
     /// find it so.

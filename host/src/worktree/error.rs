@@ -57,6 +57,12 @@ pub(crate) enum WorktreeError {
     Submodules(GitError),
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
+    #[error(
+        "nothing is known of what task {task} has changed: its branch is not made yet, or was taken away"
+    )]
+    NothingMade { task: TaskId },
+    #[error("commit {commit} is not in the repository any more")]
+    CommitGone { commit: String },
     #[error("branch `{branch}` is gone: all that was on it is merged, or somebody took it away")]
     BranchGone { branch: BranchRef },
     #[error("{what} {}: {source}", path.display())]
@@ -112,6 +118,8 @@ impl WorktreeError {
                 | Self::InUse { .. }
                 | Self::Hidden { .. }
                 | Self::NoWorktree { .. }
+                | Self::NothingMade { .. }
+                | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
         )
     }

@@ -11,12 +11,14 @@ mod branch;
 mod claims;
 mod clean;
 mod create;
+mod diff;
 mod error;
 mod list;
 mod message;
 mod plan;
 mod record;
 mod request;
+mod resolve;
 mod settle;
 
 use std::{
@@ -34,9 +36,11 @@ pub(crate) use self::{
     again::{Again, Held},
     branch::stem_of,
     clean::Also,
+    diff::Changed,
     error::WorktreeError,
     list::Found,
     plan::{Planned, Wish, plan, refuse_taken},
+    resolve::Resolution,
     settle::Settling,
 };
 use crate::{git::Git, layout::Layout, lock::lock};

@@ -52,7 +52,7 @@ pub(super) struct Work {
 /// What a step came to, in words.
 pub(super) struct Done {
     state: MergeState,
-    detail: String,
+    pub(super) detail: String,
     /// Why it was not done, if that is more than the first part of the detail.
     brief: Option<String>,
     conflicts: Vec<String>,
@@ -346,7 +346,7 @@ impl Work {
     }
 
     /// Why nothing is done with a worktree that is not on its branch.
-    async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
+    pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
         let stands_on = self.git.head_branch().await?;
@@ -378,7 +378,7 @@ impl Work {
 
     /// Commits what the task has not, if that is to be done; or says why nothing is done with the
     /// worktree as it is.
-    async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
+    pub(super) async fn commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
         if let Some(done) = self.refuse_astray().await? {
             return Ok(Some(done));
         }

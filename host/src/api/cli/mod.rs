@@ -14,9 +14,11 @@ mod completions;
 mod config;
 mod cost;
 mod delegate;
+mod diff;
 mod doctor;
 mod down;
 mod editor;
+mod enter;
 mod environment;
 mod events;
 mod exit;
@@ -27,14 +29,18 @@ mod graph;
 mod graph_file;
 mod group;
 mod hold;
+mod inside;
 mod list;
 mod logs;
 mod mcp;
+mod merged;
 mod named;
 mod output;
+mod pager;
 mod parse;
 mod pause;
 mod plugin;
+mod resolve;
 mod restore;
 mod resume;
 mod retry;
@@ -190,6 +196,8 @@ enum Asking {
     Pause(pause::Pause),
     Unpause(pause::Unpause),
     Worktree(worktree::Worktree),
+    Diff(diff::Diff),
+    Enter(enter::Enter),
     Why(why::Why),
     Capacity(capacity::Capacity),
     Cost(cost::Cost),
@@ -271,6 +279,8 @@ fn ask(verb: Asking, session: &Session) -> Result<ExitCode, Failure> {
             Asking::Pause(verb) => verb.run(session).await,
             Asking::Unpause(verb) => verb.run(session).await,
             Asking::Worktree(verb) => verb.run(session).await,
+            Asking::Diff(verb) => verb.run(session).await,
+            Asking::Enter(verb) => verb.run(session).await,
             Asking::Why(verb) => verb.run(session).await,
             Asking::Capacity(verb) => verb.run(session).await,
             Asking::Cost(verb) => verb.run(session).await,

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{
-    config, doctor, down, exit, failure::Failure, fields, logs, mcp, output, pause, plugin,
+    config, doctor, down, enter, exit, failure::Failure, fields, logs, mcp, output, pause, plugin,
     submit::Delegation, submit_file,
 };
 use crate::{
@@ -61,8 +61,10 @@ const PUBLISHED: &[Published] = &[
     answer("config show", of::<config::Shown>),
     answer("cost", of::<app::CostView>),
     answer("delegate", of::<Delegation>),
+    answer("diff", of::<app::DiffView>),
     answer("doctor", of::<Vec<doctor::Finding>>),
     answer("down", of::<down::Ended>),
+    answer("enter", of::<enter::Entered>),
     Published {
         name: "error",
         what: "an error with --json, a line on standard error",
@@ -119,6 +121,7 @@ const PUBLISHED: &[Published] = &[
     answer("worktree clean", of::<app::WorktreesCleaned>),
     answer("worktree list", of::<Vec<app::FoundWorktree>>),
     answer("worktree merge", of::<app::WorktreeMerged>),
+    answer("worktree resolve", of::<app::WorktreeResolved>),
 ];
 
 fn of<T: JsonSchema>() -> schemars::Schema {

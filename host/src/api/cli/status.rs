@@ -15,12 +15,15 @@ use super::{
     terminal::{Colour, Look, Painted, harmless},
     text, times, transcript,
 };
-use crate::app::{
-    AttemptView, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView, graph::Shade,
+use crate::{
+    app::{AttemptView, EndQuery, GitView, LogEnd, Step, TaskView, WorktreeView, graph::Shade},
+    text::{columns, shell_word, short_id},
 };
 
 /// How much of a commit's name is shown.
 const COMMIT_DIGITS: usize = 10;
+/// The executor whose sessions a person can go on with.
+const CLAUDE: &str = "claude";
 /// How wide a step may be with what it is good for, so that it fits beside the names of lines.
 const STEP_COLUMNS: usize = 80 - 11;
 /// How many files that are not committed are named.
@@ -97,6 +100,9 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         "Worktree",
         task.worktree.as_ref().map(worktree_line).as_deref(),
     );
+    for (name, command) in ways_in(task) {
+        lines.add(name, &command);
+    }
     if task.priority != "P1" {
         lines.add("Priority", &task.priority);
     }
@@ -253,6 +259,36 @@ fn end_of(attempt: &AttemptView) -> String {
     format!("{outcome}: {message}")
 }
 
+/// How to step into what the task works in, as commands to copy.
+fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
+    let id = short_id(&task.id);
+    let path = task.worktree.as_ref().and_then(|it| it.path.as_ref());
+    let mut ways = Vec::new();
+    if path.is_some() {
+        ways.push(("Enter", format!("claudine enter {id}")));
+    }
+    let branch = task.worktree.as_ref().filter(|_| !task.attempts.is_empty());
+    if branch.is_some() && task.steps.is_empty() {
+        ways.push(("Changes", format!("claudine diff {id}")));
+    }
+    let mut sessions = task.attempts.iter().rev();
+    let session = sessions.find_map(|attempt| attempt.session_id.as_ref());
+    // While it runs the session is the task's.
+    let is_free = task.finished_at.is_some() && task.executor == CLAUDE;
+    if let Some(session) = session.filter(|_| is_free) {
+        let inside = task.worktree.as_ref().map_or("", |it| it.inside.as_str());
+        let dir = match path {
+            Some(path) if inside.is_empty() => path.clone(),
+            Some(path) => format!("{path}/{inside}"),
+            None => task.cwd.clone(),
+        };
+        let dir = shell_word(&dir);
+        let session = shell_word(session);
+        ways.push(("Session", format!("cd {dir} && claude --resume {session}")));
+    }
+    ways
+}
+
 fn worktree_line(worktree: &WorktreeView) -> String {
     let WorktreeView {
         path,
@@ -347,7 +383,7 @@ impl Lines {
             let line = format!("{number}. {}", harmless(&step.command));
             let with_purpose = format!("{line}  # {}", step.purpose);
             // What stands behind the `#` may be copied along.
-            let line = if crate::text::columns(&with_purpose) <= STEP_COLUMNS {
+            let line = if columns(&with_purpose) <= STEP_COLUMNS {
                 with_purpose
             } else {
                 line

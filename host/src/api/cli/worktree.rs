@@ -3,18 +3,20 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use claudine_domain::worktree::{Merge, MergeStrategy};
+use claudine_domain::worktree::MergeStrategy;
 
 use super::{
     failure::Failure,
+    merged::merged_text,
     output, parse,
+    resolve::Resolve,
     session::Session,
     table::{Cell, Column, Goes, Table},
     terminal::{Look, Painted},
     text,
 };
 use crate::{
-    app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeMerged, WorktreeWish},
+    app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish},
     text::{ShortIds, short_id},
 };
 
@@ -59,7 +61,7 @@ impl WorktreeOptions {
     }
 }
 
-/// Show, merge or remove the worktrees of tasks.
+/// Show, merge, resolve or remove the worktrees of tasks.
 ///
 /// A task that was submitted with --worktree works in a checkout of its own, below the data directory. When it has succeeded and its work is
 /// committed, the worktree goes by itself; what failed, conflicts or is not committed stays.
@@ -95,6 +97,7 @@ Examples:
         #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy)]
         merge: Option<MergeStrategy>,
     },
+    Resolve(Resolve),
     /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
     ///
     /// Files that git ignores (build output, reports, `.env`) are in no commit either: a worktree
@@ -114,6 +117,7 @@ impl Worktree {
         match self.verb {
             Verb::List => list(session).await,
             Verb::Merge { task, merge } => self::merge(session, &task, merge).await,
+            Verb::Resolve(verb) => verb.run(session).await,
             Verb::Clean { all, ignored } => clean(session, CleanWorktrees { all, ignored }).await,
         }
     }
@@ -145,20 +149,6 @@ async fn merge(
         output::line(&merged_text(&merged))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn merged_text(merged: &WorktreeMerged) -> String {
-    let Merge { state, detail, .. } = &merged.merge;
-    let line = format!("{}: {detail}", state.as_str());
-    let revived = match merged.downstream {
-        0 => String::new(),
-        1 => "; 1 task that waited for it runs now".to_owned(),
-        count => format!("; {count} tasks that waited for it run now"),
-    };
-    match merged.attempt {
-        Some(_) => format!("{line}\n{} has succeeded{revived}", short_id(&merged.task)),
-        None => line,
-    }
 }
 
 async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Failure> {
@@ -202,7 +192,10 @@ fn table(worktrees: &[FoundWorktree], look: Look) -> Painted {
 fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
     let (mark, colour) = text::look_of_word(&worktree.state);
     let merge = worktree.merge.as_ref();
-    let merge = merge.map(|merge| format!("{}: {}", merge.state.as_str(), merge.brief()));
+    let merge = merge.map(|merge| match merge.state.is_failure() {
+        true => merge.brief(),
+        false => merge.state.as_str(),
+    });
     [
         Cell::new(short.of(&worktree.task)),
         Cell::new(worktree.name.as_deref().unwrap_or_default()),
@@ -210,7 +203,7 @@ fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
         Cell::new(worktree.branch.as_deref().unwrap_or_default()),
         Cell::new(worktree.base.as_deref().unwrap_or_default()),
         Cell::new(&open_work(worktree)),
-        Cell::new(&merge.unwrap_or_default()),
+        Cell::new(merge.unwrap_or_default()),
         Cell::new(&worktree.path),
     ]
 }

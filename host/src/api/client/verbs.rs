@@ -7,12 +7,12 @@ use crate::{
     api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
     app::{
         Action, AppError, Cancelled, CapacityView, Changed, ChangesQuery, CheckpointQuery,
-        CheckpointView, CleanWorktrees, CostQuery, CostView, Delegated, DownMode, EndQuery,
-        ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery, GroupChange, GroupView, HostInfo,
-        ListFilter, LogEnd, LogLines, MergeWorktree, Overview, PauseQueue, PluginDetail,
-        PluginView, QueuePaused, ResumeOptions, Retried, RetryOptions, SetSlots, Submit, Submitted,
-        TaskActions, TaskList, TaskRef, TaskView, TasksActed, Why, WorktreeMerged,
-        WorktreesCleaned, graph::Graph,
+        CheckpointView, CleanWorktrees, CostQuery, CostView, Delegated, DiffQuery, DiffView,
+        DownMode, EndQuery, ErrorKind, ForgetProfiles, FoundWorktree, GraphQuery, GroupChange,
+        GroupView, HostInfo, ListFilter, LogEnd, LogLines, MergeWorktree, Overview, PauseQueue,
+        PluginDetail, PluginView, QueuePaused, ResolveWorktree, ResumeOptions, Retried,
+        RetryOptions, SetSlots, Submit, Submitted, TaskActions, TaskList, TaskRef, TaskView,
+        TasksActed, Why, WorktreeMerged, WorktreeResolved, WorktreesCleaned, graph::Graph,
     },
     clock, config,
 };
@@ -113,6 +113,25 @@ impl Client {
     ) -> Result<WorktreeMerged, ClientError> {
         let path = address::task(task, "/merge")?;
         self.ask(Ask::post(path, &asked)?.patient()).await
+    }
+
+    /// To begin or to end what is begun or ended already changes nothing.
+    pub(in crate::api) async fn resolve_worktree(
+        &self,
+        task: &str,
+        asked: ResolveWorktree,
+    ) -> Result<WorktreeResolved, ClientError> {
+        let path = address::task(task, "/resolve")?;
+        self.ask(Ask::post(path, &asked)?.patient()).await
+    }
+
+    pub(in crate::api) async fn diff(
+        &self,
+        task: &str,
+        query: DiffQuery,
+    ) -> Result<DiffView, ClientError> {
+        let path = address::with_query(address::task(task, "/diff")?, &query)?;
+        self.ask(Ask::get(path).patient()).await
     }
 
     pub(in crate::api) async fn list(&self, filter: &ListFilter) -> Result<TaskList, ClientError> {

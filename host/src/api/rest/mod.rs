@@ -31,6 +31,8 @@
 //! | `POST /v1/queue` | pauses the whole queue, or lifts its pause |
 //! | `GET /v1/worktrees`, `POST /v1/worktrees/clean` | worktrees of tasks; removes those that nobody needs |
 //! | `POST /v1/tasks/{ref}/merge` | asks once more for what becomes of the work in a finished task's worktree |
+//! | `POST /v1/tasks/{ref}/resolve` | begins a merge in the worktree for somebody to resolve, ends it, or takes it back |
+//! | `GET /v1/tasks/{ref}/diff?stat=&columns=` | what a task in a worktree has changed |
 //! | `GET /v1/events?task=&after=&since_ms=&follow=` | what has happened, and what happens, in [frames](frame) |
 //! | `POST /v1/graph` | tasks and what waits for what |
 //! | `GET /v1/plugins?refresh=`, `GET /v1/plugins/{name}` | what can run tasks |
@@ -162,6 +164,8 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/worktrees", get(worktrees::list))
         .route("/v1/worktrees/clean", post(worktrees::clean))
         .route("/v1/tasks/{task}/merge", post(worktrees::merge))
+        .route("/v1/tasks/{task}/resolve", post(worktrees::resolve))
+        .route("/v1/tasks/{task}/diff", get(worktrees::diff))
         .route("/v1/events", get(events::stream))
         .route("/v1/graph", post(graph::graph))
         .route("/v1/plugins", get(plugins::list))

@@ -4,11 +4,12 @@ use axum::extract::State;
 
 use super::{
     Shared,
-    answer::{Answered, Body, Named, ok},
+    answer::{Answered, Asked, Body, Named, ok},
     caller::By,
 };
 use crate::app::{
-    CleanWorktrees, FoundWorktree, MergeWorktree, TaskRef, WorktreeMerged, WorktreesCleaned,
+    CleanWorktrees, DiffQuery, DiffView, FoundWorktree, MergeWorktree, ResolveWorktree, TaskRef,
+    WorktreeMerged, WorktreeResolved, WorktreesCleaned,
 };
 
 pub(super) async fn list(State(shared): State<Shared>) -> Answered<Vec<FoundWorktree>> {
@@ -33,4 +34,24 @@ pub(super) async fn merge(
         .host
         .merge_worktree(&by, &TaskRef(task), asked)
         .await?)
+}
+
+pub(super) async fn resolve(
+    State(shared): State<Shared>,
+    By(by): By,
+    Named(task): Named,
+    Body(asked): Body<ResolveWorktree>,
+) -> Answered<WorktreeResolved> {
+    ok(shared
+        .host
+        .resolve_worktree(&by, &TaskRef(task), asked)
+        .await?)
+}
+
+pub(super) async fn diff(
+    State(shared): State<Shared>,
+    Named(task): Named,
+    Asked(query): Asked<DiffQuery>,
+) -> Answered<DiffView> {
+    ok(shared.host.diff(&TaskRef(task), query).await?)
 }

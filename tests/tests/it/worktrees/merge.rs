@@ -129,10 +129,7 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
     let why = repository.host.text(["why", "fix"]);
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
-    assert!(
-        list.contains("  conflict: merge conflict in file  "),
-        "{list}"
-    );
+    assert!(list.contains("  merge conflict in file  "), "{list}");
     // Merged by hand, it is of no more use.
     repository.git(&["merge", "-q", "-X", "ours", branch]);
     let cleaned = repository.host.json(["worktree", "clean"]);

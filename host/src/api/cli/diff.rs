@@ -1,0 +1,235 @@
+//! `claudine diff`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    named, output, pager,
+    session::Session,
+    terminal::{Colour, Look, Painted},
+};
+use crate::app::{DiffQuery, DiffView};
+
+/// Show what a task in a worktree has changed.
+///
+/// Its branch is compared with its base, with what is not committed in the worktree; after the
+/// merge, and once the worktree is gone, it is what was merged. No hook, external program or
+/// converter of the repository is run. On a terminal it is shown by $GIT_PAGER, $PAGER or `less`.
+/// `git diff` with the commits that --json gives writes a patch byte for byte.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine diff fix-tests
+  claudine diff fix-tests --stat
+  claudine diff x7tqrp --json | jq -r '.from, .to'")]
+pub(super) struct Diff {
+    /// Its id, the end of its id, or its name [default: the newest].
+    #[arg(value_name = "ID")]
+    task: Option<String>,
+    /// Only the files, each with how much of it is changed.
+    #[arg(long)]
+    stat: bool,
+    /// Write to the terminal directly.
+    #[arg(long)]
+    no_pager: bool,
+}
+
+impl Diff {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let task = named::or_last_told(session, self.task).await?;
+        let look = Look::of_stdout();
+        let columns = look.columns.and_then(|columns| u16::try_from(columns).ok());
+        let query = DiffQuery {
+            stat: self.stat,
+            columns: columns.filter(|_| self.stat),
+        };
+        let diff = session.client().diff(&task, query).await?;
+        if session.json {
+            output::json(&diff)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let text = if self.stat {
+            painted_stat(&diff.text, look)
+        } else {
+            painted_patch(&diff.text, look)
+        };
+        if self.no_pager {
+            output::painted(&text)?;
+        } else {
+            pager::show(&text).await?;
+        }
+        if diff.text.is_empty() {
+            output::say("no changes");
+        }
+        if diff.truncated {
+            output::say(&rest(&diff));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What shows the rest of a diff that was cut.
+fn rest(diff: &DiffView) -> String {
+    let DiffView { from, to, .. } = diff;
+    let to = to.as_deref().map_or(String::new(), |to| format!(" {to}"));
+    format!("the rest is cut off; `git diff {from}{to}` shows all of it")
+}
+
+/// Lines that a hunk still has, of the old file and of the new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Left {
+    old: u64,
+    new: u64,
+}
+
+impl Left {
+    /// Of `@@ -1,2 +3 @@ fn main()`, with the length of what stands for numbers.
+    fn of_hunk(line: &str) -> Option<(Self, usize)> {
+        let numbers = line.strip_prefix("@@ -")?;
+        let end = numbers.find(" @@")?;
+        let (old, new) = numbers[..end].split_once(" +")?;
+        let count = |range: &str| match range.split_once(',') {
+            Some((_, count)) => count.parse().ok(),
+            None => Some(1),
+        };
+        let left = Self {
+            old: count(old)?,
+            new: count(new)?,
+        };
+        Some((left, "@@ -".len() + end + " @@".len()))
+    }
+
+    fn is_over(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// As git paints it: what is new green, what is gone red.
+fn painted_patch(text: &str, look: Look) -> Painted {
+    let mut painted = Painted::default();
+    let mut left = Left::default();
+    for line in text.split_inclusive('\n') {
+        if let Some((hunk, end)) = Left::of_hunk(line).filter(|_| left.is_over()) {
+            left = hunk;
+            look.paint(&mut painted, Colour::Cyan, &line[..end]);
+            painted.push(&line[end..]);
+            continue;
+        }
+        let is_in_hunk = !left.is_over();
+        let (text, end) = line.split_at(line.strip_suffix('\n').map_or(line.len(), str::len));
+        let colour = match text.as_bytes().first() {
+            Some(b'+') if is_in_hunk => {
+                left.new = left.new.saturating_sub(1);
+                Some(Colour::Green)
+            }
+            Some(b'-') if is_in_hunk => {
+                left.old = left.old.saturating_sub(1);
+                Some(Colour::Red)
+            }
+            // A note on the line before it.
+            Some(b'\\') => None,
+            _ if is_in_hunk => {
+                left.old = left.old.saturating_sub(1);
+                left.new = left.new.saturating_sub(1);
+                None
+            }
+            _ => Some(Colour::Bold),
+        };
+        match colour {
+            Some(colour) => look.paint(&mut painted, colour, text),
+            None => painted.push(text),
+        }
+        painted.push(end);
+    }
+    painted
+}
+
+/// Of ` src/a.rs | 12 +++---` the signs.
+fn painted_stat(text: &str, look: Look) -> Painted {
+    let mut painted = Painted::default();
+    for line in text.split_inclusive('\n') {
+        let signs = line.rfind(" | ").and_then(|bar| {
+            let at = bar + line[bar..].find(['+', '-'])?;
+            let is_sign = |c| matches!(c, '+' | '-');
+            line[at..].trim_end().chars().all(is_sign).then_some(at)
+        });
+        let (head, signs) = line.split_at(signs.unwrap_or(line.len()));
+        painted.push(head);
+        let minus = signs.find('-').unwrap_or(signs.trim_end().len());
+        let (plus, minus) = signs.split_at(minus);
+        let (minus, end) = minus.split_at(minus.trim_end().len());
+        look.paint(&mut painted, Colour::Green, plus);
+        look.paint(&mut painted, Colour::Red, minus);
+        painted.push(end);
+    }
+    painted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(colours: bool) -> Look {
+        Look {
+            colours,
+            columns: Some(80),
+        }
+    }
+
+    const PATCH: &str = "\
+diff --git a/f b/f
+index de98044..57ae7c2 100644
+--- a/f
++++ b/f
+@@ -1,3 +1,3 @@ fn main()
+ a
+--- b
++++ T
+ c
+diff --git a/g b/g
+new file mode 100644
+@@ -0,0 +1 @@
++@@ -1 +1 @@
+\\ No newline at end of file
+";
+
+    #[test]
+    fn a_patch_is_painted_by_what_its_lines_are() {
+        assert_eq!(painted_patch(PATCH, look(false)).as_str(), PATCH);
+        let painted = painted_patch(PATCH, look(true));
+        let expected = "\
+<1>diff --git a/f b/f>
+<1>index de98044..57ae7c2 100644>
+<1>--- a/f>
+<1>+++ b/f>
+<36>@@ -1,3 +1,3 @@> fn main()
+ a
+<31>--- b>
+<32>+++ T>
+ c
+<1>diff --git a/g b/g>
+<1>new file mode 100644>
+<36>@@ -0,0 +1 @@>
+<32>+@@ -1 +1 @@>
+\\ No newline at end of file
+";
+        let shown = painted.as_str().replace("\x1b[0m", ">");
+        let shown = ["1", "31", "32", "36"].iter().fold(shown, |shown, code| {
+            shown.replace(&format!("\x1b[{code}m"), &format!("<{code}>"))
+        });
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn of_a_list_of_files_the_signs_are_painted() {
+        let stat = " a - b.rs | 3 ++-\n bin      | Bin 2 -> 3 bytes\n 1 file changed\n";
+        assert_eq!(painted_stat(stat, look(false)).as_str(), stat);
+        let bin = " b | Bin 2 -> 3 bytes\n";
+        let painted = painted_stat(&format!(" f | 3 ++-\n g | 1 -\n{bin}"), look(true));
+        let (green, red, end) = ("\x1b[32m", "\x1b[31m", "\x1b[0m");
+        let expected = format!(" f | 3 {green}++{end}{red}-{end}\n g | 1 {red}-{end}\n{bin}");
+        assert_eq!(painted.as_str(), expected);
+    }
+}

@@ -1,0 +1,74 @@
+//! `claudine enter`
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{failure::Failure, inside, named, output, session::Session};
+use crate::{
+    app::{AppError, ErrorKind},
+    text::{shell_word, short_id},
+};
+
+/// Step into the worktree of a task.
+///
+/// Your shell is started there; leaving it brings you back. Without a terminal the line is printed
+/// that goes there: `eval "$(claudine enter fix-tests)"`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine enter fix-tests
+  cd \"$(claudine enter fix-tests --json=path | jq -r .path)\"")]
+pub(super) struct Enter {
+    /// Its id, the end of its id, or its name [default: the newest].
+    #[arg(value_name = "ID")]
+    task: Option<String>,
+}
+
+/// Where a task's worktree is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Entered {
+    task: String,
+    path: String,
+    branch: String,
+}
+
+impl Enter {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        let task = named::or_last_told(session, self.task).await?;
+        let task = session.client().status(&task).await?;
+        let refuse = |message: String| AppError::new(ErrorKind::Conflict, message);
+        let id = short_id(&task.id);
+        let Some(worktree) = &task.worktree else {
+            let refused = refuse(format!("{id} works in no worktree of its own"));
+            let hint = format!("its directory is {}", task.cwd);
+            return Err(refused.hint(hint).into());
+        };
+        let Some(path) = &worktree.path else {
+            let refused = refuse(format!("the worktree of {id} is not there"));
+            let hint = format!(
+                "its branch is {}; `claudine diff {id}` shows what it has changed",
+                worktree.branch
+            );
+            return Err(refused.hint(hint).into());
+        };
+        if session.json {
+            output::json(&Entered {
+                task: task.id.clone(),
+                path: path.clone(),
+                branch: worktree.branch.clone(),
+            })?;
+        } else if inside::has_person() {
+            output::say(&format!(
+                "{path} (branch {}); `exit` leaves it",
+                worktree.branch
+            ));
+            inside::shell(Path::new(path)).await?;
+        } else {
+            output::line(&format!("cd {}", shell_word(path)))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,50 @@
+//! Long text by the person's pager, as git shows it.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    process::{Command, Stdio},
+};
+
+use super::{failure::Failure, inside, output, terminal::Painted};
+
+/// How a shell ends if there is no such program.
+const NOT_FOUND: i32 = 127;
+
+/// Shows text by a pager if somebody is there to read; else writes it. A repository has no say in
+/// which pager that is.
+pub(super) async fn show(text: &Painted) -> Result<(), Failure> {
+    let pager = inside::variable(&["GIT_PAGER", "PAGER"]).unwrap_or_else(|| "less".into());
+    if !io::stdout().is_terminal() || pager == "cat" || text.as_str().is_empty() {
+        return output::painted(text);
+    }
+    let shown = output::as_shown(text.as_str()).into_owned();
+    let ended = inside::wait_for(&pager, {
+        let pager = pager.clone();
+        move || start(pager, &shown)
+    });
+    if ended.await?.code() == Some(NOT_FOUND) {
+        output::painted(text)?;
+    }
+    Ok(())
+}
+
+/// The same variables as git sets: a short text leaves the screen as it is, and colours are shown.
+fn start(pager: OsString, text: &str) -> io::Result<std::process::Child> {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(pager).stdin(Stdio::piped());
+    for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
+        if inside::variable(&[name]).is_none() {
+            command.env(name, value);
+        }
+    }
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(text.as_bytes()) {
+            // It was left before its end.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
+    }
+    Ok(child)
+}

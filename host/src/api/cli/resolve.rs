@@ -1,0 +1,124 @@
+//! `claudine worktree resolve`
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args;
+use claudine_domain::worktree::MergeStrategy;
+
+use super::{
+    failure::Failure, inside, merged::merged_text, output, parse, session::Session,
+    terminal::harmless,
+};
+use crate::{
+    app::{AppError, ErrorKind, ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
+    text::{shell_word, short_id},
+};
+
+/// How many files that are not resolved are named.
+const NAMED: usize = 20;
+
+/// Resolve a merge conflict of a finished task in its worktree.
+///
+/// The base is merged into the task's branch there, and your shell is started with the merge open:
+/// edit the files, and leave. What has no conflict markers any more is resolved; a file without any
+/// (a binary, or one that one side has removed) is by `git add` or `git rm`. If all is resolved, the
+/// merge is committed, the branch merged as the task wanted it, and the task has succeeded. If not,
+/// the merge stays open: the same command goes on with it, and --abort takes it back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claudine worktree resolve fix-tests
+  claudine worktree resolve fix-tests --edit
+  claudine worktree resolve x7tqrp --abort")]
+pub(super) struct Resolve {
+    /// The task: its id, the end of its id, or its name.
+    #[arg(value_name = "ID")]
+    task: String,
+    /// Open the files that conflict in $VISUAL or $EDITOR, instead of a shell.
+    #[arg(long)]
+    edit: bool,
+    /// Take back a merge that was begun.
+    #[arg(long, conflicts_with = "edit")]
+    abort: bool,
+    /// pr, auto, patch or manual [default: what the task was submitted with].
+    #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy)]
+    merge: Option<MergeStrategy>,
+}
+
+impl Resolve {
+    pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
+        if self.abort {
+            let aborted = self.ask(session, ResolveStep::Abort).await?;
+            return tell(session, &aborted);
+        }
+        let begun = self.ask(session, ResolveStep::Begin).await?;
+        let Some(path) = begun.path.as_deref().filter(|_| inside::has_person()) else {
+            return tell(session, &begun);
+        };
+        let dir = Path::new(path);
+        if self.edit {
+            let files = begun.unresolved.iter().map(|it| it.file.clone());
+            let files: Vec<String> = files.collect();
+            inside::editor(dir, &files).await?;
+        } else {
+            output::say(&format!("{path}: not resolved are"));
+            say_files(&begun.unresolved);
+            output::say("edit them, then leave the shell with `exit`");
+            inside::shell(dir).await?;
+        }
+        let ended = self.ask(session, ResolveStep::End).await?;
+        tell(session, &ended)
+    }
+
+    async fn ask(&self, session: &Session, step: ResolveStep) -> Result<WorktreeResolved, Failure> {
+        let asked = ResolveWorktree {
+            step,
+            merge: self.merge,
+        };
+        Ok(session.client().resolve_worktree(&self.task, asked).await?)
+    }
+}
+
+/// What came of it; that something is left to be resolved is no success.
+fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Failure> {
+    if session.json {
+        output::json(resolved)?;
+    } else if let Some(merged) = &resolved.merged {
+        output::line(&merged_text(merged))?;
+    } else if resolved.aborted {
+        output::line("taken back: the branch is as it was")?;
+    } else if resolved.path.is_none() {
+        output::line("resolved on the branch")?;
+    }
+    let Some(path) = &resolved.path else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !session.json {
+        say_files(&resolved.unresolved);
+    }
+    let id = short_id(&resolved.task);
+    let left = resolved.unresolved.len();
+    let files = if left == 1 { "1 file is" } else { "files are" };
+    let count = if left == 1 {
+        String::new()
+    } else {
+        format!("{left} ")
+    };
+    let message = format!("{count}{files} not resolved; the merge stays open");
+    let hint = format!(
+        "`cd {}` and resolve them, then `claudine worktree resolve {id}` again; --abort takes it back",
+        shell_word(path)
+    );
+    Err(AppError::new(ErrorKind::Conflict, message)
+        .hint(hint)
+        .into())
+}
+
+fn say_files(files: &[UnresolvedFile]) {
+    for UnresolvedFile { file, why } in files.iter().take(NAMED) {
+        output::say(&format!("  {} {why}", harmless(file)));
+    }
+    if files.len() > NAMED {
+        output::say(&format!("  and {} more", files.len() - NAMED));
+    }
+}

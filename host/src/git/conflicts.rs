@@ -1,0 +1,341 @@
+//! A merge with conflicts, from its beginning to its commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+use super::{
+    BranchRef, Git, GitError, failed, names,
+    spec::{LIST_BYTES, LONG, Spec},
+};
+
+/// A file of a merge under way that nobody has resolved, and why it counts as that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) path: String,
+    pub(crate) why: &'static str,
+}
+
+const MARKED: &str = "has conflict markers";
+const ONE_SIDED: &str = "is gone on one of the two sides: `git add` keeps it, `git rm` removes it";
+const UNCHANGED: &str = "is as it is on the branch: `git add` takes it so";
+/// So many signs in a row begin a mark.
+const MARK_SIGNS: usize = 7;
+/// A line of which no more than its beginning is looked at.
+const MARK_BYTES: usize = 64;
+
+/// Which sides have a file that both have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Sides {
+    ours: bool,
+    theirs: bool,
+}
+
+impl Git {
+    /// Begins to merge a branch into the one that is checked out here, and leaves that to be
+    /// committed, with conflicts or without.
+    pub(crate) async fn begin_merge(
+        &self,
+        branch: &BranchRef,
+        other: &BranchRef,
+        message: &str,
+    ) -> Result<(), GitError> {
+        let other = other.full();
+        let spec = Spec::changes([
+            "merge",
+            "--no-commit",
+            "--no-ff",
+            "--no-squash",
+            "--no-verify-signatures",
+            "--no-autostash",
+            "--no-stat",
+            "--no-edit",
+            "-m",
+            message,
+            &other,
+        ]);
+        // Whatever the branch's own options are, they are no options of this merge.
+        let spec = spec.setting(format!("branch.{branch}.mergeOptions"), "--no-squash");
+        let spec = spec.limit(LONG);
+        let finished = self.run(&spec).await?;
+        if self.is_merging().await? {
+            return Ok(());
+        }
+        Err(failed(&spec, &finished))
+    }
+
+    /// Takes back a merge that was begun here.
+    pub(crate) async fn abort_merge(&self) -> Result<(), GitError> {
+        let spec = Spec::changes(["merge", "--abort"]);
+        self.change(&spec.limit(LONG)).await.map(drop)
+    }
+
+    /// Commits what is in the index, and nothing else.
+    pub(crate) async fn commit_index(&self, message: &str) -> Result<(), GitError> {
+        let arguments = [
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--no-gpg-sign",
+            "--no-signoff",
+            "--cleanup=whitespace",
+            "-m",
+            message,
+        ];
+        self.change(&Spec::changes(arguments).limit(LONG))
+            .await
+            .map(drop)
+    }
+
+    /// Notes which files of a merge under way are resolved, and gives those that are not. A file
+    /// that somebody has edited until it has no conflict markers is resolved, whether they have
+    /// told git or not; one in which git left none has to be decided on.
+    pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
+        let unmerged = self.unmerged().await?;
+        let edited = self.other_than_ours().await?;
+        let told = self.told_resolved().await?;
+        let paths: Vec<String> = unmerged.keys().chain(&told).cloned().collect();
+        let marked = self
+            .look_at_files(move |top| {
+                let marked = paths
+                    .into_iter()
+                    .filter(|path| has_markers(&top.join(path)));
+                marked.collect::<BTreeSet<String>>()
+            })
+            .await?;
+        let (mut open, mut done) = (Vec::new(), Vec::new());
+        for (path, sides) in unmerged {
+            let why = if marked.contains(&path) {
+                MARKED
+            } else if !(sides.ours && sides.theirs) {
+                ONE_SIDED
+            } else if !edited.contains(&path) {
+                UNCHANGED
+            } else {
+                done.push(path);
+                continue;
+            };
+            open.push(Unresolved { path, why });
+        }
+        let told = told.into_iter().filter(|path| marked.contains(path));
+        open.extend(told.map(|path| Unresolved { path, why: MARKED }));
+        // Not before all are: until then it can be taken back, file by file.
+        if open.is_empty() && !done.is_empty() {
+            let add = Spec::changes(["add", "--sparse", "--"]);
+            let add = done.iter().fold(add, |add, path| add.arg(literal(path)));
+            self.change(&add.limit(LONG)).await?;
+        }
+        Ok(open)
+    }
+
+    async fn unmerged(&self) -> Result<BTreeMap<String, Sides>, GitError> {
+        let spec = Spec::reads(["ls-files", "--unmerged", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let mut found: BTreeMap<String, Sides> = BTreeMap::new();
+        for (path, stage) in staged(&self.output(&spec).await?) {
+            let sides = found.entry(path).or_default();
+            sides.ours |= stage == "2";
+            sides.theirs |= stage == "3";
+        }
+        Ok(found)
+    }
+
+    /// Files that somebody has told git to be resolved.
+    async fn told_resolved(&self) -> Result<BTreeSet<String>, GitError> {
+        let spec = Spec::reads(["ls-files", "--resolve-undo", "-z"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let entries = staged(&self.output(&spec).await?);
+        Ok(entries.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// Files in conflict that are not as they are on this branch.
+    async fn other_than_ours(&self) -> Result<BTreeSet<String>, GitError> {
+        let arguments = [
+            "diff",
+            "--ours",
+            "--name-only",
+            "--diff-filter=M",
+            "--no-ext-diff",
+            "--no-relative",
+            "-z",
+        ];
+        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+        Ok(names(&self.output(&spec).await?).into_iter().collect())
+    }
+}
+
+/// Entries are `MODE HASH STAGE\tPATH`.
+fn staged(output: &[u8]) -> Vec<(String, String)> {
+    let entries = names(output).into_iter();
+    let parts = entries.filter_map(|entry| {
+        let (head, path) = entry.split_once('\t')?;
+        let stage = head.rsplit(' ').next()?;
+        Some((path.to_owned(), stage.to_owned()))
+    });
+    parts.collect()
+}
+
+/// A path that stands for itself, whatever signs are in it.
+fn literal(path: &str) -> String {
+    format!(":(top,literal){path}")
+}
+
+/// What cannot be read is looked at by whoever resolves it.
+fn has_markers(path: &Path) -> bool {
+    let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
+    is_file && File::open(path).and_then(find_marker).unwrap_or(false)
+}
+
+fn find_marker(file: impl io::Read) -> io::Result<bool> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // Of a long line the rest is left out, in pieces.
+        let mut is_first = true;
+        loop {
+            let piece = reader.fill_buf()?;
+            if piece.is_empty() {
+                return Ok(is_marker(&line));
+            }
+            let end = piece.iter().position(|byte| *byte == b'\n');
+            let length = end.unwrap_or(piece.len());
+            if is_first || line.len() < MARK_BYTES {
+                line.extend(&piece[..length.min(MARK_BYTES)]);
+            }
+            is_first = false;
+            reader.consume(end.map_or(length, |end| end + 1));
+            if end.is_some() {
+                break;
+            }
+        }
+        if is_marker(&line) {
+            return Ok(true);
+        }
+    }
+}
+
+/// `<<<<<<< main` or `>>>>>>> fix`; more signs are a mark as well, if the repository wants it so.
+fn is_marker(line: &[u8]) -> bool {
+    let Some(sign @ (b'<' | b'>')) = line.first() else {
+        return false;
+    };
+    let signs = line.iter().take_while(|byte| *byte == sign).count();
+    signs >= MARK_SIGNS && matches!(line.get(signs), Some(b' '))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::git::tests::Person;
+
+    #[test]
+    fn a_mark_is_what_git_writes() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(find_marker(text.as_bytes()).unwrap(), expected, "{text:?}");
+        };
+        check("a\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> main\n", true);
+        check("only the end\n>>>>>>> main", true);
+        check("<<<<<<<<<<<< HEAD\n", true);
+        check("a\n=======\nb\n", false);
+        check("<<<<<<<\n", false);
+        check(" <<<<<<< quoted\n", false);
+        check("<<<<<< six\n", false);
+        check("", false);
+        let long = format!("{}\n<<<<<<< HEAD\n", "x".repeat(100_000));
+        check(&long, true);
+        let within = format!("{}<<<<<<< HEAD\n", "x".repeat(8_192));
+        check(&within, false);
+    }
+
+    /// Both sides have changed `text` and `binary`; `gone` was removed here and changed there.
+    fn conflicting() -> Person {
+        let person = Person::new("");
+        let write = |text: &str, binary: &str| {
+            person.write("te*t", text);
+            person.write("binary", binary);
+        };
+        let commit = |message: &str| {
+            person.git(&["add", "-A"]);
+            person.git(&["commit", "-q", "-m", message]);
+        };
+        person.git(&["init", "-q", "-b", "main"]);
+        write("one\n", "\0\x01");
+        person.write("gone", "one\n");
+        commit("first");
+        person.git(&["switch", "-q", "-c", "task"]);
+        write("task\n", "\0\x02");
+        person.git(&["rm", "-q", "gone"]);
+        commit("task");
+        person.git(&["switch", "-q", "main"]);
+        write("main\n", "\0\x03");
+        person.write("gone", "main\n");
+        commit("main");
+        person.git(&["switch", "-q", "task"]);
+        // Its own options are no options of this merge.
+        person.git(&["config", "branch.task.mergeOptions", "--squash"]);
+        person
+    }
+
+    #[tokio::test]
+    async fn a_merge_is_left_until_all_of_it_is_resolved() {
+        let person = conflicting();
+        let git = person.at(".");
+        let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+        git.begin_merge(&task, &main, "Merge branch 'main' into task")
+            .await
+            .unwrap();
+        let open = |why: [&'static str; 3]| {
+            let files = ["binary", "gone", "te*t"].into_iter().zip(why);
+            let open = files.filter(|(_, why)| !why.is_empty());
+            let open = open.map(|(path, why)| Unresolved {
+                path: path.to_owned(),
+                why,
+            });
+            open.collect::<Vec<_>>()
+        };
+        let found = async || git.take_resolved().await.unwrap();
+        assert_eq!(found().await, open([UNCHANGED, ONE_SIDED, MARKED]));
+        person.write("te*t", "both\n");
+        assert_eq!(found().await, open([UNCHANGED, ONE_SIDED, ""]));
+        person.git(&["add", "gone", "binary"]);
+        // Told to be resolved, with the marks in it.
+        person.write("te*t", "<<<<<<< HEAD\n");
+        person.git(&["add", ":(literal)te*t"]);
+        assert_eq!(found().await, open(["", "", MARKED]));
+        person.write("te*t", "both\n");
+        person.git(&["add", ":(literal)te*t"]);
+        assert!(found().await.is_empty());
+        git.commit_index("Merge branch 'main' into task")
+            .await
+            .unwrap();
+        assert!(!git.is_merging().await.unwrap());
+        let (main, head) = (person.commit("main").await, person.commit("HEAD").await);
+        let commits = git.commits_between(&main, &head).await.unwrap();
+        assert_eq!(commits, 2, "its own and the merge");
+    }
+
+    #[tokio::test]
+    async fn a_merge_that_is_taken_back_leaves_the_branch_as_it_was() {
+        let person = conflicting();
+        let git = person.at(".");
+        let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+        let before = person.commit("HEAD").await;
+        git.begin_merge(&task, &main, "m").await.unwrap();
+        git.abort_merge().await.unwrap();
+        assert!(!git.is_merging().await.unwrap());
+        assert_eq!(person.commit("HEAD").await, before);
+        assert_eq!(git.status().await.unwrap().dirty_count, 0);
+        // What somebody has changed is not merged over.
+        person.write("te*t", "mine\n");
+        let refused = git.begin_merge(&task, &main, "m").await;
+        assert!(
+            matches!(refused, Err(GitError::Failed { .. })),
+            "{refused:?}"
+        );
+    }
+}

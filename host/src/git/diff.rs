@@ -1,0 +1,196 @@
+//! What a task has changed, for people to read.
+//!
+//! The person's settings for looks count, and those that run something do not: no external program
+//! compares files or shows them as text. What is printed is bounded.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Commit, Git, GitError, failed,
+    spec::{LONG, Spec},
+};
+use crate::{fsx, random};
+
+/// More is cut off: nobody reads it.
+pub(crate) const DIFF_BYTES: usize = 4 << 20;
+
+const OPTIONS: &[&str] = &[
+    "diff",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--no-relative",
+    "--submodule=short",
+    "--ignore-submodules=dirty",
+];
+
+/// As a patch, or as a list of files with how much of each is changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    Patch,
+    /// As wide as this.
+    Stat(u16),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Diff {
+    pub(crate) text: String,
+    /// The end is missing.
+    pub(crate) is_cut: bool,
+}
+
+/// An index beside that of a checkout, for one look.
+struct OtherIndex(PathBuf);
+
+impl Drop for OtherIndex {
+    fn drop(&mut self) {
+        let mut lock = self.0.clone().into_os_string();
+        lock.push(".lock");
+        for path in [self.0.clone(), lock.into()] {
+            if let Err(error) = fsx::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "an index stays behind");
+            }
+        }
+    }
+}
+
+impl Git {
+    pub(crate) async fn diff(
+        &self,
+        from: &Commit,
+        to: &Commit,
+        shape: Shape,
+    ) -> Result<Diff, GitError> {
+        let spec = spec(shape).arg(from.hash()).arg(to.hash()).arg("--");
+        self.read_diff(&spec).await
+    }
+
+    /// From a commit to the files as they are, with those that git does not know yet and does not
+    /// ignore. Nothing of this checkout or its repository changes.
+    pub(crate) async fn diff_to_files(
+        &self,
+        from: &Commit,
+        repository: &Path,
+        shape: Shape,
+    ) -> Result<Diff, GitError> {
+        let place = self.own_place(repository).await?;
+        let index = self.copied_index(&place.git_dir).await?;
+        // It notes their names alone.
+        let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(&index.0);
+        let added = self.run(&add.limit(LONG)).await?;
+        if !added.status.success() {
+            tracing::debug!(dir = %self.dir().display(), "what is new cannot be looked at");
+        }
+        let spec = spec(shape).arg(from.hash()).arg("--").index(&index.0);
+        self.read_diff(&spec).await
+    }
+
+    async fn copied_index(&self, git_dir: &Path) -> Result<OtherIndex, GitError> {
+        let index = git_dir.join("index");
+        let name = format!("claudine.diff.{:032x}", random::bits_128());
+        let copy = OtherIndex(git_dir.join(name));
+        let target = copy.0.clone();
+        let copied = self
+            .look_at_files(move |_| std::fs::copy(&index, target))
+            .await?;
+        match copied {
+            Ok(_) => Ok(copy),
+            // Without any file there is none, and git makes one.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(copy),
+            Err(source) => Err(GitError::Read {
+                path: git_dir.join("index"),
+                source,
+            }),
+        }
+    }
+
+    async fn read_diff(&self, spec: &Spec) -> Result<Diff, GitError> {
+        let finished = self.run(spec).await?;
+        let is_cut = finished.stdout.len() >= DIFF_BYTES;
+        if !finished.status.success() && !is_cut {
+            return Err(failed(spec, &finished));
+        }
+        let text = String::from_utf8_lossy(&finished.stdout);
+        let end = text.rfind('\n').filter(|_| is_cut).map(|end| end + 1);
+        Ok(Diff {
+            text: text[..end.unwrap_or(text.len())].to_owned(),
+            is_cut,
+        })
+    }
+}
+
+fn spec(shape: Shape) -> Spec {
+    let shaped = match shape {
+        Shape::Patch => "--patch".to_owned(),
+        Shape::Stat(columns) => format!("--stat={columns}"),
+    };
+    Spec::reads(OPTIONS)
+        .arg(shaped)
+        .limit(LONG)
+        .kept_bytes(DIFF_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::git::tests::Person;
+
+    const HOSTILE: &str = "\
+[diff]
+	external = touch external; false
+[diff \"own\"]
+	textconv = touch textconv; od
+	command = touch command; false
+[core]
+	attributesFile = ~/.attributes
+	pager = touch pager; cat
+	fsmonitor = touch fsmonitor
+[color]
+	ui = always
+";
+
+    #[tokio::test]
+    async fn nothing_is_run_to_compare_files_and_new_ones_are_seen() {
+        let person = Person::new(HOSTILE);
+        std::fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
+        person.git(&["init", "-q", "-b", "main"]);
+        person.write("file", "one\n");
+        person.git(&["add", "-A"]);
+        person.git(&["commit", "-q", "-m", "first"]);
+        let base = person.commit("HEAD").await;
+        let beside = person.home().join("beside");
+        let path = beside.to_str().unwrap();
+        person.git(&["worktree", "add", "-q", "-b", "task", path]);
+        std::fs::write(beside.join("file"), "two\n").unwrap();
+        std::fs::write(beside.join("new"), "new\n").unwrap();
+        let git = person.at(path);
+        let repository = git.place().await.unwrap().repository;
+        let patch = git
+            .diff_to_files(&base, &repository, Shape::Patch)
+            .await
+            .unwrap();
+        assert!(patch.text.contains("-one\n+two\n"), "{}", patch.text);
+        assert!(patch.text.contains("+++ b/new\n"), "{}", patch.text);
+        assert!(!patch.is_cut && !patch.text.contains('\x1b'));
+        let stat = git.diff_to_files(&base, &repository, Shape::Stat(80)).await;
+        let stat = stat.unwrap().text;
+        assert!(
+            stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)\n"),
+            "{stat}"
+        );
+        // The checkout is as it was, and nothing of it was led anywhere.
+        assert_eq!(git.status().await.unwrap().dirty, ["file", "new"]);
+        let git_dir = git.place().await.unwrap().git_dir;
+        let left = std::fs::read_dir(git_dir).unwrap();
+        let mut names = left.map(|entry| entry.unwrap().file_name());
+        assert!(!names.any(|name| name.to_string_lossy().starts_with("claudine")));
+        for program in ["external", "textconv", "command", "pager", "fsmonitor"] {
+            assert!(!beside.join(program).exists(), "{program}");
+        }
+        std::fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
+        let cut = git.diff_to_files(&base, &repository, Shape::Patch).await;
+        let cut = cut.unwrap();
+        assert!(cut.is_cut && cut.text.len() <= DIFF_BYTES && cut.text.ends_with('\n'));
+    }
+}

@@ -1,0 +1,117 @@
+//! What a task has changed: its branch against its base, with what it has not committed; after the
+//! merge, and once the worktree and the branch are gone, by what was noted then.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use claudine_domain::{id::TaskId, task::Task, worktree::Span};
+
+use super::{WorktreeError, Worktrees, record::Record};
+use crate::git::{Commit, Diff, Git, Shape};
+
+/// What a task has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Changed {
+    pub(crate) branch: String,
+    pub(crate) from: String,
+    /// None if it goes to the files in the worktree.
+    pub(crate) to: Option<String>,
+    pub(crate) diff: Diff,
+}
+
+impl Worktrees {
+    pub(crate) async fn diff(
+        &self,
+        id: TaskId,
+        task: Option<&Task>,
+        shape: Shape,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Changed, WorktreeError> {
+        let git = self.git(self.path(id), variables);
+        let record = self.record(id).await?;
+        let noted = noted(record.as_ref(), task);
+        if let Some(record) = &record {
+            let git = if git.dir().exists() {
+                git.own_place(&record.repository).await?;
+                git.clone()
+            } else {
+                git.in_repository(&record.repository)
+            };
+            if let Some(changed) = live(&git, record, noted.as_ref(), shape).await? {
+                return Ok(changed);
+            }
+        }
+        let repository = match (&record, task.and_then(|it| it.request.worktree.as_ref())) {
+            (Some(record), _) => record.repository.clone(),
+            (None, Some(worktree)) => worktree.repository.clone().into(),
+            (None, None) => return Err(WorktreeError::NoWorktree { task: id }),
+        };
+        let commits = noted.and_then(|(from, to)| {
+            let branch = record.map(|record| record.branch.name().to_owned());
+            let branch = branch.or_else(|| task?.branch()).unwrap_or_default();
+            Some((from, to, branch))
+        });
+        let Some((from, to, branch)) = commits else {
+            return Err(WorktreeError::NothingMade { task: id });
+        };
+        let git = git.in_repository(repository);
+        for commit in [&from, &to] {
+            if git.commit_of(commit.hash()).await?.is_none() {
+                return Err(WorktreeError::CommitGone {
+                    commit: commit.hash().to_owned(),
+                });
+            }
+        }
+        Ok(Changed {
+            branch,
+            diff: git.diff(&from, &to, shape).await?,
+            from: from.into(),
+            to: Some(to.into()),
+        })
+    }
+}
+
+/// What the branch has as it is now, with the files in its worktree if that is there.
+async fn live(
+    git: &Git,
+    record: &Record,
+    noted: Option<&(Commit, Commit)>,
+    shape: Shape,
+) -> Result<Option<Changed>, WorktreeError> {
+    let is_there = git.dir() != record.repository;
+    let tip = if is_there {
+        git.commit_of("HEAD").await?
+    } else if record.is_dropped {
+        None
+    } else {
+        git.branch_commit(&record.branch).await?
+    };
+    let Some(tip) = tip else { return Ok(None) };
+    // After the merge nothing else says where it parted.
+    let from = match noted {
+        Some((from, to)) if *to == tip => from.clone(),
+        _ => record.parting(git, &tip).await?,
+    };
+    let diff = if is_there {
+        git.diff_to_files(&from, &record.repository, shape).await?
+    } else {
+        git.diff(&from, &tip, shape).await?
+    };
+    Ok(Some(Changed {
+        branch: record.branch.name().to_owned(),
+        from: from.into(),
+        to: (!is_there).then(|| tip.into()),
+        diff,
+    }))
+}
+
+/// The commits that the last merge was about.
+fn noted(record: Option<&Record>, task: Option<&Task>) -> Option<(Commit, Commit)> {
+    let in_record = record.and_then(|record| record.last_merge()?.work.as_ref());
+    let work = in_record.or_else(|| task.and_then(noted_in_task))?;
+    Some((Commit::parse(&work.from)?, Commit::parse(&work.to)?))
+}
+
+fn noted_in_task(task: &Task) -> Option<&Span> {
+    let mut latest_first = task.attempts.iter().rev();
+    latest_first.find_map(|it| it.ended.as_ref()?.merge.as_ref()?.work.as_ref())
+}

@@ -1,0 +1,167 @@
+//! A conflict that a person resolves: the base is merged into the task's branch in its worktree,
+//! left open for them, and committed once nothing of it is unresolved.
+//!
+//! All that is known of it is in the worktree: whoever begins again finds the merge as it was left,
+//! whatever has ended meanwhile, and takes it to its end or back.
+
+use std::path::PathBuf;
+
+use claudine_domain::{
+    id::TaskId,
+    worktree::{MergeState, MergeStrategy},
+};
+
+use super::{
+    WorktreeError, Worktrees,
+    again::{Again, Held},
+    settle::{Done, Work},
+};
+use crate::git::{Merged, Unresolved};
+
+/// How a resolution stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Resolution {
+    /// Nothing conflicts any more: what is on the branch can be merged.
+    Resolved,
+    /// A merge is begun in the worktree, and these files are not resolved.
+    Open {
+        path: PathBuf,
+        files: Vec<Unresolved>,
+    },
+    Refused(String),
+}
+
+impl From<Done> for Resolution {
+    fn from(done: Done) -> Self {
+        Self::Refused(done.detail)
+    }
+}
+
+impl Worktrees {
+    /// Begins to merge the base into the branch, or finds a merge that was begun before. A worktree
+    /// that was removed is made again.
+    pub(crate) async fn begin_resolving(
+        &self,
+        held: &Held,
+        again: &Again<'_>,
+    ) -> Result<Resolution, WorktreeError> {
+        let work = self.work_to_resolve(held.task(), again).await?;
+        if let Some(done) = work.refuse_astray().await? {
+            return Ok(done.into());
+        }
+        if work.git.is_merging().await? {
+            return self.open(&work).await;
+        }
+        if let Some(done) = work.refuse_or_commit_rest().await? {
+            return Ok(done.into());
+        }
+        let (branch, base) = (&work.record.branch, work.record.base.clone());
+        let Some(base) = base else {
+            let why = format!("`{branch}` has no base that it could conflict with");
+            return Ok(Resolution::Refused(why));
+        };
+        let (Some(old), Some(tip)) = (
+            work.git.branch_commit(&base).await?,
+            work.git.branch_commit(branch).await?,
+        ) else {
+            return Ok(Resolution::Refused(format!("the base `{base}` is gone")));
+        };
+        if work.git.is_ancestor(&old, &tip).await?
+            || matches!(work.git.merge_trees(&old, &tip).await?, Merged::Tree(_))
+        {
+            return Ok(Resolution::Resolved);
+        }
+        let message = work.message.of_base_merged(&work.record);
+        work.git.begin_merge(branch, &base, &message).await?;
+        self.open(&work).await
+    }
+
+    /// Commits a merge that was begun, if all of it is resolved.
+    pub(crate) async fn end_resolving(
+        &self,
+        held: &Held,
+        again: &Again<'_>,
+    ) -> Result<Resolution, WorktreeError> {
+        let work = self.work_to_resolve(held.task(), again).await?;
+        if let Some(done) = work.refuse_astray().await? {
+            return Ok(done.into());
+        }
+        if !work.git.is_merging().await? {
+            // Somebody has committed it, or taken it back: the merge itself says which.
+            return Ok(Resolution::Resolved);
+        }
+        self.open(&work).await
+    }
+
+    /// Takes back a merge that was begun; whether there was one.
+    pub(crate) async fn abort_resolving(
+        &self,
+        held: &Held,
+        again: &Again<'_>,
+    ) -> Result<bool, WorktreeError> {
+        let record = self.known(held.task()).await?;
+        let git = self.git(self.path(held.task()), again.variables.clone());
+        if !git.dir().exists() {
+            return Ok(false);
+        }
+        git.own_place(&record.repository).await?;
+        let is_merging = git.is_merging().await?;
+        if is_merging {
+            git.abort_merge().await?;
+        }
+        Ok(is_merging)
+    }
+
+    /// What is left to be resolved of a merge under way; it is committed if that is nothing.
+    async fn open(&self, work: &Work) -> Result<Resolution, WorktreeError> {
+        let files = work.git.take_resolved().await?;
+        if files.is_empty() {
+            let message = work.message.of_base_merged(&work.record);
+            work.git.commit_index(&message).await?;
+            return Ok(Resolution::Resolved);
+        }
+        Ok(Resolution::Open {
+            path: work.path.clone(),
+            files,
+        })
+    }
+
+    async fn work_to_resolve(
+        &self,
+        task: TaskId,
+        again: &Again<'_>,
+    ) -> Result<Work, WorktreeError> {
+        let mut record = self.known(task).await?;
+        let git = self.git(self.path(task), again.variables.clone());
+        if !git.dir().exists() {
+            let repository = git.in_repository(&record.repository);
+            let tip = repository.branch_commit(&record.branch).await?;
+            let Some(tip) = tip.filter(|_| !record.is_dropped) else {
+                return Err(WorktreeError::BranchGone {
+                    branch: record.branch,
+                });
+            };
+            self.refill(&git, &mut record, &tip).await?;
+        }
+        let message = again.message(task);
+        self.begin(git, record, again.strategy, message).await
+    }
+}
+
+impl Work {
+    /// A merge is not begun over what is not committed. It is committed first if the strategy
+    /// commits it anyway.
+    async fn refuse_or_commit_rest(&self) -> Result<Option<Done>, WorktreeError> {
+        if self.strategy != MergeStrategy::Manual {
+            return self.commit_rest().await;
+        }
+        let state = self.git.status().await?;
+        Ok((state.dirty_count > 0).then(|| {
+            let detail = format!(
+                "the worktree {} has changes that are not committed; commit or stash them there",
+                self.path.display()
+            );
+            (MergeState::Refused, detail).into()
+        }))
+    }
+}
