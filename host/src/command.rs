@@ -67,6 +67,27 @@ pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
 }
 
+/// Runs them as children of this process after all: where no host runs there is no supervisor.
+pub(crate) struct Here;
+
+impl Elsewhere for Here {
+    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let Order {
+            argv,
+            cwd,
+            env,
+            kept_bytes,
+            limit,
+            abandoned,
+        } = order;
+        let mut words = argv.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).current_dir(cwd).env_clear().envs(env);
+        command.stdin(Stdio::null());
+        Box::pin(here(command, kept_bytes, limit, abandoned))
+    }
+}
+
 tokio::task_local! {
     /// Runs the commands of the work that this task is at.
     static ELSEWHERE: Arc<dyn Elsewhere>;
@@ -100,6 +121,15 @@ pub(crate) async fn finish_within(
         let order = Order::of(&command, kept_bytes, limit, abandoned)?;
         return elsewhere.run(order).await;
     }
+    here(command, kept_bytes, limit, abandoned).await
+}
+
+async fn here(
+    command: Command,
+    kept_bytes: usize,
+    limit: Duration,
+    abandoned: Abandoned,
+) -> Outcome {
     match abandoned {
         Abandoned::Killed => clock::within(limit, finish(command, kept_bytes, abandoned))
             .await

@@ -48,12 +48,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use crate::{
     api::{Background, Wiring},
     app::{
-        AppError, ErrorKind, HostInfo,
+        AppError, ErrorKind, Host, HostInfo,
         backup::{self, QueueRestored},
     },
     config::{Overrides, Settings},
@@ -85,6 +86,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
                 announce,
                 build_plugin,
                 restore,
+                offline,
             },
         ),
     }
@@ -178,6 +180,13 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
     build(&request, &toolchain, say)
         .map(|built| built.component)
         .map_err(|error| failed(&error))
+}
+
+/// What is asked for without a change where no host runs is read in this process.
+fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
+    let settings = Settings::load(overrides, &config::process_environment)
+        .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+    serve::offline(settings)
 }
 
 /// The backup is read through before anything is written; a host that runs, or a queue that is

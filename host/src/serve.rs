@@ -2,6 +2,7 @@
 
 mod claim;
 mod error;
+mod offline;
 mod parts;
 mod socket;
 
@@ -18,6 +19,7 @@ use self::parts::{Broken, Over, Parts};
 pub(crate) use self::{
     claim::{Claimed, claim},
     error::ServeError,
+    offline::offline,
 };
 use crate::{
     allocator, api,
@@ -159,7 +161,7 @@ async fn wire(
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead()?;
     let opened = open_supervisors(layout, epoch, descriptors).await?;
-    let plugins = Arc::new(open_plugins(layout, &settings)?);
+    let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
     let worktrees = Arc::new(Worktrees::new(layout.clone()));
     let inbox = engine::Inbox::new();
@@ -441,7 +443,11 @@ async fn open_supervisors(
     .await?)
 }
 
-fn open_plugins(layout: &Layout, settings: &Settings) -> Result<Catalog, ServeError> {
+fn open_plugins(
+    layout: &Layout,
+    settings: &Settings,
+    compiler: plugin::Compiler,
+) -> Result<Catalog, ServeError> {
     let configs: BTreeMap<String, String> = settings
         .plugins
         .iter()
@@ -449,7 +455,7 @@ fn open_plugins(layout: &Layout, settings: &Settings) -> Result<Catalog, ServeEr
         .collect();
     let places = plugin::Places {
         data_dir: layout.root().to_owned(),
-        compiler: plugin::Compiler::Process,
+        compiler,
         configs,
     };
     Ok(Catalog::open(places, plugin::BUILTINS)?)

@@ -3,7 +3,8 @@
 //! None of them has a rule of the product in it. `rest` turns a request into a typed one, asks
 //! [`crate::app::Host`] and writes down the answer. `cli` and `mcp` know the host only by `client`,
 //! over the socket, so a person, an agent and a script see the same answers, and a client of
-//! another version than its host still understands it. Only `backup` and `restore` touch a data
+//! another version than its host still understands it. What only reads is answered by the same
+//! `rest` within this process where no host runs. Only `backup` and `restore` touch a data
 //! directory themselves: a backup can be had whether a host runs or not, and a restore only where
 //! none runs.
 
@@ -21,10 +22,11 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
-    app::{AppError, Environment, HostInfo, backup::QueueRestored},
+    app::{AppError, Environment, Host, HostInfo, backup::QueueRestored},
     config::Overrides,
 };
 
@@ -47,6 +49,9 @@ type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, App
 /// of the command.
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
+/// Makes a host of this process that only reads, for where none runs; within a runtime.
+pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
+
 /// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor
 /// the processes.
 #[derive(Clone, Copy)]
@@ -58,4 +63,5 @@ pub(crate) struct Wiring {
     pub(crate) announce: fn(&str) -> io::Result<()>,
     pub(crate) build_plugin: BuildPlugin,
     pub(crate) restore: RestoreBackup,
+    pub(crate) offline: Offline,
 }

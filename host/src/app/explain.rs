@@ -173,6 +173,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             .chain(environment)
             .chain(budgets(task, graph))
             .collect(),
+        brief: None,
     }
 }
 

@@ -112,11 +112,13 @@ impl Host {
             watch,
         } = parts;
         let reading = TaskTracker::new();
-        let drains = settings.begin == Begin::Draining;
-        let wanted = drains.then(|| Wanted {
-            mode: DownMode::Drain,
-            by: Arc::default(),
-        });
+        let mode = match settings.begin {
+            Begin::Usual | Begin::Paused => None,
+            Begin::Draining => Some(DownMode::Drain),
+            Begin::Killing => Some(DownMode::Kill),
+        };
+        let by = Arc::default();
+        let wanted = mode.map(|mode| Wanted { mode, by });
         let transcripts = Transcripts::new(plugins.clone(), layout.clone());
         Self {
             engine,
@@ -231,11 +233,13 @@ impl From<EngineError> for AppError {
             EngineError::Store(_)
             | EngineError::Reloading(_)
             | EngineError::Draining
-            | EngineError::Down => ErrorKind::Unavailable,
+            | EngineError::Down
+            | EngineError::NoHost => ErrorKind::Unavailable,
         };
         let app = Self::new(kind, error.to_string());
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
+            EngineError::NoHost => app.hint("`claudine up` starts one"),
             EngineError::Reloading(_) => app.hint("`claudine doctor` looks at it"),
             _ => app,
         }

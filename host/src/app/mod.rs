@@ -7,6 +7,7 @@ mod account;
 mod act;
 mod actions;
 pub(crate) mod backup;
+mod brief;
 mod by_hand;
 mod capacity;
 mod check;

@@ -10,6 +10,7 @@ use claudine_domain::{
 };
 
 use super::{
+    brief::brief,
     capacity::{BudgetView, slots_text},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
@@ -117,7 +118,11 @@ impl Host {
         }
         in_the_way.queue = self.queue().await?;
         in_the_way.limit = self.limit_of(&task);
-        Ok(explain::why(&task, in_the_way))
+        let brief = brief(&task, &in_the_way);
+        Ok(Why {
+            brief,
+            ..explain::why(&task, in_the_way)
+        })
     }
 
     /// What agents may cost today, and have; nothing without a budget, or if that cannot be read.

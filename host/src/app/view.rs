@@ -513,6 +513,9 @@ pub(crate) struct Why {
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
+    /// What it waits for in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) brief: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -196,8 +196,10 @@ pub(crate) enum Begin {
     Usual,
     /// To pause the queue.
     Paused,
-    /// To end what runs, or to wait for its end.
+    /// To wait for the end of what runs.
     Draining,
+    /// To end what runs.
+    Killing,
 }
 
 /// Everything a host is told at its start.

@@ -3,6 +3,7 @@
 //! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
 //! commit). What somebody waits for is committed at once; the rest a moment later, together. Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
 
+mod absent;
 mod aside;
 mod capacity;
 mod commit;
@@ -39,6 +40,7 @@ use claudine_domain::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::{
+    absent::absent,
     capacity::CapacityNow,
     finishes::Finish,
     port::{Attempts, Launch, Machine},
@@ -71,6 +73,8 @@ pub(crate) enum EngineError {
     Draining,
     #[error("the host is going down")]
     Down,
+    #[error("no host is running")]
+    NoHost,
 }
 
 /// Why an engine has ended without being told to.

@@ -201,7 +201,7 @@ impl Owner {
         let begin = match begin {
             Begin::Usual => None,
             Begin::Paused => Some(Input::Pause(true)),
-            Begin::Draining => Some(Input::Drain),
+            Begin::Draining | Begin::Killing => Some(Input::Drain),
         };
         let slots = slots.map(|slots| Input::SetSlots(Some(slots)));
         for input in begin.into_iter().chain(slots) {

@@ -49,6 +49,8 @@ pub(crate) enum Compiler {
     /// This executable, called as `PROGRAM __compile IN OUT`, as it was when it was started: it may
     /// have been replaced or removed since.
     Process,
+    /// Nobody: what is not in the cache cannot be used.
+    Nobody,
     /// This process: for tests, whose program is not the host.
     #[cfg(test)]
     Here,
@@ -78,6 +80,11 @@ impl CodeCache {
         let entry = self.entry(engine, name, component_digest);
         if let Some(component) = entry.open(engine).await? {
             return Ok(component);
+        }
+        if matches!(self.compiler, Compiler::Nobody) {
+            return Err(PluginError::Load {
+                message: "no host has compiled it yet; `claudine up` does".into(),
+            });
         }
         self.compile(&entry, engine, bytes).await?;
         entry.open(engine).await?.ok_or_else(|| PluginError::Load {
@@ -137,7 +144,7 @@ impl CodeCache {
         // Not `self`: a supervisor may be the one that runs it.
         let host = format!("/proc/{}/exe", std::process::id());
         let program = match &self.compiler {
-            Compiler::Process => Path::new(&host),
+            Compiler::Process | Compiler::Nobody => Path::new(&host),
             #[cfg(test)]
             Compiler::Here => {
                 let code = super::compile::compile(source, Allocation::on_demand())

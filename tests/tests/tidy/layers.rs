@@ -77,6 +77,7 @@ const WIRING: &[&str] = &[
     "host/src/serve.rs",
     "host/src/serve/claim.rs",
     "host/src/serve/error.rs",
+    "host/src/serve/offline.rs",
     "host/src/serve/parts.rs",
     "host/src/serve/socket.rs",
 ];

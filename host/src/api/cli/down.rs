@@ -10,11 +10,24 @@ use rustix::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{failure::Failure, output, session::Session};
+use super::{
+    failure::Failure,
+    output, progress,
+    session::Session,
+    spinner::Spinner,
+    times,
+    watch::{TICK, interrupts},
+};
 use crate::{
-    api::client::{Client, ClientError, Policy},
-    app::{AppError, DownMode, ErrorKind, HostInfo, supervisors_left},
+    api::{
+        client::{Client, ClientError, Policy},
+        status,
+    },
+    app::{
+        AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, TaskView, supervisors_left,
+    },
     clock,
+    config::Begin,
     identity::HostProcess,
 };
 
@@ -23,12 +36,19 @@ const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a host may take to end once it leaves.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
+/// Running tasks that are told of.
+const RUNNING_MOST: u32 = 1_000;
+/// Those that are named at the end.
+const NAMED: usize = 10;
+/// What runs is looked at once in so many turns of the spinner.
+const LOOK_TICKS: u64 = 5;
 
-/// End the host. Running tasks go on; the next host takes them back.
+/// Stop the host; running tasks continue and are picked up again.
 ///
-/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it goes
-/// on if this command is interrupted, another `down --drain` waits for it again, and `claudine up`
-/// lifts it.
+/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it
+/// continues if this command is interrupted, another `down --drain` waits for it again, and
+/// `claudine up` lifts it. Where no host runs, `--drain` and `--kill` start one for what earlier
+/// ones have left running; it starts nothing else.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -51,6 +71,9 @@ pub(super) struct Ended {
     /// The one that it had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
+    /// The tasks that ran and have ended, where it was told to wait for that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ended: Vec<String>,
 }
 
 /// How a host was found.
@@ -69,29 +92,107 @@ impl Down {
             (_, true) => DownMode::Kill,
             _ => DownMode::Leave,
         };
-        let (pid, said) = match find(&client).await? {
-            Found::None => {
-                if session.json {
-                    output::json(&Ended::default())?;
-                } else {
-                    let supervisors = supervisors_left(&client.start().layout);
-                    output::say(&none_runs(mode, &supervisors));
-                }
-                return Ok(ExitCode::SUCCESS);
-            }
-            Found::Reached(host) => (host.pid, ask(&client, &host, mode).await?),
-            Found::OutOfReach(host) => (host.pid, end(&host, mode)?),
+        let supervisors = supervisors_left(&client.start().layout);
+        let found = find(&client).await?;
+        let was_running = !matches!(found, Found::None);
+        // What runs, as far as that can be read. Of what cannot a host may know more.
+        let running = match mode {
+            DownMode::Leave => Ok(Vec::new()),
+            _ => running(session).await,
         };
+        let runs_on = !supervisors.is_empty() || !matches!(&running, Ok(rows) if rows.is_empty());
+        let running = running.unwrap_or_default();
+        let found = match found {
+            Found::None if mode != DownMode::Leave && runs_on => {
+                start(session, &client, mode).await?
+            }
+            found => found,
+        };
+        let (pid, said) = match found {
+            Found::None => (None, none_runs(mode, was_running, &supervisors)),
+            Found::Reached(host) => {
+                let pid = Some(host.pid);
+                match ask(session, &client, &host, mode).await? {
+                    Some(said) => (pid, said),
+                    None => return Ok(status::INTERRUPTED.into()),
+                }
+            }
+            Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
+        };
+        let ended = of_what_ran(session, &running).await;
         if session.json {
+            let ended = ended.into_iter().map(|task| task.row.id).collect();
             output::json(&Ended {
-                was_running: true,
-                pid: Some(pid),
+                was_running,
+                pid: pid.filter(|_| was_running),
+                ended,
             })?;
         } else {
+            let said = match ended_text(mode, &ended) {
+                Some(told) => format!("{told}; {said}"),
+                None => said,
+            };
             output::say(&said);
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Tasks that run, by what is stored.
+async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
+    let filter = ListFilter {
+        state: vec!["running".to_owned()],
+        limit: Some(RUNNING_MOST),
+        ..ListFilter::default()
+    };
+    Ok(session.client().list(&filter).await?.tasks)
+}
+
+/// Starts a host that starts nothing new, for what earlier ones have left running. It ends by
+/// itself once nothing runs, so it may be gone when it is looked for.
+async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
+    let begin = match mode {
+        DownMode::Kill => Begin::Killing,
+        DownMode::Leave | DownMode::Drain => Begin::Draining,
+    };
+    let starter = session.client_with(|start| start.overrides.begin = begin);
+    starter.start().connect().await?;
+    find(client).await
+}
+
+/// How those have ended that ran before.
+async fn of_what_ran(session: &Session, running: &[TaskRow]) -> Vec<TaskView> {
+    let mut ended = Vec::new();
+    for row in running {
+        if let Ok(task) = session.client().status(&row.id).await {
+            ended.extend(task.outcome.is_some().then_some(task));
+        }
+    }
+    ended
+}
+
+/// `cancelled suite, ren; build succeeded`
+fn ended_text(mode: DownMode, ended: &[TaskView]) -> Option<String> {
+    if mode == DownMode::Leave || ended.is_empty() {
+        return None;
+    }
+    let names = |tasks: &[&TaskView]| -> String {
+        let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
+        let more = tasks.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("{more} more"));
+        named.chain(more).collect::<Vec<_>>().join(", ")
+    };
+    let is_cancelled = |task: &&TaskView| task.outcome.as_deref() == Some("cancelled");
+    let (cancelled, others): (Vec<&TaskView>, Vec<&TaskView>) =
+        ended.iter().partition(is_cancelled);
+    let mut parts = Vec::new();
+    if !cancelled.is_empty() {
+        parts.push(format!("cancelled {}", names(&cancelled)));
+    }
+    if !others.is_empty() {
+        parts.push(format!("{} ended", names(&others)));
+    }
+    Some(parts.join("; "))
 }
 
 async fn find(client: &Client) -> Result<Found, Failure> {
@@ -110,35 +211,76 @@ async fn find(client: &Client) -> Result<Found, Failure> {
     }
 }
 
-/// Asks a host to go down, and waits for its end.
-async fn ask(client: &Client, host: &HostInfo, mode: DownMode) -> Result<String, Failure> {
+/// Asks a host to go down, and waits for its end; none if the person does not wait for that.
+async fn ask(
+    session: &Session,
+    client: &Client,
+    host: &HostInfo,
+    mode: DownMode,
+) -> Result<Option<String>, Failure> {
     // Held from before the host is asked, so that its pid cannot come to mean another process.
     let process = open(host.pid);
-    if host.running > 0 && mode != DownMode::Leave {
-        output::say(&format!("waiting for {} to end", tasks(host.running)));
-    }
-    match client.down(mode).await {
-        // It has left in this moment: somebody else had asked it to.
-        Ok(_) | Err(ClientError::NotRunning { .. }) => {}
-        Err(error) => return Err(error.into()),
+    let ending = async {
+        match client.down(mode).await {
+            // It has left in this moment: nothing ran any more, or somebody else had asked it to.
+            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
+            Err(error) => return Err(Failure::from(error)),
+        }
+        Ok(())
+    };
+    if mode == DownMode::Leave {
+        ending.await?;
+    } else {
+        let mut spinner = Spinner::on_terminal();
+        let mut interrupts = interrupts()?;
+        let ended = tokio::select! {
+            ended = ending => Some(ended),
+            () = show(session, &mut spinner) => None,
+            _ = interrupts.recv() => None,
+        };
+        spinner.clear();
+        let Some(ended) = ended else {
+            output::say(match mode {
+                DownMode::Kill => "still ending what runs; claudine up keeps the host",
+                _ => "still draining; claudine up stops that",
+            });
+            return Ok(None);
+        };
+        ended?;
     }
     if let Some(process) = process? {
         wait_for(&process, host.pid)?;
     }
-    Ok(ended(mode, host.running, &host.faults))
+    Ok(Some(ended(mode, host.running, &host.faults)))
+}
+
+/// Shows what is still waited for, on a terminal.
+async fn show(session: &Session, spinner: &mut Spinner) {
+    if !spinner.is_shown() {
+        return std::future::pending().await;
+    }
+    let mut rows = Vec::new();
+    for tick in 0_u64.. {
+        if tick % LOOK_TICKS == 0
+            && let Ok(found) = running(session).await
+        {
+            rows = found;
+        }
+        spinner.draw(&progress::running(&rows, rows.len(), times::now()));
+        clock::sleep(TICK).await;
+    }
 }
 
 /// What is said if there is no host. Supervisors that earlier hosts have left may run tasks.
-fn none_runs(mode: DownMode, supervisors: &[u32]) -> String {
-    let [first, ..] = supervisors else {
-        return "no host is running".to_owned();
-    };
-    let left =
-        format!("no host is running; what earlier ones started may run on (supervisor {first})");
-    match mode {
-        DownMode::Leave => left,
-        DownMode::Kill => format!("{left}: `claudine up && claudine down --kill` ends it"),
-        DownMode::Drain => format!("{left}: `claudine up && claudine down --drain` waits for it"),
+fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
+    match (mode, supervisors) {
+        (DownMode::Leave, [first, ..]) => format!(
+            "no host is running; what earlier ones started may run on (supervisor {first}): `claudine down --kill` ends it"
+        ),
+        (DownMode::Leave, []) => "no host is running".to_owned(),
+        _ if was_running => "host ended".to_owned(),
+        (_, [first, ..]) => format!("nothing runs any more (supervisor {first} ended)"),
+        (_, []) => "no host is running, and nothing else".to_owned(),
     }
 }
 
@@ -251,13 +393,43 @@ mod tests {
     #[test]
     fn without_a_host_it_is_said_that_something_may_run_on() {
         let check = |mode: DownMode, supervisors: &[u32], expected: &str| {
-            assert_eq!(none_runs(mode, supervisors), expected);
+            assert_eq!(none_runs(mode, false, supervisors), expected);
         };
-        let left = "no host is running; what earlier ones started may run on (supervisor 7)";
-        check(DownMode::Kill, &[], "no host is running");
+        check(DownMode::Leave, &[], "no host is running");
+        let left = "no host is running; what earlier ones started may run on (supervisor 7): \
+                    `claudine down --kill` ends it";
         check(DownMode::Leave, &[7], left);
-        let kill = format!("{left}: `claudine up && claudine down --kill` ends it");
-        check(DownMode::Kill, &[7, 8], &kill);
+        check(DownMode::Kill, &[], "no host is running, and nothing else");
+        check(
+            DownMode::Drain,
+            &[7, 8],
+            "nothing runs any more (supervisor 7 ended)",
+        );
+    }
+
+    #[test]
+    fn what_has_ended_is_named() {
+        let task = |name: &str, outcome: &str| {
+            crate::api::cli::exit::tests::task(
+                serde_json::json!({"name": name, "outcome": outcome}),
+            )
+        };
+        let check = |mode: DownMode, ended: &[TaskView], expected: Option<&str>| {
+            assert_eq!(ended_text(mode, ended).as_deref(), expected);
+        };
+        let cancelled = || vec![task("suite", "cancelled"), task("ren", "cancelled")];
+        check(DownMode::Kill, &[], None);
+        check(DownMode::Leave, &cancelled(), None);
+        check(DownMode::Kill, &cancelled(), Some("cancelled suite, ren"));
+        let mut both = cancelled();
+        both.push(task("build", "succeeded"));
+        let expected = "cancelled suite, ren; build ended";
+        check(DownMode::Kill, &both, Some(expected));
+        let many: Vec<_> = (0..12)
+            .map(|number| task(&format!("t{number}"), "failed"))
+            .collect();
+        let expected = "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, 2 more ended";
+        check(DownMode::Drain, &many, Some(expected));
     }
 
     #[test]

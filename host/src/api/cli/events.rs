@@ -11,7 +11,7 @@ use super::{
     session::Session,
     table::{Cell, Column, THE_REST, Table},
     terminal::{Colour, Look},
-    times,
+    times, watch,
 };
 use crate::{
     api::client::Heard,
@@ -96,7 +96,7 @@ impl Events {
                     let cells = cells(&event, times::now());
                     output::painted(&layout.next_line(&cells))?;
                 }
-                Heard::HostLeft => output::say("the host went down; waiting for the next one"),
+                Heard::HostLeft => output::say(watch::HOST_LEFT),
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -40,6 +40,7 @@ mod pager;
 mod parse;
 mod pause;
 mod plugin;
+mod progress;
 mod resolve;
 mod restore;
 mod resume;

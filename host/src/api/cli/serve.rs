@@ -37,15 +37,19 @@ pub(super) struct Serve {
     /// Start nothing, and end when nothing runs.
     #[arg(long, hide = true, conflicts_with = "paused")]
     draining: bool,
+    /// Start nothing, and end what runs.
+    #[arg(long, hide = true, conflicts_with_all = ["paused", "draining"])]
+    killing: bool,
 }
 
 impl Serve {
     pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
-            begin: match (self.paused, self.draining) {
-                (true, _) => Begin::Paused,
-                (_, true) => Begin::Draining,
+            begin: match (self.paused, self.draining, self.killing) {
+                (true, _, _) => Begin::Paused,
+                (_, true, _) => Begin::Draining,
+                (_, _, true) => Begin::Killing,
                 _ => Begin::Usual,
             },
             slots: self.slots,

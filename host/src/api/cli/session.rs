@@ -44,6 +44,7 @@ impl Session {
             policy: Policy::IfNeeded,
             via: Via::Cli,
             launch: wiring.launch,
+            offline: wiring.offline,
         };
         // One thread: a command waits for one thing at a time, and it shall be there and gone quickly.
         let runtime = Builder::new_current_thread()

@@ -1,12 +1,8 @@
-//! The line at the foot of the terminal while a task runs: its state, how long it has been at it, and what it says it is doing.
+//! The line at the foot of the terminal while something is waited for.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
-use super::{output, terminal, text};
-use crate::{app::TaskView, clock};
+use super::{output, terminal};
 
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
@@ -15,9 +11,6 @@ pub(super) struct Spinner {
     shown: bool,
     drawn: bool,
     frame: usize,
-    state: String,
-    doing: Option<String>,
-    since: Duration,
 }
 
 impl Spinner {
@@ -26,34 +19,24 @@ impl Spinner {
             shown,
             drawn: false,
             frame: 0,
-            state: "submitted".to_owned(),
-            doing: None,
-            since: clock::monotonic(),
         }
+    }
+
+    /// On standard error, if that is a terminal that can wipe a line away again.
+    pub(super) fn on_terminal() -> Self {
+        Self::new(terminal::stderr_can_move())
     }
 
     pub(super) fn is_shown(&self) -> bool {
         self.shown
     }
 
-    pub(super) fn state(&mut self, task: &TaskView) {
-        self.state = terminal::harmless(&text::state(task));
-        self.doing = task.doing.as_deref().map(terminal::harmless);
-    }
-
-    pub(super) fn draw(&mut self) {
+    pub(super) fn draw(&mut self, text: &str) {
         if !self.shown {
             return;
         }
         self.frame = (self.frame + 1) % FRAMES.len();
-        let elapsed = text::span(clock::monotonic().saturating_sub(self.since));
-        let line = line(
-            FRAMES[self.frame],
-            &self.state,
-            &elapsed,
-            self.doing.as_deref(),
-            terminal::stderr_columns(),
-        );
+        let line = line(FRAMES[self.frame], text, terminal::stderr_columns());
         put(&format!("\r\x1b[K{line}"));
         self.drawn = true;
     }
@@ -67,12 +50,8 @@ impl Spinner {
 }
 
 /// It never fills the last column: what wraps cannot be wiped away again.
-fn line(frame: &str, state: &str, elapsed: &str, doing: Option<&str>, columns: usize) -> String {
-    let doing = doing.map_or_else(String::new, |doing| format!("  {doing}"));
-    terminal::fit(
-        &format!("{frame} {state} {elapsed}{doing}"),
-        columns.saturating_sub(1),
-    )
+fn line(frame: &str, text: &str, columns: usize) -> String {
+    terminal::fit(&format!("{frame} {text}"), columns.saturating_sub(1))
 }
 
 /// A decoration that cannot be drawn is not worth an error.
@@ -91,12 +70,11 @@ mod tests {
 
     #[test]
     fn the_line_fits_the_terminal() {
-        let check = |doing: Option<&str>, columns: usize, expected: &str| {
-            assert_eq!(line("⠋", "running", "12s", doing, columns), expected);
+        let check = |columns: usize, expected: &str| {
+            assert_eq!(line("⠋", "running 12s  Bash: npm test", columns), expected);
         };
-        check(None, 80, "⠋ running 12s");
-        check(Some("Bash: npm test"), 80, "⠋ running 12s  Bash: npm test");
-        check(Some("Bash: npm test"), 24, "⠋ running 12s  Bash: n…");
-        check(Some("Bash: npm test"), 0, "…");
+        check(80, "⠋ running 12s  Bash: npm test");
+        check(24, "⠋ running 12s  Bash: n…");
+        check(0, "…");
     }
 }

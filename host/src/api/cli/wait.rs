@@ -1,26 +1,33 @@
 //! `claudine wait`
 
-use std::{process::ExitCode, time::Duration};
+use std::{cell::RefCell, process::ExitCode, time::Duration};
 
 use clap::Args;
+use futures_util::StreamExt;
 
 use super::{
     exit,
     failure::Failure,
     named, output, parse,
+    progress::OfMany,
     select::Selectors,
     session::{self, Session},
+    spinner::Spinner,
     text,
+    watch::{EXPLAIN_EVERY, HOST_LEFT, TICK, interrupts},
 };
 use crate::{
-    api::{rest::LONGEST_WAIT, status},
-    app::TaskView,
+    api::{client::Seen, rest::LONGEST_WAIT, status},
+    app::{ChangesQuery, TaskView},
     clock,
 };
 
+/// Several waits notice within this time that the host has left; it is said once.
+const SAID_ONCE: Duration = Duration::from_secs(2);
+
 /// Wait until tasks have ended, and end with the exit code of the first that did not succeed.
 ///
-/// Prints a line a task, in the order given, or the oldest first. Of a graph every task is waited for; of other selections those that have
+/// Prints a line for each task as it ends. Of a graph every task is waited for; of other selections those that have
 /// not ended. Called from within a task it gives that task's slot free for what it waits for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -49,11 +56,33 @@ impl Wait {
         for task in &self.meant(session).await? {
             tasks.push(session.client().status(task).await?);
         }
-        let waiting = all(session, tasks);
-        let ended = match self.timeout {
-            None => Some(waiting.await),
-            Some(limit) => clock::within(limit, waiting).await,
+        let screen = RefCell::new(Screen {
+            spinner: Spinner::on_terminal(),
+            progress: OfMany::new(tasks.iter().map(|task| task.row.clone())),
+            host_left: None,
+        });
+        let is_shown = screen.borrow().spinner.is_shown() && tasks.iter().any(is_open);
+        let waiting = async {
+            let waiting = all(session, tasks, &screen);
+            match self.timeout {
+                None => Some(waiting.await),
+                Some(limit) => clock::within(limit, waiting).await,
+            }
         };
+        let ended = if is_shown {
+            let mut interrupts = interrupts()?;
+            tokio::select! {
+                ended = waiting => ended,
+                () = show(session, &screen) => None,
+                _ = interrupts.recv() => {
+                    screen.borrow_mut().spinner.clear();
+                    return Ok(status::INTERRUPTED.into());
+                }
+            }
+        } else {
+            waiting.await
+        };
+        screen.borrow_mut().spinner.clear();
         let Some(ended) = ended else {
             output::say("not all of them have ended in that time; they go on");
             return Ok(status::TIMED_OUT.into());
@@ -69,6 +98,10 @@ impl Wait {
             .unwrap_or(0)
             .into())
     }
+}
+
+fn is_open(task: &TaskView) -> bool {
+    task.outcome.is_none()
 }
 
 impl Wait {
@@ -101,24 +134,126 @@ impl Wait {
     }
 }
 
-/// Waits for one after the other: the last end decides how long that takes. Each is asked for by its
-/// id, since a name may mean another task later on.
-async fn all(session: &Session, tasks: Vec<TaskView>) -> Result<Vec<TaskView>, Failure> {
-    let waiter = session::enclosing_attempt();
-    let mut ended = Vec::new();
-    for seen in tasks {
-        let task = if seen.outcome.is_some() {
-            seen
-        } else {
-            session
-                .client()
-                .wait_done(&seen.id, waiter.as_deref(), LONGEST_WAIT, |_| {})
-                .await?
-        };
+/// So many are waited for side by side. Of more, those that were named first: each takes a place
+/// at the host.
+const SIDE_BY_SIDE: usize = 16;
+/// Changes are looked at no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits for all of them, and prints a line for each as it ends. Each is asked for by its id, since
+/// a name may mean another task later on. They are given in the order in which they were named.
+async fn all(
+    session: &Session,
+    tasks: Vec<TaskView>,
+    screen: &RefCell<Screen>,
+) -> Result<Vec<TaskView>, Failure> {
+    let count = tasks.len();
+    let waits = tasks
+        .into_iter()
+        .enumerate()
+        .map(|(place, seen)| async move {
+            let ended = one(session, seen, screen).await?;
+            Ok::<_, Failure>((place, ended))
+        });
+    let mut waits = futures_util::stream::iter(waits).buffer_unordered(SIDE_BY_SIDE);
+    let mut ended: Vec<Option<TaskView>> = std::iter::repeat_with(|| None).take(count).collect();
+    while let Some(one) = waits.next().await {
+        let (place, task) = one?;
+        screen.borrow_mut().note_end(&task.id);
         if !session.json {
             output::line(&text::ended(&task))?;
         }
-        ended.push(task);
+        ended[place] = Some(task);
     }
-    Ok(ended)
+    Ok(ended.into_iter().flatten().collect())
+}
+
+async fn one(
+    session: &Session,
+    seen: TaskView,
+    screen: &RefCell<Screen>,
+) -> Result<TaskView, Failure> {
+    if seen.outcome.is_some() {
+        return Ok(seen);
+    }
+    let waiter = session::enclosing_attempt();
+    let each = |seen: Seen<'_>| {
+        if let Seen::HostLeft = seen {
+            screen.borrow_mut().say_host_left();
+        }
+    };
+    let client = session.client();
+    Ok(client
+        .wait_done(&seen.id, waiter.as_deref(), LONGEST_WAIT, each)
+        .await?)
+}
+
+/// Keeps the line at the foot of the terminal true, for as long as it is polled.
+async fn show(session: &Session, screen: &RefCell<Screen>) {
+    let client = session.client();
+    let looking = async {
+        let mut after = None;
+        loop {
+            let query = ChangesQuery {
+                after,
+                timeout_ms: Some(1_000),
+            };
+            match client.changes(query).await {
+                Ok(overview) => {
+                    after = Some(overview.sequence);
+                    screen.borrow_mut().progress.note(overview.tasks);
+                }
+                // Without a host nothing changes; whoever waits says so.
+                Err(_) => after = None,
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+    };
+    let explaining = async {
+        loop {
+            let waiting = screen.borrow().progress.waiting();
+            for id in waiting {
+                if let Ok(why) = client.why(&id).await {
+                    screen.borrow_mut().progress.note_brief(&id, why.brief);
+                }
+            }
+            clock::sleep(EXPLAIN_EVERY).await;
+        }
+    };
+    let ticking = async {
+        loop {
+            clock::sleep(TICK).await;
+            screen.borrow_mut().draw();
+        }
+    };
+    let ((), (), ()) = tokio::join!(looking, explaining, ticking);
+}
+
+/// What a person sees of it on a terminal.
+struct Screen {
+    spinner: Spinner,
+    progress: OfMany,
+    /// It was said that there is no host, and none was seen since.
+    host_left: Option<Duration>,
+}
+
+impl Screen {
+    fn draw(&mut self) {
+        self.spinner.draw(&self.progress.text(text::now()));
+    }
+
+    fn note_end(&mut self, id: &str) {
+        self.spinner.clear();
+        self.progress.note_end(id);
+    }
+
+    /// Once for all that wait.
+    fn say_host_left(&mut self) {
+        let now = clock::monotonic();
+        let said = self.host_left.replace(now);
+        if said.is_none_or(|said| now > said + SAID_ONCE) {
+            self.spinner.clear();
+            output::say(HOST_LEFT);
+        }
+    }
 }

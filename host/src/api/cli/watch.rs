@@ -15,13 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     failure::Failure,
     output,
+    progress::OfTask,
     session::{self, Session},
     spinner::Spinner,
-    status, terminal, text,
+    status, text,
 };
 use crate::{
     api::{
-        client::{Client, ClientError, Followed},
+        client::{Client, ClientError, Followed, Seen},
         rest::LONGEST_WAIT,
     },
     app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView},
@@ -30,7 +31,11 @@ use crate::{
 
 /// How often the state is looked at for the spinner. A pipe has none, and waits for the end alone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How often it is asked what a task waits for.
+pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// What is said while nobody can tell more of a task.
+pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
 /// How long a second Ctrl-C still means the task and not the shell.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
@@ -91,7 +96,10 @@ async fn stay(
     let moving = screen.borrow().spinner.is_shown();
     let interval = if moving { LOOK_INTERVAL } else { LONGEST_WAIT };
     let end = async {
-        let each = |task: &TaskView| screen.borrow_mut().spinner.state(task);
+        let each = |seen: Seen<'_>| match seen {
+            Seen::Task(task) => screen.borrow_mut().progress.note(task),
+            Seen::HostLeft => screen.borrow_mut().say(HOST_LEFT),
+        };
         Ok::<_, Failure>(
             client
                 .wait_done(task, waiter.as_deref(), interval, each)
@@ -116,6 +124,15 @@ async fn stay(
         }
         tokio::try_join!(end, output)
     };
+    let explaining = async {
+        loop {
+            clock::sleep(EXPLAIN_EVERY).await;
+            // What cannot be explained now is later.
+            if let Ok(why) = client.why(task).await {
+                screen.borrow_mut().progress.note_brief(why.brief);
+            }
+        }
+    };
     let ticking = async {
         loop {
             clock::sleep(TICK).await;
@@ -126,6 +143,7 @@ async fn stay(
         tokio::select! {
             ended = both => ended,
             () = ticking => return Ok(Watched::Detached),
+            () = explaining => return Ok(Watched::Detached),
         }
     } else {
         both.await
@@ -178,6 +196,7 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
 /// The terminal, shared by output and spinner.
 struct Screen {
     spinner: Spinner,
+    progress: OfTask,
     /// The output's last line has not ended: a spinner would write over it.
     in_line: bool,
 }
@@ -185,7 +204,8 @@ struct Screen {
 impl Screen {
     fn new() -> Self {
         Self {
-            spinner: Spinner::new(terminal::stderr_can_move()),
+            spinner: Spinner::on_terminal(),
+            progress: OfTask::new(),
             in_line: false,
         }
     }
@@ -202,8 +222,13 @@ impl Screen {
 
     fn tick(&mut self) {
         if !self.in_line {
-            self.spinner.draw();
+            self.spinner.draw(&self.progress.text());
         }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.spinner.clear();
+        output::say(text);
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ask;
 use crate::api::rest::VIA_HEADER;
@@ -33,13 +33,20 @@ impl Broken {
     }
 }
 
+/// What bytes go over: a socket, or a pipe within this process.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 pub(super) struct Connection {
     via: Via,
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
+    /// Its other end is in this process.
+    pub(super) is_here: bool,
 }
 
-type Wire = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
+type Wire = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
 /// The half that moves bytes; `None` once it has come to its end.
 struct Driver(Option<Pin<Box<Wire>>>);
@@ -61,12 +68,13 @@ impl Driver {
 }
 
 impl Connection {
-    pub(super) async fn open(stream: UnixStream, via: Via) -> hyper::Result<Self> {
+    pub(super) async fn open(stream: Box<dyn Stream>, via: Via) -> hyper::Result<Self> {
         let (sender, wire) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Self {
             via,
             sender,
             driver: Driver(Some(Box::pin(wire))),
+            is_here: false,
         })
     }
 

@@ -1,19 +1,15 @@
 //! Reading events as they come, over restarts of the host.
 
-use std::time::Duration;
-
 use super::{
-    Ask, Client, ClientError, Policy, address,
+    Ask, Client, ClientError, address,
     frames::{Frames, TRIES},
+    waiting::LOOK_AGAIN,
 };
 use crate::{
     api::rest::frame::Frame,
     app::{ErrorKind, EventPiece, EventQuery, EventView},
     clock,
 };
-
-/// How often a reader looks whether there is a host again, after one that was told to go down.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a reader of events hears.
 #[derive(Debug)]
@@ -60,6 +56,9 @@ impl EventReader<'_> {
                 Err(ClientError::Cut(_)) if fruitless < TRIES => {
                     fruitless += 1;
                     self.open = None;
+                    if self.query.follow {
+                        self.client.revive().await;
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -117,9 +116,7 @@ impl EventReader<'_> {
 
     /// Asks until a host answers, and starts none. One that is still on its way down may yet take the question.
     async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
-        let mut start = self.client.start().clone();
-        start.policy = Policy::Never;
-        let patient = Client::new(start);
+        let patient = self.client.that_starts_none();
         loop {
             match Frames::ask(&patient, ask).await {
                 Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}

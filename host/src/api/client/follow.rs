@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Ask, Client, ClientError, address,
     frames::{Frames, TRIES},
+    waiting::LOOK_AGAIN,
 };
 use crate::{
     api::rest::frame::Frame,
@@ -112,6 +113,17 @@ impl Follower<'_> {
                 Err(ClientError::Cut(_)) if fruitless < TRIES => {
                     fruitless += 1;
                     self.open = None;
+                    if self.query.follow {
+                        self.client.revive().await;
+                    }
+                    continue;
+                }
+                // The host goes down. What the task writes is read without one until the next.
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Unavailable && self.query.follow =>
+                {
+                    self.open = None;
+                    clock::sleep(LOOK_AGAIN).await;
                     continue;
                 }
                 // There are as many followers as the host has places for. What the task writes is

@@ -11,22 +11,28 @@ mod follow;
 mod frames;
 mod start;
 mod verbs;
+mod waiting;
 
 pub(super) use error::ClientError;
 pub(super) use events::Heard;
 pub(super) use follow::Followed;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
+pub(super) use waiting::Seen;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, StatusCode, body::Bytes};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::DuplexStream;
 
-use self::connection::{Broken, Connection};
-use super::rest::VERSION_HEADER;
+use self::connection::{Broken, Connection, Stream};
+use super::rest::{VERSION_HEADER, converse_here};
 use crate::{
-    app::{AppError, ErrorKind},
+    app::{AppError, ErrorKind, Host},
     clock,
     identity::HostProcess,
     lock::lock,
@@ -42,6 +48,8 @@ const KEPT_CONNECTIONS: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(10);
 /// How often a request that does no harm when done twice is sent, while hosts come and go.
 const TRIES: u32 = 3;
+/// What goes over a connection within this process before its reader has to take some of it.
+const HERE_BYTES: usize = 64 << 10;
 
 /// What goes out.
 #[derive(Clone, Debug)]
@@ -52,6 +60,8 @@ struct Ask {
     /// To do it twice is the same as to do it once.
     repeatable: bool,
     limit: Option<Duration>,
+    /// It only reads what is stored: no host is started for it.
+    reads: bool,
 }
 
 impl Ask {
@@ -62,6 +72,7 @@ impl Ask {
             body: Bytes::new(),
             repeatable: true,
             limit: Some(ANSWER_LIMIT),
+            reads: true,
         }
     }
 
@@ -73,7 +84,20 @@ impl Ask {
             body: body.into(),
             repeatable: false,
             limit: Some(ANSWER_LIMIT),
+            reads: false,
         })
+    }
+
+    /// Only a host can answer it.
+    fn of_host(mut self) -> Self {
+        self.reads = false;
+        self
+    }
+
+    /// It changes nothing, and is no more than a question that is long.
+    fn reading(mut self) -> Self {
+        (self.reads, self.repeatable) = (true, true);
+        self
     }
 
     /// It takes as long as it takes.
@@ -95,6 +119,8 @@ pub(super) struct Client {
     idle: Mutex<Vec<(Duration, Connection)>>,
     /// Set when a host of another version answered, until somebody has said so.
     other_version: Mutex<Option<String>>,
+    /// Answers what only reads where no host runs.
+    offline: Mutex<Option<Arc<Host>>>,
 }
 
 /// Why a try came to nothing.
@@ -121,6 +147,7 @@ impl Client {
             start,
             idle: Mutex::default(),
             other_version: Mutex::default(),
+            offline: Mutex::default(),
         }
     }
 
@@ -172,7 +199,7 @@ impl Client {
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection(ask.reads).await?;
         let (head, body) = connection.send(ask).await?.into_parts();
         let bytes = connection
             .drive(body.collect())
@@ -180,7 +207,9 @@ impl Client {
             .map_err(Broken::unfinished)?
             .to_bytes();
         self.note_version(&head.headers);
-        self.keep(connection);
+        if !connection.is_here {
+            self.keep(connection);
+        }
         if head.status.is_success() {
             Ok(bytes)
         } else {
@@ -188,8 +217,9 @@ impl Client {
         }
     }
 
-    /// One that is idle, else a new one, to a host that is started for it if need be.
-    async fn connection(&self) -> Result<Connection, ClientError> {
+    /// One that is idle, else a new one, to a host that is started for it if need be; or to nobody
+    /// but this process, for what only reads.
+    async fn connection(&self, reads: bool) -> Result<Connection, ClientError> {
         loop {
             // The lock is given back before anything is awaited.
             let idle = lock(&self.idle).pop();
@@ -201,10 +231,36 @@ impl Client {
                 return Ok(connection);
             }
         }
-        let (stream, _) = self.start.connect().await?;
-        Connection::open(stream, self.start.via)
-            .await
-            .map_err(|error| ClientError::Cut(Some(error)))
+        let reads = reads && self.start.policy == Policy::IfNeeded;
+        let host = if reads {
+            self.start.reach().await?
+        } else {
+            Some(self.start.connect().await?.0)
+        };
+        let is_here = host.is_none();
+        let stream: Box<dyn Stream> = match host {
+            Some(stream) => Box::new(stream),
+            None => Box::new(self.read_here()?),
+        };
+        let connection = Connection::open(stream, self.start.via).await;
+        let mut connection = connection.map_err(|error| ClientError::Cut(Some(error)))?;
+        connection.is_here = is_here;
+        Ok(connection)
+    }
+
+    /// The other end of a connection within this process.
+    fn read_here(&self) -> Result<DuplexStream, ClientError> {
+        let mut offline = lock(&self.offline);
+        let host = match &*offline {
+            Some(host) => host.clone(),
+            None => {
+                let host = (self.start.offline)(&self.start.overrides);
+                offline.insert(host.map_err(ClientError::Refused)?).clone()
+            }
+        };
+        let (ours, theirs) = tokio::io::duplex(HERE_BYTES);
+        converse_here(theirs, host);
+        Ok(ours)
     }
 
     fn keep(&self, connection: Connection) {

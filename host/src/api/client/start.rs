@@ -25,10 +25,11 @@ use tokio::net::UnixStream;
 
 use super::ClientError;
 use crate::{
-    api::Background,
+    api::{Background, Offline},
     app::{AppError, ErrorKind, HostInfo},
     clock,
     config::{self, Begin, Overrides},
+    identity::HostProcess,
     layout::Layout,
 };
 
@@ -36,6 +37,8 @@ use crate::{
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a host that is on its way down, or up by other hands, is waited for.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
+/// The same for what can be read without one.
+const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
 /// How much of the log an error shows.
@@ -65,6 +68,7 @@ pub(in crate::api) struct HostStart {
     /// What the host is told of the way by which requests come.
     pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<File>,
+    pub(in crate::api) offline: Offline,
 }
 
 impl HostStart {
@@ -102,6 +106,26 @@ impl HostStart {
             clock::sleep(OTHER_HOST_LOOK).await;
             waited += OTHER_HOST_LOOK;
         }
+    }
+
+    /// A connection to the host that is there, if one is: none is started. One that does not listen
+    /// just now is coming up or going down, and is waited for a moment.
+    pub(super) async fn reach(&self) -> Result<Option<UnixStream>, ClientError> {
+        let give_up = clock::monotonic() + COMES_OR_GOES;
+        loop {
+            if let Some(stream) = self.try_connect().await? {
+                return Ok(Some(stream));
+            }
+            if HostProcess::of(&self.layout).is_none() || clock::monotonic() >= give_up {
+                return Ok(None);
+            }
+            clock::sleep(OTHER_HOST_LOOK).await;
+        }
+    }
+
+    /// Whether the last host has ended without having been told to: it left its file behind.
+    pub(super) fn is_lost(&self) -> bool {
+        self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 
     /// A connection, or `None` where nobody listens. Nothing is sent to a socket that is not this
@@ -213,6 +237,7 @@ impl HostStart {
             Begin::Usual => {}
             Begin::Paused => arguments.push("--paused".into()),
             Begin::Draining => arguments.push("--draining".into()),
+            Begin::Killing => arguments.push("--killing".into()),
         }
         Ok(Background {
             program: this_program()?,
@@ -316,6 +341,7 @@ mod tests {
             policy: Policy::Never,
             via: claudine_domain::principal::Via::Cli,
             launch: |_| Err(io::ErrorKind::Unsupported.into()),
+            offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
         }
     }
 

@@ -215,29 +215,8 @@ impl Client {
             timeout_ms,
             waiter: waiter.map(str::to_owned),
         };
-        self.ask(Ask::get(address::with_query(
-            address::task(task, "/wait")?,
-            &query,
-        )?))
-        .await
-    }
-
-    /// Waits until the task has ended, however long that takes and however often the host is restarted. `each` sees the task as it is
-    /// every `interval`.
-    pub(in crate::api) async fn wait_done(
-        &self,
-        task: &str,
-        waiter: Option<&str>,
-        interval: Duration,
-        mut each: impl FnMut(&TaskView),
-    ) -> Result<TaskView, ClientError> {
-        loop {
-            let view = self.wait(task, interval, waiter).await?;
-            each(&view);
-            if view.outcome.is_some() {
-                return Ok(view);
-            }
-        }
+        let path = address::with_query(address::task(task, "/wait")?, &query)?;
+        self.ask(Ask::get(path).of_host()).await
     }
 
     pub(in crate::api) async fn cancel(
@@ -305,7 +284,7 @@ impl Client {
     }
 
     pub(in crate::api) async fn graph(&self, query: &GraphQuery) -> Result<Graph, ClientError> {
-        self.ask(Ask::post("/v1/graph".to_owned(), query)?.repeatable_if(true))
+        self.ask(Ask::post("/v1/graph".to_owned(), query)?.reading())
             .await
     }
 
@@ -314,15 +293,12 @@ impl Client {
         refresh: bool,
     ) -> Result<Vec<PluginView>, ClientError> {
         let query = PluginsQuery { refresh };
-        self.ask(Ask::get(address::with_query(
-            "/v1/plugins".to_owned(),
-            &query,
-        )?))
-        .await
+        let path = address::with_query("/v1/plugins".to_owned(), &query)?;
+        self.ask(Ask::get(path).of_host()).await
     }
 
     pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
-        self.ask(Ask::get(address::plugin(name)?)).await
+        self.ask(Ask::get(address::plugin(name)?).of_host()).await
     }
 
     pub(in crate::api) async fn cost(&self, query: &CostQuery) -> Result<CostView, ClientError> {
@@ -353,7 +329,7 @@ impl Client {
     }
 
     pub(in crate::api) async fn info(&self) -> Result<HostInfo, ClientError> {
-        self.ask(Ask::get("/v1/host".to_owned())).await
+        self.ask(Ask::get("/v1/host".to_owned()).of_host()).await
     }
 
     pub(in crate::api) async fn settings(&self) -> Result<Vec<config::Shown>, ClientError> {

@@ -18,6 +18,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::DuplexStream,
     net::{UnixListener, UnixStream},
     sync::watch,
     task::JoinSet,
@@ -98,6 +99,21 @@ pub(crate) async fn serve(
         connections.shutdown().await;
     }
     Ok(())
+}
+
+/// Answers over a stream within this process, until its other end is gone.
+pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
+    let (goes_down, shutdown) = watch::channel(false);
+    let router = super::router(host, GoingDown(shutdown), Places::of_this_process());
+    tokio::spawn(async move {
+        let answers = TowerToHyperService::new(router);
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answers);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection within this process broke off");
+        }
+        // It does not go down before that.
+        drop(goes_down);
+    });
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {

@@ -76,6 +76,7 @@ use tokio::sync::watch;
 
 pub(crate) use answer::VERSION_HEADER;
 pub(super) use host::{DownBody, UpView};
+pub(super) use listen::converse_here;
 pub(crate) use listen::serve;
 pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;

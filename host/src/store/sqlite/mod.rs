@@ -26,12 +26,13 @@ mod schema;
 #[cfg(test)]
 mod torn;
 mod transfer;
+mod unattended;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use claudine_domain::{
@@ -47,7 +48,7 @@ use claudine_domain::{
 };
 use rusqlite::Connection;
 
-use self::{fault::Fault, readers::Readers};
+use self::{fault::Fault, readers::Readers, unattended::Unattended};
 use super::{
     Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
     StoreError,
@@ -64,8 +65,15 @@ pub(crate) fn known_schema() -> u32 {
 pub(crate) struct SqliteStore {
     path: PathBuf,
     /// Before the writer, so that the writer is the last to close: it is the one that can fold the log back into the file.
-    readers: Readers,
-    writer: Mutex<Connection>,
+    readers: Access,
+    /// `None` where nothing is written.
+    writer: Option<Mutex<Connection>>,
+}
+
+/// How it is read.
+enum Access {
+    Open(Readers),
+    Unattended(Unattended),
 }
 
 impl SqliteStore {
@@ -74,20 +82,32 @@ impl SqliteStore {
         let writer = open::writer(path)?;
         Ok(Self {
             path: path.to_owned(),
-            readers: Readers::new(path.to_owned()),
-            writer: Mutex::new(writer),
+            readers: Access::Open(Readers::new(path.to_owned())),
+            writer: Some(Mutex::new(writer)),
         })
     }
 
     /// Opens a database that another process may be writing, only to read it. It is left as it is:
     /// one of an older schema is refused.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        let writer = open::existing(path).map_err(|fault| fault.at(path))?;
+        let reader = open::existing(path).map_err(|fault| fault.at(path))?;
+        drop(reader);
         Ok(Self {
             path: path.to_owned(),
-            readers: Readers::new(path.to_owned()),
-            writer: Mutex::new(writer),
+            readers: Access::Open(Readers::new(path.to_owned())),
+            writer: None,
         })
+    }
+
+    /// The database of a data directory that has no host, only to be read, without leaving a trace.
+    /// It need not be there, and a host may begin at any time. One of another schema is refused
+    /// when it is read.
+    pub(crate) fn open_unattended(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            readers: Access::Unattended(Unattended::new(path.to_owned())),
+            writer: None,
+        }
     }
 
     /// Looks into a database of any schema; `None` if there is none.
@@ -111,26 +131,32 @@ impl SqliteStore {
             writer,
         } = self;
         drop(readers);
+        let Some(writer) = writer else { return Ok(()) };
         let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let folded = commit::fold_whole_log(&writer);
         let closed = folded.and_then(|()| Ok(writer.close().map_err(|(_, error)| error)?));
         closed.map_err(|fault| fault.at(&path))
     }
 
-    fn read<T>(
-        &self,
-        query: impl FnOnce(&Connection) -> Result<T, Fault>,
-    ) -> Result<T, StoreError> {
-        self.readers
-            .with(query)
-            .map_err(|fault| fault.at(&self.path))
+    fn read<T>(&self, query: impl FnMut(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let answer = match &self.readers {
+            Access::Open(readers) => readers.with(query),
+            Access::Unattended(unattended) => unattended.with(query),
+        };
+        answer.map_err(|fault| fault.at(&self.path))
     }
 
     fn write<T>(
         &self,
         change: impl FnOnce(&mut Connection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        change(&mut self.writer()).map_err(|fault| fault.at(&self.path))
+        let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly {
+            path: self.path.clone(),
+            why: "it was opened to be read".to_owned(),
+        })?;
+        // A panic under the lock has rolled its transaction back, so the connection is as good as
+        // before.
+        change(&mut lock(writer)).map_err(|fault| fault.at(&self.path))
     }
 
     /// Lets the file grow no further, as on a full disk, or lets it grow again.
@@ -143,9 +169,10 @@ impl SqliteStore {
         assert!(answer.is_ok(), "{answer:?}");
     }
 
-    /// A panic under the lock has rolled its transaction back, so the connection is as good as before.
-    fn writer(&self) -> MutexGuard<'_, Connection> {
-        lock(&self.writer)
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    fn writer(&self) -> std::sync::MutexGuard<'_, Connection> {
+        lock(self.writer.as_ref().unwrap())
     }
 }
 

@@ -79,6 +79,24 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
+/// A connection to a file of this version's schema that nobody writes to while it is open; the file
+/// is named by a URI.
+pub(super) fn unchanging(uri: &str) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = open(Path::new(uri), flags)?;
+    schema::check(&connection)?;
+    schema::check_not_older(&connection)?;
+    Ok(connection)
+}
+
+/// A connection to a database that is nowhere and has nothing in it.
+pub(super) fn empty(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_MEMORY;
+    let mut connection = open(Path::new(":memory:"), flags)?;
+    schema::migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
 /// A connection to a file of this version's schema, which is left as it is.
 pub(super) fn existing(path: &Path) -> Result<Connection, Fault> {
     let connection = reader(path)?;

@@ -78,6 +78,16 @@ impl LogWatch {
         }
     }
 
+    /// Watches nothing and makes no folder: followers look ten times a second.
+    pub(crate) fn blind() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                inotify: None,
+                folders: Mutex::default(),
+            }),
+        }
+    }
+
     /// Hands on what the system tells; ends only with an error of the descriptor.
     pub(in crate::supervise) async fn drive(&self) -> io::Result<()> {
         let Some(inotify) = &self.shared.inotify else {

@@ -1,0 +1,98 @@
+//! The engine where no host runs. It carries nothing out, and answers what is asked with what the
+//! store has.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use claudine_domain::{
+    board::{Board, Bounds},
+    capacity::Limits,
+    step::Input,
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    CapacityNow, Engine, EngineError, INBOX, Machine, Message, Snapshot, commit::remember_since,
+    finishes::Finishes, waits::Waits,
+};
+use crate::{clock, store::Store};
+
+/// Between two looks at the machine: what is in use of its processors is a difference.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Begins to answer, within a runtime and as long as somebody may ask.
+pub(crate) fn absent<M: Machine>(
+    store: Arc<dyn Store>,
+    limits: Limits,
+    machine: impl FnOnce() -> std::io::Result<M> + Send + 'static,
+) -> Engine {
+    let (inbox, asked) = mpsc::channel(INBOX);
+    let snapshot = Snapshot {
+        limits,
+        no_host: true,
+        ..Snapshot::default()
+    };
+    tokio::spawn(answer(asked, store, limits, machine));
+    Engine {
+        inbox,
+        snapshot: watch::channel(Arc::new(snapshot)).1,
+        // Nothing is committed: whoever waits for that is told that it will not be.
+        commits: watch::channel(0).1,
+        acted_on: Arc::new(AtomicU64::new(0)),
+        finishes: Finishes::default(),
+        waits: Waits::default(),
+    }
+}
+
+async fn answer<M: Machine>(
+    mut asked: mpsc::Receiver<Message>,
+    store: Arc<dyn Store>,
+    limits: Limits,
+    machine: impl FnOnce() -> std::io::Result<M>,
+) {
+    let board = || -> Result<Board, EngineError> {
+        let stored = store.load(remember_since());
+        let stored = stored.map_err(|error| EngineError::Store(error.to_string()))?;
+        Ok(Board::new(
+            stored,
+            limits,
+            Bounds::default(),
+            clock::boot_id(),
+        ))
+    };
+    let mut machine = Some(machine);
+    while let Some(message) = asked.recv().await {
+        // Whoever has asked may have gone away.
+        match message {
+            Message::Command { reply, .. } => drop(reply.send(Err(EngineError::NoHost))),
+            Message::Idle(reply) => drop(reply.send(Err(EngineError::NoHost))),
+            Message::Capacity(reply) => {
+                let mut board = board();
+                if let (Ok(board), Some(machine)) = (&mut board, machine.take()) {
+                    look(board, machine).await;
+                }
+                let now = clock::now();
+                drop(reply.send(board.map(|board| CapacityNow::of(&board, now))));
+            }
+            Message::Refusal { reply, .. } => drop(reply.send(Ok(None))),
+            Message::Groups(reply) => {
+                drop(reply.send(board().map(|board| board.groups().clone())));
+            }
+            Message::Ping(reply) => drop(reply),
+            Message::Report { .. } | Message::Reached | Message::Hurry => {}
+            Message::Stop => return,
+        }
+    }
+}
+
+/// Takes two readings of the machine. Without one it is shown as not read.
+async fn look<M: Machine>(board: &mut Board, machine: impl FnOnce() -> std::io::Result<M>) {
+    let mut machine = match machine() {
+        Ok(machine) => machine,
+        Err(error) => return tracing::debug!(%error, "the machine cannot be read"),
+    };
+    machine.read();
+    clock::sleep(LOOK).await;
+    if let Err(refused) = board.step(clock::now(), Input::Reading(machine.read())) {
+        tracing::debug!(%refused, "a reading was refused");
+    }
+}

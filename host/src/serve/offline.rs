@@ -1,0 +1,57 @@
+//! What can be read where no host runs: a host of this process, that carries nothing out and leaves
+//! no trace.
+
+use std::sync::Arc;
+
+use claudine_domain::capacity::Limits;
+
+use super::open_plugins;
+use crate::{
+    app::{AppError, ErrorKind, Host, HostParts, supervisors_left},
+    clock, command,
+    config::Settings,
+    engine,
+    environment::Environments,
+    layout::Layout,
+    plugin::Compiler,
+    sample::Sampler,
+    store::{Store, sqlite::SqliteStore},
+    supervise::log::LogWatch,
+    worktree::Worktrees,
+};
+
+/// To be called within a runtime. A host that starts meanwhile is not disturbed.
+pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
+    let layout = Layout::new(&settings.data_dir);
+    if layout.to_be_placed().exists() {
+        let directory = layout.root().display();
+        let message = format!("a restore into {directory} was killed before all was in its place");
+        return Err(
+            AppError::new(ErrorKind::Conflict, message).hint("`claudine up` goes on with it")
+        );
+    }
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(&layout.database()));
+    let plugins = open_plugins(&layout, &settings, Compiler::Nobody);
+    let plugins =
+        plugins.map_err(|error| AppError::new(ErrorKind::Unavailable, error.to_string()))?;
+    let limits: Limits = settings.limits;
+    let root = layout.root().to_owned();
+    let engine = engine::absent(store.clone(), limits, move || Sampler::new(&root));
+    let left = layout.clone();
+    Ok(Arc::new(Host::new(HostParts {
+        engine,
+        store,
+        plugins: Arc::new(plugins),
+        environments: Arc::new(Environments::new(layout.clone(), settings.env.clone())),
+        worktrees: Arc::new(Worktrees::new(layout.clone())),
+        commands: Arc::new(command::Here),
+        settings,
+        layout,
+        started_at: clock::wall(),
+        supervisor_pids: Box::new(move || supervisors_left(&left)),
+        held_back: Box::new(|_| None),
+        attempt_of: Box::new(|_| Box::pin(async { None })),
+        silent_supervisors: Box::new(Vec::new),
+        watch: LogWatch::blind(),
+    })))
+}

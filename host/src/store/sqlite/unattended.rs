@@ -1,0 +1,225 @@
+//! Reading a database that no host has open.
+//!
+//! Nothing is left behind by it, and nobody is kept waiting: while its log is empty the file alone
+//! has everything, and is read without a lock and without the index of the log, which SQLite would
+//! have to make. A host that begins to write meanwhile is noticed, since the log grows first, and
+//! what was read is read again. If there is a log, SQLite's own locks are used: they were made for
+//! writers and readers side by side, and log and index are there already.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rusqlite::Connection;
+
+use super::{
+    super::StoreError,
+    fault::{Fault, beside, from_io},
+    open,
+};
+
+/// How often a file is read again that a host has changed meanwhile.
+const TRIES: u32 = 5;
+
+/// What a path may have in it as it is in a URI.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// The database of a data directory, which may not be there yet.
+#[derive(Debug)]
+pub(super) struct Unattended {
+    path: PathBuf,
+}
+
+/// Where all that was committed is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// There is no database, or nothing in it.
+    Empty,
+    /// In the file, which is this one.
+    InFile(Stamp),
+    /// In the file and its log.
+    InLog,
+}
+
+/// What tells whether a file was written to: device, inode, length, and the time of the last write.
+type Stamp = (u64, u64, u64, (i64, i64));
+
+impl Unattended {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Runs a query, again if what it read was changed under it.
+    pub(super) fn with<T>(
+        &self,
+        mut query: impl FnMut(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        for _ in 0..TRIES {
+            let before = self.state()?;
+            let connection = match before {
+                State::Empty => open::empty(&self.path)?,
+                State::InFile(_) => open::unchanging(&uri(&self.path))?,
+                State::InLog => break,
+            };
+            let answer = query(&connection);
+            drop(connection);
+            if self.state()? == before {
+                return answer;
+            }
+        }
+        query(&open::existing(&self.path)?)
+    }
+
+    fn state(&self) -> Result<State, StoreError> {
+        let log = found(&beside(&self.path, "-wal"))?;
+        if log.is_some_and(|log| log.len() > 0) {
+            return Ok(State::InLog);
+        }
+        Ok(match found(&self.path)? {
+            Some(file) if file.len() > 0 => {
+                let written = (file.mtime(), file.mtime_nsec());
+                State::InFile((file.dev(), file.ino(), file.len(), written))
+            }
+            _ => State::Empty,
+        })
+    }
+}
+
+fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(from_io(path, error)),
+    }
+}
+
+/// By it SQLite is told that the file does not change while it is open.
+fn uri(path: &Path) -> String {
+    let path: &OsStr = path.as_os_str();
+    let path = percent_encode(path.as_bytes(), PLAIN);
+    format!("file:{path}?mode=ro&immutable=1")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{collections::BTreeSet, ffi::OsString};
+
+    use claudine_domain::batch::Batch;
+
+    use super::{
+        super::{
+            super::{Filter, Store, samples::batch},
+            SqliteStore,
+        },
+        *,
+    };
+
+    fn names(dir: &Path) -> BTreeSet<OsString> {
+        let entries = fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    fn tasks(store: &SqliteStore) -> usize {
+        let page = store.list(&Filter::default(), 1_000).unwrap();
+        page.tasks.len()
+    }
+
+    /// A directory whose name means something in a URI, and to a shell.
+    fn directory() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let odd = directory.path().join("a?b#c%20 d'");
+        fs::create_dir(&odd).unwrap();
+        let path = odd.join("claudine.db");
+        (directory, path)
+    }
+
+    #[test]
+    fn what_is_not_there_is_empty_and_is_not_made() {
+        let (_directory, path) = directory();
+        let dir = path.parent().unwrap();
+        let store = SqliteStore::open_unattended(&path);
+        assert_eq!(tasks(&store), 0);
+        assert!(store.load(claudine_domain::time::Timestamp(0)).is_ok());
+        assert!(names(dir).is_empty());
+        fs::remove_dir(dir).unwrap();
+        assert_eq!(tasks(&store), 0);
+    }
+
+    #[test]
+    fn it_is_read_without_a_trace_before_during_and_after_a_host() {
+        let (_directory, path) = directory();
+        let dir = path.parent().unwrap();
+        let writer = SqliteStore::open(&path).unwrap();
+        let epoch = writer.lead().unwrap();
+        let reader = SqliteStore::open_unattended(&path);
+        assert_eq!(tasks(&reader), 0);
+        writer.commit(epoch, &batch()).unwrap();
+        // What is committed is in the log.
+        let all = batch().tasks.len();
+        assert_eq!(tasks(&reader), all);
+        writer.close().unwrap();
+        let after = names(dir);
+        assert_eq!(tasks(&reader), all);
+        assert_eq!(names(dir), after, "no log, no index of it");
+        // Not even where nothing could be written.
+        assert!(reader.lead().is_err());
+        assert!(reader.commit(epoch, &Batch::default()).is_err());
+        assert_eq!(names(dir), after);
+    }
+
+    #[test]
+    fn another_schema_is_left_as_it_is() {
+        let (_directory, path) = directory();
+        SqliteStore::open(&path).unwrap().close().unwrap();
+        let set = |version: i64| {
+            let database = Connection::open(&path).unwrap();
+            database
+                .pragma_update(None, "user_version", version)
+                .unwrap();
+        };
+        let reader = SqliteStore::open_unattended(&path);
+        let refused = || reader.last_batch().unwrap_err();
+        set(1);
+        let before = fs::read(&path).unwrap();
+        let older = refused();
+        assert!(matches!(older, StoreError::Older { .. }), "{older}");
+        assert!(older.hint().unwrap().contains("claudine up"));
+        assert_eq!(fs::read(&path).unwrap(), before);
+        set(9_999);
+        assert!(matches!(refused(), StoreError::Newer { .. }));
+    }
+
+    /// The file changes under a query that began before.
+    #[test]
+    fn what_a_host_changes_meanwhile_is_read_again() {
+        let (_directory, path) = directory();
+        let writer = SqliteStore::open(&path).unwrap();
+        let epoch = writer.lead().unwrap();
+        writer.close().unwrap();
+        let unattended = Unattended::new(path.clone());
+        let mut tries = 0;
+        let count = unattended.with(|reader| {
+            tries += 1;
+            if tries == 1 {
+                let writer = SqliteStore::open(&path).unwrap();
+                writer.commit(epoch, &batch()).unwrap();
+                writer.close().unwrap();
+            }
+            let count = "SELECT count(*) FROM task";
+            Ok(reader.query_row(count, [], |row| row.get::<_, i64>(0))?)
+        });
+        let all = i64::try_from(batch().tasks.len()).unwrap();
+        assert_eq!(count.map_err(|fault| fault.at(&path)).unwrap(), all);
+        assert_eq!(tries, 2);
+    }
+}
