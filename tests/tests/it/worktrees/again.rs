@@ -5,21 +5,7 @@ use std::fs;
 use claudine_tests::short_id;
 use serde_json::{Value, json};
 
-use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
-
-/// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
-fn conflicting(repository: &Repository) -> Value {
-    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
-    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
-    repository.host.live(&id);
-    repository.write("file", "ours\n");
-    repository.commit("ours");
-    let worktree = repository.host.data_dir().join("worktrees").join(&id);
-    fs::write(worktree.join("go"), "").unwrap();
-    let task = repository.host.finished(&id);
-    merged(&task, "failed", "conflict");
-    task
-}
+use super::{COMMIT, REFUSED, Repository, USAGE, conflicting, git_in, merged};
 
 #[test]
 fn a_conflict_that_was_resolved_on_the_branch_is_merged() {

@@ -99,6 +99,27 @@ fn what_was_cleaned_up_goes_on_from_where_its_work_is() {
     assert_eq!(auto["output"], "theirs\n");
 }
 
+/// Its own work is not merged once more.
+#[test]
+fn what_was_merged_and_cleaned_up_starts_from_the_base_as_it_is() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "date +%N >> g";
+    let task = repository.done(&["--merge", "auto"], script);
+    let named = repository.done(&["--merge", "auto", "--branch", "own"], script);
+    for verb in ["retry", "resume"] {
+        for task in [&task, &named] {
+            let id = task["id"].as_str().unwrap();
+            host.run(["worktree", "clean", "--all"]).check();
+            host.run([verb, id]).check();
+            merged(&host.finished(id), "succeeded", "merged");
+        }
+    }
+    let lines = fs::read_to_string(repository.path().join("g")).unwrap();
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+    repository.is_untouched();
+}
+
 #[test]
 fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
     let repository = Repository::new();

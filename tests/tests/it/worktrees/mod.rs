@@ -1,7 +1,9 @@
 //! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is never touched. With the real git.
 
 mod again;
+mod branches;
 mod clean;
+mod diff;
 mod hand_over;
 mod hostile;
 mod make;
@@ -9,6 +11,7 @@ mod mcp;
 mod merge;
 mod names;
 mod phases;
+mod resolve;
 mod submodules;
 
 use std::{
@@ -120,6 +123,21 @@ impl Repository {
     fn is_untouched(&self) {
         assert_eq!(self.git(&["status", "--porcelain", "--branch"]), "## main");
     }
+}
+
+/// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
+#[track_caller]
+fn conflicting(repository: &Repository) -> Value {
+    let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
+    repository.host.live(&id);
+    repository.write("file", "ours\n");
+    repository.commit("ours");
+    let worktree = repository.host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    let task = repository.host.finished(&id);
+    merged(&task, "failed", "conflict");
+    task
 }
 
 #[track_caller]

@@ -1,0 +1,112 @@
+//! What branches and commits of tasks are called, and whose a branch is.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{COMMIT, Repository, USAGE, merged};
+
+fn branch(task: &Value) -> &str {
+    task["worktree"]["branch"].as_str().unwrap()
+}
+
+#[test]
+fn a_branch_is_called_after_its_task_and_numbered_if_that_is_taken() {
+    let repository = Repository::new();
+    let script = format!("echo \"$RANDOM$$\" > \"made.$$\"; {COMMIT}");
+    let commits = |options: &[&str]| repository.done(options, &script);
+    let [one, two] = [(); 2].map(|()| commits(&["--name", "Fix the tests!"]));
+    assert_eq!(branch(&one), "claudine/fix-the-tests");
+    assert_eq!(branch(&two), "claudine/fix-the-tests-2");
+    let hostile = commits(&["--name", "../-a..b.lock~^:?*[\\ é@{1}"]);
+    assert_eq!(branch(&hostile), "claudine/a-b-lock-é-1");
+    let wordless = commits(&["--name", "…"]);
+    assert!(
+        branch(&wordless).starts_with("claudine/echo-random"),
+        "{wordless:#}"
+    );
+    // A branch in the way of all that are called alike.
+    repository.git(&["branch", "claudine/deep/inside"]);
+    let deep = commits(&["--name", "deep"]);
+    let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
+    assert_eq!(branch(&deep), format!("claudine/{id}"));
+    for task in [&one, &two, &hostile, &wordless, &deep] {
+        merged(task, "succeeded", "left");
+        repository.git(&[
+            "rev-parse",
+            "--verify",
+            &format!("refs/heads/{}", branch(task)),
+        ]);
+    }
+}
+
+/// The name of a branch that is merged and gone is free; who had it goes on by another one if need
+/// be, and never on somebody else's.
+#[test]
+fn a_task_goes_on_on_its_own_branch_whatever_it_is_called() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let again = |task: &Value| {
+        let id = task["id"].as_str().unwrap();
+        host.run(["retry", id]).check();
+        host.finished(id)
+    };
+    let auto = |script: &str| repository.done(&["--name", "fix", "--merge", "auto"], script);
+    let first = auto("echo more >> file");
+    merged(&first, "succeeded", "merged");
+    let second = auto(&format!("echo second > second; {COMMIT}; exit 3"));
+    assert_eq!(branch(&first), "claudine/fix");
+    assert_eq!(branch(&second), "claudine/fix", "it was free again");
+    let first = again(&first);
+    merged(&first, "succeeded", "merged");
+    assert_eq!(branch(&first), "claudine/fix-2");
+    assert!(!repository.path().join("second").exists());
+    // A branch that somebody took away stays its task's.
+    host.run(["worktree", "clean", "--all"]).check();
+    repository.git(&["branch", "-D", "claudine/fix"]);
+    let third = auto("echo third > third; exit 3");
+    assert_eq!(branch(&third), "claudine/fix-2");
+    let second = again(&second);
+    assert_eq!(branch(&second), "claudine/fix");
+    // Nor does it go by the name once the record is gone.
+    for entry in fs::read_dir(host.data_dir().join("worktrees")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "json") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let first = again(&first);
+    merged(&first, "succeeded", "merged");
+    assert_eq!(branch(&first), "claudine/fix-3");
+}
+
+#[test]
+fn a_commit_says_what_was_asked_or_what_somebody_wants_it_to_say() {
+    let repository = Repository::new();
+    let log = |format: &str| repository.git(&["log", "-1", &format!("--format={format}")]);
+    let trailer = "%(trailers:key=Claudine-Task,valueonly)";
+    let message = "Count in cents\n\nNobody wants fractions.\n\nReviewed-by: Me";
+    let options = ["--merge", "auto", "--message", message];
+    let task = repository.done(&options, "echo two > file");
+    merged(&task, "succeeded", "merged");
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(log("%B"), format!("{message}\nClaudine-Task: {id}"));
+    assert_eq!(log(trailer), id);
+    let long = format!("echo three > file # {}", "word ".repeat(40));
+    merged(
+        &repository.done(&["--merge", "auto"], &long),
+        "succeeded",
+        "merged",
+    );
+    let subject = log("%s");
+    assert!(subject.starts_with("echo three > file # word"), "{subject}");
+    assert!(subject.chars().count() <= 72, "{subject}");
+    for message in ["", "a\u{1b}[2Jb"] {
+        let options = ["run", "--worktree", "--message", message, "--", "true"];
+        repository
+            .host
+            .run(options)
+            .code(USAGE)
+            .says(&["the commit message must have text"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! What is shown of a task's changes, and how one steps into its worktree.
+
+use std::fs;
+
+use claudine_tests::terminal::Terminal;
+
+use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
+
+#[test]
+fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitignore", "out\n");
+    repository.commit("ignore");
+    let script = format!("echo two > file; {COMMIT}; echo new > new; echo x > out");
+    let left = repository.done(&["--name", "left"], &script);
+    merged(&left, "succeeded", "left");
+    let text = host.text(["diff", "left"]);
+    for piece in ["-one\n+two", "+++ b/new\n", "+new"] {
+        assert!(text.contains(piece), "{piece}\n{text}");
+    }
+    assert!(!text.contains("out") && !text.contains('\x1b'), "{text}");
+    let stat = host.text(["diff", "left", "--stat"]);
+    assert!(
+        stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)"),
+        "{stat}"
+    );
+    // What has come to the base since is none of its changes.
+    repository.write("sub/file", "mine\n");
+    repository.commit("mine");
+    let auto = repository.done(&["--merge", "auto", "--name", "auto"], "echo three > file");
+    merged(&auto, "succeeded", "merged");
+    repository.write("file", "four\n");
+    repository.commit("four");
+    let after = host.json(["diff", "auto"]);
+    let patch = after["text"].as_str().unwrap();
+    assert!(patch.contains("-one\n+three\n"), "{patch}");
+    assert!(!patch.contains("sub/file"), "{patch}");
+    assert_eq!(after["to"].as_str().unwrap().len(), 40);
+    // Nor is anything lost with the worktree, the branch and what was noted beside them.
+    host.run(["worktree", "clean", "--all", "--ignored"])
+        .check();
+    assert_eq!(host.json(["diff", "auto"])["text"], after["text"]);
+    assert!(host.text(["diff", "left"]).contains("+two"));
+    let nothing = repository.done(&["--name", "nothing"], "true");
+    merged(&nothing, "succeeded", "nothing");
+    host.run(["diff", "nothing"]).ok().says(&["no changes"]);
+    let without = host.script("true");
+    host.finished(&without);
+    host.run(["diff", &without])
+        .code(REFUSED)
+        .says(&["has no worktree of its own", "git diff"]);
+}
+
+/// With the merge of the base in it, the branch has only its own changes.
+#[test]
+fn what_was_resolved_is_compared_with_the_base_that_was_merged() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    repository.write("sub/file", "theirs\n");
+    repository.commit("more");
+    host.run(["worktree", "resolve", "fix"]).code(REFUSED);
+    fs::write(repository.worktree(&task).join("file"), "both\n").unwrap();
+    host.run(["worktree", "resolve", "fix"]).check();
+    let patch = host.text(["diff", "fix"]);
+    assert!(patch.contains("-ours\n+both"), "{patch}");
+    assert!(!patch.contains("sub/file"), "{patch}");
+}
+
+#[test]
+fn nothing_of_the_repository_is_run_to_show_a_diff() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&["--keep-worktree"], &format!("echo two > file; {COMMIT}"));
+    let id = task["id"].as_str().unwrap();
+    let ran = host.root().join("ran");
+    let run = format!("touch {}; cat", ran.display());
+    for name in [
+        "diff.external",
+        "diff.own.textconv",
+        "diff.own.command",
+        "core.pager",
+    ] {
+        repository.git(&["config", name, &run]);
+    }
+    fs::write(
+        repository.path().join(".git/info/attributes"),
+        "* diff=own\n",
+    )
+    .unwrap();
+    let text = host.text(["diff", id]);
+    assert!(text.contains("-one\n+two"), "{text}");
+    // On a terminal there are colours, and the person's pager.
+    let pager = &[("PAGER", "sed s/^/paged:/"), ("GIT_PAGER", "")];
+    let mut terminal = Terminal::start_with(host, &["diff", id], (80, 24), pager);
+    terminal.ended();
+    let bytes = terminal.bytes();
+    let shown = String::from_utf8_lossy(&bytes);
+    assert!(shown.contains("paged:\x1b[31m-one\x1b[0m"), "{shown}");
+    let plain = &[("PAGER", "false"), ("NO_COLOR", "1")];
+    let arguments = ["diff", id, "--no-pager"];
+    let mut terminal = Terminal::start_with(host, &arguments, (80, 24), plain);
+    terminal.ended();
+    let screen = terminal.screen();
+    assert!(screen.contains("\n-one\n+two"), "{screen}");
+    let gone = &[("GIT_PAGER", "no-such-pager")];
+    let mut terminal = Terminal::start_with(host, &["diff", id], (80, 24), gone);
+    terminal.ended();
+    assert!(terminal.screen().contains("+two"), "{}", terminal.screen());
+    assert!(!ran.exists(), "something of the repository was run");
+}
+
+#[test]
+fn a_diff_has_nothing_in_it_that_a_terminal_acts_on() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script =
+        "printf 'a\\033]0;title\\007b\\tc\\n' > file; echo x > \"$(printf 'new\\033[2J')\"";
+    let task = repository.done(&[], script);
+    let id = task["id"].as_str().unwrap();
+    for arguments in [
+        &["diff", id][..],
+        &["diff", id, "--stat"],
+        &["diff", id, "--json"],
+    ] {
+        let text = host.text(arguments);
+        assert!(!text.contains(['\x1b', '\x07']), "{text}");
+    }
+    assert!(
+        host.text(["diff", id])
+            .contains("+a\\u{1b}]0;title\\u{7}b\tc")
+    );
+}
+
+#[test]
+fn one_steps_into_a_worktree_and_out_again() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = repository.done(&["--name", "fix", "--keep-worktree"], "true");
+    let worktree = repository.worktree(&task);
+    let path = worktree.display();
+    assert_eq!(host.text(["enter", "fix"]), format!("cd {path}"));
+    assert_eq!(host.json(["enter", "fix"])["path"], path.to_string());
+    let short = &task["id"].as_str().unwrap()[26..];
+    let status = host.text(["status", "fix"]);
+    assert!(status.contains("Enter      claudine enter "), "{status}");
+    assert!(status.contains(short), "{status}");
+    let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
+    let mut terminal = Terminal::start_with(host, &["enter", "fix"], (120, 24), shell);
+    terminal.shows(&["in the worktree> "]);
+    terminal.press("git branch --show-current; exit 3\n");
+    assert!(terminal.ended().success());
+    let branch = git_in(host, &worktree, &["branch", "--show-current"]);
+    terminal.shows(&[&branch]);
+    host.run(["worktree", "clean"]).check();
+    host.run(["enter", "fix"])
+        .code(REFUSED)
+        .says(&["is not there", "claudine diff"]);
+    let without = host.script("true");
+    host.finished(&without);
+    host.run(["enter", &without])
+        .code(REFUSED)
+        .says(&["works in no worktree of its own"]);
+}

@@ -1,0 +1,169 @@
+//! A conflict that a person resolves in the task's worktree, in a shell or an editor.
+
+use std::fs;
+
+use claudine_tests::{process, terminal::Terminal, wait_for};
+use serde_json::json;
+
+use super::{REFUSED, Repository, conflicting, git_in, merged};
+
+const SIZE: (u16, u16) = (100, 30);
+/// Takes both sides, as a person would who edits the file.
+const BOTH: &str = "printf 'both\\n' > file";
+
+#[test]
+fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let next = host.text(["run", "--depends-on-success", id, "--", "cat", "file"]);
+    assert_eq!(host.finished(&next)["outcome"], "upstream_failed");
+    let arguments = ["worktree", "resolve", "fix"];
+    let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
+    let mut terminal = Terminal::start_with(host, &arguments, SIZE, shell);
+    terminal.shows(&["file has conflict markers", "in the worktree> "]);
+    // An interrupt is the shell's.
+    terminal.press("\x03");
+    terminal.press(&format!("{BOTH}; pwd\n"));
+    terminal.shows(&["worktrees/task_"]);
+    terminal.press("exit\n");
+    let ended = terminal.ended();
+    let screen = terminal.screen();
+    assert!(ended.success(), "{screen}");
+    assert!(screen.contains("is merged into `main`"), "{screen}");
+    assert!(
+        screen.contains("1 task that waited for it runs now"),
+        "{screen}"
+    );
+    let task = host.status(id);
+    merged(&task, "succeeded", "merged");
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(host.finished(&next)["output"], "both\n");
+    repository.is_untouched();
+    let message = repository.git(&["log", "-1", "--format=%B"]);
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    assert_eq!(
+        message,
+        format!("Merge branch 'main' into {branch}\n\nClaudine-Task: {id}")
+    );
+    assert_eq!(repository.branches(), ["main"]);
+}
+
+#[test]
+fn an_editor_is_given_the_files_that_conflict() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let resolve = |editor: &str| {
+        let arguments = ["worktree", "resolve", "fix", "--edit"];
+        let mut terminal = Terminal::start_with(host, &arguments, SIZE, &[("EDITOR", editor)]);
+        (terminal.ended(), terminal.screen())
+    };
+    // Left as it was: the merge stays open, and nothing is merged.
+    let (ended, screen) = resolve("true");
+    assert_eq!(ended.code(), Some(REFUSED), "{screen}");
+    assert!(screen.contains("file has conflict markers"), "{screen}");
+    assert!(screen.contains("the merge stays open"), "{screen}");
+    merged(&host.status(id), "failed", "conflict");
+    repository.is_untouched();
+    let edit = host.root().join("edit it");
+    fs::write(&edit, "printf 'both\\n' > \"$1\"\n").unwrap();
+    let (ended, screen) = resolve(&format!("sh '{}'", edit.display()));
+    assert!(ended.success(), "{screen}");
+    merged(&host.status(id), "succeeded", "merged");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
+}
+
+/// Without a terminal it says what is to be done, and the same command takes it to its end.
+#[test]
+fn a_resolution_is_taken_up_again_or_back() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let resolve = ["worktree", "resolve", "fix"];
+    host.run([&resolve[..], &["--abort"]].concat())
+        .code(REFUSED)
+        .says(&["no merge is begun in the worktree"]);
+    let before = git_in(host, &worktree, &["rev-parse", "HEAD"]);
+    host.run(resolve).code(REFUSED).says(&[
+        "file has conflict markers",
+        "1 file is not resolved; the merge stays open",
+        "claudine worktree resolve",
+    ]);
+    let text = fs::read_to_string(worktree.join("file")).unwrap();
+    assert!(
+        text.contains("<<<<<<< HEAD") && text.contains(">>>>>>> refs/heads/main"),
+        "{text}"
+    );
+    host.run([&resolve[..], &["--abort"]].concat()).check();
+    assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
+    assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
+    // Begun, and then everything dies: who begins again finds it.
+    let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
+    let terminal = Terminal::start_with(host, &resolve, SIZE, shell);
+    terminal.shows(&["in the worktree> "]);
+    process::kill_9(host.host_pid().unwrap());
+    drop(terminal);
+    wait_for("the host to be gone", || {
+        host.host_pid().is_none().then_some(())
+    });
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    let answer = host.json(resolve);
+    assert_eq!(answer["merged"]["merge"]["state"], "merged", "{answer:#}");
+    assert_eq!(answer["merged"]["attempt"], 2);
+    merged(&host.status(id), "succeeded", "merged");
+    host.run(resolve).code(REFUSED);
+}
+
+/// What does not conflict any more is merged at once, and a worktree that is gone is made again.
+#[test]
+fn a_conflict_that_is_none_any_more_needs_nobody() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    host.run(["worktree", "clean", "--all"]).check();
+    assert!(!repository.worktree(&task).exists());
+    host.run(["worktree", "resolve", id])
+        .code(REFUSED)
+        .says(&["file has conflict markers"]);
+    assert!(repository.worktree(&task).exists());
+    host.run(["worktree", "resolve", id, "--abort"]).check();
+    repository.git(&["revert", "--no-edit", "HEAD"]);
+    let answer = host.json(["worktree", "resolve", id]);
+    assert_eq!(answer["merged"]["merge"]["state"], "merged", "{answer:#}");
+    assert_eq!(
+        fs::read(repository.path().join("file")).unwrap(),
+        b"theirs\n"
+    );
+    assert_eq!(host.status(id)["outcome"], "succeeded");
+}
+
+/// The base is merged into the branch, and the rest is left to somebody.
+#[test]
+fn what_is_merged_by_hand_alone_is_resolved_on_its_branch() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let resolve = ["worktree", "resolve", id, "--merge", "manual"];
+    fs::write(worktree.join("more"), "not committed\n").unwrap();
+    host.run(resolve)
+        .code(REFUSED)
+        .says(&["has changes that are not committed"]);
+    fs::remove_file(worktree.join("more")).unwrap();
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    assert_eq!(host.json(resolve), json!({"task": id}));
+    assert_eq!(host.status(id)["outcome"], "failed");
+    let branch = task["worktree"]["branch"].as_str().unwrap();
+    assert_eq!(repository.git(&["show", &format!("{branch}:file")]), "both");
+    repository.is_untouched();
+    host.run(["worktree", "merge", id]).check();
+    assert_eq!(host.status(id)["outcome"], "succeeded");
+}
