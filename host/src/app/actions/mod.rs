@@ -156,7 +156,8 @@ impl Host {
                 Ok(answer) => task.shown.note(&answer),
                 // The board has unfinished tasks only: what is not there is done, or has never been.
                 Err(Refused::Unknown { .. }) => {
-                    task.shown.error = Some(self.over(action, task.id).await?);
+                    let why = self.over(action, task.id).await;
+                    task.shown.error = Some(why.unwrap_or_else(|unread| unread));
                 }
                 Err(refused) => {
                     task.shown.error = Some(AppError::from(EngineError::Refused(refused)));
