@@ -7,7 +7,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
 use super::{ConfigError, Settings, parse_file};
 
 /// The settings there are, beside those of plugins.
-const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 17] = [
     "slots",
     "cpu_threshold",
     "memory_reserve",

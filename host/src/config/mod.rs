@@ -24,7 +24,7 @@ use claudine_domain::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    edit::{changed, check},
+    edit::{NAMES, changed, check},
     mcp::{McpCeiling, is_dangerous},
     show::Shown,
     values::parse_slots,

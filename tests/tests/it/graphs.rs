@@ -374,7 +374,7 @@ fn a_graph_file_is_checked_as_a_whole() {
     let path = path.to_str().unwrap();
     let submit = |text: &str, arguments: &[&str]| {
         fs::write(path, text).unwrap();
-        let ran = host.run([&["submit", path], arguments].concat());
+        let ran = host.run([&["submit", path][..], arguments].concat());
         let complaint = ran.complaint().replace(path, "pipe.yaml");
         (ran, complaint)
     };
@@ -427,7 +427,7 @@ fn a_dry_run_shows_the_graph_and_takes_nothing() {
                  - {name: deploy, script: make deploy, dependencies: [build]}\n";
     let dry = |text: &str, more: &[&str]| {
         host.run_with(
-            [&["submit", "--dry-run", "-"], more].concat(),
+            [&["submit", "--dry-run", "-"][..], more].concat(),
             text.as_bytes(),
         )
     };

@@ -1,30 +1,106 @@
 //! `claudine completions`
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use clap::{Args, CommandFactory};
-use clap_complete::Shell;
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
+use clap_complete_nushell::Nushell;
 
-use super::{Cli, failure::Failure, output};
+use super::{
+    Cli,
+    complete::{self, VARIABLE},
+    failure::Failure,
+    output,
+};
 
-/// Print what a shell needs to complete Claudine's commands.
+const NAME: &str = "claudine";
+
+/// Print what a shell needs to complete commands, options and values.
+///
+/// Names of tasks, groups and labels are asked of the running host while you type; in Nushell they
+/// are not completed. Print it again after an upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine completions bash > ~/.local/share/bash-completion/completions/claudine
   claudine completions zsh > ~/.zfunc/_claudine
-  claudine completions fish > ~/.config/fish/completions/claudine.fish")]
+  claudine completions fish > ~/.config/fish/completions/claudine.fish
+  claudine completions nushell > ~/.config/nushell/autoload/claudine.nu")]
 pub(super) struct Completions {
     /// The shell.
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Nushell,
+    Elvish,
+    Powershell,
+}
+
 impl Completions {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "claudine", &mut script);
-        output::bytes(&script)?;
+        output::bytes(&script(self.shell)?)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn script(shell: Shell) -> io::Result<Vec<u8>> {
+    let asks = |shell: &dyn EnvCompleter, more: &str| {
+        let mut script = Vec::new();
+        shell.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?;
+        script.extend(more.as_bytes());
+        Ok(script)
+    };
+    match shell {
+        Shell::Bash => asks(&Bash, include_str!("shells/run.bash")),
+        Shell::Zsh => asks(&Zsh, include_str!("shells/run.zsh")),
+        Shell::Fish => asks(&Fish, include_str!("shells/run.fish")),
+        Shell::Elvish => asks(&Elvish, ""),
+        Shell::Powershell => asks(&Powershell, ""),
+        Shell::Nushell => {
+            let mut script = Vec::new();
+            let mut command = complete::with_values(Cli::command(), None);
+            clap_complete::generate(Nushell, &mut command, NAME, &mut script);
+            Ok(script)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn each_shell_has_its_script() {
+        let check = |shell, parts: &[&str]| {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            for part in parts {
+                assert!(script.contains(part), "{shell:?}: {part}: {script}");
+            }
+        };
+        check(
+            Shell::Bash,
+            &["CLAUDINE_COMPLETE=\"bash\"", "-F _claudine claudine"],
+        );
+        check(
+            Shell::Zsh,
+            &["#compdef claudine", "CLAUDINE_COMPLETE=\"zsh\""],
+        );
+        check(
+            Shell::Fish,
+            &["CLAUDINE_COMPLETE=fish", "complete -c claudine"],
+        );
+        check(
+            Shell::Nushell,
+            &["export extern \"claudine delegate\"", "acceptEdits"],
+        );
+        check(Shell::Elvish, &["CLAUDINE_COMPLETE"]);
+        check(Shell::Powershell, &["CLAUDINE_COMPLETE"]);
     }
 }

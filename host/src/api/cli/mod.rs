@@ -10,6 +10,7 @@ mod candidates;
 mod capacity;
 mod change;
 mod checkpoint;
+mod complete;
 mod completions;
 mod config;
 mod cost;
@@ -86,7 +87,8 @@ Exit codes:
   126      a task's command cannot be executed
   127      a task's command does not exist
   2        the command line or the request makes no sense
-  128+N    signal N ended a task (130: cancelled, or detached by Ctrl-C)";
+  130      Ctrl-C left a task that runs on, or a task was cancelled before it ran
+  128+N    signal N ended a task (143: it was cancelled while it ran)";
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -223,6 +225,9 @@ enum Local {
 
 /// Reads the arguments, the program's own name first, does what they say, and says how it went.
 pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
+    if let Some(code) = complete::answer(&arguments, wiring) {
+        return code;
+    }
     let parsed = arguments::parse(arguments.clone());
     let json = match &parsed {
         Ok(cli) => cli.common.json(),

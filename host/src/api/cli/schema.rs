@@ -162,6 +162,17 @@ fn find(name: &str) -> Result<&'static Published, Failure> {
     })
 }
 
+/// What a name may begin with.
+pub(super) fn first_words() -> Vec<&'static str> {
+    let words = PUBLISHED.iter().filter_map(|published| {
+        let mut words = published.name.split(' ');
+        words.next()
+    });
+    let mut words: Vec<_> = words.collect();
+    words.dedup();
+    words
+}
+
 /// Refuses fields that a command's answer does not have.
 pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failure> {
     let name = if command == "graph" {

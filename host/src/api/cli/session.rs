@@ -75,6 +75,11 @@ impl Session {
         Client::new(start)
     }
 
+    /// Waits for something that is no verb, and says nothing.
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        Some(self.runtime.0.as_ref()?.block_on(future))
+    }
+
     /// Runs a verb. A host of another version is told of once, at the end.
     pub(super) fn block_on(
         &self,

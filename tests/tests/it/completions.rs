@@ -1,0 +1,161 @@
+//! Completion, as shells ask for it: with the binary, and in the shells themselves.
+
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Instant};
+
+use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE};
+
+/// What the binary answers to a shell, a line each.
+fn offered(host: &TestHost, words: &[&str]) -> Vec<String> {
+    let mut asking = host.command(["--"].iter().chain(words));
+    asking.env("CLAUDINE_COMPLETE", "fish");
+    let ran = command::run(asking, b"", PATIENCE).ok();
+    assert_eq!(ran.complaint(), "");
+    ran.text().lines().map(str::to_owned).collect()
+}
+
+/// A directory with the binary by its own name.
+fn path(host: &TestHost) -> String {
+    let dir = host.root().join("bin");
+    fs::create_dir_all(&dir).unwrap();
+    let link = dir.join("claudine");
+    if !link.exists() {
+        symlink(binary(), link).unwrap();
+    }
+    let others = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    format!("{}:{others}", dir.display())
+}
+
+/// The standard output of a script of a shell; nothing if the shell is not installed.
+fn in_shell(host: &TestHost, shell: &str, script: &str) -> Option<String> {
+    let installed =
+        std::env::split_paths(&path(host)).any(|dir: PathBuf| dir.join(shell).is_file());
+    if !installed {
+        eprintln!("{shell} is not installed");
+        return None;
+    }
+    let mut command = host.other(shell);
+    match shell {
+        "zsh" => command.args(["-f", "-c", script]),
+        "fish" => command.args(["--no-config", "-c", script]),
+        _ => command.args(["--norc", "-c", script]),
+    };
+    command.env("PATH", path(host));
+    Some(command::run(command, b"", PATIENCE).ok().text())
+}
+
+#[test]
+fn tasks_groups_and_labels_are_asked_of_the_host() {
+    let host = TestHost::new();
+    let bad = host.text([
+        "run",
+        "--name",
+        "fix-tests",
+        "--label",
+        "pr=17",
+        "--",
+        "false",
+    ]);
+    host.finished(&bad);
+    let held = host.text([
+        "run",
+        "--hold",
+        "--group",
+        "gpu",
+        "--",
+        "echo",
+        "a\u{1b}[2Jb",
+    ]);
+    let end = &held[held.len() - 6..];
+    let words = |found: &[String]| -> Vec<String> {
+        let word = |line: &String| line.split('\t').next().unwrap().to_owned();
+        found.iter().map(word).collect()
+    };
+    let logs = offered(&host, &["claudine", "logs", ""]);
+    assert_eq!(words(&logs), [end, "fix-tests"], "{logs:?}");
+    assert!(logs[1].contains("failed · false"), "{logs:?}");
+    assert!(!logs.concat().contains('\u{1b}'), "{logs:?}");
+    assert_eq!(
+        words(&offered(&host, &["claudine", "retry", ""])),
+        ["fix-tests"]
+    );
+    assert_eq!(words(&offered(&host, &["claudine", "release", ""])), [end]);
+    assert_eq!(
+        offered(&host, &["claudine", "list", "--group", "g"]),
+        ["gpu"]
+    );
+    assert_eq!(
+        offered(&host, &["claudine", "list", "--label", ""]),
+        ["pr=17"]
+    );
+    assert_eq!(
+        words(&offered(&host, &["claudine", "run", "--executor", ""])),
+        [""; 0],
+        "`run` has no such option"
+    );
+    let asked = Instant::now();
+    offered(&host, &["claudine", "status", "fix"]);
+    assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+}
+
+#[test]
+fn no_host_is_started_to_complete_a_word() {
+    let host = TestHost::builder().from_nothing().build();
+    assert_eq!(offered(&host, &["claudine", "logs", ""]), [""; 0]);
+    let merge = offered(&host, &["claudine", "run", "--merge", "p"]);
+    assert_eq!(merge, ["patch", "pr"]);
+    assert_eq!(host.host_pid(), None);
+    assert!(!host.data_dir().exists());
+}
+
+#[test]
+fn bash_completes_values_and_the_commands_of_run() {
+    let host = TestHost::new();
+    host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
+    let script = |words: &str, at: usize| {
+        format!(
+            "source <(claudine completions bash); \
+             _command_offset() {{ COMPREPLY=(\"offset $1\"); }}; \
+             COMP_WORDS=({words}); COMP_CWORD={at}; COMP_TYPE=9; \
+             _claudine claudine \"${{COMP_WORDS[COMP_CWORD]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        )
+    };
+    let check = |words: &str, at: usize, expected: &str| {
+        let found = in_shell(&host, "bash", &script(words, at)).unwrap();
+        assert_eq!(found.trim(), expected, "{words}");
+    };
+    check("claudine logs fi", 2, "fix-tests");
+    check("claudine list --state time", 3, "timed_out");
+    check("claudine run -- git sta", 4, "offset 3");
+}
+
+#[test]
+fn zsh_completes_values() {
+    let host = TestHost::new();
+    host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
+    // The functions of its completion system stand in for a line that is edited.
+    let script = "autoload -Uz compinit && compinit -u -D; source <(claudine completions zsh); \
+         function _describe { shift 2; print -l -- \"${(P@)1}\" } \
+         function _normal { print -- normal $words } \
+         words=(claudine logs fi); CURRENT=3; _claudine; \
+         words=(claudine run -- git sta); CURRENT=5; _claudine";
+    if let Some(found) = in_shell(&host, "zsh", script) {
+        let lines: Vec<&str> = found.lines().collect();
+        assert!(lines[0].starts_with("fix-tests:succeeded"), "{found}");
+        assert_eq!(lines[1..], ["normal git sta"], "{found}");
+    }
+}
+
+#[test]
+fn fish_completes_values_and_the_commands_of_run() {
+    let host = TestHost::new();
+    host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
+    let script = "claudine completions fish | source; complete -c git -f -a 'status stash'; \
+         complete -C 'claudine logs fi'; complete -C 'claudine run -- git sta'";
+    if let Some(found) = in_shell(&host, "fish", script) {
+        assert!(found.contains("fix-tests\tsucceeded"), "{found}");
+        assert!(
+            found.contains("status") && found.contains("stash"),
+            "{found}"
+        );
+    }
+}
