@@ -28,14 +28,11 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
-    let ended = terminal.ended();
-    let screen = terminal.screen();
-    assert!(ended.success(), "{screen}");
-    assert!(screen.contains("is merged into `main`"), "{screen}");
-    assert!(
-        screen.contains("1 task that waited for it runs now"),
-        "{screen}"
-    );
+    terminal.shows(&[
+        "is merged into `main`",
+        "1 task that waited for it runs now",
+    ]);
+    assert!(terminal.ended().success());
     let task = host.status(id);
     merged(&task, "succeeded", "merged");
     assert_eq!(task["attempts"].as_array().unwrap().len(), 2);
@@ -56,22 +53,21 @@ fn an_editor_is_given_the_files_that_conflict() {
     let host = &repository.host;
     let task = conflicting(&repository);
     let id = task["id"].as_str().unwrap();
-    let resolve = |editor: &str| {
+    let resolve = |editor: &str, code: i32, says: &[&str]| {
         let arguments = ["worktree", "resolve", "fix", "--edit"];
         let mut terminal = Terminal::start_with(host, &arguments, SIZE, &[("EDITOR", editor)]);
-        (terminal.ended(), terminal.screen())
+        terminal.shows(says);
+        assert_eq!(terminal.ended().code(), Some(code), "{}", terminal.screen());
     };
     // Left as it was: the merge stays open, and nothing is merged.
-    let (ended, screen) = resolve("true");
-    assert_eq!(ended.code(), Some(REFUSED), "{screen}");
-    assert!(screen.contains("file has conflict markers"), "{screen}");
-    assert!(screen.contains("the merge stays open"), "{screen}");
+    let open = ["file has conflict markers", "the merge stays open"];
+    resolve("true", REFUSED, &open);
     merged(&host.status(id), "failed", "conflict");
     repository.is_untouched();
     let edit = host.root().join("edit it");
     fs::write(&edit, "printf 'both\\n' > \"$1\"\n").unwrap();
-    let (ended, screen) = resolve(&format!("sh '{}'", edit.display()));
-    assert!(ended.success(), "{screen}");
+    let editor = format!("sh '{}'", edit.display());
+    resolve(&editor, 0, &["is merged into `main`"]);
     merged(&host.status(id), "succeeded", "merged");
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
 }
