@@ -124,29 +124,13 @@ impl Work {
                     .await?))
             }
             Merged::Conflict(files) => {
+                let (task, typed) = (self.task, self.git.typed(branch).await?);
                 let detail = format!(
-                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: {}, or `git merge {}` on `{base}` merges it by hand",
-                    shortened(&files),
-                    self.way_out(base).await?,
-                    self.git.typed(branch).await?
+                    "`{branch}` conflicts with `{base}` in {}; nothing was merged: `claudine worktree resolve {task}` opens the merge in its worktree, or `git merge {typed}` on `{base}` merges it by hand and `claudine worktree merge {task}` then ends the task",
+                    shortened(&files)
                 );
                 Ok(Err((files, detail)))
             }
         }
-    }
-
-    /// How a conflict is resolved on the branch.
-    async fn way_out(&self, base: &BranchRef) -> Result<String, WorktreeError> {
-        let branch = &self.record.branch;
-        let place = if self.path.exists() {
-            format!("in the worktree {}", self.path.display())
-        } else {
-            format!("on `{branch}`")
-        };
-        Ok(format!(
-            "`git merge {}` {place}, resolve it there, and `claudine worktree merge {}` asks again",
-            self.git.typed(base).await?,
-            self.task
-        ))
     }
 }

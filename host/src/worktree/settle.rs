@@ -402,8 +402,9 @@ impl Work {
         let conflicts = self.git.conflicting_files().await?;
         if !conflicts.is_empty() {
             let detail = format!(
-                "a merge is under way in the worktree {place}, and its conflicts are not resolved: {}",
-                shortened(&conflicts)
+                "a merge is under way in the worktree {place}, and its conflicts are not resolved: {}; `claudine worktree resolve {}` goes on with it",
+                shortened(&conflicts),
+                self.task
             );
             return Ok(Some((MergeState::Refused, detail).into()));
         }

@@ -201,24 +201,20 @@ fn a_retry_after_it_goes_on_from_what_an_executor_ran() {
     assert_eq!(desk.task(task).resumes, Some(1));
 }
 
-/// Somebody who holds a task keeps it from starting, and nothing starts here.
 #[test]
-fn a_hold_outlasts_a_merge_by_hand() {
-    let mut desk = Desk::new(1);
-    let task = desk.submit(worktree);
-    desk.turn();
-    desk.report(task, unmerged(MergeState::Conflict));
-    desk.settle();
+fn a_retry_that_conflicts_again_is_merged_by_hand_as_the_next_attempt() {
+    let (mut desk, task, _) = Desk::conflict(1, &[]);
     let copy = desk.task(task);
     desk.retry(&copy).unwrap();
-    desk.step(Input::Hold { tasks: vec![task] }).unwrap();
-    desk.step(Input::Release { tasks: vec![task] }).unwrap();
     desk.turn();
     desk.report(task, unmerged(MergeState::Conflict));
     desk.settle();
+    let before = desk.task(task).attempts;
     desk.merge_by_hand(task, &[]).unwrap();
     assert_eq!(desk.word(task), "succeeded");
-    assert_eq!(desk.task(task).attempts.len(), 3);
+    let after = desk.task(task).attempts;
+    assert_eq!(after[..2], before[..]);
+    assert_eq!((after.len(), after[2].number), (3, 3));
 }
 
 #[test]
