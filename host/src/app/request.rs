@@ -406,9 +406,6 @@ pub(crate) struct EventQuery {
     /// Only those of this graph: its name, or one of its tasks. Not together with `task`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
-    /// Only those of this graph: its name, or one of its tasks. Not together with `task`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) graph: Option<String>,
     /// Only those with a higher number: where a reader takes up again.
     #[serde(default)]
     pub(crate) after: Option<u64>,

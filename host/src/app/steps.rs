@@ -16,7 +16,7 @@ pub(super) fn steps(task: &Task) -> Vec<Step> {
     let Some(merge) = failed_merge(task) else {
         return Vec::new();
     };
-    let id = task.id.short();
+    let id = format!("{:#}", task.id);
     let is_agent = task.request.class == Class::Agent;
     let again = if merge.state == MergeState::Conflict {
         step(
