@@ -215,6 +215,7 @@ pub(crate) fn batch() -> Batch {
         guesses: 2,
         times: 0,
         probe: Some(finished),
+        limit: None,
     };
     let account = AccountKey("/home/someone/.claude#5c".to_owned());
     Batch {
