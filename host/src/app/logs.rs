@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claudine_domain::{
     attempt::Attempt,
-    id::{AttemptId, TaskId},
+    id::AttemptId,
     task::{Class, Task},
 };
 use tokio::sync::mpsc;
