@@ -379,7 +379,8 @@ impl TestHost {
 
     /// Stops the host and its tasks and waits until nothing is left. What is left in spite of that.
     fn end(&self) -> Vec<process::Found> {
-        if self.host_pid().is_some() {
+        // Without a host, what it has left running is ended all the same.
+        if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())

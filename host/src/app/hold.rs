@@ -11,7 +11,7 @@ use claudine_domain::{
 
 use super::{
     actions::{Action, TaskActed, TaskActions},
-    error::{AppError, ErrorKind},
+    error::AppError,
     host::Host,
     may::{Verb, may},
     reader::Reader,

@@ -78,9 +78,9 @@ pub(crate) use self::{
     transcript::{Style, lines_of},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, EventPiece, EventView, GitView,
-        GroupTask, GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece,
-        PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted, TaskList,
-        TaskRow, TaskView, Why, WorktreeView,
+        GroupView, HostInfo, Item, LogChannel, LogEnd, LogLines, LogPiece, PermissionView, Place,
+        PluginDetail, PluginView, Retried, Step, Submitted, TaskList, TaskRow, TaskView, Why,
+        WorktreeView,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned},
 };

@@ -181,3 +181,62 @@ fn nothing_that_the_host_has_run_for_itself_outlives_it() {
     host.up();
     wait_for("the end of what it left", || (!alive(pid)).then_some(()));
 }
+
+#[test]
+fn what_earlier_hosts_have_left_is_ended_without_a_host() {
+    let host = TestHost::new();
+    let ids = ["suite", "ren"].map(|name| {
+        let id = host.text(["run", "--name", name, "--", "sleep", "600"]);
+        (host.live(&id), id)
+    });
+    let waits = host.text([
+        "run",
+        "--depends-on",
+        "suite",
+        "--script",
+        "echo ran >> ran",
+    ]);
+    host.run(["down"]).check();
+    host.run(["down"])
+        .ok()
+        .says(&["no host is running", "claudine down --kill"]);
+    host.up();
+    host.kill_host();
+    let ended = host.run(["down", "--kill"]).ok();
+    ended.says(&["cancelled ", "suite", "ren"]);
+    assert!(ids.iter().all(|(pid, _)| !alive(*pid)));
+    assert!(host.processes().is_empty(), "nor is a host left");
+    for (_, id) in &ids {
+        assert_eq!(host.status(id)["outcome"], "cancelled");
+    }
+    assert!(
+        !host.work().join("ran").exists(),
+        "nothing was started for it"
+    );
+    assert_eq!(host.json(["down", "--kill"])["was_running"], false);
+    host.run(["cancel", &waits]);
+}
+
+#[test]
+fn what_earlier_hosts_have_left_is_waited_for_without_a_host() {
+    let host = TestHost::builder().slots(1).build();
+    let id = host.text([
+        "run",
+        "--name",
+        "suite",
+        "--script",
+        "until test -e go; do sleep 0.02; done",
+    ]);
+    host.live(&id);
+    let waits = host.script("echo ran >> ran");
+    host.run(["down"]).check();
+    let mut drain = host.command(["down", "--drain"]);
+    let mut drain = drain.stdin(Stdio::null()).spawn().unwrap();
+    wait_for("a host to drain", || host.host_pid());
+    fs::write(host.work().join("go"), "").unwrap();
+    assert!(drain.wait().unwrap().success());
+    assert!(host.host_pid().is_none());
+    assert_eq!(host.status(&id)["outcome"], "succeeded");
+    assert_eq!(host.status(&waits)["state"], "ready");
+    assert!(!host.work().join("ran").exists());
+}

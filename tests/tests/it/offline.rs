@@ -1,0 +1,206 @@
+//! Looking at tasks where no host runs: what is shown, and that nothing else happens.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use claudine_tests::{TestHost, process::alive, wait_for};
+use serde_json::Value;
+
+/// Every file below a directory, with its length and the time of its last change.
+fn files(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(dir) else {
+        return found;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let it = fs::symlink_metadata(&path).unwrap();
+        if it.is_dir() {
+            found.extend(files(&path));
+        }
+        found.insert(path, (it.len(), it.mtime(), it.mtime_nsec()));
+    }
+    found
+}
+
+/// Commands that only look, with a task to look at.
+fn looks<'a>(task: &'a str, group: &'a str) -> Vec<Vec<&'a str>> {
+    vec![
+        vec!["list", "--group", group],
+        vec!["status", task],
+        vec!["why", task],
+        vec!["logs", task],
+        vec!["events", "--since", "0"],
+        vec!["graph", task],
+        vec!["checkpoint", task],
+        vec!["group", "list"],
+        vec!["worktree", "list"],
+        vec!["slots"],
+    ]
+}
+
+fn gone(host: &TestHost) {
+    host.run(["down"]).check();
+    wait_for("everything to be gone", || {
+        host.processes().is_empty().then_some(())
+    });
+}
+
+/// What is told of hosts differs.
+fn without_host(mut answer: Value) -> Value {
+    if let Some(answer) = answer.as_object_mut() {
+        answer.remove("queue");
+        answer.remove("reasons");
+        answer.remove("brief");
+    }
+    answer
+}
+
+#[test]
+fn what_a_host_would_show_is_shown_without_one_and_nothing_is_left_behind() {
+    let host = TestHost::new();
+    let id = host.text([
+        "run",
+        "--name",
+        "build",
+        "--group",
+        "g",
+        "--script",
+        "echo out; exit 3",
+    ]);
+    host.finished(&id);
+    host.run(["group", "set", "g", "--limit", "2"]).check();
+    let answers = |host: &TestHost| -> Vec<Value> {
+        let looks = looks(&id, "g").into_iter();
+        looks
+            .filter(|look| !matches!(look[0], "logs" | "events"))
+            .map(|look| without_host(host.json(look)))
+            .collect()
+    };
+    let output = |host: &TestHost| host.run(["logs", "build"]).ok().stdout;
+    let (before, log) = (answers(&host), output(&host));
+    gone(&host);
+    let left = files(host.data_dir());
+    assert_eq!(answers(&host), before);
+    assert_eq!(output(&host), log);
+    host.run(["list"])
+        .ok()
+        .says(&["no host is running", "claudine up"]);
+    assert!(host.run(["capacity"]).ok().text().contains("cores in use"));
+    assert_eq!(files(host.data_dir()), left);
+    assert!(host.processes().is_empty());
+}
+
+#[test]
+fn where_nothing_was_ever_run_nothing_is_made() {
+    let host = TestHost::builder().from_nothing().build();
+    for look in looks("nobody", "g") {
+        let ran = host.run(&look);
+        let names_a_task = look.contains(&"nobody");
+        assert_ne!(ran.status.success(), names_a_task, "{ran}");
+    }
+    assert_eq!(host.json(["list"])["tasks"], Value::Array(Vec::new()));
+    assert!(!host.data_dir().exists());
+    assert!(host.processes().is_empty());
+}
+
+#[test]
+fn what_runs_on_is_shown_and_its_output_followed_into_the_next_host() {
+    let host = TestHost::builder().slots(1).build();
+    let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
+    let pid = host.live(&id);
+    let queued = host.script("true");
+    host.run(["down"]).check();
+    assert_eq!(host.status(&id)["phase"], "live");
+    let why = host.json(["why", &queued]);
+    assert!(why["reasons"].to_string().contains("no host is running"));
+    assert_eq!(why["brief"], "no host is running");
+    let mut follow = host.command(["logs", "-f", &id]);
+    let follow = follow
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the task's end", || (!alive(pid)).then_some(()));
+    assert!(host.host_pid().is_none(), "nobody has started one");
+    // Only a host writes down that it has ended.
+    assert_eq!(host.status(&id)["state"], "running");
+    host.up();
+    let followed = follow.wait_with_output().unwrap();
+    assert_eq!(followed.stdout, b"first\nlast\n");
+    assert!(followed.status.success());
+    assert_eq!(host.finished(&queued)["outcome"], "succeeded");
+}
+
+#[test]
+fn a_host_that_comes_and_goes_is_not_disturbed() {
+    let host = TestHost::new();
+    let id = host.script("echo out");
+    host.finished(&id);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    assert_eq!(host.text(["logs", &id]), "out");
+                    assert_eq!(host.status(&id)["outcome"], "succeeded");
+                }
+            });
+        }
+        for _ in 0..4 {
+            host.run(["down"]).check();
+            host.up();
+            let id = host.script("true");
+            assert_eq!(host.finished(&id)["outcome"], "succeeded");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_killed_host_leaves_what_it_has_written_to_be_read() {
+    let host = TestHost::new();
+    let id = host.script("sleep 600");
+    let pid = host.live(&id);
+    host.kill_host();
+    let left = files(host.data_dir());
+    assert_eq!(host.status(&id)["phase"], "live");
+    let names = |files: BTreeMap<PathBuf, _>| files.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(files(host.data_dir())), names(left));
+    assert!(host.host_pid().is_none() && alive(pid));
+}
+
+#[test]
+fn a_database_of_another_version_is_not_touched() {
+    let host = TestHost::new();
+    let id = host.script("true");
+    host.finished(&id);
+    gone(&host);
+    let database = host.data_dir().join("claudine.db");
+    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
+        db.execute('pragma user_version = ' + sys.argv[2]); db.close()";
+    let set = |version: &str| {
+        let mut python = Command::new("python3");
+        let python = python.args(["-c", script]).arg(&database).arg(version);
+        assert!(python.status().unwrap().success());
+    };
+    set("1");
+    let before = fs::read(&database).unwrap();
+    host.run(["list"])
+        .code(125)
+        .says(&["written by an older version", "claudine up"]);
+    assert_eq!(fs::read(&database).unwrap(), before);
+    set("9999");
+    host.run(["list"])
+        .code(125)
+        .says(&["written by a newer version"]);
+    assert!(host.processes().is_empty());
+}

@@ -1,0 +1,117 @@
+//! What somebody is shown who waits, and that a wait outlives its host.
+
+use std::fs;
+
+use claudine_tests::{TestHost, process::alive, terminal::Terminal};
+
+const USUAL: (u16, u16) = (80, 24);
+
+#[test]
+fn who_waits_for_several_sees_each_end_and_what_the_others_wait_for() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.02; done";
+    host.run(["run", "--name", "b", "--script", script]).check();
+    host.live("b");
+    let c = [
+        "run",
+        "--name",
+        "c",
+        "--depends-on-success",
+        "b",
+        "--",
+        "true",
+    ];
+    host.run(c).check();
+    host.run(["run", "--name", "a", "--", "true"]).check();
+    host.finished("a");
+    let mut wait = Terminal::start(&host, &["wait", "c", "b", "a"], USUAL);
+    wait.shows(&["1/3 done · b running", "c waits for b"]);
+    fs::write(host.work().join("go"), "").unwrap();
+    assert!(wait.ended().success());
+    let screen = wait.screen();
+    assert!(
+        !screen.contains("done ·"),
+        "the line is wiped away: {screen}"
+    );
+    // In the order in which they ended.
+    let lines: Vec<&str> = screen
+        .lines()
+        .filter(|line| line.contains("succeeded"))
+        .collect();
+    assert_eq!(lines.len(), 3, "{screen}");
+    let piped = host.run(["wait", "c", "b", "a"]).ok();
+    assert_eq!(piped.text().lines().count(), 3, "{piped}");
+    assert_eq!(piped.complaint(), "", "nothing but the results");
+}
+
+#[test]
+fn who_waits_for_its_turn_is_told_why() {
+    let host = TestHost::builder().slots(1).build();
+    let first = host.script("sleep 600");
+    host.live(&first);
+    let mut waits = Terminal::start(&host, &["run", "--wait", "--", "true"], USUAL);
+    waits.shows(&["queued", "slots full (1 of 1)"]);
+    host.run(["pause"]).check();
+    waits.shows(&["queue paused"]);
+    host.run(["unpause"]).check();
+    host.run(["cancel", &first]).check();
+    assert!(waits.ended().success());
+}
+
+#[test]
+fn a_wait_goes_on_over_the_end_of_a_host_and_starts_none() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done; exit 3");
+    host.live(&id);
+    let mut wait = Terminal::start(&host, &["wait", &id], USUAL);
+    wait.shows(&["0/1 done", "running"]);
+    host.run(["down"]).check();
+    wait.shows(&["waiting for the next one"]);
+    assert!(host.host_pid().is_none(), "who waits starts none");
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(wait.ended().code(), Some(3));
+}
+
+#[test]
+fn a_drain_says_what_it_waits_for_and_that_it_goes_on() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.02; done";
+    host.run(["run", "--name", "suite", "--script", script])
+        .check();
+    host.live("suite");
+    let mut drain = Terminal::start(&host, &["down", "--drain"], USUAL);
+    drain.shows(&["1 running: suite"]);
+    drain.press("\u{3}");
+    assert_eq!(drain.ended().code(), Some(130));
+    let screen = drain.screen();
+    assert!(
+        screen.contains("still draining; claudine up stops that"),
+        "{screen}"
+    );
+    host.run(["list"])
+        .ok()
+        .says(&["host draining (claudine up)"]);
+    host.run(["up", "--slots", "2"])
+        .ok()
+        .says(&["it was draining"]);
+    assert_eq!(host.text(["slots"]), "2");
+    let other = host.script("true");
+    assert_eq!(host.finished(&other)["outcome"], "succeeded");
+    // In a pipe nothing is said but how it ended.
+    fs::write(host.work().join("go"), "").unwrap();
+    let drained = host.run(["down", "--drain"]).ok();
+    assert!(drained.complaint().ends_with("host ended\n"), "{drained}");
+}
+
+#[test]
+fn a_wait_is_left_by_ctrl_c() {
+    let host = TestHost::new();
+    let id = host.script("sleep 600");
+    let pid = host.live(&id);
+    let mut wait = Terminal::start(&host, &["wait", &id], USUAL);
+    wait.shows(&["0/1 done"]);
+    wait.press("\u{3}");
+    assert_eq!(wait.ended().code(), Some(130));
+    assert!(alive(pid), "the task goes on");
+}
