@@ -95,6 +95,13 @@ fn tasks_groups_and_labels_are_asked_of_the_host() {
     let asked = Instant::now();
     offered(&host, &["claudine", "status", "fix"]);
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+    // What is stored is offered without a host as well.
+    host.run(["down"]).check();
+    assert_eq!(
+        words(&offered(&host, &["claudine", "logs", "f"])),
+        ["fix-tests"]
+    );
+    assert_eq!(host.host_pid(), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Completion of what is typed: a shell asks with the words so far, and is answered with words.
 //!
-//! Tasks, groups and labels come from a host if one runs. None is started, and none is waited for.
+//! Tasks, groups and labels come from the host, or, where none runs, from what is stored: none is
+//! started for it, and none is waited for.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,7 @@ use super::{Cli, Common, output, schema, session::Session, terminal::ColourWhen,
 use crate::{
     api::{
         Wiring,
-        client::{Client, ClientError, Policy},
+        client::{Client, ClientError},
     },
     app::{ListFilter, TaskRow},
     clock,
@@ -189,7 +190,7 @@ impl Which {
     }
 }
 
-/// A host that may run.
+/// The data directory that is asked.
 #[derive(Clone)]
 pub(super) struct Source(Arc<Place>);
 
@@ -231,7 +232,7 @@ impl Source {
         page.map_or_else(Vec::new, |page| page.tasks)
     }
 
-    /// Asks a host that runs. That there is none is as good as no answer.
+    /// Asks what only reads.
     fn ask<T>(&self, question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> Option<T> {
         let common = Common {
             data_dir: self.0.data_dir.clone(),
@@ -239,8 +240,7 @@ impl Source {
             color: ColourWhen::default(),
         };
         let session = Session::new(&common, self.0.wiring).ok()?;
-        let client = session.client_with(|start| start.policy = Policy::Never);
-        let asking = async { clock::within(PATIENCE, question(&client)).await };
+        let asking = async { clock::within(PATIENCE, question(session.client())).await };
         session.wait(asking)??.ok()
     }
 }
