@@ -1,6 +1,6 @@
 //! What somebody changes of a finished task before it runs again.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,26 @@ pub struct Difference {
     pub before: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+}
+
+/// `model opus`, `timeout 10m (was 5m)`, `no max_turns (was 3)`
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.after {
+            Some(after) => write!(f, "{} {after}", self.option)?,
+            None => write!(f, "no {}", self.option)?,
+        }
+        match &self.before {
+            Some(before) => write!(f, " (was {before})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Several of them, as a list in a sentence.
+pub fn listed(differences: &[Difference]) -> String {
+    let all: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    all.join(", ")
 }
 
 /// What was changed for the attempts from that number on.

@@ -307,14 +307,11 @@ mod tests {
     use claudine_domain::{
         id::TaskId,
         principal::{Kind, Via},
+        revision::listed,
     };
 
     use super::*;
     use crate::store::sample_task;
-
-    fn words(differences: &[Difference]) -> String {
-        super::super::events::revision(differences)
-    }
 
     fn change(json: Value) -> Change {
         serde_json::from_value(json).unwrap()
@@ -341,7 +338,7 @@ mod tests {
             let change = change(json);
             let new = changed(&task, &change, &Map::new()).unwrap();
             let request = request(&task.request, &change, &new).unwrap();
-            assert_eq!(words(&of_requests(&task.request, &request)), expected);
+            assert_eq!(listed(&of_requests(&task.request, &request)), expected);
             // Only what may change has changed.
             let revised = task.request.revised(request.clone());
             assert_eq!(revised, request);
@@ -366,7 +363,7 @@ mod tests {
     fn documents_differ_by_their_fields() {
         let check = |before: Value, after: Value, expected: &str| {
             let [before, after] = [before, after].map(|it| it.as_object().unwrap().clone());
-            assert_eq!(words(&of_documents(&before, &after)), expected);
+            assert_eq!(listed(&of_documents(&before, &after)), expected);
         };
         let old = serde_json::json!({"prompt": "do it", "model": "opus", "max_turns": 3});
         check(old.clone(), old.clone(), "");

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use claudine_domain::{
+    revision::listed,
     time::Timestamp,
     worktree::{Merge, MergeState},
 };
@@ -130,6 +131,8 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
             &format!("Attempt {}", attempt.number),
             &attempt_line(attempt, look, now),
         );
+        let revised = (!attempt.revised.is_empty()).then(|| listed(&attempt.revised));
+        lines.add_some("With", revised.as_deref());
         lines.add_some("Git", attempt.git.as_ref().map(git_line).as_deref());
         // One that could not be made is the attempt's own reason.
         let merge = attempt.merge.as_ref();

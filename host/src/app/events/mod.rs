@@ -5,8 +5,6 @@
 
 mod words;
 
-pub(super) use self::words::revision;
-
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,

@@ -3,7 +3,7 @@
 use claudine_domain::{
     event::Fact,
     outcome::{Outcome, Reason},
-    revision::Difference,
+    revision::listed,
 };
 
 use super::super::{explain::stop_word, limits::limit_text};
@@ -42,7 +42,7 @@ pub(super) fn of(fact: &Fact) -> String {
         Fact::Revised {
             attempt,
             differences,
-        } => format!("attempt {attempt} runs with {}", revision(differences)),
+        } => format!("attempt {attempt} runs with {}", listed(differences)),
         Fact::TriedNow => "to be tried at once".to_owned(),
         Fact::MergedByHand { attempt } => {
             format!("its work was merged by hand, which counts as attempt {attempt}")
@@ -71,26 +71,6 @@ pub(super) fn of(fact: &Fact) -> String {
     }
 }
 
-/// `model opus, timeout 10m (was 5m), no max_turns (was 3)`
-pub(in crate::app) fn revision(differences: &[Difference]) -> String {
-    let one = |difference: &Difference| {
-        let Difference {
-            option,
-            before,
-            after,
-        } = difference;
-        let was = before
-            .as_ref()
-            .map_or_else(String::new, |before| format!(" (was {before})"));
-        match after {
-            Some(after) => format!("{option} {after}{was}"),
-            None => format!("no {option}{was}"),
-        }
-    };
-    let all: Vec<String> = differences.iter().map(one).collect();
-    all.join(", ")
-}
-
 fn ended(outcome: Outcome, reason: Option<&Reason>) -> String {
     match reason {
         Some(reason) => format!("{}: {}", outcome.as_str(), reason.message),
@@ -104,6 +84,7 @@ mod tests {
         attempt::{Leader, StopWhy},
         id::{AccountKey, TaskId},
         outcome::ReasonClass,
+        revision::Difference,
         time::Timestamp,
     };
 
