@@ -2,7 +2,7 @@
 
 use claudine_domain::worktree::Merge;
 
-use crate::app::WorktreeMerged;
+use crate::{app::WorktreeMerged, text::short_id};
 
 pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
     let Merge { state, detail, .. } = &merged.merge;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish},
-    text::{ShortIds, short_id},
+    text::ShortIds,
 };
 
 /// A checkout of the task's own.
