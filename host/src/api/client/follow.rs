@@ -109,6 +109,14 @@ impl Follower<'_> {
         let mut fruitless = 0;
         loop {
             let frame = match self.frame().await {
+                // The host goes down. What the task writes is read without one until the next.
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Unavailable && self.query.follow =>
+                {
+                    self.open = None;
+                    clock::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
                 Ok(frame) => frame,
                 Err(ClientError::Cut(_)) if fruitless < TRIES => {
                     fruitless += 1;
@@ -116,14 +124,6 @@ impl Follower<'_> {
                     if self.query.follow {
                         self.client.revive().await;
                     }
-                    continue;
-                }
-                // The host goes down. What the task writes is read without one until the next.
-                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
-                    if error.kind == ErrorKind::Unavailable && self.query.follow =>
-                {
-                    self.open = None;
-                    clock::sleep(LOOK_AGAIN).await;
                     continue;
                 }
                 // There are as many followers as the host has places for. What the task writes is
