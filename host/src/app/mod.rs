@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod may;
 mod merge;
+mod name;
 mod overview;
 mod past;
 mod plugins;

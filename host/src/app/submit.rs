@@ -147,6 +147,8 @@ impl Host {
         if let Some(error) = all_of(wrong) {
             return Err(error);
         }
+        let named = self.names_of_their_own(&asked).await;
+        named.map_err(|(index, error)| of_member(index, error))?;
         let usable = working_directories(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
         let valid = validate(&checked).await;

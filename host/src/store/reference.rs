@@ -20,6 +20,14 @@ pub(crate) const FEWEST_DIGITS: usize = 4;
 /// The fewest that may name one that is only looked at.
 const FEWEST_DIGITS_TO_LOOK: usize = 3;
 
+const LAST: &str = "@last";
+const LAST_RUNNING: &str = "@running";
+
+/// Whether it means a task by itself, whatever tasks are called.
+pub(crate) fn is_word(text: &str) -> bool {
+    matches!(text, LAST | LAST_RUNNING)
+}
+
 /// What a task is named for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Intent {
@@ -71,8 +79,8 @@ pub(super) enum Reference<'a> {
 impl<'a> Reference<'a> {
     pub(super) fn parse(text: &'a str, intent: Intent) -> Self {
         match text {
-            "@last" => return Self::Last,
-            "@running" => return Self::LastRunning,
+            LAST => return Self::Last,
+            LAST_RUNNING => return Self::LastRunning,
             _ => {}
         }
         let begin = TaskId::range_of_prefix(text);

@@ -60,14 +60,30 @@ fn three_characters_are_enough_to_look_and_not_to_change() {
 fn a_name_goes_before_the_end_of_an_id() {
     let host = TestHost::new();
     let id = host.script("true");
-    let short = end(&id, 6);
-    let named = host.text(["run", "--name", short, "--", "true"]);
-    assert_eq!(host.status(short)["id"], *named);
-    assert_eq!(host.status(end(&id, 7))["id"], *id);
+    let four = end(&id, 4);
+    let named = host.text(["run", "--name", four, "--", "true"]);
+    assert_eq!(host.status(four)["id"], *named);
+    assert_eq!(host.status(end(&id, 5))["id"], *id);
     host.finished(&named);
     host.finished(&id);
-    let retried = host.json(["retry", short]);
+    let retried = host.json(["retry", four]);
     assert_eq!(retried["tasks"][0]["id"], *named);
+}
+
+#[test]
+fn no_task_is_named_as_another_is_shown() {
+    let host = TestHost::new();
+    let id = host.script("true");
+    let short = end(&id, 6);
+    let refused = host.run(["run", "--name", short, "--", "true"]).code(125);
+    refused.says(&[&format!("`{short}` is a part of another task's id")]);
+    let refused = host.run(["run", "--name", "@last", "--", "true"]).code(2);
+    refused.says(&["`@last` means a task by itself and cannot be a name"]);
+    // Names that only look like it are names, also for the second time.
+    for _ in 0..2 {
+        let named = host.text(["run", "--name", "backend", "--", "true"]);
+        assert_eq!(host.status("backend")["id"], *named);
+    }
 }
 
 /// Ids made within a second begin alike.

@@ -1,0 +1,67 @@
+//! Names that a new task cannot have, since they would be taken for those of another.
+//!
+//! A name goes before the end of an id. Whoever could name a task like the end of another's id, as
+//! lists show it, would have what is done to that one done to their own.
+
+use claudine_domain::id::{IdEnd, SHORT_DIGITS};
+
+use super::{
+    error::{AppError, ErrorKind},
+    host::Host,
+    reader::Reader,
+};
+use crate::store::{Intent, Resolved, is_word};
+
+impl Host {
+    /// Refuses the first of these names that cannot be, by its place.
+    pub(super) async fn names_of_their_own(
+        &self,
+        names: &[Option<String>],
+    ) -> Result<(), (usize, AppError)> {
+        let mut like_ids = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let Some(name) = name else { continue };
+            if is_word(name) {
+                let message = format!("`{name}` means a task by itself and cannot be a name");
+                return Err((index, AppError::new(ErrorKind::Invalid, message)));
+            }
+            if IdEnd::parse(name).is_some_and(|end| end.digits() >= SHORT_DIGITS) {
+                like_ids.push((index, name.clone()));
+            }
+        }
+        // Few names have no other characters than ids have.
+        if like_ids.is_empty() {
+            return Ok(());
+        }
+        let found = self.read(move |reader| first_taken(reader, like_ids)).await;
+        match found.map_err(|error| (0, error))? {
+            None => Ok(()),
+            Some((index, name)) => {
+                let message = format!("`{name}` is a part of another task's id");
+                let error = AppError::new(ErrorKind::Conflict, message);
+                Err((index, error.hint("give it another name")))
+            }
+        }
+    }
+}
+
+/// The first of these names that is no task's yet and by which one would be found.
+fn first_taken(
+    reader: &Reader,
+    names: Vec<(usize, String)>,
+) -> Result<Option<(usize, String)>, AppError> {
+    for (index, name) in names {
+        let is_taken = match reader.store.resolve(&name, Intent::Change)? {
+            Resolved::NotFound => false,
+            Resolved::Ambiguous(_) => true,
+            Resolved::Found(id) => {
+                let found = reader.store.task(id)?;
+                found.is_some_and(|found| found.request.name.as_ref() != Some(&name))
+            }
+        };
+        if is_taken {
+            return Ok(Some((index, name)));
+        }
+    }
+    Ok(None)
+}
