@@ -264,12 +264,4 @@ mod tests {
             assert!(error.contains("mcp.env"), "{error}");
         }
     }
-
-    #[test]
-    fn it_is_shown_as_it_is_read() {
-        let shown = McpCeiling::default().to_string();
-        let table: toml::Table = toml::from_str(&shown).unwrap();
-        let read: McpCeiling = table["mcp"].clone().try_into().unwrap();
-        assert_eq!(read, McpCeiling::default());
-    }
 }
