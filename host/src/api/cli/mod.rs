@@ -102,7 +102,8 @@ Environment:
 
 /// Delegate work to agents and commands, and have it done whatever happens in between.
 ///
-/// A task is handed to a host in the background, which any command starts if it is not there. The host keeps tasks on disk, runs as many
+/// A task is handed to a host in the background, which any command that needs it starts; what only
+/// looks reads the database where none runs. The host keeps tasks on disk, runs as many
 /// at once as the machine has room for, keeps their output, and finds them again after a crash.
 #[derive(Debug, Parser)]
 #[command(name = "claudine", version, max_term_width = 100, after_long_help = format!("{EXIT_CODES}\n\n{ENVIRONMENT}"))]
