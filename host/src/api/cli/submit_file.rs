@@ -20,7 +20,7 @@ use super::{
     submit,
     table::{Column, Table},
     terminal::{Look, Painted, harmless},
-    text, watch,
+    wait, watch,
 };
 use crate::{
     api::{client::ClientError, status},
@@ -202,7 +202,7 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
     for id in ids {
         let task = session.client().status(id).await?;
         if !session.json && !is_shown {
-            output::line(&text::ended(&task))?;
+            wait::tell_end(&task)?;
         }
         if code == 0 {
             code = exit::of_task(&task);

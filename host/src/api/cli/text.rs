@@ -2,7 +2,7 @@
 
 use claudine_domain::time::Timestamp;
 
-use super::terminal::Colour;
+use super::terminal::{Colour, Look, Painted, harmless};
 pub(super) use super::times::{ago, now, ran, span};
 pub(super) use crate::units::{bytes_text as bytes, dollars_text as usd};
 use crate::{
@@ -128,10 +128,42 @@ pub(super) fn ended(task: &TaskRow) -> String {
     line
 }
 
+/// The same for a terminal: `✗ nightly (x7tqrp) failed: exited with code 3`, with its colour.
+pub(super) fn ended_painted(task: &TaskRow, look: Look) -> Painted {
+    let mut line = Painted::default();
+    look.paint(&mut line, colour(task), mark(task));
+    line.push(&format!(" {} ", harmless(&called(task))));
+    look.paint(&mut line, colour(task), &state(task));
+    if let Some(reason) = &task.reason {
+        line.push(&format!(": {}", harmless(&reason.message)));
+    }
+    line.push("\n");
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
+
+    #[test]
+    fn an_end_is_told_with_its_sign_on_a_terminal() {
+        let task = task(serde_json::json!({
+            "name": "fix", "outcome": "failed", "reason": {"class": "exit", "message": "exited with\ncode 3"},
+        }));
+        let shown = |colours| {
+            let look = Look {
+                colours,
+                columns: Some(80),
+            };
+            ended_painted(&task, look).as_str().to_owned()
+        };
+        assert_eq!(shown(false), "✗ fix (abcdef) failed: exited with code 3\n");
+        assert_eq!(
+            shown(true),
+            "\x1b[31m✗\x1b[0m fix (abcdef) \x1b[31mfailed\x1b[0m: exited with code 3\n"
+        );
+    }
 
     #[test]
     fn a_task_stands_where_its_outcome_or_phase_says() {

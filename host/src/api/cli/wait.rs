@@ -1,6 +1,11 @@
 //! `claudine wait`
 
-use std::{cell::RefCell, process::ExitCode, time::Duration};
+use std::{
+    cell::RefCell,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use futures_util::StreamExt;
@@ -13,12 +18,13 @@ use super::{
     select::Selectors,
     session::{self, Session},
     spinner::Spinner,
+    terminal::Look,
     text,
     watch::{EXPLAIN_EVERY, HOST_LEFT, TICK, interrupts},
 };
 use crate::{
     api::{client::Seen, rest::LONGEST_WAIT, status},
-    app::{ChangesQuery, TaskView},
+    app::{ChangesQuery, TaskRow, TaskView},
     clock,
 };
 
@@ -161,11 +167,20 @@ async fn all(
         let (place, task) = one?;
         screen.borrow_mut().note_end(&task.id);
         if !session.json {
-            output::line(&text::ended(&task))?;
+            tell_end(&task)?;
         }
         ended[place] = Some(task);
     }
     Ok(ended.into_iter().flatten().collect())
+}
+
+/// A line for a task that has ended; on a terminal with a sign that is seen at a glance.
+pub(super) fn tell_end(task: &TaskRow) -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        output::painted(&text::ended_painted(task, Look::of_stdout()))
+    } else {
+        output::line(&text::ended(task))
+    }
 }
 
 async fn one(
