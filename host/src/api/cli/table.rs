@@ -95,12 +95,6 @@ impl Cell {
             ..Self::new(text)
         }
     }
-
-    /// Cut to so many columns even where there is room.
-    pub(super) fn at_most(mut self, most: usize) -> Self {
-        self.text = fit(&self.text, most);
-        self
-    }
 }
 
 impl From<&str> for Cell {

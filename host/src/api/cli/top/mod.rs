@@ -228,7 +228,7 @@ impl<'a> View<'a> {
                 },
             };
             if !goes_on {
-                self.screen.leave();
+                Screen::leave();
                 return Ok(());
             }
         }
@@ -262,7 +262,7 @@ impl<'a> View<'a> {
 
     /// Stops this process until somebody continues it, with the terminal as it was before.
     fn suspend(&mut self) -> io::Result<bool> {
-        self.screen.leave();
+        Screen::leave();
         kill_process(getpid(), Signal::STOP)?;
         self.screen.resume()?;
         Ok(true)

@@ -65,7 +65,7 @@ impl Screen {
     }
 
     /// Gives the terminal back as it was.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave() {
         restore();
     }
 
