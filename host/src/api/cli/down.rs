@@ -73,7 +73,7 @@ pub(super) struct Ended {
     pid: Option<u32>,
     /// The tasks that ran and have ended, where it was told to wait for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    ended: Vec<String>,
+    tasks: Vec<String>,
 }
 
 /// How a host was found.
@@ -121,11 +121,11 @@ impl Down {
         };
         let ended = of_what_ran(session, &running).await;
         if session.json {
-            let ended = ended.into_iter().map(|task| task.row.id).collect();
+            let tasks = ended.into_iter().map(|task| task.row.id).collect();
             output::json(&Ended {
                 was_running,
                 pid: pid.filter(|_| was_running),
-                ended,
+                tasks,
             })?;
         } else {
             let said = match ended_text(mode, &ended) {

@@ -52,8 +52,7 @@ pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched
     let screen = RefCell::new(Screen::new());
     let shows_output = !session.json && task.class == Class::Command;
     let task = task.id.as_str();
-    let staying = stay(session, task, shows_output, &screen);
-    tokio::pin!(staying);
+    let mut staying = Box::pin(stay(session, task, shows_output, &screen));
     tokio::select! {
         done = &mut staying => return done,
         _ = interrupts.recv() => screen.borrow_mut().spinner.clear(),
