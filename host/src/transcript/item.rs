@@ -139,14 +139,13 @@ impl Item {
     }
 }
 
-fn shortened(mut text: String) -> String {
-    let most = text.floor_char_boundary(LONGEST_TEXT_BYTES);
-    if most < text.len() {
-        let more = text.len() - most;
-        text.truncate(most);
-        text += &format!("\n[claudine: {more} bytes more of this: `claudine logs --raw`]");
+fn shortened(text: String) -> String {
+    let (shown, more) = text.split_at(text.floor_char_boundary(LONGEST_TEXT_BYTES));
+    if more.is_empty() {
+        return text;
     }
-    text
+    let more = more.len();
+    format!("{shown}\n[claudine: {more} bytes more of this: `claudine logs --raw`]")
 }
 
 /// Where a reader takes up again: what is before these offsets of the sequence that was asked for
