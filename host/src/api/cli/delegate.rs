@@ -64,7 +64,8 @@ impl Delegate {
         };
         self.agent.add_to(&mut spec);
         self.task.allow_denied = self.agent.allow_denied;
-        submit::submit(session, self.executor, &Value::Object(spec), self.task).await
+        let spec = Value::Object(spec);
+        Box::pin(submit::submit(session, self.executor, &spec, self.task)).await
     }
 }
 

@@ -51,6 +51,6 @@ impl Run {
             (Some(script), None) => json!({"script": script}),
             (Some(script), Some(shell)) => json!({"script": script, "shell": shell}),
         };
-        submit::submit(session, self.executor, &spec, self.task).await
+        Box::pin(submit::submit(session, self.executor, &spec, self.task)).await
     }
 }

@@ -256,7 +256,7 @@ pub(super) async fn submit(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    match watch::watch(session, &taken).await? {
+    match Box::pin(watch::watch(session, &taken)).await? {
         Watched::Done(task) => {
             if taken.class == Class::Agent && !session.json {
                 watch::show_result(&task)?;
