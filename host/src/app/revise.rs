@@ -296,7 +296,7 @@ fn difference(option: &str, before: Option<String>, after: Option<String>) -> Di
 fn span(limit: Option<Duration>) -> Option<String> {
     let ms = millis(limit?);
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let whole = units.into_iter().find(|(unit, _)| ms % unit == 0);
+    let whole = units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit));
     let (unit, name) = whole.unwrap_or((1, "ms"));
     Some(format!("{}{name}", ms / unit))
 }

@@ -37,6 +37,10 @@ pub(crate) struct CapacityView {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "an amount has its currency in its name"
+)]
 pub(crate) struct BudgetView {
     pub(crate) spent_usd: f64,
     pub(crate) daily_usd: f64,
