@@ -128,7 +128,7 @@ impl GraphFile {
     /// All that is wrong; `first` is told where the file makes sense on its own.
     fn wrong(&self, first: &str, directory: &Path) -> AppError {
         let mut mistakes: Vec<Mistake> = match self.written() {
-            Err(syntax) => vec![syntax],
+            Err(syntax) => vec![*syntax],
             Ok(tasks) => {
                 let found = wrong::all(&tasks, directory).into_iter();
                 found.map(|(mistake, at)| self.at(mistake, at)).collect()
@@ -174,7 +174,7 @@ impl GraphFile {
     }
 
     /// The tasks as they are written, or why it is no list of them.
-    fn written(&self) -> Result<Vec<Written>, Mistake> {
+    fn written(&self) -> Result<Vec<Written>, Box<Mistake>> {
         if is_lines(&self.text) {
             let lines = (0..).zip(self.text.lines());
             let lines = lines.filter(|(_, line)| !line.trim().is_empty());
@@ -191,7 +191,7 @@ impl GraphFile {
                 hint: Some("`claudine submit --example` prints one".to_owned()),
                 ..Mistake::default()
             };
-            return Err(self.at(no_list, wrong::place(whole.referenced, 0)));
+            return Err(self.at(no_list, wrong::place(whole.referenced, 0)).into());
         };
         let tasks = tasks.into_iter();
         let written = tasks.map(|node| Written {
@@ -201,7 +201,7 @@ impl GraphFile {
         Ok(written.collect())
     }
 
-    fn document(&self, text: &str, lines_before: u64) -> Result<Node, Mistake> {
+    fn document(&self, text: &str, lines_before: u64) -> Result<Node, Box<Mistake>> {
         serde_saphyr::from_str(text).map_err(|error| {
             let error = error.without_snippet();
             let mistake = Mistake {
@@ -209,7 +209,8 @@ impl GraphFile {
                 ..Mistake::default()
             };
             let at = error.location();
-            self.at(mistake, at.and_then(|at| wrong::place(at, lines_before)))
+            let at = at.and_then(|at| wrong::place(at, lines_before));
+            self.at(mistake, at).into()
         })
     }
 }

@@ -155,7 +155,10 @@ fn one(task: &Written, wrong: &Wrong) -> (Mistake, Option<Place>, Vec<Segment>) 
             };
             let mut told = mistake(format!("unknown field '{field}'"));
             match likely {
-                Some(likely) => told.message += &format!("; did you mean '{likely}'?"),
+                Some(likely) => {
+                    let message = format!("unknown field '{field}'; did you mean '{likely}'?");
+                    told.message = message;
+                }
                 None => told.hint = Some("`claudine schema graph` has all fields".to_owned()),
             }
             let mut path = above.to_vec();
