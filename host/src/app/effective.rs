@@ -100,13 +100,11 @@ impl Host {
         said: Option<&[u8]>,
     ) -> Result<(), AppError> {
         let id = task.id;
-        let spec = match changed {
-            Some(changed) => changed.to_vec(),
-            None => {
-                let read =
-                    self.read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?));
-                read.await?.unwrap_or_default()
-            }
+        let spec = if let Some(changed) = changed {
+            changed.to_vec()
+        } else {
+            let read = self.read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?));
+            read.await?.unwrap_or_default()
         };
         let spec = String::from_utf8_lossy(&spec).into_owned();
         let request = &task.request;

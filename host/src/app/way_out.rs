@@ -115,9 +115,9 @@ fn denied(outputs: &Value) -> Vec<String> {
         let command = denial.get("input").and_then(|input| input.get("command"));
         match command.and_then(Value::as_str).map(programs) {
             Some(programs) if tool == "Bash" && !programs.is_empty() => {
-                programs
-                    .iter()
-                    .for_each(|name| add(format!("Bash({name}:*)")));
+                for name in programs {
+                    add(format!("Bash({name}:*)"));
+                }
             }
             _ => add(tool.to_owned()),
         }
