@@ -88,12 +88,11 @@ impl Host {
         asked: Option<MergeStrategy>,
     ) -> Result<MergeStrategy, AppError> {
         let worktree = task.and_then(|it| it.request.worktree.as_deref());
-        let usual = match worktree {
-            Some(worktree) => Some(worktree.merge),
-            None => {
-                let last = self.worktrees.last_merge(id).await?;
-                last.map(|merge| merge.strategy)
-            }
+        let usual = if let Some(worktree) = worktree {
+            Some(worktree.merge)
+        } else {
+            let last = self.worktrees.last_merge(id).await?;
+            last.map(|merge| merge.strategy)
         };
         Ok(asked.or(usual).unwrap_or_default())
     }

@@ -45,14 +45,11 @@ impl Worktrees {
             (None, Some(worktree)) => worktree.repository.clone().into(),
             (None, None) => return Err(WorktreeError::NoWorktree { task: id }),
         };
-        let commits = noted.and_then(|(from, to)| {
-            let branch = record.map(|record| record.branch.name().to_owned());
-            let branch = branch.or_else(|| task?.branch()).unwrap_or_default();
-            Some((from, to, branch))
-        });
-        let Some((from, to, branch)) = commits else {
+        let Some((from, to)) = noted else {
             return Err(WorktreeError::NothingMade { task: id });
         };
+        let branch = record.map(|record| record.branch.name().to_owned());
+        let branch = branch.or_else(|| task?.branch()).unwrap_or_default();
         let git = git.in_repository(repository);
         for commit in [&from, &to] {
             if git.commit_of(commit.hash()).await?.is_none() {

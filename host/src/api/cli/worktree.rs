@@ -192,9 +192,12 @@ fn table(worktrees: &[FoundWorktree], look: Look) -> Painted {
 fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
     let (mark, colour) = text::look_of_word(&worktree.state);
     let merge = worktree.merge.as_ref();
-    let merge = merge.map(|merge| match merge.state.is_failure() {
-        true => merge.brief(),
-        false => merge.state.as_str(),
+    let merge = merge.map(|merge| {
+        if merge.state.is_failure() {
+            merge.brief()
+        } else {
+            merge.state.as_str()
+        }
     });
     [
         Cell::new(short.of(&worktree.task)),
