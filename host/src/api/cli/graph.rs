@@ -33,11 +33,11 @@ Examples:
   claudine graph --json | jq -r '.critical_paths[].tasks[]'")]
 pub(super) struct Graph {
     /// Their ids, ends of ids, or names; `-` reads them from standard input.
-    #[arg(value_name = "ID", conflicts_with_all = ["all", "graph"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "submitted"])]
     tasks: Vec<String>,
     /// What was submitted together, by its name or one of its tasks, and what it hangs on.
-    #[arg(long, value_name = "NAME|ID", conflicts_with = "all")]
-    graph: Option<String>,
+    #[arg(long = "graph", value_name = "NAME|ID", conflicts_with = "all")]
+    submitted: Option<String>,
     /// Draw it again as it changes, until all of it has ended; without a terminal, print it then.
     #[arg(short, long)]
     follow: bool,
@@ -70,7 +70,7 @@ impl Graph {
                 .into_iter()
                 .map(TaskRef)
                 .collect(),
-            graph: self.graph,
+            graph: self.submitted,
         };
         let is_drawn = self.format == Format::Text && !session.json;
         let graph = if self.follow {

@@ -45,9 +45,11 @@ pub(super) struct Release {
 impl Hold {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let asked = TaskActions::of(Action::Hold);
-        self.which
-            .act(session, asked, |task| show(Action::Hold, task))
-            .await
+        let tell = |task: &TaskActed| {
+            say(Action::Hold, task);
+            Ok(())
+        };
+        self.which.act(session, asked, tell).await
     }
 }
 
@@ -55,8 +57,11 @@ impl Release {
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let asked = TaskActions::of(Action::Release);
         if !self.restored {
-            let show = |task: &TaskActed| show(Action::Release, task);
-            return self.which.act(session, asked, show).await;
+            let tell = |task: &TaskActed| {
+                say(Action::Release, task);
+                Ok(())
+            };
+            return self.which.act(session, asked, tell).await;
         }
         if !self.which.is_empty() {
             let message = "--restored stands for itself: leave out other tasks";
@@ -78,9 +83,8 @@ impl Release {
 }
 
 /// A hold that is in force already, or of which others have a part, changes nothing.
-fn show(action: Action, task: &TaskActed) -> Result<(), Failure> {
+fn say(action: Action, task: &TaskActed) {
     let count = usize::from(!task.already);
     let tasks = if task.already { "tasks" } else { "task" };
     output::say(&format!("{} {count} {tasks}", action.past()));
-    Ok(())
 }

@@ -240,19 +240,15 @@ fn tell_all(
 /// `cancelled 7 tasks; 1 could not be cancelled`
 fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let past = action.past();
-    let mut text = format!("{past} {}", count(done.len()));
     let downstream: usize = done.iter().filter_map(|task| task.downstream).sum();
     let held = done.iter().filter(|task| task.held).count();
-    if downstream > 0 {
-        text += &format!("; {downstream} more wait for them again");
-    }
-    if held > 0 {
-        text += &format!("; {held} of them held: `claudine release` lets them start");
-    }
-    if failed > 0 {
-        text += &format!("; {failed} could not be {past}");
-    }
-    text
+    let parts = [
+        Some(format!("{past} {}", count(done.len()))),
+        (downstream > 0).then(|| format!("{downstream} more wait for them again")),
+        (held > 0).then(|| format!("{held} of them held: `claudine release` lets them start")),
+        (failed > 0).then(|| format!("{failed} could not be {past}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn count(tasks: usize) -> String {

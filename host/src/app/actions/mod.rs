@@ -120,7 +120,9 @@ impl Host {
                 Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
             }
             // What is asked about is shown; what was done is known.
-            tasks.iter_mut().for_each(|task| task.shown.summary = None);
+            for task in &mut tasks {
+                task.shown.summary = None;
+            }
         }
         let shown = tasks.into_iter().map(|task| task.shown).chain(missing);
         Ok(TasksActed::of(shown.collect(), graph.as_ref()))
@@ -179,15 +181,12 @@ impl Host {
                 continue;
             }
             let reference = TaskRef(task.id.to_string());
-            let again = match asked.action {
-                Action::Resume => {
-                    let options = asked.resume.clone().unwrap_or_default();
-                    self.resume(by, &reference, options).await
-                }
-                _ => {
-                    let options = asked.retry.clone().unwrap_or_default();
-                    self.retry(by, &reference, options).await
-                }
+            let again = if asked.action == Action::Resume {
+                let options = asked.resume.clone().unwrap_or_default();
+                self.resume(by, &reference, options).await
+            } else {
+                let options = asked.retry.clone().unwrap_or_default();
+                self.retry(by, &reference, options).await
             };
             match again {
                 Ok(retried) => task.shown.note_retried(&retried),
@@ -222,16 +221,14 @@ impl Host {
         };
         let outcome = end.outcome.as_str();
         let conflict = |message| AppError::new(ErrorKind::Conflict, message);
-        Ok(match action {
-            Action::Cancel => conflict(format!("task {id:#} is already done: {outcome}")),
-            _ => {
-                let what = action.past();
-                conflict(format!(
-                    "task {id:#} is done ({outcome}) and cannot be {what}"
-                ))
-                .hint(format!("`claudine retry {id:#}` runs it again"))
-            }
-        })
+        if action == Action::Cancel {
+            return Ok(conflict(format!("task {id:#} is already done: {outcome}")));
+        }
+        let what = action.past();
+        let error = conflict(format!(
+            "task {id:#} is done ({outcome}) and cannot be {what}"
+        ));
+        Ok(error.hint(format!("`claudine retry {id:#}` runs it again")))
     }
 }
 
