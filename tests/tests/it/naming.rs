@@ -107,6 +107,15 @@ fn of_several_tasks_none_is_changed_and_all_are_shown() {
         ]);
         assert_eq!(refused.text(), "");
     }
+    let refused = host.run(["status", shared, "--json"]).code(125);
+    let last = refused.complaint().lines().last().unwrap().to_owned();
+    let error: Value = serde_json::from_str(&last).unwrap();
+    let candidates = error["error"]["candidates"].as_array().unwrap();
+    let found: Vec<&str> = candidates
+        .iter()
+        .map(|candidate| candidate["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(found, [&*ids[1], &*ids[0]], "{error:#}");
     for id in &ids {
         assert_ne!(host.status(id)["state"], "done");
     }
