@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn cost_is_that_of_the_attempt() {
-        let cost = |recorded, known| {
+        let cost = |recorded: &str, known: Option<f64>| {
             let earlier = known.map(|usd| Earlier {
                 total_cost_usd: Some(usd),
                 ..Earlier::default()
