@@ -426,7 +426,7 @@ mod tests {
         for row in rows {
             let line: String = row.pieces.into_iter().map(|piece| piece.text).collect();
             assert!(width_of(&line) <= usize::from(width), "{width}: {line}");
-            text += &format!("{}\n", line.trim_end());
+            text.extend([line.trim_end(), "\n"]);
         }
         text
     }
