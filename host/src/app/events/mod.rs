@@ -259,11 +259,14 @@ fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
         _ => serde_json::Map::new(),
     };
     // Times are shown as everywhere; stored they are milliseconds.
-    if let Some(until) = fact.get_mut("until")
-        && let Some(ms) = until.as_u64()
-    {
-        *until = rfc3339(Timestamp(ms)).into();
+    for name in ["until", "taken_at"] {
+        if let Some(time) = fact.get_mut(name)
+            && let Some(ms) = time.as_u64()
+        {
+            *time = rfc3339(Timestamp(ms)).into();
+        }
     }
+    fact.retain(|_, value| !value.is_null());
     EventView {
         sequence,
         at: rfc3339(event.at),
@@ -272,5 +275,44 @@ fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
         by: event.by.as_deref().cloned(),
         words: words::of(&event.fact),
         fact,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{event::Fact, outcome::Outcome};
+
+    use super::*;
+
+    #[test]
+    fn times_of_events_are_told_as_everywhere_and_what_is_not_set_is_left_out() {
+        let check = |fact: Fact, expected: serde_json::Value| {
+            let event = Event {
+                task: TaskId::new(0, 7),
+                at: Timestamp(1_795_359_093_042),
+                by: None,
+                fact,
+            };
+            let told = view(1, &event, None).fact;
+            assert_eq!(serde_json::Value::Object(told), expected);
+        };
+        let time = "2026-11-22T14:51:33.042Z";
+        let at = Timestamp(1_795_359_093_042);
+        check(
+            Fact::RetryScheduled { until: at },
+            serde_json::json!({"kind": "retry_scheduled", "until": time}),
+        );
+        check(
+            Fact::Restored { taken_at: at },
+            serde_json::json!({"kind": "restored", "taken_at": time}),
+        );
+        check(
+            Fact::AttemptEnded {
+                attempt: 1,
+                outcome: Outcome::Succeeded,
+                reason: None,
+            },
+            serde_json::json!({"kind": "attempt_ended", "attempt": 1, "outcome": "succeeded"}),
+        );
     }
 }
