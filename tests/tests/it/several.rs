@@ -19,7 +19,8 @@ fn busy() -> (TestHost, String) {
 }
 
 fn queued(host: &TestHost, name: &str, options: &[&str]) -> String {
-    let command = ["run", "--name", name].iter().chain(options);
+    let named = ["run", "--name", name];
+    let command = named.iter().chain(options);
     host.text(command.chain(&["--", "true"]))
 }
 
