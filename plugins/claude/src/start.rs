@@ -47,7 +47,7 @@ pub(crate) enum Start {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Earlier {
-    session_id: Option<String>,
+    pub(crate) session_id: Option<String>,
     pub(crate) total_cost_usd: Option<f64>,
     /// Tokens by model, as Claude Code gave them.
     pub(crate) model_usage: Option<Value>,
