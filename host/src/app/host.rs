@@ -187,9 +187,10 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::Full { .. } => ErrorKind::StoreFull,
-            StoreError::Busy { .. } | StoreError::ReadOnly { .. } | StoreError::Fenced { .. } => {
-                ErrorKind::Unavailable
-            }
+            StoreError::Busy { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::Fenced { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         };
         let hint = error.hint();

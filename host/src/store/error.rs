@@ -54,6 +54,8 @@ pub(crate) enum StoreError {
     Busy { path: PathBuf },
     #[error("the database {path} cannot be written: {why}")]
     ReadOnly { path: PathBuf, why: String },
+    #[error("the database {path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
     #[error("{path} is on a network filesystem ({filesystem})")]
     NetworkFilesystem { path: PathBuf, filesystem: String },
     /// A fault of the disk, or one of ours.
@@ -70,6 +72,9 @@ impl StoreError {
         match self {
             Self::Newer { .. } => Some(
                 "use the newer claudine, or another data directory (--data-dir); the database was left as it is",
+            ),
+            Self::Unreadable { .. } => Some(
+                "its data directory belongs to another user, or may not be read; --data-dir chooses another one",
             ),
             Self::Older { .. } => Some(
                 "`claudine down && claudine up` has a host of this version bring it up to date; running tasks go on",

@@ -213,6 +213,7 @@ fn kill_9_leaves_nothing_or_the_whole() {
             new.command(["restore", path.to_str().unwrap()]),
             &mut random,
         );
+        new.up();
         let there = new.json(["list"])["tasks"].as_array().unwrap().len();
         if there == 0 {
             new.run(["down"]).check();

@@ -196,6 +196,7 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
     let pid = host.live(&open);
     host.kill_host();
     disk.fill();
+    host.up();
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 2);
     assert_eq!(host.text(["logs", &done]), "output");
     assert_eq!(host.status(&open)["state"], "running");
@@ -206,7 +207,12 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
 
     host.kill_host();
     disk.fill();
-    let refused = host.run(["list"]).code(125);
+    assert_eq!(
+        host.status(&open)["state"],
+        "running",
+        "it can be looked at"
+    );
+    let refused = host.run(["up"]).code(125);
     refused.says(&[
         &format!("no host can start: the disk at {}", disk.dir.display()),
         "is full (nothing is free)",

@@ -98,6 +98,12 @@ fn found(path: &Path) -> Result<Option<fs::Metadata>, StoreError> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(StoreError::Unreadable {
+                path: path.to_owned(),
+                why: error.to_string(),
+            })
+        }
         Err(error) => Err(from_io(path, error)),
     }
 }
