@@ -212,13 +212,13 @@ mod tests {
             failed: true,
             ..item(Kind::Result, "Exit code 1\nno such file")
         };
-        let seq: String = (1..=9).map(|n| format!("{n}\n")).collect();
+        let seq = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
         let items = [
             item(Kind::Text, "\nI look at it.\n\nThen:\n"),
             tool("Bash", "\x1b[1msed\x1b[0m -i s/a/b/ cart.py"),
             item(Kind::Result, "1\n2\n3\n4\n5\n6\n"),
             tool("Bash", "cat <<EOF\nx\nEOF"),
-            item(Kind::Result, &seq),
+            item(Kind::Result, seq),
             failed,
             tool("TodoWrite", ""),
             denied,

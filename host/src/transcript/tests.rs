@@ -317,7 +317,8 @@ async fn an_end_is_of_both_streams_and_counts_what_is_before() {
 
 #[tokio::test]
 async fn an_end_is_found_without_reading_what_is_before() {
-    let lines: String = (0..400_000).map(|n| format!("{n:07}\n")).collect();
+    let lines: Vec<String> = (0..400_000).map(|n| format!("{n:07}")).collect();
+    let lines = lines.join("\n") + "\n";
     let long = vec![b'x'; 1 << 20];
     let log = Written::new(&[(OUT, lines.as_bytes()), (ERR, b"last\n")]);
     let (text, earlier, unread) = log.end(2).await;
