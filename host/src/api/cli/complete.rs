@@ -347,7 +347,7 @@ mod tests {
     fn tasks_are_offered_by_name_or_by_the_end_of_the_id() {
         let check = |which, typed: &str, expected: &[&str]| {
             let found = of_tasks(&rows(), which, typed);
-            let found: Vec<_> = found.iter().map(|it| it.get_value()).collect();
+            let found: Vec<_> = found.iter().map(CompletionCandidate::get_value).collect();
             assert_eq!(found, expected, "{which:?} {typed}");
         };
         check(Which::All, "", &["fix-tests", "abcde2", "abcde3"]);
