@@ -145,10 +145,14 @@ fn foot(overview: &Overview) -> Option<String> {
     Some(parts.join(" · "))
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::new("ID"),
     Column::new("STATE").cut(16, 6),
     Column::new("NAME").optional().cut(24, 6),
+    Column::new("GROUP")
+        .optional()
+        .cut(12, 6)
+        .goes(Goes::Early(3)),
     Column::new("EXECUTOR").goes(Goes::Early(1)),
     Column::new("AGE").goes(Goes::Early(2)),
     Column::new("TIME").right().goes(Goes::Late(2)),
@@ -167,7 +171,7 @@ fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
     table.shown(look)
 }
 
-fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 9] {
+fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 10] {
     let state = format!("{} {}", text::mark(task), text::state(task));
     let name = task.name.as_deref().unwrap_or_default();
     let ended = task.finished_at.as_deref();
@@ -176,6 +180,7 @@ fn row(task: &TaskRow, short: ShortIds, now: Timestamp) -> [Cell; 9] {
         Cell::new(short.of(&task.id)),
         Cell::painted(text::colour(task), &state),
         Cell::new(name),
+        Cell::new(task.group.as_deref().unwrap_or_default()),
         Cell::new(&task.executor),
         Cell::new(&times::ago(&task.created_at, now)),
         Cell::new(&times::ran(task, now).unwrap_or_default()),
