@@ -324,13 +324,16 @@ pub(super) fn name_principals(batch: &mut Batch) {
     }
 }
 
-/// What schema 7 has besides: a graph with a name, and a task of a group.
+/// What schema 7 has besides: a graph with a name, a task of a group, and a merge by hand.
 pub(super) fn put_in_graph(batch: &mut Batch) {
     let graph = [(40, Some("release")), (41, None)];
     let tasks = graph.map(|(number, name)| in_graph(number, 40, name));
     let grouped = asked(ready(42), |request| request.group = Some("gpu".to_owned()));
     let more = tasks.into_iter().chain([grouped]);
     batch.tasks.extend(more.map(Arc::new));
+    batch
+        .events
+        .push(event(20, Fact::MergedByHand { attempt: 2 }));
 }
 
 fn facts(account: AccountKey) -> Vec<Fact> {
@@ -370,6 +373,5 @@ fn facts(account: AccountKey) -> Vec<Fact> {
             culprit: None,
         },
         Fact::Retried,
-        Fact::MergedByHand { attempt: 2 },
     ]
 }

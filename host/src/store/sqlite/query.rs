@@ -627,6 +627,9 @@ mod tests {
             .prepare(&format!("EXPLAIN QUERY PLAN {OF_END}"))
             .unwrap();
         let plan: String = plan.query_row(["0"], |row| row.get(3)).unwrap();
-        assert!(plan.contains("INDEX task_by_end (<expr>=?)"), "{plan}");
+        assert!(
+            plan.contains("INDEX task_by_last_digits (<expr>=?)"),
+            "{plan}"
+        );
     }
 }
