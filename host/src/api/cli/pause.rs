@@ -66,8 +66,10 @@ impl Pause {
         }
         // A host that is started for it would start what waits before it is told.
         let client = session.client_with(|start| start.overrides.begin = Begin::Paused);
+        let (_, started) = client.reach().await?;
         let paused = client.pause_queue(true).await?;
-        let already = if paused.changed { "" } else { "already " };
+        let is_new = started || paused.changed;
+        let already = if is_new { "" } else { "already " };
         let rest = counts(&paused);
         show(
             session,
