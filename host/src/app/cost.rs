@@ -89,7 +89,9 @@ fn cost(reader: &Reader, query: CostQuery, daily: Option<u64>) -> Result<CostVie
     };
     loop {
         let page = reader.store.list(&filter, PAGE)?;
-        page.tasks.iter().for_each(|task| sums.add(task));
+        for task in &page.tasks {
+            sums.add(task);
+        }
         let Some(next) = page.next else { break };
         filter.before = Some(next);
     }
@@ -232,7 +234,9 @@ mod tests {
         ];
         let check = |by: CostBy, since: Option<u64>, expected: &str| {
             let mut sums = Sums::new(by, since.map(|day| Timestamp(day * DAY_MS)));
-            tasks.iter().for_each(|task| sums.add(task));
+            for task in &tasks {
+                sums.add(task);
+            }
             let view = sums.view(None);
             let line = |key: &str, tasks: usize, attempts: usize, usd: f64| {
                 format!("{key} {tasks} {attempts} {usd}")
