@@ -234,6 +234,8 @@ fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
     assert_eq!(host.text(["logs", &id]), "said");
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
     // It has succeeded once: to ask again changes nothing, and a retry is a third attempt.
-    host.run(["worktree", "merge", "fix"]).code(REFUSED);
+    host.run(["worktree", "merge", "fix"])
+        .code(REFUSED)
+        .says(&["is gone"]);
     assert_eq!(host.json(["retry", "fix"])["tasks"][0]["attempt"], 3);
 }

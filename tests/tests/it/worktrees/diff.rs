@@ -60,7 +60,9 @@ fn what_was_resolved_is_compared_with_the_base_that_was_merged() {
     let task = conflicting(&repository);
     repository.write("sub/file", "theirs\n");
     repository.commit("more");
-    host.run(["worktree", "resolve", "fix"]).code(REFUSED);
+    host.run(["worktree", "resolve", "fix"])
+        .code(REFUSED)
+        .says(&["file has conflict markers"]);
     fs::write(repository.worktree(&task).join("file"), "both\n").unwrap();
     host.run(["worktree", "resolve", "fix"]).check();
     let patch = host.text(["diff", "fix"]);

@@ -112,7 +112,7 @@ fn a_resolution_is_taken_up_again_or_back() {
     assert_eq!(answer["merged"]["merge"]["state"], "merged", "{answer:#}");
     assert_eq!(answer["merged"]["attempt"], 2);
     merged(&host.status(id), "succeeded", "merged");
-    host.run(resolve).code(REFUSED);
+    host.run(resolve).code(REFUSED).says(&["is gone"]);
 }
 
 /// What does not conflict any more is merged at once, and a worktree that is gone is made again.
