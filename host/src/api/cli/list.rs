@@ -148,7 +148,7 @@ fn foot(overview: &Overview) -> Option<String> {
 const COLUMNS: [Column; 10] = [
     Column::new("ID"),
     Column::new("STATE").cut(16, 6),
-    Column::new("NAME").optional().cut(24, 6),
+    Column::new("NAME").optional().cut(16, 8),
     Column::new("GROUP")
         .optional()
         .cut(12, 6)
@@ -158,7 +158,7 @@ const COLUMNS: [Column; 10] = [
     Column::new("TIME").right().goes(Goes::Late(2)),
     Column::new("COST").right().optional().goes(Goes::Late(1)),
     Column::new("ENDED").optional().goes(Goes::Late(3)),
-    Column::new("WHAT").cut(24, 8),
+    Column::new("WHAT").cut(24, 12),
 ];
 
 /// A line a task, in columns; the last one takes what the terminal has left.
