@@ -203,7 +203,7 @@ mod tests {
         );
         check(
             json!({"state": "gone"}),
-            &["/state: \"gone\" is none of the values", "/id: missing"],
+            &["/id: missing", "/state: \"gone\" is none of the values"],
         );
         check(json!({"id": 3}), &["/id: 3 is not \"string\""]);
         check(

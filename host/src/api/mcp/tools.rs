@@ -109,13 +109,63 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
     description: &'static str,
     annotations: ToolAnnotations,
 ) -> Tool {
-    Tool::new(name, description, schema::<Parameters>())
-        .with_raw_output_schema(schema::<Answer>())
+    Tool::new(name, description, Arc::new(schema::<Parameters>()))
+        .with_raw_output_schema(Arc::new(brief(schema::<Answer>())))
         .with_annotations(annotations)
 }
 
+/// The schema of an answer without what can be seen of the answer itself: what each of several words
+/// means, and what the fields of its parts are for. Each conversation has all of it in it.
+fn brief(answer: JsonObject) -> JsonObject {
+    let mut answer = Value::Object(answer);
+    shorten(&mut answer, 0);
+    match answer {
+        Value::Object(answer) => answer,
+        _ => JsonObject::new(),
+    }
+}
+
+/// `depth` is how many fields lead to it.
+fn shorten(schema: &mut Value, depth: usize) {
+    let Value::Object(fields) = schema else {
+        return;
+    };
+    for word in ["default", "minimum"] {
+        fields.remove(word);
+    }
+    if depth > 1 {
+        fields.remove("description");
+    }
+    if let Some(Value::Array(choices)) = fields.remove("oneOf") {
+        let words = choices.iter().flat_map(|choice| {
+            let several = choice.get("enum").and_then(Value::as_array);
+            let one = choice.get("const");
+            several.into_iter().flatten().chain(one).cloned()
+        });
+        let words: Vec<Value> = words.collect();
+        // Of forms of objects it says enough that it is an object.
+        if !words.is_empty() {
+            fields.insert("type".to_owned(), "string".into());
+            fields.insert("enum".to_owned(), words.into());
+        }
+    }
+    for (word, value) in fields {
+        match (word.as_str(), value) {
+            ("properties", Value::Object(properties)) => {
+                let below = properties.values_mut();
+                below.for_each(|property| shorten(property, depth + 1));
+            }
+            ("items" | "additionalProperties", value) => shorten(value, depth),
+            ("anyOf" | "allOf", Value::Array(parts)) => {
+                parts.iter_mut().for_each(|part| shorten(part, depth));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A schema every client can read: in one piece, and with optional fields as fields that may be left out, not as ones that may be null.
-fn schema<T: JsonSchema>() -> Arc<JsonObject> {
+fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
@@ -132,7 +182,7 @@ fn schema<T: JsonSchema>() -> Arc<JsonObject> {
     schema.remove("title");
     // MCP wants an object at the root, also where it is one of several.
     schema.entry("type").or_insert_with(|| "object".into());
-    Arc::new(schema)
+    schema
 }
 
 fn simplify(schema: &mut Value) {
