@@ -49,6 +49,21 @@ impl Row {
         }
     }
 
+    /// Cut where the screen ends.
+    fn within(mut self, width: usize) -> Self {
+        let mut left = width;
+        for piece in &mut self.pieces {
+            if width_of(&piece.text) > left {
+                piece.text = match left {
+                    0 => String::new(),
+                    left => fit(&piece.text, left),
+                };
+            }
+            left -= width_of(&piece.text).min(left);
+        }
+        self
+    }
+
     fn text(colour: Option<Colour>, text: &str) -> Self {
         Self::of(vec![Piece {
             text: harmless(text),
@@ -88,7 +103,7 @@ pub(super) fn screen(model: &mut Model, width: u16, height: u16, now: Timestamp)
     rows.truncate(usize::from(height.saturating_sub(1)));
     rows.resize(usize::from(height.saturating_sub(1)), Row::default());
     rows.push(foot(model, width));
-    rows
+    rows.into_iter().map(|row| row.within(width)).collect()
 }
 
 /// Head and tasks once, for who does not stay.
