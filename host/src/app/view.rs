@@ -1,5 +1,6 @@
 //! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC, durations milliseconds.
 
+mod amounts;
 mod plugin;
 
 use std::{
@@ -18,8 +19,11 @@ use claudine_domain::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::plugin::{PermissionView, PluginDetail, PluginView};
-use super::{capacity::BudgetView, queue_view::QueueView};
+pub(crate) use self::{
+    amounts::{BudgetView, slots_json},
+    plugin::{PermissionView, PluginDetail, PluginView},
+};
+use super::queue_view::QueueView;
 pub(crate) use crate::transcript::{Item, LogChannel, Place};
 
 /// The words for where a task stands.
@@ -533,8 +537,8 @@ pub(crate) struct HostInfo {
     #[schemars(extend("format" = "date-time"))]
     pub(crate) started_at: String,
     /// `auto` or a number.
-    #[serde(with = "super::capacity::slots_json")]
-    #[schemars(with = "super::capacity::slots_json::Slots")]
+    #[serde(with = "slots_json")]
+    #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
     pub(crate) running: usize,
     pub(crate) queued: usize,

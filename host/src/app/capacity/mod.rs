@@ -15,7 +15,7 @@ use claudine_domain::{
 
 pub(crate) use self::view::{
     BudgetView, CapacityView, ClassView, ForgetProfiles, LimitsView, ReadingView, RefusalView,
-    SetSlots, SlotsView, Spread, slots_json,
+    SetSlots, SlotsView, Spread,
 };
 use super::{
     error::{AppError, ErrorKind},

@@ -6,7 +6,8 @@ use claudine_domain::capacity::Reading;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{app::queue_view::QueueView, units::dollars};
+pub(crate) use crate::app::view::BudgetView;
+use crate::app::{queue_view::QueueView, view::slots_json};
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CapacityView {
@@ -15,7 +16,12 @@ pub(crate) struct CapacityView {
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
     /// What is configured, if somebody has set another number of slots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "slots_json::optional"
+    )]
+    #[schemars(with = "Option<slots_json::Slots>")]
     pub(crate) configured_slots: Option<String>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -34,28 +40,6 @@ pub(crate) struct CapacityView {
     pub(crate) refusals: Vec<RefusalView>,
     /// What would make more room, in words.
     pub(crate) advice: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-#[allow(
-    clippy::struct_field_names,
-    reason = "an amount has its currency in its name"
-)]
-pub(crate) struct BudgetView {
-    pub(crate) spent_usd: f64,
-    pub(crate) daily_usd: f64,
-    #[serde(default)]
-    pub(crate) left_usd: f64,
-}
-
-impl BudgetView {
-    pub(in crate::app) fn of(spent_micro_usd: u64, budget_micro_usd: u64) -> Self {
-        Self {
-            spent_usd: dollars(spent_micro_usd),
-            daily_usd: dollars(budget_micro_usd),
-            left_usd: dollars(budget_micro_usd.saturating_sub(spent_micro_usd)),
-        }
-    }
 }
 
 /// The machine, or what of it the control groups leave to the host.
@@ -158,7 +142,12 @@ pub(crate) struct SlotsView {
     #[schemars(with = "slots_json::Slots")]
     pub(crate) slots: String,
     /// What is configured, if somebody has set another number of slots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "slots_json::optional"
+    )]
+    #[schemars(with = "Option<slots_json::Slots>")]
     pub(crate) configured_slots: Option<String>,
     pub(crate) running: usize,
     pub(crate) queued: usize,
@@ -186,54 +175,4 @@ pub(crate) struct SetSlots {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForgetProfiles {
     pub(crate) executor: String,
-}
-
-/// A number of slots is a number in JSON, `auto` a word. Older hosts write both as words.
-pub(crate) mod slots_json {
-    use schemars::JsonSchema;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize, Serialize, JsonSchema)]
-    #[serde(untagged)]
-    pub(crate) enum Slots {
-        Number(u32),
-        Word(String),
-    }
-
-    pub(crate) fn serialize<S: Serializer>(slots: &str, serializer: S) -> Result<S::Ok, S::Error> {
-        let slots = slots
-            .parse()
-            .map_or_else(|_| Slots::Word(slots.to_owned()), Slots::Number);
-        slots.serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<String, D::Error> {
-        Ok(match Slots::deserialize(deserializer)? {
-            Slots::Number(slots) => slots.to_string(),
-            Slots::Word(word) => word,
-        })
-    }
-
-    #[cfg(test)]
-    mod tests {
-        #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-        use super::*;
-
-        #[derive(Deserialize, Serialize)]
-        struct Holder(#[serde(with = "super")] String);
-
-        #[test]
-        fn a_number_of_slots_is_a_number() {
-            let check = |written: &str, read: &str, json: &str| {
-                let holder: Holder = serde_json::from_str(written).unwrap();
-                assert_eq!(holder.0, read);
-                assert_eq!(serde_json::to_string(&holder).unwrap(), json);
-            };
-            check("6", "6", "6");
-            check("\"6\"", "6", "6");
-            check("\"auto\"", "auto", "\"auto\"");
-        }
-    }
 }
