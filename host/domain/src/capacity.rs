@@ -373,8 +373,15 @@ impl Capacity {
         if in_use + needed <= allowed {
             return Ok(());
         }
+        // What is known to be small is no load to speak of beside larger ones of ours either; a
+        // guess may be far too low.
         let is_small = need.cores < SMALL_CORES;
-        if !is_small || self.small_cores() + self.counted_cores(class) > allowed {
+        let beside = if self.profiles.learned(class).is_some() {
+            self.small_cores()
+        } else {
+            self.own_cores()
+        };
+        if !is_small || beside + self.counted_cores(class) > allowed {
             return Err(Refusal::Cpu {
                 in_use,
                 needed,

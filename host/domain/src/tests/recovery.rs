@@ -159,7 +159,7 @@ fn to_take_up_an_attempt_needs_no_commit() {
 #[test]
 fn an_assignment_that_was_not_received_starts_after_its_old_batch() {
     let (mut desk, task) = Desk::in_phase("assigned");
-    desk.board.capacity.limits = super::fixed(1);
+    desk.board.configured_slots = crate::capacity::Slots::Fixed(1);
     desk.reload();
     desk.recovered(task, Found::NeverReceived);
     let durable = desk.board.pending_batch() - 1;
