@@ -143,10 +143,12 @@ impl Schema {
             let names: Vec<&str> = PUBLISHED.iter().map(|published| published.name).collect();
             output::json(&names)?;
         } else {
+            let names = PUBLISHED.iter().map(|published| published.name.len());
+            let width = names.max().unwrap_or_default();
             for Published { name, what, .. } in PUBLISHED {
                 let own = format!("claudine {name} --json");
                 let what = if what.is_empty() { own.as_str() } else { what };
-                output::line(&format!("{name:<15} {what}"))?;
+                output::line(&format!("{name:<width$}  {what}"))?;
             }
         }
         Ok(ExitCode::SUCCESS)
