@@ -125,8 +125,9 @@ struct Common {
         help_heading = "Common options"
     )]
     data_dir: Option<std::path::PathBuf>,
-    /// Answer in JSON, with all fields or only with these: `--json=id,state,cost_usd`. An error is
-    /// then a line of JSON on standard error. `claudine schema` describes both.
+    /// Answer in JSON, with these fields if any are named: `--json=id,state`
+    ///
+    /// An error is then a line of JSON on standard error. `claudine schema` describes both.
     #[arg(
         long,
         global = true,
