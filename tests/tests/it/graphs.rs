@@ -381,7 +381,7 @@ fn a_graph_file_is_checked_as_a_whole() {
         "- {name: a, argv: [make], tmeout: 3}\n- {name: b, argv: [make], dependecies: [a]}\n",
         &[],
     );
-    ran.code(2);
+    assert_eq!(ran.status.code(), Some(2), "{ran}");
     let expected = "\
 error: pipe.yaml:1:27: unknown field 'tmeout'; did you mean 'timeout'?
   1 | - {name: a, argv: [make], tmeout: 3}
@@ -394,7 +394,7 @@ error: pipe.yaml:2:27: unknown field 'dependecies'; did you mean 'dependencies'?
     let unknown = "- {name: checkout, argv: [x]}\n- {argv: [x], dependencies: [checkuot]}\n\
                    - {argv: [x], with_output_of: [nobody]}\n";
     let (ran, complaint) = submit(unknown, &[]);
-    ran.code(2);
+    assert_eq!(ran.status.code(), Some(2), "{ran}");
     for expected in [
         "error: pipe.yaml:2:30: no task matches `checkuot`\n",
         "hint: did you mean 'checkout' (line 1)?\n",
