@@ -214,7 +214,8 @@ async fn an_executor_that_fails_is_not_asked_again_and_the_output_is_shown() {
     let items = all_of(&mut transcriber, pieces(&written, 20)).await;
     let expected = "\
 <one>
-✗ claudine: no transcript, the output as it was written follows: it trapped
+✗ claudine: no transcript, the output as it was written follows: it gave an answer \
+that the contract does not allow: it trapped
 two
 three
 end
@@ -319,16 +320,21 @@ async fn an_end_is_of_both_streams_and_counts_what_is_before() {
 async fn an_end_is_found_without_reading_what_is_before() {
     let lines: Vec<String> = (0..400_000).map(|n| format!("{n:07}")).collect();
     let lines = lines.join("\n") + "\n";
-    let long = vec![b'x'; 1 << 20];
     let log = Written::new(&[(OUT, lines.as_bytes()), (ERR, b"last\n")]);
     let (text, earlier, unread) = log.end(2).await;
     assert_eq!((&*text, earlier), ("0399999\nlast\n", None));
     assert_eq!(unread, 3_200_005 - (256 << 10));
     // Where there is less in it, more is read.
-    let log = Written::new(&[(OUT, lines.as_bytes()), (OUT, &long), (OUT, b"\nend\n")]);
-    let (text, _, unread) = log.end(3).await;
-    assert!(text.starts_with("0399999\nxxx") && text.ends_with("xxx\nend\n"));
-    assert_eq!(unread, 3_200_005 + (1 << 20) - (2 << 20));
+    let long = ("x".repeat(60_000) + "\n").repeat(6);
+    let written: [(Channel, &[u8]); 3] = [
+        (OUT, lines.as_bytes()),
+        (OUT, long.as_bytes()),
+        (OUT, b"end\n"),
+    ];
+    let (text, _, unread) = Written::new(&written).end(9).await;
+    assert!(text.starts_with("0399998\n0399999\nxxx") && text.ends_with("xxx\nend\n"));
+    let all = written.iter().map(|(_, bytes)| bytes.len() as u64);
+    assert_eq!(unread, all.sum::<u64>() - (2 << 20));
 }
 
 #[tokio::test]
