@@ -82,7 +82,7 @@ impl Attempt {
                 format!("the permission mode {refusal}"),
             ));
         }
-        let budget_usd = self.budget_usd(start);
+        let budget_usd = self.budget_usd();
         if budget_usd.is_some_and(|left| left <= 0.0) {
             let message = "nothing is left of its budget";
             return Err(Failure::new(Class::Budget, message));
@@ -106,19 +106,14 @@ impl Attempt {
         })
     }
 
-    /// What the run may cost: what its budgets leave, or less if the task says so.
-    fn budget_usd(&self, start: &Start) -> Option<f64> {
+    /// What the run may cost: what its budgets leave, or less if the task says so. Claude Code holds
+    /// it against what this process spends, also in a session that is taken up.
+    fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
-        let both = asked.into_iter().chain(self.task.budget_usd);
-        let least = both.reduce(f64::min)?;
-        Some(least + self.counted_before_usd(start))
-    }
-
-    /// What earlier processes of the session have spent, where Claude Code holds that against the
-    /// limit of this one, too.
-    fn counted_before_usd(&self, start: &Start) -> f64 {
-        let earlier = self.earlier(start).unwrap_or_default();
-        earlier.total_cost_usd.unwrap_or(0.0)
+        asked
+            .into_iter()
+            .chain(self.task.budget_usd)
+            .reduce(f64::min)
     }
 
     /// Reads a child to its end; where it found no session to go on with, starts one that needs none.

@@ -105,7 +105,16 @@ fn success(verdict: &Verdict, ending: &Ending) -> Judgement {
 
 fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
     let status = verdict.api_error_status;
-    let reason = verdict.terminal_reason.as_deref().unwrap_or_default();
+    // Earlier versions name no reason for these two.
+    let reason = match (
+        verdict.terminal_reason.as_deref(),
+        verdict.subtype.as_deref(),
+    ) {
+        (Some(reason), _) => reason,
+        (None, Some("error_max_budget_usd")) => "budget_exhausted",
+        (None, Some("error_max_turns")) => "max_turns",
+        (None, _) => "",
+    };
     match (status, reason, transcript.api_fault.as_deref()) {
         (Some(429), ..) => Class::RateLimit,
         (None, "api_error", _) if transcript.limit.is_some() => Class::RateLimit,
@@ -555,6 +564,15 @@ mod tests {
             "exit",
             "the run ended with `error_new`",
         );
+        for (subtype, class) in [
+            ("error_max_budget_usd", "budget"),
+            ("error_max_turns", "max_turns"),
+        ] {
+            let line = format!(
+                r#"{{"type":"result","subtype":"{subtype}","is_error":true,"errors":["Reached it"]}}"#
+            );
+            check(&line, 1, class, "Reached it");
+        }
         check(
             r#"{"type":"result","is_error":true,"errors":[]}"#,
             1,
