@@ -103,21 +103,31 @@ fn where_a_graph_has_spent_its_budget_its_agents_end_and_its_commands_run() {
     let graph = "
 - {name: plan,   prompt: plan it}
 - {name: build,  prompt: build it, dependencies: [plan]}
+- {name: check,  prompt: check it, dependencies: [{task: build, condition: any}]}
 - {name: report, argv: [echo, over], dependencies: [{task: build, condition: any}]}
 ";
     let ids = world
         .host
-        .run_with(["submit", "-", "--budget-usd", "0.0005"], graph.as_bytes())
+        .run_with(["submit", "-", "--budget-usd", "0.001"], graph.as_bytes())
         .ok()
         .text();
     let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
     succeeded(&tasks[0], "done");
-    ended(&tasks[1], "failed", "budget");
-    assert_eq!(
-        tasks[1]["reason"]["message"],
-        "its graph has spent $0.0008 of $0.0005"
-    );
-    succeeded(&tasks[2], "over\n");
+    // It was given what was left, and its only answer passed that.
+    for task in &tasks[1..3] {
+        let message = ended(task, "failed", "budget");
+        assert_eq!(message, "its graph has spent $0.0016 of $0.001");
+    }
+    assert_eq!(world.api.message_requests().len(), 2);
+    succeeded(&tasks[3], "over\n");
+    // The same for all of it that has not ended.
+    let check = tasks[2]["id"].as_str().unwrap();
+    let hint = tasks[2]["hint"].as_str().expect("a hint");
+    assert!(hint.starts_with("claudine retry "), "{hint}");
+    assert!(hint.ends_with(" --graph-budget-usd 0.005"), "{hint}");
+    let line = ["retry", check, "--graph-budget-usd", "0.005"];
+    world.host.run(line).check();
+    succeeded(&world.host.finished(check), "done");
 }
 
 #[test]
@@ -132,14 +142,14 @@ fn why_says_what_is_left_of_a_graphs_budget() {
     assert!(made.is_ok_and(|status| status.success()));
     let ids = world
         .host
-        .run_with(["submit", "-", "--budget-usd", "0.001"], graph.as_bytes())
+        .run_with(["submit", "-", "--budget-usd", "0.01"], graph.as_bytes())
         .ok()
         .text();
     let ids: Vec<&str> = ids.lines().collect();
     succeeded(&world.host.finished(ids[0]), "done");
     let why = |id: &str| world.host.json(["why", id])["reasons"].to_string();
     assert!(
-        why(ids[2]).contains("its graph has spent $0.0008 of $0.001"),
+        why(ids[2]).contains("its graph has spent $0.0008 of $0.01"),
         "{}",
         why(ids[2])
     );
@@ -176,7 +186,7 @@ fn wake(world: &World, id: &str) {
 #[test]
 fn what_an_agent_has_cost_is_known_while_it_goes_on() {
     let world = World::new(woken_agent());
-    let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.002"]);
+    let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.01"]);
     wake(&world, &id);
     world.reach("woken");
     wait_for("the cost of the first result", || {
@@ -184,7 +194,7 @@ fn what_an_agent_has_cost_is_known_while_it_goes_on() {
     });
     assert_eq!(world.host.status(&id)["state"], "running");
     let why = world.host.json(["why", &id])["reasons"].to_string();
-    assert!(why.contains("it has spent $0.0016 of $0.002"), "{why}");
+    assert!(why.contains("it has spent $0.0016 of $0.01"), "{why}");
     world.api.release("woken");
     let task = world.host.finished(&id);
     succeeded(&task, "late");
@@ -192,40 +202,78 @@ fn what_an_agent_has_cost_is_known_while_it_goes_on() {
 }
 
 #[test]
-fn an_agent_that_goes_on_without_a_budget_is_stopped_in_the_middle() {
-    let world = World::new(woken_agent());
-    let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.001"]);
-    wake(&world, &id);
-    // Nobody ever answers it, if it gets to ask.
-    let task = world.host.finished(&id);
-    let message = ended(&task, "failed", "budget");
-    assert_eq!(message, "it has spent $0.0016 of $0.001");
-    assert_eq!(task["attempts"].as_array().unwrap().len(), 1);
+fn an_agent_is_stopped_in_the_middle_when_another_spends_the_rest() {
+    let mut script = woken_agent();
+    let short = Rule::new(Answer::text("short")).containing("the short one");
+    script.rules.insert(0, short);
+    let world = World::new(script);
+    let graph = "
+- {name: long,  prompt: go, allowed_tools: [Bash]}
+- {name: short, prompt: the short one, hold: true}
+";
+    let ids = world
+        .host
+        .run_with(["submit", "-", "--budget-usd", "0.002"], graph.as_bytes())
+        .ok()
+        .text();
+    let ids: Vec<&str> = ids.lines().collect();
+    wake(&world, ids[0]);
+    // Nobody ever answers it from here on.
+    world.reach("woken");
+    wait_for("the cost of the first result", || {
+        (world.host.status(ids[0])["cost_usd"] == 0.0016).then_some(())
+    });
+    world.host.run(["release", ids[1]]).check();
+    for id in ids {
+        let message = ended(&world.host.finished(id), "failed", "budget");
+        assert_eq!(message, "its graph has spent $0.0024 of $0.002");
+    }
 }
 
 #[test]
 fn the_days_budget_holds_agents_back_over_a_restart_of_the_host() {
     let world = World::with(answering(), Login::ApiKey, |host| {
-        host.config("[budget]\ndaily_usd = 0.0005\n")
+        host.config("[budget]\ndaily_usd = 0.001\n")
     });
     succeeded(&world.done(&["do it"]), "done");
+    // It is given what is left of the day, and goes on the next one.
     let second = world.delegate(&["do more"]);
+    let waiting = wait_for("the second to wait for the next day", || {
+        let task = world.host.status(&second);
+        (task["state"] == "waiting").then_some(task)
+    });
+    let reason = &waiting["reason"];
+    assert_eq!(reason["class"], "budget", "{waiting:#}");
+    assert_eq!(
+        reason["message"],
+        "the day's tasks have spent $0.0016 of $0.001"
+    );
+    let third = world.delegate(&["do even more"]);
     let held_back = || {
-        let reasons = world.host.json(["why", &second])["reasons"].to_string();
+        let reasons = world.host.json(["why", &third])["reasons"].to_string();
         reasons
-            .contains("budget: agents have spent $0.0008 of $0.0005 today")
+            .contains("budget: agents have spent $0.0016 of $0.001 today")
             .then_some(())
     };
-    wait_for("the second to be held back", held_back);
+    wait_for("the third to be held back", held_back);
     kill_9(world.host.host_pid().unwrap());
     world.host.up();
-    wait_for("the second to be held back again", held_back);
-    assert_eq!(world.host.status(&second)["state"], "ready");
-    let capacity = world.host.text(["capacity"]);
-    assert!(
-        capacity.contains("budget  $0.0008 of $0.0005 spent today, $0.00 left"),
-        "{capacity}"
-    );
+    wait_for("the third to be held back again", held_back);
+    assert_eq!(world.host.status(&third)["state"], "ready");
+    assert_eq!(world.host.status(&second)["state"], "waiting");
+    for command in [["capacity"], ["doctor"]] {
+        let told = world.host.text(command);
+        let budget = "$0.0016 of $0.001 spent today, $0.00 left";
+        assert!(told.contains(budget), "{told}");
+    }
+    let cost = world
+        .host
+        .run(["cost", "--since", "1d", "--by", "executor"])
+        .ok();
+    let lines = cost.text();
+    let last: Vec<&str> = lines.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(last, ["claude", "2", "2", "$0.0016"]);
+    cost.says(&["$0.0016 of $0.001 spent today, $0.00 left"]);
     // What costs nothing runs.
     let command = world.host.text(["run", "--", "true"]);
     assert_eq!(world.host.finished(command.trim())["outcome"], "succeeded");

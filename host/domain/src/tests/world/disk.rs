@@ -38,7 +38,11 @@ impl World {
         self.disk.last_batch = batch.number;
         for task in &batch.tasks {
             let retried = |event: &Event| {
-                event.task == task.id && matches!(event.fact, Fact::Retried | Fact::Resumed { .. })
+                event.task == task.id
+                    && matches!(
+                        event.fact,
+                        Fact::Retried | Fact::Resumed { .. } | Fact::MergedByHand { .. }
+                    )
             };
             let before = self.disk.tasks.insert(task.id, Task::clone(task));
             let known = before.as_ref().map(ended_attempts).unwrap_or_default();
