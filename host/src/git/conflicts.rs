@@ -284,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn a_merge_is_left_until_all_of_it_is_resolved() {
         let person = conflicting();
-        let git = person.at(".");
+        let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
         git.begin_merge(&task, &main, "Merge branch 'main' into task")
             .await
@@ -322,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_merge_that_is_taken_back_leaves_the_branch_as_it_was() {
         let person = conflicting();
-        let git = person.at(".");
+        let git = person.at(".").with_identity().await.unwrap();
         let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
         let before = person.commit("HEAD").await;
         git.begin_merge(&task, &main, "m").await.unwrap();

