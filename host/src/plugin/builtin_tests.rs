@@ -7,6 +7,8 @@
 )]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ fn house() -> House {
         "these tests were built without plugins: `cargo xtask test` sets CLAUDINE_PLUGINS for them"
     );
     let dir = tempfile::tempdir().unwrap();
+    symlink(shared_code(), dir.path().join("cache")).unwrap();
     let places = Places {
         data_dir: dir.path().into(),
         compiler: Compiler::Here,
@@ -41,6 +44,15 @@ fn house() -> House {
     };
     let catalog = Catalog::open_with(places, BUILTINS, Wasm::on_demand).unwrap();
     House { _dir: dir, catalog }
+}
+
+/// Where these tests keep the machine code of the components for each other: each is a process of
+/// its own, and would spend seconds on the same.
+fn shared_code() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let dir = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
+    fsx::make_private_dir(&dir).unwrap();
+    dir
 }
 
 fn asked(spec: &str) -> GuestTask {
