@@ -12,7 +12,7 @@ use claudine_domain::{
 };
 
 use super::{
-    limits::limit_text,
+    limit_view::limit_text,
     present::held_by,
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, steps},

@@ -1,4 +1,4 @@
-//! Usage limits of accounts, in one phrase wherever they are told.
+//! Which accounts are at a usage limit, and who waits for its end.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,14 @@ use claudine_domain::{
     account::Parked,
     id::AccountKey,
     task::{State, Task, WaitingFor},
-    time::Timestamp,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::{error::AppError, host::Host, view::TaskRow};
+use super::{
+    error::AppError,
+    host::Host,
+    limit_view::{LimitView, executor_of, limit_text},
+    view::TaskRow,
+};
 use crate::{
     clock::{self, rfc3339},
     store::{Filter, Status},
@@ -19,54 +21,6 @@ use crate::{
 
 /// Of so many tasks that wait for a time it is looked at whether a limit is the reason.
 const LOOKED_AT: usize = 1_000;
-
-/// An account at a usage limit.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct LimitView {
-    /// Whose tasks wait.
-    pub(crate) executor: String,
-    /// Which limit it is, such as `5-hour`, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) limit: Option<String>,
-    #[schemars(extend("format" = "date-time"))]
-    pub(crate) until: String,
-    /// How many tasks wait for its end.
-    pub(crate) tasks_waiting: usize,
-}
-
-impl LimitView {
-    /// `Claude usage limit (5-hour) until 2026-11-22T20:15:00.000Z · 2 tasks wait`
-    pub(crate) fn text(&self) -> String {
-        let limit = phrase(&self.executor, self.limit.as_deref(), &self.until);
-        match self.tasks_waiting {
-            0 => limit,
-            1 => format!("{limit} · 1 task waits"),
-            count => format!("{limit} · {count} tasks wait"),
-        }
-    }
-}
-
-/// The limit of one task's account.
-pub(super) fn limit_text(account: &AccountKey, limit: Option<&str>, until: Timestamp) -> String {
-    phrase(executor_of(account), limit, &rfc3339(until))
-}
-
-fn phrase(executor: &str, limit: Option<&str>, until: &str) -> String {
-    let mut chars = executor.chars();
-    let name: String = chars
-        .next()
-        .into_iter()
-        .flat_map(char::to_uppercase)
-        .chain(chars)
-        .collect();
-    let limit = limit.map_or_else(String::new, |limit| format!(" ({limit})"));
-    format!("{name} usage limit{limit} until {until}")
-}
-
-/// An account's key begins with the name of its executor.
-fn executor_of(account: &AccountKey) -> &str {
-    account.0.split(':').next().unwrap_or(&account.0)
-}
 
 fn account_waited_for(task: &Task) -> Option<&AccountKey> {
     match &task.state {
@@ -129,36 +83,5 @@ impl Host {
         let mut parked = snapshot.parked.iter();
         let (_, parked) = parked.find(|(key, _)| key == account)?;
         parked.limit.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_one_phrase() {
-        let check = |limit: Option<&str>, tasks_waiting: usize, expected: &str| {
-            let view = LimitView {
-                executor: "claude".to_owned(),
-                limit: limit.map(str::to_owned),
-                until: "2026-11-22T14:51:33.042Z".to_owned(),
-                tasks_waiting,
-            };
-            assert_eq!(view.text(), expected);
-        };
-        check(
-            Some("5-hour"),
-            2,
-            "Claude usage limit (5-hour) until 2026-11-22T14:51:33.042Z · 2 tasks wait",
-        );
-        check(
-            None,
-            1,
-            "Claude usage limit until 2026-11-22T14:51:33.042Z · 1 task waits",
-        );
-        let account = AccountKey("claude:/home/u/.claude:90a6".to_owned());
-        let text = limit_text(&account, None, Timestamp(1_795_359_093_042));
-        assert_eq!(text, "Claude usage limit until 2026-11-22T14:51:33.042Z");
     }
 }

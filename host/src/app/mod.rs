@@ -24,6 +24,7 @@ mod group;
 mod hold;
 mod host;
 mod leaving;
+mod limit_view;
 mod limits;
 mod logs;
 mod may;

@@ -11,7 +11,7 @@ use claudine_domain::{
 };
 
 use super::{
-    limits::limit_text,
+    limit_view::limit_text,
     queue_view::QueueView,
     view::{
         AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView,

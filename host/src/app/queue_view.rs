@@ -4,7 +4,7 @@ use claudine_domain::queue::Pause;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::limits::LimitView;
+use super::limit_view::LimitView;
 use crate::clock::rfc3339;
 
 /// What keeps queued tasks from being started, all of them or those of an account.

@@ -15,7 +15,7 @@ use super::{
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
-    limits::LimitView,
+    limit_view::LimitView,
     present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},

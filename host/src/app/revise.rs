@@ -5,7 +5,8 @@ use claudine_domain::{
     batch::DocumentKey,
     budget::{GraphBudget, Usd},
     principal::{Authority, Principal},
-    revision::{Difference, Revision},
+    revision::Difference,
+    step::Revision,
     task::{Class, Request, Task},
     time::millis,
 };

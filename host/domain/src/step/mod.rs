@@ -16,6 +16,7 @@ mod recover;
 mod report;
 mod restore;
 mod retry;
+mod revise;
 mod spend;
 mod submit;
 mod tick;
@@ -23,6 +24,7 @@ mod tick;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use crate::attempt::{Cause, Ending};
+pub use revise::Revision;
 pub use spend::spent_by;
 
 use crate::{
@@ -36,7 +38,6 @@ use crate::{
     id::{AttemptId, TaskId},
     outcome::Outcome,
     principal::{Principal, names_of_holders},
-    revision::Revision,
     task::{Request, Task},
     time::{Now, Timestamp},
     worktree::Merge,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Answer, Ends, Refused, Retry};
+use super::{Answer, Ends, Refused, Retry, Revision};
 use crate::{
     attempt::Attempt,
     batch::DocumentKey,
@@ -10,7 +10,6 @@ use crate::{
     budget::GraphBudget,
     event::Fact,
     id::TaskId,
-    revision::Revision,
     task::{State, Task},
     time::Now,
 };

@@ -10,8 +10,8 @@ use crate::{
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::ReasonClass,
-    revision::{Difference, Revision},
-    step::{Answer, Ends, Input, Refused, Report, Retry},
+    revision::Difference,
+    step::{Answer, Ends, Input, Refused, Report, Retry, Revision},
     task::{Class, Request, Task},
 };
 

@@ -6,7 +6,7 @@ use claudine_domain::{
     revision::listed,
 };
 
-use super::super::{explain::stop_word, limits::limit_text};
+use super::super::{explain::stop_word, limit_view::limit_text};
 use crate::clock::rfc3339;
 
 pub(super) fn of(fact: &Fact) -> String {

@@ -13,8 +13,9 @@ use crate::{
     id::{AccountKey, AttemptId, TaskId},
     outcome::Outcome,
     retry_policy::{Backoff, RetryPolicy},
-    revision::Revision,
-    step::{Accepted, Answer, Ends, Input, MergedByHand, Refused, Retry, Submission, Submit},
+    step::{
+        Accepted, Answer, Ends, Input, MergedByHand, Refused, Retry, Revision, Submission, Submit,
+    },
     task::{Class, Idempotency, Request, Task},
     worktree::MergeState,
 };

@@ -1,0 +1,106 @@
+//! A finished task is changed before it runs again.
+
+use std::sync::Arc;
+
+use crate::{
+    budget::GraphBudget,
+    revision::{Difference, Revised},
+    task::{Request, Task},
+};
+
+/// A task's request and document as they are from its next attempt on.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// Only what may change counts: see [`Request::revised`].
+    pub request: Request,
+    /// The document for the executor, if that is another one.
+    pub spec: Option<Arc<[u8]>>,
+    /// The same for people, who want to know which attempt ran with what.
+    pub differences: Vec<Difference>,
+}
+
+impl Request {
+    /// This request with what may change taken from another. Who asked for it, what it hangs
+    /// under, where it works and what runs it stay as they were.
+    #[must_use]
+    pub fn revised(&self, to: Self) -> Self {
+        Self {
+            priority: to.priority,
+            labels: to.labels,
+            group: to.group,
+            budget_micro_usd: to.budget_micro_usd,
+            graph_budget: to.graph_budget,
+            allow_denied: to.allow_denied,
+            summary: to.summary,
+            authority: to.authority,
+            queue_timeout: to.queue_timeout,
+            retries: to.retries,
+            timeout: to.timeout,
+            idle_timeout: to.idle_timeout,
+            start_timeout: to.start_timeout,
+            max_output_bytes: to.max_output_bytes,
+            ..self.clone()
+        }
+    }
+}
+
+impl Task {
+    /// Takes on what was changed, and notes it for the attempts to come.
+    pub(crate) fn revise(&mut self, request: Request, differences: Vec<Difference>) {
+        self.request = Arc::new(self.request.revised(request));
+        self.revised.push(Revised {
+            from_attempt: self.next_attempt(),
+            differences,
+        });
+    }
+
+    /// Takes on the budget of its graph if somebody has changed that.
+    pub(crate) fn share_budget(&mut self, changed: GraphBudget) {
+        if self.is_held_to(changed) {
+            self.request = Arc::new(Request {
+                graph_budget: Some(changed),
+                ..Request::clone(&self.request)
+            });
+        }
+    }
+
+    /// Whether it belongs to that graph and has another budget.
+    pub(crate) fn is_held_to(&self, changed: GraphBudget) -> bool {
+        let own = self.request.graph_budget;
+        own.is_some_and(|own| own.graph == changed.graph && own != changed)
+    }
+
+    /// The number of the attempt to come.
+    pub(crate) fn next_attempt(&self) -> u32 {
+        self.last_attempt().map_or(1, |last| last.number + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Class, Priority};
+
+    #[test]
+    fn only_what_may_change_is_changed() {
+        let old = Request::new("claude", Class::Agent);
+        let to = Request {
+            priority: Priority::P0,
+            budget_micro_usd: Some(5),
+            cwd: "/elsewhere".into(),
+            detached: true,
+            ..Request::new("shell", Class::Command)
+        };
+        let new = old.revised(to);
+        assert_eq!(
+            (new.priority, new.budget_micro_usd),
+            (Priority::P0, Some(5))
+        );
+        let kept = Request {
+            priority: old.priority,
+            budget_micro_usd: old.budget_micro_usd,
+            ..new
+        };
+        assert_eq!(kept, old);
+    }
+}
