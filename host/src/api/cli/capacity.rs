@@ -147,10 +147,10 @@ const COLUMNS: [Column; 10] = [
     Column::new("ROOM").right(),
     Column::new("EXPECTED").right(),
     Column::new("CORES P50").right().goes(Goes::Early(2)),
-    Column::new("P95").right(),
+    Column::new("CORES P95").right(),
     Column::new("MEMORY P50").right().goes(Goes::Early(3)),
-    Column::new("P95").right(),
-    Column::new("MAX").right().goes(Goes::Early(4)),
+    Column::new("MEMORY P95").right(),
+    Column::new("MEMORY MAX").right().goes(Goes::Early(4)),
     Column::new("ATTEMPTS").right().goes(Goes::Early(1)),
 ];
 

@@ -147,7 +147,7 @@ fn foot(overview: &Overview) -> Option<String> {
 
 const COLUMNS: [Column; 10] = [
     Column::new("ID"),
-    Column::new("STATE").cut(16, 6),
+    Column::new("STATE").cut(17, 8),
     Column::new("NAME").optional().cut(16, 8),
     Column::new("GROUP")
         .optional()

@@ -172,7 +172,7 @@ async fn clean(session: &Session, asked: CleanWorktrees) -> Result<ExitCode, Fai
 const COLUMNS: [Column; 8] = [
     Column::new("TASK"),
     Column::new("NAME").optional().cut(20, 6),
-    Column::new("STATE").cut(16, 6),
+    Column::new("STATE").cut(17, 8),
     Column::new("BRANCH").optional().cut(24, 10),
     Column::new("BASE").optional().goes(Goes::Early(2)),
     Column::new("NOT MERGED").cut(30, 10),

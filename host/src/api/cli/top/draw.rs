@@ -25,7 +25,7 @@ const MOST_TAIL: u16 = 12;
 const COLUMNS: [Column; 8] = [
     Column::new(""),
     Column::new("ID"),
-    Column::new("STATE").cut(16, 6),
+    Column::new("STATE").cut(17, 8),
     Column::new("NAME").optional().cut(24, 6),
     Column::new("TIME").right().optional().goes(Goes::Late(1)),
     Column::new("COST").right().optional().goes(Goes::Late(2)),
