@@ -165,7 +165,7 @@ mod tests {
         };
         let graph = "a\nb\nc\nd\ne\n\npath\nfoot";
         check(graph, 9, graph);
-        let expected = "a\nb\n… 4 more lines: `claudine graph` shows all\n\npath\nfoot";
+        let expected = "a\nb\n… 3 more lines: `claudine graph` shows all\n\npath\nfoot";
         check(graph, 7, expected);
         let expected = "… 7 more lines: `claudine graph` shows all\nfoot";
         check(graph, 3, expected);

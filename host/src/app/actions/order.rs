@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     fn id(number: u64) -> TaskId {
-        TaskId::new(number, 0)
+        TaskId::new(number, number.into())
     }
 
     #[test]
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn a_chain_may_be_long() {
-        let upstream: Vec<[TaskId; 1]> = (0..200_000).map(|number| [id(number + 1)]).collect();
-        let tasks = (0..200_000).zip(&upstream);
+        let upstream: Vec<[TaskId; 1]> = (0..20_000).map(|number| [id(number + 1)]).collect();
+        let tasks = (0..20_000).zip(&upstream);
         let order =
             upstream_first(tasks.map(|(number, upstream)| (id(number), upstream.as_slice())));
-        assert!(order.iter().rev().copied().eq(0..200_000));
+        assert!(order.iter().rev().copied().eq(0..20_000));
     }
 }
