@@ -31,6 +31,8 @@ const STEP_COLUMNS: usize = 80 - 11;
 const NAMED: usize = 5;
 /// How many of the last lines it wrote are shown.
 const END_LINES: u64 = 20;
+/// Of a longer result some lines may stand among them.
+const LONGEST_RESULT_LINES: usize = 500;
 
 /// Show a task: where it stands, what it was asked, its attempts and its result.
 #[derive(Debug, Args)]
@@ -53,8 +55,10 @@ impl Status {
         if session.json {
             output::json(&task)?;
         } else {
+            // A result is shown beneath what came before it.
+            let result = result(&task).map_or(0, |result| result.lines().count());
             let query = EndQuery {
-                lines: Some(END_LINES),
+                lines: Some(END_LINES + result.min(LONGEST_RESULT_LINES) as u64),
             };
             let end = session.client().log_end(&task.id, query).await?;
             let (look, now) = (Look::of_stdout(), text::now());
@@ -66,11 +70,16 @@ impl Status {
     }
 }
 
-/// The end of what it wrote, and an agent's result whole.
-fn written(task: &TaskView, end: &LogEnd, look: Look, now: Timestamp) -> Painted {
+/// The text that an agent answered with.
+fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
     let result = outputs.and_then(|outputs| outputs.get("result")?.as_str());
-    let result = result.filter(|result| !result.trim().is_empty());
+    result.filter(|result| !result.trim().is_empty())
+}
+
+/// The end of what it wrote, and an agent's result whole.
+fn written(task: &TaskView, end: &LogEnd, look: Look, now: Timestamp) -> Painted {
+    let result = result(task);
     let mut text = transcript::end_of(end, result, look, now);
     if let Some(result) = result {
         text.push(&format!("\nResult:\n{}\n", result.trim_end()));

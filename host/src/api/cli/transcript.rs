@@ -41,9 +41,11 @@ impl Drawing {
         let time = time.map(|at| times::to_the_second(at, self.now) + " ");
         let time = time.unwrap_or_default();
         let indent = " ".repeat(columns(&time));
-        let mut before = time;
-        for line in lines_of(item) {
-            self.look.paint(drawn, Colour::Grey, &before);
+        for (index, line) in lines_of(item).into_iter().enumerate() {
+            match index {
+                0 => self.look.paint(drawn, Colour::Grey, &time),
+                _ => drawn.push(&indent),
+            }
             let mut room = self.look.columns.filter(|_| line.is_cut);
             room = room.map(|columns| columns.saturating_sub(indent.len()));
             for (style, word) in line.words {
@@ -55,7 +57,6 @@ impl Drawing {
                 self.word(style, &word, drawn);
             }
             drawn.push("\n");
-            before.clone_from(&indent);
         }
     }
 
