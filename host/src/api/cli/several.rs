@@ -241,6 +241,9 @@ fn tell_all(
 fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let past = action.past();
     let downstream: usize = done.iter().filter_map(|task| task.downstream).sum();
+    // Some of them may have been meant as well.
+    let already = done.iter().filter(|task| task.already).count();
+    let downstream = downstream.saturating_sub(already);
     let held = done.iter().filter(|task| task.held).count();
     let parts = [
         Some(format!("{past} {}", count(done.len()))),
@@ -356,6 +359,15 @@ mod tests {
         let expected = "retried 2 tasks; 4 more wait for them again; \
              2 of them held: `claudine release` lets them start";
         check(Action::Retry, &two, 0, expected);
+        let with_it = TaskActed {
+            already: true,
+            ..task(None)
+        };
+        let after = TaskActed {
+            downstream: Some(1),
+            ..task(None)
+        };
+        check(Action::Retry, &[&after, &with_it], 0, "retried 2 tasks");
     }
 
     #[test]

@@ -117,6 +117,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         lines.add("Priority", &task.priority);
     }
     lines.add_some("Group", task.group.as_deref());
+    lines.add_some("Graph", task.graph_name.as_deref());
     lines.add_some("Parent", task.parent.as_deref());
     let labels: Vec<String> = task
         .labels

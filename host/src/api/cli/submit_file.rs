@@ -28,7 +28,7 @@ use crate::{
         GraphQuery, Origin, Submit as Request, Submitted,
         graph::{self, Graph, TextLook},
     },
-    text::ShortIds,
+    text::{ShortIds, short_id},
 };
 
 /// What `--example` prints. Its schema is that of `claudine schema graph`.
@@ -166,6 +166,14 @@ fn taken<'a>(
     shown
 }
 
+/// What is said to a person who leaves: how to come back.
+fn detached(submitted: &Submitted) -> String {
+    let graph = submitted.graph.as_ref().map(|graph| graph.id.as_str());
+    let id = graph.or_else(|| Some(submitted.tasks.first()?.id.as_str()));
+    let id = short_id(id.unwrap_or_default());
+    format!("detached; the tasks go on: `claudine graph --graph {id} -f` shows them")
+}
+
 /// Larger graphs are not drawn while they are waited for.
 const DRAWN: usize = 1_000;
 
@@ -194,7 +202,7 @@ async fn wait(session: &Session, submitted: &Submitted) -> Result<ExitCode, Fail
     tokio::select! {
         ended = ended => ended?,
         _ = interrupts.recv() => {
-            output::say("detached; the tasks go on");
+            output::say(&detached(submitted));
             return Ok(status::INTERRUPTED.into());
         }
     }
