@@ -51,7 +51,7 @@ fn house() -> House {
 fn shared_code() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let dir = this.ancestors().nth(3).unwrap().join("code-of-unit-tests");
-    fsx::make_private_dir(&dir).unwrap();
+    crate::fsx::make_private_dir(&dir).unwrap();
     dir
 }
 

@@ -6,7 +6,12 @@ use std::{
     process::Stdio,
 };
 
-use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE, wait_for};
+use claudine_tests::{
+    TestHost, command,
+    harness::{binary, short_id},
+    wait::PATIENCE,
+    wait_for,
+};
 
 /// Bytes that are no text, escapes, and no line end at the end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
@@ -215,7 +220,7 @@ fn a_status_says_how_much_it_does_not_show() {
     let shown = host.text(["status", &id]);
     let (_, output) = shown.split_once("\nOutput:\n").unwrap();
     let mut lines = output.lines();
-    let earlier = format!("… 21 earlier lines: claudine logs {id}");
+    let earlier = format!("… 21 earlier lines: claudine logs {}", short_id(&id));
     assert_eq!(lines.next(), Some(&*earlier));
     let expected: Vec<String> = (22..=41).map(|n| n.to_string()).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     app::{Item, LogEnd, Style, lines_of},
-    text::{columns, shortened},
+    text::{columns, short_id, shortened},
     units::bytes_text,
 };
 
@@ -117,7 +117,7 @@ fn earlier(end: &LogEnd) -> Option<String> {
         (Some(lines), _) => format!("{lines} earlier lines"),
         (None, bytes) => format!("more than {} before", bytes_text(bytes)),
     };
-    Some(format!("… {before}: claudine logs {}", end.id))
+    Some(format!("… {before}: claudine logs {}", short_id(&end.id)))
 }
 
 #[cfg(test)]
