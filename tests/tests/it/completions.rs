@@ -68,7 +68,8 @@ fn tasks_groups_and_labels_are_asked_of_the_host() {
     let end = &held[held.len() - 6..];
     let words = |found: &[String]| -> Vec<String> {
         let word = |line: &String| line.split('\t').next().unwrap().to_owned();
-        found.iter().map(word).collect()
+        let options = |word: &String| !word.starts_with('-');
+        found.iter().map(word).filter(options).collect()
     };
     let logs = offered(&host, &["claudine", "logs", ""]);
     assert_eq!(words(&logs), [end, "fix-tests"], "{logs:?}");
@@ -141,8 +142,8 @@ fn zsh_completes_values() {
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
     // The functions of its completion system stand in for a line that is edited.
     let script = "autoload -Uz compinit && compinit -u -D; source <(claudine completions zsh); \
-         function _describe { shift 2; print -l -- \"${(P@)1}\" } \
-         function _normal { print -- normal $words } \
+         function _describe { shift 2; print -l -- \"${(P@)1}\"; }; \
+         function _normal { print -- normal $words; }; \
          words=(claudine logs fi); CURRENT=3; _claudine; \
          words=(claudine run -- git sta); CURRENT=5; _claudine";
     if let Some(found) = in_shell(&host, "zsh", script) {

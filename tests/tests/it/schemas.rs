@@ -97,7 +97,8 @@ fn each_command_answers_as_its_schema_says() {
             "--name",
             "agent",
             "--hold",
-            "hello",
+            "--spec",
+            "{}",
         ],
     );
     let work = "echo two > file && git -c user.name=T -c user.email=t@e.org commit -qam two";

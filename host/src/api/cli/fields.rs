@@ -20,24 +20,28 @@ pub(super) fn of(schema: &Value) -> Option<BTreeSet<String>> {
         _ => schema,
     };
     let mut names = BTreeSet::new();
-    gather(schema, of, &mut names);
-    (!names.is_empty()).then_some(names)
+    let is_open = gather(schema, of, &mut names);
+    (!is_open && !names.is_empty()).then_some(names)
 }
 
-fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) {
+/// Adds the names there are; whether there may be others.
+fn gather(root: &Value, schema: &Value, names: &mut BTreeSet<String>) -> bool {
+    let others = &schema["additionalProperties"];
+    let mut is_open = !others.is_null() && *others != Value::Bool(false);
     if let Some(properties) = schema["properties"].as_object() {
         names.extend(properties.keys().cloned());
     }
     if let Some(path) = schema["$ref"].as_str().and_then(|at| at.strip_prefix('#'))
         && let Some(referred) = root.pointer(path).filter(|_| !path.is_empty())
     {
-        gather(root, referred, names);
+        is_open |= gather(root, referred, names);
     }
     for word in ["allOf", "anyOf", "oneOf"] {
         for part in schema[word].as_array().into_iter().flatten() {
-            gather(root, part, names);
+            is_open |= gather(root, part, names);
         }
     }
+    is_open
 }
 
 /// The answer with these fields. One that is not set is null.
@@ -122,5 +126,9 @@ mod tests {
             Some(&["tasks"]),
         );
         check(json!(true), None);
+        check(
+            json!({"properties": {"at": {}}, "additionalProperties": true}),
+            None,
+        );
     }
 }
