@@ -4,6 +4,7 @@ use claudine_domain::worktree::Merge;
 
 use crate::{app::WorktreeMerged, text::short_id};
 
+/// Lines, each with its end.
 pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
     let Merge { state, detail, .. } = &merged.merge;
     let line = format!("{}: {detail}", state.as_str());
@@ -13,7 +14,10 @@ pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
         count => format!("; {count} tasks that waited for it run now"),
     };
     match merged.attempt {
-        Some(_) => format!("{line}\n{} has succeeded{revived}", short_id(&merged.task)),
-        None => line,
+        Some(_) => {
+            let id = short_id(&merged.task);
+            format!("{line}\n{id} has succeeded{revived}\n")
+        }
+        None => line + "\n",
     }
 }

@@ -84,7 +84,7 @@ fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Fail
     if session.json {
         output::json(resolved)?;
     } else if let Some(merged) = &resolved.merged {
-        output::line(&merged_text(merged))?;
+        output::text(&merged_text(merged))?;
     } else if resolved.aborted {
         output::line("taken back: the branch is as it was")?;
     } else if resolved.path.is_none() {

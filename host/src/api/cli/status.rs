@@ -188,7 +188,8 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
         _ => {}
     }
-    if let Some(ran) = text::ran(task, now) {
+    let ran = text::ran(task, now).filter(|_| !task.merged_by_hand);
+    if let Some(ran) = ran {
         let word = if task.finished_at.is_some() {
             "after"
         } else {
@@ -277,7 +278,7 @@ fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     let id = short_id(&task.id);
     let path = task.worktree.as_ref().and_then(|it| it.path.as_ref());
     let mut ways = Vec::new();
-    if path.is_some() {
+    if path.is_some() && task.steps.is_empty() {
         ways.push(("Enter", format!("claudine enter {id}")));
     }
     let branch = task.worktree.as_ref().filter(|_| !task.attempts.is_empty());

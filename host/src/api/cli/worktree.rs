@@ -146,7 +146,7 @@ async fn merge(
     if session.json {
         output::json(&merged)?;
     } else {
-        output::line(&merged_text(&merged))?;
+        output::text(&merged_text(&merged))?;
     }
     Ok(ExitCode::SUCCESS)
 }
