@@ -117,7 +117,7 @@ fn keys_do_what_the_help_says() {
     top.shows(&["⊘ cancelled"]);
     assert_eq!(host.finished(&build)["outcome"], "cancelled");
     top.press("h");
-    top.shows(&["already"]);
+    top.shows(&["cannot be held"]);
     top.press("r");
     top.shows(&["● running"]);
     host.run(["cancel", &build]).check();
