@@ -152,12 +152,15 @@ fn shorten(schema: &mut Value, depth: usize) {
     for (word, value) in fields {
         match (word.as_str(), value) {
             ("properties", Value::Object(properties)) => {
-                let below = properties.values_mut();
-                below.for_each(|property| shorten(property, depth + 1));
+                for property in properties.values_mut() {
+                    shorten(property, depth + 1);
+                }
             }
             ("items" | "additionalProperties", value) => shorten(value, depth),
             ("anyOf" | "allOf", Value::Array(parts)) => {
-                parts.iter_mut().for_each(|part| shorten(part, depth));
+                for part in parts {
+                    shorten(part, depth);
+                }
             }
             _ => {}
         }

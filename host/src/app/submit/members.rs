@@ -236,6 +236,7 @@ impl Graph {
         for (id, member) in self.ids.iter().zip(&self.members) {
             if let Some(name) = &member.request.name {
                 message = message.replace(&id.to_string(), name);
+                message = message.replace(&format!("{id:#}"), name);
             }
         }
         let mut error = AppError::from(EngineError::Refused(refused.clone()));
