@@ -59,6 +59,7 @@ fn without_host(mut answer: Value) -> Value {
         answer.remove("queue");
         answer.remove("reasons");
         answer.remove("brief");
+        answer.remove("at");
     }
     answer
 }

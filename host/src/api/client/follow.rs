@@ -111,8 +111,10 @@ impl Follower<'_> {
             let frame = match self.frame().await {
                 // The host goes down. What the task writes is read without one until the next.
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
-                    if error.kind == ErrorKind::Unavailable && self.query.follow =>
+                    if error.kind == ErrorKind::Unavailable
+                        && (self.query.follow || fruitless < TRIES) =>
                 {
+                    fruitless += 1;
                     self.open = None;
                     clock::sleep(LOOK_AGAIN).await;
                     continue;

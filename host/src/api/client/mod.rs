@@ -170,6 +170,16 @@ impl Client {
                     tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
+                // The host goes down: what it has stored is read without it.
+                Err(Fault::Client(error))
+                    if ask.reads
+                        && self.start.policy == Policy::IfNeeded
+                        && tries < TRIES
+                        && waiting::is_of_its_end(&error) =>
+                {
+                    tries += 1;
+                    clock::sleep(waiting::LOOK_AGAIN).await;
+                }
                 Err(Fault::Client(error)) => return Err(error),
             }
         };
