@@ -99,6 +99,7 @@ fn relative(text: &str, toward: Toward, now: Timestamp) -> Option<Timestamp> {
     let has_unit = |text: &str| text.ends_with(|end: char| end.is_ascii_alphabetic());
     match toward {
         Toward::Past if text.eq_ignore_ascii_case("now") => Some(now),
+        Toward::Past if text.starts_with('+') => None,
         Toward::Past => {
             let ago = millis(units::duration(text.strip_suffix("ago").unwrap_or(text))?);
             Some(Timestamp(now.0.saturating_sub(ago)))

@@ -133,7 +133,7 @@ fn without_an_id_the_newest_is_shown() {
     host.finished(&last);
     let ran = host.run(["logs"]).ok();
     assert_eq!(ran.text(), "last");
-    ran.says(&[&format!("{}  last", end(&last, 6))]);
+    ran.says(&[&format!("last ({})", end(&last, 6))]);
     assert!(host.text(["status"]).contains(&last));
     assert!(host.text(["why"]).contains(end(&last, 6)));
     host.run(["cancel", &running]).check();

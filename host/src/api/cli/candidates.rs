@@ -59,6 +59,7 @@ mod tests {
             table.as_str().to_owned()
         };
         insta::assert_snapshot!("at_60", shown(Some(60)));
+        assert!(shown(Some(80)).contains("  1m00s  cargo test --"));
         assert!(shown(None).contains("--nocapture and more"));
     }
 }
