@@ -108,6 +108,7 @@ fn each_command_answers_as_its_schema_says() {
             "run",
             "--wait",
             "--worktree",
+            "--keep-worktree",
             "--name",
             "tree",
             "--script",
@@ -135,7 +136,9 @@ fn each_command_answers_as_its_schema_says() {
     all.answers_lines("logs", &["logs", "bad"]);
     all.answers("hold", &["hold", "agent"]);
     all.answers("release", &["release", "agent"]);
-    all.answers("cancel", &["cancel", "agent"]);
+    let waits = ["run", "--hold", "--name", "waits", "--", "true"];
+    all.host.run(waits).check();
+    all.answers("cancel", &["cancel", "waits"]);
     all.answers("retry", &["retry", "good"]);
     all.host.finished("good");
     all.answers("resume", &["resume", "good", "--context", "again"]);
@@ -156,7 +159,10 @@ fn each_command_answers_as_its_schema_says() {
     all.answers("plugin inspect", &["plugin", "inspect", "shell"]);
     all.answers("mcp config", &["mcp", "config"]);
     all.answers("mcp test", &["mcp", "test"]);
+    all.answers("diff", &["diff", "tree"]);
+    all.answers("enter", &["enter", "tree"]);
     all.answers("worktree list", &["worktree", "list"]);
+    all.answers("worktree resolve", &["worktree", "resolve", "tree"]);
     all.answers(
         "worktree merge",
         &["worktree", "merge", "tree", "--merge", "patch"],
@@ -188,7 +194,8 @@ fn each_command_answers_as_its_schema_says() {
     ]);
     all.holds("graph", &tasks);
     let wrong = faults(&all.schema("graph"), &json!([{"dependecies": []}]));
-    assert_eq!(wrong, ["/0/dependecies: not in the schema"]);
+    let told = wrong.iter().any(|fault| fault.contains("dependecies"));
+    assert!(told, "{wrong:?}");
     all.holds(
         "error",
         &error(&all.host.run(["status", "nobody", "--json"])),
