@@ -67,12 +67,15 @@ fn needs_grant(listing: &Listing) -> Option<String> {
     if asked.is_empty() || !shipped.grant.process.is_empty() {
         return None;
     }
+    let commands = if asked.iter().any(|command| command == "*") {
+        "any command".to_owned()
+    } else {
+        asked.join(", ")
+    };
     Some(format!(
-        "it may not start {} before that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
+        "it may not start {commands} before that is granted: write `digest = \"{}\"` and `process = {asked:?}` \
          to grants/{}.toml in the data directory, and restart the host",
-        asked.join(", "),
-        shipped.grant.digest,
-        listing.name,
+        shipped.grant.digest, listing.name,
     ))
 }
 
