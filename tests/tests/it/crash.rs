@@ -282,6 +282,7 @@ fn a_start_that_was_not_written_down_is_told_by_the_next_host() {
     host.kill_host();
     drop(holder.stdin.take());
     assert!(holder.wait().unwrap().success());
+    host.up();
     let pid = host.live(&id);
     let written = fs::read_to_string(host.work().join("pid")).unwrap();
     assert_eq!(written.trim(), pid.to_string());
