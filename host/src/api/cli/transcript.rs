@@ -159,7 +159,7 @@ mod tests {
             {"stream": "stderr", "kind": "output", "text": "FAIL\u{1b}[2J\n\nb"},
         ]}));
         let expected =
-            "\nOutput:\n… 21 earlier lines: claudine logs task_1\nPASS a\nFAIL\\u{1b}[2J\n\nb\n";
+            "\nOutput:\n… 21 earlier lines: claudine logs 1\nPASS a\nFAIL\\u{1b}[2J\n\nb\n";
         assert_eq!(shown(&end, None, PLAIN), expected);
         let coloured = shown(&end, None, NARROW);
         assert!(
@@ -182,7 +182,7 @@ mod tests {
         );
         insta::assert_snapshot!(shown(&end, Some("the result"), Look { colours: false, ..NARROW }), @"
         Transcript:
-        … more than 292.9 KiB before: claudine logs task_1
+        … more than 292.9 KiB before: claudine logs 1
         soon ● Bash  sed -i s/apples/…
         soon   ✗ denied: needs approval
         soon I could not do it, and say so at length.
