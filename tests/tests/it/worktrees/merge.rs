@@ -1,11 +1,19 @@
 //! Work that is merged into its base, and what is refused and then left as it is.
 
-use std::{env, ffi::OsString, fs, path::Path};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use claudine_tests::{TestHost, wait_for};
 use serde_json::json;
+use tempfile::TempDir;
 
-use super::{COMMIT, REFUSED, Repository, git_in, merged, program, programs, write_script};
+use super::{
+    COMMIT, REFUSED, Repository, conflicting, git_in, merged, program, programs, write_script,
+};
 
 /// `PATH` with a directory before all others.
 fn path_with(first: &Path) -> OsString {
@@ -190,30 +198,92 @@ fn a_graph_builds_on_what_it_has_merged() {
     repository.is_untouched();
 }
 
+/// Once a base has moved, and before the host can note that, git kills it, one time.
+struct Deadly {
+    repository: Repository,
+    killed: PathBuf,
+    _bin: TempDir,
+}
+
+impl Deadly {
+    fn new() -> Self {
+        let bin = programs(&[]);
+        let repository = Repository::with(TestHost::builder().env("PATH", path_with(bin.path())));
+        let killed = repository.host.home().join("killed");
+        let text = format!(
+            "#!/bin/sh\n'{0}' \"$@\" || exit\ncase \" $* \" in *\" --ff-only \"*) ;; *) exit 0 ;; esac\n\
+             test -e '{1}' && exit 0\ntouch '{1}'\nkill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' '{2}/host.json')\n",
+            program("git").display(),
+            killed.display(),
+            repository.host.data_dir().display(),
+        );
+        write_script(&bin.path().join("git"), &text);
+        Self {
+            repository,
+            killed,
+            _bin: bin,
+        }
+    }
+
+    fn is_killed(&self) {
+        wait_for("the host to be killed", || {
+            let is_gone = self.killed.exists() && self.repository.host.host_pid().is_none();
+            is_gone.then_some(())
+        });
+    }
+}
+
 #[test]
 fn a_merge_survives_the_death_of_the_host_in_the_middle_of_it() {
-    // Once the base has moved, and before the host can note that, this git kills it.
-    let bin = programs(&[]);
-    let repository = Repository::with(TestHost::builder().env("PATH", path_with(bin.path())));
-    let killed = repository.host.home().join("killed");
-    let text = format!(
-        "#!/bin/sh\n'{0}' \"$@\" || exit\ncase \" $* \" in *\" --ff-only \"*) ;; *) exit 0 ;; esac\n\
-         test -e '{1}' && exit 0\ntouch '{1}'\nkill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' '{2}/host.json')\n",
-        program("git").display(),
-        killed.display(),
-        repository.host.data_dir().display(),
-    );
-    write_script(&bin.path().join("git"), &text);
+    let deadly = Deadly::new();
+    let repository = &deadly.repository;
     let id = repository.submit(&["--merge", "auto"], "echo two > file");
-    wait_for("the host to be killed", || {
-        (killed.exists() && repository.host.host_pid().is_none()).then_some(())
-    });
+    deadly.is_killed();
     let task = repository.host.finished(&id);
     merged(&task, "succeeded", "merged");
     assert_eq!(repository.git(&["rev-list", "--count", "main"]), "2");
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
     repository.is_untouched();
     assert!(!repository.worktree(&task).exists());
+}
+
+/// The merge is made and its task does not know: whoever asks again ends it by that.
+#[test]
+fn a_task_hears_of_a_merge_by_hand_after_the_death_of_its_host() {
+    let deadly = Deadly::new();
+    let repository = &deadly.repository;
+    let host = &repository.host;
+    let task = conflicting(repository);
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let resolve = ["worktree", "resolve", id];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    let cut_off = host.run(resolve);
+    deadly.is_killed();
+    assert_ne!(cut_off.status.code(), Some(0), "{cut_off}");
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
+    assert_eq!(host.status(id)["outcome"], "failed");
+    let answer = host.json(resolve);
+    assert_eq!(answer["merged"]["attempt"], 2, "{answer:#}");
+    merged(&host.status(id), "succeeded", "merged");
+}
+
+/// Somebody merges with git alone, and cleans up: the base has what the task's end names.
+#[test]
+fn a_merge_by_git_alone_ends_the_task_when_it_is_asked_for() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let task = conflicting(&repository);
+    let (id, branch) = (&task["id"], task["worktree"]["branch"].as_str().unwrap());
+    let id = id.as_str().unwrap();
+    repository.git(&["merge", "-q", "-X", "theirs", branch]);
+    host.run(["worktree", "clean"]).check();
+    assert_eq!(repository.branches(), ["main"]);
+    assert_eq!(host.json(["worktree", "list"]), json!([]));
+    let answer = host.json(["worktree", "merge", id]);
+    assert_eq!(answer["attempt"], 2, "{answer:#}");
+    merged(&host.status(id), "succeeded", "merged");
 }
 
 #[test]
