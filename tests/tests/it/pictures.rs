@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::TestHost;
+use claudine_tests::{TestHost, short_id};
 use serde_json::Value;
 
 const RELEASE: &str = "\
@@ -60,7 +60,10 @@ fn every_form_shows_the_same_graph() {
     assert_eq!(graph["edges"].as_array().unwrap().len(), 6);
     let text = host.text(["graph", "publish"]);
     for (id, (name, word, _)) in ids.iter().zip(&expected) {
-        let line = text.lines().find(|line| line.contains(id)).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.contains(short_id(id)))
+            .unwrap();
         assert!(line.contains(name) && line.contains(word), "{line}");
     }
     assert!(text.contains("[any] "), "{text}");
