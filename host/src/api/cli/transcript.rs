@@ -180,7 +180,12 @@ mod tests {
                 item("text", "the result\n"),
             ]}),
         );
-        insta::assert_snapshot!(shown(&end, Some("the result"), Look { colours: false, ..NARROW }), @"
+        let look = Look {
+            colours: false,
+            ..NARROW
+        };
+        let shown = shown(&end, Some("the result"), look);
+        insta::assert_snapshot!(shown.trim_start(), @"
         Transcript:
         … more than 292.9 KiB before: claudine logs 1
         soon ● Bash  sed -i s/apples/…
