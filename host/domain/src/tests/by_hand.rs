@@ -116,10 +116,13 @@ fn what_could_not_run_because_of_the_merge_runs_and_the_rest_stays() {
     };
     assert_eq!(answer, expected);
     assert_eq!(desk.words(&[spoilt, other]), ["ready", "assigned"]);
-    assert_eq!(starts(&desk.turn()), [other]);
-    desk.report(other, success());
-    desk.settle();
-    assert_eq!(starts(&desk.turn()), [spoilt]);
+    let mut started = starts(&desk.turn());
+    assert_eq!(started.len(), 1, "there is one slot: {started:?}");
+    desk.report(started[0], success());
+    started.extend(starts(&desk.settle()));
+    started.extend(starts(&desk.turn()));
+    started.sort();
+    assert_eq!(started, [spoilt, other], "each once");
 }
 
 /// What else is in the way of a dependant stays there.
