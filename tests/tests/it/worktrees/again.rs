@@ -145,7 +145,7 @@ fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
     host.finished(&without);
     host.run(["worktree", "merge", &without, "--merge", "auto"])
         .code(REFUSED)
-        .says(&[&format!("task {without} has no worktree")]);
+        .says(&[&format!("task {} has no worktree", short_id(&without))]);
     host.run(["worktree", "merge", "nobody"])
         .code(125)
         .says(&["no task matches `nobody`"]);
