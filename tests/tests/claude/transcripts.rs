@@ -26,8 +26,9 @@ fn tries() -> Script {
 
 /// What was written on a terminal, without colours and without the times of today.
 fn seen(written: &str) -> Vec<String> {
+    let written = written.replace('\r', "");
     let mut plain = String::new();
-    let mut rest = written;
+    let mut rest = &*written;
     while let Some((text, sequence)) = rest.split_once("\x1b[") {
         plain.push_str(text);
         rest = sequence.split_once(['m', 'K']).expect("a whole sequence").1;
