@@ -201,6 +201,8 @@ fn a_client_does_not_notice_that_the_host_restarts() {
             client.call("TaskStatus", json!({ "taskId": id }))["status"],
             "running"
         );
+        // What only looks starts none.
+        host.up();
     }
     host.kill_host();
     let second = delegate(&mut client, "echo once >> count");
