@@ -16,7 +16,6 @@ use super::{
     error::{AppError, Candidate, ErrorKind},
     present::{task_row, task_view},
     request::TaskRef,
-    select::name_of,
     steps::steps,
     view::TaskView,
     way_out::{Left, way_out},
@@ -93,6 +92,13 @@ impl Reader {
         })
     }
 
+    /// The name of the graph that begins with this task.
+    pub(super) fn graph_name(&self, first: TaskId) -> Result<Option<String>, AppError> {
+        let first = self.store.task(first)?;
+        let graph = first.and_then(|first| first.request.graph.clone());
+        Ok(graph.and_then(|graph| graph.name.clone()))
+    }
+
     /// A task with what was asked, what was answered, and its output. What an agent without a result
     /// has written is left to its executor.
     pub(super) fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
@@ -114,7 +120,7 @@ impl Reader {
             worktree.path = path.exists().then(|| path.display().to_string());
         }
         if let Some(graph) = &task.request.graph {
-            view.graph_name = name_of(self, graph.first)?;
+            view.graph_name = self.graph_name(graph.first)?;
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);

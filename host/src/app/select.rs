@@ -225,16 +225,9 @@ pub(super) fn graph_of(
     };
     Ok(FoundGraph {
         id: *first,
-        name: name_of(reader, *first)?,
+        name: reader.graph_name(*first)?,
         connected: None,
     })
-}
-
-/// The name of the graph that begins with this task.
-pub(super) fn name_of(reader: &Reader, first: TaskId) -> Result<Option<String>, AppError> {
-    let first = reader.store.task(first)?;
-    let graph = first.and_then(|first| first.request.graph.clone());
-    Ok(graph.and_then(|graph| graph.name.clone()))
 }
 
 /// Of these graphs the one with unfinished tasks, unless several have some.
