@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use claudine_tests::{TestHost, process, short_id, terminal::Terminal};
+use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use rustix::process::Signal;
 
 const USUAL: (u16, u16) = (80, 24);
@@ -14,6 +14,15 @@ fn lines_fit(terminal: &Terminal, columns: usize) {
     let screen = terminal.screen();
     let widest = screen.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(columns), "{screen}");
+}
+
+/// What was written last is seen a moment after it was written.
+#[track_caller]
+fn is_given_back(top: &Terminal) {
+    wait_for("the terminal to be given back", || {
+        top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor())
+            .then_some(())
+    });
 }
 
 fn running(host: &TestHost) -> String {
@@ -66,7 +75,7 @@ fn tasks_are_shown_as_they_change() {
     top.shows(&["nothing runs", "✓ succeeded"]);
     top.press("q");
     assert!(top.ended().success());
-    assert!(top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()));
+    is_given_back(&top);
 }
 
 #[test]
@@ -134,7 +143,7 @@ fn it_follows_the_size_of_the_terminal() {
     for size in [(120, 40), (40, 10), (200, 50), (80, 24)] {
         top.resize(size);
         // The foot is on the last line.
-        claudine_tests::wait_for("the foot on the last line", || {
+        wait_for("the foot on the last line", || {
             let last = usize::from(size.1) - 1;
             let screen = top.screen();
             screen
@@ -180,17 +189,14 @@ fn the_terminal_is_given_back_in_a_suspension_and_at_a_signal() {
             _ => process::signal(top.pid(), Signal::TSTP),
         }
         top.is_stopped();
-        assert!(
-            top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()),
-            "{how}"
-        );
+        is_given_back(&top);
         process::signal(top.pid(), Signal::CONT);
         top.shows(&["1 held", "deploy"]);
         assert!(top.look(vt100_alternate), "{how}");
     }
     process::signal(top.pid(), Signal::TERM);
     assert!(top.ended().success());
-    assert!(top.look(|screen| !screen.alternate_screen() && !screen.hide_cursor()));
+    is_given_back(&top);
 }
 
 fn vt100_alternate(screen: &vt100::Screen) -> bool {
