@@ -339,15 +339,15 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
-        "standard input:1:41: two tasks have the name 'a' (see line 1)",
+        "standard input:1:39: two tasks have the name 'a' (see line 1)",
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "standard input:1:61: `sometimes` is none of succeeded, completed, any",
+        "standard input:1:59: `sometimes` is none of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
-        "standard input:1:21: the timeout must be from 1 s to 30 days, not 0 ms",
+        "standard input:1:20: the timeout must be from 1 s to 30 days, not 0 ms",
     );
     check("- {argv: [true", "error: standard input:1:");
     check("", "there is no task in it");
@@ -361,7 +361,7 @@ fn graphs_that_make_no_sense_are_refused_whole() {
         "the limit is named"
     );
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
-    check(missing, "standard input:1:54: no task matches `nobody`");
+    check(missing, "standard input:1:53: no task matches `nobody`");
     assert_eq!(host.json(["list"])["tasks"], json!([]));
 }
 
