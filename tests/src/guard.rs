@@ -8,15 +8,15 @@ use std::{
     os::unix::{ffi::OsStrExt, process::CommandExt},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
-    thread,
-    time::Duration,
 };
 
-use crate::process;
+use crate::{
+    process,
+    wait::{PATIENCE, wait_at_most},
+};
 
 /// Follows the directory's path: the test has come to its own end.
 const ENDED: u8 = b'\n';
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A process that outlives the test. It learns of the test's end by the end of its input.
 pub(crate) struct Guard {
@@ -61,16 +61,14 @@ pub fn main() -> io::Result<()> {
         return Ok(());
     }
     let data_dir = Path::new(OsStr::from_bytes(&told));
-    loop {
+    let gone = wait_at_most(PATIENCE, || {
         let left = process::of_data_dir(data_dir);
-        if left.is_empty() {
-            break;
-        }
-        for found in left {
+        for found in &left {
             process::kill_9(found.pid);
         }
-        thread::sleep(BETWEEN_LOOKS);
-    }
+        left.is_empty().then_some(())
+    });
+    gone.ok_or_else(|| io::Error::other("not all processes of the test could be ended"))?;
     match fs::remove_dir_all(data_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
