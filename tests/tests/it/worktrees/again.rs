@@ -65,7 +65,7 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     let text = host.text(["status", id]);
     assert!(text.contains("succeeded (merged by hand)"), "{text}");
     assert!(
-        text.contains("Attempt 2  succeeded, merged by hand\n"),
+        text.contains("Attempt 2  ✓ 0.0s  merged by hand\n"),
         "{text}"
     );
     host.run(["worktree", "merge", id])

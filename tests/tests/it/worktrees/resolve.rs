@@ -25,6 +25,10 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
     terminal.shows(&["file has conflict markers", "in the worktree> "]);
     // An interrupt is the shell's.
     terminal.press("\x03");
+    wait_for("another prompt", || {
+        let prompts = terminal.screen().matches("in the worktree> ").count();
+        (prompts > 1).then_some(())
+    });
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
