@@ -124,6 +124,8 @@ impl Follower<'_> {
                     fruitless += 1;
                     self.open = None;
                     if self.query.follow {
+                        // One that was killed is there for a moment longer.
+                        clock::sleep(LOOK_AGAIN).await;
                         self.client.revive().await;
                     }
                     continue;
