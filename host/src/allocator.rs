@@ -1,10 +1,12 @@
 //! What the C library's allocator keeps of what was freed.
 //!
-//! It makes up to eight for each core, one thread after the other, and what is freed in one is not used by another: after an hour of mixed work
-//! 16 arenas held 26 MiB for 14 MiB in use, and went on growing. Two are enough for the host's few threads. And what
-//! a large request took stays with the process, below whatever was made last, unless it is given back.
+//! It makes up to eight for each core, one thread after the other, and what is freed in one is not
+//! used by another: after an hour of mixed work 16 arenas held 26 MiB for 14 MiB in use, and went
+//! on growing. Two are enough for the host's few threads. And what a large request took stays with
+//! the process, below whatever was made last, unless it is given back.
 
-/// To be called before there is a second thread. On other systems than Linux with glibc it does nothing.
+/// To be called before there is a second thread. On other systems than Linux with glibc it does
+/// nothing.
 pub(crate) fn limit_arenas() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -18,7 +20,8 @@ pub(crate) fn limit_arenas() {
     }
 }
 
-/// Gives back what is free; takes some ten milliseconds where that is hundreds of MiB. On other systems than Linux with glibc it does nothing.
+/// Gives back what is free; takes some ten milliseconds where that is hundreds of MiB. On other
+/// systems than Linux with glibc it does nothing.
 pub(crate) async fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

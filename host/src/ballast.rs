@@ -1,4 +1,5 @@
-//! A file that is given up when the disk is full, so that cancels, exits and `down` can still be written, and a host can start.
+//! A file that is given up when the disk is full, so that cancels, exits and `down` can still be
+//! written, and a host can start.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,7 +11,8 @@ use std::{
 const BALLAST_BYTES: u64 = 8 << 20;
 /// The ballast is made again, and new tasks are taken again, once so much is free.
 const ROOM_BYTES: u64 = 4 * BALLAST_BYTES;
-/// What a start writes: a transaction, the store's index, who the host is. With less free it needs what the ballast holds.
+/// What a start writes: a transaction, the store's index, who the host is. With less free it needs
+/// what the ballast holds.
 pub(crate) const START_BYTES: u64 = 1 << 20;
 
 pub(crate) struct Ballast {
@@ -19,7 +21,8 @@ pub(crate) struct Ballast {
 }
 
 impl Ballast {
-    /// Makes the file if there is room for it. A disk with less is treated as full. Where there is not even room to start, it is given up.
+    /// Makes the file if there is room for it. A disk with less is treated as full. Where there is
+    /// not even room to start, it is given up.
     pub(crate) fn open(path: PathBuf, disk_free_bytes: u64) -> Self {
         let mut ballast = Self { path, freed: false };
         let there = std::fs::metadata(&ballast.path).is_ok_and(|meta| meta.len() == BALLAST_BYTES);

@@ -28,7 +28,8 @@ pub(crate) fn wall() -> Timestamp {
 #[cfg(test)]
 static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
-/// Makes wall time jump, for this process alone, as it does when somebody sets the clock. Nothing is told of it.
+/// Makes wall time jump, for this process alone, as it does when somebody sets the clock. Nothing
+/// is told of it.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
     JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);

@@ -227,7 +227,8 @@ impl Running {
         })
     }
 
-    /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime watch another process.
+    /// Waits without reaping, on a thread of its own: there is no safe way to have the runtime
+    /// watch another process.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.0);
         let exited = tokio::task::spawn_blocking(move || {
@@ -280,7 +281,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         let mut command = Command::new("sh");
-        // The second shell holds the write end open until it is killed, and a reader sees the end of the file then.
+        // The second shell holds the write end open until it is killed, and a reader sees the end
+        // of the file then.
         command
             .arg("-c")
             .arg("mkfifo \"$0\"; (exec 3>\"$0\"; sleep 1000) & wait")

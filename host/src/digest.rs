@@ -6,7 +6,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     hex_of(&[bytes])
 }
 
-/// The digest of several pieces, each preceded by its length, so that moving a byte from one to the next changes it.
+/// The digest of several pieces, each preceded by its length, so that moving a byte from one to the
+/// next changes it.
 pub(crate) fn hex_of_pieces(pieces: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for piece in pieces {

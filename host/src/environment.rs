@@ -1,7 +1,8 @@
-//! Environments of tasks, kept in files named by their digest, so that two thousand tasks with one environment make one file.
+//! Environments of tasks, kept in files named by their digest, so that two thousand tasks with one
+//! environment make one file.
 //!
-//! They are never printed. A file is written, synced and only then named, so that a name always stands for a whole environment; it is there
-//! before the task that refers to it is committed.
+//! They are never printed. A file is written, synced and only then named, so that a name always
+//! stands for a whole environment; it is there before the task that refers to it is committed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -26,8 +27,9 @@ use crate::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Environment {
-    /// The submitter's whole environment, or a minimal one (`HOME`, `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`) with `--env-clean`. It may hold the marker of an enclosing
-    /// attempt: the host reads the parent from it and drops it.
+    /// The submitter's whole environment, or a minimal one (`HOME`, `PATH`, `USER`, `LANG`, `TERM`,
+    /// `TMPDIR`) with `--env-clean`. It may hold the marker of an enclosing attempt: the host reads
+    /// the parent from it and drops it.
     pub(crate) base: BTreeMap<String, String>,
     /// What was given by name (`--env K=V`): set over `base`, never dropped by `env.exclude`.
     #[serde(default)]
@@ -41,7 +43,8 @@ pub(crate) struct Environments {
     stand_in: Option<String>,
     /// How many hold each environment that was handed out: no stored task may name it yet.
     handed_out: Mutex<HashMap<Arc<str>, usize>>,
-    /// The last few that were handed out or read, newest last: tasks that follow one another mostly have the same.
+    /// The last few that were handed out or read, newest last: tasks that follow one another mostly
+    /// have the same.
     recent: Mutex<VecDeque<Recent>>,
 }
 

@@ -1,4 +1,5 @@
-//! Where everything lies in the data directory. Directories are 0700 and files 0600: they hold prompts, output and environments.
+//! Where everything lies in the data directory. Directories are 0700 and files 0600: they hold
+//! prompts, output and environments.
 
 use std::{
     fs, io,
@@ -107,7 +108,8 @@ impl Layout {
         self.root.join("logs")
     }
 
-    /// The output of an attempt. The last two characters of the task's id spread them over directories.
+    /// The output of an attempt. The last two characters of the task's id spread them over
+    /// directories.
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
         let task = attempt.task.to_string();
         let shard = task.get(task.len() - 2..).unwrap_or("00");
@@ -185,8 +187,9 @@ impl Layout {
         self.worktrees().join(format!("{task}.patch"))
     }
 
-    /// The host's socket: in the data directory, or, where its path is too long for a socket address, in `/tmp` in a directory that only
-    /// this user can enter, under a name made from the data directory's path.
+    /// The host's socket: in the data directory, or, where its path is too long for a socket
+    /// address, in `/tmp` in a directory that only this user can enter, under a name made from the
+    /// data directory's path.
     pub(crate) fn socket(&self) -> PathBuf {
         let near = self.root.join("host.sock");
         if near.as_os_str().len() <= SOCKET_PATH_MAX {

@@ -1,7 +1,8 @@
 //! Claudine: a host for delegated work.
 //!
-//! Tasks come from an agent, a terminal or a program, are kept in a queue that survives anything, and are run by executors that are
-//! WebAssembly components. `ARCHITECTURE.md` has the map of the modules and what holds between them; here they are only wired.
+//! Tasks come from an agent, a terminal or a program, are kept in a queue that survives anything,
+//! and are run by executors that are WebAssembly components. `ARCHITECTURE.md` has the map of the
+//! modules and what holds between them; here they are only wired.
 
 mod allocator;
 mod api;
@@ -63,7 +64,8 @@ use crate::{
 
 /// The program: `arguments` are those of the process, its own name first.
 ///
-/// What must be quick or must touch nothing (the version, the supervisor, the compiler of components) is told apart before anything else.
+/// What must be quick or must touch nothing (the version, the supervisor, the compiler of
+/// components) is told apart before anything else.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("--version" | "-V") if arguments.len() == 2 => {

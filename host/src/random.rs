@@ -5,7 +5,8 @@ pub(crate) fn bits_128() -> u128 {
     let mut bytes = [0u8; 16];
     let mut filled = 0;
     while filled < bytes.len() {
-        // Fails only before the kernel's pool is ready (then it is asked again) or on kernels from before 2014.
+        // Fails only before the kernel's pool is ready (then it is asked again) or on kernels from
+        // before 2014.
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}

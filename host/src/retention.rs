@@ -1,4 +1,5 @@
-//! What finished long ago is forgotten: tasks, their documents and events, their logs, and environments that no task names any more.
+//! What finished long ago is forgotten: tasks, their documents and events, their logs, and
+//! environments that no task names any more.
 //!
 //! What is old is read from the store, and goes with a batch of the engine, which knows what has
 //! changed since. An unfinished task stays, and so does whatever it needs.

@@ -1,6 +1,7 @@
 //! The time zone of whoever looks: `TZ` if it is set, else that of the machine, else UTC.
 //!
-//! The database of zones is not walked, as libraries do: one file is read, and only by who needs it.
+//! The database of zones is not walked, as libraries do: one file is read, and only by who needs
+//! it.
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
@@ -32,7 +33,8 @@ fn find() -> Option<TimeZone> {
     }
 }
 
-/// What `TZ` may hold: the name of a zone, the path of a file, or a rule such as `CET-1CEST,M3.5.0,M10.5.0/3`.
+/// What `TZ` may hold: the name of a zone, the path of a file, or a rule such as
+/// `CET-1CEST,M3.5.0,M10.5.0/3`.
 fn named(name: &str) -> Option<TimeZone> {
     let name = name.strip_prefix(':').unwrap_or(name);
     let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.to_owned());

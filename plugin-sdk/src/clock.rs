@@ -13,8 +13,8 @@ pub fn now() -> Duration {
     Duration::from_millis(wit::now())
 }
 
-/// Time since an arbitrary start; it never goes back and does not count while the machine is suspended. A restart of the host
-/// changes the start: do not keep it in a checkpoint.
+/// Time since an arbitrary start; it never goes back and does not count while the machine is
+/// suspended. A restart of the host changes the start: do not keep it in a checkpoint.
 pub fn monotonic() -> Duration {
     Duration::from_millis(wit::monotonic())
 }
@@ -41,7 +41,8 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Waits for whichever of two futures is ready first and drops the other; the first one wins where both are.
+/// Waits for whichever of two futures is ready first and drops the other; the first one wins where
+/// both are.
 pub async fn race<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     std::future::poll_fn(|context| {

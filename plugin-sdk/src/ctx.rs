@@ -16,24 +16,26 @@ impl Ctx {
         Self { _private: () }
     }
 
-    /// The children of this attempt so far, in the order of their start, those that ended included. What `resume` begins with.
+    /// The children of this attempt so far, in the order of their start, those that ended included.
+    /// What `resume` begins with.
     pub fn children(self) -> Vec<Child> {
         children::list().into_iter().map(Child::new).collect()
     }
 
-    /// The first sign of life: ends the start timeout, and lets the next task of the same account start where the manifest says
-    /// `serial-start`.
+    /// The first sign of life: ends the start timeout, and lets the next task of the same account
+    /// start where the manifest says `serial-start`.
     pub fn alive(self) {
         progress::emit("alive", "{}");
     }
 
-    /// Tells that the service behind the task's account answered, so that no usage limit is in force: other tasks of the account, which
-    /// wait for what this one finds, may go.
+    /// Tells that the service behind the task's account answered, so that no usage limit is in
+    /// force: other tasks of the account, which wait for what this one finds, may go.
     pub fn account_works(self) {
         progress::emit("account_works", "{}");
     }
 
-    /// Tells what the attempt has cost up to now. Where that passes a budget, the attempt is stopped.
+    /// Tells what the attempt has cost up to now. Where that passes a budget, the attempt is
+    /// stopped.
     pub fn cost(self, usd: f64) {
         self.emit("cost", &serde_json::json!({ "cost_usd": usd }));
     }
@@ -60,7 +62,8 @@ impl Ctx {
         }
     }
 
-    /// Stores what `resume` will be given if this instance is lost; at most 64 KiB. It returns when the state is on disk.
+    /// Stores what `resume` will be given if this instance is lost; at most 64 KiB. It returns when
+    /// the state is on disk.
     pub async fn checkpoint(self, state: &[u8]) -> Result<(), Failure> {
         progress::checkpoint(state.to_vec())
             .await
@@ -72,8 +75,9 @@ impl Ctx {
         stop::requested()
     }
 
-    /// Waits until [`Executor::stop`](crate::Executor::stop) is called. An executor that waits for something other than a child
-    /// (the host signals children by itself) puts it in a [`race`](crate::clock::race) with what it does.
+    /// Waits until [`Executor::stop`](crate::Executor::stop) is called. An executor that waits for
+    /// something other than a child (the host signals children by itself) puts it in a
+    /// [`race`](crate::clock::race) with what it does.
     pub async fn stopped(self) -> StopRequest {
         stop::wait().await
     }

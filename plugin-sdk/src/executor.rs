@@ -9,18 +9,20 @@ use crate::{Authority, Ctx, Draft, Failure, Issue, Outcome, StopRequest, Task};
 
 /// Knows how to run one kind of task.
 ///
-/// The value is made by `Default` once in each instance, and an instance serves one attempt: fields (in a `RefCell`) are state of
-/// the attempt that `run` and `stop` share. Functions without `self` are called in throw-away instances.
+/// The value is made by `Default` once in each instance, and an instance serves one attempt: fields
+/// (in a `RefCell`) are state of the attempt that `run` and `stop` share. Functions without `self`
+/// are called in throw-away instances.
 #[allow(
     async_fn_in_trait,
     reason = "a component has one thread: nobody asks whether the futures are Send"
 )]
 pub trait Executor: Default + 'static {
-    /// What a task of this kind says, as a type. Put `#[serde(deny_unknown_fields)]` on it: a misspelt field is then refused
-    /// with its place instead of being ignored.
+    /// What a task of this kind says, as a type. Put `#[serde(deny_unknown_fields)]` on it: a
+    /// misspelt field is then refused with its place instead of being ignored.
     type Spec: DeserializeOwned;
 
-    /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it is not what refuses a task.
+    /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it
+    /// is not what refuses a task.
     fn task_schema() -> &'static str;
 
     /// Checks what the type alone cannot. Called for each submission, so it must be quick.
@@ -61,15 +63,17 @@ pub trait Executor: Default + 'static {
         Health::healthy("needs nothing on this machine")
     }
 
-    /// Runs an attempt. An [`Outcome`] says how the work ended, also where it failed; a [`Failure`] says that it could not be done.
+    /// Runs an attempt. An [`Outcome`] says how the work ended, also where it failed; a [`Failure`]
+    /// says that it could not be done.
     async fn run(&self, task: Task<Self::Spec>, ctx: Ctx) -> Result<Outcome, Failure>;
 
-    /// Takes an attempt up again in a new instance, after a restart of the host or a trap. `state` is the last checkpoint, empty
-    /// where there was none.
+    /// Takes an attempt up again in a new instance, after a restart of the host or a trap. `state`
+    /// is the last checkpoint, empty where there was none.
     ///
-    /// The default fits an executor whose attempt is one child: it waits for the last child and makes its exit status the
-    /// outcome; where no child was started yet it runs the attempt. An executor that starts several children, or reads
-    /// what they print, has to say here how to go on.
+    /// The default fits an executor whose attempt is one child: it waits for the last child and
+    /// makes its exit status the outcome; where no child was started yet it runs the attempt. An
+    /// executor that starts several children, or reads what they print, has to say here how to go
+    /// on.
     async fn resume(
         &self,
         task: Task<Self::Spec>,
@@ -82,8 +86,9 @@ pub trait Executor: Default + 'static {
         }
     }
 
-    /// Called at most once, on the running instance, before the host signals the children by the ladder of the manifest; `run`
-    /// is not interrupted by it. The default leaves everything to the host.
+    /// Called at most once, on the running instance, before the host signals the children by the
+    /// ladder of the manifest; `run` is not interrupted by it. The default leaves everything to the
+    /// host.
     async fn stop(&self, _request: StopRequest, _ctx: Ctx) {}
 }
 

@@ -1,6 +1,7 @@
 //! The seam between the contract's functions and an [`Executor`].
 //!
-//! A document that does not fit its type is an issue where the contract has a place for one and a failure of class `invalid` elsewhere.
+//! A document that does not fit its type is an issue where the contract has a place for one and a
+//! failure of class `invalid` elsewhere.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -11,9 +12,11 @@ use crate::bindings::claudine::plugin::types::{Failure, Issue, Outcome};
 use crate::bindings::exports::claudine::plugin::{executor, lifecycle};
 use crate::{Authority, Ctx, Draft, Executor, StopRequest, Task, parse, stop};
 
-/// Makes the plugin of an executor: exports the contract's functions. Once in a crate, whose `crate-type` is `cdylib`.
+/// Makes the plugin of an executor: exports the contract's functions. Once in a crate, whose
+/// `crate-type` is `cdylib`.
 ///
-/// It does so for WebAssembly alone, so that the crate's unit tests build for the machine they run on.
+/// It does so for WebAssembly alone, so that the crate's unit tests build for the machine they run
+/// on.
 #[macro_export]
 macro_rules! export {
     ($executor:ty) => {
@@ -42,7 +45,8 @@ fn instance<E: Executor>() -> Rc<E> {
         });
         Rc::clone(made)
     });
-    // There is one executor in a component, so the type is always the one that was put in; a new one is right in any case.
+    // There is one executor in a component, so the type is always the one that was put in; a new
+    // one is right in any case.
     instance
         .downcast()
         .unwrap_or_else(|_| Rc::new(E::default()))

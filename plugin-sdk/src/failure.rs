@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::bindings::claudine::plugin::types as wit;
 
-/// Why something could not be done, in the words the host decides by: retries and parking look at the class, never at the text.
+/// Why something could not be done, in the words the host decides by: retries and parking look at
+/// the class, never at the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
@@ -21,7 +22,8 @@ pub enum Class {
     Plugin,
     /// The other side could not be reached, or said that it is overloaded.
     Network,
-    /// A usage limit is reached; the host parks the tasks of that account. It does not use up an attempt.
+    /// A usage limit is reached; the host parks the tasks of that account. It does not use up an
+    /// attempt.
     RateLimit,
     /// Nobody is logged in, or the login is refused. Never retried.
     Auth,
@@ -102,8 +104,8 @@ impl fmt::Display for Class {
 
 /// Why a call or an attempt came to nothing.
 ///
-/// Returned from `run` it means that the executor could not do its work. Work that was done and failed is an
-/// [`Outcome`](crate::Outcome) with a cause.
+/// Returned from `run` it means that the executor could not do its work. Work that was done and
+/// failed is an [`Outcome`](crate::Outcome) with a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What the host decides by.
@@ -224,7 +226,8 @@ impl From<Issue> for Failure {
     }
 }
 
-/// A duration as the contract writes it. What does not fit is cut: half a billion years are long enough.
+/// A duration as the contract writes it. What does not fit is cut: half a billion years are long
+/// enough.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -28,8 +28,9 @@ pub fn write_with(level: Level, message: &str, fields: &[(&str, &str)]) {
     send(level, message, &fields);
 }
 
-/// Writes one line. The macros [`trace!`](crate::trace), [`debug!`](crate::debug), [`info!`](crate::info), [`warn!`](crate::warn)
-/// and [`error!`](crate::error) are the way to call it.
+/// Writes one line. The macros [`trace!`](crate::trace), [`debug!`](crate::debug),
+/// [`info!`](crate::info), [`warn!`](crate::warn) and [`error!`](crate::error) are the way to call
+/// it.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     send(level, &message.to_string(), &[]);
 }

@@ -9,8 +9,9 @@ use crate::bindings::claudine::plugin::types as wit;
 use crate::failure::milliseconds;
 use crate::{Class, ExitStatus};
 
-/// How an attempt ended. Most executors turn an [`ExitStatus`] into one; an agent's executor reads its verdict from what the agent
-/// printed and says so with [`Outcome::success`] or [`Outcome::failed`].
+/// How an attempt ended. Most executors turn an [`ExitStatus`] into one; an agent's executor reads
+/// its verdict from what the agent printed and says so with [`Outcome::success`] or
+/// [`Outcome::failed`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// `None` is success.
@@ -21,8 +22,9 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// One sentence for a person, without a trailing full stop.
     pub summary: String,
-    /// Results by name. The host understands `result` (a string: shown as the task's output), `session_id`, `cost_usd`, `denials`,
-    /// `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as `5-hour`); others are kept and shown as they are.
+    /// Results by name. The host understands `result` (a string: shown as the task's output),
+    /// `session_id`, `cost_usd`, `denials`, `model`, `num_turns` and, for a usage limit,
+    /// `usage_limit` (its name, such as `5-hour`); others are kept and shown as they are.
     pub outputs: Map<String, Value>,
     /// For [`Class::RateLimit`]: how long until the limit ends, where it is known.
     pub retry_after: Option<Duration>,
@@ -61,7 +63,8 @@ impl Outcome {
         self
     }
 
-    /// Adds a result. A value that JSON cannot hold (a map whose keys are no strings) is left out, with a warning in the log.
+    /// Adds a result. A value that JSON cannot hold (a map whose keys are no strings) is left out,
+    /// with a warning in the log.
     #[must_use]
     pub fn output(mut self, name: impl Into<String>, value: impl Serialize) -> Self {
         let name = name.into();

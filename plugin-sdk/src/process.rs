@@ -21,7 +21,8 @@ pub use lines::{Line, Lines};
 pub use output::Output;
 pub use status::{ExitStatus, Usage};
 
-/// A child of this attempt, whether it still runs or not. Copies mean the same child; to drop one does nothing to it.
+/// A child of this attempt, whether it still runs or not. Copies mean the same child; to drop one
+/// does nothing to it.
 #[derive(Clone)]
 pub struct Child(Rc<wit::Child>);
 
@@ -35,8 +36,8 @@ impl Child {
         self.0.id()
     }
 
-    /// Waits for its exit. Any number of calls, at any time, give the same answer. It fails with class
-    /// [`lost`](crate::Class::Lost) where the exit status is gone.
+    /// Waits for its exit. Any number of calls, at any time, give the same answer. It fails with
+    /// class [`lost`](crate::Class::Lost) where the exit status is gone.
     pub async fn wait(&self) -> Result<ExitStatus, Failure> {
         self.0
             .wait()

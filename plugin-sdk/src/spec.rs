@@ -24,7 +24,8 @@ fn pointer(path: &Path) -> String {
                 pointer.push('/');
                 pointer.push_str(&index.to_string());
             }
-            // Serde writes a variant with content as an object with the variant's name for its one key.
+            // Serde writes a variant with content as an object with the variant's name for its one
+            // key.
             Segment::Map { key } | Segment::Enum { variant: key } => {
                 pointer.push('/');
                 pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));

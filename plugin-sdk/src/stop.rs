@@ -1,4 +1,5 @@
-//! The wish that an attempt should end, on its way from the export `stop` to whoever waits for it in `run`.
+//! The wish that an attempt should end, on its way from the export `stop` to whoever waits for it
+//! in `run`.
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -14,7 +14,8 @@ pub struct Task<S> {
     pub spec: S,
     /// The absolute directory the task works in. Children start there unless told otherwise.
     pub workspace: String,
-    /// Those variables of the task's environment that the manifest names under `reads-env`. Children get the whole of it.
+    /// Those variables of the task's environment that the manifest names under `reads-env`.
+    /// Children get the whole of it.
     pub env: Attributes,
     /// What the task was labelled with when it was submitted.
     pub labels: Attributes,
@@ -61,7 +62,8 @@ pub struct Previous {
     pub class: crate::Class,
     /// Its outputs as this executor gave them: a JSON object. Read it with [`parse`](crate::parse).
     pub outputs: String,
-    /// Somebody asked that this attempt goes on from where that one ended, and said this; it may be empty.
+    /// Somebody asked that this attempt goes on from where that one ended, and said this; it may be
+    /// empty.
     pub resume: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Running a command to its end, with its output kept and a deadline, so that a command that hangs fails its test instead of holding it.
+//! Running a command to its end, with its output kept and a deadline, so that a command that hangs
+//! fails its test instead of holding it.
 
 use std::{
     fmt, io,
@@ -97,7 +98,8 @@ impl fmt::Display for Ran {
     }
 }
 
-/// Runs `command` with `input` on its standard input, and kills it when it has not ended within `patience`.
+/// Runs `command` with `input` on its standard input, and kills it when it has not ended within
+/// `patience`.
 #[track_caller]
 pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Ran {
     let line = line_of(&command);

@@ -1,7 +1,9 @@
-//! A host of one's own for each test: its data directory, its home and its configuration are in a temporary directory, nothing of the developer's environment reaches it, and when the test ends, nothing that
-//! belongs to it may be left alive.
+//! A host of one's own for each test: its data directory, its home and its configuration are in a
+//! temporary directory, nothing of the developer's environment reaches it, and when the test ends,
+//! nothing that belongs to it may be left alive.
 //!
-//! The harness drives the binary as a user does. It reads nothing of the host's insides but `host.json`, where a test needs the pid to kill.
+//! The harness drives the binary as a user does. It reads nothing of the host's insides but
+//! `host.json`, where a test needs the pid to kill.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +28,8 @@ use crate::{
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
-/// The binary under test: `CLAUDINE_BIN`, which `cargo xtask test` sets, else the debug build of this workspace.
+/// The binary under test: `CLAUDINE_BIN`, which `cargo xtask test` sets, else the debug build of
+/// this workspace.
 pub fn binary() -> PathBuf {
     let path = env::var_os("CLAUDINE_BIN")
         .map_or_else(|| target_dir().join("debug/claudine"), PathBuf::from);
@@ -66,7 +69,8 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// Sets a variable for every command of this host, and so for the host that the first of them starts.
+    /// Sets a variable for every command of this host, and so for the host that the first of them
+    /// starts.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
@@ -210,7 +214,8 @@ impl TestHost {
         command
     }
 
-    /// The same with a terminal of 80 columns for its output, which `script` of util-linux gives it.
+    /// The same with a terminal of 80 columns for its output, which `script` of util-linux gives
+    /// it.
     pub fn on_terminal(&self, arguments: &[&str]) -> Command {
         let program = self.binary.display().to_string();
         let words = [&*program].into_iter().chain(arguments.iter().copied());
@@ -269,7 +274,8 @@ impl TestHost {
         self.run(arguments).ok().text()
     }
 
-    /// Runs a command that must succeed, with `--json` in front of its arguments' `--`, if they have one; its answer.
+    /// Runs a command that must succeed, with `--json` in front of its arguments' `--`, if they
+    /// have one; its answer.
     #[track_caller]
     pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
         let mut arguments: Vec<OsString> = arguments

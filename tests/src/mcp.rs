@@ -1,4 +1,5 @@
-//! MCP clients that are not ours: the official Python client, kept open and driven call by call, and the Inspector's command line.
+//! MCP clients that are not ours: the official Python client, kept open and driven call by call,
+//! and the Inspector's command line.
 //!
 //! `cargo xtask test` installs both and names them in the environment.
 
@@ -52,7 +53,8 @@ impl PythonClient {
         client
     }
 
-    /// Calls a tool, which must succeed; its answer, which says the same as text and as structured content.
+    /// Calls a tool, which must succeed; its answer, which says the same as text and as structured
+    /// content.
     #[track_caller]
     pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.answer(tool, arguments);

@@ -1,4 +1,5 @@
-//! Processes as `/proc` shows them: what is alive, and what carries a host's data directory in its environment or its arguments.
+//! Processes as `/proc` shows them: what is alive, and what carries a host's data directory in its
+//! environment or its arguments.
 
 use std::{fs, path::Path};
 
@@ -18,7 +19,8 @@ pub fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'X' && (state != 'Z' || threads() > 1))
 }
 
-/// The letter after the command's name in `/proc/PID/stat`; the name itself may hold anything, so look behind its last parenthesis.
+/// The letter after the command's name in `/proc/PID/stat`; the name itself may hold anything, so
+/// look behind its last parenthesis.
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
@@ -52,7 +54,8 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Every living process, other than this one, that has `CLAUDINE_DATA_DIR=<dir>` in its environment or the directory in its arguments.
+/// Every living process, other than this one, that has `CLAUDINE_DATA_DIR=<dir>` in its environment
+/// or the directory in its arguments.
 pub fn of_data_dir(dir: &Path) -> Vec<Found> {
     let dir = dir.to_str().expect("test directories are UTF-8");
     let variable = format!("CLAUDINE_DATA_DIR={dir}");
@@ -68,7 +71,8 @@ pub fn of_data_dir(dir: &Path) -> Vec<Found> {
         if pid == std::process::id() || !alive(pid) {
             continue;
         }
-        // A process may end, or belong to somebody else, between the two looks: then it is not ours.
+        // A process may end, or belong to somebody else, between the two looks: then it is not
+        // ours.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let carries = environment

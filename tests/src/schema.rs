@@ -1,5 +1,5 @@
-//! Whether JSON is as a schema says, for the words that published schemas use, and stricter: a field
-//! that the schema does not have is a fault too.
+//! Whether JSON is as a schema says, for the words that published schemas use, and stricter: a
+//! field that the schema does not have is a fault too.
 
 use std::collections::BTreeSet;
 

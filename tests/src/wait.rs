@@ -1,14 +1,17 @@
-//! Waiting for a condition, with a deadline. This is the only place of the tests that lets time pass: whoever needs the world to have changed says which change.
+//! Waiting for a condition, with a deadline. This is the only place of the tests that lets time
+//! pass: whoever needs the world to have changed says which change.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take before the test fails. Long, since a busy machine must not fail a test and a condition that comes true costs nothing.
+/// How long a condition may take before the test fails. Long, since a busy machine must not fail a
+/// test and a condition that comes true costs nothing.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Looks again and again until `look` has something to say, and panics with `what` when it has not for [`PATIENCE`].
+/// Looks again and again until `look` has something to say, and panics with `what` when it has not
+/// for [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     match wait_at_most(PATIENCE, look) {
@@ -33,7 +36,8 @@ pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Lets time pass, for a fault that is to happen at any moment. Never for something to have happened meanwhile.
+/// Lets time pass, for a fault that is to happen at any moment. Never for something to have
+/// happened meanwhile.
 pub fn any_moment_within(most: Duration, random: &mut Random) {
     thread::sleep(most.mul_f64(random.fraction()));
 }

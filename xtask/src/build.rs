@@ -1,4 +1,5 @@
-//! `cargo xtask build`: the built-in plugins as components, then the host with the components in it.
+//! `cargo xtask build`: the built-in plugins as components, then the host with the components in
+//! it.
 //!
 //! Whether anything has to be built again is left to cargo, for plugins as for the host.
 
@@ -43,7 +44,8 @@ pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
     host_and(profile, &[])
 }
 
-/// The same, and other programs of this package: in one go, since dependencies get their features from all that is built together, and would otherwise be compiled twice.
+/// The same, and other programs of this package: in one go, since dependencies get their features
+/// from all that is built together, and would otherwise be compiled twice.
 pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
     plugins()?;
@@ -68,7 +70,8 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Builds the built-in plugins into `target/plugins`. What is missing to compile for WebAssembly is installed.
+/// Builds the built-in plugins into `target/plugins`. What is missing to compile for WebAssembly is
+/// installed.
 pub(crate) fn plugins() -> Result<()> {
     let say = &mut |said: &str| eprintln!("{said}");
     let toolchain = toolchain(say)?;

@@ -1,4 +1,5 @@
-//! Where things are: the checkout, what cargo builds to, and the cache outside the checkout in which the tests' tools are kept.
+//! Where things are: the checkout, what cargo builds to, and the cache outside the checkout in
+//! which the tests' tools are kept.
 
 use std::{
     env,

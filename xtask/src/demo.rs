@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: what Claudine does, on this machine, in half a minute. Real commands side by side, an agent where there is one, and the death of the host under them.
+//! `cargo xtask demo`: what Claudine does, on this machine, in half a minute. Real commands side by
+//! side, an agent where there is one, and the death of the host under them.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! Just enough HTTP/1.1 to ask the host over its Unix socket without a library's time in the measurement: one connection, kept open, one question at a time.
+//! Just enough HTTP/1.1 to ask the host over its Unix socket without a library's time in the
+//! measurement: one connection, kept open, one question at a time.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

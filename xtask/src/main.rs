@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. A file for each; this one reads the arguments.
+//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. A file for each; this
+//! one reads the arguments.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
-//! Getting what a build or a test needs and the machine does not have. Nothing is installed that is there already; what cannot be installed is an error.
+//! Getting what a build or a test needs and the machine does not have. Nothing is installed that is
+//! there already; what cannot be installed is an error.
 //!
-//! Debian packages are installed with `apt-get` where this runs as root or `sudo` needs no password. Everything else goes to a cache directory of the user's, outside the checkout.
+//! Debian packages are installed with `apt-get` where this runs as root or `sudo` needs no
+//! password. Everything else goes to a cache directory of the user's, outside the checkout.
 
 use std::{
     env, fs, io,
@@ -129,7 +131,8 @@ fn python(cache: &Path) -> Result<PathBuf> {
     Ok(dir.join("bin/python"))
 }
 
-/// Runs `install` unless it has succeeded before; what an interrupted one left behind is removed first.
+/// Runs `install` unless it has succeeded before; what an interrupted one left behind is removed
+/// first.
 fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let done = dir.join(".installed");
     if done.is_file() {
@@ -144,7 +147,8 @@ fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> 
     Ok(())
 }
 
-/// Runs an installer. What it prints is talk: the answer of `cargo xtask setup` on standard output is for a shell to read.
+/// Runs an installer. What it prints is talk: the answer of `cargo xtask setup` on standard output
+/// is for a shell to read.
 fn run(installer: &mut Command) -> Result<()> {
     program::run(installer.stdout(Stdio::from(io::stderr())))
 }

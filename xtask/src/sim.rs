@@ -1,10 +1,11 @@
 //! `cargo xtask sim`: random histories of the queue, optimised, by the thousand.
 //!
-//! A history is the real domain in a world that fails: hosts that crash with a batch on disk or not, alone, with their supervisor or with the whole machine, commits that fail,
-//! starts that are lost, reports that come late, twice and out of order, clocks that jump. After each step what must always be true is checked: see
-//! `host/domain/src/tests/world/check.rs`.
-//! A history that breaks a promise is made as short as it can be, printed, and kept in `host/domain/proptest-regressions`, from where it
-//! is lived first from then on.
+//! A history is the real domain in a world that fails: hosts that crash with a batch on disk or
+//! not, alone, with their supervisor or with the whole machine, commits that fail, starts that are
+//! lost, reports that come late, twice and out of order, clocks that jump. After each step what
+//! must always be true is checked: see `host/domain/src/tests/world/check.rs`. A history that
+//! breaks a promise is made as short as it can be, printed, and kept in
+//! `host/domain/proptest-regressions`, from where it is lived first from then on.
 
 use std::{process::Stdio, time::Duration};
 
@@ -73,10 +74,12 @@ pub(crate) fn histories(count: u32) -> Result<()> {
     Ok(())
 }
 
-/// The processor time of all children that have ended, as the kernel counts it: what else the machine does is not in it.
+/// The processor time of all children that have ended, as the kernel counts it: what else the
+/// machine does is not in it.
 fn time_of_children() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // Behind the command's name, which may hold anything, `cutime` and `cstime` are the 14th and 15th field.
+    // Behind the command's name, which may hold anything, `cutime` and `cstime` are the 14th and
+    // 15th field.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: Vec<u64> = fields
         .split_whitespace()

@@ -1,4 +1,5 @@
-//! `cargo xtask soak`: mixed load for as long as it is told, and whether anything grows meanwhile. The first quarter is for warming up; the other three are compared.
+//! `cargo xtask soak`: mixed load for as long as it is told, and whether anything grows meanwhile.
+//! The first quarter is for warming up; the other three are compared.
 
 use std::{
     fs,
@@ -227,7 +228,8 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
         "  memory of the supervisor: {:+.2} MiB an hour",
         slope(&kept, |sample| sample.supervisor_kib) / 1024.0
     );
-    // Tasks come and go, so a single look says little: the least of a sixth at either end is what stays.
+    // Tasks come and go, so a single look says little: the least of a sixth at either end is what
+    // stays.
     let sixth = (kept.len() / 6).max(1);
     let least = |samples: &[&Sample], of: fn(&Sample) -> usize| {
         samples.iter().map(|sample| of(sample)).min().unwrap_or(0)

@@ -1,4 +1,5 @@
-//! A host in a temporary directory, for demonstrations and measurements. Dropping it stops the host and everything that it runs.
+//! A host in a temporary directory, for demonstrations and measurements. Dropping it stops the host
+//! and everything that it runs.
 
 use std::{
     ffi::{OsStr, OsString},

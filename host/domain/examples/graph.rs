@@ -1,7 +1,8 @@
 //! What a graph costs the board: `cargo run --release -p claudine-domain --example graph [TASKS]`.
 //!
-//! Random graphs of growing size with ten edges a task: how long they take to be accepted, how much memory a task takes with its edges, and
-//! how long it takes from the end of a task until its dependants are ready. Nothing is stored and nothing is run.
+//! Random graphs of growing size with ten edges a task: how long they take to be accepted, how much
+//! memory a task takes with its edges, and how long it takes from the end of a task until its
+//! dependants are ready. Nothing is stored and nothing is run.
 
 use std::{
     error::Error,
@@ -119,7 +120,8 @@ fn run(board: &mut Board) -> Result<Vec<Duration>, Box<dyn Error>> {
     Ok(wakes)
 }
 
-/// The task with this number depends on up to ten before it, chosen by a fixed rule that scatters them.
+/// The task with this number depends on up to ten before it, chosen by a fixed rule that scatters
+/// them.
 fn submission(number: u64, spec: &Arc<[u8]>) -> Submission {
     let upstream = |edge: u64| {
         let scattered = number

@@ -1,7 +1,8 @@
-//! What a task costs the board: `cargo run --release -p claudine-domain --example throughput [QUEUED]`.
+//! What a task costs the board: `cargo run --release -p claudine-domain --example throughput
+//! [QUEUED]`.
 //!
-//! Nothing is stored and nothing is run: each batch is durable as soon as it is sealed, and each attempt ends as soon as it starts. So this
-//! is the part of a task's time that is the rules' own.
+//! Nothing is stored and nothing is run: each batch is durable as soon as it is sealed, and each
+//! attempt ends as soon as it starts. So this is the part of a task's time that is the rules' own.
 
 use std::{
     error::Error,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{id::AttemptId, time::Timestamp};
 
-/// The first wait where the service did not say when the limit ends; doubled each time it is still there.
+/// The first wait where the service did not say when the limit ends; doubled each time it is still
+/// there.
 pub const FIRST_WAIT: Duration = Duration::from_mins(5);
 /// The longest such wait.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
@@ -45,9 +46,10 @@ impl Parked {
         }
     }
 
-    /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to [`LONGEST_WAIT`]. Attempts that were under
-    /// way together meet one limit several times, so what comes while the account is parked already lengthens the wait only where the
-    /// service told of a later end.
+    /// Parks from `now` on: as long as the service said, else by doubling from [`FIRST_WAIT`] to
+    /// [`LONGEST_WAIT`]. Attempts that were under way together meet one limit several times, so
+    /// what comes while the account is parked already lengthens the wait only where the service
+    /// told of a later end.
     pub fn from_limit(now: Timestamp, told: Option<Duration>, before: Option<&Self>) -> Self {
         let in_force = before.filter(|parked| parked.until > now);
         let guesses = before.map_or(0, |parked| parked.guesses);

@@ -37,7 +37,8 @@ pub enum StopWhy {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start. Shown as ready.
+    /// Chosen ahead of a free slot, so that the commit is not between one exit and the next start.
+    /// Shown as ready.
     Assigned,
     /// What it needs is made: its worktree, the code of its executor. Nothing of it has been
     /// started.
@@ -66,8 +67,9 @@ pub struct Leader {
 pub struct Usage {
     pub wall_ms: u64,
     pub cpu_ms: Option<u64>,
-    /// The largest resident set seen: of one process as the kernel counted it, or of all of them as they were sampled twice a second.
-    /// None where every process was too small (a few MiB) and too short for that.
+    /// The largest resident set seen: of one process as the kernel counted it, or of all of them as
+    /// they were sampled twice a second. None where every process was too small (a few MiB) and too
+    /// short for that.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -88,8 +90,8 @@ pub struct GitState {
     /// None where there is no commit yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The first of what is changed and not committed, untracked files included, by their paths in the repository. A new directory is
-    /// one path, with a slash at its end.
+    /// The first of what is changed and not committed, untracked files included, by their paths in
+    /// the repository. A new directory is one path, with a slash at its end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dirty: Vec<String>,
     /// How many there are of these in all.

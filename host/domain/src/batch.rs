@@ -90,8 +90,9 @@ pub enum Action {
         attempt: AttemptId,
         why: StopWhy,
     },
-    /// The end of the attempt is durable: whoever kept its reports may forget them. A release is lost with its host, or with a batch that
-    /// fails, so after each load of a board every end that was not released is told again, that of a finished task too.
+    /// The end of the attempt is durable: whoever kept its reports may forget them. A release is
+    /// lost with its host, or with a batch that fails, so after each load of a board every end that
+    /// was not released is told again, that of a finished task too.
     Release(AttemptId),
     /// The checkpoint of this number is durable: the guest that waits for it goes on.
     CheckpointStored {

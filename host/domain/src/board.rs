@@ -1,7 +1,7 @@
 //! All unfinished work, with the indexes that make each decision cheap.
 //!
-//! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none can disagree with it; a board that is
-//! loaded from the store is the same as one that grew.
+//! Every index is derived from the task it points to, in one place ([`Board::index`]), so that none
+//! can disagree with it; a board that is loaded from the store is the same as one that grew.
 
 mod clock;
 mod ended_again;
@@ -93,8 +93,8 @@ impl Default for Bounds {
     }
 }
 
-/// Who goes first: the earlier since when it is ready, a lower priority counting as later. It does not change while a task waits, so
-/// nothing is ever sorted again.
+/// Who goes first: the earlier since when it is ready, a lower priority counting as later. It does
+/// not change while a task waits, so nothing is ever sorted again.
 pub(crate) type Rank = (u64, TaskId);
 
 fn unreadable_tasks(rows: &[Unreadable]) -> BTreeMap<TaskId, Unreadable> {
@@ -170,7 +170,8 @@ pub(crate) struct Pending {
     pub(crate) effects: Vec<Effect>,
 }
 
-/// The one owner of unfinished work. What is looked up for each edge of a graph is hashed, the rest is sorted.
+/// The one owner of unfinished work. What is looked up for each edge of a graph is hashed, the rest
+/// is sorted.
 #[derive(Debug)]
 pub struct Board {
     pub(crate) bounds: Bounds,
@@ -183,14 +184,16 @@ pub struct Board {
     /// settling.
     pub(crate) running: BTreeSet<TaskId>,
     pub(crate) stopping: BTreeSet<TaskId>,
-    /// Attempts that keep others of their key from starting: until their first sign of life, or else until they have ended.
+    /// Attempts that keep others of their key from starting: until their first sign of life, or
+    /// else until they have ended.
     pub(crate) starting: BTreeMap<String, BTreeSet<TaskId>>,
     /// Tasks whose running attempt waits for its own descendants. Not stored: the waits end with
     /// the host.
     pub(crate) suspended: BTreeSet<TaskId>,
     /// Unfinished descendants of each task, whether that task or those between have ended or not.
     pub(crate) descendants: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    /// Who depends on a task, whether it has ended or not; only those that are unfinished themselves.
+    /// Who depends on a task, whether it has ended or not; only those that are unfinished
+    /// themselves.
     pub(crate) dependants: FxHashMap<TaskId, IdSet>,
     /// Where in its dependencies a blocked task stands: what comes before has ended as it has to.
     pub(crate) blocked_at: FxHashMap<TaskId, BlockedAt>,
@@ -331,7 +334,8 @@ impl Board {
         tasks.into_iter()
     }
 
-    /// The unfinished tasks of that kind, sorted, so that what follows from it is the same each time.
+    /// The unfinished tasks of that kind, sorted, so that what follows from it is the same each
+    /// time.
     pub(crate) fn ids_where(&self, wanted: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         let found = self.tasks.values().filter(|task| wanted(task));
         let mut ids: Vec<TaskId> = found.map(|task| task.id).collect();
@@ -343,7 +347,8 @@ impl Board {
         self.running.len()
     }
 
-    /// How many attempts hold a slot: those that run, less those that wait for their own descendants.
+    /// How many attempts hold a slot: those that run, less those that wait for their own
+    /// descendants.
     pub fn slots_in_use(&self) -> usize {
         self.running.len() - self.suspended.len()
     }
@@ -373,7 +378,8 @@ impl Board {
         &self.groups
     }
 
-    /// How many attempts of a group hold a place in it: those that run, less those that wait for their own descendants.
+    /// How many attempts of a group hold a place in it: those that run, less those that wait for
+    /// their own descendants.
     pub fn running_in_group(&self, group: &str) -> usize {
         let running = self.in_group.get(group).into_iter().flatten();
         running.filter(|id| !self.suspended.contains(id)).count()
@@ -391,7 +397,8 @@ impl Board {
         self.drain
     }
 
-    /// The next instant at which [`Input::Tick`](crate::step::Input::Tick) changes something: by the monotonic clock, by the wall clock.
+    /// The next instant at which [`Input::Tick`](crate::step::Input::Tick) changes something: by
+    /// the monotonic clock, by the wall clock.
     pub fn next_tick(&self) -> (Option<MonotonicMs>, Option<Timestamp>) {
         let clock = self.clocks.first().map(|(at, ..)| *at);
         let settled = if self.standing.is_empty() {
@@ -411,8 +418,9 @@ impl Board {
         self.pending.number
     }
 
-    /// Whether the batch that is being filled would write anything. Where it would not, its effects, if there are any, wait for earlier
-    /// batches only: [`Board::take_released`] gives them out.
+    /// Whether the batch that is being filled would write anything. Where it would not, its
+    /// effects, if there are any, wait for earlier batches only: [`Board::take_released`] gives
+    /// them out.
     pub fn has_pending(&self) -> bool {
         let pending = &self.pending;
         !(pending.changed.is_empty()
@@ -427,8 +435,9 @@ impl Board {
             && pending.pruned.is_empty())
     }
 
-    /// Whether something waits for the batch that is being filled, `durable` being the last one that is on disk: an attempt to be started,
-    /// taken up or stopped, a guest at a checkpoint, or slots that would soon find nobody chosen ahead.
+    /// Whether something waits for the batch that is being filled, `durable` being the last one
+    /// that is on disk: an attempt to be started, taken up or stopped, a guest at a checkpoint, or
+    /// slots that would soon find nobody chosen ahead.
     pub fn is_commit_urgent(&self, durable: BatchNumber) -> bool {
         let waits = |effect: &Effect| {
             effect.after == self.pending.number && !matches!(effect.action, Action::Release(_))
@@ -441,7 +450,8 @@ impl Board {
         self.pending.finished.keys().copied()
     }
 
-    /// Closes the batch: what it writes, and what is to be done once it, and so every earlier one, is durable.
+    /// Closes the batch: what it writes, and what is to be done once it, and so every earlier one,
+    /// is durable.
     pub fn seal(&mut self) -> (Batch, Vec<Effect>) {
         let next = Pending {
             number: self.pending.number + 1,
@@ -487,7 +497,8 @@ impl Board {
         (batch, pending.effects)
     }
 
-    /// Takes those effects out of the batch being filled that an earlier, durable batch already allows.
+    /// Takes those effects out of the batch being filled that an earlier, durable batch already
+    /// allows.
     pub fn take_released(&mut self, durable: BatchNumber) -> Vec<Effect> {
         let (released, kept) = std::mem::take(&mut self.pending.effects)
             .into_iter()
@@ -531,7 +542,8 @@ impl Board {
         }
     }
 
-    /// Its dependants are told of it by [`Board::index_dependencies`], together with those that come with it.
+    /// Its dependants are told of it by [`Board::index_dependencies`], together with those that
+    /// come with it.
     pub(crate) fn insert(&mut self, task: Task) {
         let task = Arc::new(task);
         self.index(&task);
@@ -549,8 +561,9 @@ impl Board {
         });
     }
 
-    /// An action that follows from what was decided so far. Where the batch being filled is still empty that is all in earlier ones, so
-    /// the action waits for the last of those and no empty batch has to be committed for its sake.
+    /// An action that follows from what was decided so far. Where the batch being filled is still
+    /// empty that is all in earlier ones, so the action waits for the last of those and no empty
+    /// batch has to be committed for its sake.
     pub(crate) fn effect(&mut self, action: Action) {
         let after = self.pending.number - u64::from(!self.has_pending());
         self.pending.effects.push(Effect { after, action });
@@ -564,7 +577,8 @@ impl Board {
         self.pending.accounts.insert(key);
     }
 
-    /// Of two submissions under one key, the later is the one that counts: the earlier was forgotten before it.
+    /// Of two submissions under one key, the later is the one that counts: the earlier was
+    /// forgotten before it.
     pub(crate) fn remember(&mut self, key: String, remembered: Remembered) {
         if let Some(known) = self.remembered.get(&key) {
             if known.at > remembered.at {

@@ -35,7 +35,8 @@ impl Day {
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     Day(Day),
-    /// The tasks that were submitted together, and what was submitted from within them; named by the first of them.
+    /// The tasks that were submitted together, and what was submitted from within them; named by
+    /// the first of them.
     Graph(TaskId),
 }
 

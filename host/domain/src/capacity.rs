@@ -1,6 +1,7 @@
 //! How much may run at once: slots, and what the machine bears.
 //!
-//! Nothing is measured here; readings come in, and what has just been started counts by its predicted need until readings can show it.
+//! Nothing is measured here; readings come in, and what has just been started counts by its
+//! predicted need until readings can show it.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::{
 /// Memory stalls of this many per cent over ten seconds stop admission before the kernel kills.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
-/// How many attempts of whose class nothing is known may settle at once while little runs; on a larger machine one for each core.
+/// How many attempts of whose class nothing is known may settle at once while little runs; on a
+/// larger machine one for each core.
 pub const RAMP: usize = 8;
 
 /// A class that is expected to need less than this many cores is not held back by what others use.
@@ -110,7 +112,8 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// So many of whose class nothing was learned yet have just started, and may still need more than they show.
+    /// So many of whose class nothing was learned yet have just started, and may still need more
+    /// than they show.
     Ramp {
         settling: usize,
     },
@@ -151,7 +154,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it is lifted when attempts that run end, so that who is refused gets a turn if nothing else is started before.
+    /// Whether it is lifted when attempts that run end, so that who is refused gets a turn if
+    /// nothing else is started before.
     pub(crate) fn ends_as_others_end(&self) -> bool {
         matches!(self, Self::Cpu { .. } | Self::Memory { .. })
     }
@@ -217,7 +221,8 @@ impl Capacity {
             .map_or(0, |(_, count)| count)
     }
 
-    /// How many more of this class would start at this moment, one upon the other, and what then stands against the next.
+    /// How many more of this class would start at this moment, one upon the other, and what then
+    /// stands against the next.
     pub fn room(&self, class: &ProfileKey, running: usize) -> (usize, Option<Refusal>) {
         let mut imagined = self.clone();
         for more in 0..ROOM_MOST {
@@ -311,9 +316,11 @@ impl Capacity {
         Ok(())
     }
 
-    /// Memory that is free now and stays free when all that runs has come to its peak. What settles counts on top of the reading, which
-    /// cannot show it yet; a peak may come long after that, so those that were learned are also held against the whole of the memory, as
-    /// schedulers that go by requests do. A guess is not: it would keep a machine empty for as long as nothing better is known.
+    /// Memory that is free now and stays free when all that runs has come to its peak. What settles
+    /// counts on top of the reading, which cannot show it yet; a peak may come long after that, so
+    /// those that were learned are also held against the whole of the memory, as schedulers that go
+    /// by requests do. A guess is not: it would keep a machine empty for as long as nothing better
+    /// is known.
     fn unpromised_bytes(&self, reading: &Reading) -> u64 {
         let settling: u64 = self
             .settling_needs()
@@ -337,8 +344,9 @@ impl Capacity {
             .map(|(class, count)| (count, self.profiles.need(class)))
     }
 
-    /// Of those that may need anything, no more settle at once than have settled already: a burst doubles from one window to the next, and
-    /// each part of it shows what the ones before it took. What ends in the meantime makes room at once, and teaches.
+    /// Of those that may need anything, no more settle at once than have settled already: a burst
+    /// doubles from one window to the next, and each part of it shows what the ones before it took.
+    /// What ends in the meantime makes room at once, and teaches.
     fn admit_unknown(
         &self,
         reading: &Reading,
@@ -368,7 +376,8 @@ impl Capacity {
             .sum();
         let in_use = reading.cores_in_use + settling;
         let allowed = self.allowed_cores(reading);
-        // Who would use more than is allowed fits on a machine that does nothing else: there it is only slower.
+        // Who would use more than is allowed fits on a machine that does nothing else: there it is
+        // only slower.
         let needed = need.cores.min(allowed);
         if in_use + needed <= allowed {
             return Ok(());

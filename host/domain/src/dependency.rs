@@ -39,7 +39,8 @@ impl Condition {
     }
 }
 
-/// An edge of the graph, kept with the task that waits. A task has its edges sorted by what is waited for, each once.
+/// An edge of the graph, kept with the task that waits. A task has its edges sorted by what is
+/// waited for, each once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Dependency {
     pub task: TaskId,

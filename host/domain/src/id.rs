@@ -1,4 +1,5 @@
-//! Identities: tasks, attempts, accounts. They are made outside (randomness does not belong here) and parsed at the edge.
+//! Identities: tasks, attempts, accounts. They are made outside (randomness does not belong here)
+//! and parsed at the edge.
 
 use std::{
     fmt,
@@ -8,7 +9,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Crockford's base32 in lower case: sorts as its number does, and has no `i`, `l`, `o`, `u` to be misread.
+/// Crockford's base32 in lower case: sorts as its number does, and has no `i`, `l`, `o`, `u` to be
+/// misread.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
@@ -17,9 +19,11 @@ pub const ID_DIGIT_BITS: usize = 5;
 /// How many of the last digits name a task to people.
 pub const SHORT_DIGITS: usize = 6;
 
-/// A task's identity: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by creation.
+/// A task's identity: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids
+/// sort by creation.
 ///
-/// Bytes, the highest first, and not a number: a number of that size is kept at multiples of 16, which makes each edge of a graph twice as long.
+/// Bytes, the highest first, and not a number: a number of that size is kept at multiples of 16,
+/// which makes each edge of a graph twice as long.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId([u8; 16]);
 
@@ -57,7 +61,8 @@ impl TaskId {
         Self(number.to_be_bytes())
     }
 
-    /// The lowest and the highest id whose text starts with `prefix` (with or without `task_`), or `None` if no id can.
+    /// The lowest and the highest id whose text starts with `prefix` (with or without `task_`), or
+    /// `None` if no id can.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {
         let digits = prefix.strip_prefix(PREFIX).unwrap_or(prefix);
         if digits.is_empty() || digits.len() > DIGITS {
@@ -68,7 +73,8 @@ impl TaskId {
             text.extend(std::iter::repeat_n(digit, DIGITS - digits.len()));
             decode(&text).map(Self::from_number)
         };
-        // A first digit above 7 would need more than 128 bits: `decode` says no, and there is no such id.
+        // A first digit above 7 would need more than 128 bits: `decode` says no, and there is no
+        // such id.
         Some((pad('0')?, pad('z')?))
     }
 }
@@ -149,13 +155,16 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// By how much the wall clock may be set back before ids follow it: until then they go on from the last one.
+/// By how much the wall clock may be set back before ids follow it: until then they go on from the
+/// last one.
 const BACK_MS: u64 = 60_000;
 
-/// Makes the ids of one process, each greater than the last, so that who came first also sorts first.
+/// Makes the ids of one process, each greater than the last, so that who came first also sorts
+/// first.
 ///
-/// Within a millisecond, and while the clock is a little behind where it was, the upper 16 of the random bits count up (into the time,
-/// should they overflow) and the lower 64 are random still: ids stay hard to guess, and differ early in their text.
+/// Within a millisecond, and while the clock is a little behind where it was, the upper 16 of the
+/// random bits count up (into the time, should they overflow) and the lower 64 are random still:
+/// ids stay hard to guess, and differ early in their text.
 #[derive(Debug, Default)]
 pub struct IdSequence {
     last: Option<TaskId>,
@@ -274,7 +283,8 @@ mod tests {
                 .collect();
             prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
             let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
-            // They run ahead of the clock only where more than 2^16 fall on one millisecond, or one begins near its end.
+            // They run ahead of the clock only where more than 2^16 fall on one millisecond, or one
+            // begins near its end.
             prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
         }
 

@@ -1,7 +1,8 @@
 //! A set of ids, small for most and large for a few: who depends on a task.
 //!
-//! A sorted list up to a bound, since a tree's nodes are as large for two ids as for eleven; a tree above it, since to take one after the other out of
-//! a list of a hundred thousand would move billions of bytes.
+//! A sorted list up to a bound, since a tree's nodes are as large for two ids as for eleven; a tree
+//! above it, since to take one after the other out of a list of a hundred thousand would move
+//! billions of bytes.
 
 use std::collections::BTreeSet;
 

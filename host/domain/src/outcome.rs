@@ -81,7 +81,8 @@ impl ReasonClass {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// The class an executor names; a plugin's `denied` is a permission, and a name nobody knows says the plugin is at fault.
+    /// The class an executor names; a plugin's `denied` is a permission, and a name nobody knows
+    /// says the plugin is at fault.
     pub fn from_plugin(code: &str) -> Self {
         if code == "denied" {
             return Self::Permission;

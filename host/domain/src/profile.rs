@@ -1,24 +1,30 @@
 //! What attempts of a class have needed, and so what the next one is expected to need.
 //!
-//! A class is an executor with a set of labels: what somebody labelled alike is taken to be alike. Each end of an attempt whose processes
-//! were measured teaches two profiles, that of its class and that of its executor as a whole.
+//! A class is an executor with a set of labels: what somebody labelled alike is taken to be alike.
+//! Each end of an attempt whose processes were measured teaches two profiles, that of its class and
+//! that of its executor as a whole.
 //!
-//! **The prediction** is the 95th percentile of the last [`WINDOW`] attempts by nearest rank (the value at rank ⌈0.95 n⌉), for memory of
-//! their peaks, for the processor of the cores they had in use on average. This is the moving window of Autopilot (Rzadca et al., *Autopilot:
-//! workload autoscaling at Google*, EuroSys 2020, 3.2.1), which also takes the mean for batch work: too little of a processor makes it slow,
-//! too little memory kills it. There is no margin on top; the memory reserve is one.
+//! **The prediction** is the 95th percentile of the last [`WINDOW`] attempts by nearest rank (the
+//! value at rank ⌈0.95 n⌉), for memory of their peaks, for the processor of the cores they had in
+//! use on average. This is the moving window of Autopilot (Rzadca et al., *Autopilot: workload
+//! autoscaling at Google*, EuroSys 2020, 3.2.1), which also takes the mean for batch work: too
+//! little of a processor makes it slow, too little memory kills it. There is no margin on top; the
+//! memory reserve is one.
 //!
-//! **When it is trusted**: a class with labels from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts of an executor are a mixture, in which
-//! one that is unlike the others must not decide, and below twenty the 95th percentile is the largest: so an executor's own profile is
-//! trusted from [`ENOUGH_OF_AN_EXECUTOR`] on. Before that the executor's profile stands for the class, and before that a figure that is
-//! fixed for each kind of executor.
+//! **When it is trusted**: a class with labels from [`ENOUGH_OF_A_CLASS`] attempts on. All attempts
+//! of an executor are a mixture, in which one that is unlike the others must not decide, and below
+//! twenty the 95th percentile is the largest: so an executor's own profile is trusted from
+//! [`ENOUGH_OF_AN_EXECUTOR`] on. Before that the executor's profile stands for the class, and
+//! before that a figure that is fixed for each kind of executor.
 //!
-//! What no prediction can know is that a class of which no attempt has ended yet comes to its peak late; against that stand the readings,
-//! the memory reserve and the stop at memory pressure.
+//! What no prediction can know is that a class of which no attempt has ended yet comes to its peak
+//! late; against that stand the readings, the memory reserve and the stop at memory pressure.
 //!
-//! **How it forgets**: what is older than the window has no say. With a full window four attempts in a row that need more are enough to
-//! raise the prediction, and sixty-one that need less to lower it: the cautious way round. Of at most [`PROFILES`] profiles, a new one takes
-//! the place of a class that is not trusted and was taught the longest time ago, so that labels that never come again push out one another.
+//! **How it forgets**: what is older than the window has no say. With a full window four attempts
+//! in a row that need more are enough to raise the prediction, and sixty-one that need less to
+//! lower it: the cautious way round. Of at most [`PROFILES`] profiles, a new one takes the place of
+//! a class that is not trusted and was taught the longest time ago, so that labels that never come
+//! again push out one another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -45,8 +51,9 @@ const PERCENTILE: usize = 95;
 const MIB: u64 = 1 << 20;
 /// What stands for a peak that was too small to be told from the supervisor's own memory.
 const SMALL_BYTES: u64 = 4 * MIB;
-/// Use of the processor is averaged over no less than the time between two readings of the machine: what is shorter is seen by those only
-/// together with what else ran then, and two milliseconds of a whole core are not one core.
+/// Use of the processor is averaged over no less than the time between two readings of the machine:
+/// what is shorter is seen by those only together with what else ran then, and two milliseconds of
+/// a whole core are not one core.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What is taken to need the same. Without labels it stands for all attempts of the executor.
@@ -133,8 +140,9 @@ impl From<Sample> for (u32, u64) {
 }
 
 impl Sample {
-    /// Of an attempt that had a process; of none there is nothing to learn. A peak above what the machine has is one of pages that were
-    /// counted for each process that shares them: it did run here.
+    /// Of an attempt that had a process; of none there is nothing to learn. A peak above what the
+    /// machine has is one of pages that were counted for each process that shares them: it did run
+    /// here.
     pub(crate) fn of(usage: &Usage, memory_total_bytes: Option<u64>) -> Option<Self> {
         let cpu_ms = usage.cpu_ms?;
         let wall_ms = usage.wall_ms.max(millis(SHORTEST));
@@ -204,10 +212,12 @@ fn nearest_rank<T: Ord + Copy + Default>(values: impl Iterator<Item = T>, percen
         .unwrap_or_default()
 }
 
-/// Those classes with labels that are trusted: they are admitted by themselves, all others with their executor.
+/// Those classes with labels that are trusted: they are admitted by themselves, all others with
+/// their executor.
 pub type Trusted = Arc<BTreeSet<ProfileKey>>;
 
-/// The class by which an attempt of that class is admitted: its own where that is trusted, else its executor's.
+/// The class by which an attempt of that class is admitted: its own where that is trusted, else its
+/// executor's.
 pub fn deciding(trusted: &BTreeSet<ProfileKey>, key: ProfileKey) -> ProfileKey {
     if key.labels.is_empty() || trusted.contains(&key) {
         key
@@ -284,8 +294,9 @@ impl Profiles {
         self.learned(key).unwrap_or_else(|| key.class.need())
     }
 
-    /// An attempt of this class has ended. One that was cut short may have had its peak still before it: it only shows that the class
-    /// needs at least as much, and teaches where that is news.
+    /// An attempt of this class has ended. One that was cut short may have had its peak still
+    /// before it: it only shows that the class needs at least as much, and teaches where that is
+    /// news.
     pub(crate) fn learn(
         &mut self,
         class: &ProfileKey,

@@ -1,6 +1,7 @@
 //! The last refusals of admission, so that somebody who comes later can see what held work back.
 //!
-//! Not stored, and no rule looks at them: a lane is refused for what is true at the moment, which is in [`Board::refusals`].
+//! Not stored, and no rule looks at them: a lane is refused for what is true at the moment, which
+//! is in [`Board::refusals`].
 //!
 //! [`Board::refusals`]: crate::board::Board::refusals
 

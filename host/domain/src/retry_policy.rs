@@ -17,7 +17,8 @@ pub struct RetryPolicy {
     pub limit: u32,
     #[serde(default)]
     pub backoff: Backoff,
-    /// The classes that are retried. Empty: all that may be, but `lost`, of which nobody knows how much it had done.
+    /// The classes that are retried. Empty: all that may be, but `lost`, of which nobody knows how
+    /// much it had done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<ReasonClass>,
 }
@@ -90,8 +91,8 @@ pub(crate) fn used(attempts: &[Attempt], has_account: bool) -> u32 {
 }
 
 /// Whether an attempt uses up one of those that are allowed: not one whose usage limit parked its
-/// account, nor one that never began or that no executor ran. Where there is no account to park, a limit is a failure like
-/// others: nothing would come between it and the next.
+/// account, nor one that never began or that no executor ran. Where there is no account to park, a
+/// limit is a failure like others: nothing would come between it and the next.
 fn counts(attempt: &Attempt, has_account: bool) -> bool {
     let Some(ended) = &attempt.ended else {
         return false;
@@ -105,8 +106,9 @@ fn counts(attempt: &Attempt, has_account: bool) -> bool {
 }
 
 impl Backoff {
-    /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): anything from nothing to the grown delay.
-    /// What falls where is decided by the attempt's id, so that the domain needs no randomness: ids hold 80 random bits.
+    /// "Full jitter" (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015):
+    /// anything from nothing to the grown delay. What falls where is decided by the attempt's id,
+    /// so that the domain needs no randomness: ids hold 80 random bits.
     fn delay(self, retries_before: u32, id: AttemptId) -> Duration {
         let grown = self
             .initial
@@ -118,8 +120,8 @@ impl Backoff {
     }
 }
 
-/// 64 evenly spread bits of an attempt's id: the finisher of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
-/// generators", OOPSLA 2014).
+/// 64 evenly spread bits of an attempt's id: the finisher of SplitMix64 (Steele, Lea, Flood, "Fast
+/// splittable pseudorandom number generators", OOPSLA 2014).
 fn spread(id: AttemptId) -> u64 {
     let bits = u128::from_be_bytes(id.task.to_bytes());
     #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
@@ -135,7 +137,8 @@ mod tests {
     use super::*;
     use crate::id::TaskId;
 
-    /// The outputs of SplitMix64 from the seed 1234567, as they are published: what an id is spread by is that generator, whose spread is known.
+    /// The outputs of SplitMix64 from the seed 1234567, as they are published: what an id is spread
+    /// by is that generator, whose spread is known.
     #[test]
     fn ids_are_spread_as_by_splitmix64() {
         let check = |random: u128| {

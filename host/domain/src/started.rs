@@ -1,4 +1,5 @@
-//! What runs, by class, and what of it started so short a while ago that no reading can show what it will need.
+//! What runs, by class, and what of it started so short a while ago that no reading can show what
+//! it will need.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

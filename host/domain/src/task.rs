@@ -50,14 +50,16 @@ pub enum Class {
     Command,
 }
 
-/// A signal to a process group, and how long to wait before the next rung. After the last one comes KILL.
+/// A signal to a process group, and how long to wait before the next rung. After the last one comes
+/// KILL.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rung {
     pub signal: String,
     pub wait_ms: u64,
 }
 
-/// A key under which a repeated submission answers with the first task, and the digest of what was submitted.
+/// A key under which a repeated submission answers with the first task, and the digest of what was
+/// submitted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Idempotency {
     pub key: String,
@@ -119,10 +121,12 @@ pub struct Request {
     /// The task from whose attempt this one was submitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
-    /// The parent's ancestors, the nearest first. Kept here because the tasks between may have ended, and be gone, long before this one.
+    /// The parent's ancestors, the nearest first. Kept here because the tasks between may have
+    /// ended, and be gone, long before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above_parent: Vec<TaskId>,
-    /// How many of those take this task along when they are cancelled: as far up as no task between was detached.
+    /// How many of those take this task along when they are cancelled: as far up as no task between
+    /// was detached.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// A detached task is not cancelled with its parent.
@@ -231,7 +235,8 @@ impl Request {
         self.ancestors().take(attached)
     }
 
-    /// Takes from another request what is the same in both, so that it is in memory once: a graph of a hundred thousand tasks has one environment.
+    /// Takes from another request what is the same in both, so that it is in memory once: a graph
+    /// of a hundred thousand tasks has one environment.
     pub(crate) fn share(&mut self, other: &Self) {
         share(&mut self.executor, &other.executor);
         share(&mut self.cwd, &other.cwd);
@@ -301,7 +306,8 @@ pub enum WaitingFor {
     Retry,
 }
 
-/// Where a task stands. What belongs to a state lives in it, so that an impossible combination cannot be written.
+/// Where a task stands. What belongs to a state lives in it, so that an impossible combination
+/// cannot be written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum State {
@@ -362,7 +368,8 @@ pub struct Task {
     pub request: Arc<Request>,
     pub created_at: Timestamp,
     pub state: State,
-    /// What it waits for, sorted. Kept beside the row: it never changes, and may be a hundred thousand.
+    /// What it waits for, sorted. Kept beside the row: it never changes, and may be a hundred
+    /// thousand.
     #[serde(skip, default = "no_dependencies")]
     pub dependencies: Arc<[Dependency]>,
     /// It was started, so what it depends on does not matter any more.
@@ -461,7 +468,8 @@ impl Task {
         }
     }
 
-    /// Whether an attempt is written down that has not ended: one that runs, or one that was chosen ahead.
+    /// Whether an attempt is written down that has not ended: one that runs, or one that was chosen
+    /// ahead.
     pub fn has_open_attempt(&self) -> bool {
         let last = self.last_attempt();
         !self.is_done() && last.is_some_and(|last| last.ended.is_none())

@@ -46,7 +46,8 @@ pub struct Worktree {
     /// The branch, where it was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The branch that it goes out from and back to; none where it goes out from a commit that is on no branch of this repository.
+    /// The branch that it goes out from and back to; none where it goes out from a commit that is
+    /// on no branch of this repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Where it goes out from: the commit that was its base at the submission.
@@ -128,7 +129,8 @@ impl MergeState {
         }
     }
 
-    /// What was asked for was not done, so the task has not succeeded: who depends on it counts on the merge.
+    /// What was asked for was not done, so the task has not succeeded: who depends on it counts on
+    /// the merge.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Conflict | Self::Refused)
     }

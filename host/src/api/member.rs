@@ -1,4 +1,5 @@
-//! A task of a graph as people and agents write it: a command, a script or a prompt, and what it waits for.
+//! A task of a graph as people and agents write it: a command, a script or a prompt, and what it
+//! waits for.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

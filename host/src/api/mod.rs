@@ -40,9 +40,11 @@ pub(crate) struct Background {
     pub(crate) log: PathBuf,
 }
 
-/// Runs a host until it goes down: with these settings, in the background or not, and it tells when it can be reached.
+/// Runs a host until it goes down: with these settings, in the background or not, and it tells when
+/// it can be reached.
 type Serve = fn(&Overrides, bool, &mut dyn FnMut(&HostInfo)) -> Result<(), AppError>;
-/// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The component's path.
+/// Builds a plugin from its source: the folder, where to put it, and whom to tell how it goes. The
+/// component's path.
 type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, AppError>;
 
 /// Restores a backup into a data directory that no host uses, from the file, with the environment
@@ -52,12 +54,13 @@ type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored,
 /// Makes a host of this process that only reads, for where none runs; within a runtime.
 pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
 
-/// What the layers below lend to the entry points. It is filled in where everything is wired, so that `api` names neither the engine nor
-/// the processes.
+/// What the layers below lend to the entry points. It is filled in where everything is wired, so
+/// that `api` names neither the engine nor the processes.
 #[derive(Clone, Copy)]
 pub(crate) struct Wiring {
     pub(crate) serve: Serve,
-    /// Starts a process that outlives this one. What it says on its standard output can be read from the file.
+    /// Starts a process that outlives this one. What it says on its standard output can be read
+    /// from the file.
     pub(crate) launch: fn(&Background) -> io::Result<File>,
     /// Says a line on standard output to whoever launched this process, and lets go of it.
     pub(crate) announce: fn(&str) -> io::Result<()>,

@@ -1,4 +1,5 @@
-//! From the kind of an error to what each entry point says of it. The one table; a new kind does not compile until it is in it.
+//! From the kind of an error to what each entry point says of it. The one table; a new kind does
+//! not compile until it is in it.
 
 use crate::app::ErrorKind;
 

@@ -58,7 +58,8 @@ impl Host {
                 ErrorKind::Internal,
                 format!("a cancel was answered {other:?}"),
             )),
-            // The board has unfinished tasks only: what is not there, nor has left others there, is done, or has never been.
+            // The board has unfinished tasks only: what is not there, nor has left others there, is
+            // done, or has never been.
             Err(EngineError::Refused(Refused::Unknown { .. })) => {
                 let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
@@ -67,8 +68,9 @@ impl Host {
         }
     }
 
-    /// Returns when the task is done, or with the task as it stands when `limit` (at most 50 s) has passed. A wait from inside an attempt for
-    /// one of its own descendants gives its slot free meanwhile.
+    /// Returns when the task is done, or with the task as it stands when `limit` (at most 50 s) has
+    /// passed. A wait from inside an attempt for one of its own descendants gives its slot free
+    /// meanwhile.
     pub(crate) async fn wait(
         &self,
         reference: &TaskRef,

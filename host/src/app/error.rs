@@ -1,4 +1,5 @@
-//! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and statuses, once, for all entry points.
+//! What can go wrong with a request, by kind. `api::status` turns the kind into exit codes and
+//! statuses, once, for all entry points.
 
 use std::fmt;
 

@@ -59,7 +59,8 @@ impl Source {
 }
 
 impl Host {
-    /// A task's output, from where it was asked, to its end if it is followed. The reading ends when the receiver is dropped.
+    /// A task's output, from where it was asked, to its end if it is followed. The reading ends
+    /// when the receiver is dropped.
     pub(crate) async fn logs(
         self: Arc<Self>,
         reference: &TaskRef,
@@ -176,7 +177,8 @@ impl Host {
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
-                // Where the engine has ended nobody is told any more; the reader's connection ends with the host.
+                // Where the engine has ended nobody is told any more; the reader's connection ends
+                // with the host.
                 Ok(()) = finished => {}
                 () = reading.sender.closed() => return Err(Stop::Unwanted),
                 () = clock::sleep(LOOK_AGAIN) => {}
@@ -238,7 +240,8 @@ impl Host {
     }
 }
 
-/// Which attempt is meant: the given one, else the last that began. One more than there are can be followed: it is waited for.
+/// Which attempt is meant: the given one, else the last that began. One more than there are can be
+/// followed: it is waited for.
 fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
     let number = |attempt: &Attempt| attempt.number;
     let (last, last_run) = (

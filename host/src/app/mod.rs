@@ -1,7 +1,8 @@
-//! The use cases: one method of [`Host`] for each thing that can be asked, whoever asks. Requests and views are plain data.
+//! The use cases: one method of [`Host`] for each thing that can be asked, whoever asks. Requests
+//! and views are plain data.
 //!
-//! Rules of the product are here and in the domain, never in `api`. Commands go through the engine; reads come from the store, which is true
-//! as of the last commit.
+//! Rules of the product are here and in the domain, never in `api`. Commands go through the engine;
+//! reads come from the store, which is true as of the last commit.
 
 mod account;
 mod act;

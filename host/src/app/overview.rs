@@ -1,8 +1,8 @@
 //! Tasks as a screen shows them: first those that have not ended, then those that ended last; and
 //! what has changed of them since somebody looked.
 //!
-//! Whoever keeps a screen up to date asks for changes: the answer comes when there are some, and has
-//! only the rows that are not as they were.
+//! Whoever keeps a screen up to date asks for changes: the answer comes when there are some, and
+//! has only the rows that are not as they were.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

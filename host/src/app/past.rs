@@ -64,7 +64,8 @@ impl KeptPast {
     }
 }
 
-/// The better one first. A name and a summary that read the same do not meet: a summary is never empty before its `\n`.
+/// The better one first. A name and a summary that read the same do not meet: a summary is never
+/// empty before its `\n`.
 fn keys(task: &Task) -> Vec<(String, String)> {
     let request = &task.request;
     let named = request.name.clone();

@@ -1,4 +1,5 @@
-//! From what was asked of a task to what the board takes: what its executor's manifest adds, and what lists show of it.
+//! From what was asked of a task to what the board takes: what its executor's manifest adds, and
+//! what lists show of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ use crate::{
 /// How much of a prompt or command line lists show.
 const SUMMARY_CHARS: usize = 120;
 
-/// A path without a slash at its end and without `.` in it; `..` stays, since what it leads to may hang on a link.
+/// A path without a slash at its end and without `.` in it; `..` stays, since what it leads to may
+/// hang on a link.
 pub(super) fn plain(path: &std::path::Path) -> String {
     let path: std::path::PathBuf = path.components().collect();
     path.to_string_lossy().into_owned()
@@ -53,7 +55,8 @@ const SHORT_BYTES: usize = 4 << 10;
 /// So many at once: they share the time that there is for one question.
 const TOGETHER: usize = 64;
 
-/// Asks the executors whether they would take the documents. With the error comes the number of the task that it is about.
+/// Asks the executors whether they would take the documents. With the error comes the number of the
+/// task that it is about.
 pub(super) async fn validate(tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let mut first = 0;
     while let Some(one) = tasks.get(first) {
@@ -166,8 +169,9 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     })
 }
 
-/// Under one key the same request answers with the first task; what is compared is all that the person asked, what it waits for and what its
-/// graph may cost included, and not the environment around it.
+/// Under one key the same request answers with the first task; what is compared is all that the
+/// person asked, what it waits for and what its graph may cost included, and not the environment
+/// around it.
 pub(super) fn idempotency(
     task: &NewTask,
     (graph_name, graph_micro_usd): (Option<&str>, Option<u64>),
@@ -181,8 +185,8 @@ pub(super) fn idempotency(
             format!("the request cannot be compared with others: {error}"),
         )
     })?;
-    // Behind the document, which ends where its braces do: a request without a budget and a name has
-    // the digest that it always had.
+    // Behind the document, which ends where its braces do: a request without a budget and a name
+    // has the digest that it always had.
     if let Some(micro_usd) = graph_micro_usd {
         payload.extend_from_slice(&micro_usd.to_be_bytes());
     }

@@ -1,7 +1,7 @@
 //! What is read of tasks: from the store, and their output from its files.
 //!
-//! Everything here blocks, so [`Host::read`](super::host::Host::read) runs it on a thread that may, and a use case reads all that it needs in one
-//! go: each change of thread costs more than a query.
+//! Everything here blocks, so [`Host::read`](super::host::Host::read) runs it on a thread that may,
+//! and a use case reads all that it needs in one go: each change of thread costs more than a query.
 
 use std::sync::Arc;
 
@@ -99,8 +99,8 @@ impl Reader {
         Ok(graph.and_then(|graph| graph.name.clone()))
     }
 
-    /// A task with what was asked, what was answered, and its output. What an agent without a result
-    /// has written is left to its executor.
+    /// A task with what was asked, what was answered, and its output. What an agent without a
+    /// result has written is left to its executor.
     pub(super) fn full_view(&self, task: &Task) -> Result<TaskView, AppError> {
         let mut view = task_view(task);
         let document = |key| -> Result<Option<serde_json::Value>, AppError> {

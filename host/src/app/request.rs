@@ -1,4 +1,5 @@
-//! What can be asked of the host, typed. Entry points parse into these; whether they make sense is checked in one place, `app`.
+//! What can be asked of the host, typed. Entry points parse into these; whether they make sense is
+//! checked in one place, `app`.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -43,7 +44,8 @@ pub(crate) struct NewTask {
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) priority: Priority,
-    /// Absolute. Clients make it so before they ask: the host has no directory of its own to be relative to.
+    /// Absolute. Clients make it so before they ask: the host has no directory of its own to be
+    /// relative to.
     pub(crate) working_directory: PathBuf,
     /// Variables beside those of the request's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -68,11 +70,12 @@ pub(crate) struct NewTask {
     /// A detached task is not cancelled with the task it was submitted from.
     #[serde(default)]
     pub(crate) detached: bool,
-    /// What it waits for. A name means a task of the same request, else the one that the name finds.
+    /// What it waits for. A name means a task of the same request, else the one that the name
+    /// finds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dependencies: Vec<DependencyRef>,
-    /// Tasks whose output it is given, at most 100. It waits for each of them as for one that has to succeed, unless `dependencies` says
-    /// otherwise.
+    /// Tasks whose output it is given, at most 100. It waits for each of them as for one that has
+    /// to succeed, unless `dependencies` says otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) with_output_of: Vec<TaskRef>,
     /// It is held until somebody releases it.
@@ -140,7 +143,8 @@ impl<'de> Deserialize<'de> for DependencyRef {
     }
 }
 
-/// Another attempt after one that failed. Delays grow by the factor and are drawn evenly from nothing to the grown delay.
+/// Another attempt after one that failed. Delays grow by the factor and are drawn evenly from
+/// nothing to the grown delay.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retries {
@@ -361,17 +365,19 @@ pub(crate) struct LogQuery {
     /// `stdout` or `stderr`; both, as they were read, where it is not given.
     #[serde(default)]
     pub(crate) stream: Option<String>,
-    /// The last attempt where it is not given. One that has not begun is waited for with `follow`; without, a task that has none yet has
-    /// no output.
+    /// The last attempt where it is not given. One that has not begun is waited for with `follow`;
+    /// without, a task that has none yet has no output.
     #[serde(default)]
     pub(crate) attempt: Option<u32>,
     /// Only the last so many lines.
     #[serde(default)]
     pub(crate) tail: Option<u64>,
-    /// From this byte of the chosen sequence on: where a reader takes up again. Not together with `tail`.
+    /// From this byte of the chosen sequence on: where a reader takes up again. Not together with
+    /// `tail`.
     #[serde(default)]
     pub(crate) offset: Option<u64>,
-    /// Only what was written at or after this time, in milliseconds since 1970. Not together with `tail` or `offset`.
+    /// Only what was written at or after this time, in milliseconds since 1970. Not together with
+    /// `tail` or `offset`.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
     /// Go on as output comes, through later attempts, until the task has ended.
@@ -409,8 +415,9 @@ pub(crate) struct EventQuery {
     /// Only those with a higher number: where a reader takes up again.
     #[serde(default)]
     pub(crate) after: Option<u64>,
-    /// Only those from the first on that is of this time or later, in milliseconds since 1970. Where neither is given: of a task all, else
-    /// all that are kept, and with `follow` those to come.
+    /// Only those from the first on that is of this time or later, in milliseconds since 1970.
+    /// Where neither is given: of a task all, else all that are kept, and with `follow` those to
+    /// come.
     #[serde(default)]
     pub(crate) since_ms: Option<u64>,
     /// Go on as they come; of a task until it has ended.

@@ -175,7 +175,8 @@ impl Host {
             name,
             budget_micro_usd,
         };
-        // Looked at also where nobody uses the names: two tasks of one name in a graph are a mistake.
+        // Looked at also where nobody uses the names: two tasks of one name in a graph are a
+        // mistake.
         graph.names()?;
         Ok((by.clone(), graph))
     }

@@ -1,4 +1,5 @@
-//! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC, durations milliseconds.
+//! What is answered: plain data, the same for every entry point. Times are RFC 3339 in UTC,
+//! durations milliseconds.
 
 mod amounts;
 mod plugin;
@@ -433,7 +434,8 @@ pub(crate) struct CheckpointView {
 /// A part of a task's output, as `logs` gives it piece by piece.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum LogPiece {
-    /// What follows is of this attempt, and offsets count from its start. It comes first, and again where a follower goes on to the next attempt.
+    /// What follows is of this attempt, and offsets count from its start. It comes first, and again
+    /// where a follower goes on to the next attempt.
     Attempt(u32),
     Bytes {
         channel: LogChannel,

@@ -18,7 +18,8 @@ use crate::{
 /// How much of the name of a usage limit is kept.
 const LIMIT_CHARS: usize = 40;
 
-/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of git it says nothing yet.
+/// The end of an attempt of the plugin `executor`, whose run took `wall_ms` as the host saw it. Of
+/// git it says nothing yet.
 pub(super) fn ending(
     executor: &str,
     result: Result<GuestOutcome, GuestEnd>,
@@ -58,7 +59,8 @@ pub(super) fn ending(
                 retry_after,
                 ..
             } = end.failure(executor);
-            // A guest that cannot tell what became of its children says so in its own words; that they were lost is known here.
+            // A guest that cannot tell what became of its children says so in its own words; that
+            // they were lost is known here.
             let class = if lost {
                 ReasonClass::Lost
             } else {
@@ -159,7 +161,8 @@ pub(super) fn status(status: supervise::Status) -> (Option<i32>, Option<i32>) {
     }
 }
 
-/// What the supervisor stopped the attempt for, where it did: with or without a host it keeps the deadlines.
+/// What the supervisor stopped the attempt for, where it did: with or without a host it keeps the
+/// deadlines.
 fn stopped(state: &State) -> Option<StopWhy> {
     let asked = state.children.iter().find_map(|child| match child {
         ChildState::Exited(exit) => exit.stopped,

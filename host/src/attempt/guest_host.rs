@@ -42,7 +42,8 @@ pub(super) struct GuestHost {
     pub(super) tasks: TaskTracker,
     /// Variables of its children beside those of the task.
     pub(super) variables: Vec<(String, String)>,
-    /// An executor that tells its first sign of life itself has a start timeout; for the others a child that runs is one.
+    /// An executor that tells its first sign of life itself has a start timeout; for the others a
+    /// child that runs is one.
     pub(super) tells_alive: bool,
 }
 

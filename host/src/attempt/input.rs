@@ -9,7 +9,8 @@ use crate::{
     supervise::{ChildId, Signal, SuperviseError, Supervisors},
 };
 
-/// Ends with the input or with the child, whichever is first; the guest learns of the latter by what it writes not being taken.
+/// Ends with the input or with the child, whichever is first; the guest learns of the latter by
+/// what it writes not being taken.
 pub(super) async fn feed(
     live: Arc<Live>,
     supervisors: Supervisors,

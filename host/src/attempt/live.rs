@@ -72,8 +72,8 @@ pub(super) enum ChildState {
 pub(super) struct State {
     /// By index.
     pub(super) children: Vec<ChildState>,
-    /// Nothing of it was alive and its output was drained when the supervisor last said so. A child that is started afterwards
-    /// makes that past: see [`State::is_over`].
+    /// Nothing of it was alive and its output was drained when the supervisor last said so. A child
+    /// that is started afterwards makes that past: see [`State::is_over`].
     pub(super) ended: bool,
     /// It has given a sign of life.
     pub(super) alive: bool,
@@ -146,7 +146,8 @@ impl State {
         while self.children.len() <= index {
             self.children.push(ChildState::Sent);
         }
-        // An exit is the last word on a child; a start that is told again after it says nothing new.
+        // An exit is the last word on a child; a start that is told again after it says nothing
+        // new.
         let is_known = matches!(self.children[index], ChildState::Exited(_));
         // A child that is started when the attempt had come to rest wakes it.
         let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
@@ -302,7 +303,8 @@ mod tests {
         })
     }
 
-    /// Reports in the order they come, each with whether the attempt was over when it had been heard.
+    /// Reports in the order they come, each with whether the attempt was over when it had been
+    /// heard.
     fn check(reports: Vec<(usize, ChildState, bool, bool)>) {
         let mut state = State::default();
         for (at, (index, new, at_rest, is_over)) in reports.into_iter().enumerate() {

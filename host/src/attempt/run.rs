@@ -212,7 +212,8 @@ fn remove_files(layout: &Layout, attempt: AttemptId, given: bool, input_files: u
     }
 }
 
-/// A signal that the supervisor does not know is left out: the manifest was checked when the plugin was loaded.
+/// A signal that the supervisor does not know is left out: the manifest was checked when the plugin
+/// was loaded.
 fn ladder_of(task: &Task) -> Vec<supervise::Rung> {
     let rungs = task.request.ladder.iter();
     rungs

@@ -1,6 +1,7 @@
 //! Attempts that are about to start: their instances are made, and wait at their first child.
 //!
-//! Nothing of it is seen: the engine does not count them, and is told nothing by them. What is dropped here is made anew when it is started.
+//! Nothing of it is seen: the engine does not count them, and is told nothing by them. What is
+//! dropped here is made anew when it is started.
 
 use std::{
     collections::BTreeMap,

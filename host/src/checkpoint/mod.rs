@@ -1,10 +1,13 @@
-//! What a finished attempt leaves for whoever goes on from it: how it ended, its result, its last lines.
+//! What a finished attempt leaves for whoever goes on from it: how it ended, its result, its last
+//! lines.
 //!
-//! It is put together from what is kept anyway (row, outputs, log) whenever somebody asks, so nothing of it can disagree with them. It is
-//! given to a task that uses the output of others, and to an attempt that goes on from an earlier one: as text before a prompt ([`words`]), and
-//! as files and variables ([`files`]). It never becomes part of a command line or of a script.
+//! It is put together from what is kept anyway (row, outputs, log) whenever somebody asks, so
+//! nothing of it can disagree with them. It is given to a task that uses the output of others, and
+//! to an attempt that goes on from an earlier one: as text before a prompt ([`words`]), and as
+//! files and variables ([`files`]). It never becomes part of a command line or of a script.
 //!
-//! Not meant is what a running guest saves to be taken up again; that is [`DocumentKey::Checkpoint`] and nobody else's business.
+//! Not meant is what a running guest saves to be taken up again; that is
+//! [`DocumentKey::Checkpoint`] and nobody else's business.
 
 pub(crate) mod files;
 pub(crate) mod words;

@@ -1,7 +1,7 @@
 //! What other attempts have left, as text before a prompt.
 //!
-//! What was put out by others stands between tags and is said to be data: a result that reads like an instruction is not to be taken for one
-//! of the person's.
+//! What was put out by others stands between tags and is said to be data: a result that reads like
+//! an instruction is not to be taken for one of the person's.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What admission goes by, for whoever asks how much room there is. Put together when it is asked for: it is larger than what is published
-//! after each round.
+//! What admission goes by, for whoever asks how much room there is. Put together when it is asked
+//! for: it is larger than what is published after each round.
 
 use claudine_domain::{
     board::Board,

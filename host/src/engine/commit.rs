@@ -1,6 +1,7 @@
 //! The commit thread: makes one batch durable while the engine fills the next.
 //!
-//! A thread of its own since a commit waits for the disk. At most one batch is under way, so both channels hold one.
+//! A thread of its own since a commit waits for the disk. At most one batch is under way, so both
+//! channels hold one.
 
 use std::sync::{Arc, mpsc as blocking};
 

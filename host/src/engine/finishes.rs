@@ -1,6 +1,7 @@
 //! Who waits for which task to finish.
 //!
-//! Kept by task, so that an end wakes those who wait for it and nobody else, and so that the engine knows whether somebody does.
+//! Kept by task, so that an end wakes those who wait for it and nobody else, and so that the engine
+//! knows whether somebody does.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

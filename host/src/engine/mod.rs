@@ -1,7 +1,10 @@
-//! The asynchronous shell around the domain: one owner of all unfinished work and the only writer of the store.
+//! The asynchronous shell around the domain: one owner of all unfinished work and the only writer
+//! of the store.
 //!
-//! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is being made durable the next fills (group
-//! commit). What somebody waits for is committed at once; the rest a moment later, together. Nothing outside sees a decision before its batch is on disk. The rules themselves are in `claudine_domain`.
+//! It takes inputs from one bounded inbox, steps the board, and fills a batch; while one batch is
+//! being made durable the next fills (group commit). What somebody waits for is committed at once;
+//! the rest a moment later, together. Nothing outside sees a decision before its batch is on disk.
+//! The rules themselves are in `claudine_domain`.
 
 mod absent;
 mod aside;
@@ -329,7 +332,8 @@ impl Engine {
         }
     }
 
-    /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has finished already only after asking.
+    /// Resolves when the task finishes, after it is durable. Whoever asks looks whether it has
+    /// finished already only after asking.
     pub(crate) fn finish_of(&self, task: TaskId) -> Finish {
         self.finishes.wait_for(task)
     }

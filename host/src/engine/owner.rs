@@ -43,9 +43,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
-/// How long a batch that nobody waits for is filled before it is committed. What it holds (that an attempt was started, that it ended) is
-/// kept by the supervisor until it is durable, so a crash loses nothing of it, and short tasks share a commit. In what is shown of them an end
-/// is that much late.
+/// How long a batch that nobody waits for is filled before it is committed. What it holds (that an
+/// attempt was started, that it ended) is kept by the supervisor until it is durable, so a crash
+/// loses nothing of it, and short tasks share a commit. In what is shown of them an end is that
+/// much late.
 const LINGER: Duration = Duration::from_millis(10);
 /// So many tasks of one request are not taken in between two others.
 const MANY: usize = 1_000;
@@ -100,7 +101,8 @@ pub(super) struct Owner {
     /// What the wall clock showed when it was looked at last; `None` if the board does not know.
     last_wall: Option<Timestamp>,
     stopping: bool,
-    /// Reports of attempts that were over. A board that is loaded again does not begin anew with them.
+    /// Reports of attempts that were over. A board that is loaded again does not begin anew with
+    /// them.
     dropped_reports: u64,
     /// Rows of the store that could not be read when the board was loaded.
     unreadable: Arc<[Unreadable]>,
@@ -217,7 +219,8 @@ impl Owner {
         let waits = self.waits.clone();
         loop {
             if self.decide() {
-                // What was released goes on its way before anything is done that it need not wait for.
+                // What was released goes on its way before anything is done that it need not wait
+                // for.
                 tokio::task::yield_now().await;
             }
             self.settle();
@@ -350,7 +353,8 @@ impl Owner {
         }
     }
 
-    /// What follows from what was taken in: time, admission, and the effects that wait for no further commit. Whether there were any.
+    /// What follows from what was taken in: time, admission, and the effects that wait for no
+    /// further commit. Whether there were any.
     fn decide(&mut self) -> bool {
         let now = clock::now();
         self.take_waits(now);
@@ -401,7 +405,8 @@ impl Owner {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// Whether the batch that is being filled is to be committed: at once where somebody waits for it, else when it has lingered.
+    /// Whether the batch that is being filled is to be committed: at once where somebody waits for
+    /// it, else when it has lingered.
     fn is_batch_due(&mut self) -> bool {
         if !self.board.has_pending() {
             (self.due, self.hurried) = (None, false);

@@ -1,5 +1,5 @@
-//! What the engine needs of others: of whoever runs attempts, whom it only ever tells (answers come back as reports in its inbox), and of
-//! whoever reads the machine.
+//! What the engine needs of others: of whoever runs attempts, whom it only ever tells (answers come
+//! back as reports in its inbox), and of whoever reads the machine.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,7 +22,8 @@ pub(crate) struct Launch {
 
 /// None of these blocks, and none fails: what goes wrong is reported as the attempt's end.
 pub(crate) trait Attempts: Send + Sync + 'static {
-    /// The attempt is among the next to start: what can be done for it before that may be done. A hint, which may be repeated.
+    /// The attempt is among the next to start: what can be done for it before that may be done. A
+    /// hint, which may be repeated.
     fn prepare(&self, launch: Launch);
     /// It is not among them any more.
     fn dismiss(&self, attempt: AttemptId);
@@ -52,7 +53,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
-/// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between two inputs.
+/// Looks at the machine, or at what bounds this process on it. A look is short: it is taken between
+/// two inputs.
 pub(crate) trait Machine: Send + 'static {
     fn read(&mut self) -> Reading;
 }

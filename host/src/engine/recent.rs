@@ -1,4 +1,5 @@
-//! What tasks that were submitted a moment ago were asked, so that a start shortly after needs no look into the store.
+//! What tasks that were submitted a moment ago were asked, so that a start shortly after needs no
+//! look into the store.
 //!
 //! Only a help: what is not here is read from the store.
 

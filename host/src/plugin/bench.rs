@@ -1,4 +1,5 @@
-//! What plugins cost: the figures that `cargo xtask bench` shows of them. Only in a build with the feature `bench`.
+//! What plugins cost: the figures that `cargo xtask bench` shows of them. Only in a build with the
+//! feature `bench`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -29,8 +30,8 @@ use crate::{clock, digest};
 const CALLS: usize = 5_000;
 const STREAM_BYTES: u64 = 100_000_000;
 
-/// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and how many instances are to live at once. It also is the compiler
-/// that it has to call.
+/// `plugin-bench FOLDER [LIVE]`: the folder of built plugins, and how many instances are to live at
+/// once. It also is the compiler that it has to call.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(first) = args.next() else {
         eprintln!("usage: plugin-bench FOLDER [LIVE]");
@@ -290,7 +291,8 @@ async fn attempt(mock: &Executor, spec: &str, host: Arc<Host>) -> Result<(), Str
         .map_err(|end| end.to_string())
 }
 
-/// What belongs to this process alone: pages of a component's image that no instance wrote to are shared by all.
+/// What belongs to this process alone: pages of a component's image that no instance wrote to are
+/// shared by all.
 fn own_bytes() -> Result<f64, String> {
     let text = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));

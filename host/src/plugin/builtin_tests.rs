@@ -1,4 +1,5 @@
-//! The host with the components that are built into it: what the contract promises, seen from a real guest.
+//! The host with the components that are built into it: what the contract promises, seen from a
+//! real guest.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,8 @@
 //! Which plugins there are: those in the binary, and those in the data directory.
 //!
-//! Opening it reads manifests and grants and nothing else. A component is compiled or mapped when something first needs it, so
-//! a host's first answer does not wait for any of it, and a plugin that is broken is shown with its reason beside those that are not.
+//! Opening it reads manifests and grants and nothing else. A component is compiled or mapped when
+//! something first needs it, so a host's first answer does not wait for any of it, and a plugin
+//! that is broken is shown with its reason beside those that are not.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,8 +62,8 @@ enum Entry {
     Broken(Origin, PluginError),
 }
 
-/// All plugins by name. An installed one stands before a built-in of its name only where it has been given to the user to choose:
-/// it does not; the built-in stands.
+/// All plugins by name. An installed one stands before a built-in of its name only where it has
+/// been given to the user to choose: it does not; the built-in stands.
 pub(crate) struct Catalog {
     entries: BTreeMap<String, Entry>,
     shared: Arc<Shared>,
@@ -237,8 +238,9 @@ impl Catalog {
         list
     }
 
-    /// Sets up the engine and loads what is built in, so that the first task waits for neither. Nothing depends on it: what it has not
-    /// done yet is done when it is needed, and what is wrong is told then.
+    /// Sets up the engine and loads what is built in, so that the first task waits for neither.
+    /// Nothing depends on it: what it has not done yet is done when it is needed, and what is wrong
+    /// is told then.
     pub(crate) async fn warm(&self) {
         let shared = Arc::clone(&self.shared);
         let started = tokio::task::spawn_blocking(move || shared.wasm().map(drop)).await;

@@ -1,4 +1,5 @@
-//! Whether bytes are a component, and a component an executor: before anything of it is run, and in words.
+//! Whether bytes are a component, and a component an executor: before anything of it is run, and in
+//! words.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -17,7 +18,8 @@ const WASI: &str = "wasi:";
 /// The interface that needs the permission `process`.
 const PROCESS: &str = "claudine:plugin/process@";
 
-/// A look at the first bytes. Nothing but a binary component may reach the compiler, which would take text as well.
+/// A look at the first bytes. Nothing but a binary component may reach the compiler, which would
+/// take text as well.
 pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
     let found = match (bytes.get(..4), bytes.get(4..8)) {
         (Some(magic), Some(version)) if magic == MAGIC => match version {
@@ -58,7 +60,8 @@ impl Surface {
         self.imports.iter().any(|name| name.starts_with(WASI))
     }
 
-    /// Whether it is an executor of a version that is spoken here. The types are checked when it is linked.
+    /// Whether it is an executor of a version that is spoken here. The types are checked when it is
+    /// linked.
     pub(crate) fn check(&self) -> Result<(), PluginError> {
         for name in self.imports.iter().chain(&self.exports) {
             if let Some(version) = contract_version(name)

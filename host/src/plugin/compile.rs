@@ -1,6 +1,7 @@
 //! `claudine __compile IN OUT`: the process in which a component is compiled.
 //!
-//! It limits itself before it reads a byte, so that a component made to exhaust a compiler ends this process and nothing else.
+//! It limits itself before it reads a byte, so that a component made to exhaust a compiler ends
+//! this process and nothing else.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,8 +1,10 @@
-//! The one wasmtime engine of the process: what it allows, how it allocates, and how a Store is set up.
+//! The one wasmtime engine of the process: what it allows, how it allocates, and how a Store is set
+//! up.
 //!
-//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories makes an instance in a few
-//! microseconds and holds ten thousand of them, but reserves tens of terabytes of address space; where that cannot be had (a limit
-//! on it, a small machine's page tables) instances are mapped on demand.
+//! Two ways of allocating run the same compiled code. The pool with copy-on-write memories makes an
+//! instance in a few microseconds and holds ten thousand of them, but reserves tens of terabytes of
+//! address space; where that cannot be had (a limit on it, a small machine's page tables) instances
+//! are mapped on demand.
 
 use rustix::process::Resource;
 use wasmtime::component::Linker;
@@ -20,11 +22,12 @@ use super::v0_1;
 
 /// Instances that live at once.
 pub(crate) const INSTANCES: u32 = 10_000;
-/// A component of `wit-component` has three core instances and two tables; only the first has a memory.
+/// A component of `wit-component` has three core instances and two tables; only the first has a
+/// memory.
 const CORE_PER_COMPONENT: u32 = 3;
 const TABLES_PER_COMPONENT: u32 = 2;
-/// Of a slot that is not in use, so that the next instance of the same component finds its pages mapped. All that a guest of
-/// ordinary size has: only the pages that it wrote to are looked at.
+/// Of a slot that is not in use, so that the next instance of the same component finds its pages
+/// mapped. All that a guest of ordinary size has: only the pages that it wrote to are looked at.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// How instances get their memory.
@@ -132,7 +135,8 @@ fn engine_error(error: &wasmtime::Error) -> PluginError {
     }
 }
 
-/// The engine that compiles in a process of its own has to agree with the one that runs, allocation apart.
+/// The engine that compiles in a process of its own has to agree with the one that runs, allocation
+/// apart.
 pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -145,7 +149,8 @@ pub(crate) fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
         .memory_init_cow(true)
-        // A trap is told in one sentence; the guest's frames would be paid for at compile time and mean nothing to a reader.
+        // A trap is told in one sentence; the guest's frames would be paid for at compile time and
+        // mean nothing to a reader.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
@@ -183,7 +188,8 @@ fn pool() -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS)
         .max_tables_per_module(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::try_from(CORE_INSTANCES).unwrap_or(u32::MAX));
-    // Without a way to ask the kernel which pages were written to, all of them would have to be: then it is cheaper to give them up.
+    // Without a way to ask the kernel which pages were written to, all of them would have to be:
+    // then it is cheaper to give them up.
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(KEPT_BYTES)

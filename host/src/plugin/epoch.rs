@@ -1,7 +1,8 @@
 //! The thread that moves the epoch on, so that a guest that spins is interrupted.
 //!
-//! It is a thread of its own because a spinning guest can hold every worker of the runtime, its timers with them. It ticks only
-//! while some guest is on a thread or was a moment ago: attempts that wait for their children for hours wake nobody.
+//! It is a thread of its own because a spinning guest can hold every worker of the runtime, its
+//! timers with them. It ticks only while some guest is on a thread or was a moment ago: attempts
+//! that wait for their children for hours wake nobody.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,7 +15,8 @@ use wasmtime::Engine;
 use super::limits::{TICK, Waits};
 use crate::clock;
 
-/// It goes on for this many ticks after the last guest left, so that a busy host does not stop and start it all the time.
+/// It goes on for this many ticks after the last guest left, so that a busy host does not stop and
+/// start it all the time.
 const LINGER_TICKS: u32 = 10;
 
 #[derive(Debug, Default)]
@@ -65,7 +67,8 @@ impl Ticker {
     }
 
     fn turn(&self) -> Turn<'_> {
-        // Sequentially consistent with the parking below: either the thread sees us, or we see that it is parked.
+        // Sequentially consistent with the parking below: either the thread sees us, or we see that
+        // it is parked.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.load(Ordering::SeqCst)
             && let Some(thread) = &self.thread

@@ -1,10 +1,12 @@
-//! What can be wrong with a plugin. Every one of these is the plugin's fault or its files', never the task's.
+//! What can be wrong with a plugin. Every one of these is the plugin's fault or its files', never
+//! the task's.
 
 use std::path::{Path, PathBuf};
 
 use super::port::Failure;
 
-/// Cloneable, because a component that could not be loaded gives the same answer to every task that asks for it.
+/// Cloneable, because a component that could not be loaded gives the same answer to every task that
+/// asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PluginError {
     #[error("no plugin is called `{name}`")]
@@ -93,7 +95,8 @@ pub(crate) enum GuestEnd {
     /// The executor says why it could not do it.
     #[error("{}", .0.message)]
     Failed(Failure),
-    /// The instance crashed, was resumed as often as it may be, and crashed again; or it crashed while it was being stopped.
+    /// The instance crashed, was resumed as often as it may be, and crashed again; or it crashed
+    /// while it was being stopped.
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
     /// It did not answer a stop within the grace.

@@ -1,4 +1,5 @@
-//! One executor: what its manifest says, its component once something needs it, and the calls to it.
+//! One executor: what its manifest says, its component once something needs it, and the calls to
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +26,8 @@ use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
 use crate::{clock, digest, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
-/// Attempts that crashed one after another, none between that did not, until the plugin is disabled.
+/// Attempts that crashed one after another, none between that did not, until the plugin is
+/// disabled.
 const CRASHED_ATTEMPTS: u32 = 5;
 /// Issues that are shown of one document.
 const ISSUES: usize = 100;
@@ -36,7 +38,8 @@ const FACTS: usize = 100;
 /// What the executors of one host share.
 pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
-    /// Made by the first executor that is needed: a host that only answers questions never pays for it.
+    /// Made by the first executor that is needed: a host that only answers questions never pays for
+    /// it.
     wasm: OnceLock<Result<Wasm, PluginError>>,
     start: fn() -> Result<Wasm, PluginError>,
 }
@@ -144,7 +147,8 @@ impl Executor {
         (attempts >= CRASHED_ATTEMPTS).then_some(PluginError::Disabled { attempts, last })
     }
 
-    /// The component, compiled where that was not done before. A fault of the component is remembered; one that may pass is not.
+    /// The component, compiled where that was not done before. A fault of the component is
+    /// remembered; one that may pass is not.
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
         let loaded = self
             .loaded
@@ -322,8 +326,8 @@ impl Executor {
 
     /// Runs an attempt to its end: an outcome, or why there is none.
     ///
-    /// `stop` asks the running instance to end; a sender that is dropped never asks. Dropping the future drops the instance, and
-    /// leaves the children to the host.
+    /// `stop` asks the running instance to end; a sender that is dropped never asks. Dropping the
+    /// future drops the instance, and leaves the children to the host.
     pub(crate) async fn run(
         &self,
         task: GuestTask,

@@ -1,4 +1,5 @@
-//! Components for tests, written as text: a guest that does what it should, with any of its parts replaced by a hostile one.
+//! Components for tests, written as text: a guest that does what it should, with any of its parts
+//! replaced by a hostile one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
@@ -18,7 +19,8 @@ use super::port::{
     LogLevel, Output, Signal, SpawnSpec, Stdin, Usage,
 };
 
-/// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from 65536 on.
+/// The parts of a guest. Memory: texts from 16 on, a page of return areas at 1024, the heap from
+/// 65536 on.
 #[derive(Debug, Clone)]
 pub(crate) struct Wat(HashMap<&'static str, String>);
 

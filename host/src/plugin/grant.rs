@@ -1,8 +1,8 @@
 //! What a plugin may do: what its manifest asks for and a grant gives, both.
 //!
-//! This is the only place that decides it. A grant is a file that only the command line writes, bound to the digest of the
-//! component it was given to; a built-in plugin is granted what its manifest asks, because it is shipped with the host and
-//! belongs to it. No API grants anything.
+//! This is the only place that decides it. A grant is a file that only the command line writes,
+//! bound to the digest of the component it was given to; a built-in plugin is granted what its
+//! manifest asks, because it is shipped with the host and belongs to it. No API grants anything.
 
 use std::path::Path;
 
@@ -17,7 +17,8 @@ use crate::config::is_dangerous;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Grant {
-    /// SHA-256 of the component, in hexadecimal. Another component of the same name has been granted nothing.
+    /// SHA-256 of the component, in hexadecimal. Another component of the same name has been
+    /// granted nothing.
     pub(crate) digest: String,
     /// Commands that may be started: `*`, a name, or an absolute path.
     #[serde(default)]
@@ -25,7 +26,8 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Reads a grant; a plugin without one has been granted nothing, and so has one whose component is another by now.
+    /// Reads a grant; a plugin without one has been granted nothing, and so has one whose component
+    /// is another by now.
     pub(crate) fn read(path: &Path, digest: &str) -> Result<Grant, PluginError> {
         let nothing = Grant {
             digest: digest.into(),
@@ -93,7 +95,8 @@ impl Gate {
         }
     }
 
-    /// Whether this command may be started; the failure names the gate that is closed and what opens it.
+    /// Whether this command may be started; the failure names the gate that is closed and what
+    /// opens it.
     pub(crate) fn check_command(&self, command: &str) -> Result<Permit, Failure> {
         let allowed =
             |patterns: &[CommandPattern]| patterns.iter().any(|pattern| allows(pattern, command));

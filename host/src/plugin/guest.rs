@@ -74,11 +74,13 @@ pub(crate) struct Guest {
     pub(crate) last_error: Option<String>,
     /// How far each child's output has been read.
     pub(crate) known_output: HashMap<(ChildRef, Channel), u64>,
-    /// What `run` or `resume` gave back, kept here because the instance may still be dropped before it has ended.
+    /// What `run` or `resume` gave back, kept here because the instance may still be dropped before
+    /// it has ended.
     pub(crate) returned: Option<Result<GuestOutcome, Failure>>,
     /// The state last stored, which a resume in this process is given.
     pub(crate) checkpoint: Option<Vec<u8>>,
-    /// Set when the instance has ended in whatever way: a stream that it has not ended itself until then is broken off.
+    /// Set when the instance has ended in whatever way: a stream that it has not ended itself until
+    /// then is broken off.
     pub(crate) lost: Arc<AtomicBool>,
     wasi: Option<WasiCtx>,
 }
@@ -121,8 +123,9 @@ impl Guest {
     }
 }
 
-/// Components for `wasm32-wasip2` import WASI whether they use it or not. They get a context with nothing in it: no arguments, no
-/// variables, no directory, no socket, no name look-up; output goes nowhere.
+/// Components for `wasm32-wasip2` import WASI whether they use it or not. They get a context with
+/// nothing in it: no arguments, no variables, no directory, no socket, no name look-up; output goes
+/// nowhere.
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {

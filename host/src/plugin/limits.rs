@@ -1,7 +1,7 @@
 //! What one instance may take, and the counters that hold it to that.
 //!
-//! Every figure here bounds the damage of a hostile component. None of them is a setting: a plugin that needs more than this is
-//! doing work that belongs into a child process.
+//! Every figure here bounds the damage of a hostile component. None of them is a setting: a plugin
+//! that needs more than this is doing work that belongs into a child process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,10 +13,12 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 /// Elements of all tables of an instance together.
 pub(crate) const TABLE_ELEMENTS: usize = 10_000;
-/// Core instances, memories and tables of a component. A component of `wit-component` has three instances.
+/// Core instances, memories and tables of a component. A component of `wit-component` has three
+/// instances.
 pub(crate) const CORE_INSTANCES: usize = 16;
-/// What a guest may hand over in one call. It is above the 16 MiB of a JSON text in the contract by some room for the rest of the
-/// call, because a prompt of 10 MB has to pass as the bytes of a child's stdin.
+/// What a guest may hand over in one call. It is above the 16 MiB of a JSON text in the contract by
+/// some room for the rest of the call, because a prompt of 10 MB has to pass as the bytes of a
+/// child's stdin.
 pub(crate) const HOSTCALL_BYTES: usize = 20 << 20;
 /// Component handles, and entries of the resource table.
 pub(crate) const HANDLES: usize = 1_000;
@@ -33,7 +35,8 @@ pub(crate) const QUICK_WALL: Duration = Duration::from_secs(5);
 /// The wall time of `fingerprint`, which may run a command of 10 s.
 pub(crate) const FINGERPRINT_WALL: Duration = Duration::from_secs(15);
 
-/// The limiter of a Store. It remembers a refusal, because the guest's own reaction to it is an ordinary `unreachable`.
+/// The limiter of a Store. It remembers a refusal, because the guest's own reaction to it is an
+/// ordinary `unreachable`.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     memory: usize,
@@ -167,7 +170,8 @@ impl Budget {
         self.left = self.left.saturating_add(time).min(self.whole);
     }
 
-    /// Called by the epoch's callback: one tick is spent, the thread is given back to others, or the call ends.
+    /// Called by the epoch's callback: one tick is spent, the thread is given back to others, or
+    /// the call ends.
     pub(crate) fn spend(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let waited_us = self.waits.waited_us.swap(0, Ordering::Relaxed);
         self.earn(Duration::from_micros(waited_us).saturating_mul(EARNED_BY_WAITING));

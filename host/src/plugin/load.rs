@@ -1,8 +1,10 @@
-//! Compiled code: made once in a process with limits, kept in a cache that only the host writes, and mapped from there.
+//! Compiled code: made once in a process with limits, kept in a cache that only the host writes,
+//! and mapped from there.
 //!
-//! The compiler reads whatever a plugin's author sends, so it runs in a child with a bound on its time and memory, which gives its
-//! result to the host. What is loaded is machine code that wasmtime trusts: the cache's directory is the user's alone, and a
-//! file is mapped only when its digest is the one that was written down when it was made.
+//! The compiler reads whatever a plugin's author sends, so it runs in a child with a bound on its
+//! time and memory, which gives its result to the host. What is loaded is machine code that
+//! wasmtime trusts: the cache's directory is the user's alone, and a file is mapped only when its
+//! digest is the one that was written down when it was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,7 +28,8 @@ use crate::{
     fsx::{self, Lasting},
 };
 
-/// The child ends itself by its own limit on processor time; this is for one that does not even run.
+/// The child ends itself by its own limit on processor time; this is for one that does not even
+/// run.
 const COMPILE_WALL: Duration = Duration::from_mins(10);
 /// Of what the compiler says.
 const SAID_BYTES: usize = 64 << 10;
@@ -34,7 +37,8 @@ const SAID_BYTES: usize = 64 << 10;
 const ROOM_BYTES: u64 = 16 << 20;
 /// Digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
-/// What the compiler may use side by side: each of its threads reserves address space, which is limited.
+/// What the compiler may use side by side: each of its threads reserves address space, which is
+/// limited.
 const COMPILE_THREADS: usize = 8;
 
 /// A component that was loaded, checked and linked.
@@ -197,7 +201,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Nothing where there is no entry, and where the file is not the one that was written: it is made anew then.
+    /// Nothing where there is no entry, and where the file is not the one that was written: it is
+    /// made anew then.
     async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
         let (entry, engine) = (self.clone(), engine.clone());
         let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
@@ -257,7 +262,8 @@ impl Entry {
     }
 }
 
-/// Two digests and an extension: another plugin whose name only begins the same has more in between.
+/// Two digests and an extension: another plugin whose name only begins the same has more in
+/// between.
 fn is_entry(rest: &str) -> bool {
     let hex =
         |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -273,8 +279,9 @@ fn is_entry(rest: &str) -> bool {
     reason = "machine code is mapped; its digest is the one that this host wrote down when it made it"
 )]
 fn map(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file was made by wasmtime's own compiler, its digest has just been compared with the one recorded then, and
-    // its directory can be written by this user alone, who could as well run any other code. wasmtime checks version and settings.
+    // SAFETY: the file was made by wasmtime's own compiler, its digest has just been compared with
+    // the one recorded then, and its directory can be written by this user alone, who could as well
+    // run any other code. wasmtime checks version and settings.
     unsafe { Component::deserialize_file(engine, code) }
 }
 

@@ -6,7 +6,8 @@ use crate::clock;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Counts in windows of one second. What passes the limit is counted, and the count is handed out once when the next window begins.
+/// Counts in windows of one second. What passes the limit is counted, and the count is handed out
+/// once when the next window begins.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit: u32,

@@ -1,7 +1,7 @@
 //! What an attempt needs from outside, and the words in which a plugin is spoken to.
 //!
-//! These types belong to no version of the contract: each version has a module that converts to them at once, so nothing else of
-//! the host knows which version a component was built for.
+//! These types belong to no version of the contract: each version has a module that converts to
+//! them at once, so nothing else of the host knows which version a component was built for.
 
 use std::fmt;
 use std::future::Future;
@@ -25,8 +25,8 @@ pub(crate) type Attrs = Vec<(String, String)>;
 
 /// What stands behind one attempt: its children, its log and its record.
 ///
-/// The grant is checked before any of this is called. Every method may be called from any instance of the attempt, one after
-/// another when the plugin crashed between.
+/// The grant is checked before any of this is called. Every method may be called from any instance
+/// of the attempt, one after another when the plugin crashed between.
 pub(crate) trait AttemptHost: Send + Sync + 'static {
     /// Starts a child; returns when its identity is on disk.
     fn spawn(&self, spec: SpawnSpec) -> BoxFuture<'_, Result<ChildRef, Failure>>;
@@ -38,7 +38,8 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
     /// Something the attempt tells; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);
-    /// Returns when the state is on disk. The run layer remembers it too, for a resume in this process.
+    /// Returns when the state is on disk. The run layer remembers it too, for a resume in this
+    /// process.
     fn checkpoint(&self, state: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
     /// A line for the host's log, free of control characters, at most 16 KiB.
     fn log(&self, level: LogLevel, message: &str);
@@ -195,7 +196,8 @@ pub(crate) enum LogLevel {
 /// Why something could not be done, in the words of the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// A reason class, or `denied`. It stays text here, because the set may grow; the engine reads an unknown one as `plugin`.
+    /// A reason class, or `denied`. It stays text here, because the set may grow; the engine reads
+    /// an unknown one as `plugin`.
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) retryable: bool,

@@ -1,9 +1,10 @@
 //! An attempt: one instance after another until the executor has an outcome.
 //!
-//! Each instance has a Store of its own. wasmtime cannot cancel one call among several in a Store, and a timeout inside its event
-//! loop may not fire, so `stop` is called beside the pending `run`, the grace is timed outside, and to give up is to drop the
-//! Store. The children belong to the host and survive that: an instance that crashed is followed by another, which is asked to
-//! `resume` from the last checkpoint.
+//! Each instance has a Store of its own. wasmtime cannot cancel one call among several in a Store,
+//! and a timeout inside its event loop may not fire, so `stop` is called beside the pending `run`,
+//! the grace is timed outside, and to give up is to drop the Store. The children belong to the host
+//! and survive that: an instance that crashed is followed by another, which is asked to `resume`
+//! from the last checkpoint.
 
 use std::future::Future;
 use std::pin::pin;
@@ -72,7 +73,8 @@ impl Drop for SetOnDrop {
     }
 }
 
-/// An instance and all that it has. The fields are dropped in this order, also where a future that holds them is dropped half-way.
+/// An instance and all that it has. The fields are dropped in this order, also where a future that
+/// holds them is dropped half-way.
 struct Instance {
     _lost: SetOnDrop,
     store: Store<Guest>,
@@ -207,7 +209,8 @@ impl Attempt<'_> {
     }
 }
 
-/// `run` or `resume`, with `stop` beside it when it is asked for, until no task of the guest is left.
+/// `run` or `resume`, with `stop` beside it when it is asked for, until no task of the guest is
+/// left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
     plugin: &ExecutorPlugin,
@@ -245,7 +248,8 @@ async fn call_and_stop(
     Ok(())
 }
 
-/// An outcome that the contract does not allow is the plugin's failure, and the task must not be called a success for it.
+/// An outcome that the contract does not allow is the plugin's failure, and the task must not be
+/// called a success for it.
 fn check_outcome(mut outcome: GuestOutcome) -> Result<GuestOutcome, Failure> {
     let fault = |message: String| {
         Err(Failure::new(

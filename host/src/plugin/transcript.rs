@@ -112,7 +112,8 @@ impl Executor {
                         text: item.text,
                         more: item.more,
                     }));
-                    // What is wrong with an answer is no fault of wasmtime's: it is told as a value.
+                    // What is wrong with an answer is no fault of wasmtime's: it is told as a
+                    // value.
                     if let Some(message) = too_much(&state) {
                         return Ok(Err(message));
                     }

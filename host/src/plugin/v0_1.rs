@@ -1,6 +1,7 @@
 //! Version 0.1 of the contract: its bindings, and its types to and from the host's own.
 //!
-//! A version that is published is never edited, so another one gets a module beside this and everything outside stays as it is.
+//! A version that is published is never edited, so another one gets a module beside this and
+//! everything outside stays as it is.
 
 use std::time::Duration;
 

@@ -1,15 +1,18 @@
-//! The control groups that bound this process, of either version: limits are those of its own group and of all above it.
+//! The control groups that bound this process, of either version: limits are those of its own group
+//! and of all above it.
 //!
-//! Where they are is looked up once (`/proc/self/cgroup` says which groups, `/proc/self/mountinfo` where their files are); what they say
-//! is read each time, for a limit may be changed while we run. `sysinfo` reads memory only, and takes the cache of files for memory in
-//! use, so that after some gigabytes of output nothing would ever start again.
+//! Where they are is looked up once (`/proc/self/cgroup` says which groups, `/proc/self/mountinfo`
+//! where their files are); what they say is read each time, for a limit may be changed while we
+//! run. `sysinfo` reads memory only, and takes the cache of files for memory in use, so that after
+//! some gigabytes of output nothing would ever start again.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The folders of the groups of one controller, from this process's own up to the topmost that can be seen.
+/// The folders of the groups of one controller, from this process's own up to the topmost that can
+/// be seen.
 #[derive(Debug, Default, PartialEq)]
 struct Levels {
     version: Version,
@@ -87,8 +90,8 @@ impl Cgroups {
         let (_, folder) = self.tightest_quota()?;
         match self.cpu.version {
             Version::Two => number_after(&folder.join("cpu.stat"), "usage_usec"),
-            // Counted beside the quota where the two are mounted as one, which they mostly are; else what our own group used is all
-            // that can be told.
+            // Counted beside the quota where the two are mounted as one, which they mostly are;
+            // else what our own group used is all that can be told.
             Version::One => {
                 let own = self.accounting.folders.first();
                 let folders = [Some(folder), own.map(PathBuf::as_path)];
@@ -123,7 +126,8 @@ fn count_of_range(range: &str) -> Option<usize> {
     Some(last.checked_sub(first)? + 1)
 }
 
-/// Where the controller has its files: in a hierarchy of version 1 if it is in one, else in that of version 2.
+/// Where the controller has its files: in a hierarchy of version 1 if it is in one, else in that of
+/// version 2.
 fn levels(root: &Path, own: &str, mounts: &str, controller: &str) -> Levels {
     let of_one = own_group(own, |controllers| {
         controllers.split(',').any(|it| it == controller)
@@ -194,7 +198,8 @@ fn memory_limit(folder: &Path, version: Version) -> Option<u64> {
     }
 }
 
-/// What is in use less what the kernel would take back first: the working set, as kubelet reckons it.
+/// What is in use less what the kernel would take back first: the working set, as kubelet reckons
+/// it.
 fn memory_in_use(folder: &Path, version: Version) -> Option<u64> {
     let (usage, cache) = match version {
         Version::One => ("memory.usage_in_bytes", "total_inactive_file"),

@@ -1,5 +1,6 @@
-//! Readings of the machine for admission: processors and memory by `sysinfo`, and on Linux the control groups that bound this process
-//! ([`cgroup`]) and the memory stalls that the kernel tells of ([`pressure`]); free disk.
+//! Readings of the machine for admission: processors and memory by `sysinfo`, and on Linux the
+//! control groups that bound this process ([`cgroup`]) and the memory stalls that the kernel tells
+//! of ([`pressure`]); free disk.
 //!
 //! It decides nothing. A reading takes about 0.2 ms and is taken once a second while there is work.
 
@@ -18,7 +19,8 @@ use crate::{clock, engine::Machine, fsx};
 pub(crate) struct Sampler {
     system: System,
     cgroups: Cgroups,
-    /// What the group had used of the processors at the last reading, in microseconds, and when that was.
+    /// What the group had used of the processors at the last reading, in microseconds, and when
+    /// that was.
     group_used: Option<(u64, MonotonicMs)>,
     root: PathBuf,
     data_dir: PathBuf,
@@ -63,7 +65,8 @@ impl Sampler {
         }
     }
 
-    /// How many cores the group has had in use since the last reading, where the kernel counts them.
+    /// How many cores the group has had in use since the last reading, where the kernel counts
+    /// them.
     fn group_cores_in_use(&mut self, now: MonotonicMs) -> Option<f64> {
         let used = self.cgroups.cpu_used_us()?;
         let before = self.group_used.replace((used, now));
@@ -98,8 +101,9 @@ impl Machine for Sampler {
     }
 }
 
-/// The cores that this process may use, and how many of them are in use. What others keep busy of the machine is not there for us, and
-/// what we have used of a quota is not either: the scarcer of the two counts.
+/// The cores that this process may use, and how many of them are in use. What others keep busy of
+/// the machine is not there for us, and what we have used of a quota is not either: the scarcer of
+/// the two counts.
 fn cores(
     whole: Whole,
     allowed: Option<usize>,
@@ -129,7 +133,8 @@ fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>
     }
 }
 
-/// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the system does not say.
+/// Bytes that an unprivileged process may still write to the disk of `path`; for ever where the
+/// system does not say.
 pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
     fsx::free_bytes(path).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
-//! Stalls on memory, as the kernel measures them (PSI): the first sign that there is too little of it, seconds before it kills.
+//! Stalls on memory, as the kernel measures them (PSI): the first sign that there is too little of
+//! it, seconds before it kills.
 
 use std::path::Path;
 
-/// The share of the last ten seconds in which some task stalled on memory: of the group that bounds ours where it is known, since what
-/// others wait for in limits of their own is not for us to avoid; else of the machine.
+/// The share of the last ten seconds in which some task stalled on memory: of the group that bounds
+/// ours where it is known, since what others wait for in limits of their own is not for us to
+/// avoid; else of the machine.
 pub(super) fn stall_percent(root: &Path, group: Option<&Path>) -> Option<f64> {
     let of_machine = root.join("proc/pressure/memory");
     let read = |path: &Path| parse(&std::fs::read_to_string(path).ok()?);

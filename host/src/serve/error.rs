@@ -1,4 +1,5 @@
-//! Why a host does not start. What comes of a full disk is told as that, whatever it was that could not be written.
+//! Why a host does not start. What comes of a full disk is told as that, whatever it was that could
+//! not be written.
 
 use std::{
     borrow::Cow,
@@ -76,7 +77,8 @@ impl ServeError {
         }
     }
 
-    /// Whether it may come of a full disk. A supervisor that cannot write says so in words, if at all.
+    /// Whether it may come of a full disk. A supervisor that cannot write says so in words, if at
+    /// all.
     fn may_be_space(&self) -> bool {
         match self {
             Self::Store(error) | Self::Engine(engine::StartError::Store(error)) => {

@@ -1,6 +1,8 @@
-//! A store that ends with the process: what the engine's tests run on, and the plain statement of what a store does.
+//! A store that ends with the process: what the engine's tests run on, and the plain statement of
+//! what a store does.
 //!
-//! It walks through everything it holds where `sqlite` has an index, so that the two can be compared.
+//! It walks through everything it holds where `sqlite` has an index, so that the two can be
+//! compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,7 +79,8 @@ impl MemoryStore {
         self.content().panics_at_commit = true;
     }
 
-    /// A panic under the lock leaves the content as it was before a verb or after it: batches are applied to a copy.
+    /// A panic under the lock leaves the content as it was before a verb or after it: batches are
+    /// applied to a copy.
     fn content(&self) -> MutexGuard<'_, Content> {
         lock(&self.0)
     }
@@ -233,7 +236,8 @@ impl Content {
         });
         let mut keyed: Vec<_> = keyed.collect();
         keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));
-        // A key may have been used again once it was forgotten: the later task is the one it stands for.
+        // A key may have been used again once it was forgotten: the later task is the one it stands
+        // for.
         let newest: BTreeMap<_, _> = keyed.into_iter().collect();
         newest.into_iter().collect()
     }

@@ -1,10 +1,12 @@
 //! Where work outlives the host: a narrow port of domain verbs, and what can go wrong behind it.
 //!
-//! No SQL and no row type leaves a back end. All of it is synchronous: the engine commits from a thread of its own, and readers call from
-//! blocking threads, so a back end needs no runtime and a slow disk holds up nobody else. Two back ends pass one suite (`conformance`):
-//! `sqlite`, which the host runs on, and `memory`, which the engine's tests run on.
+//! No SQL and no row type leaves a back end. All of it is synchronous: the engine commits from a
+//! thread of its own, and readers call from blocking threads, so a back end needs no runtime and a
+//! slow disk holds up nobody else. Two back ends pass one suite (`conformance`): `sqlite`, which
+//! the host runs on, and `memory`, which the engine's tests run on.
 //!
-//! A store decides nothing. It refuses a batch only where the writer is not the leader any more, or where the disk does.
+//! A store decides nothing. It refuses a batch only where the writer is not the leader any more, or
+//! where the disk does.
 
 mod error;
 mod filter;
@@ -55,7 +57,8 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The place of an event among all events, from 1 upwards without gaps; never given twice, even where events were pruned.
+/// The place of an event among all events, from 1 upwards without gaps; never given twice, even
+/// where events were pruned.
 pub(crate) type Sequence = u64;
 
 /// Durable tasks, documents, events and accounts.
@@ -63,11 +66,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Takes leadership: raises the epoch, after which whoever led before can commit no more.
     fn lead(&self) -> Result<Epoch, StoreError>;
 
-    /// Reads all that a board is made of. Idempotency keys are those of tasks created at or after `remember_since`.
+    /// Reads all that a board is made of. Idempotency keys are those of tasks created at or after
+    /// `remember_since`.
     fn load(&self, remember_since: Timestamp) -> Result<Stored, StoreError>;
 
-    /// Makes a batch durable, whole or not at all. It is refused where `epoch` is not the current one, or where its number is not above
-    /// that of the last batch; both are checked inside the transaction.
+    /// Makes a batch durable, whole or not at all. It is refused where `epoch` is not the current
+    /// one, or where its number is not above that of the last batch; both are checked inside the
+    /// transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
     /// The number of the last batch, 0 before the first. What is read after it is not older.
@@ -93,7 +98,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// How these tasks have ended; `None` for one that has not. What is not there is left out.
     fn ends(&self, ids: &BTreeSet<TaskId>) -> Result<BTreeMap<TaskId, Option<End>>, StoreError>;
 
-    /// How many unfinished tasks of each group there are in each status, sorted. Reads every unfinished task.
+    /// How many unfinished tasks of each group there are in each status, sorted. Reads every
+    /// unfinished task.
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
 
     /// What is set for the whole queue. Where that cannot be read it is paused.
@@ -120,11 +126,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The number of the last event there was, 0 before the first.
     fn last_event(&self) -> Result<Sequence, StoreError>;
 
-    /// The first event that is of this time or later. Reads every event before it: they are in the order in which they became true, and a
-    /// clock may have been set back.
+    /// The first event that is of this time or later. Reads every event before it: they are in the
+    /// order in which they became true, and a clock may have been set back.
     fn first_event_since(&self, at: Timestamp) -> Result<Option<Sequence>, StoreError>;
 
-    /// The digests of the environments that some task names, sorted. Reads every task: meant for after a prune.
+    /// The digests of the environments that some task names, sorted. Reads every task: meant for
+    /// after a prune.
     fn env_digests_in_use(&self) -> Result<Vec<String>, StoreError>;
 
     /// Shows each record of one moment, in the order of [`record`], for as long as `each` says so.
@@ -183,7 +190,8 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Makes a page of up to `limit + 1` tasks: whether there is one too many tells whether there is a next page.
+    /// Makes a page of up to `limit + 1` tasks: whether there is one too many tells whether there
+    /// is a next page.
     pub(crate) fn cut(mut tasks: Vec<Task>, limit: usize) -> Self {
         let more = tasks.len() > limit;
         tasks.truncate(limit);
@@ -192,7 +200,8 @@ impl Page {
     }
 }
 
-/// Where a task stands, without what belongs to it: what lists are filtered by and counts are grouped by.
+/// Where a task stands, without what belongs to it: what lists are filtered by and counts are
+/// grouped by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Status {
     Blocked,

@@ -1,6 +1,7 @@
 //! Tasks in every state and phase, with all that belongs to them.
 //!
-//! What [`batch`] gives is frozen: the stored database of schema 1 was made of it. A later state gets a function of its own.
+//! What [`batch`] gives is frozen: the stored database of schema 1 was made of it. A later state
+//! gets a function of its own.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,11 +1,13 @@
 //! Length-prefixed JSON frames: a little-endian `u32`, then that many bytes.
 //!
-//! Sans I/O: both the supervisor (non-blocking sockets under epoll) and the host (tokio) feed it bytes as they come.
+//! Sans I/O: both the supervisor (non-blocking sockets under epoll) and the host (tokio) feed it
+//! bytes as they come.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest frame either side accepts. A start with the 2 MiB of arguments that a system allows fits several times.
+/// The largest frame either side accepts. A start with the 2 MiB of arguments that a system allows
+/// fits several times.
 pub(super) const MAX_FRAME_BYTES: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,13 @@
-//! Starting a process that outlives whoever starts it: the supervisor, and the host in the background.
+//! Starting a process that outlives whoever starts it: the supervisor, and the host in the
+//! background.
 //!
-//! It gets a session of its own, `/` as its directory, no descriptor but stdio, default signals and an empty mask, and none of the
-//! variables by which it could be taken for a part of an attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`, so that a
-//! supervisor whose attempt it was started from leaves it alone.
+//! It gets a session of its own, `/` as its directory, no descriptor but stdio, default signals and
+//! an empty mask, and none of the variables by which it could be taken for a part of an attempt or
+//! of an agent's session. It is marked `CLAUDINE_DETACHED`, so that a supervisor whose attempt it
+//! was started from leaves it alone.
 //!
-//! Its stdout is a pipe on which it says that it is ready (or why it will not be, by closing it); then it lets go of it. So the
-//! starter neither polls nor guesses, and nobody's pipe is kept open.
+//! Its stdout is a pipe on which it says that it is ready (or why it will not be, by closing it);
+//! then it lets go of it. So the starter neither polls nor guesses, and nobody's pipe is kept open.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -47,8 +49,8 @@ impl Launched {
         self.ready
     }
 
-    /// Waits for what the process says about itself: the text of [`announce_ready`], or nothing if it ended or closed its stdout
-    /// first. It blocks.
+    /// Waits for what the process says about itself: the text of [`announce_ready`], or nothing if
+    /// it ended or closed its stdout first. It blocks.
     pub(super) fn wait_ready(&mut self) -> io::Result<Option<String>> {
         let mut text = String::new();
         self.ready.read_to_string(&mut text)?;
@@ -56,8 +58,8 @@ impl Launched {
     }
 }
 
-/// Starts `program` with further arguments; what it says on stderr is appended to `log`. `environment` is that of the caller; what
-/// must not be inherited is taken out here.
+/// Starts `program` with further arguments; what it says on stderr is appended to `log`.
+/// `environment` is that of the caller; what must not be inherited is taken out here.
 pub(crate) fn launch(
     program: &Program,
     args: &[&OsStr],

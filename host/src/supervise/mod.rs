@@ -1,9 +1,10 @@
 //! Processes: starting them, keeping their output, stopping them, and finding them again.
 //!
-//! All attempts' processes are children of one small *supervisor* process (`claudine __supervise DIR`), not of the host. So the
-//! host can be killed, upgraded and started again under running work: the supervisor goes on reading pipes, enforcing deadlines
-//! and keeping exit statuses until somebody acknowledges them. One for all attempts, because a message per task costs a tenth of
-//! a process per task.
+//! All attempts' processes are children of one small *supervisor* process (`claudine __supervise
+//! DIR`), not of the host. So the host can be killed, upgraded and started again under running
+//! work: the supervisor goes on reading pipes, enforcing deadlines and keeping exit statuses until
+//! somebody acknowledges them. One for all attempts, because a message per task costs a tenth of a
+//! process per task.
 //!
 //! | where | what |
 //! |---|---|
@@ -17,7 +18,8 @@
 //! | `own` | what a host has run itself, and did not see the end of |
 //! | `sys` | everything that names a system call or `/proc` |
 //!
-//! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and `engine` says what that means.
+//! This module knows nothing of tasks, retries or outcomes: it says what became of processes, and
+//! `engine` says what that means.
 //!
 //! What the search for leftovers cannot see: a process that left the tree of the supervisor
 //! altogether, because some other program started it on a task's behalf (a container daemon,

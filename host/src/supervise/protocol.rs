@@ -1,15 +1,20 @@
-//! The protocol between host and supervisor, version 1: JSON documents in length-prefixed frames over a Unix stream socket.
+//! The protocol between host and supervisor, version 1: JSON documents in length-prefixed frames
+//! over a Unix stream socket.
 //!
-//! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt it still keeps, and `ready`. From
-//! then on commands go one way and reports the other. Commands are numbered from 1 within an epoch, and `welcome` says up to
-//! which number they were received, so a host that lost its connection sends exactly the rest again. Reports carry no numbers: the
-//! `attempt` frames after `welcome` hold the whole truth, and the host works out what it has not heard yet.
+//! The host opens with `hello`; the supervisor answers `welcome`, one `attempt` for each attempt it
+//! still keeps, and `ready`. From then on commands go one way and reports the other. Commands are
+//! numbered from 1 within an epoch, and `welcome` says up to which number they were received, so a
+//! host that lost its connection sends exactly the rest again. Reports carry no numbers: the
+//! `attempt` frames after `welcome` hold the whole truth, and the host works out what it has not
+//! heard yet.
 //!
-//! A hello that names a child opens no such conversation: it asks for the pipe that the child reads, which comes with the answer. From
-//! then on the connection stands for the host that feeds the child, and carries one word more, `end`.
+//! A hello that names a child opens no such conversation: it asks for the pipe that the child
+//! reads, which comes with the answer. From then on the connection stands for the host that feeds
+//! the child, and carries one word more, `end`.
 //!
-//! Both sides ignore fields they do not know. A frame of an unknown kind is reported to stderr and skipped. What an older supervisor
-//! would have to do and does not know, it is not asked for: `welcome` says what it can beyond the first of this version.
+//! Both sides ignore fields they do not know. A frame of an unknown kind is reported to stderr and
+//! skipped. What an older supervisor would have to do and does not know, it is not asked for:
+//! `welcome` says what it can beyond the first of this version.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +70,8 @@ pub(super) enum Command {
     Ack {
         attempt: AttemptKey,
     },
-    /// Exit as soon as nothing lives and nothing is unacknowledged, without waiting for another host.
+    /// Exit as soon as nothing lives and nothing is unacknowledged, without waiting for another
+    /// host.
     Quit,
 }
 
@@ -130,13 +136,15 @@ pub(super) struct Welcome {
     pub(super) feeds: bool,
 }
 
-/// Which process it is, so that a pid is never taken for another's: pids return, the pair of pid and start time within a boot does not.
+/// Which process it is, so that a pid is never taken for another's: pids return, the pair of pid
+/// and start time within a boot does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) pid: u32,
     pub(super) start_time: u64,
     pub(super) boot_id: String,
-    /// The executable's version and file identity; a host with another one starts a supervisor of its own for new work.
+    /// The executable's version and file identity; a host with another one starts a supervisor of
+    /// its own for new work.
     pub(super) build: String,
 }
 

@@ -1,7 +1,8 @@
 //! The words host and supervisor share: plain data, no behaviour beyond parsing and checks.
 //!
-//! They are deliberately not the domain's types: the protocol outlives a release (a new host talks to an old supervisor), so what
-//! is on the wire must not change because a domain type does. The engine converts at its edge.
+//! They are deliberately not the domain's types: the protocol outlives a release (a new host talks
+//! to an old supervisor), so what is on the wire must not change because a domain type does. The
+//! engine converts at its edge.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::Bounds;
 
-/// The text id of an attempt, `<task id>.<number>`; also the value of the marker variable its processes carry.
+/// The text id of an attempt, `<task id>.<number>`; also the value of the marker variable its
+/// processes carry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct AttemptKey(String);
@@ -127,7 +129,8 @@ impl FromStr for Signal {
     }
 }
 
-/// One step of a stop: a signal to the process group, then how long it has before the next. After the last one comes KILL.
+/// One step of a stop: a signal to the process group, then how long it has before the next. After
+/// the last one comes KILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rung {
     pub(crate) signal: Signal,
@@ -143,7 +146,8 @@ pub(crate) enum Stdin {
     Empty,
     /// A file that is complete before the start.
     File(PathBuf),
-    /// A pipe that the host writes into: see [`super::Supervisors::feed`]. A supervisor that does not know this is not asked for it.
+    /// A pipe that the host writes into: see [`super::Supervisors::feed`]. A supervisor that does
+    /// not know this is not asked for it.
     Stream,
 }
 
@@ -151,10 +155,12 @@ pub(crate) enum Stdin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StartChild {
     pub(crate) child: ChildId,
-    /// The command and its arguments; a name without a slash is looked up on the child's own `PATH`.
+    /// The command and its arguments; a name without a slash is looked up on the child's own
+    /// `PATH`.
     pub(crate) argv: Vec<String>,
     pub(crate) cwd: PathBuf,
-    /// NUL-separated `NAME=VALUE`. The supervisor reads it itself, so 2,000 tasks with one environment send a path each.
+    /// NUL-separated `NAME=VALUE`. The supervisor reads it itself, so 2,000 tasks with one
+    /// environment send a path each.
     pub(crate) env_file: Option<PathBuf>,
     /// Taken out of the file's variables; `*` alone takes out all.
     #[serde(default)]
@@ -169,11 +175,13 @@ pub(crate) struct StartChild {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bounds: Option<Bounds>,
     pub(crate) stdin: Stdin,
-    /// The attempt's output log, the same for all its children; it comes into being with the first byte.
+    /// The attempt's output log, the same for all its children; it comes into being with the first
+    /// byte.
     pub(crate) log: PathBuf,
     /// How much output is kept.
     pub(crate) cap_bytes: u64,
-    /// What is left of the attempt's hard deadline. It replaces the one an earlier child of the attempt brought.
+    /// What is left of the attempt's hard deadline. It replaces the one an earlier child of the
+    /// attempt brought.
     #[serde(rename = "timeout_ms", default, with = "millis_option")]
     pub(crate) timeout: Option<Duration>,
     /// How long the attempt may go without output.
@@ -211,10 +219,12 @@ pub(crate) struct Usage {
     pub(crate) wall_ms: u64,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub(crate) cpu_ms: u64,
-    /// The larger of two: the kernel's maximum for one process (the leader, or a descendant that was waited for), where that is more
-    /// than the supervisor's own, which the kernel counts as the child's until it has executed its program; and the largest sum over
-    /// the attempt's processes, sampled twice a second: a peak of the whole tree that is shorter than that can be missed. A child
-    /// that was too small for the one and too short for the other has none. On the wire that is 0, as every version reads it.
+    /// The larger of two: the kernel's maximum for one process (the leader, or a descendant that
+    /// was waited for), where that is more than the supervisor's own, which the kernel counts as
+    /// the child's until it has executed its program; and the largest sum over the attempt's
+    /// processes, sampled twice a second: a peak of the whole tree that is shorter than that can be
+    /// missed. A child that was too small for the one and too short for the other has none. On the
+    /// wire that is 0, as every version reads it.
     #[serde(with = "zero_is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
 }

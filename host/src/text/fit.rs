@@ -18,8 +18,8 @@ pub(crate) fn fit(text: &str, most: usize) -> String {
     format!("{}…", &text[..cut])
 }
 
-/// Text on lines of so many columns at most, broken between words where that can be. The lines after
-/// the first one begin with so many spaces.
+/// Text on lines of so many columns at most, broken between words where that can be. The lines
+/// after the first one begin with so many spaces.
 pub(crate) fn wrapped(text: &str, most: usize, indent: usize) -> String {
     let mut shown = String::new();
     let mut used = 0;

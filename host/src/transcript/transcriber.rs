@@ -238,8 +238,8 @@ impl Transcriber {
     }
 
     fn stream(&mut self, child: u16, channel: LogChannel) -> &mut Stream {
-        // Only the first child can be met in the middle of a line, and of it what an executor reads:
-        // half a line of text is better than none.
+        // Only the first child can be met in the middle of a line, and of it what an executor
+        // reads: half a line of text is better than none.
         let is_first = !self.streams.keys().any(|(_, known)| *known == channel);
         let is_in_line = is_first
             && channel == LogChannel::Stdout
@@ -442,7 +442,8 @@ fn says_something(item: &Item) -> bool {
     !by_its_text || !item.text.is_empty()
 }
 
-/// Adds the items in steps that fit into an answer. Only with the last of them is the place reached.
+/// Adds the items in steps that fit into an answer. Only with the last of them is the place
+/// reached.
 fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Place) {
     let (mut together, mut bytes) = (Vec::new(), 0);
     for item in items {

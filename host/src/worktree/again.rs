@@ -1,6 +1,6 @@
 //! A merge that somebody asks for once more, after its task has ended: it was refused and what was
-//! in its way is not any more, or another one is wanted. It goes the way of the first one, and looks
-//! at what is there now.
+//! in its way is not any more, or another one is wanted. It goes the way of the first one, and
+//! looks at what is there now.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 

@@ -1,7 +1,8 @@
 //! Merging a branch into its base.
 //!
-//! The merge is made in memory and its commit refers to both sides; only then the base moves, from where it was to there, or not at all. Where
-//! somebody has the base checked out, git itself brings that checkout along, and only if nothing in it is changed.
+//! The merge is made in memory and its commit refers to both sides; only then the base moves, from
+//! where it was to there, or not at all. Where somebody has the base checked out, git itself brings
+//! that checkout along, and only if nothing in it is changed.
 
 use claudine_domain::worktree::MergeState;
 

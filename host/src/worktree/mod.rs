@@ -1,9 +1,12 @@
-//! Worktrees: a checkout of its own for a task, on a branch of its own, in the data directory and never in the person's checkout.
+//! Worktrees: a checkout of its own for a task, on a branch of its own, in the data directory and
+//! never in the person's checkout.
 //!
-//! It is planned at the submission, where everything that can be wrong is refused; made when the first attempt starts; kept over further
-//! attempts; and when the task has succeeded its work is merged, pushed, written to a patch, or left, as was asked. Work that is not committed
-//! is never removed, and a branch only if all that is on it is in its base. Each step finds out what of it is done already, so that a host that
-//! was killed in the middle can be followed by one that goes on. Beside each worktree there is a record of it, which outlives its task.
+//! It is planned at the submission, where everything that can be wrong is refused; made when the
+//! first attempt starts; kept over further attempts; and when the task has succeeded its work is
+//! merged, pushed, written to a patch, or left, as was asked. Work that is not committed is never
+//! removed, and a branch only if all that is on it is in its base. Each step finds out what of it
+//! is done already, so that a host that was killed in the middle can be followed by one that goes
+//! on. Beside each worktree there is a record of it, which outlives its task.
 
 mod again;
 mod auto;

@@ -17,7 +17,8 @@ use crate::git::{
 pub(crate) struct Wish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
-    /// What it goes out from: a branch, a tag, a commit. What is checked out, where it is not given.
+    /// What it goes out from: a branch, a tag, a commit. What is checked out, where it is not
+    /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
     #[serde(default)]
@@ -64,7 +65,8 @@ pub(crate) async fn plan(git: &Git, wish: &Wish) -> Result<Planned, WorktreeErro
     Ok(Planned { worktree, warning })
 }
 
-/// Refuses a branch that is there. Apart from the plan: it may be there because this very request was sent before.
+/// Refuses a branch that is there. Apart from the plan: it may be there because this very request
+/// was sent before.
 pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), WorktreeError> {
     let Some(branch) = &worktree.branch else {
         return Ok(());

@@ -1,7 +1,8 @@
 //! What becomes of the work of a task that has succeeded.
 //!
-//! It is decided by what is there and not by what was done, so it can be asked for again: after a crash the second time finds the first one's
-//! commits, merges and pushes. Once it is settled, that is written into the worktree's record, before the worktree goes.
+//! It is decided by what is there and not by what was done, so it can be asked for again: after a
+//! crash the second time finds the first one's commits, merges and pushes. Once it is settled, that
+//! is written into the worktree's record, before the worktree goes.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Builds a plugin: its crate becomes a module, the module a component, and beside it go its manifest and the digests of both.
+//! Builds a plugin: its crate becomes a module, the module a component, and beside it go its
+//! manifest and the digests of both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,8 +92,8 @@ fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     })
 }
 
-/// Whoever embeds or watches a file would take a new time stamp for a new content. The write is a rename, because somebody
-/// may read the file at the same time.
+/// Whoever embeds or watches a file would take a new time stamp for a new content. The write is a
+/// rename, because somebody may read the file at the same time.
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<bool, BuildError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);

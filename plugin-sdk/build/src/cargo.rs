@@ -12,8 +12,9 @@ use crate::error::BuildError;
 use crate::request::BuildRequest;
 use crate::toolchain::{TARGET, Toolchain};
 
-/// The profile plugins are built with. It is given on the command line, so that it needs no place in the manifest of
-/// whoever writes a plugin. Function names stay in: without them a trap's backtrace says nothing.
+/// The profile plugins are built with. It is given on the command line, so that it needs no place
+/// in the manifest of whoever writes a plugin. Function names stay in: without them a trap's
+/// backtrace says nothing.
 const PROFILE: [&str; 6] = [
     "profile.plugin.inherits='release'",
     "profile.plugin.opt-level='s'",
@@ -65,7 +66,8 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
         .current_dir(&request.crate_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // Flags that somebody has set for this machine's processor mean nothing to WebAssembly, or break it.
+        // Flags that somebody has set for this machine's processor mean nothing to WebAssembly, or
+        // break it.
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(cargo_home()));
     if request.release {
@@ -78,11 +80,12 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
     cargo
 }
 
-/// Memory that an instance has from the beginning, in bytes, and the SDK's allocator begins with. Pages that are not written to cost nothing.
+/// Memory that an instance has from the beginning, in bytes, and the SDK's allocator begins with.
+/// Pages that are not written to cost nothing.
 const INITIAL_HEAP: u32 = 512 << 10;
 
-/// Panic messages name source files. Those of dependencies are told from cargo's directory and not from this machine's root, so that
-/// the component is the same wherever it is built.
+/// Panic messages name source files. Those of dependencies are told from cargo's directory and not
+/// from this machine's root, so that the component is the same wherever it is built.
 fn flags(cargo_home: Option<PathBuf>) -> OsString {
     // What separates flags in this variable.
     const NEXT: &str = "\x1f";
@@ -115,7 +118,8 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// The last module reported: dependencies come before the crate itself. Lines that are no report are a build script's or a macro's.
+/// The last module reported: dependencies come before the crate itself. Lines that are no report
+/// are a build script's or a macro's.
 fn find_module(report: impl BufRead) -> Option<Module> {
     let lines = report.lines().map_while(Result::ok);
     lines

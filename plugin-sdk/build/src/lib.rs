@@ -1,8 +1,9 @@
-//! What stands between a plugin's source and the host that loads it: the manifest, a toolchain, and the way from a crate to a
-//! component.
+//! What stands between a plugin's source and the host that loads it: the manifest, a toolchain, and
+//! the way from a crate to a component.
 //!
-//! It is a library because two programs build plugins, `claudine plugin build` and the project's own build, and because the host has to read
-//! manifests by the same rules by which they were built. It loads and runs nothing.
+//! It is a library because two programs build plugins, `claudine plugin build` and the project's
+//! own build, and because the host has to read manifests by the same rules by which they were
+//! built. It loads and runs nothing.
 
 mod build;
 mod cargo;

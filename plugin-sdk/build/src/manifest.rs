@@ -1,7 +1,8 @@
 //! `plugin.toml`: what a plugin is, how its attempts are to be treated, and what it asks for.
 //!
-//! The file is shipped beside the component and hashed with it. Whether what it asks for is granted is not decided here. A field nobody
-//! knows is an error: a misspelt limit must not be a missing one.
+//! The file is shipped beside the component and hashed with it. Whether what it asks for is granted
+//! is not decided here. A field nobody knows is an error: a misspelt limit must not be a missing
+//! one.
 
 mod check;
 mod document;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 pub use semver::Version;
 
-/// The version of the contract in `wit/` that this build of Claudine speaks. Plugins for any 0.1 load.
+/// The version of the contract in `wit/` that this build of Claudine speaks. Plugins for any 0.1
+/// load.
 pub const WIT_VERSION: Version = Version::new(0, 1, 0);
 
 /// A manifest without a fault.
@@ -25,18 +27,21 @@ pub struct Manifest {
     /// One line.
     pub summary: String,
     pub class: Class,
-    /// How long a task of this kind may print nothing, unless the task says otherwise. `None`: for ever.
+    /// How long a task of this kind may print nothing, unless the task says otherwise. `None`: for
+    /// ever.
     pub idle_timeout: Option<Duration>,
     /// How long from the start to the first sign of life. `None`: the executor gives none.
     pub start_timeout: Option<Duration>,
     /// One start at a time for each account, until the first sign of life.
     pub serial_start: bool,
-    /// Its `run` may be called ahead of the attempt's start, where a slot is about to become free: up to its first `spawn`, which
-    /// waits for the start, it only computes. What it tells before that is dropped.
+    /// Its `run` may be called ahead of the attempt's start, where a slot is about to become free:
+    /// up to its first `spawn`, which waits for the start, it only computes. What it tells before
+    /// that is dropped.
     pub standby: bool,
     /// Names of the variables of a task's environment that the guest may see.
     pub reads_env: Vec<String>,
-    /// What is sent to an attempt's process group when it has to end, and how long each has. The last step is `KILL`.
+    /// What is sent to an attempt's process group when it has to end, and how long each has. The
+    /// last step is `KILL`.
     pub stop: Vec<StopStep>,
     /// Where the login of what it drives is kept. `None`: it has none.
     pub account: Option<Account>,

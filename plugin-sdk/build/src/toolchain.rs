@@ -1,9 +1,9 @@
 //! Finds what can compile for wasm32-unknown-unknown.
 //!
-//! Three places are looked at, the cheapest first: the Rust in use has the target; rustup can add it; a distribution's
-//! Rust brings the sources of the standard library, which is then built with the plugin. What was found wanting at each is kept, because
-//! somebody who has none of the three needs to know what each would have taken. Nothing else in Claudine knows of the
-//! difference.
+//! Three places are looked at, the cheapest first: the Rust in use has the target; rustup can add
+//! it; a distribution's Rust brings the sources of the standard library, which is then built with
+//! the plugin. What was found wanting at each is kept, because somebody who has none of the three
+//! needs to know what each would have taken. Nothing else in Claudine knows of the difference.
 
 mod look;
 
@@ -110,7 +110,8 @@ impl Toolchain {
     /// Adds to a cargo command what this way of compiling needs.
     pub(crate) fn apply(&self, cargo: &mut Command) {
         if let Self::BuildStd { rustc, linker, .. } = self {
-            // build-std is unstable; Debian's Rust is a release, and this is how a release is told to take it.
+            // build-std is unstable; Debian's Rust is a release, and this is how a release is told
+            // to take it.
             cargo
                 .env("RUSTC", rustc)
                 .env("RUSTC_BOOTSTRAP", "1")

@@ -76,7 +76,8 @@ impl Command {
         self
     }
 
-    /// What it reads. The bytes are in a file before it starts, so it can never be fed half of them.
+    /// What it reads. The bytes are in a file before it starts, so it can never be fed half of
+    /// them.
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.stdin = children::Input::Bytes(bytes.into());
         self
@@ -84,7 +85,8 @@ impl Command {
 
     /// Starts it in a process group of its own. Returns once it runs and its identity is on disk.
     ///
-    /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid` (a NUL byte) or `resource`.
+    /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid`
+    /// (a NUL byte) or `resource`.
     pub async fn spawn(self) -> Result<Child, Failure> {
         wit::spawn(self.0)
             .await
@@ -92,8 +94,9 @@ impl Command {
             .map_err(Failure::from)
     }
 
-    /// Starts it with a standard input that is written while it runs, in place of what was set before. For input that is made on the
-    /// way, or too large to be held: [`stdin_bytes`](Command::stdin_bytes) survives the loss of the instance, a stream does not.
+    /// Starts it with a standard input that is written while it runs, in place of what was set
+    /// before. For input that is made on the way, or too large to be held:
+    /// [`stdin_bytes`](Command::stdin_bytes) survives the loss of the instance, a stream does not.
     ///
     /// ```no_run
     /// # use claudine_plugin_sdk::{Command, Failure, Outcome};

@@ -9,13 +9,16 @@ use wit_bindgen::StreamWriter;
 use super::{Child, Signal};
 use crate::stop;
 
-/// The standard input of a child that was started with [`Command::spawn_with_input`](super::Command::spawn_with_input).
+/// The standard input of a child that was started with
+/// [`Command::spawn_with_input`](super::Command::spawn_with_input).
 ///
-/// It ends when [`finish`](Input::finish) is called, and only then. One that is dropped before has broken off: the child is killed,
-/// so that it cannot take half of an input for the whole. The same becomes of it when the instance is lost, by a trap or a restart of the
-/// host; `resume` finds a child that was killed, and can start another.
+/// It ends when [`finish`](Input::finish) is called, and only then. One that is dropped before has
+/// broken off: the child is killed, so that it cannot take half of an input for the whole. The same
+/// becomes of it when the instance is lost, by a trap or a restart of the host; `resume` finds a
+/// child that was killed, and can start another.
 ///
-/// While an attempt is being stopped the child is left to the signals of the stop, whatever becomes of its input.
+/// While an attempt is being stopped the child is left to the signals of the stop, whatever becomes
+/// of its input.
 #[derive(Debug)]
 pub struct Input {
     child: Child,
@@ -34,10 +37,11 @@ impl Input {
         }
     }
 
-    /// Writes all of it. It returns when the host has taken it, so a child that reads slowly holds the caller back.
+    /// Writes all of it. It returns when the host has taken it, so a child that reads slowly holds
+    /// the caller back.
     ///
-    /// Pieces of some ten KiB or more are what it is made for. Where the future is dropped before it is ready, nobody knows how much
-    /// was taken, and the input can no longer be finished.
+    /// Pieces of some ten KiB or more are what it is made for. Where the future is dropped before
+    /// it is ready, nobody knows how much was taken, and the input can no longer be finished.
     pub async fn write_all(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), InputClosed> {
         let bytes = bytes.into();
         if bytes.is_empty() && self.writer.is_some() {
@@ -79,8 +83,8 @@ impl Drop for Input {
     }
 }
 
-/// The child reads no more: it has closed its standard input, or has ended. That is not a fault by itself; what became of it is
-/// what [`Child::wait`] says.
+/// The child reads no more: it has closed its standard input, or has ended. That is not a fault by
+/// itself; what became of it is what [`Child::wait`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputClosed;
 

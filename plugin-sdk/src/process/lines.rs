@@ -14,7 +14,8 @@ pub struct Line {
     /// How long the whole line is, without its line feed. Where the cap on the attempt's output
     /// took away a part of it, or of several lines at once, that part counts.
     pub length_bytes: u64,
-    /// Offset of the first byte after it: where to read on if this line was the last one dealt with.
+    /// Offset of the first byte after it: where to read on if this line was the last one dealt
+    /// with.
     pub end_offset: u64,
     /// False for a last line that the child did not end with a line feed.
     pub terminated: bool,

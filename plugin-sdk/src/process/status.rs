@@ -65,9 +65,10 @@ pub struct Usage {
     pub wall: Duration,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub cpu: Option<Duration>,
-    /// The largest resident set seen: of one process as the kernel counted it, or of the whole attempt as it was sampled twice a second,
-    /// whichever is more. Absent for a child that was too small for the first (a few MiB, less than the process that started it) and
-    /// too short for the second.
+    /// The largest resident set seen: of one process as the kernel counted it, or of the whole
+    /// attempt as it was sampled twice a second, whichever is more. Absent for a child that was too
+    /// small for the first (a few MiB, less than the process that started it) and too short for the
+    /// second.
     pub peak_rss_bytes: Option<u64>,
 }
 

@@ -1,8 +1,9 @@
 //! An attempt under way: starts `claude`, follows what it prints, and sees to it that it ends.
 //!
-//! A run that has printed its result may live on for as long as a background command of the agent does; it gets a grace and is then
-//! ended here. Stops that somebody asks for are the host's (INT, TERM, KILL by the ladder of the manifest): a second INT from here
-//! would only hurry the agent past its own cleaning up.
+//! A run that has printed its result may live on for as long as a background command of the agent
+//! does; it gets a grace and is then ended here. Stops that somebody asks for are the host's (INT,
+//! TERM, KILL by the ladder of the manifest): a second INT from here would only hurry the agent
+//! past its own cleaning up.
 
 use std::time::Duration;
 
@@ -28,10 +29,12 @@ const AFTER_RESULT: Duration = Duration::from_secs(15);
 /// Between the signals that end it then.
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 
-/// A checkpoint is a write to the disk; an attempt that is taken up reads this much of its output twice.
+/// A checkpoint is a write to the disk; an attempt that is taken up reads this much of its output
+/// twice.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 
-/// Odd lines that are told; a program that prints nothing but such lines would flood the host's log.
+/// Odd lines that are told; a program that prints nothing but such lines would flood the host's
+/// log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
 /// The lines of standard error are for people, and one of them is shown.
@@ -106,8 +109,8 @@ impl Attempt {
         })
     }
 
-    /// What the run may cost: what its budgets leave, or less if the task says so. Claude Code holds
-    /// it against what this process spends, also in a session that is taken up.
+    /// What the run may cost: what its budgets leave, or less if the task says so. Claude Code
+    /// holds it against what this process spends, also in a session that is taken up.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
         asked
@@ -116,7 +119,8 @@ impl Attempt {
             .reduce(f64::min)
     }
 
-    /// Reads a child to its end; where it found no session to go on with, starts one that needs none.
+    /// Reads a child to its end; where it found no session to go on with, starts one that needs
+    /// none.
     async fn follow(
         &self,
         start: Start,
@@ -179,7 +183,8 @@ impl Attempt {
         outcome(transcript, &ending)
     }
 
-    /// Follows the child's output from the checkpoint on until it has ended, by itself or, some time after its result, by force.
+    /// Follows the child's output from the checkpoint on until it has ended, by itself or, some
+    /// time after its result, by force.
     async fn read(
         &self,
         child: &Child,
@@ -203,7 +208,8 @@ impl Attempt {
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
             let results = &checkpoint.transcript.results;
-            // It was woken again: what it goes on to spend is on top of this. At its end the outcome says what it was.
+            // It was woken again: what it goes on to spend is on top of this. At its end the
+            // outcome says what it was.
             if !results.is_at_rest
                 && rest_since.is_some()
                 && let Some(usd) = results.cost_usd()
@@ -296,7 +302,8 @@ async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Result<Ne
     })
 }
 
-/// INT, TERM and KILL with time between them. What the agent's commands leave behind the host looks for.
+/// INT, TERM and KILL with time between them. What the agent's commands leave behind the host looks
+/// for.
 async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     for signal in [Signal::Int, Signal::Term] {
         child.signal(signal)?;

@@ -1,6 +1,7 @@
 //! What an instance leaves for the one that takes its attempt up.
 //!
-//! A checkpoint that is missing or unreadable costs time, nothing else: the output is read from its beginning again.
+//! A checkpoint that is missing or unreadable costs time, nothing else: the output is read from its
+//! beginning again.
 
 use claudine_plugin_sdk::warn;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,12 @@
 //! Delegates a task to Claude Code, run headless.
 //!
-//! `claude` prints its events as JSON lines; this executor follows them, tells the host what the agent does, and decides by them how
-//! the attempt ended. It relies on the public behaviour of the command line alone (measured with [`KNOWN_VERSION`]), and says so where
-//! a version behaves otherwise.
+//! `claude` prints its events as JSON lines; this executor follows them, tells the host what the
+//! agent does, and decides by them how the attempt ended. It relies on the public behaviour of the
+//! command line alone (measured with [`KNOWN_VERSION`]), and says so where a version behaves
+//! otherwise.
 //!
-//! It keeps no conversation, no credentials and no account: where a login is, and what a usage limit means for other tasks, is the host's
-//! knowledge by the manifest's `[account]`.
+//! It keeps no conversation, no credentials and no account: where a login is, and what a usage
+//! limit means for other tasks, is the host's knowledge by the manifest's `[account]`.
 
 mod attempt;
 mod authority;

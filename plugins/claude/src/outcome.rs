@@ -1,8 +1,9 @@
 //! From what Claude Code said, and how its process ended, to the outcome of the attempt.
 //!
-//! `is_error` comes first: every failure of the API also says `subtype: success`. The exit code decides nothing: it is 0 after an
-//! interrupt and 143 after TERM, and a run that has printed its result may be ended by force. Who asked for a stop is the host's
-//! knowledge; it turns the outcome of a stopped attempt into `cancelled` or `timed_out`.
+//! `is_error` comes first: every failure of the API also says `subtype: success`. The exit code
+//! decides nothing: it is 0 after an interrupt and 143 after TERM, and a run that has printed its
+//! result may be ended by force. Who asked for a stop is the host's knowledge; it turns the outcome
+//! of a stopped attempt into `cancelled` or `timed_out`.
 
 use std::time::Duration;
 
@@ -180,7 +181,8 @@ fn unknown(transcript: &Transcript, what: &str) -> String {
     )
 }
 
-/// How long until the account's limit ends, where it said so. A moment that has passed says nothing about the refusal just seen.
+/// How long until the account's limit ends, where it said so. A moment that has passed says nothing
+/// about the refusal just seen.
 fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Option<Duration> {
     if outcome.cause != Some(Class::RateLimit) {
         return None;

@@ -1,8 +1,9 @@
 //! How an attempt begins: in a session of its own, or in one that is there already.
 //!
-//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the prompt: Claude Code writes session
-//! and prompt together, some 20 ms after its first request, and before that there is no session to be found, so that the attempt falls back
-//! to a fresh one. Other failures begin afresh, because their conversation has led to them.
+//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the
+//! prompt: Claude Code writes session and prompt together, some 20 ms after its first request, and
+//! before that there is no session to be found, so that the attempt falls back to a fresh one.
+//! Other failures begin afresh, because their conversation has led to them.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
@@ -39,7 +40,8 @@ pub(crate) enum Start {
     Fresh { session_id: String },
     /// The session that the task names; without it there is nothing to go on with.
     Named { session_id: String },
-    /// The session of an earlier attempt, and what it is told; where it is gone, a fresh one serves.
+    /// The session of an earlier attempt, and what it is told; where it is gone, a fresh one
+    /// serves.
     Again { session_id: String, say: String },
 }
 
@@ -108,7 +110,8 @@ impl Start {
         }
     }
 
-    /// The prompt, or a word to go on. Where the task names a session, the session cannot tell whether it has the prompt.
+    /// The prompt, or a word to go on. Where the task names a session, the session cannot tell
+    /// whether it has the prompt.
     pub(crate) fn input<'a>(&'a self, spec: &'a Spec) -> &'a str {
         match self {
             Self::Again { say, .. } => say,

@@ -1,8 +1,10 @@
 //! One line of `--output-format stream-json` becomes an event.
 //!
-//! A line is parsed, never matched: the order of its keys is not fixed. It is read twice, first for its type alone, so that the large
-//! lines this plugin does not act on (tool results) cost no memory. Types and fields that are not known here are passed over; what is
-//! known but has another shape than expected is a [`Fault`], so that a version of Claude Code that behaves otherwise is noticed.
+//! A line is parsed, never matched: the order of its keys is not fixed. It is read twice, first for
+//! its type alone, so that the large lines this plugin does not act on (tool results) cost no
+//! memory. Types and fields that are not known here are passed over; what is known but has another
+//! shape than expected is a [`Fault`], so that a version of Claude Code that behaves otherwise is
+//! noticed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +25,8 @@ pub(crate) enum Event {
     Other,
 }
 
-/// `system`/`init`: the session begins. With a background command of the agent it begins once more for each time the agent is woken.
+/// `system`/`init`: the session begins. With a background command of the agent it begins once more
+/// for each time the agent is woken.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Init {
     pub(crate) session_id: String,

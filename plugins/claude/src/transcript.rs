@@ -1,7 +1,8 @@
 //! What a run of Claude Code has said so far.
 //!
-//! It is fed the lines of one process in order and keeps the few facts its outcome is made of. All of it but the results is small
-//! and goes into checkpoints; a checkpoint never lies behind a result, so a result is read again rather than stored.
+//! It is fed the lines of one process in order and keeps the few facts its outcome is made of. All
+//! of it but the results is small and goes into checkpoints; a checkpoint never lies behind a
+//! result, so a result is read again rather than stored.
 
 use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,8 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// What this process has cost up to its last result, where that says what the session had cost before.
+    /// What this process has cost up to its last result, where that says what the session had cost
+    /// before.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
         let total = self.last.as_ref()?.total_cost_usd?;
         Some((total - self.cost_before_usd?).max(0.0))
@@ -129,8 +131,8 @@ impl Transcript {
         self.results.last.is_some() || self.results.misread.is_some()
     }
 
-    /// What was said where there was no session to take up. It is told by its shape, not by its words: an error that came before the
-    /// session could begin, and no turn.
+    /// What was said where there was no session to take up. It is told by its shape, not by its
+    /// words: an error that came before the session could begin, and no turn.
     pub(crate) fn no_session(&self) -> Option<String> {
         let verdict = self.results.last.as_ref()?;
         let is_it = self.session_id.is_none()

@@ -1,8 +1,9 @@
-//! An executor that does what its task says: what the tests of everything around executors are made with.
+//! An executor that does what its task says: what the tests of everything around executors are made
+//! with.
 //!
-//! The steps of the script are run in order. A checkpoint remembers the next step, and `resume` goes on there. The n-th child of
-//! the attempt always belongs to the n-th step that starts one, so a step that is run a second time takes up the child it had started,
-//! as a careful executor would.
+//! The steps of the script are run in order. A checkpoint remembers the next step, and `resume`
+//! goes on there. The n-th child of the attempt always belongs to the n-th step that starts one, so
+//! a step that is run a second time takes up the child it had started, as a careful executor would.
 
 mod misbehave;
 mod script;
@@ -175,7 +176,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// The next child, fed by this instance. One that an earlier run of this step had started is only waited for.
+    /// The next child, fed by this instance. One that an earlier run of this step had started is
+    /// only waited for.
     async fn feed(&mut self, feed: &Feed) -> Result<(), Failure> {
         if self.children.get(self.used).is_some() {
             return self.child(feed.command(), true).await;

@@ -62,7 +62,8 @@ pub(crate) enum Step {
     Spawn(Spawn),
     /// Starts a child and streams its input; the output `fed_bytes` counts what was taken of it.
     Feed(Feed),
-    /// Reads what the child before has printed, through the guest; the output `read_bytes` counts it.
+    /// Reads what the child before has printed, through the guest; the output `read_bytes` counts
+    /// it.
     Read(Channel),
     Progress(Progress),
     Alive(bool),

@@ -1,9 +1,10 @@
 //! Runs a command exactly as given, or a script through a named shell.
 //!
-//! A short script is an argument of the shell (`-c`). Linux takes no argument of 128 KiB or more, so a long one is a file: the
-//! host puts it on the shell's standard input, and the shell is told to read `/dev/stdin`, which opens it a second time. The first
-//! line then gives the script the empty standard input that it would have had otherwise. Input of its own is refused for
-//! a long script rather than mixed into it.
+//! A short script is an argument of the shell (`-c`). Linux takes no argument of 128 KiB or more,
+//! so a long one is a file: the host puts it on the shell's standard input, and the shell is told
+//! to read `/dev/stdin`, which opens it a second time. The first line then gives the script the
+//! empty standard input that it would have had otherwise. Input of its own is refused for a long
+//! script rather than mixed into it.
 
 mod spec;
 

@@ -3,7 +3,8 @@
 use claudine_plugin_sdk::Issue;
 use serde::Deserialize;
 
-/// Scripts up to this length are an argument. Linux allows 128 KiB; the rest is for systems that allow less.
+/// Scripts up to this length are an argument. Linux allows 128 KiB; the rest is for systems that
+/// allow less.
 const LONGEST_ARGUMENT_SCRIPT_BYTES: usize = 100 * 1024;
 
 /// The kernel's limit for one argument (`MAX_ARG_STRLEN`), its final NUL included.
@@ -127,8 +128,9 @@ impl Spec {
     }
 }
 
-/// The text of a long script, which takes its own text off standard input before anything else. On the first line, so
-/// that line numbers stay true. fish has no way to say it; there the script may read itself.
+/// The text of a long script, which takes its own text off standard input before anything else. On
+/// the first line, so that line numbers stay true. fish has no way to say it; there the script may
+/// read itself.
 fn with_empty_stdin(shell: &str, script: &str) -> String {
     let name = shell.rsplit('/').next().unwrap_or(shell);
     if SHELLS.contains(&name) && name != "fish" {

@@ -1,10 +1,13 @@
-//! A scripted stand-in for the Messages API, for tests that drive real Claude Code without the real service.
+//! A scripted stand-in for the Messages API, for tests that drive real Claude Code without the real
+//! service.
 //!
-//! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) by a [`Script`], keeps every request for
-//! assertions, and can hold an answer at a named point until the test releases it. It knows nothing of Claude Code; what the
-//! tests expect of the CLI stands in the tests.
+//! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) by a
+//! [`Script`], keeps every request for assertions, and can hold an answer at a named point until
+//! the test releases it. It knows nothing of Claude Code; what the tests expect of the CLI stands
+//! in the tests.
 //!
-//! Tests in other processes (a shell, Python) use the binary `messages-api`, which offers the same over `/control/…`.
+//! Tests in other processes (a shell, Python) use the binary `messages-api`, which offers the same
+//! over `/control/…`.
 
 mod points;
 mod script;

@@ -1,6 +1,8 @@
-//! Named points at which an answer waits until a test releases it, and at which a test waits until an answer is there.
+//! Named points at which an answer waits until a test releases it, and at which a test waits until
+//! an answer is there.
 //!
-//! They take the place of sleeps: a test that has seen a point reached knows what the agent has and has not been told.
+//! They take the place of sleeps: a test that has seen a point reached knows what the agent has and
+//! has not been told.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

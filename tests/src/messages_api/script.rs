@@ -1,7 +1,8 @@
-//! What the scripted Messages API answers: an ordered list of rules, tried from the top for each request.
+//! What the scripted Messages API answers: an ordered list of rules, tried from the top for each
+//! request.
 //!
-//! A rule is chosen by a word in the conversation and by the turn, not only by order, so that several tasks can share one server
-//! without their requests being told apart by luck.
+//! A rule is chosen by a word in the conversation and by the turn, not only by order, so that
+//! several tasks can share one server without their requests being told apart by luck.
 
 use std::collections::BTreeMap;
 
@@ -213,7 +214,8 @@ impl Answer {
         }
     }
 
-    /// 429 as the service sends it at the end of a subscription's five hours; `reset_epoch_s` is when it starts again.
+    /// 429 as the service sends it at the end of a subscription's five hours; `reset_epoch_s` is
+    /// when it starts again.
     pub fn usage_limit(reset_epoch_s: u64) -> Self {
         Self::error(
             429,

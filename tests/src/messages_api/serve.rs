@@ -22,8 +22,8 @@ use super::points::Points;
 use super::script::{Answer, Asked, Script, Step};
 use super::wire::{self, Events};
 
-/// Events of one answer that may wait for the socket. An answer has a handful; the bound is there so that a client that does not
-/// read holds the answer back instead of filling memory.
+/// Events of one answer that may wait for the socket. An answer has a handful; the bound is there
+/// so that a client that does not read holds the answer back instead of filling memory.
 const EVENTS_AHEAD: usize = 16;
 
 /// A 10 MB prompt and the system prompt, as JSON, with room.
@@ -254,7 +254,8 @@ async fn whole(
     if is_cut {
         document.truncate(document.len() / 2);
     }
-    // The channel has room for this one piece, so it cannot wait; a client that is gone is no concern of the script.
+    // The channel has room for this one piece, so it cannot wait; a client that is gone is no
+    // concern of the script.
     drop(sender.send_data(Bytes::from(document)).await);
     if is_cut {
         sender.abort(cut());

@@ -1,4 +1,5 @@
-//! The bytes of an answer: server-sent events for a streaming request, one JSON document for the other kind.
+//! The bytes of an answer: server-sent events for a streaming request, one JSON document for the
+//! other kind.
 //!
 //! The figures of `usage` are fixed, so that costs are the same in every run.
 

@@ -161,8 +161,9 @@ fn why_says_what_is_left_of_a_graphs_budget() {
     succeeded(&world.host.finished(ids[2]), "done");
 }
 
-/// An agent that answers, and is woken by its background command once `gate` is written to; its third answer comes when `woken` is released.
-/// Only what Claude Code says of its cost with the first result is known while it goes on.
+/// An agent that answers, and is woken by its background command once `gate` is written to; its
+/// third answer comes when `woken` is released. Only what Claude Code says of its cost with the
+/// first result is known while it goes on.
 fn woken_agent() -> Script {
     Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))

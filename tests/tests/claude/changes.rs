@@ -1,4 +1,5 @@
-//! A finished task is changed before it runs again: the agent has other rights, another model, more money.
+//! A finished task is changed before it runs again: the agent has other rights, another model, more
+//! money.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;

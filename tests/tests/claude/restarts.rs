@@ -1,4 +1,5 @@
-//! The host is killed under a running agent, between each two lines of its output, and nobody can tell by the result.
+//! The host is killed under a running agent, between each two lines of its output, and nobody can
+//! tell by the result.
 
 use claudine_tests::messages_api::{Answer, Rule, Script, Step};
 use claudine_tests::{process, wait_for};
@@ -25,7 +26,8 @@ fn script() -> Script {
 
 const POINTS: [&str; 4] = ["began", "asked", "told", "half"];
 
-/// Kills the host when the agent waits at this point; it goes on while there is no host, or only once there is one again.
+/// Kills the host when the agent waits at this point; it goes on while there is no host, or only
+/// once there is one again.
 fn check(point: &str, goes_on_alone: bool) {
     let world = World::new(script());
     let id = world.delegate(&["do it", "--allowed-tools", "Bash"]);
@@ -101,7 +103,8 @@ fn killed_while_a_tool_runs() {
     succeeded(&world.host.finished(&id), "the answer");
 }
 
-/// The first child found no session and the second one is under way: both are there for the instance that takes over.
+/// The first child found no session and the second one is under way: both are there for the
+/// instance that takes over.
 #[test]
 fn killed_within_the_second_try() {
     let script = Script::default()

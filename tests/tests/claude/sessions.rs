@@ -28,7 +28,8 @@ fn a_retry_goes_on_where_the_service_failed() {
     ended(&task, "failed", "network");
     let session = attempt(&task, 0, "session_id").clone();
 
-    // Whatever of the three failures the first attempt has not used up must not meet the second one.
+    // Whatever of the three failures the first attempt has not used up must not meet the second
+    // one.
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
@@ -110,7 +111,8 @@ fn a_retry_goes_on_where_the_agent_was_killed() {
     retried_in_its_session(&world, &id);
 }
 
-/// The second attempt goes on where the first one was: the agent sees what it was asked and what it did.
+/// The second attempt goes on where the first one was: the agent sees what it was asked and what it
+/// did.
 #[track_caller]
 fn retried_in_its_session(world: &World, id: &str) {
     world.host.run(["retry", id]).check();

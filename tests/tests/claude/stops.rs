@@ -11,7 +11,8 @@ use crate::world::World;
 /// From the wish to the last process gone.
 const AT_MOST: Duration = Duration::from_secs(10);
 
-/// Runs a command in the agent's Bash tool that writes the pid of what it leaves running to `pid`, and cancels.
+/// Runs a command in the agent's Bash tool that writes the pid of what it leaves running to `pid`,
+/// and cancels.
 #[track_caller]
 fn check(command: &str) {
     let script = Script::default()

@@ -90,7 +90,8 @@ impl World {
         );
     }
 
-    /// Takes away every conversation that Claude Code has kept, as its own cleaning up does after a month.
+    /// Takes away every conversation that Claude Code has kept, as its own cleaning up does after a
+    /// month.
     pub(crate) fn forget_sessions(&self) {
         match fs::remove_dir_all(self.host.home().join(".claude/projects")) {
             Ok(()) => {}
@@ -100,7 +101,8 @@ impl World {
         }
     }
 
-    /// Waits until Claude Code has written this into its session, which it does some time after it has said it to the API.
+    /// Waits until Claude Code has written this into its session, which it does some time after it
+    /// has said it to the API.
     #[track_caller]
     pub(crate) fn in_session(&self, words: &str) {
         let projects = self.host.home().join(".claude/projects");

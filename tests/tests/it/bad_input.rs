@@ -1,4 +1,5 @@
-//! What makes no sense is refused, and the refusal names what is wrong. Nothing of it leaves a task behind.
+//! What makes no sense is refused, and the refusal names what is wrong. Nothing of it leaves a task
+//! behind.
 
 use std::{
     ffi::OsString,
@@ -267,7 +268,8 @@ fn a_running_task_cannot_be_retried() {
 #[test]
 fn a_name_of_a_million_characters_is_refused() {
     let host = TestHost::new();
-    // It does not fit into one argument, so it is split over what the shell puts together; the client itself must refuse it, or the kernel does.
+    // It does not fit into one argument, so it is split over what the shell puts together; the
+    // client itself must refuse it, or the kernel does.
     let name = "n".repeat(100_000);
     let ran = host.run(["run", "--name", &name, "--", "true"]);
     assert!(!ran.status.success());
@@ -310,7 +312,8 @@ fn an_unreadable_setting_is_named() {
     check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }
 
-/// Short documents of one request are asked about together. Where one of them takes the instance along, it is still found.
+/// Short documents of one request are asked about together. Where one of them takes the instance
+/// along, it is still found.
 #[test]
 fn a_plugin_that_cannot_be_asked_about_a_task_is_named_with_it() {
     let host = TestHost::new();

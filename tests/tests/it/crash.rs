@@ -1,6 +1,8 @@
 //! `kill -9` at any moment: of the host, and of the host together with its supervisor.
 //!
-//! The tasks say for themselves what happened to them: each notes its begin and its end in a file, and writes every line of its output a second time, so that what the host says can be held against what was.
+//! The tasks say for themselves what happened to them: each notes its begin and its end in a file,
+//! and writes every line of its output a second time, so that what the host says can be held
+//! against what was.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +41,8 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
 
     let mut late = Vec::new();
     for round in 0..KILLS {
-        // A submission is under way while the host dies; asked again with the same key, it is the same task.
+        // A submission is under way while the host dies; asked again with the same key, it is the
+        // same task.
         let key = format!("late-{round}");
         let script = format!("echo ran >> late.{round}");
         let submission = ["run", "--idempotency-key", &key, "--script", &script];
@@ -172,7 +175,8 @@ fn a_stop_is_finished_by_whoever_is_left() {
     let file = |name: &str| host.work().join(name).exists().then_some(());
     wait_for("the script to be deaf", || file("up"));
     host.run(["cancel", &id]).check();
-    // A cancel is answered when it is on disk. That the supervisor has it as well is seen by the first signal.
+    // A cancel is answered when it is on disk. That the supervisor has it as well is seen by the
+    // first signal.
     wait_for("the first signal", || file("asked"));
     kill_hosts(&host);
     wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
@@ -223,7 +227,8 @@ fn a_storm_of_short_tasks_runs_each_once() {
     }
 }
 
-/// `kill -9` of every host of this data directory, also of one that is just starting and has not said so yet.
+/// `kill -9` of every host of this data directory, also of one that is just starting and has not
+/// said so yet.
 fn kill_hosts(host: &TestHost) {
     for found in host
         .processes()

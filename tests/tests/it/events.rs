@@ -134,7 +134,8 @@ fn a_follower_misses_nothing_while_hosts_come_and_go() {
     following.until("done");
     let check = |following: &mut Following, leave: &dyn Fn()| {
         leave();
-        // A request that does no harm when it is asked twice: the killed host's socket may still take one.
+        // A request that does no harm when it is asked twice: the killed host's socket may still
+        // take one.
         host.up();
         let id = host.script("true");
         let seen = following.until("done");

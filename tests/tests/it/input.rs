@@ -1,4 +1,5 @@
-//! An executor that streams its child's input: all of it arrives, and half of it is never taken for the whole.
+//! An executor that streams its child's input: all of it arrives, and half of it is never taken for
+//! the whole.
 
 use std::{
     fs,

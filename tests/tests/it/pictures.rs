@@ -104,7 +104,8 @@ fn what_is_shown_hangs_together() {
     assert_eq!(count(&[&ids[4]]), 6);
     assert_eq!(count(&[&alone]), 1);
     assert_eq!(count(&[&alone, "lint", "build"]), 7);
-    // What has not ended, and what that hangs on: not the step that will never run, nor the one that stands alone.
+    // What has not ended, and what that hangs on: not the step that will never run, nor the one
+    // that stands alone.
     assert_eq!(count(&[]), 5);
     assert_eq!(count(&["--all"]), 5);
     fs::write(host.work().join("go"), "").unwrap();

@@ -1,4 +1,5 @@
-//! Results that flow: from a task to those that use its output, and from an attempt to the one that goes on from it.
+//! Results that flow: from a task to those that use its output, and from an attempt to the one that
+//! goes on from it.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! `run` and `delegate`: what is run, with which words, environment, directory and input, and what comes back.
+//! `run` and `delegate`: what is run, with which words, environment, directory and input, and what
+//! comes back.
 
 use std::{
     fs,

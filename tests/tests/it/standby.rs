@@ -48,7 +48,8 @@ fn who_stands_by_and_is_cancelled_or_held_has_had_no_attempt() {
     );
 }
 
-/// Each was chosen while the one before it ran, and may be released before the end of that one is on disk.
+/// Each was chosen while the one before it ran, and may be released before the end of that one is
+/// on disk.
 #[test]
 fn a_chain_runs_each_once_and_in_order_whenever_the_host_is_killed() {
     let host = TestHost::builder().slots(2).build();

@@ -1,4 +1,5 @@
-//! The verbs that look at tasks and change them: `list`, `status`, `wait`, `cancel`, `retry`, `why`.
+//! The verbs that look at tasks and change them: `list`, `status`, `wait`, `cancel`, `retry`,
+//! `why`.
 
 use std::fs;
 

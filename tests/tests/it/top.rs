@@ -1,4 +1,5 @@
-//! The live view on a terminal: what it shows, what its keys do, and that it gives the terminal back.
+//! The live view on a terminal: what it shows, what its keys do, and that it gives the terminal
+//! back.
 
 use std::{fs, time::Duration};
 

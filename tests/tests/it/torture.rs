@@ -1,5 +1,6 @@
-//! Processes that behave as badly as they can, and more of them than anybody should start. What a part promises about them by itself is
-//! tested where it is (`supervise/tests`); here it is held against the whole host.
+//! Processes that behave as badly as they can, and more of them than anybody should start. What a
+//! part promises about them by itself is tested where it is (`supervise/tests`); here it is held
+//! against the whole host.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -44,7 +45,8 @@ impl Drop for PidsLimit {
 /// A user who has no other process, for a limit on how many a user may have.
 const BOMBER: u32 = 64_999;
 
-/// How many processes of a user live. One that belongs to nobody any more by the time it is looked at counts no more.
+/// How many processes of a user live. One that belongs to nobody any more by the time it is looked
+/// at counts no more.
 fn processes_of(user: u32) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -58,7 +60,8 @@ fn processes_of(user: u32) -> usize {
 const BOMB: &str =
     "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
 
-/// Sets off a bomb whose processes `count` counts: the host answers meanwhile, and of a cancelled bomb nothing is left.
+/// Sets off a bomb whose processes `count` counts: the host answers meanwhile, and of a cancelled
+/// bomb nothing is left.
 fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     let id = host.script(script);
     wait_for("the bomb to have gone off", || {
@@ -98,7 +101,8 @@ fn a_fork_bomb_of_another_user_is_ended_and_the_host_answers_meanwhile() {
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
-/// Each leaves its task's process group, session or parent in another way, and does not listen to the polite signal.
+/// Each leaves its task's process group, session or parent in another way, and does not listen to
+/// the polite signal.
 const ESCAPES: [&str; 7] = [
     // A daemon as it is made since 1970: two forks, a session, no descriptors, another directory.
     "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
@@ -270,7 +274,8 @@ fn host_and_supervisor_are_killed_in_any_order() {
         for n in 0..4 {
             let name = format!("r{round}.{n}");
             let script = format!("echo begun >> {name}; sleep 0.2; echo ended >> {name}");
-            // The socket of a host that is being killed may still take a request: with a key it can be made again.
+            // The socket of a host that is being killed may still take a request: with a key it can
+            // be made again.
             let id = host.text(["run", "--idempotency-key", &name, "--script", &script]);
             ids.push((id, name));
         }
@@ -294,7 +299,8 @@ fn host_and_supervisor_are_killed_in_any_order() {
         let task = host.finished(id);
         let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
         let begun = notes.matches("begun").count();
-        // Nothing is tried again unless it was asked for, so nothing runs twice, and what is called done has been done.
+        // Nothing is tried again unless it was asked for, so nothing runs twice, and what is called
+        // done has been done.
         match task["outcome"].as_str() {
             Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
             Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),

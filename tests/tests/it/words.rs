@@ -1,4 +1,5 @@
-//! What the program says about itself: help, completions, the plugins, the configuration, and the README.
+//! What the program says about itself: help, completions, the plugins, the configuration, and the
+//! README.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
-//! Who may use whom. The table is the architecture: `domain ← store, engine ← app ← api ← lib`; `supervise` and `plugin` know nothing of the queue, and `attempt` stands between them and the engine.
+//! Who may use whom. The table is the architecture: `domain ← store, engine ← app ← api ← lib`;
+//! `supervise` and `plugin` know nothing of the queue, and `attempt` stands between them and the
+//! engine.
 
 use crate::{
     nothing,
@@ -219,7 +221,8 @@ fn is_whole_word(source: &Source, at: usize, name: &str) -> bool {
     !source.code[..at].ends_with(is_word) && !source.code[at + name.len()..].starts_with(is_word)
 }
 
-/// The top-level modules of the host that a file names, by `crate::…` or by as many `super::` as lead to the root.
+/// The top-level modules of the host that a file names, by `crate::…` or by as many `super::` as
+/// lead to the root.
 fn modules_named(source: &Source) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in source.code.match_indices("crate::") {

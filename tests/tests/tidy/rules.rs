@@ -1,4 +1,5 @@
-//! The table of rules in `host/ARCHITECTURE.md` names a test for each rule: here it is held to what there is.
+//! The table of rules in `host/ARCHITECTURE.md` names a test for each rule: here it is held to what
+//! there is.
 
 use std::collections::BTreeSet;
 
@@ -112,7 +113,8 @@ fn files_of(module: &str) -> BTreeSet<String> {
     [format!("{path}.rs"), format!("{path}/mod.rs")].into()
 }
 
-/// Whether the file has this function as a test: the word before it is `fn`, and an attribute of a test (or a macro that makes tests) is above.
+/// Whether the file has this function as a test: the word before it is `fn`, and an attribute of a
+/// test (or a macro that makes tests) is above.
 fn has_test(source: &Source, test: &str) -> bool {
     let named: Vec<usize> = words(&source.code)
         .filter(|(_, word)| *word == test)

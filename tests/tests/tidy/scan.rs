@@ -1,6 +1,8 @@
-//! Telling code from comments and text in Rust sources, well enough for rules about names: a scanner, not a parser.
+//! Telling code from comments and text in Rust sources, well enough for rules about names: a
+//! scanner, not a parser.
 
-/// The source with every comment, string and character literal blanked out; lines and columns stay where they are.
+/// The source with every comment, string and character literal blanked out; lines and columns stay
+/// where they are.
 pub(crate) fn code_only(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut code = String::with_capacity(source.len());
@@ -33,7 +35,8 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
         [b'"', ..] => string_end(bytes, at),
         [b'r' | b'b' | b'c', ..] if !word_before => raw_string_end(bytes, at),
         [b'\'', b'\\', ..] => character_end(bytes, at + 2),
-        // A lifetime has no quote behind its first letter; a character literal has one within four bytes.
+        // A lifetime has no quote behind its first letter; a character literal has one within four
+        // bytes.
         [b'\'', ..] => {
             let next = std::str::from_utf8(&rest[1..rest.len().min(5)]);
             let letter = match next {

@@ -1,4 +1,5 @@
-//! Public functions that nobody calls. Inside a package the compiler finds them; across packages, and for `pub(crate)` in a library, it cannot always.
+//! Public functions that nobody calls. Inside a package the compiler finds them; across packages,
+//! and for `pub(crate)` in a library, it cannot always.
 
 use std::collections::HashMap;
 

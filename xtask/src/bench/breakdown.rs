@@ -1,4 +1,5 @@
-//! Where the time of a task goes: processor time of each of the processes that had a part in it, from the kernel's own accounting.
+//! Where the time of a task goes: processor time of each of the processes that had a part in it,
+//! from the kernel's own accounting.
 
 use std::{fs, thread};
 
@@ -72,7 +73,8 @@ fn reaped(pid: u32) -> Result<f64> {
     times(pid, 13)
 }
 
-/// Two neighbouring fields of `/proc/PID/stat`, user and system, counted behind the command's name, in ticks.
+/// Two neighbouring fields of `/proc/PID/stat`, user and system, counted behind the command's name,
+/// in ticks.
 fn times(pid: u32, field: usize) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} is gone"))?;

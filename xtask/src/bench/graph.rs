@@ -1,4 +1,5 @@
-//! What dependencies cost: from one end to the next start, over a fan, and a graph of a hundred thousand tasks.
+//! What dependencies cost: from one end to the next start, over a fan, and a graph of a hundred
+//! thousand tasks.
 
 use std::{fs, time::Instant};
 

@@ -89,7 +89,8 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Seconds that its threads were on a processor: counted by the scheduler, since an idle host takes less than a clock tick.
+/// Seconds that its threads were on a processor: counted by the scheduler, since an idle host takes
+/// less than a clock tick.
 fn on_a_processor(pid: u32) -> Result<f64> {
     let mut nanoseconds = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -181,7 +182,8 @@ pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmHWM")
 }
 
-/// How often its threads went to sleep, and so were woken. To be pushed aside by others is no wake-up.
+/// How often its threads went to sleep, and so were woken. To be pushed aside by others is no
+/// wake-up.
 fn voluntary_switches(pid: u32) -> Result<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

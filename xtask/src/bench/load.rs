@@ -82,7 +82,8 @@ pub(crate) fn submit_many(
 
 /// Waits until every one of these has ended, which it must have done well.
 pub(crate) fn all_succeed(connection: &mut Connection, ids: &[String]) -> Result<()> {
-    // From the back: what was submitted last ends about last, so the others are no more than looked at.
+    // From the back: what was submitted last ends about last, so the others are no more than looked
+    // at.
     for id in ids.iter().rev() {
         let task = wait(connection, id)?;
         ensure!(

@@ -1,6 +1,8 @@
-//! `cargo xtask bench`: the targets of speed, each as a ratio of two things measured side by side in this run (A B A B …, medians), with the peers that are installed beside it.
+//! `cargo xtask bench`: the targets of speed, each as a ratio of two things measured side by side
+//! in this run (A B A B …, medians), with the peers that are installed beside it.
 //!
-//! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a build.
+//! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a
+//! build.
 
 mod against;
 mod breakdown;

@@ -41,7 +41,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         .collect::<Result<Vec<f64>>>()?;
     let rows = [
         ("283 MB from `seq`", SEQ, "seq > file", Target::AtMost(1.0)),
-        // Where its output is a file, `cat` has the kernel copy it and writes nothing: not the same work.
+        // Where its output is a file, `cat` has the kernel copy it and writes nothing: not the same
+        // work.
         ("283 MB through `cat`", CAT, "cat > file", Target::None),
     ];
     for (name, argv, redirect, target) in rows {

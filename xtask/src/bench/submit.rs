@@ -129,7 +129,8 @@ pub(super) fn sixteen_callers(trial: &Trial, request: &str, calls: u32) -> Resul
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(calls))
 }
 
-/// A host whose only slot is held, so that what is submitted stays queued and takes no time from who submits.
+/// A host whose only slot is held, so that what is submitted stays queued and takes no time from
+/// who submits.
 fn busy(bench: &Bench) -> Result<Trial> {
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "1")])?;
     load::hold_slot(&trial, &mut trial.connect()?, "never")?;

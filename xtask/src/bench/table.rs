@@ -1,4 +1,5 @@
-//! What was measured, as a table: what is held against what, the ratio, the target, and whether it was met. What lost is shown like what won.
+//! What was measured, as a table: what is held against what, the ratio, the target, and whether it
+//! was met. What lost is shown like what won.
 
 #[derive(Default)]
 pub(crate) struct Table {

@@ -1,4 +1,5 @@
-//! How much a task costs: thousands of processes that do nothing, and thousands of tasks that are no processes.
+//! How much a task costs: thousands of processes that do nothing, and thousands of tasks that are
+//! no processes.
 
 use std::{fs, time::Instant};
 

@@ -1,4 +1,6 @@
-//! The limits that `cargo xtask bench` holds Claudine against, and the stop watches that need to be fast themselves. A program of its own, so that it is compiled with optimisation and forks from a small process.
+//! The limits that `cargo xtask bench` holds Claudine against, and the stop watches that need to be
+//! fast themselves. A program of its own, so that it is compiled with optimisation and forks from a
+//! small process.
 //!
 //! Each command prints one number, in microseconds.
 

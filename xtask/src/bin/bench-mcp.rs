@@ -1,4 +1,5 @@
-//! A bare MCP server with one trivial tool: what any server of this kind costs before it does something.
+//! A bare MCP server with one trivial tool: what any server of this kind costs before it does
+//! something.
 
 use anyhow::Result;
 use rmcp::{

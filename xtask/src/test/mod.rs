@@ -1,11 +1,15 @@
-//! `cargo xtask test`: every check there is, in the order in which failures are cheapest. Each stage has a heading and a time; the end is a table of them and the summary of the test runner.
+//! `cargo xtask test`: every check there is, in the order in which failures are cheapest. Each
+//! stage has a heading and a time; the end is a table of them and the summary of the test runner.
 //!
-//! A stage that fails does not keep the later ones from running, unless they need what it makes: whoever waits for a check wants to know all that is wrong.
+//! A stage that fails does not keep the later ones from running, unless they need what it makes:
+//! whoever waits for a check wants to know all that is wrong.
 //!
-//! Everything is compiled as one selection of packages, the whole workspace with its tests: a selection of its own for the binary would give its dependencies other features, and compile them twice.
+//! Everything is compiled as one selection of packages, the whole workspace with its tests: a
+//! selection of its own for the binary would give its dependencies other features, and compile them
+//! twice.
 //!
-//! Clippy's compiler makes what is tested, and its warnings are a stage of their own: `cargo clippy`
-//! would check some four hundred dependencies a second time before the build.
+//! Clippy's compiler makes what is tested, and its warnings are a stage of their own: `cargo
+//! clippy` would check some four hundred dependencies a second time before the build.
 
 mod stage;
 
@@ -108,7 +112,8 @@ fn workspace(verb: &str, rest: &str) -> Command {
     cargo
 }
 
-/// All tests of all packages. `summary` becomes the runner's own line about them, whether they pass or not.
+/// All tests of all packages. `summary` becomes the runner's own line about them, whether they pass
+/// or not.
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
     let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {
         workspace("nextest run", "--no-fail-fast")

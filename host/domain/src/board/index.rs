@@ -1,4 +1,5 @@
-//! What is derived from tasks: every index, in one place, so that none can disagree with the task it points to.
+//! What is derived from tasks: every index, in one place, so that none can disagree with the task
+//! it points to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +40,8 @@ impl Board {
                 phase: Phase::Assigned,
                 since,
             } => {
-                // A stored assignment is durable already; `new` sets the number of the batch being filled only at its end.
+                // A stored assignment is durable already; `new` sets the number of the batch being
+                // filled only at its end.
                 let batch = self.chosen.remove(&id).unwrap_or(self.pending.number);
                 self.frontier.insert(id);
                 let lane = self.lane(task);
@@ -116,8 +118,9 @@ impl Board {
         }
     }
 
-    /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand entries are not to be made anew each time
-    /// that changes. For all tasks that come together at once: sorted by what they depend on, each list of dependants is made in one go.
+    /// Beside [`Board::index`], since it does not follow the task's state: a hundred thousand
+    /// entries are not to be made anew each time that changes. For all tasks that come together at
+    /// once: sorted by what they depend on, each list of dependants is made in one go.
     pub(crate) fn index_dependencies<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>) {
         let edges = tasks.into_iter().flat_map(|task| {
             let upstream = task.dependencies.iter().map(|it| it.task);

@@ -23,11 +23,13 @@ const AHEAD_AUTO: usize = 8;
 const AHEAD_PER_SLOT: usize = 8;
 /// The most that are chosen ahead: enough that a burst of exits finds its successors on disk.
 const AHEAD_MAX: usize = 128;
-/// A task that still has more dependencies to be looked at is not chosen behind one of them: to look again and again would cost more than it saves.
+/// A task that still has more dependencies to be looked at is not chosen behind one of them: to
+/// look again and again would cost more than it saves.
 const LOOKED_AT: usize = 64;
 
 impl Board {
-    /// Starts what may start, then chooses ahead. To be called after the inputs of a round were stepped.
+    /// Starts what may start, then chooses ahead. To be called after the inputs of a round were
+    /// stepped.
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
         self.begin_prepared(now);
@@ -116,8 +118,9 @@ impl Board {
         }
     }
 
-    /// Whether those behind a refused task have to leave it what becomes free. Else a stream of small ones could keep a large one out for
-    /// ever. Where one of its own class runs it is that one's end it waits for, which may be hours away, and the small ones go on.
+    /// Whether those behind a refused task have to leave it what becomes free. Else a stream of
+    /// small ones could keep a large one out for ever. Where one of its own class runs it is that
+    /// one's end it waits for, which may be hours away, and the small ones go on.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {
@@ -150,7 +153,8 @@ impl Board {
         if let Some(account) = &lane.account
             && let Some(parked) = self.accounts.get(account)
         {
-            // A task of the account that is ready has waited until the limit was to end; were it parked still, it would be waiting.
+            // A task of the account that is ready has waited until the limit was to end; were it
+            // parked still, it would be waiting.
             if parked.probe.is_some_and(|probe| self.runs(probe)) {
                 return Err(Refusal::Probing {
                     account: account.0.clone(),
@@ -203,8 +207,9 @@ impl Board {
         });
     }
 
-    /// The batch in which the task was assigned, if it was. Its start may follow as soon as that batch is durable: should the host die before
-    /// it writes that the attempt is starting, the next one finds an assignment and asks the supervisor whether it got the start.
+    /// The batch in which the task was assigned, if it was. Its start may follow as soon as that
+    /// batch is durable: should the host die before it writes that the attempt is starting, the
+    /// next one finds an assignment and asks the supervisor whether it got the start.
     fn assigned_in(&self, task: &Task) -> Option<BatchNumber> {
         let State::Running {
             phase: Phase::Assigned,
@@ -262,8 +267,9 @@ impl Board {
         }
     }
 
-    /// Chooses among those that wait for nothing but one task which runs or was chosen itself: when that has ended as it has to, no commit
-    /// stands between its end and their start. As many are chosen as ahead of free slots, however deep or wide the graph is.
+    /// Chooses among those that wait for nothing but one task which runs or was chosen itself: when
+    /// that has ended as it has to, no commit stands between its end and their start. As many are
+    /// chosen as ahead of free slots, however deep or wide the graph is.
     fn choose_behind(&mut self, now: Now) {
         let most = self.ahead();
         while let Some(upstream) = self.frontier.pop_first() {
@@ -302,7 +308,8 @@ impl Board {
             && !rest.any(|other| self.is_open(other))
     }
 
-    /// Who starts next, as far as that is known and on disk: as many as may be asked for at one moment.
+    /// Who starts next, as far as that is known and on disk: as many as may be asked for at one
+    /// moment.
     pub fn next_to_start(&self, durable: BatchNumber) -> Vec<AttemptId> {
         if self.queue.paused.is_some() {
             return Vec::new();
@@ -336,7 +343,8 @@ impl Board {
         }
     }
 
-    /// Whether in some lane less than half of those who are to be chosen ahead are on disk or on the way there, and some wait to be written.
+    /// Whether in some lane less than half of those who are to be chosen ahead are on disk or on
+    /// the way there, and some wait to be written.
     pub(crate) fn runs_out_of_chosen(&self, durable: BatchNumber) -> bool {
         let ahead = self.ahead();
         let few_on_disk = |all: usize, on_disk: usize| on_disk < all && on_disk * 2 < ahead;

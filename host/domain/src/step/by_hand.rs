@@ -1,5 +1,5 @@
-//! Somebody merged the work of a task that had failed by its merge. No executor runs again: the task
-//! gets an attempt that has succeeded, and what could not run because of it runs.
+//! Somebody merged the work of a task that had failed by its merge. No executor runs again: the
+//! task gets an attempt that has succeeded, and what could not run because of it runs.
 
 use super::{Answer, MergedByHand, Refused};
 use crate::{

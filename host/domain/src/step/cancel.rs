@@ -52,7 +52,8 @@ impl Board {
         all.copied().filter(attached).collect()
     }
 
-    /// What is being cancelled may submit more while it is asked to stop: that is cancelled with the rest.
+    /// What is being cancelled may submit more while it is asked to stop: that is cancelled with
+    /// the rest.
     pub(super) fn cancel_with_ancestors(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id).cloned() else {
             return;

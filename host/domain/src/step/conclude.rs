@@ -18,14 +18,15 @@ pub(super) enum Conclusion {
     },
 }
 
-/// Who asked for the stop decides between cancelled and timed out, not the exit code. An attempt that had succeeded before the first
-/// signal reached it has succeeded.
+/// Who asked for the stop decides between cancelled and timed out, not the exit code. An attempt
+/// that had succeeded before the first signal reached it has succeeded.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),
         _ => None,
     };
-    // Once it has given a sign of life it was received, whatever is said now: to start it again could do its work twice.
+    // Once it has given a sign of life it was received, whatever is said now: to start it again
+    // could do its work twice.
     let may_be_unreceived = matches!(phase, Phase::Preparing | Phase::Starting);
     if ending.never_received && may_be_unreceived && attempt.leader.is_none() {
         return Conclusion::BackToReady;

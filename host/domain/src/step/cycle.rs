@@ -1,4 +1,5 @@
-//! Circles among tasks that are submitted together. There are no others: a task cannot depend on one that comes later.
+//! Circles among tasks that are submitted together. There are no others: a task cannot depend on
+//! one that comes later.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,9 @@ use crate::id::TaskId;
 
 /// A circle, from a task to itself, each depending on the next, if there is one.
 ///
-/// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962): what depends on nothing that is left is taken away, again and
-/// again. What stays has at least one dependency that stays, so following those leads into a circle.
+/// Kahn's algorithm (Kahn, "Topological sorting of large networks", CACM 1962): what depends on
+/// nothing that is left is taken away, again and again. What stays has at least one dependency that
+/// stays, so following those leads into a circle.
 pub(super) fn find(tasks: &[Submission]) -> Option<Vec<TaskId>> {
     let place: FxHashMap<TaskId, usize> = tasks
         .iter()

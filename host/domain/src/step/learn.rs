@@ -48,8 +48,8 @@ impl Board {
         Answer::Forgotten(forgotten)
     }
 
-    /// Tasks of a class that is trusted from here on stand in lanes of their own, and those of one that is not any more in their
-    /// executor's.
+    /// Tasks of a class that is trusted from here on stand in lanes of their own, and those of one
+    /// that is not any more in their executor's.
     fn change_lanes(&mut self, class: &ProfileKey) {
         let executor = class.of_executor();
         let concerned = |lane: &Lane| lane.profile == *class || lane.profile == executor;

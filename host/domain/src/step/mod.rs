@@ -1,4 +1,5 @@
-//! What each input does to the board. Pure: the same board, time and input give the same decisions, byte for byte.
+//! What each input does to the board. Pure: the same board, time and input give the same decisions,
+//! byte for byte.
 
 mod admit;
 mod by_hand;
@@ -111,9 +112,10 @@ pub enum Input {
     WaitEnds {
         attempt: AttemptId,
     },
-    /// What is left of an attempt that an earlier host started, or this one before a commit failed. Each task that a loaded board has as
-    /// running, assigned ones included, gets this before the first admission and the first command: until then nobody knows whether an
-    /// assignment was started.
+    /// What is left of an attempt that an earlier host started, or this one before a commit failed.
+    /// Each task that a loaded board has as running, assigned ones included, gets this before the
+    /// first admission and the first command: until then nobody knows whether an assignment was
+    /// started.
     Recovered {
         task: TaskId,
         found: Found,
@@ -163,11 +165,13 @@ pub struct Submit {
 #[derive(Clone, Debug)]
 pub struct Retry {
     pub task: Task,
-    /// What is to run after it again: those that could not run because of it, and, where that was asked for, those that had run.
+    /// What is to run after it again: those that could not run because of it, and, where that was
+    /// asked for, those that had run.
     pub downstream: Vec<Task>,
     /// Of what those depend on: all that had ended when it was looked up.
     pub ended: Ends,
-    /// Where its next attempt is to go on from where the last one ended: what somebody has to say about that, UTF-8.
+    /// Where its next attempt is to go on from where the last one ended: what somebody has to say
+    /// about that, UTF-8.
     pub resume: Option<Arc<[u8]>>,
     /// What of the task itself is different from its next attempt on.
     pub revision: Option<Box<Revision>>,
@@ -204,8 +208,8 @@ pub struct Submission {
     pub dependencies: Vec<Dependency>,
     /// It is held until somebody releases it.
     pub held: bool,
-    /// The task from whose attempt it is submitted, as the store has it: on the board it may not be any more. It alone decides what the
-    /// request has for a parent and for ancestors.
+    /// The task from whose attempt it is submitted, as the store has it: on the board it may not be
+    /// any more. It alone decides what the request has for a parent and for ancestors.
     pub parent: Option<Task>,
     /// What the executor is asked to do, JSON; stored, never read here.
     pub spec: Arc<[u8]>,

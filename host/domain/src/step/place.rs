@@ -1,4 +1,5 @@
-//! Where an unfinished task stands as far as the facts go: what it depends on, its times, its account.
+//! Where an unfinished task stands as far as the facts go: what it depends on, its times, its
+//! account.
 
 use crate::{
     attempt::Phase,
@@ -96,8 +97,9 @@ impl Board {
         });
     }
 
-    /// Tells those that depend on a task that it has ended, and so on down the graph. Each is looked at for itself, so that the cost is
-    /// that of the edges below what ended, and not of the graph.
+    /// Tells those that depend on a task that it has ended, and so on down the graph. Each is
+    /// looked at for itself, so that the cost is that of the edges below what ended, and not of the
+    /// graph.
     pub(super) fn tell_dependants(&mut self, now: Now, ended: TaskId, end: End) {
         let mut ends = vec![(ended, end)];
         while let Some((upstream, end)) = ends.pop() {
@@ -119,7 +121,8 @@ impl Board {
         upstream: TaskId,
         end: End,
     ) -> Option<(TaskId, End)> {
-        // A success meets every condition. Most of those below wait for another one as well, and are not looked at.
+        // A success meets every condition. Most of those below wait for another one as well, and
+        // are not looked at.
         if end.outcome != Outcome::Succeeded {
             let task = self.tasks.get(&id)?;
             if task.has_begun {

@@ -33,7 +33,8 @@ impl Board {
                 self.mark_started(now, id);
                 self.effect(Action::Resume(attempt));
             }
-            // An assignment that nobody received stays assigned: it starts when a slot is free, and what it waits for has ended.
+            // An assignment that nobody received stays assigned: it starts when a slot is free, and
+            // what it waits for has ended.
             Phase::Assigned => {}
             Phase::Starting if never_received => self.back_to_ready(now, id),
             // A worktree or code that is there already is used; nothing else had begun.

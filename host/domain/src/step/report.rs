@@ -25,7 +25,8 @@ impl Board {
         let task = self.tasks.get(&id).filter(|task| task.has_open_attempt());
         match task {
             Some(task) if task.last_attempt_id() == Some(attempt) => {
-                // Its start was released, and the commit that was to say so failed: whoever reports has received it.
+                // Its start was released, and the commit that was to say so failed: whoever reports
+                // has received it.
                 if matches!(task.phase(), None | Some(Phase::Assigned)) {
                     self.mark_started(now, id);
                 }
@@ -126,7 +127,8 @@ impl Board {
         self.effect(Action::Settle(attempt));
     }
 
-    /// An end that is told again is one whose release was lost: it is released again, and otherwise dropped.
+    /// An end that is told again is one whose release was lost: it is released again, and otherwise
+    /// dropped.
     fn report_of_ended(&mut self, attempt: AttemptId, report: &Report) -> Answer {
         if matches!(report, Report::Ended(_)) {
             self.effect(Action::Release(attempt));
@@ -144,7 +146,8 @@ impl Board {
             .last_attempt()
             .is_some_and(|last| last.leader.is_some());
         let is_starting = task.phase() == Some(&Phase::Starting);
-        // It is told again after a recovery. While it stops, a leader is still news: it has to be found should the supervisor die.
+        // It is told again after a recovery. While it stops, a leader is still news: it has to be
+        // found should the supervisor die.
         if leader_is_known || (leader.is_none() && !is_starting) {
             return;
         }
@@ -222,7 +225,8 @@ impl Board {
             self.book(now, id, micro_usd);
         }
         match conclusion {
-            // Whoever was to start it may tell so again: its number is not given out a second time, or that would take back the new start.
+            // Whoever was to start it may tell so again: its number is not given out a second time,
+            // or that would take back the new start.
             Conclusion::BackToReady => {
                 let reason = Reason::new(ReasonClass::Lost, "its start was never received");
                 let ended = Ended {
@@ -386,7 +390,8 @@ impl Board {
         self.back_to_ready(now, id);
     }
 
-    /// The attempt did not happen. Where nobody is left who could tell of it, its number is free again.
+    /// The attempt did not happen. Where nobody is left who could tell of it, its number is free
+    /// again.
     pub(super) fn back_to_ready(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -444,8 +449,8 @@ impl Board {
         }
     }
 
-    /// The attempt that went first after a limit met none, so the others may go. An answer to an attempt that was under way before
-    /// the limit says nothing.
+    /// The attempt that went first after a limit met none, so the others may go. An answer to an
+    /// attempt that was under way before the limit says nothing.
     fn account_works(&mut self, now: Now, attempt: AttemptId) {
         let Some(task) = self.tasks.get(&attempt.task) else {
             return;
@@ -457,7 +462,8 @@ impl Board {
         }
     }
 
-    /// The account's limit is over. Where the wall clock was set back since, some still wait for what had been told as its end.
+    /// The account's limit is over. Where the wall clock was set back since, some still wait for
+    /// what had been told as its end.
     fn lift(&mut self, now: Now, account: AccountKey) {
         self.set_account(account.clone(), None);
         let why = WaitingFor::Account(account);

@@ -1,4 +1,5 @@
-//! A finished task runs again, and what depends on it after it: the only way out of a terminal state.
+//! A finished task runs again, and what depends on it after it: the only way out of a terminal
+//! state.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -105,7 +106,8 @@ impl Board {
         })
     }
 
-    /// The attempt that the next one is to go on from, where that was asked for; what was said about it is kept.
+    /// The attempt that the next one is to go on from, where that was asked for; what was said
+    /// about it is kept.
     fn resumed(&mut self, task: &Task, context: Option<Arc<[u8]>>) -> Result<Option<u32>, Refused> {
         let Some(context) = context else {
             return Ok(None);
@@ -122,8 +124,9 @@ impl Board {
         Ok(Some(last.number))
     }
 
-    /// The newest end of a task that was read from the store a moment ago. It may have been retried, and have ended again, since: to start from
-    /// an older end would write over an attempt and give out its number twice.
+    /// The newest end of a task that was read from the store a moment ago. It may have been
+    /// retried, and have ended again, since: to start from an older end would write over an attempt
+    /// and give out its number twice.
     pub(super) fn newest(&self, copy: Task, ended: &Ends) -> Result<Task, Refused> {
         if let Some(unfinished) = self.tasks.get(&copy.id) {
             return Err(not_done(unfinished));

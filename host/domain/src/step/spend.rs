@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl Board {
-    /// A running attempt has cost so much so far. Where that is more than there is for it, it is stopped.
+    /// A running attempt has cost so much so far. Where that is more than there is for it, it is
+    /// stopped.
     pub(super) fn costs(&mut self, now: Now, id: TaskId, micro_usd: u64) {
         self.book(now, id, micro_usd);
         let Some(task) = self.tasks.get(&id).cloned() else {

@@ -139,7 +139,8 @@ impl Board {
         request
     }
 
-    /// A task that has just come to the board gets its place. What it depends on may have ended so that it cannot run.
+    /// A task that has just come to the board gets its place. What it depends on may have ended so
+    /// that it cannot run.
     pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
         let Some(task) = self.tasks.get(&id) else {
             // It could not run, for what another one of the submission came to.
@@ -158,7 +159,8 @@ impl Board {
         }
     }
 
-    /// How a task ended that the board does not hold. What the board knows is newer than what was read.
+    /// How a task ended that the board does not hold. What the board knows is newer than what was
+    /// read.
     pub(super) fn end_of(&self, id: TaskId, ended: &Ends) -> Option<End> {
         if self.is_open(id) {
             return None;
@@ -208,7 +210,8 @@ impl Board {
         }
     }
 
-    /// Both bounds count through what has ended between: else a chain in which each task ends after it has submitted the next had none.
+    /// Both bounds count through what has ended between: else a chain in which each task ends after
+    /// it has submitted the next had none.
     pub(super) fn within_bounds<'a>(
         &self,
         requests: impl IntoIterator<Item = &'a Request>,

@@ -16,7 +16,8 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping takes the attempt's clocks out of the index, and so does its end: each turn shortens it.
+            // Stopping takes the attempt's clocks out of the index, and so does its end: each turn
+            // shortens it.
             if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {
@@ -33,7 +34,8 @@ impl Board {
         }
     }
 
-    /// A task that waited for its account keeps its place in the line by its creation; one that waited for its own time has it from then.
+    /// A task that waited for its account keeps its place in the line by its creation; one that
+    /// waited for its own time has it from then.
     pub(super) fn wake(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;

@@ -250,7 +250,8 @@ fn a_wall_clock_that_jumps_back_leaves_nobody_waiting_for_ever() {
     assert_eq!(starts(&desk.turn()), [tasks[1]]);
 }
 
-/// One was taken back after the clock was set back, so it waits for a time that the account no longer does.
+/// One was taken back after the clock was set back, so it waits for a time that the account no
+/// longer does.
 #[test]
 fn a_limit_that_is_over_is_waited_for_by_nobody() {
     for works in [Report::AccountWorks, success()] {

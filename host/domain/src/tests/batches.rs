@@ -112,7 +112,8 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     assert!(desk.board.is_commit_urgent(2), "it is to be stopped");
     desk.board.seal();
     assert!(!desk.board.is_commit_urgent(3));
-    // However few of them there are: once all who were chosen are on disk there is nothing to hurry for.
+    // However few of them there are: once all who were chosen are on disk there is nothing to hurry
+    // for.
     let mut desk = Desk::new(1);
     for _ in 0..2 {
         desk.submit(|_| {});
@@ -122,7 +123,8 @@ fn a_commit_is_urgent_for_who_waits_for_it_and_for_nothing_else() {
     assert!(!desk.board.is_commit_urgent(1));
 }
 
-/// A batch is closed where it would write something. What somebody asks for may be all there is in it.
+/// A batch is closed where it would write something. What somebody asks for may be all there is in
+/// it.
 #[test]
 fn each_kind_of_change_alone_is_something_to_write() {
     let check = |input: Input, expected: bool| {

@@ -153,7 +153,8 @@ fn attached_descendants_are_cancelled_with_their_parent() {
     );
 }
 
-/// top ─ (child) ─ grandchild ─ (below) ─ deepest: those in brackets have ended before `top` is cancelled.
+/// top ─ (child) ─ grandchild ─ (below) ─ deepest: those in brackets have ended before `top` is
+/// cancelled.
 #[test]
 fn a_cancel_goes_through_what_has_ended() {
     let check = |detached: Option<usize>, restarted: bool, expected: [&str; 3]| {

@@ -206,7 +206,8 @@ fn limits_are_met_to_the_byte() {
     assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
 }
 
-/// What the person sees of it: how many run, how many more would start, and what stands against the next.
+/// What the person sees of it: how many run, how many more would start, and what stands against the
+/// next.
 #[test]
 fn the_room_there_is_is_told() {
     let known = Sample {

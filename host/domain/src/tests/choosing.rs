@@ -155,7 +155,8 @@ fn who_waits_for_several_is_chosen_when_one_is_left() {
     assert_eq!(starts(&desk.turn()), [last]);
 }
 
-/// To look again and again through what may be a hundred thousand edges would cost more than it saves.
+/// To look again and again through what may be a hundred thousand edges would cost more than it
+/// saves.
 #[test]
 fn who_waits_for_very_many_is_chosen_only_towards_their_end() {
     let check = |behind: usize, expected: bool| {

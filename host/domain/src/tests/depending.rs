@@ -236,7 +236,8 @@ fn who_is_held_stays_so_when_what_it_depends_on_is_retried() {
     assert_eq!(desk.word(b), "blocked");
 }
 
-/// Whoever asks looks up how those ended that are waited for; where one has ended since, it looks again.
+/// Whoever asks looks up how those ended that are waited for; where one has ended since, it looks
+/// again.
 #[test]
 fn what_runs_again_has_to_know_how_all_it_waits_for_has_ended() {
     let mut desk = Desk::new(1);
@@ -475,7 +476,8 @@ fn what_cannot_be_kept_is_refused() {
     assert_eq!(desk.task(twice).dependencies.len(), 1);
 }
 
-/// Ten thousand that wait for one, and one that waits for all of them: each end costs its own dependants and no more.
+/// Ten thousand that wait for one, and one that waits for all of them: each end costs its own
+/// dependants and no more.
 #[test]
 fn a_wide_graph_costs_as_much_as_its_edges() {
     const WIDTH: usize = 10_000;

@@ -99,7 +99,8 @@ fn who_waits_for_its_own_descendants_leaves_its_place_in_the_group() {
     assert_eq!(starts(&desk.turn()), [child]);
 }
 
-/// What a group has no place for waits for the group, however long, and not for room that others could leave it.
+/// What a group has no place for waits for the group, however long, and not for room that others
+/// could leave it.
 #[test]
 fn who_waits_for_its_group_holds_nobody_else_back() {
     let mut desk = Desk::new(1);

@@ -1,7 +1,7 @@
 //! Random histories.
 //!
-//! Each happening is thrown from one number, so that a history is a list of numbers: proptest makes such a list at little cost, and makes one that
-//! breaks a promise as short as it can be.
+//! Each happening is thrown from one number, so that a history is a list of numbers: proptest makes
+//! such a list at little cost, and makes one that breaks a promise as short as it can be.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,7 +27,8 @@ enum Profile {
     Families,
 }
 
-/// Throws that follow from one number: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+/// Throws that follow from one number: SplitMix64 (Steele, Lea, Flood, "Fast splittable
+/// pseudorandom number generators", OOPSLA 2014).
 struct Dice(u64);
 
 impl Dice {
@@ -307,7 +308,8 @@ fn live(slots: u32, history: Vec<Happening>, transcript: Option<String>) -> Worl
     world
 }
 
-/// What is promised is kept, nothing runs twice and nothing waits for ever, whatever fails: see [`World`].
+/// What is promised is kept, nothing runs twice and nothing waits for ever, whatever fails: see
+/// [`World`].
 #[test]
 fn any_history_keeps_its_promises() {
     keeps_its_promises(Profile::Everything);
@@ -362,7 +364,8 @@ thread_local! {
     static BROKEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// While a history is made shorter, each that still breaks a promise panics: that of the last of them is enough to be told.
+/// While a history is made shorter, each that still breaks a promise panics: that of the last of
+/// them is enough to be told.
 fn keep_panics_to_oneself() {
     SEARCHING.with(|searching| searching.set(true));
     let before = std::panic::take_hook();

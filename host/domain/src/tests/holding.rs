@@ -408,7 +408,8 @@ fn a_retry_that_succeeds_ends_the_task() {
     assert_eq!(desk.word(id), "succeeded");
 }
 
-/// Over many attempts the delays fill the range from nothing to the grown delay, and never pass it or the longest.
+/// Over many attempts the delays fill the range from nothing to the grown delay, and never pass it
+/// or the longest.
 #[test]
 fn delays_grow_with_full_jitter() {
     let policy = RetryPolicy {

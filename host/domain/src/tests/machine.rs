@@ -1,4 +1,5 @@
-//! A machine whose tasks need something else than was predicted: it is neither run out of memory nor left idle.
+//! A machine whose tasks need something else than was predicted: it is neither run out of memory
+//! nor left idle.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -217,7 +218,8 @@ impl Machine {
     }
 }
 
-/// Runs so many of the kinds mixed; memory must never run out, and it must not take longer than so many seconds.
+/// Runs so many of the kinds mixed; memory must never run out, and it must not take longer than so
+/// many seconds.
 fn check(kinds: &[Truth], count: usize, most_seconds: u64) -> Machine {
     check_beside(0.0, kinds, count, most_seconds)
 }
@@ -259,7 +261,8 @@ fn what_grows_late_is_left_room_for_once_it_is_known() {
 
 #[test]
 fn a_machine_whose_tasks_need_less_than_was_guessed_is_filled() {
-    // Of agents that need 450 MiB each fewer than 33 would fit; by memory and cores there is room for 61.
+    // Of agents that need 450 MiB each fewer than 33 would fit; by memory and cores there is room
+    // for 61.
     let machine = check(&[LIGHT], 600, 300);
     assert!(machine.most_running > 40, "{}", machine.most_running);
 }

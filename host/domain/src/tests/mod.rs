@@ -116,7 +116,8 @@ fn started(pid: u32) -> Report {
     }
 }
 
-/// A board whose batches are durable as soon as they are sealed, with a clock that goes as it is told.
+/// A board whose batches are durable as soon as they are sealed, with a clock that goes as it is
+/// told.
 struct Desk {
     board: Board,
     now: Now,

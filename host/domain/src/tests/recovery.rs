@@ -182,7 +182,8 @@ fn what_was_taken_back_starts_again_and_what_runs_holds_its_slot() {
     assert_eq!(desk.words(&tasks), ["starting", "starting", "assigned"]);
 }
 
-/// What waited for the host is a burst like any other: it is not started at once, but as what came before it settles.
+/// What waited for the host is a burst like any other: it is not started at once, but as what came
+/// before it settles.
 #[test]
 fn a_new_host_starts_what_waits_at_a_measured_pace() {
     let mut desk = Desk::with(Limits::default(), Bounds::default());

@@ -100,7 +100,8 @@ fn who_is_resumed_goes_on_from_its_last_attempt_that_began() {
     let said: Arc<[u8]> = Arc::from(&b"and now?"[..]);
     assert_eq!(batch.documents, [(DocumentKey::Context(id), said)]);
     assert!(desk.facts_of(id).contains(&&Fact::Resumed { from: 1 }));
-    // The second was never received, so that the third goes on from the first as well, and so does what follows it.
+    // The second was never received, so that the third goes on from the first as well, and so does
+    // what follows it.
     desk.turn();
     desk.report(id, never_received());
     desk.cancel(id).unwrap();

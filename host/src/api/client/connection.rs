@@ -1,7 +1,7 @@
 //! One HTTP connection to the host.
 //!
-//! Whoever uses it drives it: there is no task beside it that would have to be joined. An idle connection is not driven, and that its
-//! host is gone is found out when it is to be used again.
+//! Whoever uses it drives it: there is no task beside it that would have to be joined. An idle
+//! connection is not driven, and that its host is gone is found out when it is to be used again.
 
 use std::pin::Pin;
 
@@ -87,7 +87,8 @@ impl Connection {
     pub(super) async fn send(&mut self, ask: &Ask) -> Result<Response<Incoming>, Broken> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
-        // Paths are percent-encoded by `address`, so there is none that is not a URI but one that is too long.
+        // Paths are percent-encoded by `address`, so there is none that is not a URI but one that
+        // is too long.
         *request.uri_mut() = ask.path.parse().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("claudine"));

@@ -21,8 +21,8 @@ pub(in crate::api) enum Heard {
 
 /// A reader of events. Where it was is in its query: a new host is asked for what comes after.
 ///
-/// A host that was lost is started again, as by any command. One that was told to go down is not: whoever only looks on does not undo what
-/// somebody else wanted, and waits until there is one.
+/// A host that was lost is started again, as by any command. One that was told to go down is not:
+/// whoever only looks on does not undo what somebody else wanted, and waits until there is one.
 pub(in crate::api) struct EventReader<'a> {
     client: &'a Client,
     query: EventQuery,
@@ -114,7 +114,8 @@ impl EventReader<'_> {
         self.open.insert(open).next().await
     }
 
-    /// Asks until a host answers, and starts none. One that is still on its way down may yet take the question.
+    /// Asks until a host answers, and starts none. One that is still on its way down may yet take
+    /// the question.
     async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
         let patient = self.client.that_starts_none();
         loop {

@@ -26,7 +26,8 @@ pub(in crate::api) enum Followed {
     Gap(u64),
 }
 
-/// A reader of a task's output. When its connection breaks it asks for the rest, by attempt and offset, of the host that is there then.
+/// A reader of a task's output. When its connection breaks it asks for the rest, by attempt and
+/// offset, of the host that is there then.
 pub(in crate::api) struct Follower<'a> {
     client: &'a Client,
     task: String,

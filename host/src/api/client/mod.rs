@@ -1,7 +1,8 @@
-//! The host as its clients see it: a method a request, over the socket. The command line and MCP use nothing else.
+//! The host as its clients see it: a method a request, over the socket. The command line and MCP
+//! use nothing else.
 //!
-//! It starts a host where there is none, keeps connections for the next request, and asks again where the host was restarted in between
-//! and asking twice does no harm.
+//! It starts a host where there is none, keeps connections for the next request, and asks again
+//! where the host was restarted in between and asking twice does no harm.
 
 mod address;
 mod connection;
@@ -38,7 +39,8 @@ use crate::{
     lock::lock,
 };
 
-/// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying so is better than to hang with it.
+/// An ordinary answer comes within milliseconds; a host that takes this long is stuck, and saying
+/// so is better than to hang with it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// After so long without an answer it is looked whether the host was stopped.
 const LOOK_AFTER: Duration = Duration::from_secs(2);

@@ -1,8 +1,10 @@
-//! Starting a host where there is none. However many clients want one at the same moment, one is started.
+//! Starting a host where there is none. However many clients want one at the same moment, one is
+//! started.
 //!
-//! Clients take turns by a lock in the data directory; whoever gets it second finds the host of the first. The host says on a pipe that it
-//! is ready, or why it is not, so nobody polls, and whoever started it sees its complaint. The pipe is this program's own: the host keeps
-//! nothing of its starter open, so `$(claudine delegate …)` returns at once.
+//! Clients take turns by a lock in the data directory; whoever gets it second finds the host of the
+//! first. The host says on a pipe that it is ready, or why it is not, so nobody polls, and whoever
+//! started it sees its complaint. The pipe is this program's own: the host keeps nothing of its
+//! starter open, so `$(claudine delegate …)` returns at once.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -33,7 +35,8 @@ use crate::{
     layout::Layout,
 };
 
-/// Loading ten thousand unfinished tasks takes a second; recovering after a crash of everything a few.
+/// Loading ten thousand unfinished tasks takes a second; recovering after a crash of everything a
+/// few.
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a host that is on its way down, or up by other hands, is waited for.
 const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
@@ -97,7 +100,8 @@ impl HostStart {
             if let Some(stream) = self.try_connect().await? {
                 return Ok((stream, held.is_none()));
             }
-            // Some other host holds the directory and does not listen: it is going down, or somebody is just starting it by hand.
+            // Some other host holds the directory and does not listen: it is going down, or
+            // somebody is just starting it by hand.
             if waited >= OTHER_HOST_LIMIT {
                 return Err(
                     held.map_or(ClientError::Silent(OTHER_HOST_LIMIT), ClientError::Refused)
@@ -281,7 +285,8 @@ impl HostStart {
     }
 }
 
-/// The program as it is on disk now. After an upgrade the running one's own path ends in ` (deleted)`: the new one stands where it stood.
+/// The program as it is on disk now. After an upgrade the running one's own path ends in `
+/// (deleted)`: the new one stands where it stood.
 fn this_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.as_os_str().to_string_lossy();
@@ -311,7 +316,8 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// The last lines of the log; nothing where it cannot be read, since this only adds to an error that is there already.
+/// The last lines of the log; nothing where it cannot be read, since this only adds to an error
+/// that is there already.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];

@@ -23,7 +23,8 @@ const LARGEST_PAGE: u32 = 1_000;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Where each has an idempotency key it is sent again if the host was lost: nothing can be taken on twice.
+    /// Where each has an idempotency key it is sent again if the host was lost: nothing can be
+    /// taken on twice.
     pub(in crate::api) async fn submit(&self, request: &Submit) -> Result<Submitted, ClientError> {
         let again = request
             .tasks

@@ -63,7 +63,8 @@ pub(super) struct Task {
     original: Original,
     #[serde(flatten)]
     row: TaskRow,
-    /// An agent's result, or the end of its transcript once it is done; else the end of standard output.
+    /// An agent's result, or the end of its transcript once it is done; else the end of standard
+    /// output.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     /// Where it works, if that is a checkout of its own.

@@ -85,7 +85,8 @@ impl Server {
                     error.message = format!("task {}: {}", index + 1, error.message);
                     error
                 })?;
-            // With keys of their own the request can be sent again when the host is lost in the middle of it.
+            // With keys of their own the request can be sent again when the host is lost in the
+            // middle of it.
             if task.idempotency_key.is_none() {
                 task.idempotency_key = Some(one_time_key());
             }
@@ -161,7 +162,8 @@ impl Server {
             }),
             budget_usd: asked.budget_usd,
             allow_denied: asked.allow_denied.unwrap_or_default(),
-            // With a key of its own the request can be sent again when the host is lost in the middle of it.
+            // With a key of its own the request can be sent again when the host is lost in the
+            // middle of it.
             idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),
         };

@@ -39,8 +39,8 @@ pub(super) struct Lines {
     /// A request was read. Notifications before the first one would end the server, and are left
     /// out.
     begun: bool,
-    /// The ids of requests without an answer. A second one with the same id would be carried out, and
-    /// its answer taken for that of the first.
+    /// The ids of requests without an answer. A second one with the same id would be carried out,
+    /// and its answer taken for that of the first.
     unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
     output: Arc<Mutex<Lasting>>,
     /// An answer that `receive` has still to write: it may be dropped at every wait.

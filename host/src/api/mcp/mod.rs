@@ -1,8 +1,9 @@
 //! MCP over standard input and output: what an agent uses to delegate work.
 //!
-//! A thin adapter over `client`: it holds no tasks and no state of them, any number may run beside each other, and when the host is
-//! restarted the next call finds the new one. It ends when its input ends. No call waits for the task it starts; [`tools::WAIT`] alone waits,
-//! and not longer than any client's patience.
+//! A thin adapter over `client`: it holds no tasks and no state of them, any number may run beside
+//! each other, and when the host is restarted the next call finds the new one. It ends when its
+//! input ends. No call waits for the task it starts; [`tools::WAIT`] alone waits, and not longer
+//! than any client's patience.
 
 mod answers;
 mod calls;

@@ -1,4 +1,5 @@
-//! What the tools take. A field nobody knows is refused by name: an agent that misspells one shall learn it.
+//! What the tools take. A field nobody knows is refused by name: an agent that misspells one shall
+//! learn it.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,7 +13,8 @@ pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DelegateTask {
-    /// What is to be done, complete in itself: whoever does it sees nothing of this conversation. For the executor `shell` it is the script.
+    /// What is to be done, complete in itself: whoever does it sees nothing of this conversation.
+    /// For the executor `shell` it is the script.
     pub(super) prompt: String,
     /// P0 goes before P1, P1 before P2. P1 where it is not given.
     pub(super) priority: Option<Priority>,
@@ -21,13 +23,15 @@ pub(super) struct DelegateTask {
     /// End the task after so many milliseconds. No limit where it is not given.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) timeout: Option<u64>,
-    /// End the task when it has been silent for so many milliseconds. 30 minutes for agents where it is not given.
+    /// End the task when it has been silent for so many milliseconds. 30 minutes for agents where
+    /// it is not given.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) idle_timeout: Option<u64>,
     /// Keep at most so many bytes of its output; of more, the first and the newest half.
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub(super) max_output_buffer: Option<u64>,
-    /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's name.
+    /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's
+    /// name.
     pub(super) executor: Option<String>,
     /// A name to find it by.
     pub(super) name: Option<String>,
@@ -56,13 +60,15 @@ pub(super) struct DelegateTask {
     pub(super) resume_session: Option<String>,
     /// Submitted from within a task: not cancelled with that one.
     pub(super) detach: Option<bool>,
-    /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the condition `succeeded`, `completed` (it ran to an end, good or not) or `any`.
+    /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the
+    /// condition `succeeded`, `completed` (it ran to an end, good or not) or `any`.
     #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) dependencies: Option<Vec<serde_json::Value>>,
     /// The same as `dependencies`.
     #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) depends_on: Option<Vec<serde_json::Value>>,
-    /// Tasks whose output it is given, by id or name: before its prompt, and as files in $CLAUDINE_INPUTS. It waits for them too.
+    /// Tasks whose output it is given, by id or name: before its prompt, and as files in
+    /// $CLAUDINE_INPUTS. It waits for them too.
     pub(super) with_output_of: Option<Vec<String>>,
     /// The group whose limit counts for it.
     pub(super) group: Option<String>,
@@ -73,15 +79,22 @@ pub(super) struct DelegateTask {
     pub(super) retries: Option<u32>,
     /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
     pub(super) budget_usd: Option<f64>,
-    /// Work in a git worktree of its own, on a branch of its own; the checkout of `workingDirectory` is left alone.
+    /// Work in a git worktree of its own, on a branch of its own; the checkout of
+    /// `workingDirectory` is left alone.
     pub(super) use_worktree: Option<bool>,
-    /// The branch of the worktree, which must not exist yet. One named after the task where it is not given.
+    /// The branch of the worktree, which must not exist yet. One named after the task where it is
+    /// not given.
     pub(super) branch_name: Option<String>,
-    /// What the branch goes out from, and is merged into: a branch, a tag or a commit. What is checked out where it is not given.
+    /// What the branch goes out from, and is merged into: a branch, a tag or a commit. What is
+    /// checked out where it is not given.
     pub(super) base_branch: Option<String>,
-    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch file). `pr` and `auto` only where the user's configuration allows them (`mcp.merge_strategies`).
+    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened
+    /// with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch
+    /// file). `pr` and `auto` only where the user's configuration allows them
+    /// (`mcp.merge_strategies`).
     pub(super) merge_strategy: Option<MergeStrategy>,
-    /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays anyway.
+    /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays
+    /// anyway.
     pub(super) keep_worktree: Option<bool>,
 }
 
@@ -112,7 +125,12 @@ pub(super) enum MergeStrategy {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SubmitGraph {
-    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as `10m`), `retries`, `hold`, `after`, `worktree` (true, or `{branch, base, merge, keep, message}`), `labels`, `model`, `permissionMode`, `allowedTools`.
+    /// The tasks. Each has one of `prompt` (for an agent), `script` and `argv`, a `name`, and
+    /// `dependencies`: names of other tasks of this call, or names or ids of earlier ones, or
+    /// `{task, condition}` as for DelegateTask. `withOutputOf` names tasks whose output it is
+    /// given. Also `executor`, `group`, `priority`, `workingDirectory`, `env`, `timeout` (such as
+    /// `10m`), `retries`, `hold`, `after`, `worktree` (true, or `{branch, base, merge, keep,
+    /// message}`), `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
     /// A name to find them by together, as `graph` of ListTasks.
@@ -140,7 +158,8 @@ pub(super) struct TaskStatus {
 pub(super) struct TaskLogs {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// How many of the last lines of each stream. 100 where it is not given. Of more than some 40,000 bytes the beginning is left out.
+    /// How many of the last lines of each stream. 100 where it is not given. Of more than some
+    /// 40,000 bytes the beginning is left out.
     #[schemars(range(min = 1, max = 1000))]
     pub(super) tail: Option<u64>,
 }
@@ -209,7 +228,9 @@ pub(super) struct ResumeTask {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ListTasks {
-    /// Only tasks in one of these states (blocked, waiting, ready, held, running, done) or with one of these outcomes (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost), with commas between them. `active` for all that have not ended.
+    /// Only tasks in one of these states (blocked, waiting, ready, held, running, done) or with one
+    /// of these outcomes (succeeded, failed, timed_out, cancelled, skipped, upstream_failed, lost),
+    /// with commas between them. `active` for all that have not ended.
     pub(super) state: Option<String>,
     /// Only tasks of this name; `*` stands for any characters, `?` for one.
     pub(super) name: Option<String>,
@@ -221,7 +242,8 @@ pub(super) struct ListTasks {
     pub(super) group: Option<String>,
     /// Only tasks of this graph: its name, or one of its tasks.
     pub(super) graph: Option<String>,
-    /// Only tasks that ended since then, or have not ended: `2h` for two hours ago, `9:00`, `yesterday`, or an RFC 3339 time.
+    /// Only tasks that ended since then, or have not ended: `2h` for two hours ago, `9:00`,
+    /// `yesterday`, or an RFC 3339 time.
     pub(super) since: Option<String>,
     /// Only tasks that ended before then, or were submitted before then and have not ended.
     pub(super) until: Option<String>,
@@ -237,7 +259,8 @@ pub(super) struct ListTasks {
 pub(super) struct WaitTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer says whether to call again.
+    /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer
+    /// says whether to call again.
     #[schemars(range(min = 0, max = 50_000))]
     pub(super) timeout: Option<u64>,
 }

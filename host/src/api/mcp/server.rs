@@ -118,7 +118,8 @@ impl ServerHandler for Server {
         };
         Ok(match called {
             Ok(answer) => CallToolResult::structured(answer),
-            // As text alone: clients hold structured content to the schema of the tool's answer, an error's as well.
+            // As text alone: clients hold structured content to the schema of the tool's answer, an
+            // error's as well.
             Err(error) => {
                 CallToolResult::error(vec![ContentBlock::text(Failed::from(error).to_json())])
             }

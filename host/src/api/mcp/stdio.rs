@@ -1,7 +1,9 @@
-//! Standard input and output without a thread for each of them, where they can be polled: an answer then costs no change of threads.
+//! Standard input and output without a thread for each of them, where they can be polled: an answer
+//! then costs no change of threads.
 //!
-//! Clients connect them by pipes (Python, Rust) or by sockets (Node). Both are opened anew or duplicated, so that a parent that shares
-//! them finds its own as they were; files and terminals cannot be polled and go by threads.
+//! Clients connect them by pipes (Python, Rust) or by sockets (Node). Both are opened anew or
+//! duplicated, so that a parent that shares them finds its own as they were; files and terminals
+//! cannot be polled and go by threads.
 
 use std::{
     io,

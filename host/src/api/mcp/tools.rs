@@ -114,8 +114,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// The schema of an answer without what can be seen of the answer itself: what each of several words
-/// means, and what the fields of its parts are for. Each conversation has all of it in it.
+/// The schema of an answer without what can be seen of the answer itself: what each of several
+/// words means, and what the fields of its parts are for. Each conversation has all of it in it.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -167,7 +167,8 @@ fn shorten(schema: &mut Value, depth: usize) {
     }
 }
 
-/// A schema every client can read: in one piece, and with optional fields as fields that may be left out, not as ones that may be null.
+/// A schema every client can read: in one piece, and with optional fields as fields that may be
+/// left out, not as ones that may be null.
 fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;

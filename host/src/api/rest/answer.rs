@@ -1,4 +1,5 @@
-//! What handlers take and give: bodies and queries that are refused with the field's name, and errors as JSON.
+//! What handlers take and give: bodies and queries that are refused with the field's name, and
+//! errors as JSON.
 
 use std::time::Duration;
 
@@ -80,7 +81,8 @@ pub(super) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal(AppError::new(ErrorKind::Invalid, message))
 }
 
-/// A JSON body. Nothing at all stands for `{}`, so that a request whose fields all have defaults needs no body.
+/// A JSON body. Nothing at all stands for `{}`, so that a request whose fields all have defaults
+/// needs no body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {

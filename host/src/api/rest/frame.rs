@@ -1,7 +1,9 @@
-//! How output and events travel: frames of a 13-byte head (kind, length and offset, big-endian) and a payload.
+//! How output and events travel: frames of a 13-byte head (kind, length and offset, big-endian) and
+//! a payload.
 //!
-//! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names its place, and a whole answer ends
-//! with [`Frame::End`], so a reader that was cut off knows it and takes up again where it was.
+//! Binary, since output is bytes: JSON would double it and needs UTF-8. Each frame of output names
+//! its place, and a whole answer ends with [`Frame::End`], so a reader that was cut off knows it
+//! and takes up again where it was.
 
 use serde::Deserialize;
 

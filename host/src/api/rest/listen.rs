@@ -39,7 +39,8 @@ use crate::{
 /// How long a client may take for the head of a request, and stay without one. Clients keep a
 /// connection for a shorter time.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long connections may go on once the host goes down: answers that are being written get through, followers do not hold it up.
+/// How long connections may go on once the host goes down: answers that are being written get
+/// through, followers do not hold it up.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long one of them may go on without having written anything: its client does not read, or has
 /// sent half of a request.

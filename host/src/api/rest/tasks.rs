@@ -1,4 +1,5 @@
-//! `/v1/tasks`: taking tasks on, looking at them, waiting for them, stopping them and trying them again.
+//! `/v1/tasks`: taking tasks on, looking at them, waiting for them, stopping them and trying them
+//! again.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::app::{
     TaskView, TasksActed, Why, graph::Graph,
 };
 
-/// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent minute.
+/// A single call waits no longer; clients ask again. Proxies and MCP clients give up on a silent
+/// minute.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 /// How long to wait, and for whom.
@@ -25,7 +27,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 pub(crate) struct WaitQuery {
     #[serde(default)]
     pub(crate) timeout_ms: Option<u64>,
-    /// The attempt from within which somebody waits: while it waits for its own descendants its slot counts as free.
+    /// The attempt from within which somebody waits: while it waits for its own descendants its
+    /// slot counts as free.
     #[serde(default)]
     pub(crate) waiter: Option<String>,
 }

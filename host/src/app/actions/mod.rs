@@ -156,7 +156,8 @@ impl Host {
             let task = &mut tasks[place];
             match answer {
                 Ok(answer) => task.shown.note(&answer),
-                // The board has unfinished tasks only: what is not there is done, or has never been.
+                // The board has unfinished tasks only: what is not there is done, or has never
+                // been.
                 Err(Refused::Unknown { .. }) => {
                     let why = self.over(action, task.id).await;
                     task.shown.error = Some(why.unwrap_or_else(|unread| unread));

@@ -1,4 +1,5 @@
-//! What would make more room, in words: one sentence for each class that admission goes by, and for what holds back what waits.
+//! What would make more room, in words: one sentence for each class that admission goes by, and for
+//! what holds back what waits.
 
 use claudine_domain::capacity::{Refusal, Slots};
 

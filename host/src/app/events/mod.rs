@@ -1,7 +1,8 @@
 //! What has happened, in the order in which it became true.
 //!
-//! Read from the store, never from the engine's memory: what is told is durable. Who follows is woken by commits, and reads on from where
-//! it was; a reader that was cut off takes up after the last number it saw.
+//! Read from the store, never from the engine's memory: what is told is durable. Who follows is
+//! woken by commits, and reads on from where it was; a reader that was cut off takes up after the
+//! last number it saw.
 
 mod words;
 
@@ -70,8 +71,8 @@ struct Part {
 }
 
 impl Host {
-    /// Events from where it was asked; with `follow` on as they come, of a task or a graph until it has ended. The reading ends when the receiver is
-    /// dropped.
+    /// Events from where it was asked; with `follow` on as they come, of a task or a graph until it
+    /// has ended. The reading ends when the receiver is dropped.
     pub(crate) async fn events(
         self: Arc<Self>,
         query: EventQuery,

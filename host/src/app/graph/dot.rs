@@ -1,6 +1,7 @@
 //! A graph in the language of Graphviz.
 //!
-//! Boxes are light with dark text and everything else is a grey that can be seen on white and on black, so no background is drawn.
+//! Boxes are light with dark text and everything else is a grey that can be seen on white and on
+//! black, so no background is drawn.
 
 use super::{Graph, caption};
 

@@ -34,7 +34,8 @@ const MOST_EDGES: usize = 200_000;
 const PAST: usize = 2_000;
 
 impl Host {
-    /// The connected parts of the given tasks; of none, all that has not ended with all it hangs on.
+    /// The connected parts of the given tasks; of none, all that has not ended with all it hangs
+    /// on.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
         self.read(move |reader| gather(reader, &query)).await
     }
@@ -128,7 +129,8 @@ fn succeeded(reader: &Reader) -> Result<Vec<Task>, AppError> {
     Ok(reader.store.list(&filter, PAST)?.tasks)
 }
 
-/// What has been found so far. Tasks are read one after the other, while others end: each is as it was when it was read.
+/// What has been found so far. Tasks are read one after the other, while others end: each is as it
+/// was when it was read.
 #[derive(Default)]
 struct Found {
     tasks: BTreeMap<TaskId, Task>,

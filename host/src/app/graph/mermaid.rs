@@ -78,7 +78,8 @@ fn push_styles(mermaid: &mut String, graph: &Graph) {
     }
 }
 
-/// Within quotes: as numbered entities what HTML, Markdown or Mermaid itself would take for its own.
+/// Within quotes: as numbered entities what HTML, Markdown or Mermaid itself would take for its
+/// own.
 fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     let mut before: Option<char> = None;

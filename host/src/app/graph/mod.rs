@@ -1,7 +1,8 @@
 //! Tasks and what waits for what: a graph as plain data, and its forms.
 //!
-//! The host gathers ([`gather`]) and measures ([`build`]); the forms are pure functions of the data, and run where they are shown. Nothing
-//! here decides anything: that a task waits for another is the domain's, and a form shows it.
+//! The host gathers ([`gather`]) and measures ([`build`]); the forms are pure functions of the
+//! data, and run where they are shown. Nothing here decides anything: that a task waits for another
+//! is the domain's, and a form shows it.
 
 #![allow(
     clippy::format_push_string,
@@ -100,8 +101,8 @@ pub(crate) struct Edge {
     pub(crate) critical: bool,
 }
 
-/// The chain of tasks that decides when the last of them ends: the longest by what they took, and by what those that have not ended are
-/// expected to take.
+/// The chain of tasks that decides when the last of them ends: the longest by what they took, and
+/// by what those that have not ended are expected to take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CriticalPath {
     pub(crate) tasks: Vec<String>,

@@ -194,7 +194,8 @@ pub(super) fn release() -> Graph {
     )
 }
 
-/// Names that mean something to somebody: quotes, tags, entities, line ends, escapes, other scripts, and one that is too long.
+/// Names that mean something to somebody: quotes, tags, entities, line ends, escapes, other
+/// scripts, and one that is too long.
 pub(super) fn awkward() -> Graph {
     let names = [
         "say \"hi\" & <b>bold</b>",

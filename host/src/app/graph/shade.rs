@@ -14,7 +14,8 @@ pub(crate) enum Shade {
     Dropped,
 }
 
-/// Fill, border and text of a box. The fill is light and the text dark, so that it can be read on a page of any colour.
+/// Fill, border and text of a box. The fill is light and the text dark, so that it can be read on a
+/// page of any colour.
 pub(super) struct Paint {
     pub(super) fill: &'static str,
     pub(super) line: &'static str,

@@ -14,7 +14,8 @@ use super::{CriticalPath, Edge, Node};
 
 /// Nodes and edges are numbered as they stand in the graph.
 pub(super) struct Shape {
-    /// Of each node, the edges to what waits for it, with the nodes they lead to, in the order of the nodes.
+    /// Of each node, the edges to what waits for it, with the nodes they lead to, in the order of
+    /// the nodes.
     pub(super) after: Vec<Vec<Step>>,
     /// Of each node, how many it waits for.
     pub(super) before: Vec<usize>,
@@ -38,7 +39,8 @@ struct Best {
 }
 
 impl Shape {
-    /// Edges whose ends are not both there are left out: the host gives none, but what it gives is read over a socket.
+    /// Edges whose ends are not both there are left out: the host gives none, but what it gives is
+    /// read over a socket.
     pub(super) fn of(nodes: &[Node], edges: &[Edge]) -> Self {
         let number: HashMap<&str, usize> = nodes
             .iter()
@@ -81,8 +83,9 @@ impl Shape {
         self.before[node] == 0 && self.after[node].is_empty()
     }
 
-    /// The longest chain of each part that has an edge, as its nodes and the edges between them. Of two that take the same time the one
-    /// with more tasks is taken: where nothing is known of any time, the longest chain is the best guess.
+    /// The longest chain of each part that has an edge, as its nodes and the edges between them. Of
+    /// two that take the same time the one with more tasks is taken: where nothing is known of any
+    /// time, the longest chain is the best guess.
     pub(super) fn longest(&self, weight: &[u64]) -> Vec<(Vec<usize>, Vec<usize>)> {
         // The domain refuses cycles. Should a broken host send one, nothing is the longest.
         let Ok(order) = toposort(&self.graph, None) else {
@@ -160,7 +163,8 @@ pub(super) fn mark_critical(nodes: &mut [Node], edges: &mut [Edge]) -> Vec<Criti
     longest.into_iter().map(tell).collect()
 }
 
-/// What a task takes of the time of those it is in a row with: what it took, or is expected to, and not less than it has been running.
+/// What a task takes of the time of those it is in a row with: what it took, or is expected to, and
+/// not less than it has been running.
 fn takes_ms(node: &Node) -> u64 {
     let elapsed = node.elapsed_ms.unwrap_or(0);
     if node.outcome.is_some() {
@@ -239,7 +243,8 @@ mod tests {
             &[(4, 5), (1, 2)],
             &[(&["1", "2"], 0, 0), (&["4", "5"], 0, 0)],
         );
-        // What runs has done some of what is expected of it; what takes longer than expected takes what it took.
+        // What runs has done some of what is expected of it; what takes longer than expected takes
+        // what it took.
         check(
             vec![
                 task(1).running(NOW - 4_000).expected(10_000),

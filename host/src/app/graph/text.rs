@@ -1,7 +1,8 @@
 //! A graph as lines of text, each task once.
 //!
-//! A task stands below the first of those it waits for; below the others an arrow leads back up to it. What follows one task alone stands
-//! right below it, at the same depth: a chain of a thousand is a column, not a staircase.
+//! A task stands below the first of those it waits for; below the others an arrow leads back up to
+//! it. What follows one task alone stands right below it, at the same depth: a chain of a thousand
+//! is a column, not a staircase.
 
 use super::{Graph, caption, shape::Shape};
 use crate::text::{Painted, ShortIds, columns, fit};
@@ -103,14 +104,16 @@ pub(crate) fn text(graph: &Graph, look: TextLook) -> Painted {
     text
 }
 
-/// Where to begin: part by part, in each with what waits for nothing. What no root leads to would be a cycle, and is shown all the same.
+/// Where to begin: part by part, in each with what waits for nothing. What no root leads to would
+/// be a cycle, and is shown all the same.
 fn roots(shape: &Shape) -> Vec<usize> {
     let mut roots: Vec<usize> = (0..shape.part.len()).collect();
     roots.sort_by_key(|node| (shape.part[*node], shape.before[*node] > 0, *node));
     roots
 }
 
-/// The lines of a root and of all that follows it and was not shown before. Not recursive: a graph may be deeper than a stack.
+/// The lines of a root and of all that follows it and was not shown before. Not recursive: a graph
+/// may be deeper than a stack.
 fn hang(
     graph: &Graph,
     shape: &Shape,

@@ -31,8 +31,8 @@ pub(super) const MISTAKES_MAX: usize = 100;
 pub(super) struct Prepared {
     pub(super) request: Request,
     pub(super) spec: Arc<[u8]>,
-    /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave, and keep all that is around them from being
-    /// given back.
+    /// Whole, to the end: what stays on the board would be laid into the gaps that its parts leave,
+    /// and keep all that is around them from being given back.
     pub(super) asked: NewTask,
     /// What may go wrong with it.
     pub(super) warning: Option<String>,

@@ -69,7 +69,8 @@ impl Owner {
         }
     }
 
-    /// An attempt that was stopped between its decision and here has left the board, or waits under another number: nothing is started.
+    /// An attempt that was stopped between its decision and here has left the board, or waits under
+    /// another number: nothing is started.
     fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {

@@ -1,7 +1,8 @@
 //! What a guest streams to a child, on its way to whoever feeds the child.
 //!
-//! The contract knows one end of a stream, its writer being dropped, and the engine drops it too when the instance is lost. Which of
-//! the two it was is told by [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set before the Store goes.
+//! The contract knows one end of a stream, its writer being dropped, and the engine drops it too
+//! when the instance is lost. Which of the two it was is told by
+//! [`Guest::lost`](crate::plugin::guest::Guest::lost), which is set before the Store goes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use crate::plugin::guest::Guest;
 use crate::plugin::port::InputStream;
 
-/// What is taken from the guest at once, and how many of these wait: a child that is slow holds the guest back.
+/// What is taken from the guest at once, and how many of these wait: a child that is slow holds the
+/// guest back.
 const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 2;
 

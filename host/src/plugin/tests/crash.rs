@@ -10,7 +10,8 @@ use crate::plugin::{
     transcript::Transcribes,
 };
 
-/// A hostile guest costs its instance; the reason is told, and another guest of the same engine is answered meanwhile.
+/// A hostile guest costs its instance; the reason is told, and another guest of the same engine is
+/// answered meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_question_is_ended_with_a_reason() {
     async fn check(part: &'static str, body: &str, expected: &str) {

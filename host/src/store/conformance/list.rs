@@ -298,7 +298,8 @@ fn references_find_what_a_person_means() {
             named(6, &digits[..12]),
             ready(7),
         ]);
-        // The samples' ids share their first digits; those of the second they were made in tell them apart.
+        // The samples' ids share their first digits; those of the second they were made in tell
+        // them apart.
         let whole = id(7).to_string();
         let all: Vec<_> = (1..8).rev().map(id).collect();
         let check = |reference: &str, expected: Resolved| {

@@ -26,10 +26,12 @@ pub(super) fn lead(writer: &mut Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
-/// Edges in a batch from which on the writer gets room for them: a page that does not fit in its cache is written out and read back again and
-/// again, since who depends on a task is found in no order.
+/// Edges in a batch from which on the writer gets room for them: a page that does not fit in its
+/// cache is written out and read back again and again, since who depends on a task is found in no
+/// order.
 const MANY_EDGES: usize = 10_000;
-/// What the writer's cache may grow to for such a batch, in KiB: some hundred bytes an edge, for a million of them.
+/// What the writer's cache may grow to for such a batch, in KiB: some hundred bytes an edge, for a
+/// million of them.
 const LARGE_CACHE_KIB: i64 = 256 << 10;
 
 pub(super) fn batch(writer: &mut Connection, epoch: Epoch, batch: &Batch) -> Result<(), Fault> {
@@ -90,7 +92,8 @@ pub(super) fn begin(writer: &mut Connection) -> Result<Transaction<'_>, Fault> {
     Ok(writer.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-/// Checks that this batch may follow the last one, and counts it and its events. Gives the number of the last event before it.
+/// Checks that this batch may follow the last one, and counts it and its events. Gives the number
+/// of the last event before it.
 fn count(transaction: &Transaction<'_>, epoch: Epoch, batch: &Batch) -> Result<Sequence, Fault> {
     let before = led_by(transaction, epoch)?;
     if batch.number <= before.last_batch {
@@ -124,7 +127,8 @@ struct Leader {
     last_event: Sequence,
 }
 
-/// Reads it with a query of its own: `RETURNING` makes a table for its answer, which costs more than all else of a small commit.
+/// Reads it with a query of its own: `RETURNING` makes a table for its answer, which costs more
+/// than all else of a small commit.
 fn leader(transaction: &Transaction<'_>) -> Result<Leader, Fault> {
     let mut query =
         transaction.prepare_cached("SELECT epoch, last_batch, last_event FROM leader")?;

@@ -1,4 +1,5 @@
-//! Files that are not what they should be: each is refused with a reason, nothing is wiped, and nothing panics.
+//! Files that are not what they should be: each is refused with a reason, nothing is wiped, and
+//! nothing panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -73,7 +74,8 @@ fn read_all(path: &Path) -> Result<Read, StoreError> {
     })
 }
 
-/// Spoils a database and says what opening and reading it has to answer; the file has to stay as it was spoilt.
+/// Spoils a database and says what opening and reading it has to answer; the file has to stay as it
+/// was spoilt.
 fn check(spoil: impl FnOnce(&Path), expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = stored(directory.path());

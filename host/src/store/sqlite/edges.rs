@@ -1,6 +1,8 @@
-//! What tasks depend on and who depends on them: one row for a task in each direction, however many edges it has.
+//! What tasks depend on and who depends on them: one row for a task in each direction, however many
+//! edges it has.
 //!
-//! A row for each edge, found by an index in the other direction, was most of the time and of the file of a large graph.
+//! A row for each edge, found by an index in the other direction, was most of the time and of the
+//! file of a large graph.
 
 use std::sync::Arc;
 

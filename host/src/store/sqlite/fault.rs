@@ -11,8 +11,9 @@ use rustix::fs::{Access, AtFlags, CWD};
 use super::super::StoreError;
 use crate::fsx;
 
-/// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite tells a write that found no space from
-/// other failures, but not an `ftruncate` or an `fsync` that did.
+/// With less than this left on its filesystem, a failed write is put down to the full disk. SQLite
+/// tells a write that found no space from other failures, but not an `ftruncate` or an `fsync` that
+/// did.
 const NO_SPACE_BYTES: u64 = 64 * 1024;
 
 /// What goes wrong inside this module, where the path is not at hand.

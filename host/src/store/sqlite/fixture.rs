@@ -1,6 +1,8 @@
-//! Databases of every past schema, in `tests/fixtures/store`, must open and hold what was put into them.
+//! Databases of every past schema, in `tests/fixtures/store`, must open and hold what was put into
+//! them.
 //!
-//! A fixture is never made again: where the file of the present schema is missing, the test writes it and fails until it is checked in.
+//! A fixture is never made again: where the file of the present schema is missing, the test writes
+//! it and fails until it is checked in.
 
 #![allow(
     clippy::unwrap_used,

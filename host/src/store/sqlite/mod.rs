@@ -64,7 +64,8 @@ pub(crate) fn known_schema() -> u32 {
 
 pub(crate) struct SqliteStore {
     path: PathBuf,
-    /// Before the writer, so that the writer is the last to close: it is the one that can fold the log back into the file.
+    /// Before the writer, so that the writer is the last to close: it is the one that can fold the
+    /// log back into the file.
     readers: Access,
     /// `None` where nothing is written.
     writer: Option<Mutex<Connection>>,
@@ -77,7 +78,8 @@ enum Access {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, makes it where there is none, and brings it to this version's schema.
+    /// Opens the database at `path`, makes it where there is none, and brings it to this version's
+    /// schema.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let writer = open::writer(path)?;
         Ok(Self {
@@ -185,8 +187,9 @@ impl Store for SqliteStore {
         self.read(|reader| load::stored(reader, remember_since))
     }
 
-    /// On a full disk the log may lack room for the batch while the file has room for what is in the log: once that is folded back, the log
-    /// is written from its beginning again and needs none.
+    /// On a full disk the log may lack room for the batch while the file has room for what is in
+    /// the log: once that is folded back, the log is written from its beginning again and needs
+    /// none.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
         match commit() {

@@ -1,9 +1,11 @@
 //! Which filesystems a data directory may be on.
 //!
-//! SQLite's log needs memory shared between processes, locks that hold and an `fdatasync` that means it; a filesystem whose bytes live on
-//! another machine promises none of the three. The kernel's number tells most of them. Two numbers stand for anything at all: FUSE (sshfs,
-//! but also an encrypted local directory) and 9p (a Windows drive under WSL, a file server over TCP, but also the root of many sandboxes);
-//! there the type and the options of the mount decide, and what they do not tell is allowed.
+//! SQLite's log needs memory shared between processes, locks that hold and an `fdatasync` that
+//! means it; a filesystem whose bytes live on another machine promises none of the three. The
+//! kernel's number tells most of them. Two numbers stand for anything at all: FUSE (sshfs, but also
+//! an encrypted local directory) and 9p (a Windows drive under WSL, a file server over TCP, but
+//! also the root of many sandboxes); there the type and the options of the mount decide, and what
+//! they do not tell is allowed.
 
 use std::{fs, path::Path};
 
@@ -30,7 +32,8 @@ const REMOTE: &[(u32, &str)] = &[
     (0x0131_11a8, "ibrix"),
 ];
 
-/// FUSE filesystems whose bytes are on another machine, as `/proc/self/mountinfo` names their type after `fuse.`.
+/// FUSE filesystems whose bytes are on another machine, as `/proc/self/mountinfo` names their type
+/// after `fuse.`.
 const REMOTE_FUSE: &[&str] = &[
     "sshfs",
     "rclone",
@@ -111,7 +114,8 @@ fn remote(number: u32, mount: Option<&Mount>) -> Option<String> {
     remote.then(|| mount.kind.clone())
 }
 
-/// The mount that holds a path: of those mounted above it the deepest, and of several there the last, which covers the others.
+/// The mount that holds a path: of those mounted above it the deepest, and of several there the
+/// last, which covers the others.
 fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (place, filesystem) = line.split_once(" - ")?;

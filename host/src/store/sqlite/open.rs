@@ -20,8 +20,9 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     open_writer(path).map_err(|fault| fault.at(path))
 }
 
-/// Makes the file with its mode before SQLite would make it with another (log and index take theirs from it), and refuses a file that was
-/// emptied or lost: SQLite would take it for a new database and throw the log away, with all that was not yet folded back.
+/// Makes the file with its mode before SQLite would make it with another (log and index take theirs
+/// from it), and refuses a file that was emptied or lost: SQLite would take it for a new database
+/// and throw the log away, with all that was not yet folded back.
 ///
 /// A file that is there is not opened: to close it again would drop the locks that this process may
 /// have on it.
@@ -62,7 +63,8 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
     if mode != "wal" {
         return Err(Fault::NoWal(mode));
     }
-    // The log is folded back every 8 MiB, in some 10 ms, by whichever commit passes that mark; what a burst added to it is given back.
+    // The log is folded back every 8 MiB, in some 10 ms, by whichever commit passes that mark; what
+    // a burst added to it is given back.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 2000;

@@ -16,7 +16,8 @@ use super::{
     row,
 };
 
-/// No index on the time of the end is kept for this: what ended before a time began before it, and ids sort by their beginning.
+/// No index on the time of the end is kept for this: what ended before a time began before it, and
+/// ids sort by their beginning.
 pub(super) fn prunable(
     reader: &Connection,
     old: Old,

@@ -489,7 +489,8 @@ mod tests {
         }
     }
 
-    /// Sorting all that is found, or reading all there is, would make a list slower with every task that ever ran.
+    /// Sorting all that is found, or reading all there is, would make a list slower with every task
+    /// that ever ran.
     #[test]
     fn lists_walk_an_index_in_order() {
         let directory = tempfile::tempdir().unwrap();

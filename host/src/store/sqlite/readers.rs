@@ -10,7 +10,8 @@ use rusqlite::Connection;
 use super::{fault::Fault, open};
 use crate::lock::lock;
 
-/// Who comes when so many are in use waits. More would not read faster on the machines this runs on, and each has a cache.
+/// Who comes when so many are in use waits. More would not read faster on the machines this runs
+/// on, and each has a cache.
 const MOST_OPEN: usize = 8;
 /// How many stay open when nobody reads.
 const MOST_IDLE: usize = 2;

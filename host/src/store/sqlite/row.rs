@@ -112,7 +112,8 @@ pub(super) fn scope_of(scope: i64, id: &[u8]) -> Result<Scope, Fault> {
     found.ok_or_else(|| rusqlite::Error::IntegralValueOutOfRange(0, scope).into())
 }
 
-/// SQLite's integers are signed. What is beyond them (a time in 292 million years, a limit without end) counts as the largest.
+/// SQLite's integers are signed. What is beyond them (a time in 292 million years, a limit without
+/// end) counts as the largest.
 pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,8 @@
 //! The numbered steps from an empty file to this version's schema.
 //!
-//! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store` has a database of every past one, and
-//! each must open. The number of steps taken is SQLite's `user_version`, and `application_id` tells our files from others.
+//! A step that was released is never changed; a new schema is one more step. `tests/fixtures/store`
+//! has a database of every past one, and each must open. The number of steps taken is SQLite's
+//! `user_version`, and `application_id` tells our files from others.
 
 use std::path::Path;
 
@@ -60,7 +61,8 @@ fn header(connection: &Connection) -> Result<Header, Fault> {
     })
 }
 
-/// Tells whether the file is ours and of a version this program knows, before anything is written to it.
+/// Tells whether the file is ours and of a version this program knows, before anything is written
+/// to it.
 pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     let header = header(connection)?;
     let is_new = header.version == 0 && header.tables == 0;

@@ -1,6 +1,8 @@
-//! A log that the death of the machine has torn: what was acknowledged before the tear is there, and of no batch a half.
+//! A log that the death of the machine has torn: what was acknowledged before the tear is there,
+//! and of no batch a half.
 //!
-//! The files of an open store are copied, as a kill would leave them, and the copy of the log is cut or spoilt at every kind of place.
+//! The files of an open store are copied, as a kill would leave them, and the copy of the log is
+//! cut or spoilt at every kind of place.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -47,7 +49,8 @@ fn nth(number: u64) -> Batch {
     }
 }
 
-/// A store as a kill leaves it, with what it showed after each commit and how long its log was then.
+/// A store as a kill leaves it, with what it showed after each commit and how long its log was
+/// then.
 struct Killed {
     file: Vec<u8>,
     log: Vec<u8>,

@@ -1,7 +1,8 @@
 //! Feeding a child: its supervisor hands over the writing end of the pipe that the child reads.
 //!
-//! The connection over which that is asked for stays open for as long as the child is fed. To close it without a word is to break
-//! the input off, and so is to die: the supervisor then kills the child.
+//! The connection over which that is asked for stays open for as long as the child is fed. To close
+//! it without a word is to break the input off, and so is to die: the supervisor then kills the
+//! child.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -33,7 +34,8 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Returns when the pipe has taken all of it. [`io::ErrorKind::BrokenPipe`]: the child reads no more.
+    /// Returns when the pipe has taken all of it. [`io::ErrorKind::BrokenPipe`]: the child reads no
+    /// more.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.pipe.write_all(bytes).await
     }
@@ -41,7 +43,8 @@ impl Feed {
     /// The end of the input.
     pub(crate) async fn end(self) -> io::Result<()> {
         let Self { pipe, mut wire } = self;
-        // First: the supervisor's is then the last one, and the child sees the end when that is closed.
+        // First: the supervisor's is then the last one, and the child sees the end when that is
+        // closed.
         drop(pipe);
         let mut word = Vec::new();
         frame::encode(&FeedWord::End, &mut word).map_err(invalid)?;

@@ -172,8 +172,9 @@ fn not_ready(dir: &Path, message: String) -> SuperviseError {
     }
 }
 
-/// Connects until it works, the supervisor is dead, or it does not want this host; for a minute at most. (It may be about to end
-/// by itself, and a connection to it then breaks before its lock is free.)
+/// Connects until it works, the supervisor is dead, or it does not want this host; for a minute at
+/// most. (It may be about to end by itself, and a connection to it then breaks before its lock is
+/// free.)
 pub(super) async fn rejoin(dir: PathBuf, epoch: u64) -> Result<Joined, NotJoined> {
     let give_up = clock::monotonic() + LONGEST_SILENCE;
     let mut pause = FIRST_PAUSE;

@@ -1,7 +1,8 @@
 //! The connection to one supervisor.
 //!
-//! Commands are numbered and kept until the supervisor confirms them, and what was not confirmed is sent again after a
-//! reconnection. So the order of commands holds, and each is carried out once, whatever happens to the socket.
+//! Commands are numbered and kept until the supervisor confirms them, and what was not confirmed is
+//! sent again after a reconnection. So the order of commands holds, and each is carried out once,
+//! whatever happens to the socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +33,8 @@ pub(super) struct Link {
     pub(super) was_joined: bool,
     /// It has not answered since this host began: what it has is known from its notes alone.
     pub(super) is_silent: bool,
-    /// Whether it can feed children by a stream. One that was not connected to yet is of this build.
+    /// Whether it can feed children by a stream. One that was not connected to yet is of this
+    /// build.
     pub(super) feeds: bool,
 }
 
@@ -70,7 +72,8 @@ impl Link {
         }
     }
 
-    /// Queues a command; it is sent when [`Self::poll`] is called next, together with what else there is.
+    /// Queues a command; it is sent when [`Self::poll`] is called next, together with what else
+    /// there is.
     pub(super) fn give(&mut self, command: Command) {
         self.last_seq += 1;
         let numbered = Numbered {
@@ -127,7 +130,8 @@ impl Link {
             .collect()
     }
 
-    /// Goes on after a reconnection: what the supervisor has not had is sent again, and what the engine has not heard is returned.
+    /// Goes on after a reconnection: what the supervisor has not had is sent again, and what the
+    /// engine has not heard is returned.
     pub(super) fn joined(&mut self, joined: Joined) -> Vec<Report> {
         self.confirmed(joined.welcome.received);
         self.feeds = joined.welcome.feeds;

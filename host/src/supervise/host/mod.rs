@@ -1,11 +1,14 @@
-//! The host's side: supervisors are found or started, commands go out, reports come in, each exactly once.
+//! The host's side: supervisors are found or started, commands go out, reports come in, each
+//! exactly once.
 //!
-//! Everything is owned by one task, the *road* (`road`). What it hears from a supervisor's socket it compares with what the engine
-//! was told already (`told`), so a connection that breaks and comes back, at whatever point, neither loses nor doubles a report. A
-//! supervisor that died is cleaned up after on a blocking thread (`recover`).
+//! Everything is owned by one task, the *road* (`road`). What it hears from a supervisor's socket
+//! it compares with what the engine was told already (`told`), so a connection that breaks and
+//! comes back, at whatever point, neither loses nor doubles a report. A supervisor that died is
+//! cleaned up after on a blocking thread (`recover`).
 //!
-//! A supervisor that another executable started is kept until the last of its attempts is acknowledged; new work goes to one of the
-//! current executable, which is started with the first child.
+//! A supervisor that another executable started is kept until the last of its attempts is
+//! acknowledged; new work goes to one of the current executable, which is started with the first
+//! child.
 
 mod adopt;
 mod feed;
@@ -36,12 +39,15 @@ pub(crate) use join::pids;
 pub(crate) use road::open;
 use silent::Silent;
 
-/// Commands that may wait. A start is some hundred bytes, and the engine starts no more than its slots.
+/// Commands that may wait. A start is some hundred bytes, and the engine starts no more than its
+/// slots.
 const COMMANDS: usize = 4096;
-/// Reports that may wait for the engine; when they do, the sockets are not read, and the supervisors keep the rest.
+/// Reports that may wait for the engine; when they do, the sockets are not read, and the
+/// supervisors keep the rest.
 const REPORTS: usize = 4096;
 
-/// Inputs that are asked for at once. A supervisor lets only a few connections wait for their hello, and an answer takes a moment.
+/// Inputs that are asked for at once. A supervisor lets only a few connections wait for their
+/// hello, and an answer takes a moment.
 const CLAIMS: usize = 4;
 
 /// What the road is asked.
@@ -61,7 +67,8 @@ pub(crate) struct Settings {
     pub(crate) dir: PathBuf,
     /// The executable that runs a supervisor, with the arguments that come before the directory.
     pub(crate) program: Program,
-    /// The host's own environment; a supervisor gets it without the markers of attempts and agents' sessions.
+    /// The host's own environment; a supervisor gets it without the markers of attempts and agents'
+    /// sessions.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The soft limit on open files that this process was started with, for the children.
     pub(crate) descriptors: Option<u64>,
@@ -122,13 +129,15 @@ pub(crate) struct Supervisors {
 }
 
 impl Supervisors {
-    /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known starts nothing.
+    /// Answered by `Started`, `NotStarted` or `Exited`. Repeating it for a child that is known
+    /// starts nothing.
     pub(crate) fn start(&self, start: StartChild) -> Handover {
         self.send(Command::Start(Box::new(start)))
     }
 
-    /// The input of a child that was started with [`Stdin::Stream`](super::Stdin::Stream) and is running; `None` where nothing reads
-    /// it any more. Until this is called the child waits; if this host ends before, the child is killed.
+    /// The input of a child that was started with [`Stdin::Stream`](super::Stdin::Stream) and is
+    /// running; `None` where nothing reads it any more. Until this is called the child waits; if
+    /// this host ends before, the child is killed.
     pub(crate) async fn feed(&self, child: ChildId) -> Result<Option<Feed>, SuperviseError> {
         let _turn = self.claims.acquire().await;
         let (reply, dir) = oneshot::channel();
@@ -158,12 +167,14 @@ impl Supervisors {
         })
     }
 
-    /// No more starts: ends what is left. Always answered by `Ended`, at once where nothing is left.
+    /// No more starts: ends what is left. Always answered by `Ended`, at once where nothing is
+    /// left.
     pub(crate) fn finish(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Finish { attempt })
     }
 
-    /// What became of the attempt is on disk: forget it. One that is not over yet is forgotten when it is.
+    /// What became of the attempt is on disk: forget it. One that is not over yet is forgotten when
+    /// it is.
     pub(crate) fn ack(&self, attempt: AttemptKey) -> Handover {
         self.send(Command::Ack { attempt })
     }

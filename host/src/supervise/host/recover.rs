@@ -1,4 +1,5 @@
-//! After a supervisor's death: what its children were comes from its journal; what is left of them is ended.
+//! After a supervisor's death: what its children were comes from its journal; what is left of them
+//! is ended.
 //!
 //! Nothing is signalled that is not proved to be ours: a leader by its pid and start time within
 //! this boot, its group and session only while that leader is there to vouch for the number,
@@ -25,7 +26,8 @@ use crate::supervise::words::{AttemptKey, ChildId};
 
 /// A killed process is waited for so long before the next look.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);
-/// After that whatever is left is beyond our reach: it waits in the kernel, or belongs to another user.
+/// After that whatever is left is beyond our reach: it waits in the kernel, or belongs to another
+/// user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// What a dead supervisor left.
@@ -170,7 +172,8 @@ fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize>
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     let mut ended = HashSet::new();
-    // One look is no instant: what forked while it was taken may be missing. So it takes two that find nothing.
+    // One look is no instant: what forked while it was taken may be missing. So it takes two that
+    // find nothing.
     let mut empty_looks = 0;
     while empty_looks < 2 {
         let left = ours(&procfs::all()?, &leaders, &keys, supervisor);
@@ -207,7 +210,8 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     children
         .filter_map(|view| match &view.state {
             ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // It may have left something in its group, which its own pid vouches for as long as nobody has reaped it.
+            // It may have left something in its group, which its own pid vouches for as long as
+            // nobody has reaped it.
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })

@@ -1,8 +1,9 @@
 //! The task that owns all connections to supervisors.
 //!
-//! It waits for four things: a command of the engine, a message of a supervisor, room for a report, and the end of something slow (a
-//! launch, a reconnection, cleaning up after a dead supervisor). Nothing in it waits for any of them by itself, so a supervisor that
-//! is being replaced holds up nobody else's work.
+//! It waits for four things: a command of the engine, a message of a supervisor, room for a report,
+//! and the end of something slow (a launch, a reconnection, cleaning up after a dead supervisor).
+//! Nothing in it waits for any of them by itself, so a supervisor that is being replaced holds up
+//! nobody else's work.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -34,7 +35,8 @@ use crate::text::chain;
 /// How long what is queued may take to be sent at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Finds the supervisors there are, cleans up after dead ones, and begins to serve. Within a tokio runtime.
+/// Finds the supervisors there are, cleans up after dead ones, and begins to serve. Within a tokio
+/// runtime.
 pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
     let build = process::own_build().map_err(|source| SuperviseError::Directory {
         path: PathBuf::from("/proc/self/exe"),
@@ -235,7 +237,8 @@ impl Road {
         match command {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
-                // It may be gone at any moment, so whatever is started from now on needs another one.
+                // It may be gone at any moment, so whatever is started from now on needs another
+                // one.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;
@@ -545,7 +548,8 @@ impl Road {
         self.bury(number, link.dir, kept);
     }
 
-    /// Keeps a dead supervisor's directory until everything in it is acknowledged: this host may die before it has that on disk.
+    /// Keeps a dead supervisor's directory until everything in it is acknowledged: this host may
+    /// die before it has that on disk.
     fn bury(&mut self, number: u32, dir: PathBuf, attempts: HashSet<AttemptKey>) {
         self.graves.insert(number, Grave { dir, attempts });
         self.remove_empty_graves();

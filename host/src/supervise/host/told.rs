@@ -1,7 +1,7 @@
 //! What the engine has been told, so that it is told everything once.
 //!
-//! A supervisor says what happens as it happens, and after a reconnection it says how everything stands. Both go through here and
-//! come out as the reports that are news.
+//! A supervisor says what happens as it happens, and after a reconnection it says how everything
+//! stands. Both go through here and come out as the reports that are news.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -153,8 +153,8 @@ impl Told {
         }
     }
 
-    /// The news in how everything stands after a reconnection. `on_the_way` are attempts that the supervisor will be told about
-    /// once more, because it has not had those commands.
+    /// The news in how everything stands after a reconnection. `on_the_way` are attempts that the
+    /// supervisor will be told about once more, because it has not had those commands.
     pub(super) fn catch_up(
         &mut self,
         states: Vec<AttemptState>,
@@ -238,7 +238,8 @@ impl Told {
         news
     }
 
-    /// Everything that was not over yet, when the supervisor is: attempts, and children without an outcome.
+    /// Everything that was not over yet, when the supervisor is: attempts, and children without an
+    /// outcome.
     pub(super) fn unfinished(&self) -> (Vec<AttemptKey>, Vec<ChildId>) {
         let mut attempts = Vec::new();
         let mut children = Vec::new();

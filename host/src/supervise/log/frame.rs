@@ -41,7 +41,8 @@ pub(super) struct Header {
 /// Bytes that are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoHeader {
-    /// Nothing but zeroes: the length of the file reached the disk before a power loss, its bytes did not.
+    /// Nothing but zeroes: the length of the file reached the disk before a power loss, its bytes
+    /// did not.
     Unwritten,
     Damaged,
 }

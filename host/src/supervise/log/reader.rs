@@ -1,8 +1,9 @@
 //! Reading a log: the same bytes while the attempt runs, after it, and after any restart.
 //!
-//! A reader sees the streams it selects as one sequence of bytes, with offsets from 0 that mean the same to every reader with the
-//! same selection. What the cap took away counts in them and is shown as a [`Piece::Gap`]. A last frame that is not whole (yet) is not
-//! seen. Reading is from the page cache in nearly all cases; a caller that reads much does so on a blocking thread.
+//! A reader sees the streams it selects as one sequence of bytes, with offsets from 0 that mean the
+//! same to every reader with the same selection. What the cap took away counts in them and is shown
+//! as a [`Piece::Gap`]. A last frame that is not whole (yet) is not seen. Reading is from the page
+//! cache in nearly all cases; a caller that reads much does so on a blocking thread.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

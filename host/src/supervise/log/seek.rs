@@ -1,6 +1,8 @@
-//! Beginning somewhere else than at the start: at an offset, a time, the last lines or bytes. And the questions about a whole log.
+//! Beginning somewhere else than at the start: at an offset, a time, the last lines or bytes. And
+//! the questions about a whole log.
 //!
-//! All of it goes segment by segment from the end, by the totals each begins with, so the cost is that of a segment or two, not of the log.
+//! All of it goes segment by segment from the end, by the totals each begins with, so the cost is
+//! that of a segment or two, not of the log.
 
 use std::io;
 
@@ -10,7 +12,8 @@ use super::reader::{LogReader, Piece, segments};
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// An offset in the selected sequence; past the end is allowed: what comes before it is passed over.
+    /// An offset in the selected sequence; past the end is allowed: what comes before it is passed
+    /// over.
     Offset(u64),
     /// The first output read at or after this time, in microseconds since 1970.
     Time(u64),

@@ -142,7 +142,8 @@ fn a_torn_last_frame_is_not_seen_until_it_is_whole() {
     );
 }
 
-/// Numbered lines through a small cap: whatever is kept is in its place, and what is missing is counted.
+/// Numbered lines through a small cap: whatever is kept is in its place, and what is missing is
+/// counted.
 #[test]
 fn every_way_to_read_agrees_across_segments_and_the_gap() {
     let dir = tempfile::tempdir().unwrap();

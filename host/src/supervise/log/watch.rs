@@ -1,7 +1,8 @@
-//! Being told that a log has grown: one inotify instance for all followers of a host (a user has 128 of them by default).
+//! Being told that a log has grown: one inotify instance for all followers of a host (a user has
+//! 128 of them by default).
 //!
-//! The folder is watched, not the file: the file may not exist yet, and its next segment does not. Where inotify is not to be had, a
-//! follower looks ten times a second.
+//! The folder is watched, not the file: the file may not exist yet, and its next segment does not.
+//! Where inotify is not to be had, a follower looks ten times a second.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -47,7 +48,8 @@ type Followers = Vec<(OsString, Arc<Notify>)>;
     reason = "tokio has no safe way for a descriptor it does not know the type of"
 )]
 pub(crate) fn register(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is open, and `OwnedFd` gives the same one until it is dropped with the `AsyncFd`.
+    // SAFETY: the descriptor is open, and `OwnedFd` gives the same one until it is dropped with the
+    // `AsyncFd`.
     unsafe { AsyncFd::register(inotify) }.map_err(io::Error::from)
 }
 
@@ -130,7 +132,8 @@ impl LogWatch {
         }
     }
 
-    /// Begins to follow a log. Whoever reads after this and finds nothing misses nothing by waiting.
+    /// Begins to follow a log. Whoever reads after this and finds nothing misses nothing by
+    /// waiting.
     pub(crate) fn subscribe(&self, log: &Path) -> Subscription {
         let grown = Arc::new(Notify::new());
         let folder = self.watch_folder(log, &grown).unwrap_or_else(|error| {

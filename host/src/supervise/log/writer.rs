@@ -1,8 +1,9 @@
 //! Appending to a log, with a cap, through a full disk.
 //!
-//! What was read from a pipe is never dropped: where a write fails, the rest of it waits here, the attempt is *held* (its pipes are
-//! not read, so it blocks as soon as they are full), and [`LogWriter::retry`] goes on at the very byte. Bytes are written by
-//! position, so a frame that got on disk in part is completed, not repeated.
+//! What was read from a pipe is never dropped: where a write fails, the rest of it waits here, the
+//! attempt is *held* (its pipes are not read, so it blocks as soon as they are full), and
+//! [`LogWriter::retry`] goes on at the very byte. Bytes are written by position, so a frame that
+//! got on disk in part is completed, not repeated.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -75,8 +76,8 @@ impl LogWriter {
             .sum(|one, other| (one, other) == (child, channel))
     }
 
-    /// Appends the output in `buffer[HEADER_BYTES..]`; the header's room before it is overwritten, so that header and bytes are one
-    /// write.
+    /// Appends the output in `buffer[HEADER_BYTES..]`; the header's room before it is overwritten,
+    /// so that header and bytes are one write.
     pub(in crate::supervise) fn append(
         &mut self,
         child: u16,
@@ -109,7 +110,8 @@ impl LogWriter {
             self.totals.add(child, channel, bytes);
             self.in_segment += bytes;
             self.written += bytes;
-            // What stands before the next piece has been written or copied, so the next header may overwrite it.
+            // What stands before the next piece has been written or copied, so the next header may
+            // overwrite it.
             begin += length;
         }
         self.files.state()
@@ -159,7 +161,8 @@ impl LogWriter {
     }
 }
 
-/// Does to the files what the writer decided, now or, where the system refuses, later and in the same order.
+/// Does to the files what the writer decided, now or, where the system refuses, later and in the
+/// same order.
 #[derive(Debug)]
 struct Files {
     base: PathBuf,
@@ -222,7 +225,8 @@ impl Files {
         }
     }
 
-    /// Output leaves room for others: the last of a disk, and what the host gives up when it is full, is for ends and cancels to be written.
+    /// Output leaves room for others: the last of a disk, and what the host gives up when it is
+    /// full, is for ends and cancels to be written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
         fsx::has_room(dir, ROOM_BYTES)

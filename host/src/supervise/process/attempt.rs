@@ -1,4 +1,5 @@
-//! What the supervisor knows of an attempt and its children. Plain state; the deeds are in the modules beside it.
+//! What the supervisor knows of an attempt and its children. Plain state; the deeds are in the
+//! modules beside it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;

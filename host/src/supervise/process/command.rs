@@ -1,7 +1,7 @@
 //! Finding the command on the task's own `PATH`, and saying precisely why a start failed.
 //!
-//! `posix_spawn` returns one number for whichever step failed in the child. So the reason is looked up after the fact, where it costs
-//! nothing on the way that succeeds.
+//! `posix_spawn` returns one number for whichever step failed in the child. So the reason is looked
+//! up after the fact, where it costs nothing on the way that succeeds.
 
 use std::ffi::CString;
 use std::fs;
@@ -32,7 +32,8 @@ impl Refusal {
     }
 }
 
-/// The path to execute: the command itself where it has a slash, else the first executable file of that name.
+/// The path to execute: the command itself where it has a slash, else the first executable file of
+/// that name.
 pub(super) fn find(command: &str, path: Option<&[u8]>, cwd: &Path) -> Result<CString, Refusal> {
     let c_string = |bytes: &[u8]| {
         CString::new(bytes)
@@ -78,7 +79,8 @@ pub(super) fn is_out_of_room(error: &io::Error) -> bool {
         .is_some_and(|code| room.contains(&code))
 }
 
-/// Says what was wrong after `posix_spawn` returned `error`. `command` is relative to `cwd` or absolute.
+/// Says what was wrong after `posix_spawn` returned `error`. `command` is relative to `cwd` or
+/// absolute.
 pub(super) fn explain(
     error: &io::Error,
     command: &CString,

@@ -1,4 +1,5 @@
-//! What a host can ask for. Every command may come twice, or for an attempt that is not known; the answer says how things are.
+//! What a host can ask for. Every command may come twice, or for an attempt that is not known; the
+//! answer says how things are.
 
 use super::Supervisor;
 use super::attempt::{AttemptNo, Phase, State};

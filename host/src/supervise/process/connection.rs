@@ -1,7 +1,8 @@
 //! Hosts: taking their connections, hearing what they say, telling them what happens.
 //!
-//! One host is obeyed at a time: the newest connection of the highest epoch. A host that has been replaced is told so and cut off;
-//! it must not write to the store any more either, and the epoch is what tells it.
+//! One host is obeyed at a time: the newest connection of the highest epoch. A host that has been
+//! replaced is told so and cut off; it must not write to the store any more either, and the epoch
+//! is what tells it.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -21,7 +22,8 @@ use crate::supervise::protocol::{Hello, Message, Numbered, PROTOCOL, Welcome};
 
 /// Connections that may wait before their hello; the oldest goes when there are more.
 const MOST_GREETING: usize = 8;
-/// A host that lets so much pile up is not reading. It is cut off, and gets the whole state when it comes back.
+/// A host that lets so much pile up is not reading. It is cut off, and gets the whole state when it
+/// comes back.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// Commands after which the host is told that they arrived, so that it can forget them.
 const CONFIRM_EVERY: u64 = 64;
@@ -51,7 +53,8 @@ pub(super) enum Over {
 impl Connection {
     pub(super) fn push(&mut self, message: &impl Serialize) {
         if let Err(error) = frame::encode(message, &mut self.unsent) {
-            // Nothing that is sent can be that long; the host would learn of it after a reconnection.
+            // Nothing that is sent can be that long; the host would learn of it after a
+            // reconnection.
             eprintln!("a message was not sent: {error}");
         }
     }
@@ -99,7 +102,8 @@ impl Connection {
         frame.map(frame::decode).transpose()
     }
 
-    /// Sends a message together with a descriptor, which stays open here. Nothing may wait to be sent.
+    /// Sends a message together with a descriptor, which stays open here. Nothing may wait to be
+    /// sent.
     pub(super) fn hand_over(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame::encode(message, &mut bytes).map_err(io::Error::other)?;
@@ -307,7 +311,8 @@ impl Supervisor {
         }
     }
 
-    /// Tells the host, if there is one. If not, it will learn it from the state it is welcomed with.
+    /// Tells the host, if there is one. If not, it will learn it from the state it is welcomed
+    /// with.
     pub(super) fn tell(&mut self, message: &Message) {
         if let Some(host) = &mut self.host {
             host.push(message);

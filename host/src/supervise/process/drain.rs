@@ -1,5 +1,5 @@
-//! The time between the end of the last leader and the end of the attempt: what was left behind is ended, and the output is read
-//! to its end.
+//! The time between the end of the last leader and the end of the attempt: what was left behind is
+//! ended, and the output is read to its end.
 
 use std::time::Duration;
 
@@ -7,16 +7,19 @@ use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Drain, Phase};
 use crate::supervise::words::Signal;
 
-/// What is on its way to an end by itself (`tee` behind a shell that has just exited) is left alone so long.
+/// What is on its way to an end by itself (`tee` behind a shell that has just exited) is left alone
+/// so long.
 const MOMENT: Duration = Duration::from_millis(200);
 /// How long what was left behind has between TERM and KILL, after a normal end and after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
-/// How long a pipe is read after everything that we know of has ended. Only a process outside our tree can still hold it.
+/// How long a pipe is read after everything that we know of has ended. Only a process outside our
+/// tree can still hold it.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// Exits and ends of output come by themselves; this is for what does not.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What has not ended so long after the first KILL is reported alive: it waits in the kernel, or is not ours to signal.
+/// What has not ended so long after the first KILL is reported alive: it waits in the kernel, or is
+/// not ours to signal.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 impl Supervisor {

@@ -1,4 +1,5 @@
-//! The environment a child gets: the task's, from its file, less what is removed, plus what is set, plus the marker.
+//! The environment a child gets: the task's, from its file, less what is removed, plus what is set,
+//! plus the marker.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;

@@ -1,7 +1,8 @@
 //! Children that ended: telling it, and finding out whether anything of their attempt is left.
 //!
-//! A leader keeps its pid (it is not reaped) for as long as anything of its attempt may have to be signalled by its group. For a
-//! child that leaves nothing behind that is no time at all, and one message says everything.
+//! A leader keeps its pid (it is not reaped) for as long as anything of its attempt may have to be
+//! signalled by its group. For a child that leaves nothing behind that is no time at all, and one
+//! message says everything.
 
 use super::Supervisor;
 use super::attempt::{At, Attempt, AttemptNo, Phase, State};
@@ -92,7 +93,8 @@ impl Supervisor {
         self.rearm(no);
     }
 
-    /// Where other children of the attempt still run, a leader whose group is empty need not be kept.
+    /// Where other children of the attempt still run, a leader whose group is empty need not be
+    /// kept.
     fn reap_early(&mut self, no: AttemptNo, pid: u32) {
         let others_run = self.attempts.get(&no).is_some_and(Attempt::runs);
         if others_run && self.look() && !self.strays.any_in_group_or_session(pid) {
@@ -135,8 +137,8 @@ impl Supervisor {
         self.report(&message);
     }
 
-    /// Whether the attempt has just become quiet: no leader runs, nothing is left, and the output is in the log. If it has not,
-    /// whatever is in the way is being dealt with afterwards.
+    /// Whether the attempt has just become quiet: no leader runs, nothing is left, and the output
+    /// is in the log. If it has not, whatever is in the way is being dealt with afterwards.
     pub(super) fn settle(&mut self, no: AttemptNo) -> bool {
         let attempt = self.attempts.get(&no);
         if attempt.is_none_or(|attempt| attempt.runs() || attempt.is_quiet()) {

@@ -1,11 +1,13 @@
 //! Children that a host feeds while they run.
 //!
-//! Such a child reads a pipe. The host asks for the writing end over a connection of its own, one for each child, and writes into it
-//! by itself: the bytes never pass through this process, and a child that is slow holds its host back by the pipe alone.
+//! Such a child reads a pipe. The host asks for the writing end over a connection of its own, one
+//! for each child, and writes into it by itself: the bytes never pass through this process, and a
+//! child that is slow holds its host back by the pipe alone.
 //!
-//! This process keeps a writing end too, so that the death of the host does not look like the end of the input. The input ends when
-//! the host says so on that connection. A connection that closes without that word has broken off: the child is killed, and since
-//! its pipe stays open until then, it cannot take half of an input for the whole. What nobody can prevent is that host and
+//! This process keeps a writing end too, so that the death of the host does not look like the end
+//! of the input. The input ends when the host says so on that connection. A connection that closes
+//! without that word has broken off: the child is killed, and since its pipe stays open until then,
+//! it cannot take half of an input for the whole. What nobody can prevent is that host and
 //! supervisor are killed in one moment; the next host then ends what is left.
 
 use super::Supervisor;
@@ -34,7 +36,8 @@ impl Supervisor {
             },
         )) = place.zip(fed)
         else {
-            // It has ended in the meantime, or was never to be fed. If that is not heard either, nothing is lost.
+            // It has ended in the meantime, or was never to be fed. If that is not heard either,
+            // nothing is lost.
             connection.push(&Message::InputClosed);
             connection.send().ok();
             return;
@@ -97,7 +100,8 @@ impl Supervisor {
         }
     }
 
-    /// A child that is being stopped is left to its stop, which is politer; its input stays as it is.
+    /// A child that is being stopped is left to its stop, which is politer; its input stays as it
+    /// is.
     fn break_off(&mut self, no: AttemptNo, index: u16) {
         let stopping = self
             .attempts

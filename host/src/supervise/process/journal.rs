@@ -1,8 +1,9 @@
 //! `exits.log`: what a dead supervisor's children were and how they ended.
 //!
-//! One JSON document a line, the same as the messages to the host, written before the host is told. It is not synced: what it
-//! protects against is the death of this process, and after the death of the machine no process is left to be recovered. The host
-//! reads it only if it finds the supervisor dead.
+//! One JSON document a line, the same as the messages to the host, written before the host is told.
+//! It is not synced: what it protects against is the death of this process, and after the death of
+//! the machine no process is left to be recovered. The host reads it only if it finds the
+//! supervisor dead.
 
 use std::fs::File;
 use std::io::{self, Write};

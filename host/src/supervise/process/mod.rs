@@ -1,7 +1,9 @@
-//! The supervisor process: one thread and one epoll, no runtime, no allocation to speak of while nothing happens.
+//! The supervisor process: one thread and one epoll, no runtime, no allocation to speak of while
+//! nothing happens.
 //!
-//! It is the sub-reaper of everything it starts. Whatever a child leaves behind becomes its own child in the instant the parent
-//! dies, so a look at the list of its own children proves that nothing of an attempt is alive, without a search through `/proc`.
+//! It is the sub-reaper of everything it starts. Whatever a child leaves behind becomes its own
+//! child in the instant the parent dies, so a look at the list of its own children proves that
+//! nothing of an attempt is alive, without a search through `/proc`.
 //!
 //! It needs neither a host nor its own executable once it runs. It goes away by itself when no host
 //! is connected, nothing lives and nothing is unacknowledged; and, with all that it has, when its
@@ -68,7 +70,8 @@ pub(super) const SOCKET_FILE: &str = "sock";
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
 
-/// How long it stays when nobody is connected and nothing is left to do: long enough for a host that restarts.
+/// How long it stays when nobody is connected and nothing is left to do: long enough for a host
+/// that restarts.
 const LINGER: Duration = Duration::from_secs(3);
 /// How long another process may have its lock when it starts.
 const LOOKED_AT: Duration = Duration::from_secs(1);
@@ -476,7 +479,8 @@ fn own_identity() -> io::Result<Identity> {
     })
 }
 
-/// The version and the file this process was started from, for telling an older executable from the current one.
+/// The version and the file this process was started from, for telling an older executable from the
+/// current one.
 pub(super) fn own_build() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata("/proc/self/exe")?;

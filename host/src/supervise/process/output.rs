@@ -1,7 +1,8 @@
 //! From the pipes into the log.
 //!
-//! Each ready pipe gets a bounded turn, so one flood does not starve the others, nor the exits and commands. When the log cannot be
-//! written the attempt is held: its pipes are not read, so its processes block as soon as these are full, and nothing is lost.
+//! Each ready pipe gets a bounded turn, so one flood does not starve the others, nor the exits and
+//! commands. When the log cannot be written the attempt is held: its pipes are not read, so its
+//! processes block as soon as these are full, and nothing is lost.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::supervise::protocol::Message;
 
 /// Reads in a row from one pipe before others have their turn.
 const READS_PER_TURN: u32 = 4;
-/// What a pipe holds unless it is told otherwise. One that was found full gets a larger buffer, so that its writer waits less.
+/// What a pipe holds unless it is told otherwise. One that was found full gets a larger buffer, so
+/// that its writer waits less.
 const USUAL_PIPE_BYTES: usize = 64 << 10;
 const LARGE_PIPE_BYTES: usize = 1 << 20;
 /// How often a log that could not be written is tried again.
@@ -44,8 +46,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes all that is in the pipes of a child whose leader has ended. What others write into them later comes by its own events:
-    /// one that was left behind may write faster than this reads, and would keep everything else waiting.
+    /// Takes all that is in the pipes of a child whose leader has ended. What others write into
+    /// them later comes by its own events: one that was left behind may write faster than this
+    /// reads, and would keep everything else waiting.
     pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
         for channel in BOTH {
             let until = self.taken(no, child, channel) + self.waiting(no, child, channel);
@@ -117,7 +120,8 @@ impl Supervisor {
                 return Turn::Held;
             }
             if length < READ_BYTES.min(USUAL_PIPE_BYTES) {
-                // Less than there is room for: most likely all there was. If not, epoll says so again.
+                // Less than there is room for: most likely all there was. If not, epoll says so
+                // again.
                 return Turn::More;
             }
         }

@@ -1,10 +1,11 @@
 //! The peak of an attempt's memory, over all its processes.
 //!
-//! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half second while anything runs that
-//! is older than that, and less often where a look takes long, so that it never costs more than a fiftieth of a core.
+//! The kernel keeps a maximum for each process, not for a group, so the sum is sampled: every half
+//! second while anything runs that is older than that, and less often where a look takes long, so
+//! that it never costs more than a fiftieth of a core.
 //!
-//! Its maximum for a child begins with what this process has had: the child lives in our memory until it executes its program. So only
-//! what is more than that is the child's own ([`OwnPeak`]).
+//! Its maximum for a child begins with what this process has had: the child lives in our memory
+//! until it executes its program. So only what is more than that is the child's own ([`OwnPeak`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::supervise::sys::procfs::{self, Stat};
 const EVERY: Duration = Duration::from_millis(500);
 const LONGEST_SHARE: u32 = 50;
 
-/// The kernel counts pages on each processor by itself, so two readings of one peak differ by some hundred KiB.
+/// The kernel counts pages on each processor by itself, so two readings of one peak differ by some
+/// hundred KiB.
 const INEXACT_BYTES: u64 = 1 << 20;
 
 /// The most memory that this process has had, as it was last read.
@@ -28,8 +30,9 @@ pub(super) struct OwnPeak {
 }
 
 impl OwnPeak {
-    /// What the kernel counted for a child that was started at that time, if it is the child's own. It costs nothing for one as small
-    /// as those before it, and one reading for all others that were started before it.
+    /// What the kernel counted for a child that was started at that time, if it is the child's own.
+    /// It costs nothing for one as small as those before it, and one reading for all others that
+    /// were started before it.
     pub(super) fn childs_own(
         &mut self,
         counted: u64,
@@ -144,7 +147,8 @@ mod tests {
         check(9 * MIB, before, Some(9 * MIB), None);
         check(9 * MIB + 4096, before, None, None);
         check(40 * MIB, before, None, Some(40 * MIB));
-        // This process has grown since the reading, and so have children that were started afterwards.
+        // This process has grown since the reading, and so have children that were started
+        // afterwards.
         let later = clock::monotonic();
         check(20 * MIB, later, Some(20 * MIB), None);
         check(20 * MIB, later, None, None);

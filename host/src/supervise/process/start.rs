@@ -219,7 +219,8 @@ impl Supervisor {
         self.rearm(no);
     }
 
-    /// A pipe that is listened to. Its reading end does not block; the child's end does, as programs expect.
+    /// A pipe that is listened to. Its reading end does not block; the child's end does, as
+    /// programs expect.
     fn output_pipe(&self, token: Token) -> Result<[OwnedFd; 2], Refusal> {
         let open = || {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;

@@ -1,4 +1,5 @@
-//! Ending an attempt: the ladder of polite signals, then KILL; and the deadlines that begin it with no host there.
+//! Ending an attempt: the ladder of polite signals, then KILL; and the deadlines that begin it with
+//! no host there.
 
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::words::{Rung, Signal, StopWhy};
 
-/// KILL is repeated so often while a leader does not die: it can fork faster than one look, or wait in the kernel.
+/// KILL is repeated so often while a leader does not die: it can fork faster than one look, or wait
+/// in the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 /// How long a list of all processes serves.
 const FRESH_FOR: Duration = Duration::from_millis(20);
 
 impl Supervisor {
-    /// Begins a stop. One that is under way keeps its reason and starts over with the new ladder. Nothing is started any more.
+    /// Begins a stop. One that is under way keeps its reason and starts over with the new ladder.
+    /// Nothing is started any more.
     pub(super) fn stop(&mut self, no: AttemptNo, why: StopWhy, ladder: Vec<Rung>) {
         let now = clock::monotonic();
         let Some(attempt) = self.attempts.get_mut(&no) else {
@@ -102,7 +105,8 @@ impl Supervisor {
         }
     }
 
-    /// Signals the attempt's groups and whatever else descends from its leaders and from what they left behind.
+    /// Signals the attempt's groups and whatever else descends from its leaders and from what they
+    /// left behind.
     pub(super) fn signal_everything(&mut self, no: AttemptNo, signal: Signal) {
         let Some(attempt) = self.attempts.get(&no) else {
             return;
@@ -134,8 +138,9 @@ impl Supervisor {
         }
     }
 
-    /// The processes of the machine, as they were at most a moment ago: a thousand attempts that are killed at once do not each read
-    /// them all. One that is missing is found as a stray when its parent has died.
+    /// The processes of the machine, as they were at most a moment ago: a thousand attempts that
+    /// are killed at once do not each read them all. One that is missing is found as a stray when
+    /// its parent has died.
     fn processes(&mut self) -> &[Stat] {
         let now = clock::monotonic();
         let (read_at, processes) = &mut self.processes;
@@ -157,7 +162,8 @@ fn ask_group(leader: u32, signal: Signal) {
     }
 }
 
-/// A group that cannot be signalled belongs to another user by now; what is said of it at the end is that it is alive.
+/// A group that cannot be signalled belongs to another user by now; what is said of it at the end
+/// is that it is alive.
 pub(super) fn signal_group(leader: u32, signal: Signal) {
     if let Err(error) = signals::signal_group(leader, signal) {
         eprintln!("cannot signal the group of {leader}: {error}");

@@ -82,8 +82,8 @@ impl Strays {
 }
 
 impl Supervisor {
-    /// Brings the list of strays up to date. Where there are none, this is one read. `false` where it could not be done, so that
-    /// nothing follows from a stray that is not in the list.
+    /// Brings the list of strays up to date. Where there are none, this is one read. `false` where
+    /// it could not be done, so that nothing follows from a stray that is not in the list.
     pub(super) fn look(&mut self) -> bool {
         let Some(children) = self.strays.list() else {
             return false;
@@ -93,7 +93,8 @@ impl Supervisor {
             if self.leaders.contains_key(&pid) {
                 continue;
             }
-            // One that could not be placed is looked at again: it may have been caught in the middle of an exec.
+            // One that could not be placed is looked at again: it may have been caught in the
+            // middle of an exec.
             if self
                 .strays
                 .known

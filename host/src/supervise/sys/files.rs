@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 
-/// A Unix socket's path has at most 107 bytes. Through the directory's descriptor in `/proc` any directory will do.
+/// A Unix socket's path has at most 107 bytes. Through the directory's descriptor in `/proc` any
+/// directory will do.
 #[derive(Debug)]
 pub(in crate::supervise) struct SocketPath {
     path: PathBuf,

@@ -9,7 +9,8 @@ pub(in crate::supervise) use crate::proc_stat::{Stat, stat};
 
 /// The marker every child carries, with the attempt's id as its value.
 pub(in crate::supervise) const ATTEMPT_VARIABLE: &str = "CLAUDINE_ATTEMPT";
-/// Carried by hosts and supervisors, and so by what they must outlive: such a process belongs to no attempt.
+/// Carried by hosts and supervisors, and so by what they must outlive: such a process belongs to no
+/// attempt.
 pub(in crate::supervise) const DETACHED_VARIABLE: &str = "CLAUDINE_DETACHED";
 
 /// What a process' initial environment says about where it belongs.
@@ -21,8 +22,9 @@ pub(in crate::supervise) struct Marks {
 
 /// The start time a process would have that is forked now, in the unit of [`Stat::start_time`].
 ///
-/// A process forked between two equal readings has exactly that start time, and `/proc` need not be asked, which costs as much as
-/// half a fork. A tick is ten milliseconds, so the readings are nearly always equal.
+/// A process forked between two equal readings has exactly that start time, and `/proc` need not be
+/// asked, which costs as much as half a fork. A tick is ten milliseconds, so the readings are
+/// nearly always equal.
 pub(in crate::supervise) fn ticks_since_boot() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let per_second = rustix::param::clock_ticks_per_second();
@@ -51,7 +53,8 @@ pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// Nothing is found in the environment of a process that went, is a zombie, or belongs to another user.
+/// Nothing is found in the environment of a process that went, is a zombie, or belongs to another
+/// user.
 pub(in crate::supervise) fn marks(pid: u32) -> Marks {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
         return Marks::default();
@@ -73,8 +76,9 @@ pub(in crate::supervise) fn marks(pid: u32) -> Marks {
 
 /// The list of the calling thread's direct children, kept open: a look costs one read.
 ///
-/// Zombies stay in it until they are reaped, and an orphan joins it in the instant its parent dies. So a process that is alive
-/// below a sub-reaper implies an entry here, and a list without strangers proves that nothing was left.
+/// Zombies stay in it until they are reaped, and an orphan joins it in the instant its parent dies.
+/// So a process that is alive below a sub-reaper implies an entry here, and a list without
+/// strangers proves that nothing was left.
 #[derive(Debug)]
 pub(in crate::supervise) struct OwnChildren {
     file: File,
@@ -111,7 +115,8 @@ impl OwnChildren {
     }
 }
 
-/// Of `processes`, those below `roots` (the roots included), without what is detached and what is below that.
+/// Of `processes`, those below `roots` (the roots included), without what is detached and what is
+/// below that.
 pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let mut by_pid = HashMap::new();
@@ -125,7 +130,8 @@ pub(in crate::supervise) fn below(processes: &[Stat], roots: &[u32]) -> Vec<Stat
     let mut found = Vec::new();
     let mut open: Vec<u32> = roots.to_vec();
     while let Some(pid) = open.pop() {
-        // Taking it out keeps a list that was read while pids changed hands from sending this round in circles.
+        // Taking it out keeps a list that was read while pids changed hands from sending this round
+        // in circles.
         let Some(process) = by_pid.remove(&pid) else {
             continue;
         };

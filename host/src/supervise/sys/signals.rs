@@ -1,4 +1,5 @@
-//! Sending signals to exactly the process that is meant, and receiving our own through a descriptor.
+//! Sending signals to exactly the process that is meant, and receiving our own through a
+//! descriptor.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -25,8 +26,8 @@ fn number(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Signals a process group. The caller has not reaped its leader yet, or else the number may mean another group by now.
-/// An empty group is no error.
+/// Signals a process group. The caller has not reaped its leader yet, or else the number may mean
+/// another group by now. An empty group is no error.
 pub(in crate::supervise) fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
     let Some(group) = Pid::from_raw(leader.cast_signed()) else {
         return Ok(());
@@ -63,7 +64,8 @@ pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result
     signal_pinned(raw, start_time, Signal::Kill)
 }
 
-/// The pidfd pins the process first and the start time is compared after, so the pid cannot change hands in between.
+/// The pidfd pins the process first and the start time is compared after, so the pid cannot change
+/// hands in between.
 fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option<OwnedFd>> {
     let Some(target) = Pid::from_raw(raw.cast_signed()) else {
         return Ok(None);
@@ -89,8 +91,8 @@ fn signal_pinned(raw: u32, start_time: u64, signal: Signal) -> io::Result<Option
     }
 }
 
-/// Signals that come through a descriptor instead of interrupting: CHLD and TERM. INT and HUP are blocked with them, because a
-/// background process has nobody who could mean them.
+/// Signals that come through a descriptor instead of interrupting: CHLD and TERM. INT and HUP are
+/// blocked with them, because a background process has nobody who could mean them.
 #[derive(Debug)]
 pub(in crate::supervise) struct Arrivals(OwnedFd);
 
@@ -108,7 +110,8 @@ impl Arrivals {
         reason = "signalfd and the signal mask have no safe wrapper; the sets are initialised by sigemptyset"
     )]
     pub(in crate::supervise) fn open() -> io::Result<Self> {
-        // SAFETY: `set` is initialised before it is read, and the descriptor is fresh and owned by nobody else.
+        // SAFETY: `set` is initialised before it is read, and the descriptor is fresh and owned by
+        // nobody else.
         unsafe {
             let mut set = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(set.as_mut_ptr());

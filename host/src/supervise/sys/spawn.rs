@@ -55,7 +55,8 @@ impl CStrings {
     }
 }
 
-/// Signals that are set to their defaults in the child. (Handlers always are, by `exec`; what is ignored would stay so.)
+/// Signals that are set to their defaults in the child. (Handlers always are, by `exec`; what is
+/// ignored would stay so.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
     /// Rust's runtime ignores PIPE; nothing else is ignored in a supervisor.
@@ -77,8 +78,9 @@ pub(in crate::supervise) struct Spawn<'a> {
 }
 
 impl Spawn<'_> {
-    /// Starts it as the leader of a session and a group of its own, with an empty signal mask. Descriptors other than stdio are
-    /// expected to be close-on-exec. The error is that of whichever step failed in the child; it does not say which.
+    /// Starts it as the leader of a session and a group of its own, with an empty signal mask.
+    /// Descriptors other than stdio are expected to be close-on-exec. The error is that of
+    /// whichever step failed in the child; it does not say which.
     #[allow(
         unsafe_code,
         reason = "posix_spawn has no safe wrapper; attributes live until they are destroyed below"
@@ -87,8 +89,9 @@ impl Spawn<'_> {
         let argv = self.argv.pointers();
         let env = self.env.pointers();
         let mut pid = 0;
-        // SAFETY: every pointer is to a NUL-terminated string or a NULL-terminated array that lives to the end of this function;
-        // the attribute objects are initialised before use, not moved, and destroyed once.
+        // SAFETY: every pointer is to a NUL-terminated string or a NULL-terminated array that lives
+        // to the end of this function; the attribute objects are initialised before use, not moved,
+        // and destroyed once.
         unsafe {
             let mut actions = MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
             check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
@@ -159,7 +162,8 @@ impl Spawn<'_> {
         actions: *mut libc::posix_spawn_file_actions_t,
         attributes: *mut libc::posix_spawnattr_t,
     ) -> io::Result<()> {
-        // SAFETY: `run` hands over initialised objects; the sets are initialised by the calls that fill them.
+        // SAFETY: `run` hands over initialised objects; the sets are initialised by the calls that
+        // fill them.
         unsafe {
             for (target, descriptor) in (0..).zip(&self.stdio) {
                 check(libc::posix_spawn_file_actions_adddup2(

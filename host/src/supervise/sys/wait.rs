@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use crate::supervise::words::Status;
 
-/// What the kernel counted for a child that ended and for those of its descendants that were waited for.
+/// What the kernel counted for a child that ended and for those of its descendants that were waited
+/// for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::supervise) struct Counted {
     pub(in crate::supervise) cpu_us: u64,
@@ -19,7 +20,8 @@ pub(in crate::supervise) enum Of {
     Pid(u32),
 }
 
-/// A child that ended and is not reaped by this: it keeps its pid, and with it the number of its group.
+/// A child that ended and is not reaped by this: it keeps its pid, and with it the number of its
+/// group.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::supervise) struct Ended {
     pub(in crate::supervise) pid: u32,
@@ -39,7 +41,8 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills both, or leaves their zeroes where no child ended; all of their fields may be zero.
+    // SAFETY: the kernel fills both, or leaves their zeroes where no child ended; all of their
+    // fields may be zero.
     let (result, info, usage) = unsafe {
         let result = libc::syscall(
             libc::SYS_waitid,
@@ -83,7 +86,8 @@ pub(in crate::supervise) fn peek(of: Of) -> Option<Ended> {
 /// Reaps a child that ended; does nothing where it has not, or is no child of ours.
 #[allow(unsafe_code, reason = "waitpid, with no pointer handed over")]
 pub(in crate::supervise) fn reap(pid: u32) {
-    // SAFETY: a null pointer for the status is allowed. The result is given up: ECHILD and "not yet" leave nothing to be done.
+    // SAFETY: a null pointer for the status is allowed. The result is given up: ECHILD and "not
+    // yet" leave nothing to be done.
     unsafe { libc::waitpid(pid.cast_signed(), std::ptr::null_mut(), libc::WNOHANG) };
 }
 

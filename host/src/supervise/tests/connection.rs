@@ -62,7 +62,8 @@ async fn a_connection_cut_at_any_point_loses_and_doubles_nothing() {
     lab.run(lab.command("first.1", &["true"])).await;
     let dir = supervisor_dir(&lab);
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    // A newer connection of the same epoch cuts the host's off; the host then cuts this one off, and so on.
+    // A newer connection of the same epoch cuts the host's off; the host then cuts this one off,
+    // and so on.
     let cutter = std::thread::spawn(move || {
         let mut cuts = 0;
         while stopped.try_recv().is_err() {

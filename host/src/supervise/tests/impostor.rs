@@ -1,4 +1,5 @@
-//! A supervisor that says what a test wants: words of another version, or at a moment that the real one seldom finds.
+//! A supervisor that says what a test wants: words of another version, or at a moment that the real
+//! one seldom finds.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -14,7 +15,8 @@ use crate::supervise::frame::{self, Incoming};
 pub(super) struct Impostor(JoinHandle<usize>);
 
 impl Impostor {
-    /// Welcomes the host as the first of this protocol's versions did and goes on with `words`, all in one piece. Then it listens.
+    /// Welcomes the host as the first of this protocol's versions did and goes on with `words`, all
+    /// in one piece. Then it listens.
     pub(super) fn begin(data_dir: &Path, words: Vec<Value>) -> Self {
         let dir = data_dir.join("supervisors/1");
         std::fs::create_dir_all(&dir).unwrap();

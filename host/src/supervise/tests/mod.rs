@@ -1,7 +1,7 @@
 //! The real supervisor in a process of its own, driven through the host's side.
 //!
-//! The test program is its own supervisor: started with `__supervise DIR` it turns into one before the test harness has begun, so
-//! that it has a single thread, as the real one has.
+//! The test program is its own supervisor: started with `__supervise DIR` it turns into one before
+//! the test harness has begun, so that it has a single thread, as the real one has.
 
 #![allow(
     clippy::unwrap_used,
@@ -395,7 +395,8 @@ pub(super) fn marked(attempt: &str) -> Vec<u32> {
         .collect()
 }
 
-/// An attempt of this test alone: recovery looks for the marker on the whole machine, where other tests run.
+/// An attempt of this test alone: recovery looks for the marker on the whole machine, where other
+/// tests run.
 pub(super) fn key(name: &str) -> AttemptKey {
     let (process, test) = (std::process::id(), std::thread::current().id());
     AttemptKey::new(format!("{process}:{test:?}:{name}"))

@@ -1,4 +1,5 @@
-//! The supervisor killed: nothing left alive, nothing of anybody else's touched, what is known told truthfully.
+//! The supervisor killed: nothing left alive, nothing of anybody else's touched, what is known told
+//! truthfully.
 
 use super::*;
 use crate::supervise::sys::signals;

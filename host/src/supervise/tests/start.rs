@@ -38,7 +38,8 @@ async fn the_peak_of_memory_is_the_childs_own() {
             "{script}: {peak:?}"
         );
     };
-    // `dd` holds a whole block. A small one is smaller than the supervisor, whose size the kernel tells of it.
+    // `dd` holds a whole block. A small one is smaller than the supervisor, whose size the kernel
+    // tells of it.
     let dd = |mib: u32| format!("exec dd if=/dev/zero of=/dev/null bs={mib}M count=1 status=none");
     check("t.1", "exit 0", None).await;
     check("t.2", &dd(128), Some(128 << 20)).await;
@@ -321,7 +322,8 @@ async fn a_child_begins_clean() {
         ("0 1 2 3 ", "0000000000000000"),
         "{text}"
     );
-    // glibc's posix_spawn ignores its two internal signals; every program has its own way with them.
+    // glibc's posix_spawn ignores its two internal signals; every program has its own way with
+    // them.
     let internal = 0b11 << 31;
     assert_eq!(
         u64::from_str_radix(ignored, 16).unwrap() & !internal,

@@ -1,4 +1,5 @@
-//! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is never touched. With the real git.
+//! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is
+//! never touched. With the real git.
 
 mod again;
 mod branches;

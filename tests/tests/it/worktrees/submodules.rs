@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use super::{COMMIT, Repository, git_in, merged};
 
-/// A repository with a submodule `lib`, which has one of its own, `lib/deep`. Where git may not take a submodule from a path, it takes
-/// none: the person's configuration decides.
+/// A repository with a submodule `lib`, which has one of its own, `lib/deep`. Where git may not
+/// take a submodule from a path, it takes none: the person's configuration decides.
 fn with_submodules(allowed: bool) -> Repository {
     let repository = Repository::new();
     let host = &repository.host;

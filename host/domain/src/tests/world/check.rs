@@ -1,5 +1,5 @@
-//! What is true at every instant, and looked at as a whole after every step: each row by itself, the indexes against the rows, the board against
-//! the disk, promises, processes, and circles.
+//! What is true at every instant, and looked at as a whole after every step: each row by itself,
+//! the indexes against the rows, the board against the disk, promises, processes, and circles.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,8 +53,9 @@ impl World {
         self.check_promises();
     }
 
-    /// Nothing waits for itself. Without a row that was not there before, and without one whose edges are others than before, there is no new
-    /// circle: the graph is gone through where there is such a row.
+    /// Nothing waits for itself. Without a row that was not there before, and without one whose
+    /// edges are others than before, there is no new circle: the graph is gone through where there
+    /// is such a row.
     fn check_circles(&mut self) {
         let tasks = &self.board.tasks;
         let is_known = |task: &Arc<Task>| {
@@ -108,7 +109,8 @@ impl World {
         }
     }
 
-    /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way there.
+    /// Nothing that was answered is lost: it is unfinished, or its end is on disk or on its way
+    /// there.
     fn check_promises(&self) {
         let batch = self.in_flight.as_ref().map(|(batch, _)| batch);
         for id in &self.promised {
@@ -121,7 +123,8 @@ impl World {
         }
     }
 
-    /// An attempt is open as long as its task runs, and a task that had ended is there again by a retry only.
+    /// An attempt is open as long as its task runs, and a task that had ended is there again by a
+    /// retry only.
     fn check_row(&self, task: &Task) {
         assert!(!task.is_done());
         let ended = task.last_attempt().map(|last| last.ended.is_some());
@@ -180,7 +183,8 @@ impl World {
         }
     }
 
-    /// A task is blocked as long as something it depends on is unfinished, and whatever has ended of that allows it to run.
+    /// A task is blocked as long as something it depends on is unfinished, and whatever has ended
+    /// of that allows it to run.
     fn check_dependencies(&self, task: &Task, blocked: bool) {
         let mut edges = task.dependencies.iter();
         let open = edges.any(|edge| self.board.tasks.contains_key(&edge.task));

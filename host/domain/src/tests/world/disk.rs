@@ -1,4 +1,5 @@
-//! What is durable: commits that succeed, fail or are cut off, and what another host makes of the disk.
+//! What is durable: commits that succeed, fail or are cut off, and what another host makes of the
+//! disk.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -183,7 +184,8 @@ impl World {
         }
     }
 
-    /// What the next host finds of an attempt: a trace of its start makes an assignment known, whoever has died meanwhile.
+    /// What the next host finds of an attempt: a trace of its start makes an assignment known,
+    /// whoever has died meanwhile.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt)
             || self.lost.contains(&attempt)
@@ -191,7 +193,8 @@ impl World {
             || self.cut_short.contains_key(&attempt);
         let task = self.board.tasks.get(&attempt.task);
         let is_assigned = |task: &Arc<Task>| task.phase() == Some(&Phase::Assigned);
-        // One that was chosen may be gone: what it waited for had never begun, and was being stopped.
+        // One that was chosen may be gone: what it waited for had never begun, and was being
+        // stopped.
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned

@@ -1,5 +1,6 @@
-//! A world for the board to live in: a store that may fail, a host that may die, a supervisor that outlives it or dies with it, a machine that
-//! is started anew, reports that come late, out of order and twice, clocks that jump. It drives the board as the engine does, and holds it to what
+//! A world for the board to live in: a store that may fail, a host that may die, a supervisor that
+//! outlives it or dies with it, a machine that is started anew, reports that come late, out of
+//! order and twice, clocks that jump. It drives the board as the engine does, and holds it to what
 //! must be true at every instant: see [`World::check`].
 
 mod check;
@@ -81,8 +82,9 @@ pub(super) enum Happening {
     Turn,
     Commit,
     FailCommit,
-    /// The host dies in the middle of a commit, and another takes over. Whether the torn batch counts is for the store to say, which drops
-    /// the whole of it or nothing; nobody got an answer to what is in it, or to anything since.
+    /// The host dies in the middle of a commit, and another takes over. Whether the torn batch
+    /// counts is for the store to say, which drops the whole of it or nothing; nobody got an answer
+    /// to what is in it, or to anything since.
     Crash {
         committed: bool,
         dies: Dies,

@@ -15,8 +15,9 @@ use crate::{
 };
 
 impl World {
-    /// Whatever has happened: with the world behaving from here on, everything that was accepted comes to an end, in a number of rounds that goes
-    /// by the number of tasks. Who waits for its own descendants waits on until they have ended, and yet nothing starves.
+    /// Whatever has happened: with the world behaving from here on, everything that was accepted
+    /// comes to an end, in a number of rounds that goes by the number of tasks. Who waits for its
+    /// own descendants waits on until they have ended, and yet nothing starves.
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
         self.happen(Happening::Slots(1));
@@ -99,7 +100,8 @@ impl World {
         self.board.suspended.contains(&task)
     }
 
-    /// Whatever runs waits for what it has submitted. Where the executor has answered, what is left of the attempt is being ended.
+    /// Whatever runs waits for what it has submitted. Where the executor has answered, what is left
+    /// of the attempt is being ended.
     fn begin_waits(&mut self) {
         let parents = self.board.descendants.keys();
         let running = parents.filter(|id| {
@@ -113,7 +115,8 @@ impl World {
         }
     }
 
-    /// Whoever waits goes on once nothing is left to wait for; or where what is left waits for who waits, by an edge: nobody can help that.
+    /// Whoever waits goes on once nothing is left to wait for; or where what is left waits for who
+    /// waits, by an edge: nobody can help that.
     fn end_waits(&mut self) {
         let waiting: Vec<TaskId> = self.board.suspended.iter().copied().collect();
         for task in waiting {

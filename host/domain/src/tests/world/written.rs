@@ -1,7 +1,7 @@
 //! The board against the disk: what differs is on its way there.
 //!
-//! This is looked at after every step, whatever is in flight at that moment: something that a step changes without noting that it has to be
-//! written shows at once, and not at some later load.
+//! This is looked at after every step, whatever is in flight at that moment: something that a step
+//! changes without noting that it has to be written shows at once, and not at some later load.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,8 @@ use super::World;
 use crate::{batch::Batch, id::TaskId, task::Task};
 
 impl World {
-    /// What the board has is what is on disk, with the batch in flight counted as written, but for what the batch that is being filled will
-    /// write.
+    /// What the board has is what is on disk, with the batch in flight counted as written, but for
+    /// what the batch that is being filled will write.
     pub(super) fn check_written(&self) {
         let nothing = Batch::default();
         let flying = self.in_flight.as_ref().map_or(&nothing, |(batch, _)| batch);

@@ -1,6 +1,8 @@
-//! Where boxes, edges and their labels go. The library decides; here it is asked and its answer is read.
+//! Where boxes, edges and their labels go. The library decides; here it is asked and its answer is
+//! read.
 //!
-//! It is a layered (Sugiyama) layout that gives labels of edges room of their own, so that nothing lies upon anything else.
+//! It is a layered (Sugiyama) layout that gives labels of edges room of their own, so that nothing
+//! lies upon anything else.
 
 use dugong::{
     EdgeLabel, GraphLabel, LabelPos, NodeLabel, RankDir,
@@ -46,7 +48,8 @@ pub(super) struct Layout {
     pub(super) routes: Vec<Route>,
 }
 
-/// The library found no place for something, which it is not known to do for a graph without cycles.
+/// The library found no place for something, which it is not known to do for a graph without
+/// cycles.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutError {
     #[error("the layout failed: {0}")]

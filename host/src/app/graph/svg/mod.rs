@@ -1,7 +1,8 @@
 //! A graph as a picture.
 //!
-//! Boxes are as wide as their text, which is set in a fixed width so that this can be known. Below the drawing stands what its colours and
-//! lines mean. Whoever points at a box is told the whole name and the id.
+//! Boxes are as wide as their text, which is set in a fixed width so that this can be known. Below
+//! the drawing stands what its colours and lines mean. Whoever points at a box is told the whole
+//! name and the id.
 
 mod layout;
 mod style;
@@ -20,7 +21,8 @@ use crate::text::{columns, harmless_lines};
 const MOST_NODES: usize = 1_000;
 const MOST_EDGES: usize = 4_000;
 const LONGEST_TITLE: usize = 32;
-/// What a column of the fixed-width font takes, of 13 and of 11 pixels: a little more than in the widest of the fonts named in the style.
+/// What a column of the fixed-width font takes, of 13 and of 11 pixels: a little more than in the
+/// widest of the fonts named in the style.
 const NAME_COLUMN: f64 = 8.2;
 const NOTE_COLUMN: f64 = 6.9;
 const BOX_HEIGHT: f64 = 46.0;
@@ -395,7 +397,8 @@ mod tests {
         }
     }
 
-    /// 200 tasks that wait for some of those before them, with names of all lengths. Always the same.
+    /// 200 tasks that wait for some of those before them, with names of all lengths. Always the
+    /// same.
     fn large(seed: u64, reach: u64) -> Graph {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut below = |limit: u64| {

@@ -1,6 +1,7 @@
 //! The colours of a picture, by day and by night.
 //!
-//! Plain rules with an override for dark pages: programs that draw SVG but know no `@media` show the picture as by day.
+//! Plain rules with an override for dark pages: programs that draw SVG but know no `@media` show
+//! the picture as by day.
 
 use super::super::shade::{Paint, Shade};
 
