@@ -92,6 +92,9 @@ impl Place {
     }
 }
 
+/// How often a reader without a host looks whether one was lost.
+const LOOK_FOR_LOST: Duration = Duration::from_secs(1);
+
 impl Client {
     pub(in crate::api) fn follow(&self, task: &str, query: LogQuery) -> Follower<'_> {
         Follower {
@@ -161,11 +164,20 @@ impl Follower<'_> {
     }
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {
-        if let Some(open) = &mut self.open {
-            return open.next().await;
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.open().await?,
+        };
+        let open = self.open.insert(open);
+        loop {
+            if let Some(frame) = clock::within(LOOK_FOR_LOST, open.next()).await {
+                return frame;
+            }
+            // Without a host nobody settles the task, so there would be no end to wait for.
+            if open.is_here() && self.client.has_lost_its_host() {
+                return Err(ClientError::Cut(None));
+            }
         }
-        let open = self.open().await?;
-        self.open.insert(open).next().await
     }
 
     async fn open(&self) -> Result<Frames, ClientError> {

@@ -38,6 +38,12 @@ impl Frames {
         })
     }
 
+    /// Whether this process itself is at the other end, as no host runs.
+    pub(super) fn is_here(&self) -> bool {
+        self.connection.is_here
+    }
+
+    /// The next frame. Nothing is lost if it is given up before it is there.
     pub(super) async fn next(&mut self) -> Result<Frame, ClientError> {
         loop {
             if let Some(frame) = self.decoder.next()? {

@@ -66,9 +66,14 @@ impl Client {
     /// Starts a host again if the last one was lost. If that does not succeed, the next question
     /// says why.
     pub(super) async fn revive(&self) {
-        if self.start.policy == Policy::IfNeeded && self.start.is_lost() {
+        if self.has_lost_its_host() {
             drop(self.start.connect().await);
         }
+    }
+
+    /// Whether the last host was lost, and this client may start the next one.
+    pub(super) fn has_lost_its_host(&self) -> bool {
+        self.start.policy == Policy::IfNeeded && self.start.is_lost()
     }
 }
 
