@@ -18,6 +18,7 @@ mod rules;
 mod scan;
 mod sources;
 mod unused;
+mod words;
 
 use std::fmt::Write;
 

@@ -68,9 +68,7 @@ impl Source {
 /// Every Rust file of the checkout.
 pub(crate) fn all() -> Vec<Source> {
     let root = root();
-    let mut paths = Vec::new();
-    walk(&root, &mut paths);
-    paths.sort();
+    let paths = paths(&root, &["rs"]);
     let mut sources: Vec<Source> = paths.iter().map(|path| read(&root, path)).collect();
     let test_files = test_files(&sources);
     for source in &mut sources {
@@ -98,6 +96,15 @@ pub(crate) fn below(dir: &str) -> Vec<Source> {
         .collect()
 }
 
+/// The files of the checkout with one of these extensions: their paths from its root, and their
+/// texts.
+pub(crate) fn texts(extensions: &[&str]) -> Vec<(String, String)> {
+    let root = root();
+    let paths = paths(&root, extensions);
+    let text = |path: &PathBuf| (from_root(&root, path), fs::read_to_string(path).unwrap());
+    paths.iter().map(text).collect()
+}
+
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -105,16 +112,30 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+fn paths(root: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(root, extensions, &mut found);
+    found.sort();
+    found
+}
+
+fn from_root(root: &Path, path: &Path) -> String {
+    let path = path.strip_prefix(root).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn walk(dir: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name();
         let path = entry.path();
         if entry.file_type().unwrap().is_dir() {
             if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
-                walk(&path, found);
+                walk(&path, extensions, found);
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if let Some(extension) = path.extension()
+            && extensions.iter().any(|wanted| extension == *wanted)
+        {
             found.push(path);
         }
     }
@@ -124,14 +145,8 @@ fn read(root: &Path, path: &Path) -> Source {
     let text = fs::read_to_string(path).unwrap();
     let code = code_only(&text);
     let tests = test_blocks(&code);
-    let path = path
-        .strip_prefix(root)
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
     Source {
-        path,
+        path: from_root(root, path),
         text,
         code,
         tests,

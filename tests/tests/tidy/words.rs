@@ -1,0 +1,184 @@
+//! Plain English: phrases that must not come back, and a limit for what is read whole.
+//!
+//! To extend the list, first remove the phrase everywhere (`grep -ri`, and look for it across the
+//! ends of lines), then add a row with what to write instead. Case does not matter, and a phrase is
+//! also found in names (`so_far_that`), in comments that are wrapped in the middle of it, and in
+//! strings that go on in the next line. Only add what is never right: a word that has a plain use
+//! too is for the reader of a change to judge.
+
+use crate::{
+    nothing,
+    sources::{self, Breach},
+};
+
+/// What is not written, and what is written instead.
+const BANNED: &[(&str, &str)] = &[
+    // Syntax of another language in English words.
+    ("at the utmost", "at most"),
+    ("to the utmost", "as far as possible"),
+    ("the utmost", "the most"),
+    ("at the most", "at most"),
+    ("to be the host", "to run as the host"),
+    ("it comes that", "therefore"),
+    ("how it looks like", "what it looks like"),
+    ("how it stands", "its state"),
+    ("is so far that", "has reached"),
+    ("until it is so far", "until then"),
+    ("since so long", "for so long"),
+    ("already since", "since"),
+    ("not before when", "only when"),
+    ("only then when", "only if"),
+    ("each time when", "each time"),
+    ("at once when", "as soon as"),
+    ("in case that", "if"),
+    ("be it that", "if"),
+    ("so that not", "so that nothing, or so as not to"),
+    ("different as", "different from"),
+    ("a own", "its own"),
+    ("an own", "its own"),
+    ("an other", "another"),
+    ("from alone", "automatically"),
+    ("by alone", "alone"),
+    ("on its own accord", "of its own accord, or automatically"),
+    ("allow to", "allow it to, or let"),
+    ("allows to", "allows it to, or lets"),
+    ("enables to", "enables it to, or lets"),
+    ("in the first line", "mainly"),
+    ("comes into question", "is possible"),
+    ("worked off", "done, or processed"),
+    ("informations", "information"),
+    // Older than the reader.
+    ("whosoever", "whoever"),
+    ("whereby", "by which"),
+    ("wherein", "in which"),
+    ("wherefore", "why"),
+    ("whereupon", "then"),
+    ("thereby", "so"),
+    ("therein", "in it"),
+    ("thereof", "of it"),
+    ("thereupon", "then"),
+    ("hereby", "with this"),
+    ("herein", "here"),
+    ("henceforth", "from now on"),
+    ("hitherto", "until now"),
+    ("forthwith", "at once"),
+    ("inasmuch", "because"),
+    ("insofar", "if, or as far as"),
+    ("amongst", "among"),
+    ("whilst", "while"),
+    ("unto", "to"),
+    ("naught", "nothing"),
+    ("nought", "nothing"),
+];
+
+/// Where phrases are looked for.
+const EXTENSIONS: &[&str] = &["rs", "md", "wit"];
+
+/// Files that name phrases in order to ban them.
+const EXEMPT: &[&str] = &["tests/tests/tidy/words.rs"];
+
+/// What stands between two words of a phrase beside white space: a wrapped comment, a string that
+/// goes on in the next line, a name.
+const BETWEEN: &[char] = &['/', '!', '\\', '_'];
+
+const ARCHITECTURE: &str = "host/ARCHITECTURE.md";
+
+/// The longest that a document may be which is read whole.
+const LINES_MAX: usize = 240;
+const COLUMNS_MAX: usize = 100;
+
+#[test]
+fn no_banned_phrase_is_written() {
+    let mut breaches = Vec::new();
+    for (file, text) in sources::texts(EXTENSIONS) {
+        if EXEMPT.contains(&file.as_str()) {
+            continue;
+        }
+        breaches.extend(banned(&text).into_iter().map(|(line, what)| Breach {
+            file: file.clone(),
+            line,
+            what,
+        }));
+    }
+    nothing("plain English is written", &breaches);
+}
+
+#[test]
+fn the_architecture_can_be_read_whole() {
+    let text = std::fs::read_to_string(sources::root().join(ARCHITECTURE)).unwrap();
+    let lines = text.lines().count();
+    assert!(lines <= LINES_MAX, "{ARCHITECTURE} has {lines} lines");
+    let is_long = |line: &str| !line.starts_with('|') && line.chars().count() > COLUMNS_MAX;
+    let breaches: Vec<_> = (1..)
+        .zip(text.lines())
+        .filter(|&(_, line)| is_long(line))
+        .map(|(line, text)| Breach {
+            file: ARCHITECTURE.to_owned(),
+            line,
+            what: format!("{} columns", text.chars().count()),
+        })
+        .collect();
+    nothing("prose has at most 100 columns", &breaches);
+}
+
+/// The banned phrases of a text, with the numbers of their lines.
+fn banned(text: &str) -> Vec<(usize, String)> {
+    let (flat, starts) = flattened(text);
+    let mut found = Vec::new();
+    for (phrase, instead) in BANNED {
+        for (at, _) in flat.match_indices(phrase) {
+            if is_whole(&flat, at, at + phrase.len()) {
+                let line = starts.partition_point(|start| *start <= at);
+                found.push((line, format!("`{phrase}`: write {instead}")));
+            }
+        }
+    }
+    found
+}
+
+/// The text in small letters with one space between words, and where each line of it begins.
+fn flattened(text: &str) -> (String, Vec<usize>) {
+    let mut flat = String::with_capacity(text.len());
+    let mut starts = vec![0];
+    for c in text.chars() {
+        if c == '\n' {
+            starts.push(flat.len());
+        }
+        if !c.is_whitespace() && !BETWEEN.contains(&c) {
+            flat.push(c.to_ascii_lowercase());
+        } else if !flat.ends_with(' ') {
+            flat.push(' ');
+        }
+    }
+    (flat, starts)
+}
+
+/// Whether no word goes on beyond either end.
+fn is_whole(flat: &str, start: usize, end: usize) -> bool {
+    let before = flat[..start].chars().next_back();
+    let after = flat[end..].chars().next();
+    let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    !in_word(before) && !in_word(after)
+}
+
+#[test]
+fn phrases_are_found_in_names_and_across_lines() {
+    let check = |text: &str, lines: &[usize]| {
+        let found: Vec<_> = banned(text).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(found, lines, "{text}");
+    };
+    check("one\n/// Takes two of\n/// an\n/// own kind.\n", &[3]);
+    check("fn a_file_of_an_own_kind() {}", &[1]);
+    check("\"so it is Already \\\n    since then\"", &[1]);
+    check("Informations\n\nand informations", &[1, 3]);
+    check("an owner, a misinformations, alreadysince", &[]);
+    check("an, own", &[]);
+}
+
+#[test]
+fn each_phrase_is_listed_as_it_is_looked_for() {
+    for (phrase, instead) in BANNED {
+        assert_eq!(&flattened(phrase).0, phrase, "it would never be found");
+        assert!(!instead.is_empty(), "{phrase}");
+    }
+}
