@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod architecture;
 mod circles;
 mod habits;
 mod layers;

@@ -1,4 +1,4 @@
-//! Plain English: phrases that must not come back, and a limit for what is read whole.
+//! Plain English: phrases that must not come back.
 //!
 //! To extend the list, first remove the phrase everywhere (`grep -ri`, and look for it across the
 //! ends of lines), then add a row with what to write instead. Case does not matter, and a phrase is
@@ -81,12 +81,6 @@ const EXEMPT: &[&str] = &["tests/tests/tidy/words.rs"];
 /// goes on in the next line, a name.
 const BETWEEN: &[char] = &['/', '!', '\\', '_'];
 
-const ARCHITECTURE: &str = "host/ARCHITECTURE.md";
-
-/// The longest that a document may be which is read whole.
-const LINES_MAX: usize = 240;
-const COLUMNS_MAX: usize = 100;
-
 #[test]
 fn no_banned_phrase_is_written() {
     let mut breaches = Vec::new();
@@ -101,24 +95,6 @@ fn no_banned_phrase_is_written() {
         }));
     }
     nothing("plain English is written", &breaches);
-}
-
-#[test]
-fn the_architecture_can_be_read_whole() {
-    let text = std::fs::read_to_string(sources::root().join(ARCHITECTURE)).unwrap();
-    let lines = text.lines().count();
-    assert!(lines <= LINES_MAX, "{ARCHITECTURE} has {lines} lines");
-    let is_long = |line: &str| !line.starts_with('|') && line.chars().count() > COLUMNS_MAX;
-    let breaches: Vec<_> = (1..)
-        .zip(text.lines())
-        .filter(|&(_, line)| is_long(line))
-        .map(|(line, text)| Breach {
-            file: ARCHITECTURE.to_owned(),
-            line,
-            what: format!("{} columns", text.chars().count()),
-        })
-        .collect();
-    nothing("prose has at most 100 columns", &breaches);
 }
 
 /// The banned phrases of a text, with the numbers of their lines.
