@@ -8,13 +8,10 @@ use claudine_tests::TestHost;
 /// The subcommands, as `--help` lists them.
 fn verbs(host: &TestHost) -> Vec<String> {
     let help = host.text(["--help"]);
-    let commands = help
-        .split("Commands:\n")
-        .nth(1)
-        .expect("a list of commands");
-    let lines = commands.lines().take_while(|line| !line.is_empty());
-    // A continued description is indented further than a name.
-    let names = lines
+    // Between the usage and the options they stand in groups.
+    let (commands, _) = help.split_once("\nOptions:\n").expect("options");
+    let names = commands
+        .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next());
     let names: Vec<String> = names

@@ -14,17 +14,17 @@ use crate::{
     app::backup::{self, BackupTaken},
 };
 
-/// Write the queue with its history and all output into one file, while tasks run or not.
+/// Back up tasks, history and output to a file.
 ///
-/// In it are all tasks with their attempts, what they were asked and what they answered, events,
-/// groups, what was learned and spent, and the output of every attempt as far as it has come. It is
-/// of one moment, and only you can read the file; prompts and outputs are in it as they are.
+/// Tasks may run meanwhile; the backup is consistent. It contains all tasks with requests, attempts
+/// and results, events, groups, measurements, costs, and the output so far. Prompts and output are
+/// not encrypted, but only you can read the file.
 ///
-/// Not in it are settings, plugins and what they were allowed, worktrees and what is known of them,
-/// and, without --with-environments, the environments of tasks.
+/// Not included are settings, plugins and their permissions, worktrees and their records, and,
+/// without --with-environments, the environments of tasks.
 ///
-/// It is a gzipped tar file with a checksum for everything in it. It gets its name once it is
-/// whole; what a killed backup leaves beside it ends in `.partial`.
+/// The file is a gzipped tar archive with checksums. It is renamed into place once it is complete;
+/// a killed backup leaves a file that ends in `.partial`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,12 +32,12 @@ Examples:
   claudine backup - | ssh elsewhere 'cat > queue.backup'
   tar tzf queue.backup")]
 pub(super) struct Backup {
-    /// The file to write; `-` is standard output.
+    /// File to write, or `-` for standard output.
     file: PathBuf,
-    /// Also put in the environments of tasks. There may be tokens and passwords in them.
+    /// Include the environments of tasks, with their secrets.
     #[arg(long)]
     with_environments: bool,
-    /// Replace the file if it is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }

@@ -10,11 +10,11 @@ use crate::{
     text::short_id,
 };
 
-/// Stop tasks, and the tasks that were submitted from within them.
+/// Cancel tasks and the tasks submitted from within them.
 ///
-/// Returns as soon as it is decided. A running task is asked politely, then ended by force;
-/// `claudine wait` returns when nothing of it is alive. Of a task that is done already, what it
-/// submitted and has not ended is stopped. Of a graph nothing starts while the rest is cancelled.
+/// Returns at once. A running task is terminated, and killed if it does not react; `claudine wait`
+/// returns when all of its processes are gone. For a finished task the unfinished tasks that it
+/// submitted are cancelled. No task of a graph starts while the graph is being cancelled.
 #[derive(Debug, Args)]
 #[command(visible_aliases = ["stop", "kill"], after_help = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 pub(super) struct Cancel {
     #[command(flatten)]
     which: Which,
-    /// Why; kept with each task.
+    /// Reason, stored with each task.
     #[arg(short = 'm', long, value_name = "TEXT")]
     reason: Option<String>,
 }

@@ -21,11 +21,12 @@ use crate::{
     text::wrapped,
 };
 
-/// Show how much room there is for work, what that goes by, and what would make more of it.
+/// Show free capacity, measured usage, and what limits concurrency.
 ///
-/// A host with `auto` slots starts a task where what it is expected to need fits: 95 of a hundred earlier attempts of its class did not need
-/// more. A class is an executor with a set of labels, so tasks that need about the same are best labelled alike (`--label kind=build`). Of
-/// what was labelled alike five attempts are enough to go by, of all that an executor runs twenty; before that a guess counts.
+/// With `auto` slots a task starts if its expected usage fits: the 95th percentile of earlier
+/// attempts of its class. A class is an executor with a set of labels, so give similar tasks the
+/// same labels (`--label kind=build`). A labelled class is measured after five attempts, an
+/// executor after twenty; until then an estimate is used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +34,7 @@ Examples:
   claudine capacity --json | jq '.classes[] | {executor, labels, p95: .memory_bytes.p95}'
   claudine capacity --forget shell")]
 pub(super) struct Capacity {
-    /// Forget what was learned of this executor's attempts first, and start again with a guess.
+    /// Discard the measurements of this executor first.
     #[arg(long, value_name = "EXECUTOR")]
     forget: Option<String>,
 }

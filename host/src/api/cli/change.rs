@@ -15,31 +15,31 @@ use crate::app::{AppError, Change, ErrorKind, Retries};
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Changes")]
 pub(super) struct ChangeOptions {
-    /// Budget in USD, over all attempts, those before included
+    /// Budget in USD, over all attempts so far and to come
     #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
-    /// Budget in USD of all agents of its graph together
-    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
+    /// Budget in USD of the whole graph
+    #[arg(hide_short_help = true, long, value_name = "USD", value_parser = parse::dollars)]
     graph_budget_usd: Option<f64>,
     /// Time limit of each attempt
     #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     timeout: Option<Duration>,
     /// Kill it after this long without output
-    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     idle_timeout: Option<Duration>,
     /// Give up if it has not started within this time
-    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
     queue_timeout: Option<Duration>,
     /// Priority, P0 (highest) to P2
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority)]
     priority: Option<Priority>,
-    /// Retry up to N times on failure, all attempts counted
+    /// Retry up to N times on failure, past attempts included
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
     /// Output limit; beyond it the head and the tail are kept
-    #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
     max_output: Option<u64>,
-    /// Edit what its executor was asked for, in $VISUAL or $EDITOR
+    /// Edit the request in $VISUAL or $EDITOR
     #[arg(long)]
     edit: bool,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{failure::Failure, output, session::Session, status, terminal::harmless};
 use crate::app::{CheckpointQuery, CheckpointView};
 
-/// Show what a finished attempt left.
+/// Show the result, git state and last output of an attempt.
 ///
 /// How it ended, an agent's summary, the branch, commit and open changes of the repository it worked in, and the last 50 lines of its output: what `claudine resume` and `--with-output-of` go by.
 #[derive(Debug, Args)]
@@ -16,10 +16,10 @@ Examples:
   claudine checkpoint review
   claudine checkpoint x7tqrp --attempt 1 --json")]
 pub(super) struct Checkpoint {
-    /// Its id, the end of its id, or its name.
+    /// Id, end of an id, or name.
     #[arg(value_name = "ID")]
     task: String,
-    /// Of this attempt [default: the last one that has ended].
+    /// Number of the attempt [default: the last finished one].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
 }

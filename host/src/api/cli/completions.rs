@@ -15,10 +15,10 @@ use super::{
 
 const NAME: &str = "claudine";
 
-/// Print what a shell needs to complete commands, options and values.
+/// Print a completion script for a shell.
 ///
-/// Names of tasks, groups and labels are asked of the running host while you type; in Nushell they
-/// are not completed. Print it again after an upgrade.
+/// Names of tasks, groups and labels come from the running host, except in Nushell. Print the
+/// script again after an upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,7 @@ Examples:
   claudine completions fish > ~/.config/fish/completions/claudine.fish
   claudine completions nushell > ~/.config/nushell/autoload/claudine.nu")]
 pub(super) struct Completions {
-    /// The shell.
+    /// Shell.
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }

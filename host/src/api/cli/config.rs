@@ -25,8 +25,8 @@ use crate::{
 
 /// Show or change the settings of a host.
 ///
-/// A host reads them once, when it starts: from its configuration file, then the environment, then
-/// the command line; the later one wins.
+/// A host reads them once at its start, from its configuration file, the environment and the
+/// command line; the later source wins.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Environment that a host reads when it starts:
@@ -56,20 +56,20 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show each setting, and where its value comes from.
+    /// Show each setting and the origin of its value.
     ///
-    /// These are the settings that a host would have if it were started here and now. The output
-    /// is a configuration file. Says in what a running host differs.
+    /// These are the settings of a host started here and now, in the format of a configuration
+    /// file, with the differences from a running host.
     Show,
     /// Print the path of the configuration file.
     Path,
     /// Open the configuration file in $VISUAL or $EDITOR.
     ///
-    /// The file is replaced when the editor ends, unless what it says makes no sense.
+    /// The file is replaced when the editor exits, if it is valid.
     Edit,
     /// Set a value in the configuration file, or remove it.
     ///
-    /// Comments and everything else in the file stay as they are.
+    /// Comments and the rest of the file are preserved.
     #[command(after_help = "\
 Examples:
   claudine config set slots 4
@@ -78,17 +78,17 @@ Examples:
   claudine config set mcp.merge_strategies manual,patch,auto
   claudine config set --unset keep")]
     Set {
-        /// A setting, as `config show` names it, after its table: `budget.daily_usd`.
+        /// Setting, with its table: `budget.daily_usd`.
         #[arg(value_name = "NAME")]
         name: String,
-        /// Its value; of a list the items, with commas between them.
+        /// Value; a list is separated by commas.
         #[arg(
             value_name = "VALUE",
             required_unless_present = "unset",
             allow_hyphen_values = true
         )]
         value: Option<String>,
-        /// Remove it from the file: the default holds.
+        /// Remove it from the file, for the default.
         #[arg(long, conflicts_with = "value")]
         unset: bool,
     },

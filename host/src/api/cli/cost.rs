@@ -15,10 +15,10 @@ use super::{
 };
 use crate::app::{CostBy, CostQuery, CostView};
 
-/// Show what tasks have cost, by day, label or executor.
+/// Show the cost of tasks by day, label or executor.
 ///
-/// Counts the attempts of all tasks that are still kept (`keep` in the configuration). Days are those of UTC, by which the day's budget
-/// goes. A task with several labels counts for each of them, and once in the total.
+/// Includes all tasks that are still kept (`keep` in the configuration). Days are in UTC, like the
+/// daily budget. A task with several labels counts for each of them, and once in the total.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +26,7 @@ Examples:
   claudine cost --since 7d --by label
   claudine cost --since mon --json | jq .cost_usd")]
 pub(super) struct Cost {
-    /// Only attempts that ended since then: `7d`, `yesterday`, `mon 9am`
+    /// Attempts that ended since `7d`, `yesterday`, `mon 9am`
     #[arg(long, value_name = "TIME", value_parser = parse::moment)]
     since: Option<Timestamp>,
     /// Sum up by day, label or executor

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     failure::Failure,
+    help::Layout as _,
     session::Session,
     submit::{self, AgentOptions, TaskOptions},
 };
@@ -17,17 +18,18 @@ const PROMPT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Hand a prompt to an agent.
 ///
-/// Prints the task's id and returns at once; the task runs in the background, in this directory and with this environment. `status`,
-/// `logs`, `wait` and `why` say how it goes.
+/// Prints the task's id and returns at once. The task runs in the background, in this directory
+/// and with this environment.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(options_first(&["wait", "name", "depends-on", "worktree", "allowed-tools", "model"]))]
+#[command(after_long_help = "\
 Examples:
   claudine delegate --allowed-tools 'Bash(cargo test:*),Edit' 'Make the tests pass'
   claudine delegate --wait 'Review the last commit' > review.md
   git diff | claudine delegate -
   claudine delegate --executor shell 'make -j2 && make install'")]
 pub(super) struct Delegate {
-    /// What is to be done. `-` reads it from standard input. For `--executor shell` it is the script.
+    /// Prompt, or `-` for standard input; a script for `--executor shell`.
     #[arg(
         value_name = "PROMPT",
         required_unless_present = "spec",
@@ -37,11 +39,25 @@ pub(super) struct Delegate {
     /// Without a prompt: values of other options, one of which it may be.
     #[arg(skip)]
     pub(super) maybe_prompts: Vec<String>,
-    /// What runs it: `claude`, `shell`, or the name of another plugin.
-    #[arg(short, long, value_name = "NAME", default_value = "claude")]
+    /// Executor: `claude`, `shell` or another plugin.
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "claude",
+        help_heading = "Execution"
+    )]
     executor: String,
-    /// The whole document for the executor, as its schema has it (`claudine plugin inspect NAME`), in place of a prompt.
-    #[arg(long, value_name = "JSON", conflicts_with = "prompt")]
+    /// Request to the executor in JSON, instead of a prompt.
+    ///
+    /// `claudine plugin inspect NAME` prints its schema.
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with = "prompt",
+        hide_short_help = true,
+        help_heading = "Execution"
+    )]
     spec: Option<String>,
     #[command(flatten)]
     task: TaskOptions,

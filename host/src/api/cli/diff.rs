@@ -12,12 +12,12 @@ use super::{
 };
 use crate::app::{DiffQuery, DiffView};
 
-/// Show what a task in a worktree has changed.
+/// Show the changes of a task in a worktree.
 ///
-/// Its branch is compared with its base, with what is not committed in the worktree; after the
-/// merge, and once the worktree is gone, it is what was merged. No hook, external program or
-/// converter of the repository is run. On a terminal it is shown by $GIT_PAGER, $PAGER or `less`.
-/// `git diff` with the commits that --json gives writes a patch byte for byte.
+/// Compares the branch with its base, uncommitted changes included. After the merge it shows the
+/// merged changes, also if the worktree is gone. Hooks, external programs and filters of the
+/// repository are not run. A terminal has $GIT_PAGER, $PAGER or `less`. For an exact patch pass the
+/// commits of --json to `git diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,13 +25,13 @@ Examples:
   claudine diff fix-tests --stat
   claudine diff x7tqrp --json | jq -r '.from, .to'")]
 pub(super) struct Diff {
-    /// Its id, the end of its id, or its name [default: the newest].
+    /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
-    /// Only the files, each with how much of it is changed.
+    /// Print a summary per file.
     #[arg(long)]
     stat: bool,
-    /// Write to the terminal directly.
+    /// Do not use a pager.
     #[arg(long)]
     no_pager: bool,
 }

@@ -31,9 +31,9 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 /// Too little free disk for work that writes.
 const DISK_WARN_BYTES: u64 = 2 << 30;
 
-/// Look whether everything is as it should be, and say what to do where it is not.
+/// Check the setup and suggest fixes.
 ///
-/// Starts the host if there is none. Ends with 1 where something fails.
+/// Starts the host if none is running. Exits with 1 if a check fails.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {}
 

@@ -45,21 +45,20 @@ const LOOK_TICKS: u64 = 5;
 
 /// Stop the host; running tasks continue and are picked up again.
 ///
-/// Returns when the host is gone. A drain is the host's own affair once it was asked for: it
-/// continues if this command is interrupted, another `down --drain` waits for it again, and
-/// `claudine up` lifts it. Where no host runs, `--drain` and `--kill` start one for what earlier
-/// ones have left running; it starts nothing else.
+/// Returns when the host is gone. A drain continues if this command is interrupted: `down --drain`
+/// waits for it again, and `claudine up` lifts it. If no host is running, `--drain` and `--kill`
+/// start one for the tasks that are still running; it starts no others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  claudine down && claudine up     # change over to a new version; nothing that runs is disturbed
-  claudine down --drain            # before the machine is switched off
-  claudine up                      # lifts a drain that has not come to its end")]
+  claudine down && claudine up     # upgrade the host; running tasks are not disturbed
+  claudine down --drain            # before a shutdown of the machine
+  claudine up                      # lift an unfinished drain")]
 pub(super) struct Down {
-    /// Start nothing new, and wait for what runs to end.
+    /// Start no tasks, and wait for running ones to end.
     #[arg(long, conflicts_with = "kill")]
     drain: bool,
-    /// Cancel what runs, and wait for it to end.
+    /// Cancel running tasks, and wait for them to end.
     #[arg(long)]
     kill: bool,
 }

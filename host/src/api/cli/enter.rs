@@ -12,17 +12,17 @@ use crate::{
     text::{shell_word, short_id},
 };
 
-/// Step into the worktree of a task.
+/// Open a shell in the worktree of a task.
 ///
-/// Your shell is started there; leaving it brings you back. Without a terminal the line is printed
-/// that goes there: `eval "$(claudine enter fix-tests)"`.
+/// Exit the shell to come back. Without a terminal this prints a `cd` command for
+/// `eval "$(claudine enter fix-tests)"`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine enter fix-tests
   cd \"$(claudine enter fix-tests --json=path | jq -r .path)\"")]
 pub(super) struct Enter {
-    /// Its id, the end of its id, or its name [default: the newest].
+    /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
 }

@@ -20,10 +20,10 @@ use crate::{
     text::short_id,
 };
 
-/// Show what has happened to tasks, in the order in which it became true.
+/// Show the event log.
 ///
-/// Each event has a number. With `--json` each is an object on a line of its own; its `sequence` given to `--since` shows what came after
-/// it, so a program that notes the last one it saw misses nothing, whatever happens to it or to the host.
+/// Each event has a number. `--json` prints one object per line. A program that passes the
+/// `sequence` of the last event it saw to `--since` misses nothing, even if it or the host crashes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,18 +32,22 @@ Examples:
   claudine events -f nightly
   claudine events --json --since 4711 | jq -r 'select(.kind == \"done\") | .task'")]
 pub(super) struct Events {
-    /// Only those of this task: its id, the end of its id, or its name.
+    /// Only events of this task: id, end of an id, or name.
     #[arg(value_name = "ID")]
     task: Option<String>,
-    /// Only those of this graph: its name, or one of its tasks.
+    /// Only events of this graph: its name or one of its tasks.
     #[arg(long, value_name = "NAME|ID", conflicts_with = "task")]
     graph: Option<String>,
-    /// Go on as they come, of a task or a graph until it has ended. Without ID and --since, only what comes is shown. A host that goes down is waited
-    /// for.
+    /// Follow new events; of a task or graph until it ends.
+    ///
+    /// Without ID and --since only new events are shown. If the host goes down, the command waits
+    /// for the next one.
     #[arg(short, long)]
     follow: bool,
-    /// Only what came after the event of this number, or since this time: `10m` for ten minutes
-    /// ago, `18:00`, `yesterday`, `mon 9am`, or `2026-11-22T14:51:33Z`.
+    /// Only events after this number, or since this time.
+    ///
+    /// A time is `10m` for ten minutes ago, `18:00`, `yesterday`, `mon 9am`, or
+    /// `2026-11-22T14:51:33Z`.
     #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
     since: Option<Since>,
 }

@@ -13,15 +13,16 @@ use crate::app::{
     graph::{self, TextLook},
 };
 
-/// Show what waits for what.
+/// Show the dependency graph of tasks.
 ///
-/// Of the tasks that are named: all that hangs together with them. Of none: all that has not ended, and what it hangs on. Each task has
-/// its state, the time it took or has been running, and after `~` the time that the like of it took before (the median of earlier runs
-/// of the same executor and name, else of the same executor and request). The critical path decides when the last task ends.
+/// With ids: everything connected to these tasks; without: all unfinished tasks and their
+/// dependencies. Each task has its state, its run time, and after `~` the expected time (the median
+/// of earlier runs with the same executor and name, or the same request). The critical path
+/// determines when the last task ends.
 ///
-/// As text each task is a line below the first of those it waits for, and `↑` leads back to a line above; what stands after `↓` waits for
-/// the line above it. An edge waits for success where it does not say otherwise: `[completed]` for having run, well or not, `[any]` for any
-/// end at all.
+/// In text a task is below its first dependency; `↑` points to another dependency above, and `↓`
+/// to dependants below. An edge requires success unless it is marked `[completed]` (finished, in
+/// success or not) or `[any]` (ended, even if it never ran).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,34 +33,36 @@ Examples:
   claudine graph --all --format dot | dot -Tpdf -o graph.pdf
   claudine graph --json | jq -r '.critical_paths[].tasks[]'")]
 pub(super) struct Graph {
-    /// Their ids, ends of ids, or names; `-` reads them from standard input.
+    /// Ids, ends of ids or names; `-` for standard input.
     #[arg(value_name = "ID", conflicts_with_all = ["all", "submitted"])]
     tasks: Vec<String>,
-    /// What was submitted together, by its name or one of its tasks, and what it hangs on.
+    /// Graph by name or by one of its tasks, with its dependencies.
     #[arg(long = "graph", value_name = "NAME|ID", conflicts_with = "all")]
     submitted: Option<String>,
-    /// Draw it again as it changes, until all of it has ended; without a terminal, print it then.
+    /// Redraw on changes until all tasks have ended.
+    ///
+    /// Without a terminal the graph is printed at the end.
     #[arg(short, long)]
     follow: bool,
-    /// All that has not ended, and what it hangs on: what is shown where no ID is given.
+    /// All unfinished tasks and their dependencies (default).
     #[arg(long)]
     all: bool,
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Format {
-    /// Lines for a terminal
+    /// Text for a terminal
     Text,
     /// For Graphviz
     Dot,
     /// For Markdown
     Mermaid,
-    /// A picture
+    /// Image
     Svg,
-    /// For programs, as with --json
+    /// The same as --json
     Json,
 }
 

@@ -18,8 +18,8 @@ use crate::{
 
 /// Limit or pause groups of tasks.
 ///
-/// A task is in the group that it is submitted with (`--group NAME`). A group is there once it was
-/// added or set, and as long as it has unfinished tasks.
+/// `--group NAME` submits a task to a group. A group exists once it is added or set, and as long as
+/// it has unfinished tasks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,19 +36,19 @@ pub(super) struct Group {
 enum Verb {
     /// Add a group, with a limit or without one.
     Add {
-        /// The group.
+        /// Group.
         #[arg(value_name = "NAME")]
         name: String,
-        /// How many of its tasks may run at once: a number from 1, or `none`.
+        /// Limit of running tasks: a number from 1, or `none`.
         #[arg(long, value_name = "N|none", value_parser = limit, default_value = "none")]
         limit: Limit,
     },
-    /// Set a group's limit, also while its tasks run: what runs continues.
+    /// Set the limit of a group; running tasks continue.
     Set {
-        /// The group; it is added if it is not there.
+        /// Group; added if it does not exist.
         #[arg(value_name = "NAME")]
         name: String,
-        /// How many of its tasks may run at once: a number from 1, or `none`.
+        /// Limit of running tasks: a number from 1, or `none`.
         #[arg(
             long,
             value_name = "N|none",
@@ -61,23 +61,23 @@ enum Verb {
         #[arg(long, hide = true)]
         no_limit: bool,
     },
-    /// Start no more tasks of a group; those that run continue.
+    /// Pause a group; running tasks continue.
     Pause {
-        /// The group.
+        /// Group.
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Lift the pause of a group.
     #[command(alias = "resume")]
     Unpause {
-        /// The group.
+        /// Group.
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Remove a group that has no unfinished tasks.
     #[command(visible_alias = "remove")]
     Rm {
-        /// The group.
+        /// Group.
         #[arg(value_name = "NAME")]
         name: String,
     },

@@ -7,11 +7,10 @@ use clap::Args;
 use super::{failure::Failure, output, session::Session, several::Which};
 use crate::app::{Action, TaskActed, TaskActions, TasksActed};
 
-/// Keep tasks from being started until `claudine release`.
+/// Hold tasks until `claudine release`.
 ///
-/// A task that runs already cannot be held. A dependency that ends so that the task cannot run ends
-/// it also while it is held. The hold outlasts that end, and a cancel: a task that is retried after
-/// it is still held.
+/// A running task cannot be held. A held task still fails if a dependency does. The hold survives
+/// that and a cancellation: after a retry the task is still held.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,8 +24,7 @@ pub(super) struct Hold {
 
 /// Release held tasks.
 ///
-/// What `claudine restore` brought back is held too: one by one, graph by graph, or with --restored
-/// all of it.
+/// `claudine restore` holds the tasks of a backup; --restored releases all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,9 +34,8 @@ Examples:
 pub(super) struct Release {
     #[command(flatten)]
     which: Which,
-    /// Every task that is held because it was restored from a backup. What somebody holds stays
-    /// held.
-    #[arg(long, help_heading = "Which tasks")]
+    /// Tasks restored from a backup, if not held otherwise.
+    #[arg(long, help_heading = "Selection")]
     restored: bool,
 }
 

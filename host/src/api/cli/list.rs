@@ -20,9 +20,9 @@ use crate::{
     text::{ShortIds, short_id},
 };
 
-/// List tasks: active ones first, then the last 20 that ended.
+/// List active tasks, then the last 20 finished ones.
 ///
-/// With --limit, --before or --json it is a page of tasks, newest first.
+/// With --limit, --before or --json: a page of tasks, newest first.
 #[derive(Debug, Args)]
 #[command(
     visible_aliases = ["ls", "ps"],
@@ -37,16 +37,16 @@ Examples:
 pub(super) struct List {
     #[command(flatten)]
     which: Selectors,
-    /// Only tasks older than this one: the last id of the page before.
+    /// Show tasks older than this one, for the next page.
     #[arg(long, value_name = "ID")]
     before: Option<String>,
     /// Show at most N tasks, newest first (max 1000).
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
-    /// Only ids, one a line.
+    /// Print ids only.
     #[arg(short, long)]
     quiet: bool,
-    /// Show them live, as `claudine top` does.
+    /// Show tasks live, see `claudine top`.
     #[arg(short, long, conflicts_with_all = ["quiet", "limit", "before"])]
     watch: bool,
 }

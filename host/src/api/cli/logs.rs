@@ -19,12 +19,11 @@ use crate::{
     app::{Item, LogChannel, LogQuery},
 };
 
-/// Show what a task wrote.
+/// Show the output of a task.
 ///
-/// On a terminal, of an agent its transcript: what it said, the tools it called, what came of them,
-/// what it was denied, and the cost. With --raw, in a pipe, and of a command every byte as it was
-/// written, standard output to standard output and standard error to standard error. Order is exact
-/// within a stream, and as it was read between the two.
+/// On a terminal an agent has a transcript: its text, tool calls, results, denials and cost. With
+/// --raw, in a pipe, and for commands the output is copied byte for byte, each stream to its own.
+/// The order is exact within a stream, and as read between the two.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "log",
@@ -37,29 +36,30 @@ Examples:
   claudine logs nightly 2>/dev/null | less -R"
 )]
 pub(super) struct Logs {
-    /// Its id, the end of its id, or its name [default: the newest; with -f the newest that runs].
+    /// Id, end of an id, or name [default: the newest; with -f the newest running one].
     #[arg(value_name = "ID")]
     task: Option<String>,
-    /// Go on as output comes, through later attempts, until the task has ended.
+    /// Follow the output, through retries, until the task ends.
     #[arg(short, long)]
     follow: bool,
-    /// Only the last N lines.
+    /// Print the last N lines.
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<u64>,
-    /// Every byte as it was written, also of an agent and on a terminal.
+    /// Print the original bytes, for agents too.
     #[arg(long)]
     raw: bool,
-    /// Only this stream.
+    /// Print one stream only.
     #[arg(long, value_name = "STREAM")]
     stream: Option<Stream>,
-    /// The output of this attempt [default: the last one].
+    /// Number of the attempt [default: the last one].
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
-    /// Only what comes after so many bytes, as it was written.
+    /// Skip this many bytes.
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     offset: Option<u64>,
-    /// Only what came at or after this time: `10m` for ten minutes ago, `18:00`, `yesterday`,
-    /// `mon 9am`, or `2026-11-22T14:51:33Z`.
+    /// Print output since this time, such as `10m` or `18:00`.
+    ///
+    /// Also `yesterday`, `mon 9am` or `2026-11-22T14:51:33Z`; `10m` is ten minutes ago.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, conflicts_with_all = ["tail", "offset"])]
     since: Option<Timestamp>,
 }

@@ -26,9 +26,10 @@ use crate::{
     app::{AppError, ErrorKind},
 };
 
-/// Serve an MCP client on standard input and output. `claudine mcp config` prints what to tell the client.
+/// Serve an MCP client on standard input and output.
 ///
-/// Tasks get the environment this command was started with. It starts the host if there is none, and ends when its input ends.
+/// `claudine mcp config` prints the configuration of the client. Tasks have the environment of this
+/// command. It starts the host if none is running, and exits at the end of its input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -42,12 +43,14 @@ pub(super) struct Mcp {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Verb {
-    /// Serve; the same as without a word.
+    /// Serve the client (default).
     Start,
-    /// Print the configuration for MCP clients: Claude Code (`.mcp.json`), Claude Desktop (`claude_desktop_config.json`), Cursor
+    /// Print the configuration for MCP clients.
+    ///
+    /// It is for Claude Code (`.mcp.json`), Claude Desktop (`claude_desktop_config.json`), Cursor
     /// (`.cursor/mcp.json`) and others that have `mcpServers`.
     Config,
-    /// Start `claudine mcp` as a client does, and list its tools.
+    /// Start `claudine mcp` like a client and list its tools.
     Test,
 }
 

@@ -29,6 +29,7 @@ mod follow;
 mod graph;
 mod graph_file;
 mod group;
+mod help;
 mod hold;
 mod inside;
 mod list;
@@ -73,40 +74,40 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::{failure::Failure, session::Session};
+use self::{failure::Failure, help::Layout as _, session::Session};
 use super::Wiring;
 use crate::config::Overrides;
 
 /// What stands below the help of every command.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0        done; of a task: it succeeded
-  1-123    a task's own exit code (1 where it failed without one)
-  124      a task ran into its time limit
+  0        success
+  1-123    the task's exit code (1 if it failed without one)
+  124      a task timed out
   125      an error of Claudine
-  126      a task's command cannot be executed
-  127      a task's command does not exist
-  2        the command line or the request makes no sense
-  130      Ctrl-C left a task that runs on, or a task was cancelled before it ran
-  128+N    signal N ended a task (143: it was cancelled while it ran)";
+  126      the task's command cannot be executed
+  127      the task's command was not found
+  2        an invalid command line or request
+  130      Ctrl-C left a task running, or a task was cancelled before it ran
+  128+N    signal N ended the task (143: it was cancelled while it ran)";
 
 const ENVIRONMENT: &str = "\
 Environment:
-  CLAUDINE_DATA_DIR   where the host keeps everything [default: $XDG_STATE_HOME/claudine]
-  CLAUDINE_CONFIG     the configuration file [default: $XDG_CONFIG_HOME/claudine/config.toml]
-  CLAUDINE_SLOTS      how many tasks run at once: `auto` or a number; read when a host starts
-  NO_COLOR            no colours; CLICOLOR_FORCE: colours in a pipe as well
-  COLUMNS             how wide to write where there is no terminal, as `watch` says it
-  TZ                  the zone in which times are shown
-`claudine config show` lists what else a host reads when it starts.";
+  CLAUDINE_DATA_DIR   data directory [default: $XDG_STATE_HOME/claudine]
+  CLAUDINE_CONFIG     configuration file [default: $XDG_CONFIG_HOME/claudine/config.toml]
+  CLAUDINE_SLOTS      concurrent tasks, `auto` or a number; read when a host starts
+  NO_COLOR            disable colours; CLICOLOR_FORCE enables them in a pipe
+  COLUMNS             width of output without a terminal, as set by `watch`
+  TZ                  time zone of displayed times
+`claudine config show` lists the other settings of a host.";
 
-/// Delegate work to agents and commands, and have it done whatever happens in between.
+/// Run coding agents and commands in the background, durably.
 ///
-/// A task is handed to a host in the background, which any command that needs it starts; what only
-/// looks reads the database where none runs. The host keeps tasks on disk, runs as many
-/// at once as the machine has room for, keeps their output, and finds them again after a crash.
+/// A host in the background keeps tasks on disk, runs as many at once as the machine has room for,
+/// keeps their output, and finds them again after a crash. Commands start it if they need it.
+/// `claudine COMMAND -h` has the usual options of a command, `--help` all of them.
 #[derive(Debug, Parser)]
-#[command(name = "claudine", version, max_term_width = 100, after_long_help = format!("{EXIT_CODES}\n\n{ENVIRONMENT}"))]
+#[command(name = "claudine", version, max_term_width = 100, in_groups(), after_long_help = format!("{EXIT_CODES}\n\n{ENVIRONMENT}"))]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -117,15 +118,16 @@ struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 struct Common {
-    /// Where the host keeps everything. Each directory has a host of its own.
+    /// Data directory; each has its own host.
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "DIR",
         help_heading = "Common options"
     )]
     data_dir: Option<std::path::PathBuf>,
-    /// Answer in JSON, with these fields if any are named: `--json=id,state`
+    /// Print JSON; `--json=id,state` selects fields
     ///
     /// An error is then a line of JSON on standard error. `claudine schema` describes both.
     #[arg(
@@ -138,10 +140,11 @@ struct Common {
         help_heading = "Common options"
     )]
     json: Option<String>,
-    /// When to write in colours.
+    /// Use colours: auto, always or never.
     #[arg(
         long,
         global = true,
+        hide_short_help = true,
         value_name = "WHEN",
         default_value = "auto",
         help_heading = "Common options"

@@ -13,9 +13,9 @@ use crate::{
     config::Begin,
 };
 
-/// Start no more tasks; those that run continue.
+/// Pause the queue or a group; running tasks continue.
 ///
-/// New tasks are accepted and wait. The pause is kept when the host restarts, until
+/// New tasks are accepted and wait. The pause survives restarts of the host, until
 /// `claudine unpause`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -27,15 +27,14 @@ pub(super) struct Pause {
     /// Pause only this group.
     #[arg(value_name = "GROUP", conflicts_with = "all")]
     group: Option<String>,
-    /// Pause the whole queue, which is the default.
+    /// Pause the whole queue (default).
     #[arg(long)]
     all: bool,
 }
 
-/// Lift the pause of the queue, or of a group.
+/// Lift the pause of the queue or of a group.
 ///
-/// A group that was paused by its name stays paused when the pause of the whole queue is lifted,
-/// unless `--all` is given.
+/// A group that was paused by name stays paused unless `--all` is given.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

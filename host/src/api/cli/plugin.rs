@@ -19,7 +19,9 @@ use crate::{
     app::{PermissionView, PluginDetail, PluginView},
 };
 
-/// Look at plugins, and build them. A plugin is a WASM component that can do what was granted to it and nothing else.
+/// List, inspect and build plugins.
+///
+/// A plugin is a WASM component, limited to the permissions that were granted to it.
 #[derive(Debug, Args)]
 pub(super) struct Plugin {
     #[command(subcommand)]
@@ -28,31 +30,31 @@ pub(super) struct Plugin {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show the plugins there are, and whether they can work here.
+    /// List plugins and their health.
     List,
-    /// Show what a plugin asks for, what it was granted, and what its tasks look like.
+    /// Show the permissions and the task schema of a plugin.
     #[command(after_help = "\
 Examples:
   claudine plugin inspect claude
   claudine plugin inspect shell --json | jq .task_schema")]
     Inspect {
-        /// Its name.
+        /// Name of the plugin.
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Build a plugin from its source.
+    /// Build a plugin from source.
     ///
-    /// Finds out which toolchain there is: the target wasm32-unknown-unknown of rustup, or Debian's packages rustc-web and rust-web-src.
-    /// Prints the path of the component.
+    /// Detects the toolchain: the target wasm32-unknown-unknown of rustup, or Debian's packages
+    /// rustc-web and rust-web-src. Prints the path of the component.
     #[command(after_help = "\
 Examples:
   claudine plugin build .
   claudine plugin build examples/custom-executor --out target/plugins")]
     Build {
-        /// The folder with Cargo.toml and plugin.toml.
+        /// Directory with Cargo.toml and plugin.toml.
         #[arg(value_name = "DIR")]
         dir: PathBuf,
-        /// Where to put the component and its manifest [default: DIR/target/plugins].
+        /// Output directory [default: DIR/target/plugins].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },

@@ -17,13 +17,13 @@ use crate::{
 /// How many files that are not resolved are named.
 const NAMED: usize = 20;
 
-/// Resolve a merge conflict of a finished task in its worktree.
+/// Resolve a merge conflict in the worktree of a finished task.
 ///
-/// The base is merged into the task's branch there, and your shell is started with the merge open:
-/// edit the files, and leave. What has no conflict markers any more is resolved; a file without any
-/// (a binary, or one that one side has removed) is by `git add` or `git rm`. If all is resolved, the
-/// merge is committed, the branch merged as the task wanted it, and the task has succeeded. If not,
-/// the merge stays open: the same command goes on with it, and --abort takes it back.
+/// Merges the base into the branch of the task and opens your shell with the merge in progress:
+/// edit the files and exit. A file without conflict markers is resolved; for a binary or removed
+/// file use `git add` or `git rm`. If all files are resolved, the merge is committed, the branch is
+/// merged, and the task succeeds. Otherwise the merge stays open: repeat the command to continue,
+/// or use --abort.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,16 +31,16 @@ Examples:
   claudine worktree resolve fix-tests --edit
   claudine worktree resolve x7tqrp --abort")]
 pub(super) struct Resolve {
-    /// The task: its id, the end of its id, or its name.
+    /// Id, end of an id, or name.
     #[arg(value_name = "ID")]
     task: String,
-    /// Open the files that conflict in $VISUAL or $EDITOR, instead of a shell.
+    /// Open the conflicting files in $VISUAL or $EDITOR instead.
     #[arg(long)]
     edit: bool,
-    /// Take back a merge that was begun.
+    /// Abort a merge in progress.
     #[arg(long, conflicts_with = "edit")]
     abort: bool,
-    /// pr, auto, patch or manual [default: what the task was submitted with].
+    /// Merge strategy: pr, auto, patch or manual [default: that of the task].
     #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy)]
     merge: Option<MergeStrategy>,
 }

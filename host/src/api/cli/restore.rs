@@ -10,25 +10,23 @@ use clap::Args;
 use super::{Common, environment, failure::Failure, output};
 use crate::{api::Wiring, app::backup::QueueRestored};
 
-/// Bring a backup back, into a data directory that has no queue yet.
+/// Restore a backup into a new data directory.
 ///
-/// The whole file is read and checked before anything is written. Ids, names, events and all that
-/// has ended are as they were. What was under way when the backup was taken has ended as `lost`, or
-/// is tried again if its retries say so. All that has not ended is held, so that no two hosts do
-/// the same work: `claudine release` lets it go, one by one, a graph, or with --restored
-/// everything.
+/// The whole file is checked before anything is written. Ids, names, events and finished tasks are
+/// unchanged. Attempts that were running end as `lost`, and are retried if the task has retries for
+/// that. Unfinished tasks are held, so that two hosts do not do the same work: `claudine release`
+/// releases one task, a graph, or with --restored all of them.
 ///
-/// A task whose environment is not in the backup runs in the environment of this command; `claudine
-/// why` says so until it runs. Worktrees are not in a backup: a task that had one gets a new one,
-/// on its branch if the repository still has that. Finished tasks are kept as if they had ended
-/// now.
+/// A task without an environment in the backup runs in the environment of this command; `claudine
+/// why` says so. A task with a worktree gets a new one, on its branch if that still exists. The
+/// retention of finished tasks starts anew.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine restore queue.backup
   claudine restore queue.backup --data-dir ~/again && claudine list --data-dir ~/again")]
 pub(super) struct Restore {
-    /// What `claudine backup` wrote.
+    /// File written by `claudine backup`.
     file: PathBuf,
 }
 

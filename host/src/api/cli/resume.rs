@@ -5,7 +5,8 @@ use std::{io::Read, process::ExitCode};
 use clap::Args;
 
 use super::{
-    change::ChangeOptions, failure::Failure, retry::tell, session::Session, several::Which,
+    change::ChangeOptions, failure::Failure, help::Layout as _, retry::tell, session::Session,
+    several::Which,
 };
 use crate::app::{Action, ResumeOptions, TaskActions};
 
@@ -14,11 +15,13 @@ const CONTEXT_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Continue finished tasks, optionally with new instructions.
 ///
-/// Each is the same task, with the same id, and gets another attempt, however the last one ended. An agent goes on in its session and is told
-/// the context; where the session is gone, a new one gets the prompt with what the last attempt left before it (see `claudine checkpoint`).
-/// A command finds that in $CLAUDINE_PREVIOUS and the context in the file $CLAUDINE_CONTEXT. Prints the id.
+/// A task keeps its id and gets another attempt, however the last one ended. An agent continues its
+/// session with the context. If the session is gone, a new one gets the prompt and the result of
+/// the last attempt (see `claudine checkpoint`). A command reads that in $CLAUDINE_PREVIOUS, and
+/// the context in the file $CLAUDINE_CONTEXT. Prints the id.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(options_first(&["context", "timeout", "budget-usd", "allowed-tools", "model", "edit"]))]
+#[command(after_long_help = "\
 Examples:
   claudine resume review --context 'Look at the tests too'
   claudine resume x7tqrp --allowed-tools 'Bash(cargo test:*)' --budget-usd 5
@@ -26,7 +29,7 @@ Examples:
 pub(super) struct Resume {
     #[command(flatten)]
     which: Which,
-    /// What is to be done about it now; `-` reads it from standard input.
+    /// New instructions, or `-` for standard input.
     #[arg(long, value_name = "TEXT")]
     context: Option<String>,
     #[command(flatten)]

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{change::ChangeOptions, failure::Failure, output, session::Session, several::Which};
+use super::{
+    change::ChangeOptions, failure::Failure, help::Layout as _, output, session::Session,
+    several::Which,
+};
 use crate::{
     app::{Action, RetryOptions, TaskActed, TaskActions},
     text::short_id,
@@ -12,11 +15,13 @@ use crate::{
 
 /// Give finished tasks another attempt.
 ///
-/// Each is the same task, with the same id. Of those that are selected, the ones that did not succeed are tried again. What is not changed by an option stays as it was asked for; what is holds from the next attempt
-/// on. An agent that was cut off goes on with its session where it can. What could not run because of how it ended is revived with it.
-/// Prints the id.
+/// A task keeps its id, and its options unless they are given here; the change holds for later
+/// attempts too. Of selected tasks those that have succeeded are left out. An interrupted agent
+/// continues its session if it can. Tasks that failed because of this one are revived. Prints the
+/// id.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(options_first(&["now", "downstream", "timeout", "budget-usd", "allowed-tools", "model"]))]
+#[command(after_long_help = "\
 Examples:
   claudine retry nightly
   claudine retry nightly --timeout 2h --model opus
@@ -26,10 +31,12 @@ Examples:
 pub(super) struct Retry {
     #[command(flatten)]
     which: Which,
-    /// Also run again what had run after it.
+    /// Also rerun the tasks that depend on it.
     #[arg(long)]
     downstream: bool,
-    /// Try a task at once that waits for a usage limit, a delay or its start
+    /// Start waiting tasks now.
+    ///
+    /// These are tasks that wait for a usage limit, a delay or their start.
     #[arg(long)]
     now: bool,
     #[command(flatten)]

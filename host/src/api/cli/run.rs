@@ -7,38 +7,58 @@ use serde_json::json;
 
 use super::{
     failure::Failure,
+    help::Layout as _,
     session::Session,
     submit::{self, TaskOptions},
 };
 
 /// Run a command or a script as a task.
 ///
-/// Prints the task's id and returns at once. All words from the command on reach it exactly as they
-/// are: no shell joins and splits them again, and options of this command come before it. A script
-/// goes to `sh`, or to the shell that --shell names.
+/// Prints the task's id and returns at once. Options come before the command, whose arguments are
+/// passed on unchanged, without a shell. A script is run by `sh`, or by the shell of --shell.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(options_first(&["wait", "name", "depends-on", "timeout", "working-directory", "script"]))]
+#[command(after_long_help = "\
 Examples:
   claudine run cargo build --release
   claudine run --wait --timeout 10m make test
   claudine run --depends-on build test -- ./deploy
   claudine run --name nightly --script 'make && make check 2>&1 | tee log'")]
 pub(super) struct Run {
-    /// The command and its arguments, after `--` if it begins as an option does.
+    /// Command and its arguments.
     #[arg(
         value_name = "CMD",
         trailing_var_arg = true,
         required_unless_present = "script"
     )]
     pub(super) command: Vec<String>,
-    /// A script instead of a command.
-    #[arg(long, value_name = "TEXT", conflicts_with = "command")]
+    /// Run a script instead of a command.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "command",
+        help_heading = "Execution"
+    )]
     script: Option<String>,
-    /// What runs the script: sh, bash, dash, zsh, ksh, fish, or an absolute path [default: sh].
-    #[arg(long, value_name = "SHELL", requires = "script")]
+    /// Shell of the script [default: sh].
+    ///
+    /// One of sh, bash, dash, zsh, ksh and fish, or an absolute path.
+    #[arg(
+        long,
+        value_name = "SHELL",
+        requires = "script",
+        help_heading = "Execution"
+    )]
     shell: Option<String>,
-    /// What runs it: `shell`, or the name of another plugin that takes commands.
-    #[arg(short, long, value_name = "NAME", default_value = "shell")]
+    /// Executor: `shell` or another plugin that takes commands.
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "shell",
+        hide_short_help = true,
+        help_heading = "Execution"
+    )]
     executor: String,
     #[command(flatten)]
     task: TaskOptions,

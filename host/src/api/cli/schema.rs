@@ -15,9 +15,9 @@ use crate::{
     app::{self, AppError, ErrorKind, backup, graph::Graph},
 };
 
-/// Print a JSON Schema: of what a command answers with --json, of a graph file, or of errors.
+/// Print a JSON Schema of output, graph files or errors.
 ///
-/// Later versions only add: fields, values of words, commands. A field that is not set is left out.
+/// Later versions only add fields, values and commands. Unset fields are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,8 +26,9 @@ Examples:
   claudine schema worktree merge
   claudine schema graph > graph.schema.json")]
 pub(super) struct Schema {
-    /// A command, such as `list` or `worktree merge`, or another name; without one the names there
-    /// are.
+    /// Command, such as `list` or `worktree merge`, or other name.
+    ///
+    /// Without one the names are listed.
     #[arg(value_name = "NAME", num_args = 0..=2)]
     name: Vec<String>,
 }

@@ -9,45 +9,53 @@ use crate::app::{ListFilter, TaskRef, state_words};
 /// What `--failed` stands for.
 const FAILED: [&str; 3] = ["failed", "timed_out", "lost"];
 
-/// Where help has them.
-const HEADING: &str = "Which tasks";
+/// The heading of these options in help.
+const HEADING: &str = "Selection";
 
 /// Conditions that tasks have to meet, all that are given.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Selectors {
-    /// In one of these states, or with one of these outcomes, such as `failed,timed_out`.
-    #[arg(short, long, value_name = "STATE", value_delimiter = ',', value_parser = PossibleValuesParser::new(state_words()), help_heading = HEADING)]
+    /// By state or outcome, such as `failed,timed_out`.
+    #[arg(short, long, value_name = "STATE", value_delimiter = ',', hide_possible_values = true, long_help = state_help(), value_parser = PossibleValuesParser::new(state_words()), help_heading = HEADING)]
     state: Vec<String>,
-    /// Those that failed: failed, timed_out and lost.
+    /// Failed, timed out and lost tasks.
     #[arg(long, help_heading = HEADING)]
     failed: bool,
-    /// Those that have not ended.
+    /// Unfinished tasks.
     #[arg(long, help_heading = HEADING)]
     active: bool,
-    /// Of this name; `*` stands for any characters, `?` for one.
+    /// By name, with `*` and `?` as wildcards.
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     name: Option<String>,
-    /// With this label; with all of them if it is given several times.
+    /// By label; repeat it to require several.
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = parse::label, help_heading = HEADING)]
     label: Vec<String>,
-    /// Of this group.
+    /// By group.
     #[arg(short, long, value_name = "NAME", help_heading = HEADING)]
     group: Option<String>,
-    /// Of this graph: its name, or one of its tasks. Of several with one name the newest.
+    /// By graph: its name (the newest one) or one of its tasks.
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
-    /// Of this executor.
+    /// By executor.
     #[arg(short, long, value_name = "NAME", help_heading = HEADING)]
     executor: Option<String>,
-    /// Those that ended since then, or have not ended: `yesterday`, `9:00`, `2h`.
+    /// Unfinished, or ended since `yesterday`, `9:00`, `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     since: Option<Timestamp>,
-    /// Those that ended before then; of unfinished ones, those submitted before then.
+    /// Ended (if unfinished, submitted) before this time.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     until: Option<Timestamp>,
-    /// Those that were submitted from within this one.
+    /// Submitted from within this task.
     #[arg(long, value_name = "ID", help_heading = HEADING)]
     parent: Option<String>,
+}
+
+/// The long help of --state, with all that it takes.
+fn state_help() -> String {
+    format!(
+        "By state or outcome, such as `failed,timed_out`\n\nValues: {}",
+        state_words().join(", ")
+    )
 }
 
 impl Selectors {

@@ -11,21 +11,23 @@ use crate::{
     config::{Begin, Overrides},
 };
 
-/// Be the host, in the foreground, until it is told to go down.
+/// Run the host in the foreground.
 ///
-/// For a service manager, a container, or a look at its log, which goes to standard error. SIGTERM and SIGINT end it as `claudine down`
-/// does: running tasks go on.
+/// For a service manager, a container, or to watch its log on standard error. SIGTERM and SIGINT
+/// stop it like `claudine down`: running tasks continue.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine serve --slots 2
   CLAUDINE_LOG_LEVEL=debug claudine serve --data-dir /tmp/try")]
 pub(super) struct Serve {
-    /// How many tasks run at once: `auto`, as the machine has room for, or a number.
+    /// Limit of concurrent tasks: `auto` or a number, see `claudine slots`.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
-    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an
-    /// unfinished task needs stays, and what has an idempotency key stays for a day.
+    /// Retention of finished tasks, such as `36h` [default: 7d].
+    ///
+    /// Dependencies of unfinished tasks are kept, and tasks with an idempotency key for at least a
+    /// day.
     #[arg(long, value_name = "TIME")]
     keep: Option<String>,
     /// Started by another command, which waits on standard output to be told how that went.

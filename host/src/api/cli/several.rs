@@ -33,14 +33,14 @@ const NAME_COLUMNS: usize = 40;
 /// Which tasks something is done to.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// Ids, ends of ids, or names; `-` reads them from standard input.
+    /// Ids, ends of ids or names; `-` for standard input.
     #[arg(value_name = "ID")]
     tasks: Vec<String>,
-    /// Every task that this can be done to.
-    #[arg(long, help_heading = "Which tasks")]
+    /// All tasks to which this applies.
+    #[arg(long, help_heading = "Selection")]
     all: bool,
-    /// Do not ask about what is selected.
-    #[arg(short, long, help_heading = "Which tasks")]
+    /// Skip the confirmation.
+    #[arg(short, long, help_heading = "Selection")]
     yes: bool,
     #[command(flatten)]
     selectors: Selectors,

@@ -7,11 +7,11 @@ use clap::Args;
 use super::{failure::Failure, output, session::Session};
 use crate::app::SlotsView;
 
-/// Set how many tasks run at once.
+/// Show or set the limit of concurrent tasks.
 ///
-/// What runs continues, also if it is more than that. The number is kept when the host restarts,
-/// and counts more than CLAUDINE_SLOTS and the configuration file until `claudine slots default`
-/// goes back to those. `--slots` of `claudine up` and `claudine serve` sets it in the same way.
+/// Running tasks continue, even beyond the new limit. It survives restarts of the host and
+/// overrides CLAUDINE_SLOTS and the configuration file, until `claudine slots default`. `--slots`
+/// of `claudine up` and `claudine serve` sets it as well.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,8 +20,10 @@ Examples:
   claudine slots default
   claudine slots")]
 pub(super) struct Slots {
-    /// A number from 1 to 10000, `auto` (as many as the machine has room for), or `default` (what
-    /// is configured). Without it, print the number.
+    /// New limit; without one the current limit is printed.
+    ///
+    /// A number from 1 to 10000, `auto` (by the capacity of the machine), or `default` (as
+    /// configured).
     #[arg(value_name = "N|auto|default")]
     slots: Option<String>,
 }

@@ -34,7 +34,7 @@ const END_LINES: u64 = 20;
 /// Of a longer result some lines may stand among them.
 const LONGEST_RESULT_LINES: usize = 500;
 
-/// Show a task: where it stands, what it was asked, its attempts and its result.
+/// Show the state, request, attempts and result of a task.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "show",
@@ -44,7 +44,7 @@ Examples:
   claudine status x7tqrp --json | jq -r .output"
 )]
 pub(super) struct Status {
-    /// Its id, the end of its id, or its name [default: the newest].
+    /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
 }

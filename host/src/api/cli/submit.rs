@@ -33,95 +33,122 @@ use crate::{
 /// How a task is run, whatever runs it.
 #[derive(Debug, Args)]
 pub(super) struct TaskOptions {
-    /// A name to find it by. Several tasks may have it: the newest unfinished one is meant.
-    #[arg(long, value_name = "NAME")]
+    /// Name to find it by; the newest unfinished one is meant.
+    #[arg(long, value_name = "NAME", help_heading = "Execution")]
     name: Option<String>,
-    /// P0 goes before P1, P1 before P2. Whoever has waited long rises.
-    #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority, default_value = "P1", hide_default_value = true)]
-    priority: Priority,
-    /// The directory it runs in [default: the current one].
-    #[arg(short, long, value_name = "DIR")]
+    /// Working directory [default: the current one].
+    #[arg(short, long, value_name = "DIR", help_heading = "Execution")]
     working_directory: Option<PathBuf>,
-    /// End it after so long: `90s`, `10m`, `1h30m`, or a number of seconds [default: no limit].
-    #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
-    timeout: Option<Duration>,
-    /// End it when it has been silent for so long [default: 30m for agents, no limit for commands].
-    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
-    idle_timeout: Option<Duration>,
-    /// Set a variable for it. May be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair)]
+    /// Set an environment variable (repeatable).
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair, hide_short_help = true, help_heading = "Execution")]
     env: Vec<(String, String)>,
-    /// Give it only HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and what --env sets, not the environment of this command.
-    #[arg(long)]
+    /// Start with a minimal environment.
+    ///
+    /// It has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and the variables of
+    /// --env. Without this option it is the environment of this command.
+    #[arg(long, hide_short_help = true, help_heading = "Execution")]
     env_clean: bool,
-    /// A label, to list by. May be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair)]
+    /// Label to filter by (repeatable).
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair, hide_short_help = true, help_heading = "Execution")]
     label: Vec<(String, String)>,
-    /// The same key again within 24 hours answers with the first task instead of making another.
-    #[arg(long, value_name = "KEY")]
+    /// Return the existing task if the key was used within 24 hours.
+    #[arg(
+        long,
+        value_name = "KEY",
+        hide_short_help = true,
+        help_heading = "Execution"
+    )]
     idempotency_key: Option<String>,
-    /// Keep at most so much of its output, such as `10M`; of more, the first and the newest half [default: 1G].
-    #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true)]
+    /// Output limit; beyond it the head and the tail are kept [default: 1G].
+    #[arg(long, value_name = "SIZE", value_parser = parse::size, allow_hyphen_values = true, hide_short_help = true, help_heading = "Execution")]
     max_output: Option<u64>,
-    /// Wait until these tasks have run to an end, a good one or not: their ids, ends of ids, or
-    /// names, one after the other or with commas.
-    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    /// Do not cancel it along with the task that submits it.
+    #[arg(long, hide_short_help = true, help_heading = "Execution")]
+    detach: bool,
+    /// Wait for it and exit with its exit code.
+    ///
+    /// The output of a command is printed as it comes. Of an agent a terminal shows the current
+    /// action, and the result at the end. Ctrl-C detaches and prints the id; a second one cancels
+    /// the task.
+    #[arg(long, help_heading = "Execution")]
+    wait: bool,
+    /// Priority, P0 (highest) to P2 [default: P1].
+    ///
+    /// Waiting tasks age upward.
+    #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority, default_value = "P1", hide_default_value = true, help_heading = "Scheduling")]
+    priority: Priority,
+    /// Start after these tasks have finished, in success or not.
+    ///
+    /// A task is named by its id, the end of its id, or its name. Several are separated by spaces
+    /// or commas.
+    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "Scheduling")]
     depends_on: Vec<String>,
-    /// Wait until these tasks have succeeded. If one of them does not, this one ends as `upstream_failed`.
-    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    /// Start after these tasks have succeeded.
+    ///
+    /// If one of them does not, this one ends as `upstream_failed`.
+    #[arg(long, value_name = "ID", num_args = 1.., hide_short_help = true, help_heading = "Scheduling")]
     depends_on_success: Vec<String>,
-    /// Wait until these tasks have ended, however they do.
-    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    /// Start after these tasks have ended, even if they never ran.
+    #[arg(long, value_name = "ID", num_args = 1.., hide_short_help = true, help_heading = "Scheduling")]
     depends_on_any: Vec<String>,
-    /// Give it the output of these tasks, and wait until they have succeeded, or as another option says. An agent is told before its
-    /// prompt how each ended, its result or last lines; files with all of it are in $CLAUDINE_INPUTS, in a directory for each name.
-    #[arg(long, value_name = "ID", num_args = 1.., help_heading = "When it starts")]
+    /// Start after these tasks have succeeded, with their output.
+    ///
+    /// The other dependency options set another condition. An agent reads before its prompt how
+    /// each task ended, with its result or last lines. The complete output is in files below
+    /// $CLAUDINE_INPUTS, in a directory per task name.
+    #[arg(long, value_name = "ID", num_args = 1.., hide_short_help = true, help_heading = "Scheduling")]
     with_output_of: Vec<String>,
-    /// The group whose limit counts for it: see `claudine group`.
-    #[arg(short, long, value_name = "NAME", help_heading = "When it starts")]
+    /// Group whose limit applies, see `claudine group`.
+    #[arg(short, long, value_name = "NAME", help_heading = "Scheduling")]
     group: Option<String>,
-    /// Start it no sooner than so long from now.
-    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", help_heading = "When it starts")]
+    /// Delay the start by this duration.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, allow_hyphen_values = true, conflicts_with = "at", hide_short_help = true, help_heading = "Scheduling")]
     after: Option<Duration>,
-    /// Start it no sooner than at this time: `18:00`, `tomorrow 06:00`, `mon 9am`, `+2h`, or
-    /// `2026-11-23T06:00:00Z`. A time without a zone is by the clock here.
-    #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "When it starts")]
+    /// Earliest start, such as `18:00` or `+2h`.
+    ///
+    /// Also `tomorrow 06:00`, `mon 9am` or `2026-11-23T06:00:00Z`; local time without a zone.
+    #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "Scheduling")]
     at: Option<Timestamp>,
     /// Hold it until `claudine release`.
-    #[arg(long, help_heading = "When it starts")]
+    #[arg(long, hide_short_help = true, help_heading = "Scheduling")]
     hold: bool,
-    /// Give it up when it has been ready for so long without a free place to run.
-    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, help_heading = "When it starts")]
+    /// Give up if it has not started within this time.
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     queue_timeout: Option<Duration>,
-    /// End it when it has given no sign of life so long after its start [default: 2m for claude, no limit for commands].
-    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true)]
+    /// Time limit, such as `90s`, `10m` or `1h30m` [default: none].
+    #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, help_heading = "Limits and retries")]
+    timeout: Option<Duration>,
+    /// Kill it after this long without output [default: 30m for agents].
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
+    idle_timeout: Option<Duration>,
+    /// Fail it if there is no output this long after its start [default: 2m for claude].
+    #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     start_timeout: Option<Duration>,
-    /// Try it again up to so often when it fails.
-    #[arg(long, value_name = "N", help_heading = "Retries")]
+    /// Budget in USD, over all attempts.
+    #[arg(long, value_name = "USD", value_parser = parse::dollars, help_heading = "Limits and retries")]
+    budget_usd: Option<f64>,
+    /// Retry up to N times on failure.
+    #[arg(long, value_name = "N", help_heading = "Limits and retries")]
     retries: Option<u32>,
-    /// What is tried again: exit, signal, timeout, spawn, plugin, network, resource, no_result, max_turns, rate_limit, lost [default: all but lost].
+    /// Retry only on these failures [default: all but lost].
+    ///
+    /// They are exit, signal, timeout, spawn, plugin, network, resource, no_result, max_turns,
+    /// rate_limit and lost.
     #[arg(
         long,
         value_name = "CLASS",
         value_delimiter = ',',
         requires = "retries",
-        help_heading = "Retries"
+        hide_short_help = true,
+        help_heading = "Limits and retries"
     )]
     retry_on: Vec<String>,
-    /// How long to wait before: `FIRST[xFACTOR][..LONGEST]`. The wait is drawn evenly from nothing to the grown delay [default: 1sx2..5m].
-    #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", help_heading = "Retries")]
+    /// Delay before retries, `FIRST[xFACTOR][..MAX]` [default: 1sx2..5m].
+    ///
+    /// Each delay is random, up to the value that has been reached.
+    #[arg(long, value_name = "BACKOFF", value_parser = parse::backoff, requires = "retries", hide_short_help = true, help_heading = "Limits and retries")]
     backoff: Option<parse::Backoff>,
-    /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
-    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
-    budget_usd: Option<f64>,
-    /// Submitted from within a task: do not cancel this one when that one is cancelled.
-    #[arg(long)]
-    detach: bool,
-    /// Stay to its end, and end with its exit code. Of a command the output is shown as it comes; of an agent, on a terminal, what it is
-    /// doing, and its result at the end. Ctrl-C detaches and prints the id; twice, it cancels the task.
-    #[arg(long)]
-    wait: bool,
-    // The last: its heading would go on over what follows.
+    // The last: its heading applies to everything after it.
     #[command(flatten)]
     worktree: WorktreeOptions,
     /// An option for agents that is not in their document.
@@ -156,34 +183,38 @@ impl TaskOptions {
 
 /// What an agent is told beside its prompt.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Options for agents")]
+#[command(next_help_heading = "Agent")]
 pub(super) struct AgentOptions {
-    /// The model to use, by name or alias.
+    /// Model, by name or alias.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// What it may do unasked: default, acceptEdits, plan, dontAsk, auto or bypassPermissions [default: acceptEdits].
+    /// Permission mode [default: acceptEdits].
+    ///
+    /// One of default, acceptEdits, plan, dontAsk, auto and bypassPermissions.
     #[arg(long, value_name = "MODE")]
     permission_mode: Option<String>,
-    /// Tools it may use unasked, such as `Bash(git:*),Edit`. May be given several times.
+    /// Tools to allow, such as `Bash(git:*),Edit`.
+    ///
+    /// They are used without a question to a person. Repeatable.
     #[arg(long, value_name = "TOOLS", alias = "allowedTools")]
     allowed_tools: Vec<String>,
-    /// Text added to its system prompt.
-    #[arg(long, value_name = "TEXT")]
+    /// Append to the system prompt.
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
     append_system_prompt: Option<String>,
-    /// End it after so many turns.
-    #[arg(long, value_name = "N")]
+    /// Turn limit.
+    #[arg(long, value_name = "N", hide_short_help = true)]
     max_turns: Option<u32>,
-    /// End it when it has cost so many US dollars.
-    #[arg(long, value_name = "USD", value_parser = parse::dollars)]
+    /// Budget of each attempt in USD.
+    #[arg(long, value_name = "USD", value_parser = parse::dollars, hide_short_help = true)]
     max_budget_usd: Option<f64>,
-    /// Let the task fail when the agent was denied a tool.
-    #[arg(long)]
+    /// Fail if the agent was denied a tool.
+    #[arg(long, hide_short_help = true)]
     fail_on_denied: bool,
-    /// Let it succeed in a worktree even if it was denied tools and changed nothing
-    #[arg(long, conflicts_with = "fail_on_denied")]
+    /// Succeed even if tools were denied and the worktree has no changes.
+    #[arg(long, hide_short_help = true, conflicts_with = "fail_on_denied")]
     pub(super) allow_denied: bool,
-    /// Go on with this session of the agent.
-    #[arg(long, value_name = "SESSION")]
+    /// Continue this session of the agent.
+    #[arg(long, value_name = "SESSION", hide_short_help = true)]
     resume_session: Option<String>,
 }
 

@@ -15,6 +15,7 @@ use super::{
     failure::Failure,
     follow,
     graph_file::GraphFile,
+    help::Layout as _,
     output, parse,
     session::Session,
     submit,
@@ -49,16 +50,19 @@ const EXAMPLE: &str = "\
       condition: any
 ";
 
-/// Take on a graph of tasks, all or none.
+/// Submit a graph of tasks from a file, all or nothing.
 ///
-/// The file is a JSON or YAML list, or has a JSON object on each line; `-` reads it from standard input. A task has one of `argv`, `script`,
-/// `prompt` and `spec`, a `name`, and `dependencies`: names of tasks of the same file, or names or ids of others; `{task, condition}` with
-/// `succeeded` (what a bare name means), `completed` or `any`. The other fields are the options of `delegate` and `run` with
-/// underscores: `executor`, `group`, `priority`, `working_directory`, `env`, `timeout`, `retries`, `hold`, `after`, `labels`, `model`, …
+/// The file is a JSON or YAML list, or JSON objects, one per line. A task has one of `argv`,
+/// `script`, `prompt` and `spec`, and may have a `name` and `dependencies`: names of tasks in the
+/// file, or names or ids of other tasks. A dependency is met by success; `{task, condition}` sets
+/// the condition `succeeded`, `completed` or `any`. The other fields are options of `delegate` and
+/// `run` with underscores: `executor`, `group`, `priority`, `working_directory`, `env`, `timeout`,
+/// `retries`, `hold`, `after`, `labels`, `model`, …
 ///
-/// Prints the ids, one a line, in the order of the file; on a terminal a table with the names.
+/// Prints the ids in the order of the file, one per line; on a terminal a table with the names.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(options_first(&["name", "wait", "dry-run", "example", "working-directory", "budget-usd"]))]
+#[command(after_long_help = "\
 Examples:
   claudine submit pipeline.yaml --name release
   claudine submit --dry-run pipeline.yaml
@@ -70,30 +74,39 @@ A pipeline:
   - {name: build,  argv: [cargo, build, --release], dependencies: [test]}
   - {name: notify, script: 'echo done | mail me', dependencies: [{task: build, condition: any}]}")]
 pub(super) struct Submit {
-    /// The file, or `-`.
+    /// File, or `-` for standard input.
     #[arg(value_name = "FILE", required_unless_present = "example")]
     file: Option<PathBuf>,
-    /// A name to find the tasks by together: `--graph NAME` in other commands.
+    /// Name of the graph, for `--graph NAME` of other commands.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Wait for all of them, and exit with the code of the first that did not succeed. On a
-    /// terminal the graph is shown until then; Ctrl-C leaves the tasks running.
+    /// Wait for all tasks.
+    ///
+    /// Exits with the code of the first that did not succeed. A terminal shows the graph until
+    /// then. Ctrl-C leaves the tasks running.
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-    /// Check the file and print its graph; nothing is submitted.
+    /// Check the file and print its graph only.
     #[arg(long)]
     dry_run: bool,
-    /// Print an example of a file.
+    /// Print an example file.
     #[arg(long, exclusive = true)]
     example: bool,
-    /// The directory that tasks run in which name none, and that relative ones are below [default: the current one].
+    /// Default working directory [default: the current one].
+    ///
+    /// Relative directories in the file start there.
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
-    /// What the agents among them may cost together, in US dollars: once it is spent, those that run are stopped and the others end as failed.
+    /// Budget in USD of the whole graph.
+    ///
+    /// Once it is spent, running agents are stopped and the others fail.
     #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
-    /// Give them only HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and what the file sets, not the environment of this command.
-    #[arg(long)]
+    /// Start tasks with a minimal environment.
+    ///
+    /// It has HOME, PATH, USER, LOGNAME, SHELL, LANG, LC_ALL, TERM, TMPDIR and the variables of the
+    /// file. Without this option it is the environment of this command.
+    #[arg(long, help_heading = "Execution")]
     env_clean: bool,
 }
 

@@ -15,23 +15,24 @@ use crate::{
     config::{self, Settings},
 };
 
-/// Start the host in the background, if none runs.
+/// Start the host in the background.
 ///
-/// Any command that changes something starts it, so this is for starting it with settings of its
-/// own. It takes its settings from the configuration file, this environment and these options,
-/// once. If one runs already, a drain (`down --drain`) is lifted and `--slots` is set.
+/// Commands start it if they need it; use this one to choose its settings. They are read once, from
+/// the configuration file, this environment and these options. If a host is running, this lifts a
+/// drain (`down --drain`) and applies `--slots`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine up
   claudine up --slots 4 --json")]
 pub(super) struct Up {
-    /// How many tasks run at once: `auto`, as the machine has room for, or a number. It is kept, as
-    /// by `claudine slots`.
+    /// Limit of concurrent tasks: `auto` or a number, see `claudine slots`.
     #[arg(long, value_name = "auto|N")]
     slots: Option<String>,
-    /// Forget finished tasks after so long, such as `36h` or `30d` [default: 7d]. What an
-    /// unfinished task needs stays, and what has an idempotency key stays for a day.
+    /// Retention of finished tasks, such as `36h` [default: 7d].
+    ///
+    /// Dependencies of unfinished tasks are kept, and tasks with an idempotency key for at least a
+    /// day.
     #[arg(long, value_name = "TIME")]
     keep: Option<String>,
 }

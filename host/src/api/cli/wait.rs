@@ -31,10 +31,11 @@ use crate::{
 /// Several waits notice within this time that the host has left; it is said once.
 const SAID_ONCE: Duration = Duration::from_secs(2);
 
-/// Wait until tasks have ended, and end with the exit code of the first that did not succeed.
+/// Wait for tasks and exit with their exit code.
 ///
-/// Prints a line for each task as it ends. Of a graph every task is waited for; of other selections those that have
-/// not ended. Called from within a task it gives that task's slot free for what it waits for.
+/// Prints a line for each task that ends. The exit code is that of the first task that did not
+/// succeed. --graph includes finished tasks, other selections do not. Within a task it frees the
+/// slot of that task meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -42,14 +43,14 @@ Examples:
   claudine wait --graph release
   claudine wait --timeout 10m \"$id\" || claudine logs --tail 20 \"$id\"")]
 pub(super) struct Wait {
-    /// Ids, ends of ids, or names; `-` reads them from standard input.
+    /// Ids, ends of ids or names; `-` for standard input.
     #[arg(value_name = "ID")]
     tasks: Vec<String>,
-    /// Give up after so long, with exit code 124; the tasks go on.
+    /// Give up after this time with exit code 124; tasks continue.
     #[arg(short, long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
-    /// Every task that has not ended.
-    #[arg(long, help_heading = "Which tasks")]
+    /// All unfinished tasks.
+    #[arg(long, help_heading = "Selection")]
     all: bool,
     #[command(flatten)]
     which: Selectors,

@@ -7,14 +7,14 @@ use clap::Args;
 use super::{failure::Failure, named, output, session::Session, text, times};
 use crate::text::short_id;
 
-/// Say why a task is where it is: what it waits for, what holds it back, how it ended.
+/// Explain why a task is waiting, or how it ended.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine why nightly
   claudine why x7tqrp --json | jq -r '.reasons[]'")]
 pub(super) struct Why {
-    /// Its id, the end of its id, or its name [default: the newest].
+    /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
 }

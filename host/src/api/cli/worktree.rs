@@ -24,28 +24,49 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Worktree")]
 pub(super) struct WorktreeOptions {
-    /// Let it work in a git worktree of its own, on a branch of its own, and leave this checkout alone.
+    /// Run it in its own git worktree and branch.
     #[arg(long)]
     worktree: bool,
-    /// The branch, which must not exist yet [default: claudine/ and the task's name or first
-    /// words, with a number if that is taken].
-    #[arg(long, value_name = "NAME", requires = "worktree")]
+    /// Name of the new branch [default: claudine/NAME].
+    ///
+    /// Without a name of the task its first words are taken, and a number is added if the branch
+    /// exists.
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_short_help = true,
+        requires = "worktree"
+    )]
     branch: Option<String>,
-    /// What the branch goes out from, and is merged into: a branch, else a tag or a commit
-    /// [default: what is checked out here].
-    #[arg(long, value_name = "REF", requires = "worktree")]
+    /// Start point of the branch, and merge target [default: HEAD].
+    #[arg(
+        long,
+        value_name = "REF",
+        hide_short_help = true,
+        requires = "worktree"
+    )]
     base: Option<String>,
-    /// What becomes of the branch once the task has succeeded: pr (push it and open a request with `gh`), auto (merge it into its base),
-    /// manual (leave it) or patch (write a patch file). Except for manual, what the task has not committed is committed first. A merge
-    /// that conflicts changes nothing, and the task fails [default: manual].
+    /// On success: pr, auto, manual or patch [default: manual].
+    ///
+    /// `pr` pushes the branch and opens a pull request with `gh`, `auto` merges it into its base,
+    /// `manual` leaves it, `patch` writes a patch file. All but `manual` commit open changes first.
+    /// On a merge conflict nothing is changed, and the task fails.
     #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy, requires = "worktree")]
     merge: Option<MergeStrategy>,
-    /// Message of the commits that are made for the task [default: the first line of what it is
-    /// asked]; a trailer names the task.
-    #[arg(long, value_name = "TEXT", requires = "worktree")]
+    /// Commit message [default: the first line of the request].
+    ///
+    /// It is for commits made on behalf of the task; a trailer names the task.
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "TEXT",
+        requires = "worktree"
+    )]
     message: Option<String>,
-    /// Keep the worktree when the task has succeeded and all of its work is committed; otherwise it stays anyway.
-    #[arg(long, requires = "worktree")]
+    /// Keep the worktree after success.
+    ///
+    /// Without this option it is removed if all changes are committed.
+    #[arg(hide_short_help = true, long, requires = "worktree")]
     keep_worktree: bool,
 }
 
@@ -61,10 +82,10 @@ impl WorktreeOptions {
     }
 }
 
-/// Show, merge, resolve or remove the worktrees of tasks.
+/// List, merge, resolve or remove worktrees of tasks.
 ///
-/// A task that was submitted with --worktree works in a checkout of its own, below the data directory. When it has succeeded and its work is
-/// committed, the worktree goes by itself; what failed, conflicts or is not committed stays.
+/// A task submitted with --worktree runs in its own checkout, below the data directory. It is
+/// removed if the task succeeds and all changes are committed; otherwise it is kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -78,35 +99,36 @@ pub(super) struct Worktree {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show them, with what is in them that is nowhere else.
+    /// List worktrees and changes that exist only there.
     List,
-    /// Ask once more for what becomes of a finished task's work: it was refused and nothing is in its way any more, or you want another.
+    /// Merge the branch of a finished task.
     ///
-    /// What is not committed in the worktree is committed first. A conflict is resolved on the task's branch: merge the base in the worktree,
-    /// commit, and ask again. Your checkout is only touched as by --merge auto of the task itself. A task that failed by its merge has succeeded
-    /// once that is made, and what could not run because of it runs.
+    /// Open changes are committed first. `claudine worktree resolve` resolves a conflict. Your
+    /// checkout is changed only as by --merge auto. A task that failed because of its merge
+    /// succeeds with it, and its dependants are revived.
     #[command(after_help = "\
 Examples:
   claudine worktree merge fix-tests
   claudine worktree merge x7tqrp --merge patch")]
     Merge {
-        /// The task: its id, the end of its id, or its name.
+        /// Id, end of an id, or name.
         #[arg(value_name = "ID")]
         task: String,
-        /// pr, auto or patch [default: what the task was submitted with].
+        /// Merge strategy: pr, auto or patch [default: that of the task].
         #[arg(long, value_name = "HOW", value_parser = parse::merge_strategy)]
         merge: Option<MergeStrategy>,
     },
     Resolve(Resolve),
-    /// Remove those of finished tasks whose work is all merged or pushed, and say why the others stay. What is not committed is never removed.
+    /// Remove worktrees whose changes are merged or pushed.
     ///
-    /// Files that git ignores (build output, reports, `.env`) are in no commit either: a worktree
-    /// in which its task has made some stays, unless you say --ignored.
+    /// Worktrees of running tasks and uncommitted changes are kept, and the reason is printed. So is
+    /// a worktree with new files that git ignores (build output, reports, `.env`), without
+    /// --ignored.
     Clean {
-        /// Also those whose work is committed, but only on their branch; the branch stays.
+        /// Also remove unmerged worktrees; the branch is kept.
         #[arg(long)]
         all: bool,
-        /// Also those with files in them that git ignores; the files go with them.
+        /// Also remove worktrees with ignored files.
         #[arg(long)]
         ignored: bool,
     },

@@ -53,7 +53,7 @@ const TICK: Duration = Duration::from_secs(1);
 const TAIL_LINES: u64 = 40;
 const LOG_LINES: u64 = 2_000;
 
-/// Show tasks live: what runs, what waits, what ended last.
+/// Show running, waiting and recent tasks live.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Keys: ↑ ↓ select, enter output, c cancel, r retry, h hold, w why, / filter, ? help, q quit
@@ -62,7 +62,7 @@ Examples:
   claudine top
   claudine top --once")]
 pub(super) struct Top {
-    /// Print what there is once, and exit; so it is without a terminal.
+    /// Print once and exit (default without a terminal).
     #[arg(long)]
     once: bool,
     /// Nobody has asked for it by its name: the way to help is shown as well.
