@@ -106,6 +106,21 @@ fn completions_are_written_for_each_shell() {
 }
 
 #[test]
+fn manual_pages_are_written() {
+    let host = TestHost::new();
+    let dir = host.root().join("share/man1");
+    host.text(["man", dir.to_str().unwrap()]);
+    let page = fs::read_to_string(dir.join("claudine-worktree-merge.1")).unwrap();
+    assert!(page.contains("claudine worktree merge"), "{page}");
+    let page = fs::read_to_string(dir.join("claudine.1")).unwrap();
+    assert_eq!(host.text(["man"]).trim(), page.trim());
+    let file = dir.join("claudine.1");
+    let refused = host.run(["man", file.to_str().unwrap()]);
+    assert!(refused.complaint().contains("cannot make"), "{refused}");
+    assert!(host.processes().is_empty());
+}
+
+#[test]
 fn mcp_shows_its_configuration_and_tests_itself() {
     let host = TestHost::new();
     let config = host.text(["mcp", "config"]);

@@ -94,6 +94,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("wasmtime_wasi", &["host/src/plugin/"]),
     ("clap", &["host/src/api/cli"]),
     ("clap_complete", &["host/src/api/cli"]),
+    ("clap_mangen", &["host/src/api/cli"]),
     ("crossterm", &["host/src/api/cli/top"]),
     ("ratatui_core", &["host/src/api/cli/top"]),
     ("rmcp", &["host/src/api/mcp", "xtask/"]),

@@ -34,6 +34,7 @@ mod hold;
 mod inside;
 mod list;
 mod logs;
+mod man;
 mod mcp;
 mod merged;
 mod named;
@@ -226,6 +227,7 @@ enum Local {
     Config(config::Config),
     Schema(schema::Schema),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Reads the arguments, the program's own name first, does what they say, and says how it went.
@@ -262,6 +264,7 @@ fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {
             Local::Config(verb) => verb.run(&cli.common, wiring),
             Local::Schema(verb) => verb.run(cli.common.json()),
             Local::Completions(verb) => verb.run(),
+            Local::Man(verb) => verb.run(),
         },
     }
 }

@@ -215,7 +215,7 @@ mod tests {
     use super::{super::Cli, *};
 
     /// Commands that answer nothing in JSON, or nothing of their own.
-    const WITHOUT: &[&str] = &["completions", "mcp start", "schema"];
+    const WITHOUT: &[&str] = &["completions", "man", "mcp start", "schema"];
 
     fn commands(command: &Command, path: &str, into: &mut BTreeSet<String>) {
         for sub in command
