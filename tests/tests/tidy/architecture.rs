@@ -1,5 +1,7 @@
 //! `host/ARCHITECTURE.md` can be read whole, and the files that it names exist.
 
+use std::{ffi::OsStr, path::Path};
+
 use crate::{
     nothing,
     sources::{self, Breach},
@@ -67,7 +69,8 @@ fn breach(line: usize, what: String) -> Breach {
 /// in pairs on each line.
 fn files(line: &str) -> impl Iterator<Item = String> {
     let quoted = line.split('`').skip(1).step_by(2);
-    quoted.filter(|name| name.ends_with(".rs")).map(|name| {
+    let is_rust = |name: &&str| Path::new(name).extension() == Some(OsStr::new("rs"));
+    quoted.filter(is_rust).map(|name| {
         let place = PLACES.iter().find(|(start, _)| name.starts_with(start));
         match place {
             Some((start, dir)) => format!("{dir}{}", &name[start.len()..]),
