@@ -138,7 +138,10 @@ fn on_a_terminal_waiting_shows_what_it_is_doing_and_then_its_result() {
     let mut rest = String::new();
     output.read_to_string(&mut rest).expect("a pipe");
     assert!(terminal.wait().expect("a child").success());
-    assert!(rest.ends_with("\r\u{1b}[Kall\r\nis well\r\n"), "{rest:?}");
+    let (_, end) = rest
+        .rsplit_once("\r\u{1b}[Kall\r\nis well\r\n")
+        .unwrap_or_else(|| panic!("{rest:?}"));
+    assert!(end.starts_with("✓ ") && end.ends_with("\r\n"), "{rest:?}");
 }
 
 #[test]

@@ -330,6 +330,7 @@ fn a_plugin_that_cannot_be_asked_about_a_task_is_named_with_it() {
 - {name: behind, executor: mock, spec: {}}
 ";
     let ran = host.run_with(["submit", "-"], graph.as_bytes());
-    ran.code(REFUSED).says(&["`bad`", "`mock` cannot be asked"]);
+    ran.code(REFUSED)
+        .says(&["standard input:3:3", "name: bad", "`mock` cannot be asked"]);
     assert_eq!(host.json(["list"])["tasks"], serde_json::json!([]));
 }

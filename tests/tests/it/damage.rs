@@ -91,10 +91,8 @@ fn a_row_that_cannot_be_read_holds_up_nothing_else() {
     assert_eq!(host.finished(&other)["outcome"], "succeeded");
     assert_eq!(host.status(&waits)["state"], "blocked");
     let why = host.json(["why", &waits])["reasons"].to_string();
-    assert!(
-        why.contains(&lost) && why.contains("cannot be read"),
-        "{why}"
-    );
+    let end = &lost[lost.len() - 6..];
+    assert!(why.contains(end) && why.contains("cannot be read"), "{why}");
     let listed = host.json(["list"])["tasks"].as_array().unwrap().len();
     assert_eq!(listed, 2, "all that can be read");
     host.run(["status", "lost"])
