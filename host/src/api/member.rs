@@ -545,7 +545,7 @@ mod tests {
         );
         check(
             serde_json::json!({"argv": ["a"], "timeout": "soon"}),
-            "`soon` is no duration",
+            "invalid duration `soon`",
         );
         check(
             serde_json::json!({"argv": ["a"], "backoff": "1s"}),

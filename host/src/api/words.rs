@@ -18,18 +18,18 @@ use crate::{
 /// `90s`, `10m`, `1h30m`, `1.5h`, or a number of seconds.
 pub(in crate::api) fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
-        .ok_or_else(|| format!("`{text}` is no duration: expected {DURATION_EXPECTED}"))
+        .ok_or_else(|| format!("invalid duration `{text}`: expected {DURATION_EXPECTED}"))
 }
 
 /// A number of bytes: `10485760`, `10M`, `1G`.
 pub(in crate::api) fn size(text: &str) -> Result<u64, String> {
-    units::size(text).ok_or_else(|| format!("`{text}` is no size: expected {SIZE_EXPECTED}"))
+    units::size(text).ok_or_else(|| format!("invalid size `{text}`: expected {SIZE_EXPECTED}"))
 }
 
 /// An amount of US dollars: `5`, `0.50`.
 pub(in crate::api) fn dollars(text: &str) -> Result<f64, String> {
     units::decimal(text)
-        .ok_or_else(|| format!("`{text}` is no amount: expected {DOLLARS_EXPECTED}"))
+        .ok_or_else(|| format!("invalid amount `{text}`: expected {DOLLARS_EXPECTED}"))
 }
 
 /// `P0`, `P1`, `P2`.
@@ -38,7 +38,7 @@ pub(in crate::api) fn priority(text: &str) -> Result<Priority, String> {
         "P0" => Ok(Priority::P0),
         "P1" => Ok(Priority::P1),
         "P2" => Ok(Priority::P2),
-        _ => Err(format!("`{text}` is no priority; it must be P0, P1 or P2")),
+        _ => Err(format!("invalid priority `{text}`: expected P0, P1 or P2")),
     }
 }
 
@@ -76,7 +76,7 @@ pub(in crate::api) fn backoff(text: &str) -> Result<Backoff, String> {
             .parse::<u32>()
             .ok()
             .filter(|number| *number > 0);
-        number.ok_or_else(|| format!("`{factor}` is no factor: expected a whole number from 1"))
+        number.ok_or_else(|| format!("invalid factor `{factor}`: expected a whole number from 1"))
     });
     Ok(Backoff {
         initial_ms: millis(duration(first)?),
@@ -94,7 +94,7 @@ pub(in crate::api) fn merge_strategy(text: &str) -> Result<MergeStrategy, String
     ]
     .into_iter()
     .find(|strategy| strategy.as_str() == text)
-    .ok_or_else(|| format!("`{text}` is no way to merge: expected pr, auto, manual or patch"))
+    .ok_or_else(|| format!("invalid merge strategy `{text}`: expected pr, auto, manual or patch"))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(dollars("0.50"), Ok(0.5));
         for wrong in ["nan", "inf", "1e400", "-1", "$5", ""] {
             let expected = "expected a number of US dollars such as `5` or `0.50`";
-            let said = format!("`{wrong}` is no amount: {expected}");
+            let said = format!("invalid amount `{wrong}`: {expected}");
             assert_eq!(dollars(wrong), Err(said));
         }
     }

@@ -125,7 +125,7 @@ fn already_done(task: &claudine_domain::task::Task) -> AppError {
     match &task.state {
         claudine_domain::task::State::Done { outcome, .. } => AppError::new(
             ErrorKind::Conflict,
-            format!("task {:#} is already done: {}", task.id, outcome.as_str()),
+            format!("task {:#} has already ended: {}", task.id, outcome.as_str()),
         ),
         // Between the board and this read it was retried.
         _ => unknown(&task.id.to_string()),

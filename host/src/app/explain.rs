@@ -95,7 +95,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let detail = reason.as_ref().map_or(String::new(), |reason| {
                 format!(": {} ({})", reason.message, reason.class.as_str())
             });
-            let done = format!("it is done: {}{detail}", outcome.as_str());
+            let done = format!("{}{detail}", outcome.as_str());
             let culprit = match culprit {
                 Some(culprit) => Some(because_of(&culprit)),
                 None => of.map(because_of_forgotten),
@@ -103,7 +103,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let held = task.held.map(|_| {
                 let by = held_by(task);
                 let is = task.restored_from.map_or("is held by", |_| "was");
-                format!("it {is} {by}: when it runs again it waits to be released")
+                format!("it {is} {by}: before it runs again it has to be released")
             });
             let merge = failed_merge(task).map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
@@ -190,7 +190,7 @@ fn because_of(culprit: &Task) -> String {
 
 fn because_of_forgotten(culprit: TaskId) -> String {
     format!(
-        "it could not run because of {culprit:#}, which has been forgotten since: to run this one, submit it again"
+        "it could not run because of {culprit:#}, which is no longer stored; submit this task again to run it"
     )
 }
 
@@ -198,14 +198,14 @@ fn because_of_forgotten(culprit: TaskId) -> String {
 fn held(task: &Task) -> String {
     let (id, by) = (task.id, held_by(task));
     let Some(taken_at) = task.restored_from else {
-        return format!("it is held by {by}; `claudine release {id:#}` lets it go");
+        return format!("held by {by}; release it with `claudine release {id:#}`");
     };
     // What somebody holds as well is not let go with all the rest.
     if !task.holders.is_empty() {
-        return format!("{by}; `claudine release {id:#}` lets it go");
+        return format!("{by}; release it with `claudine release {id:#}`");
     }
     format!(
-        "restored from a backup of {}: it is held so that no two hosts do the same work; `claudine release {id:#}` lets it go, `claudine release --restored` all that was restored",
+        "restored from a backup of {} and held, so that two hosts do not do the same work; release it with `claudine release {id:#}`, or all restored tasks with `claudine release --restored`",
         rfc3339(taken_at)
     )
 }
@@ -236,11 +236,11 @@ fn blocked(upstream: &[(Condition, Task)], more: usize) -> Vec<String> {
         .map(|(condition, task)| {
             let end = match condition {
                 Condition::Succeeded => "to succeed",
-                Condition::Completed => "to run to an end",
-                Condition::Any => "to end, however it does",
+                Condition::Completed => "to finish",
+                Condition::Any => "to end",
             };
             format!(
-                "it waits for {} {end}, which is {}",
+                "waiting for {} {end} (now {})",
                 called(task),
                 task.state.as_str()
             )
@@ -257,7 +257,7 @@ fn retried(task: &Task, until: &str) -> String {
     let reason = last.and_then(|last| last.ended.as_ref()?.reason.as_ref());
     let number = last.map_or(0, |last| last.number);
     let detail = reason.map_or(String::new(), |reason| format!(" ({})", reason.message));
-    format!("attempt {number} failed{detail}; it is tried again at {until}")
+    format!("attempt {number} failed{detail}; retry at {until}")
 }
 
 fn since_text(since: Timestamp) -> String {
@@ -267,18 +267,14 @@ fn since_text(since: Timestamp) -> String {
 fn running(phase: &Phase) -> String {
     match phase {
         Phase::Preparing => {
-            "it is being prepared: what it needs is made, or another of its kind starts first"
-                .to_owned()
+            "preparing: setting up its worktree, or waiting for another agent to start".to_owned()
         }
-        Phase::Settling => {
-            "it has ended; its work is committed, merged, pushed or written".to_owned()
-        }
-        Phase::Assigned | Phase::Starting => "it is starting: no sign of life yet".to_owned(),
-        Phase::Live => "it is running".to_owned(),
-        Phase::Stopping(why) => format!("it is stopping: {}", stop_word(why)),
+        Phase::Settling => "ended; committing, merging or pushing its changes".to_owned(),
+        Phase::Assigned | Phase::Starting => "starting, no output yet".to_owned(),
+        Phase::Live => "running".to_owned(),
+        Phase::Stopping(why) => format!("stopping: {}", stop_word(why)),
         Phase::Finishing => {
-            "its executor has answered; the last output is read and what is left of it is ended"
-                .to_owned()
+            "finishing: reading the last output and ending its processes".to_owned()
         }
     }
 }
@@ -289,11 +285,11 @@ pub(super) fn stop_word(why: &StopWhy) -> String {
             reason: Some(reason),
         } => format!("cancelled ({reason})"),
         StopWhy::Cancelled { reason: None } => "cancelled".to_owned(),
-        StopWhy::Timeout => "it ran longer than its timeout".to_owned(),
-        StopWhy::PrepareTimeout => "what it needs was not made in time".to_owned(),
-        StopWhy::SettleTimeout => "its work was not settled in time".to_owned(),
-        StopWhy::StartTimeout => "it gave no sign of life in time".to_owned(),
-        StopWhy::IdleTimeout => "it gave no output for too long".to_owned(),
+        StopWhy::Timeout => "time limit reached".to_owned(),
+        StopWhy::PrepareTimeout => "setup timed out".to_owned(),
+        StopWhy::SettleTimeout => "merging its changes timed out".to_owned(),
+        StopWhy::StartTimeout => "no output within the start timeout".to_owned(),
+        StopWhy::IdleTimeout => "no output within the idle timeout".to_owned(),
         StopWhy::Budget { message } => message.clone(),
     }
 }
@@ -305,7 +301,7 @@ fn queued(queue: &QueueView, refusal: Option<&Refusal>) -> Vec<String> {
     }
     match refusal {
         Some(refusal) => vec![refusal_text(refusal)],
-        None => vec!["it is about to start".to_owned()],
+        None => vec!["about to start".to_owned()],
     }
 }
 
@@ -313,51 +309,51 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Slots { running, slots } => format!("all slots are taken: {running} of {slots}"),
         Refusal::Cpu { in_use, allowed, cores, .. } => format!(
-            "CPU busy: {in_use:.1} of {cores} cores; new tasks start below {allowed:.1}, and beside the load of other programs the first in line after {} s, one at a time",
+            "CPU busy: {in_use:.1} of {cores} cores; new tasks start below {allowed:.1}; if other programs cause the load, the first in line starts after {} s",
             PATIENCE.as_secs()
         ),
         Refusal::Memory { free_bytes, needed_bytes, reserve_bytes } => format!(
-            "memory: {:.2} GiB are free and not promised to what runs, {:.0} MiB would be needed and {:.2} GiB are kept back",
+            "memory short: {:.2} GiB available, {:.0} MiB needed, {:.2} GiB reserved",
             *free_bytes as f64 / GIB,
             *needed_bytes as f64 / MIB,
             *reserve_bytes as f64 / GIB
         ),
         Refusal::NeverFits { needed_bytes, total_bytes } => format!(
-            "memory: it is expected to need {:.2} GiB and the machine has {:.2} GiB, so it can never start here",
+            "memory: {:.2} GiB needed, more than the {:.2} GiB of this machine",
             *needed_bytes as f64 / GIB,
             *total_bytes as f64 / GIB
         ),
         Refusal::Ramp { settling } => format!(
-            "{settling} attempts of which nothing is known yet have just started; the next start when it shows what these need, or when one ends"
+            "{settling} new attempts are being measured; the next start when their usage is known, or when one ends"
         ),
         Refusal::MemoryStall { percent } => {
-            format!("memory pressure: {percent:.0} % of the last ten seconds were spent waiting for memory")
+            format!("memory pressure: {percent:.0} % of the last ten seconds spent waiting for memory")
         }
         Refusal::Disk { free_bytes, reserve_bytes } => format!(
-            "disk: {:.2} GiB are free and {:.2} GiB are kept back (CLAUDINE_DISK_RESERVE)",
+            "disk full: {:.2} GiB free, {:.2} GiB reserved (CLAUDINE_DISK_RESERVE)",
             *free_bytes as f64 / GIB,
             *reserve_bytes as f64 / GIB
         ),
         Refusal::Group { group, running, most } => {
-            format!("its group `{group}` has {running} running and may have {most}")
+            format!("group `{group}` is full ({running} of {most})")
         }
         Refusal::Paused { since } => paused_text(&rfc3339(*since)),
         Refusal::GroupPaused { group } => {
-            format!("its group `{group}` is paused; `claudine unpause {}` lets it go on", shell_word(group))
+            format!("group `{group}` is paused; lift that with `claudine unpause {}`", shell_word(group))
         }
         Refusal::DailyBudget { level, until } => format!(
             "budget: agents have spent {level} today (budget.daily_usd); the next day begins at {}",
             rfc3339(*until)
         ),
         Refusal::SerialStart { .. } => {
-            "another attempt with the same configuration directory is just starting; they start one at a time".to_owned()
+            "waiting for another agent to finish starting".to_owned()
         }
         Refusal::Probing { .. } => {
-            "its account was at a usage limit; one attempt goes first to see whether that is over".to_owned()
+            "account at a usage limit; another task tries first".to_owned()
         }
         Refusal::NoRoom => {
-            "the machine had no room for a process a moment ago (descriptors, processes or memory); `ulimit -n` and `ulimit -u` of the host are what it may have".to_owned()
+            "the machine has no room for another process (descriptors, processes or memory); see `ulimit -n` and `ulimit -u` of the host".to_owned()
         }
-        Refusal::NoReading => "the machine has not been read yet".to_owned(),
+        Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }
 }

@@ -56,5 +56,5 @@ impl QueueView {
 }
 
 pub(super) fn paused_text(since: &str) -> String {
-    format!("the queue is paused since {since}; `claudine unpause` lets it go on")
+    format!("the queue is paused since {since}; lift that with `claudine unpause`")
 }

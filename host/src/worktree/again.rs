@@ -154,7 +154,7 @@ async fn merged_elsewhere(git: &Git, again: &Again<'_>) -> Result<Option<Merge>,
         ..Merge::new(
             again.strategy,
             MergeState::Merged,
-            format!("`{branch}` is merged into `{base}`"),
+            format!("merged `{branch}` into `{base}`"),
         )
     }))
 }

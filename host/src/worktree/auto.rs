@@ -32,7 +32,7 @@ impl Work {
                 return self.refused(&base, &why).await;
             };
             if self.git.is_ancestor(&tip, &old).await? {
-                let done = format!("`{branch}` is merged into `{base}`");
+                let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
             let new = match self.merged(&base, &old, &tip).await? {

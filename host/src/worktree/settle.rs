@@ -220,7 +220,7 @@ impl Worktrees {
         let base = &work.record.base_commit;
         let commits = work.git.commits_between(base, tip).await?;
         if commits == 0 {
-            return Ok((MergeState::Nothing, "the task changed nothing".to_owned()).into());
+            return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
             && let Some(done) = work.refuse_links(tip).await?

@@ -107,7 +107,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     new.run(["hold", &old.after]).check();
     let why = new.text(["why", &old.after]);
     let way_out = format!(
-        "and held by owner; `claudine release {}` lets it go",
+        "and held by owner; release it with `claudine release {}`",
         short_id(&old.after)
     );
     for piece in [&*way_out, "its environment was not in the backup"] {

@@ -91,7 +91,7 @@ fn a_gate_stays_closed_when_what_failed_before_it_runs_again() {
     let host = TestHost::new();
     let ids = submit(&host, GATE);
     assert_eq!(host.finished("deploy")["outcome"], "upstream_failed");
-    assert!(why(&host, "approve").contains("it is held by"));
+    assert!(why(&host, "approve").contains("held by"));
     fs::write(host.work().join("mended"), "").unwrap();
     host.run(["retry", "test"]).check();
     assert_eq!(host.finished("test")["outcome"], "succeeded");
@@ -196,7 +196,7 @@ fn a_group_has_a_limit_that_changes_while_it_runs() {
     let sleeper = ["run", "-g", "g", "--", "sleep", "600"];
     let [first, second, third] = [(); 3].map(|()| host.text(sleeper));
     host.live(&first);
-    assert!(why(&host, &second).contains("its group `g` has 1 running and may have 1"));
+    assert!(why(&host, &second).contains("group `g` is full (1 of 1)"));
     host.run(["group", "set", "g", "--limit", "2"]).check();
     host.live(&second);
     host.run(["group", "pause", "g"]).check();
@@ -222,7 +222,7 @@ fn a_graph_is_held_and_released() {
     );
     assert_eq!(host.status("a")["state"], "held");
     assert_eq!(host.status("a")["held_by"], "owner");
-    assert!(why(&host, "a").contains("it is held by owner"));
+    assert!(why(&host, "a").contains("held by owner"));
     let held = host.json(["hold", "--graph", "b", "--yes"]);
     assert_eq!(held["done"], 2);
     assert_eq!(host.status("c")["state"], "held");

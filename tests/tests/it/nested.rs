@@ -77,7 +77,7 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     let (kept, left) = (host.live("kept"), host.live("left"));
     let said = host.run(["cancel", &id, "-m", "enough"]).ok();
     said.says(&[&format!(
-        "{} is already done; cancelled what it had submitted (tasks: 1)",
+        "{} has already ended; cancelled the tasks it submitted (1)",
         short_id(&id)
     )]);
     let task = host.finished("left");
@@ -90,7 +90,7 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     assert_eq!(host.status(&id)["outcome"], "succeeded");
     // What was detached is its own.
     host.run(["cancel", &id]).code(125).says(&[&format!(
-        "task {} is already done: succeeded",
+        "task {} has already ended: succeeded",
         short_id(&id)
     )]);
     host.run(["cancel", "kept"]).check();

@@ -45,7 +45,7 @@ fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
     let said = host.run(["cancel", "a", "nobody", &c, &c]).code(REFUSED);
     said.says(&[
         "error: a: ",
-        "is already done: cancelled",
+        "has already ended: cancelled",
         "error: nobody: no task matches",
         "cancelled 1 task; 2 could not be cancelled",
     ]);

@@ -320,7 +320,7 @@ pub struct Accepted {
 /// Why a command is not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("task {task:#} is already done: {}", .outcome.as_str())]
+    #[error("task {task:#} has already ended: {}", .outcome.as_str())]
     AlreadyDone { task: TaskId, outcome: Outcome },
     #[error("no task {task}")]
     Unknown { task: TaskId },
@@ -342,7 +342,7 @@ pub enum Refused {
         count: usize,
         limit: usize,
     },
-    #[error("there are {limit} groups, and no more may be: remove one first")]
+    #[error("there are already {limit} groups, which is the limit; remove one first")]
     TooManyGroups { limit: usize },
     #[error("there is no group `{}`", .name.escape_debug())]
     NoGroup { name: String },
@@ -358,7 +358,7 @@ pub enum Refused {
     /// What was looked up beforehand is not so any more: look again.
     #[error("task {task:#} has changed meanwhile")]
     Moved { task: TaskId },
-    #[error("task {task:#} cannot run as long as {culprit:#} stands as it is: retry that one")]
+    #[error("task {task:#} is blocked by {culprit:#}; retry {culprit:#} first")]
     UpstreamStands { task: TaskId, culprit: TaskId },
     #[error("task {task:#} has no attempt to go on from: retry it")]
     NothingToResume { task: TaskId },

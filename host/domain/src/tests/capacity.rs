@@ -254,7 +254,7 @@ fn the_room_there_is_is_told() {
 fn a_burst_is_not_admitted_on_one_reading() {
     let mut capacity = capacity(Limits::default(), None);
     capacity.observe(reading());
-    // 4 GiB free less 1 GiB kept back is room for six agents of 450 MiB.
+    // 4 GiB free less 1 GiB reserved is room for six agents of 450 MiB.
     let started = fill(&mut capacity, &agent(), 0, Duration::ZERO);
     assert_eq!(started, 6);
     // One that ended gives back what it was predicted to need; one that settled is in the readings.

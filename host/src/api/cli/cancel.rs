@@ -54,12 +54,12 @@ fn said(task: &TaskActed) -> String {
     let id = short_id(id);
     match (descendants, already) {
         (None, false) => format!("cancelled {id}"),
-        (None, true) => format!("{id} is stopping already"),
+        (None, true) => format!("{id} is already stopping"),
         (Some(count), false) => {
-            format!("{id} is already done; cancelled what it had submitted (tasks: {count})")
+            format!("{id} has already ended; cancelled the tasks it submitted ({count})")
         }
-        (Some(count), true) => format!(
-            "{id} is already done; what it had submitted is stopping already (tasks: {count})"
-        ),
+        (Some(count), true) => {
+            format!("{id} has already ended; the tasks it submitted are already stopping ({count})")
+        }
     }
 }

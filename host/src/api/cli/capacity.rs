@@ -105,17 +105,17 @@ fn machine(view: &CapacityView) -> Vec<String> {
     let budget = budget.map(|budget| format!("budget  {}", text::budget(budget)));
     let slots = std::iter::once(slots).chain(budget);
     let Some(reading) = &view.reading else {
-        let unread = "        the machine has not been read yet".to_owned();
+        let unread = "        the machine has not been measured yet".to_owned();
         return slots.chain([unread]).collect();
     };
     let cores = if view.slots == "auto" {
         format!(
-            "above {:.2} only what needs less than {SMALL_CORES}, and the first in line after {} s",
+            "above {:.2} only tasks below {SMALL_CORES}, and the first in line after {} s",
             reading.cores * limits.cpu_percent / 100.0,
             PATIENCE.as_secs()
         )
     } else {
-        "not looked at with a number of slots".to_owned()
+        "not a limit with a fixed number of slots".to_owned()
     };
     let stall = reading
         .memory_stall_percent
@@ -128,13 +128,13 @@ fn machine(view: &CapacityView) -> Vec<String> {
             reading.cores_in_use, reading.cores
         ),
         format!(
-            "memory  {} of {} free, {} kept back{stall}",
+            "memory  {} of {} free, {} reserved{stall}",
             text::bytes(reading.memory_free_bytes),
             text::bytes(reading.memory_total_bytes),
             text::bytes(limits.memory_reserve_bytes)
         ),
         format!(
-            "disk    {} free, {} kept back",
+            "disk    {} free, {} reserved",
             text::bytes(reading.disk_free_bytes),
             text::bytes(limits.disk_reserve_bytes)
         ),

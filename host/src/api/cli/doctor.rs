@@ -125,7 +125,7 @@ fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     let pid = host.pid;
     if host.is_stopped() {
         let found = format!("pid {pid} was stopped by a signal, and answers nobody");
-        let hint = format!("`kill -CONT {pid}` lets it go on; what runs is not affected");
+        let hint = format!("`kill -CONT {pid}` continues it; what runs is not affected");
         return Finding::new(Verdict::Fail, "host", found).hint(Some(hint));
     }
     let found = format!("pid {pid} has not answered within {limit} s");

@@ -314,7 +314,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
             format!("the host (pid {pid}) was stopped by a signal, and does nothing"),
         );
         return Err(stopped
-            .hint(format!("`kill -CONT {pid}` lets it go on"))
+            .hint(format!("`kill -CONT {pid}` continues it"))
             .into());
     }
     let Some(process) = open(pid)? else {

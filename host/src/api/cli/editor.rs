@@ -14,7 +14,7 @@ pub(super) fn edit(path: &Path) -> Result<(), Failure> {
     // As git and others do: it may have options.
     let words = shlex::split(&editor).unwrap_or_default();
     let Some((program, options)) = words.split_first() else {
-        return Err(Failure::Usage(format!("`{editor}` is no editor")));
+        return Err(Failure::Usage(format!("invalid editor `{editor}`")));
     };
     let edited = Command::new(program).args(options).arg(path).status();
     let edited = edited

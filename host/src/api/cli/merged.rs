@@ -1,17 +1,15 @@
 //! What came of a merge that somebody asked for.
 
-use claudine_domain::worktree::Merge;
-
+use super::status::merge_line;
 use crate::{app::WorktreeMerged, text::short_id};
 
 /// Lines, each with its end.
 pub(super) fn merged_text(merged: &WorktreeMerged) -> String {
-    let Merge { state, detail, .. } = &merged.merge;
-    let line = format!("{}: {detail}", state.as_str());
+    let line = merge_line(&merged.merge);
     let revived = match merged.downstream {
         0 => String::new(),
-        1 => "; 1 task that waited for it runs now".to_owned(),
-        count => format!("; {count} tasks that waited for it run now"),
+        1 => "; revived 1 dependant".to_owned(),
+        count => format!("; revived {count} dependants"),
     };
     match merged.attempt {
         Some(_) => {

@@ -81,7 +81,7 @@ mod tests {
         check("31d", "`31d` is out of range; it must be from 1s to 30d");
         check(
             "soon",
-            "`soon` is no duration: expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds",
+            "invalid duration `soon`: expected a duration such as `90s`, `10m` or `1h30m`; a plain number is seconds",
         );
     }
 

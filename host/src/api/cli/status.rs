@@ -104,7 +104,12 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     lines.add_some("Held by", task.held_by.as_deref());
     lines.add_some("Culprit", task.culprit.as_deref());
     lines.add("Executor", &task.executor);
-    lines.add("Asked", &task.summary);
+    let request = match &*task.executor {
+        "claude" => "Prompt",
+        "shell" => "Command",
+        _ => "Request",
+    };
+    lines.add(request, &task.summary);
     lines.add("Directory", &task.cwd);
     lines.add_some(
         "Worktree",
@@ -318,8 +323,13 @@ fn worktree_line(worktree: &WorktreeView) -> String {
     )
 }
 
-fn merge_line(merge: &Merge) -> String {
-    format!("{}: {}", merge.state.as_str(), merge.detail)
+/// What came of a merge. The detail of one that was made says it all.
+pub(super) fn merge_line(merge: &Merge) -> String {
+    match merge.state {
+        MergeState::Merged => merge.detail.clone(),
+        MergeState::Nothing => format!("none ({})", merge.detail),
+        state => format!("{}: {}", state.as_str(), merge.detail),
+    }
 }
 
 pub(super) fn git_line(git: &GitView) -> String {
@@ -348,10 +358,10 @@ pub(super) fn git_line(git: &GitView) -> String {
 
 fn usage_line(wall_ms: u64, cpu_ms: Option<u64>, peak_rss_bytes: Option<u64>) -> String {
     let span = |millis| text::span(std::time::Duration::from_millis(millis));
-    let mut parts = vec![format!("{} in all", span(wall_ms))];
-    parts.extend(cpu_ms.map(|millis| format!("{} of CPU", span(millis))));
-    parts.extend(peak_rss_bytes.map(|bytes| format!("{} of memory at most", text::bytes(bytes))));
-    parts.join(", ")
+    let mut parts = vec![format!("{} wall", span(wall_ms))];
+    parts.extend(cpu_ms.map(|millis| format!("{} CPU", span(millis))));
+    parts.extend(peak_rss_bytes.map(|bytes| format!("{} peak", text::bytes(bytes))));
+    parts.join(" · ")
 }
 
 /// What an agent wanted to do and was not allowed to: often the reason why a success is none.

@@ -184,7 +184,7 @@ fn detached(submitted: &Submitted) -> String {
     let graph = submitted.graph.as_ref().map(|graph| graph.id.as_str());
     let id = graph.or_else(|| Some(submitted.tasks.first()?.id.as_str()));
     let id = short_id(id.unwrap_or_default());
-    format!("detached; the tasks go on: `claudine graph --graph {id} -f` shows them")
+    format!("detached; the tasks continue: `claudine graph --graph {id} -f` shows them")
 }
 
 /// Larger graphs are not drawn while they are waited for.

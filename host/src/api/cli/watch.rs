@@ -57,7 +57,7 @@ pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched
         done = &mut staying => return done,
         _ = interrupts.recv() => screen.borrow_mut().spinner.clear(),
     }
-    output::say("detached; the task goes on. Ctrl-C again to cancel it");
+    output::say("detached; the task continues. Ctrl-C again to cancel it");
     tokio::select! {
         _ = interrupts.recv() => {}
         () = clock::sleep(SECOND_THOUGHT) => return Ok(Watched::Detached),
@@ -66,7 +66,7 @@ pub(super) async fn watch(session: &Session, task: &Delegated) -> Result<Watched
         .client()
         .cancel(task, Some("interrupted".to_owned()))
         .await?;
-    output::say("cancelling; Ctrl-C once more leaves it to its end");
+    output::say("cancelling; Ctrl-C again to stop waiting");
     tokio::select! {
         done = &mut staying => done,
         _ = interrupts.recv() => Ok(Watched::Detached),

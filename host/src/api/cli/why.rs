@@ -26,12 +26,12 @@ impl Why {
             output::json(&why)?;
             return Ok(ExitCode::SUCCESS);
         }
-        output::line(&format!(
-            "{} is {}, for {}",
-            short_id(&why.id),
-            why.state,
-            text::ago(&why.since, text::now())
-        ))?;
+        let id = short_id(&why.id);
+        let since = text::ago(&why.since, text::now());
+        output::line(&match &*why.state {
+            "done" => format!("{id} ended {since} ago"),
+            state => format!("{id} is {state}, for {since}"),
+        })?;
         for reason in &why.reasons {
             let reason = times::in_text(reason, times::now());
             output::line(&format!("  {reason}"))?;

@@ -37,9 +37,9 @@ pub(in crate::api) enum ClientError {
     /// Without a cause where its answer just ends.
     #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
     Cut(#[source] Option<hyper::Error>),
-    #[error("the host's answer makes no sense: {0}")]
+    #[error("invalid answer from the host: {0}")]
     Unreadable(#[source] serde_json::Error),
-    #[error("the host's answer makes no sense: {0}")]
+    #[error("invalid answer from the host: {0}")]
     Frames(#[from] FrameError),
     #[error("the request cannot be written: {0}")]
     Unwritable(#[source] serde_json::Error),
@@ -66,7 +66,7 @@ impl ClientError {
             }
             Self::Silent(_) => Some("`claudine doctor` looks at it".to_owned()),
             Self::Stopped(pid) => Some(format!(
-                "`kill -CONT {pid}` lets it go on, and then it does what it was asked meanwhile"
+                "`kill -CONT {pid}` continues it, and then it does what it was asked meanwhile"
             )),
             Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

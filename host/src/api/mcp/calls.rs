@@ -218,10 +218,12 @@ impl Server {
             (None, false) => format!("Task {id} cancelled"),
             (None, true) => format!("Task {id} is stopping already"),
             (Some(count), false) => {
-                format!("Task {id} is already done; {count} tasks that it submitted are cancelled")
+                format!(
+                    "Task {id} has already ended; {count} tasks that it submitted are cancelled"
+                )
             }
             (Some(count), true) => format!(
-                "Task {id} is already done; {count} tasks that it submitted are stopping already"
+                "Task {id} has already ended; {count} tasks that it submitted are stopping already"
             ),
         };
         Ok(answers::Cancelled {
@@ -314,7 +316,7 @@ impl Server {
         Ok(Resumed {
             success: true,
             message: format!(
-                "Task {} goes on, as attempt {}",
+                "Continuing task {} as attempt {}",
                 resumed.id, resumed.attempt
             ),
             task_id: resumed.id,

@@ -61,12 +61,8 @@ impl Server {
 }
 
 fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, AppError> {
-    lenient::read(Value::Object(arguments)).map_err(|why| {
-        AppError::new(
-            ErrorKind::Invalid,
-            format!("the arguments make no sense: {why}"),
-        )
-    })
+    lenient::read(Value::Object(arguments))
+        .map_err(|why| AppError::new(ErrorKind::Invalid, format!("invalid arguments: {why}")))
 }
 
 fn answer(answer: Result<impl Serialize, AppError>) -> Result<Value, AppError> {

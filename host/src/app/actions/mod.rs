@@ -223,7 +223,9 @@ impl Host {
         let outcome = end.outcome.as_str();
         let conflict = |message| AppError::new(ErrorKind::Conflict, message);
         if action == Action::Cancel {
-            return Ok(conflict(format!("task {id:#} is already done: {outcome}")));
+            return Ok(conflict(format!(
+                "task {id:#} has already ended: {outcome}"
+            )));
         }
         let what = action.past();
         let error = conflict(format!(

@@ -43,7 +43,7 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     assert_eq!(
         ran.text(),
         format!(
-            "merged: `{branch}` is merged into `main`\n{} has succeeded",
+            "merged `{branch}` into `main`\n{} has succeeded",
             short_id(id)
         )
     );
@@ -55,7 +55,7 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     let task = host.status(id);
     assert_eq!(
         merged(&task, "succeeded", "merged"),
-        format!("`{branch}` is merged into `main`")
+        format!("merged `{branch}` into `main`")
     );
     assert_eq!(task["attempts"][0]["merge"]["state"], "conflict");
     assert_eq!(task["attempts"][0]["outcome"], "failed");

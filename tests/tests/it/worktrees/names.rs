@@ -17,7 +17,7 @@ fn a_tag_is_not_merged_instead_of_the_branch_of_its_name() {
     ] {
         let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
         let detail = merged(&task, "succeeded", "merged");
-        assert_eq!(detail, format!("`{branch}` is merged into `main`"));
+        assert_eq!(detail, format!("merged `{branch}` into `main`"));
         assert!(!repository.worktree(&task).exists());
     }
     for name in ["v2", "v3", "own"] {

@@ -32,10 +32,7 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
-    terminal.shows(&[
-        "is merged into `main`",
-        "1 task that waited for it runs now",
-    ]);
+    terminal.shows(&["into `main`", "1 task that waited for it runs now"]);
     assert!(terminal.ended().success());
     let task = host.status(id);
     merged(&task, "succeeded", "merged");
@@ -71,7 +68,7 @@ fn an_editor_is_given_the_files_that_conflict() {
     let edit = host.root().join("edit it");
     fs::write(&edit, "printf 'both\\n' > \"$1\"\n").unwrap();
     let editor = format!("sh '{}'", edit.display());
-    resolve(&editor, 0, &["is merged into `main`"]);
+    resolve(&editor, 0, &["into `main`"]);
     merged(&host.status(id), "succeeded", "merged");
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
 }
