@@ -60,7 +60,7 @@ pub trait Executor: Default + 'static {
     /// [`Command::capture`](crate::Command::capture) is there for it. The default says that nothing
     /// is needed.
     async fn fingerprint() -> Health {
-        Health::healthy("needs nothing on this machine")
+        Health::healthy("ready")
     }
 
     /// Runs an attempt. An [`Outcome`] says how the work ended, also where it failed; a [`Failure`]

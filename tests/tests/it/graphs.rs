@@ -142,7 +142,7 @@ fn the_options_of_delegate_and_run_name_what_is_waited_for() {
         .collect();
     assert_eq!(tasks, [failed.as_str(), first.as_str()]);
     assert_eq!(edges[0]["condition"], "completed");
-    assert!(why(&host, &both).contains("it waits for first ("));
+    assert!(why(&host, &both).contains("waiting for first ("));
     host.run(["release", "first"]).check();
     assert_eq!(host.finished(&both)["outcome"], "succeeded");
 }
@@ -201,7 +201,7 @@ fn a_group_has_a_limit_that_changes_while_it_runs() {
     host.live(&second);
     host.run(["group", "pause", "g"]).check();
     host.run(["group", "set", "g", "--no-limit"]).check();
-    assert!(why(&host, &third).contains("its group `g` is paused"));
+    assert!(why(&host, &third).contains("group `g` is paused"));
     let groups = host.json(["group", "list"]);
     let counted = ["name", "paused", "running", "queued", "limit"].map(|field| &groups[0][field]);
     assert_eq!(json!(counted), json!(["g", true, 2, 1, null]));
@@ -288,7 +288,7 @@ fn failures_are_tried_again_as_often_as_was_asked() {
     wait_for("the retry to be put off", || {
         (host.status(&slow)["state"] == "waiting").then_some(())
     });
-    assert!(why(&host, &slow).contains("attempt 1 failed (exited with code 1); it is tried again"));
+    assert!(why(&host, &slow).contains("attempt 1 failed (exited with code 1); retry at"));
     // A pending retry does not undo a cancel.
     host.run(["cancel", &slow]).check();
     assert_eq!(host.finished(&slow)["outcome"], "cancelled");

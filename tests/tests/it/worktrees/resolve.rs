@@ -32,7 +32,7 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
     terminal.press(&format!("{BOTH}; pwd\n"));
     terminal.shows(&["worktrees/task_"]);
     terminal.press("exit\n");
-    terminal.shows(&["into `main`", "1 task that waited for it runs now"]);
+    terminal.shows(&["into `main`", "revived 1 dependant"]);
     assert!(terminal.ended().success());
     let task = host.status(id);
     merged(&task, "succeeded", "merged");
