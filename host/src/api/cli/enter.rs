@@ -42,12 +42,12 @@ impl Enter {
         let refuse = |message: String| AppError::new(ErrorKind::Conflict, message);
         let id = short_id(&task.id);
         let Some(worktree) = &task.worktree else {
-            let refused = refuse(format!("{id} works in no worktree of its own"));
+            let refused = refuse(format!("{id} has no worktree"));
             let hint = format!("its directory is {}", task.cwd);
             return Err(refused.hint(hint).into());
         };
         let Some(path) = &worktree.path else {
-            let refused = refuse(format!("the worktree of {id} is not there"));
+            let refused = refuse(format!("the worktree of {id} does not exist"));
             let hint = format!(
                 "its branch is {}; `claudine diff {id}` shows what it has changed",
                 worktree.branch

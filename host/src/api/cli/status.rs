@@ -111,10 +111,7 @@ fn describe(task: &TaskView, look: Look, now: Timestamp) -> Painted {
     };
     lines.add(request, &task.summary);
     lines.add("Directory", &task.cwd);
-    lines.add_some(
-        "Worktree",
-        task.worktree.as_ref().map(worktree_line).as_deref(),
-    );
+    lines.add_some("Worktree", worktree_line(task).as_deref());
     for (name, command) in ways_in(task) {
         lines.add(name, &command);
     }
@@ -308,19 +305,23 @@ fn ways_in(task: &TaskView) -> Vec<(&'static str, String)> {
     ways
 }
 
-fn worktree_line(worktree: &WorktreeView) -> String {
+fn worktree_line(task: &TaskView) -> Option<String> {
     let WorktreeView {
         path,
         branch,
         base,
         merge,
         ..
-    } = worktree;
-    let place = path.as_deref().unwrap_or("not there");
-    format!(
+    } = task.worktree.as_ref()?;
+    let place = match path {
+        Some(path) => path.as_str(),
+        None if task.attempts.is_empty() => "not created yet",
+        None => "removed",
+    };
+    Some(format!(
         "{place} (branch {branch} from {base}, merge {})",
         merge.as_str()
-    )
+    ))
 }
 
 /// What came of a merge. The detail of one that was made says it all.

@@ -13,55 +13,54 @@ pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DelegateTask {
-    /// What is to be done, complete in itself: whoever does it sees nothing of this conversation.
-    /// For the executor `shell` it is the script.
+    /// The prompt, complete in itself: the agent does not see this conversation. For the executor
+    /// `shell` the script.
     pub(super) prompt: String,
-    /// P0 goes before P1, P1 before P2. P1 where it is not given.
+    /// Priority, P0 (highest) to P2. Default: P1.
     pub(super) priority: Option<Priority>,
-    /// The directory to work in; this server's own where it is not given.
+    /// Working directory. Default: that of this server.
     pub(super) working_directory: Option<String>,
-    /// End the task after so many milliseconds. No limit where it is not given.
+    /// Time limit in milliseconds. Default: none.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) timeout: Option<u64>,
-    /// End the task when it has been silent for so many milliseconds. 30 minutes for agents where
-    /// it is not given.
+    /// Kill the task after this many milliseconds without output. Default: 30 minutes for agents.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) idle_timeout: Option<u64>,
-    /// Keep at most so many bytes of its output; of more, the first and the newest half.
+    /// Output limit in bytes; beyond it the head and the tail are kept.
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub(super) max_output_buffer: Option<u64>,
     /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's
     /// name.
     pub(super) executor: Option<String>,
-    /// A name to find it by.
+    /// Name to find it by.
     pub(super) name: Option<String>,
-    /// Labels to list by.
+    /// Labels to filter by.
     pub(super) labels: Option<std::collections::BTreeMap<String, String>>,
-    /// The same key again within 24 hours answers with the first task instead of making another.
+    /// Return the existing task if the key was used within 24 hours.
     pub(super) idempotency_key: Option<String>,
     /// For agents: the model.
     pub(super) model: Option<String>,
-    /// For agents: what may be done unasked, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`.
     pub(super) permission_mode: Option<String>,
-    /// For agents: tools that may be used unasked, such as `Bash(cargo test:*)` or `Edit`.
+    /// For agents: allowed tools, such as `Bash(cargo test:*)` or `Edit`.
     pub(super) allowed_tools: Option<Vec<String>>,
-    /// For agents: text added to the system prompt.
+    /// For agents: text to append to the system prompt.
     pub(super) append_system_prompt: Option<String>,
-    /// For agents: end it after so many turns.
+    /// For agents: turn limit.
     #[schemars(range(min = 1))]
     pub(super) max_turns: Option<u32>,
-    /// For agents: end it when it has cost so many US dollars.
+    /// For agents: budget of each attempt in USD.
     pub(super) max_budget_usd: Option<f64>,
-    /// For agents: fail when a tool was denied.
+    /// For agents: fail if a tool was denied.
     pub(super) fail_on_denied: Option<bool>,
-    /// For agents: succeed in a worktree even if tools were denied and nothing was changed.
+    /// For agents: succeed even if tools were denied and the worktree has no changes.
     pub(super) allow_denied: Option<bool>,
-    /// For agents: go on with this session.
+    /// For agents: session to continue.
     pub(super) resume_session: Option<String>,
-    /// Submitted from within a task: not cancelled with that one.
+    /// Do not cancel it along with the task that submits it.
     pub(super) detach: Option<bool>,
     /// Tasks to wait for: an id or a name, which has to succeed, or `{task, condition}` with the
-    /// condition `succeeded`, `completed` (it ran to an end, good or not) or `any`.
+    /// condition `succeeded`, `completed` (finished, in success or not) or `any`.
     #[schemars(with = "Option<Vec<Dependency>>")]
     pub(super) dependencies: Option<Vec<serde_json::Value>>,
     /// The same as `dependencies`.
@@ -70,31 +69,28 @@ pub(super) struct DelegateTask {
     /// Tasks whose output it is given, by id or name: before its prompt, and as files in
     /// $CLAUDINE_INPUTS. It waits for them too.
     pub(super) with_output_of: Option<Vec<String>>,
-    /// The group whose limit counts for it.
+    /// Group whose limit applies.
     pub(super) group: Option<String>,
-    /// Start it no sooner than so many milliseconds from now.
+    /// Delay the start by this many milliseconds.
     pub(super) after: Option<u64>,
-    /// Try it again up to so often when it fails.
+    /// Retry up to this many times on failure.
     #[schemars(range(max = 1000))]
     pub(super) retries: Option<u32>,
-    /// Stop it, and do not try it again, once its attempts have cost so many US dollars together.
+    /// Budget in USD, over all attempts.
     pub(super) budget_usd: Option<f64>,
-    /// Work in a git worktree of its own, on a branch of its own; the checkout of
-    /// `workingDirectory` is left alone.
+    /// Run it in its own git worktree and branch; the checkout of `workingDirectory` is not
+    /// changed.
     pub(super) use_worktree: Option<bool>,
-    /// The branch of the worktree, which must not exist yet. One named after the task where it is
-    /// not given.
+    /// Name of the new branch. Default: named after the task.
     pub(super) branch_name: Option<String>,
-    /// What the branch goes out from, and is merged into: a branch, a tag or a commit. What is
-    /// checked out where it is not given.
+    /// Start point of the branch, and merge target: a branch, a tag or a commit. Default: HEAD.
     pub(super) base_branch: Option<String>,
-    /// What becomes of the branch once the task has succeeded: `pr` (pushed, and a request opened
-    /// with `gh`), `auto` (merged into its base), `manual` (left; the default) or `patch` (a patch
-    /// file). `pr` and `auto` only where the user's configuration allows them
+    /// What to do with the branch on success: `pr` (push it and open a pull request with `gh`),
+    /// `auto` (merge it into its base), `manual` (leave it; the default) or `patch` (write a patch
+    /// file). `pr` and `auto` need permission in the user's configuration
     /// (`mcp.merge_strategies`).
     pub(super) merge_strategy: Option<MergeStrategy>,
-    /// Keep the worktree when the task has succeeded and its work is committed; otherwise it stays
-    /// anyway.
+    /// Keep the worktree after success. By default it is removed if all changes are committed.
     pub(super) keep_worktree: Option<bool>,
 }
 
@@ -184,7 +180,7 @@ pub(super) struct RetryTask {
     pub(super) now: Option<bool>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
-    /// For agents: what may be done unasked, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`.
     pub(super) permission_mode: Option<String>,
     /// For agents: all tools that may be used unasked, in place of those given before.
     pub(super) allowed_tools: Option<Vec<String>>,
@@ -209,7 +205,7 @@ pub(super) struct ResumeTask {
     pub(super) additional_context: Option<String>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
-    /// For agents: what may be done unasked, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`.
     pub(super) permission_mode: Option<String>,
     /// For agents: all tools that may be used unasked, in place of those given before.
     pub(super) allowed_tools: Option<Vec<String>>,

@@ -158,10 +158,10 @@ fn one_steps_into_a_worktree_and_out_again() {
     host.run(["worktree", "clean"]).check();
     host.run(["enter", "fix"])
         .code(REFUSED)
-        .says(&["is not there", "claudine diff"]);
+        .says(&["does not exist", "claudine diff"]);
     let without = host.script("true");
     host.finished(&without);
     host.run(["enter", &without])
         .code(REFUSED)
-        .says(&["works in no worktree of its own"]);
+        .says(&["has no worktree"]);
 }
