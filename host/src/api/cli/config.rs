@@ -28,27 +28,25 @@ use crate::{
 /// A host reads them once at its start, from its configuration file, the environment and the
 /// command line; the later source wins.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Environment that a host reads when it starts:
-  CLAUDINE_SLOTS              `auto` or a number of tasks at once
-  CLAUDINE_KEEP               forget finished tasks after so long, such as `36h` or `30d`
-  CLAUDINE_PREPARE_TIMEOUT    how long it may take to make what a task needs, mostly its worktree:
-                              `30m` unless it says otherwise
-  CLAUDINE_SETTLE_TIMEOUT     how long it may take to merge, push or write its work: `30m` likewise
-  CLAUDINE_TASK_TIMEOUT       the time limit of tasks that have none of their own, such as `1h30m`;
-                              a plain number is milliseconds
-  CLAUDINE_MAX_OUTPUT_BUFFER  how much output of a task is kept, such as `10M`
-  CLAUDINE_CPU_THRESHOLD      with `auto`: start nothing more above so many per cent of CPU
-  CLAUDINE_MEMORY_RESERVE     with `auto`: memory to leave free, such as `1G`
-  CLAUDINE_DISK_RESERVE       disk to leave free, such as `1G`
-  CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace
-One that makes no sense is told of and left out.
-
+#[command(after_long_help = "\
 Examples:
   claudine config show
   claudine config set keep 30d
   claudine config set mcp.executors claude
-  claudine config edit")]
+  claudine config edit
+
+Environment of a host, read at its start; invalid values are reported and ignored:
+  CLAUDINE_SLOTS              limit of concurrent tasks: `auto` or a number
+  CLAUDINE_KEEP               retention of finished tasks, such as `36h` or `30d`
+  CLAUDINE_PREPARE_TIMEOUT    time limit of setup, mostly of worktrees [default: 30m]
+  CLAUDINE_SETTLE_TIMEOUT     time limit of merging and pushing [default: 30m]
+  CLAUDINE_TASK_TIMEOUT       default time limit of tasks, such as `1h30m`; a plain number is
+                              milliseconds
+  CLAUDINE_MAX_OUTPUT_BUFFER  output limit of a task, such as `10M`
+  CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent at which no more tasks start
+  CLAUDINE_MEMORY_RESERVE     with `auto`: reserved memory, such as `1G`
+  CLAUDINE_DISK_RESERVE       reserved disk space, such as `1G`
+  CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace")]
 pub(super) struct Config {
     #[command(subcommand)]
     verb: Verb,

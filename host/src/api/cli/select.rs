@@ -37,7 +37,7 @@ pub(super) struct Selectors {
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
     /// By executor.
-    #[arg(short, long, value_name = "NAME", help_heading = HEADING)]
+    #[arg(short, long, value_name = "NAME", hide_short_help = true, help_heading = HEADING)]
     executor: Option<String>,
     /// Unfinished, or ended since `yesterday`, `9:00`, `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
@@ -46,7 +46,7 @@ pub(super) struct Selectors {
     #[arg(long, value_name = "TIME", value_parser = parse::moment, help_heading = HEADING)]
     until: Option<Timestamp>,
     /// Submitted from within this task.
-    #[arg(long, value_name = "ID", help_heading = HEADING)]
+    #[arg(long, value_name = "ID", hide_short_help = true, help_heading = HEADING)]
     parent: Option<String>,
 }
 
