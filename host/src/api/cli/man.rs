@@ -12,18 +12,17 @@ use clap_mangen::roff::{Roff, roman};
 use super::{Cli, failure::Failure, output};
 use crate::app::{AppError, ErrorKind};
 
-/// Write manual pages, one for each command.
+/// Write the manual pages.
 ///
-/// `man claudine-logs` shows that of `claudine logs` once they are where `man` looks. Without a
-/// directory, the page of `claudine` itself goes to standard output. Write them again after an
-/// upgrade.
+/// Each command has one: `man claudine-logs` shows that of `claudine logs`. Without a directory the
+/// page of `claudine` is printed. Write them again after an upgrade.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   claudine man ~/.local/share/man/man1
   claudine man | man -l -")]
 pub(super) struct Man {
-    /// The directory to write them to, which is made if it is missing.
+    /// Output directory, created if missing.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }
