@@ -35,7 +35,7 @@ Examples:
   claudine config set mcp.executors claude
   claudine config edit
 
-Environment of a host, read at its start; invalid values are reported and ignored:
+Environment:
   CLAUDINE_SLOTS              limit of concurrent tasks: `auto` or a number
   CLAUDINE_KEEP               retention of finished tasks, such as `36h` or `30d`
   CLAUDINE_PREPARE_TIMEOUT    time limit of setup, mostly of worktrees [default: 30m]
@@ -46,7 +46,8 @@ Environment of a host, read at its start; invalid values are reported and ignore
   CLAUDINE_CPU_THRESHOLD      with `auto`: CPU usage in per cent at which no more tasks start
   CLAUDINE_MEMORY_RESERVE     with `auto`: reserved memory, such as `1G`
   CLAUDINE_DISK_RESERVE       reserved disk space, such as `1G`
-  CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace")]
+  CLAUDINE_LOG_LEVEL          error, warn, info, debug or trace
+A host reads them at its start, and reports and ignores invalid values.")]
 pub(super) struct Config {
     #[command(subcommand)]
     verb: Verb,

@@ -177,7 +177,7 @@ mod tests {
         );
         check(
             "claudine.1",
-            ".SH \"EXIT CODES\"\n.nf\n  0        done; of a task: it succeeded\n",
+            ".SH \"EXIT CODES\"\n.nf\n  0        success\n",
         );
         check("claudine.1", ".SH ENVIRONMENT\n.nf\n  CLAUDINE_DATA_DIR ");
     }
