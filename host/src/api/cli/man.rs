@@ -62,9 +62,16 @@ fn write(pages: &[Page], dir: &Path) -> Result<(), Failure> {
 }
 
 fn command() -> Command {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = complete(Cli::command()).disable_help_subcommand(true);
     command.build();
     command
+}
+
+/// A page has every option: one that is not in the short help would have no text there.
+fn complete(command: Command) -> Command {
+    command
+        .mut_args(|option| option.hide_short_help(false))
+        .mut_subcommands(complete)
 }
 
 /// The page of this command and those of all below it.
@@ -180,5 +187,7 @@ mod tests {
             ".SH \"EXIT CODES\"\n.nf\n  0        success\n",
         );
         check("claudine.1", ".SH ENVIRONMENT\n.nf\n  CLAUDINE_DATA_DIR ");
+        // The short help does without it.
+        check("claudine-delegate.1", "Continue this session of the agent");
     }
 }
