@@ -139,7 +139,7 @@ fn the_number_of_slots_is_kept_until_it_goes_back_to_what_is_configured() {
     host.run(["slots"])
         .ok()
         .says(&["set by hand", "claudine slots default", "3"]);
-    assert_eq!(host.json(["slots"])["configured_slots"], "3");
+    assert_eq!(host.json(["slots"])["configured_slots"], 3);
     assert_eq!(host.text(["slots", "default"]), "3");
     assert_eq!(host.json(["up", "--slots", "5"])["slots"], 5);
     host.kill_host();

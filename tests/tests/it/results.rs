@@ -70,6 +70,7 @@ fn what_was_cancelled_before_its_next_attempt_is_given_on_as_cancelled() {
         "run", "--group", "g", "--name", "first", "--", "echo", "old",
     ]);
     host.finished(&first);
+    host.text(["group", "add", "g"]);
     host.text(["group", "pause", "g"]);
     host.text(["retry", &first]);
     host.text(["cancel", &first]);

@@ -22,7 +22,6 @@ const FIELDS: &[&str] = &[
     "created_at",
     "started_at",
     "finished_at",
-    "authority",
     "dependencies",
     "attempts",
     "output",

@@ -98,7 +98,8 @@ fn completions_are_written_for_each_shell() {
     let host = TestHost::new();
     for shell in ["bash", "zsh", "fish"] {
         assert!(
-            host.text(["completions", shell]).contains("delegate"),
+            host.text(["completions", shell])
+                .contains("CLAUDINE_COMPLETE"),
             "{shell}"
         );
     }
