@@ -273,7 +273,7 @@ fn a_graph_is_shown_with_its_counts_until_it_has_ended() {
     let mut waited = Terminal::start(&host, &wait, USUAL);
     waited.shows(&["1 running · 1 waiting"]);
     waited.press("\u{3}");
-    waited.shows(&["the tasks go on"]);
+    waited.shows(&["the tasks continue"]);
     assert_eq!(waited.ended().code(), Some(130));
     let mut waited = Terminal::start(&host, &wait, USUAL);
     waited.shows(&["1 running · 1 waiting"]);

@@ -112,7 +112,7 @@ fn edited(document: &Map<String, Value>) -> Result<Map<String, Value>, Failure> 
     let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::Usage(format!(
-            "what was edited is no JSON object, so nothing was changed: {error}"
+            "the edited text is not a JSON object, nothing was changed: {error}"
         ))
     })
 }

@@ -219,7 +219,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
     }
     output::line(&path.to_string_lossy())?;
     if !exists {
-        output::say("there is no such file yet; `claudine config edit` makes it");
+        output::say("the file does not exist; `claudine config edit` creates it");
     }
     Ok(())
 }

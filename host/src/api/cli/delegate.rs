@@ -98,7 +98,7 @@ async fn prompt_among(session: &Session, values: &[String]) -> Result<String, Fa
         [] => {
             let last = values.last().map_or("", String::as_str);
             Err(Failure::Usage(format!(
-                "there is no prompt: `{last}` is a task, which this one is to wait for"
+                "no prompt: `{last}` is a task to wait for"
             )))
         }
         [one, other, ..] => Err(Failure::Usage(format!(

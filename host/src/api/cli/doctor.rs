@@ -125,12 +125,12 @@ fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     let pid = host.pid;
     if host.is_stopped() {
         let found = format!("pid {pid} was stopped by a signal, and answers nobody");
-        let hint = format!("`kill -CONT {pid}` continues it; what runs is not affected");
+        let hint = format!("`kill -CONT {pid}` continues it; running tasks are not affected");
         return Finding::new(Verdict::Fail, "host", found).hint(Some(hint));
     }
     let found = format!("pid {pid} has not answered within {limit} s");
     let hint = format!(
-        "its log says what it does; `kill {pid}` ends it, what runs goes on, and the next command starts another"
+        "see its log; `kill {pid}` ends it, running tasks continue, and the next command starts another host"
     );
     Finding::new(Verdict::Fail, "host", found).hint(Some(hint))
 }
@@ -210,7 +210,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
             format!("the host is {}, this command is {ours}", host.version),
         )
         .hint(Some(
-            "`claudine down && claudine up` changes over; running tasks go on".to_owned(),
+            "`claudine down && claudine up` upgrades it; running tasks continue".to_owned(),
         ))
     });
     findings.push(Finding::new(Verdict::Ok, "tasks", load));

@@ -240,7 +240,7 @@ async fn ask(
         spinner.clear();
         let Some(ended) = ended else {
             output::say(match mode {
-                DownMode::Kill => "still ending what runs; claudine up keeps the host",
+                DownMode::Kill => "still ending tasks; claudine up keeps the host",
                 _ => "still draining; claudine up stops that",
             });
             return Ok(None);
@@ -274,12 +274,12 @@ async fn show(session: &Session, spinner: &mut Spinner) {
 fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
     match (mode, supervisors) {
         (DownMode::Leave, [first, ..]) => format!(
-            "no host is running; what earlier ones started may run on (supervisor {first}): `claudine down --kill` ends it"
+            "no host is running, but tasks may be (supervisor {first}): `claudine down --kill` ends them"
         ),
         (DownMode::Leave, []) => "no host is running".to_owned(),
         _ if was_running => "host ended".to_owned(),
-        (_, [first, ..]) => format!("nothing runs any more (supervisor {first} ended)"),
-        (_, []) => "no host is running, and nothing else".to_owned(),
+        (_, [first, ..]) => format!("nothing is running (supervisor {first} ended)"),
+        (_, []) => "nothing is running".to_owned(),
     }
 }
 
@@ -291,7 +291,7 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
             format!("host ended; {} left running", tasks(running))
         }
         (DownMode::Leave, [_, ..]) => {
-            "host ended; what ran goes on, and the next host finds out what that is".to_owned()
+            "host ended; running tasks continue, and the next host takes them back".to_owned()
         }
         _ => "host ended".to_owned(),
     }
@@ -305,7 +305,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
             ErrorKind::Unavailable,
             format!("the host (pid {pid}) has no socket, so it can only be told to end"),
         );
-        let hint = "`claudine down` does that: what runs goes on, and the next host can drain";
+        let hint = "use `claudine down`: running tasks continue, and the next host can drain";
         return Err(cannot.hint(hint).into());
     }
     if host.is_stopped() {
@@ -331,7 +331,7 @@ fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
         }
         wait_for(&process, pid)?;
     }
-    Ok("host ended, which could not be reached by its socket; what ran goes on".to_owned())
+    Ok("host ended by a signal, as its socket did not answer; running tasks continue".to_owned())
 }
 
 fn tasks(count: usize) -> String {
@@ -371,7 +371,7 @@ fn wait_for(process: &std::os::fd::OwnedFd, pid: u32) -> Result<(), AppError> {
             ),
         )
         .hint(format!(
-            "its log says what it does; `kill -KILL {pid}` ends it, and nothing that was accepted is lost"
+            "see its log; `kill -KILL {pid}` ends it without loss of accepted tasks"
         ))),
         Ok(_) => Ok(()),
         Err(error) => Err(cannot_wait(pid, error)),
@@ -395,14 +395,14 @@ mod tests {
             assert_eq!(none_runs(mode, false, supervisors), expected);
         };
         check(DownMode::Leave, &[], "no host is running");
-        let left = "no host is running; what earlier ones started may run on (supervisor 7): \
-                    `claudine down --kill` ends it";
+        let left = "no host is running, but tasks may be (supervisor 7): \
+                    `claudine down --kill` ends them";
         check(DownMode::Leave, &[7], left);
-        check(DownMode::Kill, &[], "no host is running, and nothing else");
+        check(DownMode::Kill, &[], "nothing is running");
         check(
             DownMode::Drain,
             &[7, 8],
-            "nothing runs any more (supervisor 7 ended)",
+            "nothing is running (supervisor 7 ended)",
         );
     }
 
@@ -445,7 +445,7 @@ mod tests {
             false,
             "host ended; 2 tasks left running",
         );
-        let not_known = "host ended; what ran goes on, and the next host finds out what that is";
+        let not_known = "host ended; running tasks continue, and the next host takes them back";
         check(DownMode::Leave, 1, true, not_known);
         check(DownMode::Leave, 0, true, not_known);
         check(DownMode::Kill, 1, false, "host ended");

@@ -86,7 +86,7 @@ fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Fail
     } else if let Some(merged) = &resolved.merged {
         output::text(&merged_text(merged))?;
     } else if resolved.aborted {
-        output::line("taken back: the branch is as it was")?;
+        output::line("aborted: the branch is unchanged")?;
     } else if resolved.path.is_none() {
         output::line("resolved on the branch")?;
     }

@@ -68,7 +68,7 @@ fn words(restored: &QueueRestored) -> Vec<String> {
     }
     if *held > 0 {
         lines.push(format!(
-            "held until they are released: {held}; make sure that the host they come from does not run them too, then `claudine release --restored`"
+            "tasks held: {held}; make sure that the original host does not run them too, then `claudine release --restored`"
         ));
     }
     if restored.stands_in {

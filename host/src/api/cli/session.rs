@@ -92,7 +92,7 @@ impl Session {
         if let Some(version) = self.client.take_other_version() {
             let ours = env!("CARGO_PKG_VERSION");
             output::say(&format!(
-                "note: the host is version {version}, this is {ours}; `claudine down && claudine up` changes over, running tasks go on"
+                "note: the host is version {version}, this is {ours}; `claudine down && claudine up` upgrades it, running tasks continue"
             ));
         }
         done

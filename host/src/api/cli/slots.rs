@@ -42,7 +42,7 @@ impl Slots {
         output::line(&view.slots)?;
         if let Some(configured) = &view.configured_slots {
             output::say(&format!(
-                "set by hand; `claudine slots default` goes back to what is configured ({configured})"
+                "set by hand; `claudine slots default` restores the configured value ({configured})"
             ));
         }
         super::pause::say_head(&view.queue);

@@ -66,7 +66,7 @@ impl Up {
             output::line(&format!("host {word}: pid {}, {}", host.pid, host.url))?;
         }
         if lifted {
-            output::say("it was draining, and is not any more; what was cancelled stays cancelled");
+            output::say("drain lifted; cancelled tasks stay cancelled");
         }
         for fault in &host.faults {
             output::say(&format!("fault: {fault}"));
@@ -79,7 +79,7 @@ impl Up {
             output::say(&format!("queue paused since {since} (claudine unpause)"));
         }
         if !started && asked_to_keep {
-            output::say("note: it was running already; --keep counts from its next start");
+            output::say("note: the host was already running; --keep applies from its next start");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -91,7 +91,7 @@ impl Wait {
         };
         screen.borrow_mut().spinner.clear();
         let Some(ended) = ended else {
-            output::say("not all of them have ended in that time; they go on");
+            output::say("not all tasks have ended within this time; they continue");
             return Ok(status::TIMED_OUT.into());
         };
         let ended = ended?;
