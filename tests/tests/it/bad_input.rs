@@ -212,12 +212,7 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
     ];
     check(&host, &unclear, USAGE, &says);
     // Without one the last task is no prompt.
-    check(
-        &host,
-        &delegate,
-        USAGE,
-        &["there is no prompt", "`lint` is a task"],
-    );
+    check(&host, &delegate, USAGE, &["no prompt", "`lint` is a task"]);
     let front = "--- \ntitle: x\n--- \nDo it.";
     let id = host.text(["delegate", "--executor", "shell", "--hold", front]);
     assert_eq!(host.status(&id)["spec"]["script"], front);

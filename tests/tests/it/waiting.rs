@@ -94,7 +94,7 @@ fn a_drain_says_what_it_waits_for_and_that_it_goes_on() {
         .says(&["host draining (claudine up)"]);
     host.run(["up", "--slots", "2"])
         .ok()
-        .says(&["it was draining"]);
+        .says(&["drain lifted"]);
     assert_eq!(host.text(["slots"]), "2");
     let other = host.script("true");
     assert_eq!(host.finished(&other)["outcome"], "succeeded");

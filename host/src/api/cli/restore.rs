@@ -105,14 +105,14 @@ mod tests {
             }
         };
         check(0, 0, false, &[]);
-        check(3, 0, false, &["held until they are released: 3"]);
+        check(3, 0, false, &["tasks held: 3"]);
         check(
             3,
             2,
             true,
             &[
                 "attempts that were under way then: 2",
-                "held until",
+                "tasks held",
                 "not all environments",
             ],
         );
