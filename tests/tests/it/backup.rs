@@ -81,7 +81,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     restore(&new, &path).ok().says(&[
         "restored 4 tasks",
         "were under way then: 1",
-        "until they are released: 2",
+        "tasks held: 2",
         "run in the one of this command",
     ]);
     assert_eq!(new.status(&old.running)["outcome"], "lost");

@@ -63,7 +63,7 @@ fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
     // A single one is refused as before.
     host.run(["cancel", "a"])
         .code(REFUSED)
-        .says(&["error: task", "already done"]);
+        .says(&["error: task", "already ended"]);
     host.run(["cancel", "-m", "why"])
         .code(USAGE)
         .says(&["nothing to cancel", "--all"]);

@@ -273,7 +273,7 @@ fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
         .code(125)
         .says(&[forgotten.as_str()]);
     let why = host.json(["why", &spoilt])["reasons"].to_string();
-    let forgotten = format!("{}, which has been", short_id(&other));
+    let forgotten = format!("{}, which is no longer", short_id(&other));
     assert!(why.contains(&forgotten), "{why}");
 }
 

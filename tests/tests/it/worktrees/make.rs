@@ -82,7 +82,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     check(
         USAGE,
         &["--merge", "rebase"],
-        &["`rebase` is no way to merge"],
+        &["invalid merge strategy `rebase`"],
     );
     check(
         USAGE,
