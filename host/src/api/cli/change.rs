@@ -15,7 +15,7 @@ use crate::app::{AppError, Change, ErrorKind, Retries};
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Changes")]
 pub(super) struct ChangeOptions {
-    /// Budget in USD, over all attempts so far and to come
+    /// Budget in USD, past attempts included
     #[arg(long, value_name = "USD", value_parser = parse::dollars)]
     budget_usd: Option<f64>,
     /// Budget in USD of the whole graph
@@ -33,7 +33,7 @@ pub(super) struct ChangeOptions {
     /// Priority, P0 (highest) to P2
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority)]
     priority: Option<Priority>,
-    /// Retry up to N times on failure, past attempts included
+    /// Retry limit, past attempts included
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
     /// Output limit; beyond it the head and the tail are kept

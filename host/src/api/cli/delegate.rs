@@ -39,7 +39,9 @@ pub(super) struct Delegate {
     /// Without a prompt: values of other options, one of which it may be.
     #[arg(skip)]
     pub(super) maybe_prompts: Vec<String>,
-    /// Executor: `claude`, `shell` or another plugin.
+    /// Executor plugin.
+    ///
+    /// `claude`, `shell`, or the name of another plugin.
     #[arg(
         short,
         long,

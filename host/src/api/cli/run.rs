@@ -50,7 +50,9 @@ pub(super) struct Run {
         help_heading = "Execution"
     )]
     shell: Option<String>,
-    /// Executor: `shell` or another plugin that takes commands.
+    /// Executor plugin.
+    ///
+    /// `shell`, or the name of another plugin that runs commands.
     #[arg(
         short,
         long,

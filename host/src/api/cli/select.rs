@@ -33,7 +33,9 @@ pub(super) struct Selectors {
     /// By group.
     #[arg(short, long, value_name = "NAME", help_heading = HEADING)]
     group: Option<String>,
-    /// By graph: its name (the newest one) or one of its tasks.
+    /// By graph: its name or one of its tasks.
+    ///
+    /// Of several graphs with this name the newest is meant.
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
     /// By executor.

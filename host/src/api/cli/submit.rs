@@ -77,9 +77,9 @@ pub(super) struct TaskOptions {
     /// Waiting tasks age upward.
     #[arg(short, long, value_name = "P0|P1|P2", value_parser = parse::priority, default_value = "P1", hide_default_value = true, help_heading = "Scheduling")]
     priority: Priority,
-    /// Start after these tasks have finished, in success or not.
+    /// Start after these tasks have finished.
     ///
-    /// A task is named by its id, the end of its id, or its name. Several are separated by spaces
+    /// They need not have succeeded. A task is named by its id, the end of its id, or its name. Several are separated by spaces
     /// or commas.
     #[arg(long, value_name = "ID", num_args = 1.., help_heading = "Scheduling")]
     depends_on: Vec<String>,
@@ -115,7 +115,9 @@ pub(super) struct TaskOptions {
     /// Give up if it has not started within this time.
     #[arg(long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, hide_short_help = true, help_heading = "Limits and retries")]
     queue_timeout: Option<Duration>,
-    /// Time limit, such as `90s`, `10m` or `1h30m` [default: none].
+    /// Time limit, such as `10m` [default: none].
+    ///
+    /// Also `90s`, `1h30m`, or a number of seconds.
     #[arg(short, long, value_name = "DURATION", value_parser = parse::limit, allow_hyphen_values = true, help_heading = "Limits and retries")]
     timeout: Option<Duration>,
     /// Kill it after this long without output [default: 30m for agents].

@@ -77,7 +77,7 @@ pub(super) struct Submit {
     /// File, or `-` for standard input.
     #[arg(value_name = "FILE", required_unless_present = "example")]
     file: Option<PathBuf>,
-    /// Name of the graph, for `--graph NAME` of other commands.
+    /// Name of the graph, for `--graph NAME`.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Wait for all tasks.
@@ -92,9 +92,9 @@ pub(super) struct Submit {
     /// Print an example file.
     #[arg(long, exclusive = true)]
     example: bool,
-    /// Default working directory [default: the current one].
+    /// Working directory [default: the current one].
     ///
-    /// Relative directories in the file start there.
+    /// It is for tasks without one; relative directories in the file start there.
     #[arg(short, long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
     /// Budget in USD of the whole graph.
