@@ -129,9 +129,9 @@ pub(super) struct SubmitGraph {
     /// message}`), `labels`, `model`, `permissionMode`, `allowedTools`.
     #[schemars(length(min = 1, max = 1000))]
     pub(super) tasks: Vec<serde_json::Map<String, serde_json::Value>>,
-    /// A name to find them by together, as `graph` of ListTasks.
+    /// Name of the graph, for `graph` of ListTasks.
     pub(super) name: Option<String>,
-    /// What the agents among them may cost together, in US dollars.
+    /// Budget in USD of the whole graph.
     pub(super) budget_usd: Option<f64>,
 }
 
@@ -145,7 +145,7 @@ pub(super) enum Priority {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TaskStatus {
-    /// An id, the end or the beginning of one, or a name. The newest tasks where it is not given.
+    /// An id, the end or the beginning of one, or a name. Default: the newest tasks.
     pub(super) task_id: Option<String>,
 }
 
@@ -154,8 +154,8 @@ pub(super) struct TaskStatus {
 pub(super) struct TaskLogs {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// How many of the last lines of each stream. 100 where it is not given. Of more than some
-    /// 40,000 bytes the beginning is left out.
+    /// Number of last lines of each stream. Default: 100. Beyond about 40,000 bytes the beginning
+    /// is left out.
     #[schemars(range(min = 1, max = 1000))]
     pub(super) tail: Option<u64>,
 }
@@ -167,7 +167,7 @@ pub(super) struct CancelTask {
     pub(super) task_id: Option<String>,
     /// In place of `taskId`: every task of this graph, by its name or one of its tasks.
     pub(super) graph: Option<String>,
-    /// Why; kept with the task.
+    /// Reason, stored with the task.
     pub(super) reason: Option<String>,
 }
 
@@ -176,23 +176,23 @@ pub(super) struct CancelTask {
 pub(super) struct RetryTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// Try a task at once that waits for a usage limit, a delay or its start.
+    /// Start the task now if it waits for a usage limit, a delay or its start.
     pub(super) now: Option<bool>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
     /// For agents: permission mode, such as `acceptEdits`.
     pub(super) permission_mode: Option<String>,
-    /// For agents: all tools that may be used unasked, in place of those given before.
+    /// For agents: allowed tools, replacing the earlier ones.
     pub(super) allowed_tools: Option<Vec<String>>,
-    /// For agents: end each attempt after so many turns.
+    /// For agents: turn limit of each attempt.
     #[schemars(range(min = 1))]
     pub(super) max_turns: Option<u32>,
-    /// Budget in US dollars, over all attempts, those before included.
+    /// Budget in USD, past attempts included.
     pub(super) budget_usd: Option<f64>,
     /// Time limit of each attempt, in milliseconds.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) timeout: Option<u64>,
-    /// P0 (highest) to P2.
+    /// Priority, P0 (highest) to P2.
     pub(super) priority: Option<Priority>,
 }
 
@@ -201,23 +201,23 @@ pub(super) struct RetryTask {
 pub(super) struct ResumeTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// What is to be done about it now: a correction, an answer, what is still missing.
+    /// New instructions: a correction, an answer, or what is still missing.
     pub(super) additional_context: Option<String>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
     /// For agents: permission mode, such as `acceptEdits`.
     pub(super) permission_mode: Option<String>,
-    /// For agents: all tools that may be used unasked, in place of those given before.
+    /// For agents: allowed tools, replacing the earlier ones.
     pub(super) allowed_tools: Option<Vec<String>>,
-    /// For agents: end each attempt after so many turns.
+    /// For agents: turn limit of each attempt.
     #[schemars(range(min = 1))]
     pub(super) max_turns: Option<u32>,
-    /// Budget in US dollars, over all attempts, those before included.
+    /// Budget in USD, past attempts included.
     pub(super) budget_usd: Option<f64>,
     /// Time limit of each attempt, in milliseconds.
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) timeout: Option<u64>,
-    /// P0 (highest) to P2.
+    /// Priority, P0 (highest) to P2.
     pub(super) priority: Option<Priority>,
 }
 
@@ -243,7 +243,7 @@ pub(super) struct ListTasks {
     pub(super) since: Option<String>,
     /// Only tasks that ended before then, or were submitted before then and have not ended.
     pub(super) until: Option<String>,
-    /// How many, 20 where it is not given.
+    /// Page size. Default: 20.
     #[schemars(range(min = 1, max = 100))]
     pub(super) limit: Option<u64>,
     /// Only tasks older than this one: `next` of the answer before.
@@ -255,8 +255,8 @@ pub(super) struct ListTasks {
 pub(super) struct WaitTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// How many milliseconds to wait at most. 50000 where it is not given. `done` in the answer
-    /// says whether to call again.
+    /// Time to wait in milliseconds. Default: 50000. `done` in the answer says whether to call
+    /// again.
     #[schemars(range(min = 0, max = 50_000))]
     pub(super) timeout: Option<u64>,
 }
