@@ -97,10 +97,9 @@ fn tasks_groups_and_labels_are_asked_of_the_host() {
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
     // What is stored is offered without a host as well.
     host.run(["down"]).check();
-    assert_eq!(
-        words(&offered(&host, &["claudine", "logs", "f"])),
-        ["fix-tests"]
-    );
+    // The end of an id may begin with the same letter.
+    let stored = offered(&host, &["claudine", "logs", "fi"]);
+    assert_eq!(words(&stored), ["fix-tests"]);
     assert_eq!(host.host_pid(), None);
 }
 

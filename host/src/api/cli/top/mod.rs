@@ -293,11 +293,12 @@ impl<'a> View<'a> {
             }
             News::Tail(task, read) => {
                 self.reading = None;
-                // Without a host the lines that were read last stay.
+                // Without a host the lines that were read last stay. To ask again at once would
+                // leave no time for anything else: the next change does.
                 if let Ok(end) = read {
                     self.model.set_tail(task, draw::lines_of_end(&end));
+                    self.read_tail_if_other();
                 }
-                self.read_tail_if_other();
             }
             News::Text(text) => self.model.set_text(text),
             News::Said(said) => self.model.notice = Some(said),
