@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! inputs/ATTEMPT/          CLAUDINE_INPUTS
-//!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its name, or by its id where that is no file name
+//!   build/                 CLAUDINE_INPUT_BUILD: a directory for each task that is used, by its
+//!                          name, or by its id if that is no file name
 //!     output               an agent's result, else the end of its transcript; of a command all of
 //!                          standard output
 //!     stderr

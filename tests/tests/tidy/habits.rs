@@ -8,6 +8,8 @@ use crate::{
 /// Longer files are split by verb.
 const LINES_MAX: usize = 600;
 
+const COLUMNS_MAX: usize = 100;
+
 /// Names that say nothing of what a thing does.
 const EMPTY_NOUNS: &[&str] = &[
     "Manager",
@@ -86,6 +88,29 @@ fn no_file_is_too_long() {
         .map(|source| source.breach(0, format!("{} lines without its tests", source.length())))
         .collect();
     nothing("a file has at most 600 lines beside its tests", &breaches);
+}
+
+/// A row of a table and an address are as long as they are, and so is the code of an example.
+#[test]
+fn comments_fit_into_a_hundred_columns() {
+    let mut breaches = Vec::new();
+    for (file, text) in sources::texts(&["rs"]) {
+        for (line, text) in (1..).zip(text.lines()) {
+            let comment = text.trim_start();
+            let may_be_long = ["|", "://", "//!         "]
+                .iter()
+                .any(|piece| comment.contains(piece));
+            if comment.starts_with("//") && !may_be_long && text.chars().count() > COLUMNS_MAX {
+                let what = format!("{} columns", text.chars().count());
+                breaches.push(sources::Breach {
+                    file: file.clone(),
+                    line,
+                    what,
+                });
+            }
+        }
+    }
+    nothing("a comment fits into a hundred columns", &breaches);
 }
 
 #[test]

@@ -17,7 +17,8 @@ const TAKE_TASKS: [&str; 4] = [
     "--with-output-of",
 ];
 
-/// Parses, after a look at what no command takes: clap does not say which of the arguments it could not read.
+/// Parses, after a look at what no command takes: clap does not say which of the arguments it could
+/// not read.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
     Cli::try_parse_from(&arguments).or_else(|error| {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, env};
 use super::output;
 use crate::{app::Environment, bounds::Bounds, config};
 
-/// What a task keeps of the environment with `--env-clean`: enough to find programs, the home directory and the language.
+/// What a task keeps of the environment with `--env-clean`: enough to find programs, the home
+/// directory and the language.
 const MINIMAL: [&str; 10] = [
     "HOME",
     "PATH",
@@ -19,7 +20,8 @@ const MINIMAL: [&str; 10] = [
     "CLAUDINE_ATTEMPT",
 ];
 
-/// The whole environment, or the least there has to be. Variables that are no text cannot be kept with the task; they are named and left out.
+/// The whole environment, or the least there has to be. Variables that are no text cannot be kept
+/// with the task; they are named and left out.
 pub(in crate::api) fn of_this_process(clean: bool) -> Environment {
     let mut base = BTreeMap::new();
     let mut left_out = Vec::new();

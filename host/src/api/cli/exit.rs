@@ -1,4 +1,5 @@
-//! How a command ends: its exit code, and what it says when something went wrong. Decided here, once.
+//! How a command ends: its exit code, and what it says when something went wrong. Decided here,
+//! once.
 
 use std::{io, process::ExitCode};
 

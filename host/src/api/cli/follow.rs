@@ -40,8 +40,8 @@ pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(),
     Ok(())
 }
 
-/// The graph once all of its tasks have ended. Until then it is drawn, if it is to be and there is a
-/// terminal.
+/// The graph once all of its tasks have ended. Until then it is drawn, if it is to be and there is
+/// a terminal.
 pub(super) async fn to_its_end(
     session: &Session,
     query: &GraphQuery,

@@ -1,7 +1,7 @@
 //! The command line. A file per verb; its doc comment is the manual.
 //!
-//! Standard output is data: ids, tables, a task's output, JSON. Everything said to a person goes to standard error. A command asks the host
-//! by `client` and knows nothing else of it.
+//! Standard output is data: ids, tables, a task's output, JSON. Everything said to a person goes to
+//! standard error. A command asks the host by `client` and knows nothing else of it.
 
 mod arguments;
 mod backup;

@@ -36,7 +36,8 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Tools as Claude Code names them, split at commas outside of parentheses: `Bash(git add:*, git commit:*),Edit` is two.
+/// Tools as Claude Code names them, split at commas outside of parentheses: `Bash(git add:*, git
+/// commit:*),Edit` is two.
 pub(super) fn tools(texts: &[String]) -> Vec<String> {
     let mut tools = Vec::new();
     for text in texts {

@@ -1,4 +1,5 @@
-//! What the verbs that ask a host have in common: the client, whether to answer in JSON, and a runtime to ask in.
+//! What the verbs that ask a host have in common: the client, whether to answer in JSON, and a
+//! runtime to ask in.
 
 use std::process::ExitCode;
 
@@ -46,7 +47,8 @@ impl Session {
             launch: wiring.launch,
             offline: wiring.offline,
         };
-        // One thread: a command waits for one thing at a time, and it shall be there and gone quickly.
+        // One thread: a command waits for one thing at a time, and it shall be there and gone
+        // quickly.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()

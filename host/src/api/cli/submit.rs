@@ -79,8 +79,8 @@ pub(super) struct TaskOptions {
     priority: Priority,
     /// Start after these tasks have finished.
     ///
-    /// They need not have succeeded. A task is named by its id, the end of its id, or its name. Several are separated by spaces
-    /// or commas.
+    /// They need not have succeeded. A task is named by its id, the end of its id, or its name.
+    /// Several are separated by spaces or commas.
     #[arg(long, value_name = "ID", num_args = 1.., help_heading = "Scheduling")]
     depends_on: Vec<String>,
     /// Start after these tasks have succeeded.
@@ -221,7 +221,8 @@ pub(super) struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// Adds what was given to the document for the executor; whether it knows these is for its schema to say.
+    /// Adds what was given to the document for the executor; whether it knows these is for its
+    /// schema to say.
     pub(super) fn add_to(&self, spec: &mut Map<String, Value>) {
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {

@@ -62,7 +62,8 @@ impl Column {
         self
     }
 
-    /// Text that may be cut: rather not below `well`, never below `least` while another column can go.
+    /// Text that may be cut: rather not below `well`, never below `least` while another column can
+    /// go.
     pub(super) const fn cut(mut self, well: usize, least: usize) -> Self {
         self.cut = Some((well, least));
         self

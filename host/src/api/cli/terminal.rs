@@ -93,7 +93,8 @@ pub(super) fn is_dumb_terminal() -> bool {
     is_dumb(&|name| env::var_os(name))
 }
 
-/// Whether the terminal shows Unicode: the locale says so, as the first of its variables that is set.
+/// Whether the terminal shows Unicode: the locale says so, as the first of its variables that is
+/// set.
 pub(super) fn shows_unicode() -> bool {
     static SHOWS: OnceLock<bool> = OnceLock::new();
     *SHOWS.get_or_init(|| is_utf8(&|name| env::var_os(name)))

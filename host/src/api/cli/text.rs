@@ -10,7 +10,8 @@ use crate::{
     text::short_id,
 };
 
-/// One word for where a task stands: its outcome once it has one, its phase where that says more than `running`.
+/// One word for where a task stands: its outcome once it has one, its phase where that says more
+/// than `running`.
 pub(super) fn state(task: &TaskRow) -> String {
     match (&task.outcome, &task.phase) {
         (Some(outcome), _) => outcome.clone(),

@@ -19,7 +19,8 @@ pub(super) fn now() -> Timestamp {
     clock::wall()
 }
 
-/// How long ago an RFC 3339 time was; a time in the future or one that cannot be read is shown as it is.
+/// How long ago an RFC 3339 time was; a time in the future or one that cannot be read is shown as
+/// it is.
 pub(super) fn ago(time: &str, now: Timestamp) -> String {
     between(Some(time), now).map_or_else(|| time.to_owned(), span)
 }
@@ -41,8 +42,8 @@ pub(super) fn took(start: Option<&str>, end: Option<&str>, now: Timestamp) -> Op
     between(start, end).map(span)
 }
 
-/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. A time that cannot be
-/// read is shown as it is.
+/// `20:15`, `yesterday 17:02`, `Mon 09:00`, `Nov 3 17:02`, `2025-11-03 17:02`. A time that cannot
+/// be read is shown as it is.
 pub(super) fn at(time: &str, now: Timestamp) -> String {
     at_in(time, now, &clock::zone())
 }

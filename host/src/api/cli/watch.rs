@@ -1,7 +1,9 @@
-//! Staying with a task: its output as it comes, its state while it says nothing, and what Ctrl-C means.
+//! Staying with a task: its output as it comes, its state while it says nothing, and what Ctrl-C
+//! means.
 //!
-//! What an agent's program writes is for its executor to read. Of such a task the executor's own word on what it is doing is shown, and
-//! its result at the end; nothing here knows what any agent prints, and `logs` has every byte of it.
+//! What an agent's program writes is for its executor to read. Of such a task the executor's own
+//! word on what it is doing is shown, and its result at the end; nothing here knows what any agent
+//! prints, and `logs` has every byte of it.
 
 use std::{
     cell::RefCell,
@@ -243,7 +245,8 @@ pub(super) fn show_result(task: &TaskView) -> Result<(), Failure> {
     output::bytes(format!("{result}{end}").as_bytes())
 }
 
-/// The text that an executor gives as its result. Without one, the output of what succeeded; what a failed agent has written is for `logs`.
+/// The text that an executor gives as its result. Without one, the output of what succeeded; what a
+/// failed agent has written is for `logs`.
 fn result(task: &TaskView) -> Option<&str> {
     let outputs = task.outputs.as_ref();
     let given = outputs.and_then(|outputs| outputs.get("result")?.as_str());
@@ -254,7 +257,8 @@ fn result(task: &TaskView) -> Option<&str> {
 }
 
 /// On standard error: how a task ended, what it was denied, and what can be done about it. Of what
-/// went well only a person at a terminal is told, and only of agents: a command has said all itself.
+/// went well only a person at a terminal is told, and only of agents: a command has said all
+/// itself.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {

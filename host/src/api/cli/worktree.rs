@@ -121,8 +121,8 @@ Examples:
     Resolve(Resolve),
     /// Remove worktrees whose changes are merged or pushed.
     ///
-    /// Worktrees of running tasks and uncommitted changes are kept, and the reason is printed. So is
-    /// a worktree with new files that git ignores (build output, reports, `.env`), without
+    /// Worktrees of running tasks and uncommitted changes are kept, and the reason is printed. So
+    /// is a worktree with new files that git ignores (build output, reports, `.env`), without
     /// --ignored.
     Clean {
         /// Also remove unmerged worktrees; the branch is kept.

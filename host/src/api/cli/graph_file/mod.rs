@@ -219,7 +219,8 @@ fn in_words(error: &serde_saphyr::Error) -> String {
     UserMessageFormatter.format_message(error).into_owned()
 }
 
-/// Whether each line is a document: a list begins otherwise, and so does what is in YAML's own style.
+/// Whether each line is a document: a list begins otherwise, and so does what is in YAML's own
+/// style.
 fn is_lines(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }

@@ -1,5 +1,5 @@
-//! The terminal as the live view has it: its own screen, keys as they are pressed, and everything as
-//! it was before when it ends, is suspended or breaks.
+//! The terminal as the live view has it: its own screen, keys as they are pressed, and everything
+//! as it was before when it ends, is suspended or breaks.
 
 use std::{
     fmt::Write as _,
