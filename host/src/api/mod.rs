@@ -13,6 +13,7 @@ mod client;
 mod lenient;
 mod mcp;
 mod member;
+mod paragraphs;
 pub(crate) mod rest;
 mod status;
 mod words;

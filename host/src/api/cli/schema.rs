@@ -11,7 +11,7 @@ use super::{
     submit::Delegation, submit_file,
 };
 use crate::{
-    api::member::Member,
+    api::{member::Member, paragraphs},
     app::{self, AppError, ErrorKind, backup, graph::Graph},
 };
 
@@ -127,12 +127,16 @@ const PUBLISHED: &[Published] = &[
 
 fn of<T: JsonSchema>() -> schemars::Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.into_generator().into_root_schema_for::<T>()
+    paragraphs::joined(settings)
+        .into_generator()
+        .into_root_schema_for::<T>()
 }
 
 /// Read, not answered: what may be left out is not required.
 fn of_graph_file() -> schemars::Schema {
-    schemars::schema_for!(Vec<Member>)
+    paragraphs::joined(SchemaSettings::default())
+        .into_generator()
+        .into_root_schema_for::<Vec<Member>>()
 }
 
 impl Schema {

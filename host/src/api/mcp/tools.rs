@@ -7,6 +7,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{answers, parameters};
+use crate::api::paragraphs;
 
 pub(super) const DELEGATE: &str = "DelegateTask";
 pub(super) const SUBMIT: &str = "SubmitGraph";
@@ -174,7 +175,7 @@ fn schema<T: JsonSchema>() -> JsonObject {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
-    let mut schema = settings
+    let mut schema = paragraphs::joined(settings)
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value();
