@@ -106,7 +106,7 @@ fn a_drain_is_the_hosts_own_and_can_be_joined_and_lifted() {
         .code(125)
         .says(&["draining", "claudine up"]);
     let before = host.host_pid();
-    host.run(["up"]).ok().says(&["draining"]);
+    host.run(["up"]).ok().says(&["drain lifted"]);
     assert_eq!(host.host_pid(), before);
     fs::write(host.work().join("go"), "").unwrap();
     // Lifted, it starts what waits.

@@ -100,7 +100,7 @@ fn a_host_that_nobody_can_reach_is_ended_by_its_lock() {
     host.run(["down", "--drain"])
         .code(125)
         .says(&["no socket", "claudine down"]);
-    host.run(["down"]).ok().says(&["could not be reached"]);
+    host.run(["down"]).ok().says(&["its socket did not answer"]);
     assert!(!alive(pid) && alive(task));
     fs::remove_dir_all(&socket).unwrap();
     assert_eq!(host.live(&id), task);
