@@ -171,7 +171,7 @@ impl Words {
 
     fn nearest(self, toward: Toward, now: Timestamp, zone: &TimeZone) -> Option<Nearest> {
         let today = civil(now, zone)?.date();
-        let time = self.time.unwrap_or(Time::midnight());
+        let time = self.time.unwrap_or_default();
         // Days from today on which the moment may be, the nearest first.
         let days = match (self.day, toward) {
             (None, Toward::Future) => [0, 1],
