@@ -237,10 +237,9 @@ impl Capacity {
         (ROOM_MOST, None)
     }
 
-    /// Whether the first in line may start in spite of the load of the CPU, once it has waited for
-    /// so long. One at a time: the next when the one before has settled or ended, and none while
-    /// what runs here would fill by itself what is allowed. Then it is no load of others that it
-    /// waits for.
+    /// Whether the first in line may start although the CPU is busy, after this wait. One starts at
+    /// a time: the next one has to wait until the one before has settled or ended. None starts if
+    /// our own tasks fill the allowed CPU: then it does not wait for the load of others.
     pub fn lets_pass(&self, waited: Duration) -> bool {
         let settles = self.let_pass.is_some_and(|task| self.started.settles(task));
         let Some(reading) = &self.reading else {
@@ -368,7 +367,7 @@ impl Capacity {
         Ok(())
     }
 
-    /// What is small is started beside whatever others do, as long as all small ones together fit.
+    /// Small tasks start beside the load of other programs, if all small tasks together fit.
     fn admit_cpu(&self, reading: &Reading, class: &ProfileKey, need: Need) -> Result<(), Refusal> {
         let settling: f64 = self
             .settling_needs()

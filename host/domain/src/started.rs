@@ -1,5 +1,4 @@
-//! What runs, by class, and what of it started so short a while ago that no reading can show what
-//! it will need.
+//! Running tasks by class, and those that started too recently for a reading to show their needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -73,23 +73,6 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Commits what is in the index, and nothing else.
-    pub(crate) async fn commit_index(&self, message: &str) -> Result<(), GitError> {
-        let arguments = [
-            "commit",
-            "--quiet",
-            "--no-verify",
-            "--no-gpg-sign",
-            "--no-signoff",
-            "--cleanup=whitespace",
-            "-m",
-            message,
-        ];
-        self.change(&Spec::changes(arguments).limit(LONG))
-            .await
-            .map(drop)
-    }
-
     /// Notes which files of a merge under way are resolved, and gives those that are not. A file
     /// that somebody has edited until it has no conflict markers is resolved, whether they have
     /// told git or not; one in which git left none has to be decided on.

@@ -56,6 +56,11 @@ impl Git {
         if self.run(&staged).await?.status.success() && !self.is_merging().await? {
             return Ok(());
         }
+        self.commit_index(message).await
+    }
+
+    /// Commits what is in the index, and nothing else.
+    pub(crate) async fn commit_index(&self, message: &str) -> Result<(), GitError> {
         let arguments = [
             "commit",
             "--quiet",

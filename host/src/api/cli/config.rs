@@ -17,7 +17,10 @@ use super::{
     session::{Session, unfit},
 };
 use crate::{
-    api::{Wiring, client::Policy},
+    api::{
+        Wiring,
+        client::{ClientError, Policy},
+    },
     app::{AppError, ErrorKind},
     config::{self, Settings, process_environment},
     fsx::{self, Lasting},
@@ -197,13 +200,23 @@ fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings of a host that runs, if it tells them.
+/// The settings of the host, if one runs. That it does not tell them is said: its settings are then
+/// not known, and not those that are shown.
 fn running(common: &Common, wiring: Wiring) -> Result<Option<Vec<config::Shown>>, Failure> {
     let session = Session::new(common, wiring)?;
     let client = session.client_with(|start| start.policy = Policy::Never);
     let mut told = None;
     session.block_on(async {
-        told = client.settings().await.ok();
+        match client.settings().await {
+            Ok(settings) => told = Some(settings),
+            Err(ClientError::NotRunning { .. }) => {}
+            Err(error) => {
+                let reason = AppError::from(error).message;
+                output::say(&format!(
+                    "warning: the host does not tell its settings: {reason}"
+                ));
+            }
+        }
         Ok(ExitCode::SUCCESS)
     })?;
     Ok(told)
