@@ -147,6 +147,7 @@ fn of_argument(argument: Arg, path: &str, source: Option<&Source>) -> Arg {
         (_, _, "NAME|ID") => asked(argument, What::Tasks(Which::All)),
         (_, _, "DIR") => argument.value_hint(ValueHint::DirPath),
         (_, _, "FILE") => argument.value_hint(ValueHint::FilePath),
+        (_, _, "PATH") => argument.value_hint(ValueHint::AnyPath),
         _ => argument,
     }
 }

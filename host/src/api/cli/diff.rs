@@ -23,11 +23,15 @@ use crate::app::{DiffQuery, DiffView};
 Examples:
   claudine diff fix-tests
   claudine diff fix-tests --stat
+  claudine diff fix-tests src/dates.py
   claudine diff x7tqrp --json | jq -r '.from, .to'")]
 pub(super) struct Diff {
     /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
+    /// Only this file or directory, from the top of the repository.
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
     /// Print a summary per file.
     #[arg(long)]
     stat: bool,
@@ -44,6 +48,7 @@ impl Diff {
         let query = DiffQuery {
             stat: self.stat,
             columns: columns.filter(|_| self.stat),
+            path: self.path,
         };
         let diff = session.client().diff(&task, query).await?;
         if session.json {

@@ -5,7 +5,7 @@ use claudine_domain::worktree::Merge;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::fitted::{ANSWER_BYTES, Fitted};
+use super::fitted::Fitted;
 use crate::{
     app::{AppError, TaskRow, TaskView, WorktreeView},
     text::{plain, shortened},
@@ -73,6 +73,9 @@ pub(super) struct Task {
     /// What became of the work in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     merge: Option<Merge>,
+    /// What it waits for; of one that did not succeed how it ended, and what can be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    why: Vec<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -127,18 +130,20 @@ impl From<TaskRow> for Task {
             output: None,
             worktree: None,
             merge: None,
+            why: Vec::new(),
         }
     }
 }
 
-impl From<TaskView> for Task {
-    fn from(task: TaskView) -> Self {
+impl Task {
+    /// With as much of its output as fits into so many bytes.
+    pub(super) fn of(task: TaskView, why: Vec<String>, output_bytes: usize) -> Self {
         let whole = if task.output_truncated {
             format!("`claudine logs {}`", task.id)
         } else {
             format!("`claudine status {} --json`", task.id)
         };
-        let fitted = |output: String| Fitted::end_of(&plain(&output), ANSWER_BYTES).told(0, &whole);
+        let fitted = |output: String| Fitted::end_of(&plain(&output), output_bytes).told(0, &whole);
         let shorter = |merge: Merge| Merge {
             detail: shortened(&merge.detail, MESSAGE_CHARS),
             ..merge
@@ -147,6 +152,10 @@ impl From<TaskView> for Task {
             output: task.output.map(fitted),
             worktree: task.worktree,
             merge: task.merge.map(shorter),
+            why: why
+                .iter()
+                .map(|why| shortened(why, MESSAGE_CHARS))
+                .collect(),
             ..task.row.into()
         }
     }
@@ -215,14 +224,65 @@ pub(super) struct Resumed {
     pub(super) attempt_number: u32,
 }
 
+/// One task, or, where several were named, all of them.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Waited {
+    One(Box<WaitedForOne>),
+    Several(WaitedForSeveral),
+}
+
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Waited {
+pub(super) struct WaitedForOne {
     pub(super) success: bool,
     /// Whether the task has ended. If not, call again.
     pub(super) done: bool,
     #[serde(flatten)]
     pub(super) task: Task,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WaitedForSeveral {
+    pub(super) success: bool,
+    /// Whether all have ended, or with `any` one of them. If not, call again.
+    pub(super) done: bool,
+    /// In the order of `taskIds`.
+    pub(super) tasks: Vec<Task>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Diff {
+    pub(super) success: bool,
+    pub(super) task_id: String,
+    pub(super) branch: String,
+    /// The commit at which its work begins.
+    pub(super) from: String,
+    /// The commit at which it ends; absent if changes that are not committed are included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<String>,
+    /// A line for each changed file; empty if nothing is changed.
+    pub(super) stat: String,
+    /// Cut after 40,000 bytes, with a line that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) patch: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Merged {
+    pub(super) success: bool,
+    pub(super) message: String,
+    pub(super) task_id: String,
+    /// What became of the work.
+    pub(super) merge: Merge,
+    /// If the task had failed because of its merge: the attempt as which it has succeeded now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attempt_number: Option<u32>,
+    /// How many tasks run now that could not because of it.
+    pub(super) revived: usize,
 }
 
 /// What went wrong, in place of any of these.
@@ -274,7 +334,7 @@ mod tests {
             "status",
             One {
                 success: true,
-                task: task.into()
+                task: Task::of(task, vec!["it ended".to_owned()], 100),
             }
         );
     }

@@ -1,18 +1,15 @@
 //! A function for each tool: from what it takes to what it answers.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    answers::{
-        self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task, Waited,
-    },
-    fitted::{self, Fitted},
+    answers::{self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task},
+    fitted::{self, ANSWER_BYTES, Fitted},
     parameters::{
         CancelTask, DelegateTask, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE, Priority,
-        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus, WAIT_MS,
-        WaitTask,
+        ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
     },
     server::Server,
 };
@@ -20,7 +17,7 @@ use crate::{
     api::{lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retries, RetryOptions, Submit, TaskActions, TaskRef, WorktreeWish,
+        Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
     },
     random,
 };
@@ -184,11 +181,26 @@ impl Server {
             };
             return Ok(Status::Several(self.several(&filter).await?));
         };
-        let task = self.client.status(&task).await?.into();
+        let view = self.client.status(&task).await?;
+        let why = self.why(&view).await?;
         Ok(Status::One(Box::new(One {
             success: true,
-            task,
+            task: Task::of(view, why, ANSWER_BYTES),
         })))
+    }
+
+    /// What a task waits for, or how one that did not succeed has ended. Nothing if it has moved
+    /// on since it was looked at.
+    pub(super) async fn why(&self, seen: &TaskRow) -> Result<Vec<String>, AppError> {
+        if seen.outcome.as_deref() == Some("succeeded") {
+            return Ok(Vec::new());
+        }
+        let why = self.client.why(&seen.id).await?;
+        Ok(if why.state == seen.state {
+            why.reasons
+        } else {
+            Vec::new()
+        })
     }
 
     pub(super) async fn task_logs(&self, asked: TaskLogs) -> Result<Logs, AppError> {
@@ -356,20 +368,6 @@ impl Server {
             next: page.next,
         })
     }
-
-    pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
-        within("timeout", asked.timeout, &WAIT_MS)?;
-        let limit = Duration::from_millis(asked.timeout.unwrap_or(*WAIT_MS.end()));
-        let task = self
-            .client
-            .wait(&asked.task_id, limit, self.origins.attempt.as_deref())
-            .await?;
-        Ok(Waited {
-            success: true,
-            done: task.outcome.is_some(),
-            task: task.into(),
-        })
-    }
 }
 
 /// What is different from the next attempt on.
@@ -391,9 +389,15 @@ fn change(
     })
 }
 
+fn fitted_ends<const N: usize>(texts: [&str; N]) -> [Fitted; N] {
+    let shares = fitted::shares(&texts, ANSWER_BYTES);
+    let mut shares = shares.into_iter();
+    texts.map(|text| Fitted::end_of(text, shares.next().unwrap_or_default()))
+}
+
 /// The last lines, as many as an agent can take.
 fn fitted_logs(lines: LogLines) -> Logs {
-    let (output, errors) = fitted::both(&lines.stdout, &lines.stderr);
+    let [output, errors] = fitted_ends([&lines.stdout, &lines.stderr]);
     let shown = |fitted: &Fitted, lines: u64| match fitted.left_out {
         0 => lines,
         _ => fitted.text.lines().count() as u64,
@@ -457,7 +461,11 @@ fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
     })
 }
 
-fn within(name: &str, value: Option<u64>, range: &RangeInclusive<u64>) -> Result<(), AppError> {
+pub(super) fn within(
+    name: &str,
+    value: Option<u64>,
+    range: &RangeInclusive<u64>,
+) -> Result<(), AppError> {
     match value {
         Some(value) if !range.contains(&value) => {
             let message = format!(

@@ -14,6 +14,8 @@ mod request_id;
 mod server;
 mod stdio;
 mod tools;
+mod waiting;
+mod work;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -48,6 +48,8 @@ impl Server {
             tools::RESUME => answer(self.resume_task(parse(arguments)?).await),
             tools::LIST => answer(self.list_tasks(parse(arguments)?).await),
             tools::WAIT => answer(self.wait_task(parse(arguments)?).await),
+            tools::DIFF => answer(self.task_diff(parse(arguments)?).await),
+            tools::MERGE => answer(self.merge_task(parse(arguments)?).await),
             other => {
                 let name: String = other.chars().take(80).collect();
                 let known = tools::NAMES.join(", ");

@@ -18,10 +18,12 @@ pub(super) const RETRY: &str = "RetryTask";
 pub(super) const RESUME: &str = "ResumeTask";
 pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
+pub(super) const DIFF: &str = "TaskDiff";
+pub(super) const MERGE: &str = "MergeTask";
 
 /// In the order they are listed in.
-pub(in crate::api) const NAMES: [&str; 9] = [
-    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT,
+pub(in crate::api) const NAMES: [&str; 11] = [
+    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT, DIFF, MERGE,
 ];
 
 pub(super) const INSTRUCTIONS: &str = "\
@@ -33,8 +35,9 @@ nothing of this conversation: the goal, the files, what counts as done, what not
 one task or in different directories. What has to come after something else gets `dependencies`; SubmitGraph takes a whole plan at once. A task \
 whose dependency fails ends as upstream_failed and does not run.
 
-DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
-`output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
+DelegateTask returns at once. Go on with your work, then use WaitTask, also for several tasks; it waits 50 seconds at most, so call it again \
+while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` is what a task waits \
+for, or why it did not succeed. TaskLogs has what was written on the way, TaskDiff what a task in a worktree has changed. Agents \
 may edit files but not run arbitrary commands. What permissionMode and allowedTools may add to that is limited by the user's settings; a \
 refusal says by which.";
 
@@ -99,8 +102,22 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits until a task has ended, 50 seconds at most. Call it again while `done` is false.",
+            "Waits until a task has ended, or several, or one of several; 50 seconds at most. Returns what TaskStatus returns; call it again while `done` is false.",
             reads(),
+        ),
+        tool::<parameters::TaskDiff, answers::Diff>(
+            DIFF,
+            "Shows what a task in a worktree has changed, before or after its merge: a line for each file, and the patch.",
+            reads(),
+        ),
+        tool::<parameters::MergeTask, answers::Merged>(
+            MERGE,
+            "Merges the branch of a finished task after all, or pushes it or writes a patch file: once a conflict is resolved, or if it was left (`manual`). A task that failed because of its merge then succeeds.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .idempotent(true)
+                .open_world(true),
         ),
     ]
 }
