@@ -1,4 +1,4 @@
-//! A function for each tool: from what it takes to what it answers.
+//! One function per tool, from its parameters to its answer.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -29,7 +29,7 @@ const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
 
-/// The worktree that it asks for. What says how one is to be, without one, is a mistake.
+/// The requested worktree. Options of a worktree without one are an error.
 fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
     let given = [
         ("branchName", asked.branch_name.is_some()),
@@ -85,8 +85,7 @@ impl Server {
                     error.message = format!("task {}: {}", index + 1, error.message);
                     error
                 })?;
-            // With keys of their own the request can be sent again when the host is lost in the
-            // middle of it.
+            // A generated key lets the request be repeated if the host crashes meanwhile.
             if task.idempotency_key.is_none() {
                 task.idempotency_key = Some(one_time_key());
             }
@@ -162,8 +161,7 @@ impl Server {
             }),
             budget_usd: asked.budget_usd,
             allow_denied: asked.allow_denied.unwrap_or_default(),
-            // With a key of its own the request can be sent again when the host is lost in the
-            // middle of it.
+            // A generated key lets the request be repeated if the host crashes meanwhile.
             idempotency_key: Some(asked.idempotency_key.unwrap_or_else(one_time_key)),
             detached: asked.detach.unwrap_or_default(),
         };
@@ -216,14 +214,14 @@ impl Server {
         let id = &cancelled.id;
         let message = match (cancelled.descendants, cancelled.already) {
             (None, false) => format!("Task {id} cancelled"),
-            (None, true) => format!("Task {id} is stopping already"),
+            (None, true) => format!("Task {id} is already stopping"),
             (Some(count), false) => {
                 format!(
                     "Task {id} has already ended; {count} tasks that it submitted are cancelled"
                 )
             }
             (Some(count), true) => format!(
-                "Task {id} has already ended; {count} tasks that it submitted are stopping already"
+                "Task {id} has already ended; {count} tasks that it submitted are already stopping"
             ),
         };
         Ok(answers::Cancelled {
@@ -253,7 +251,7 @@ impl Server {
             None => Ok(answers::Cancelled {
                 success: true,
                 message: match acted.done {
-                    0 => "Nothing of the graph is left to cancel".to_owned(),
+                    0 => "No task of the graph is left to cancel".to_owned(),
                     count => format!("{count} tasks of the graph cancelled"),
                 },
             }),
@@ -281,11 +279,11 @@ impl Server {
         Ok(answers::Retried {
             success: true,
             message: format!(
-                "Task {} is tried again, as attempt {}{}",
+                "Retrying task {} as attempt {}{}",
                 retried.id,
                 retried.attempt,
                 if retried.held {
-                    ", once a person releases it: it is held"
+                    "; it is held and starts when a person releases it"
                 } else {
                     ""
                 },
@@ -372,7 +370,7 @@ impl Server {
     }
 }
 
-/// What is different from the next attempt on.
+/// Changes that hold from the next attempt on.
 fn change(
     spec: [(&str, Option<Value>); 4],
     budget_usd: Option<f64>,
@@ -391,7 +389,7 @@ fn change(
     })
 }
 
-/// The last lines, as many as an agent can take.
+/// The last lines that fit an answer.
 fn fitted_logs(lines: LogLines) -> Logs {
     let (output, errors) = fitted::both(&lines.stdout, &lines.stderr);
     let shown = |fitted: &Fitted, lines: u64| match fitted.left_out {
@@ -412,7 +410,7 @@ fn fitted_logs(lines: LogLines) -> Logs {
     }
 }
 
-/// The document for the executor. Whether it knows these fields is for its schema to say.
+/// The executor's document; the executor's schema decides whether the fields are allowed.
 fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
     if asked.prompt.trim().is_empty() {
         return Err(AppError::new(ErrorKind::Invalid, "the prompt is empty"));
@@ -502,7 +500,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_out_of_range_are_refused_with_the_range() {
+    fn numbers_out_of_range_are_refused_with_their_range() {
         let check = |value, expected: Option<&str>| {
             let found = within("timeout", value, &TIMEOUT_MS)
                 .err()
@@ -547,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_used_once() {
+    fn generated_keys_are_unique() {
         assert_ne!(one_time_key(), one_time_key());
     }
 }

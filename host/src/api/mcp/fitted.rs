@@ -1,21 +1,21 @@
-//! Text that an agent can read: as much of a long output as fits into its context, and a line that
-//! says what is missing and how to get it.
+//! Cuts a long output to a size that fits an agent's context, with a line that says how much is
+//! missing and how to get it.
 
 use crate::text::bytes_within;
 
-/// How long the texts of an answer may be together, as JSON writes them. Clients give an agent some
-/// 25,000 tokens of an answer, and cut or drop a longer one.
+/// Size limit of the texts in an answer, as written in JSON. Clients give an agent about 25,000
+/// tokens of an answer, and cut or drop longer ones.
 pub(super) const ANSWER_BYTES: usize = 40_000;
 
-/// The end of a text that fits into so many bytes.
+/// The end of a text, cut to a size limit.
 pub(super) struct Fitted {
     pub(super) text: String,
-    /// How many bytes are missing before it.
+    /// Number of bytes missing before the text.
     pub(super) left_out: u64,
 }
 
 impl Fitted {
-    /// Cut where a line begins, if one begins soon.
+    /// Cuts the text, at the beginning of a line if there is one nearby.
     pub(super) fn end_of(text: &str, most_bytes: usize) -> Self {
         let mut start = text.len() - bytes_within(text.chars().rev(), most_bytes, written);
         if start > 0 && !text[..start].ends_with('\n') {
@@ -30,19 +30,19 @@ impl Fitted {
         }
     }
 
-    /// The text, below a line that says what is missing before it, if anything is.
+    /// The text, below a line about the missing bytes, if there are any.
     pub(super) fn told(self, also_missing: u64, whole: &str) -> String {
         match self.left_out + also_missing {
             0 => self.text,
             bytes => format!(
-                "[claudine: {bytes} bytes before this are left out; {whole} prints them]\n{}",
+                "[claudine: {bytes} earlier bytes are left out; {whole} prints them]\n{}",
                 self.text
             ),
         }
     }
 }
 
-/// Both texts, in what is given to the two together. A short one leaves its share to the other.
+/// Cuts two texts to fit an answer together. A short one leaves its share to the other.
 pub(super) fn both(first: &str, second: &str) -> (Fitted, Fitted) {
     let half = ANSWER_BYTES / 2;
     let room_beside = |text: &str| {
@@ -55,7 +55,7 @@ pub(super) fn both(first: &str, second: &str) -> (Fitted, Fitted) {
     )
 }
 
-/// The bytes that a character takes in JSON.
+/// Number of bytes that a character takes in JSON.
 fn written(c: char) -> usize {
     match c {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_fits_and_what_is_missing_is_counted() {
+    fn the_end_fits_the_limit_and_missing_bytes_are_counted() {
         let check = |text: &str, most: usize, expected: &str| {
             let fitted = Fitted::end_of(text, most);
             assert_eq!(fitted.text, expected, "{text:?} in {most}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn two_texts_share_what_there_is() {
+    fn two_texts_share_the_limit() {
         let check = |first: usize, second: usize, expected: (usize, usize)| {
             let (first, second) = both(&"x".repeat(first), &"y".repeat(second));
             assert_eq!((first.text.len(), second.text.len()), expected);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_with_where_it_is() {
+    fn missing_bytes_are_reported_with_the_command_that_prints_them() {
         let check = |text: &str, also: u64, expected: &str| {
             let told = Fitted::end_of(text, 4).told(also, "`claudine logs t`");
             assert_eq!(told, expected);
@@ -108,7 +108,7 @@ mod tests {
         check(
             "abcdef",
             10,
-            "[claudine: 12 bytes before this are left out; `claudine logs t` prints them]\ncdef",
+            "[claudine: 12 earlier bytes are left out; `claudine logs t` prints them]\ncdef",
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The tools as clients see them: names, descriptions, schemas.
+//! The tools as clients see them: names, descriptions and schemas.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) const RESUME: &str = "ResumeTask";
 pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
 
-/// In the order they are listed in.
+/// Names in the order of the list.
 pub(in crate::api) const NAMES: [&str; 9] = [
     DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT,
 ];
@@ -115,8 +115,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// The schema of an answer without what can be seen of the answer itself: what each of several
-/// words means, and what the fields of its parts are for. Each conversation has all of it in it.
+/// Removes descriptions from the schema of an answer that the answer itself makes clear: those of
+/// enum values and of nested fields. The schema takes up space in every conversation.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -126,7 +126,7 @@ fn brief(answer: JsonObject) -> JsonObject {
     }
 }
 
-/// `depth` is how many fields lead to it.
+/// Shortens a schema at a depth of this many fields.
 fn shorten(schema: &mut Value, depth: usize) {
     let Value::Object(fields) = schema else {
         return;
@@ -144,7 +144,7 @@ fn shorten(schema: &mut Value, depth: usize) {
             several.into_iter().flatten().chain(one).cloned()
         });
         let words: Vec<Value> = words.collect();
-        // Of forms of objects it says enough that it is an object.
+        // For alternatives that are objects, the type is enough.
         if !words.is_empty() {
             fields.insert("type".to_owned(), "string".into());
             fields.insert("enum".to_owned(), words.into());
@@ -168,8 +168,8 @@ fn shorten(schema: &mut Value, depth: usize) {
     }
 }
 
-/// A schema every client can read: in one piece, and with optional fields as fields that may be
-/// left out, not as ones that may be null.
+/// A schema that every client can read: without references, and with optional fields as fields that
+/// may be omitted, not as nullable ones.
 fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
@@ -185,7 +185,7 @@ fn schema<T: JsonSchema>() -> JsonObject {
         _ => JsonObject::new(),
     };
     schema.remove("title");
-    // MCP wants an object at the root, also where it is one of several.
+    // MCP requires an object at the root, even for alternatives.
     schema.entry("type").or_insert_with(|| "object".into());
     schema
 }
@@ -194,7 +194,8 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
-            // What may be anything is left open: some clients know no schema but an object.
+            // Left out if any value is allowed, because some clients accept only objects as
+            // schemas.
             if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
                 fields.remove("additionalProperties");
             }
@@ -233,11 +234,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tools_are_published() {
+    fn the_tools_are_as_recorded() {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// Some clients drop a server with one of them.
+    /// A boolean schema makes some clients drop the whole server.
     #[test]
     fn no_schema_is_a_boolean() {
         fn check(schema: &Value, path: &str) {
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_tools() {
+    fn the_list_of_names_matches_the_tools() {
         assert_eq!(
             all()
                 .iter()
