@@ -343,7 +343,7 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "standard input:1:59: `sometimes` is none of succeeded, completed, any",
+        "standard input:1:59: `sometimes` is not one of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,

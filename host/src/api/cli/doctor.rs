@@ -124,7 +124,7 @@ fn silent(host: Option<HostProcess>, limit: Duration) -> Finding {
     };
     let pid = host.pid;
     if host.is_stopped() {
-        let found = format!("pid {pid} was stopped by a signal, and answers nobody");
+        let found = format!("pid {pid} is stopped by a signal and does not answer");
         let hint = format!("`kill -CONT {pid}` continues it; running tasks are not affected");
         return Finding::new(Verdict::Fail, "host", found).hint(Some(hint));
     }

@@ -1,5 +1,5 @@
-//! What the tools take. A field nobody knows is refused by name: an agent that misspells one shall
-//! learn it.
+//! Parameters of the tools. Unknown fields are refused by name, so that an agent notices
+//! misspellings.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -96,7 +96,7 @@ pub(super) struct DelegateTask {
     pub(super) keep_worktree: Option<bool>,
 }
 
-// What clients are told of a dependency; it is read as in files.
+// Schema of a dependency for clients; parsing is the same as in files.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]

@@ -1,4 +1,4 @@
-//! The tools as clients see them: names, descriptions, schemas.
+//! The tools as clients see them: names, descriptions and schemas.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) const WAIT: &str = "WaitTask";
 pub(super) const DIFF: &str = "TaskDiff";
 pub(super) const MERGE: &str = "MergeTask";
 
-/// In the order they are listed in.
+/// Names in the order of the list.
 pub(in crate::api) const NAMES: [&str; 11] = [
     DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT, DIFF, MERGE,
 ];
@@ -132,8 +132,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// The schema of an answer without what can be seen of the answer itself: what each of several
-/// words means, and what the fields of its parts are for. Each conversation has all of it in it.
+/// Removes descriptions from the schema of an answer that the answer itself makes clear: those of
+/// enum values and of nested fields. The schema takes up space in every conversation.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -143,7 +143,7 @@ fn brief(answer: JsonObject) -> JsonObject {
     }
 }
 
-/// `depth` is how many fields lead to it.
+/// Shortens a schema at a depth of this many fields.
 fn shorten(schema: &mut Value, depth: usize) {
     let Value::Object(fields) = schema else {
         return;
@@ -161,7 +161,7 @@ fn shorten(schema: &mut Value, depth: usize) {
             several.into_iter().flatten().chain(one).cloned()
         });
         let words: Vec<Value> = words.collect();
-        // Of forms of objects it says enough that it is an object.
+        // For alternatives that are objects, the type is enough.
         if !words.is_empty() {
             fields.insert("type".to_owned(), "string".into());
             fields.insert("enum".to_owned(), words.into());
@@ -185,8 +185,8 @@ fn shorten(schema: &mut Value, depth: usize) {
     }
 }
 
-/// A schema every client can read: in one piece, and with optional fields as fields that may be
-/// left out, not as ones that may be null.
+/// A schema that every client can read: without references, and with optional fields as fields that
+/// may be omitted, not as nullable ones.
 fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
@@ -202,7 +202,7 @@ fn schema<T: JsonSchema>() -> JsonObject {
         _ => JsonObject::new(),
     };
     schema.remove("title");
-    // MCP wants an object at the root, also where it is one of several.
+    // MCP requires an object at the root, even for alternatives.
     schema.entry("type").or_insert_with(|| "object".into());
     schema
 }
@@ -211,7 +211,8 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
-            // What may be anything is left open: some clients know no schema but an object.
+            // Left out if any value is allowed, because some clients accept only objects as
+            // schemas.
             if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
                 fields.remove("additionalProperties");
             }
@@ -250,11 +251,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tools_are_published() {
+    fn the_tools_are_as_recorded() {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// Some clients drop a server with one of them.
+    /// A boolean schema makes some clients drop the whole server.
     #[test]
     fn no_schema_is_a_boolean() {
         fn check(schema: &Value, path: &str) {
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_tools() {
+    fn the_list_of_names_matches_the_tools() {
         assert_eq!(
             all()
                 .iter()

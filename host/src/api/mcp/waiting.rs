@@ -1,4 +1,4 @@
-//! Waiting for one task, or for several.
+//! Waits for one task or for several.
 
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ impl Server {
             );
             return Err(AppError::new(ErrorKind::Invalid, message));
         }
-        // Each is looked at first: what is not there is refused at once, an end before now counts,
-        // and from here on a name means the task that it means now.
+        // All are looked up first: unknown tasks are refused at once, finished ones count, and each
+        // name is resolved to the task that it means now.
         let mut tasks = Vec::with_capacity(references.len());
         for reference in references {
             tasks.push(self.client.status(reference).await?);
@@ -86,7 +86,7 @@ impl Server {
         })
     }
 
-    /// Brings the tasks up to date once what is waited for has come, or the time is over.
+    /// Updates the tasks when the wait is over: enough of them have ended, or the time is up.
     async fn follow(
         &self,
         tasks: &mut [TaskView],
@@ -114,7 +114,7 @@ impl Server {
             }
         }
         drop(waits);
-        // Those whose end was not needed have moved on meanwhile.
+        // With `any` the other tasks have changed meanwhile.
         for (place, id) in &open {
             if !waited_for[*place] {
                 tasks[*place] = self.client.status(id).await?;
@@ -128,7 +128,7 @@ fn has_ended(task: &TaskView) -> bool {
     task.outcome.is_some()
 }
 
-/// Whether as many have ended as are waited for.
+/// Whether the wait is over: all tasks have ended, or with `any` at least one.
 fn is_over(tasks: &[TaskView], any: bool) -> bool {
     if any {
         tasks.iter().any(has_ended)

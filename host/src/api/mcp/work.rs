@@ -1,4 +1,4 @@
-//! The work of a task in a worktree: what it has changed, and merging it after all.
+//! Shows and merges the changes of a task in a worktree.
 
 use super::{
     answers::{Diff, Merged},
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::app::{AppError, DiffQuery, DiffView, MergeWorktree, WorktreeMerged};
 
-/// So wide that no name of a file is cut.
+/// Width of the list of files, large enough that no name is cut.
 const WIDE_COLUMNS: u16 = 500;
 
 impl Server {
-    /// What the task has changed: a line for each file, and the patch as far as it fits.
+    /// The changes of a task: one line per file, and the part of the patch that fits.
     pub(super) async fn task_diff(&self, asked: TaskDiff) -> Result<Diff, AppError> {
         let query = |stat| DiffQuery {
             stat,
@@ -49,7 +49,7 @@ impl Server {
     }
 }
 
-/// What is changed, as far as an agent can take it: the beginning of both texts.
+/// The changes, with both texts cut at the end to fit an answer.
 fn fitted_diff(stat: DiffView, patch: Option<DiffView>) -> Diff {
     let files = without_bars(&stat.text);
     let changed = patch.as_ref().map_or("", |patch| &patch.text);
@@ -76,7 +76,7 @@ fn fitted_diff(stat: DiffView, patch: Option<DiffView>) -> Diff {
     }
 }
 
-/// Of ` src/a.rs | 12 +++---` the name and the number: signs say nothing to a model and take room.
+/// Shortens ` src/a.rs | 12 +++---` to the name and the number: a model does not need the signs.
 fn without_bars(stat: &str) -> String {
     let mut lines = String::with_capacity(stat.len());
     for line in stat.lines() {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diff_is_cut_at_its_end_with_what_shows_the_rest() {
+    fn a_diff_is_cut_at_its_end_with_the_command_for_the_rest() {
         let check = |patch: Option<DiffView>, expected: Option<&str>| {
             let told = fitted_diff(view(" f | 1 +\n", false), patch);
             assert_eq!(told.stat, " f | 1\n");
@@ -133,16 +133,14 @@ mod tests {
         };
         check(None, None);
         check(Some(view("+one\n", false)), Some("+one"));
-        // The list of files takes 8 bytes, and each line of the patch 11 as JSON writes it.
+        // In JSON the list of files takes 8 bytes, and each line of the patch 11.
         check(
             Some(view(&"+a line\t\n".repeat(10_000), false)),
-            Some("[claudine: 57285 bytes after this are left out; `claudine diff t` prints them]"),
+            Some("[claudine: 57285 more bytes are left out; `claudine diff t` prints them]"),
         );
         check(
             Some(view("+one\n", true)),
-            Some(
-                "[claudine: at least 0 bytes after this are left out; `git diff a b` prints them]",
-            ),
+            Some("[claudine: at least 0 more bytes are left out; `git diff a b` prints them]"),
         );
     }
 }

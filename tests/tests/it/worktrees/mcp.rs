@@ -83,7 +83,7 @@ fn an_agent_sees_what_a_task_has_changed() {
     assert!(stat.starts_with(" file |    2\n long | 9000\n"), "{stat}");
     let patch = diff["patch"].as_str().unwrap();
     assert!(patch.contains("-one\n+two\n"), "{patch:.200}");
-    let rest = format!("bytes after this are left out; `claudine diff {id}` prints them]\n");
+    let rest = format!("more bytes are left out; `claudine diff {id}` prints them]\n");
     assert!(patch.ends_with(&rest), "{patch:.200}");
     assert!(
         diff.to_string().len() < 45_000,
@@ -126,7 +126,11 @@ fn an_agent_merges_what_was_resolved() {
     let worktree = repository.worktree(&task);
     fs::write(worktree.join("file"), "both\n").unwrap();
     git_in(host, &worktree, &["commit", "-q", "-a", "-m", "resolved"]);
-    git_in(host, &worktree, &["merge", "-q", "--no-edit", "-X", "ours", "main"]);
+    git_in(
+        host,
+        &worktree,
+        &["merge", "-q", "--no-edit", "-X", "ours", "main"],
+    );
     let answer = client.call("MergeTask", json!({ "taskId": id }));
     assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
     assert_eq!(answer["attemptNumber"], 2, "{answer:#}");
