@@ -8,14 +8,18 @@ use super::{
     host::Host,
     request::TaskRef,
 };
-use crate::{git::Shape, text::harmless_lines, worktree::Changed};
+use crate::{
+    git::{Shape, Wanted},
+    text::harmless_lines,
+    worktree::Changed,
+};
 
 /// How wide a list of files is at least, and at most.
 const COLUMNS: std::ops::RangeInclusive<u16> = 40..=500;
 const COLUMNS_DEFAULT: u16 = 80;
 
 /// In which shape.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DiffQuery {
     /// Only the files, each with how much of it is changed.
@@ -24,6 +28,9 @@ pub(crate) struct DiffQuery {
     /// How wide the list of files is; 80 where it is not given.
     #[serde(default)]
     pub(crate) columns: Option<u16>,
+    /// Only this file or directory, from the top of the checkout.
+    #[serde(default)]
+    pub(crate) path: Option<String>,
 }
 
 /// What a task has changed, as git shows it. No hook, external program or converter of the
@@ -64,8 +71,12 @@ impl Host {
         } else {
             Shape::Patch
         };
+        let wanted = Wanted {
+            shape,
+            path: query.path.as_deref(),
+        };
         let variables = self.variables_of(task.as_ref()).await?;
-        let looking = self.worktrees.diff(id, task.as_ref(), shape, variables);
+        let looking = self.worktrees.diff(id, task.as_ref(), wanted, variables);
         let Changed {
             branch,
             from,

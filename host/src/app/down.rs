@@ -86,7 +86,7 @@ impl Host {
                 ErrorKind::Unavailable,
                 "the engine has not lifted the drain in time",
             )
-            .hint("`claudine doctor` looks at it")),
+            .hint("`claudine doctor` checks it")),
         }
     }
 

@@ -80,7 +80,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     let new = host("new");
     restore(&new, &path).ok().says(&[
         "restored 4 tasks",
-        "were under way then: 1",
+        "were running then: 1",
         "tasks held: 2",
         "run in the one of this command",
     ]);

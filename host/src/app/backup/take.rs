@@ -73,7 +73,7 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
         return Err(AppError::new(ErrorKind::Conflict, message)
             .hint("`claudine up` goes on with it; then it can be backed up"));
     }
-    if !database.exists() {
+    if !SqliteStore::is_made(&database)? {
         let directory = layout.root().display();
         let message = format!("there is nothing to back up: {directory} has no queue");
         return Err(AppError::new(ErrorKind::NotFound, message)

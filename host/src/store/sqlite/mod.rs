@@ -30,7 +30,6 @@ mod unattended;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -112,16 +111,23 @@ impl SqliteStore {
         }
     }
 
-    /// Looks into a database of any schema; `None` if there is none.
+    /// Looks into a database of any schema; `None` if there is none, or one without tables.
     pub(crate) fn content(path: &Path) -> Result<Option<Content>, StoreError> {
-        match fs::metadata(path) {
-            Ok(file) if file.len() > 0 => {}
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault::from_io(path, error)),
+        if !Self::is_made(path)? {
+            return Ok(None);
         }
         let content = open::reader(path).and_then(|reader| transfer::content(&reader));
         content.map(Some).map_err(|fault| fault.at(path))
+    }
+
+    /// Whether there is a database with anything in it, be it of another program. One without
+    /// tables is just being made, or whoever began that was killed.
+    pub(crate) fn is_made(path: &Path) -> Result<bool, StoreError> {
+        if open::is_empty(path)? {
+            return Ok(false);
+        }
+        let is_new = open::reader(path).and_then(|reader| schema::is_new(&reader));
+        is_new.map(|is_new| !is_new).map_err(|fault| fault.at(path))
     }
 
     /// Folds all of the log back into the file and closes it: the one file has all that was

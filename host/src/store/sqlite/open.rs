@@ -37,14 +37,27 @@ pub(super) fn look_at_file(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(from_io(path, error)),
     }
-    let log = beside(path, "-wal");
-    if length_of(path)? == 0 && length_of(&log)? > 0 {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            detail: format!("the file is empty, but its log {} is not", log.display()),
-        });
+    is_empty(path).map(drop)
+}
+
+/// Whether there is no database, or a file of no length. One that was emptied or lost is refused.
+pub(super) fn is_empty(path: &Path) -> Result<bool, StoreError> {
+    let has_log = length_of(&beside(path, "-wal"))? > 0;
+    let is_empty = length_of(path)? == 0;
+    if is_empty && has_log {
+        return Err(lost(path));
     }
-    Ok(())
+    Ok(is_empty)
+}
+
+/// Of a file that is empty or gone while its log is not. To look at the log first keeps a database
+/// that is just being made from being taken for one.
+pub(super) fn lost(path: &Path) -> StoreError {
+    let log = beside(path, "-wal");
+    StoreError::Corrupt {
+        path: path.to_owned(),
+        detail: format!("the file is empty, but its log {} is not", log.display()),
+    }
 }
 
 /// 0 if there is no such file.
@@ -83,12 +96,9 @@ pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
 
 /// A connection to a file of this version's schema that nobody writes to while it is open; the file
 /// is named by a URI.
-pub(super) fn unchanging(uri: &str) -> Result<Connection, Fault> {
+pub(super) fn unchanging(path: &Path, uri: &str) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = open(Path::new(uri), flags)?;
-    schema::check(&connection)?;
-    schema::check_not_older(&connection)?;
-    Ok(connection)
+    fit(open(Path::new(uri), flags)?, path)
 }
 
 /// A connection to a database that is nowhere and has nothing in it.
@@ -101,8 +111,16 @@ pub(super) fn empty(path: &Path) -> Result<Connection, Fault> {
 
 /// A connection to a file of this version's schema, which is left as it is.
 pub(super) fn existing(path: &Path) -> Result<Connection, Fault> {
-    let connection = reader(path)?;
+    fit(reader(path)?, path)
+}
+
+/// The connection, if its file has this version's schema; one with nothing in it if the file has no
+/// tables yet.
+fn fit(connection: Connection, path: &Path) -> Result<Connection, Fault> {
     schema::check(&connection)?;
+    if schema::is_new(&connection)? {
+        return empty(path);
+    }
     schema::check_not_older(&connection)?;
     Ok(connection)
 }

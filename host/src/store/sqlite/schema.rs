@@ -52,6 +52,13 @@ struct Header {
     tables: u32,
 }
 
+impl Header {
+    /// No step was taken yet: the file is just being made, or whoever began that was killed.
+    fn is_new(&self) -> bool {
+        self.version == 0 && self.tables == 0
+    }
+}
+
 fn header(connection: &Connection) -> Result<Header, Fault> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
     Ok(Header {
@@ -65,8 +72,7 @@ fn header(connection: &Connection) -> Result<Header, Fault> {
 /// to it.
 pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
     let header = header(connection)?;
-    let is_new = header.version == 0 && header.tables == 0;
-    if !is_new && header.application_id != APPLICATION_ID {
+    if !header.is_new() && header.application_id != APPLICATION_ID {
         return Err(Fault::NotOurs);
     }
     if header.version > KNOWN {
@@ -76,6 +82,12 @@ pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
         });
     }
     Ok(())
+}
+
+/// Whether the file has no tables yet, which is what a database is until the first host has made
+/// them.
+pub(super) fn is_new(connection: &Connection) -> Result<bool, Fault> {
+    Ok(header(connection)?.is_new())
 }
 
 /// Refuses a file that [`check`] has found to be ours and that lacks the last steps.

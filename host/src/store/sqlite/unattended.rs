@@ -44,7 +44,7 @@ pub(super) struct Unattended {
 enum State {
     /// There is no database, or nothing in it.
     Empty,
-    /// In the file, which is this one.
+    /// In the file, which is this one. One that is just being made has no tables.
     InFile(Stamp),
     /// In the file and its log.
     InLog,
@@ -66,12 +66,12 @@ impl Unattended {
         for _ in 0..TRIES {
             let before = self.state()?;
             let connection = match before {
-                State::Empty => open::empty(&self.path)?,
-                State::InFile(_) => open::unchanging(&uri(&self.path))?,
+                State::Empty => open::empty(&self.path),
+                State::InFile(_) => open::unchanging(&self.path, &uri(&self.path)),
                 State::InLog => break,
             };
-            let answer = query(&connection);
-            drop(connection);
+            // A file that is being written to need not even open.
+            let answer = connection.and_then(|connection| query(&connection));
             if self.state()? == before {
                 return answer;
             }
@@ -80,17 +80,17 @@ impl Unattended {
     }
 
     fn state(&self) -> Result<State, StoreError> {
-        let log = found(&beside(&self.path, "-wal"))?;
-        if log.is_some_and(|log| log.len() > 0) {
-            return Ok(State::InLog);
-        }
-        Ok(match found(&self.path)? {
-            Some(file) if file.len() > 0 => {
+        let log = found(&beside(&self.path, "-wal"))?.filter(|log| log.len() > 0);
+        let file = found(&self.path)?.filter(|file| file.len() > 0);
+        match (file, log) {
+            (Some(_), Some(_)) => Ok(State::InLog),
+            (Some(file), None) => {
                 let written = (file.mtime(), file.mtime_nsec());
-                State::InFile((file.dev(), file.ino(), file.len(), written))
+                Ok(State::InFile((file.dev(), file.ino(), file.len(), written)))
             }
-            _ => State::Empty,
-        })
+            (None, None) => Ok(State::Empty),
+            (None, Some(_)) => Err(open::lost(&self.path)),
+        }
     }
 }
 
@@ -203,6 +203,71 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), before);
         set(9_999);
         assert!(matches!(refused(), StoreError::Newer { .. }));
+    }
+
+    /// What there is at each moment between the first file and the first table, and where whoever
+    /// made it was killed then.
+    #[test]
+    fn a_database_that_is_just_being_made_has_nothing_in_it() {
+        let check = |make: &dyn Fn(&Path) -> Option<Connection>| {
+            let (_directory, path) = directory();
+            let dir = path.parent().unwrap();
+            let maker = make(&path);
+            let before = names(dir);
+            let reader = SqliteStore::open_unattended(&path);
+            assert_eq!(tasks(&reader), 0);
+            assert!(reader.load(claudine_domain::time::Timestamp(0)).is_ok());
+            assert_eq!(names(dir), before);
+            assert!(!SqliteStore::is_made(&path).unwrap());
+            assert_eq!(SqliteStore::content(&path).unwrap(), None);
+            drop(maker);
+            // Whoever comes next makes the rest.
+            let store = SqliteStore::open(&path).unwrap();
+            store.commit(store.lead().unwrap(), &batch()).unwrap();
+            assert_eq!(tasks(&reader), batch().tasks.len());
+            assert!(SqliteStore::is_made(&path).unwrap());
+        };
+        let in_log_mode = |path: &Path| {
+            let maker = Connection::open(path).unwrap();
+            let mode = "PRAGMA journal_mode = WAL";
+            let mode: String = maker.query_row(mode, [], |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal");
+            assert!(fs::metadata(path).unwrap().len() > 0);
+            maker
+        };
+        check(&|path| {
+            fs::write(path, "").unwrap();
+            None
+        });
+        check(&|path| {
+            drop(in_log_mode(path));
+            None
+        });
+        check(&|path| Some(in_log_mode(path)));
+        check(&|path| {
+            let maker = in_log_mode(path);
+            maker.pragma_update(None, "user_version", 0).unwrap();
+            assert!(fs::metadata(beside(path, "-wal")).unwrap().len() > 0);
+            Some(maker)
+        });
+    }
+
+    /// The log is of a database that was lost: to show nothing would be to say that nothing was
+    /// there.
+    #[test]
+    fn a_log_alone_is_refused() {
+        let (_directory, path) = directory();
+        fs::write(beside(&path, "-wal"), "all that was committed").unwrap();
+        let reader = SqliteStore::open_unattended(&path);
+        let check = || {
+            let refused = reader.last_batch().unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+            let refused = SqliteStore::is_made(&path).unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+        };
+        check();
+        fs::write(&path, "").unwrap();
+        check();
     }
 
     /// The file changes under a query that began before.
