@@ -295,7 +295,7 @@ fn a_name_of_a_graph_is_kept_and_checked() {
     submit("").code(USAGE).says(&["the name of the graph"]);
     submit("a\u{1b}[2J")
         .code(USAGE)
-        .says(&["controls how text is shown"]);
+        .says(&["has a control character"]);
     let listed = host.json(["list", "--graph", "release"]);
     assert_eq!(listed["tasks"].as_array().unwrap().len(), 2);
 }
