@@ -99,7 +99,10 @@ impl Host {
         };
         let drafts = [draft];
         let issues = executor.validate_each(&drafts).await.map_err(|error| {
-            let message = format!("executor `{}` cannot be asked: {error}", request.executor);
+            let message = format!(
+                "executor `{}` cannot validate the request: {error}",
+                request.executor
+            );
             AppError::new(ErrorKind::Unavailable, message)
         })?;
         if let Some(issues) = issues.first().filter(|issues| !issues.is_empty()) {

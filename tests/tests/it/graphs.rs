@@ -480,13 +480,13 @@ fn values_that_cannot_be_are_refused() {
     );
     check(
         &["group", "set", "g", "--limit", "0"],
-        "a group's limit is at least 1; to start nothing of it, pause it",
+        "a group's limit is at least 1; to start none of its tasks, pause it",
     );
     check(&["group", "set", "g", "--limit=-1"], "-1");
     check(&["run", "--retries=-1", "--", "true"], "-1");
     check(
         &["run", "--retries", "1", "--retry-on", "auth", "--", "true"],
-        "`auth` is no class of failures that can be retried",
+        "`auth` is not a class of failures that can be retried",
     );
     check(
         &[
