@@ -52,7 +52,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         USAGE,
         &["-w", home.to_str().unwrap()],
         &[
-            "a worktree is made of a git repository",
+            "a worktree needs a git repository",
             "home is in none",
             "git init",
         ],
