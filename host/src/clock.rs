@@ -1,4 +1,4 @@
-//! The one place that reads the time or sleeps. Everything else is told.
+//! Reads the time and sleeps, for all other modules.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -7,7 +7,7 @@ use std::{
 
 use claudine_domain::time::{MonotonicMs, Now, Timestamp, millis};
 
-/// Both clocks at once.
+/// The times of both clocks.
 pub(crate) fn now() -> Now {
     Now {
         wall: wall(),
@@ -24,12 +24,12 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp(wall)
 }
 
-/// By how much tests have made wall time jump, in milliseconds.
+/// Offset that tests add to wall time, in milliseconds.
 #[cfg(test)]
 static JUMPED_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
-/// Makes wall time jump, for this process alone, as it does when somebody sets the clock. Nothing
-/// is told of it.
+/// Makes wall time jump within this process, as if somebody had set the clock, without notifying
+/// anyone.
 #[cfg(test)]
 pub(crate) fn jump_wall(by_ms: i64) {
     JUMPED_MS.fetch_add(by_ms, std::sync::atomic::Ordering::Relaxed);
