@@ -54,7 +54,7 @@ const WRITING_OFF: Duration = Duration::from_secs(5);
 const ENGINE: &str = "the engine";
 const REST: &str = "the REST server";
 const ROUTING: &str = "the routing of reports";
-const ROAD: &str = "the road to the supervisors";
+const ROUTER: &str = "the supervisors' router";
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
     let path = path.to_owned();
@@ -176,7 +176,7 @@ async fn wire(
         known: Known::of(opened.found),
         settle_timeout: settings.settle_timeout,
     });
-    parts.spawn(ROAD, road_end(opened.road, shutdown.clone()));
+    parts.spawn(ROUTER, router_end(opened.router, shutdown.clone()));
     let (routing, reports) = (runner.clone(), opened.reports);
     parts.spawn(
         ROUTING,
@@ -321,7 +321,7 @@ async fn engine_end(task: engine::EngineTask) -> Over {
     }
 }
 
-async fn road_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Over {
+async fn router_end(task: JoinHandle<()>, shutdown: watch::Receiver<bool>) -> Over {
     match task.await {
         Ok(()) if *shutdown.borrow() => Over::Done,
         Ok(()) => Over::Failed("nobody is left who asks for anything".to_owned()),
@@ -392,7 +392,7 @@ async fn wind_down(
             tracing::warn!(%error, "the supervisors cannot be told to end");
         }
     }
-    // Attempts that run on hold on to the road; they end with the runtime.
+    // Attempts that run on keep the router alive; both end with the runtime.
     if clock::within(LAST_COMMANDS, supervisors.flush())
         .await
         .is_none()

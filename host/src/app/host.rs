@@ -241,7 +241,7 @@ impl From<EngineError> for AppError {
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
             EngineError::NoHost => app.hint("`claudine up` starts one"),
-            EngineError::Reloading(_) => app.hint("`claudine doctor` looks at it"),
+            EngineError::Reloading(_) => app.hint("`claudine doctor` checks it"),
             _ => app,
         }
     }

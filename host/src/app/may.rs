@@ -61,7 +61,10 @@ pub(super) fn may(
         Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
             within(by, ceiling, work)
         }
-        Verb::Merge(strategy) if by.restrained => merges(by, ceiling, strategy),
+        Verb::Merge(strategy) if by.restrained => {
+            merges(by, ceiling, strategy)?;
+            changes_files(by, ceiling)
+        }
         Verb::CleanWorktrees
         | Verb::SetGroup
         | Verb::SetSlots
@@ -162,6 +165,21 @@ fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Resu
         allowed.collect::<Vec<_>>().join(", ")
     );
     Err(forbidden(message, "merge_strategies"))
+}
+
+/// Refuses to merge what others have done to those who may only read.
+fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
+    let most = ceiling.most();
+    if most.step >= Step::Edit {
+        return Ok(());
+    }
+    let message = format!(
+        "to merge is to change files; what may be asked for {} can at most {} (`{}`)",
+        way(by),
+        can(most.step),
+        ceiling.max_permission_mode
+    );
+    Err(forbidden(message, "max_permission_mode"))
 }
 
 fn held(by: &Principal, task: &Task) -> AppError {
@@ -355,7 +373,7 @@ mod tests {
         for (name, verb, allowed) in [
             ("cancel", Verb::Cancel, EVERYBODY),
             ("hold", Verb::Hold, EVERYBODY),
-            ("manual", Verb::Merge(MergeStrategy::Manual), EVERYBODY),
+            ("manual", Verb::Merge(MergeStrategy::Manual), UNRESTRAINED),
             ("auto", Verb::Merge(MergeStrategy::Auto), UNRESTRAINED),
             ("patch", Verb::Merge(MergeStrategy::Patch), UNRESTRAINED),
             ("clean", Verb::CleanWorktrees, UNRESTRAINED),
@@ -383,6 +401,29 @@ mod tests {
                 assert!(error.hint.unwrap().contains("a person"), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn who_may_only_read_merges_nothing() {
+        let check = |mode: &str, expected: bool| {
+            let chat = by(Kind::Owner, Via::Mcp, true);
+            let ceiling = McpCeiling {
+                max_permission_mode: mode.to_owned(),
+                ..McpCeiling::default()
+            };
+            let decided = may(&chat, Verb::Merge(MergeStrategy::Patch), None, &ceiling);
+            assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
+            if let Err(error) = decided {
+                let says = format!("can at most read (`{mode}`)");
+                assert!(error.message.contains(&says), "{}", error.message);
+                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+            }
+        };
+        check("read", false);
+        check("plan", false);
+        check("acceptEdits", true);
+        check("run", true);
+        check("bypassPermissions", true);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Host {
         }
         Err(AppError::new(
             ErrorKind::Unavailable,
-            "what is below it changes faster than it can be looked up; try again",
+            "its dependants change too fast to be looked up; try again",
         ))
     }
 

@@ -35,6 +35,14 @@ pub(crate) enum Shape {
     Stat(u16),
 }
 
+/// What of a difference is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) shape: Shape,
+    /// The one file or directory that is meant, from the top of the checkout.
+    pub(crate) path: Option<&'a str>,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Diff {
     pub(crate) text: String,
@@ -62,9 +70,9 @@ impl Git {
         &self,
         from: &Commit,
         to: &Commit,
-        shape: Shape,
+        wanted: Wanted<'_>,
     ) -> Result<Diff, GitError> {
-        let spec = spec(shape).arg(from.hash()).arg(to.hash()).arg("--");
+        let spec = spec(wanted, &[from, to]);
         self.read_diff(&spec).await
     }
 
@@ -74,7 +82,7 @@ impl Git {
         &self,
         from: &Commit,
         repository: &Path,
-        shape: Shape,
+        wanted: Wanted<'_>,
     ) -> Result<Diff, GitError> {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
@@ -84,7 +92,7 @@ impl Git {
         if !added.status.success() {
             tracing::debug!(dir = %self.dir().display(), "what is new cannot be looked at");
         }
-        let spec = spec(shape).arg(from.hash()).arg("--").index(&index.0);
+        let spec = spec(wanted, &[from]).index(&index.0);
         self.read_diff(&spec).await
     }
 
@@ -129,13 +137,16 @@ fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(to)?.set_modified(time)
 }
 
-fn spec(shape: Shape) -> Spec {
-    let shaped = match shape {
+fn spec(wanted: Wanted<'_>, commits: &[&Commit]) -> Spec {
+    let shaped = match wanted.shape {
         Shape::Patch => "--patch".to_owned(),
         Shape::Stat(columns) => format!("--stat={columns}"),
     };
-    Spec::reads(OPTIONS)
-        .arg(shaped)
+    // A name with `*` in it is that name, wherever git is run.
+    let path = wanted.path.map(|path| format!(":(top,literal){path}"));
+    let commits = commits.iter().map(|commit| commit.hash().to_owned());
+    let rest = commits.chain(["--".to_owned()]).chain(path);
+    rest.fold(Spec::reads(OPTIONS).arg(shaped), Spec::arg)
         .limit(LONG)
         .kept_bytes(DIFF_BYTES)
 }
@@ -175,14 +186,20 @@ mod tests {
         fs::write(beside.join("new"), "new\n").unwrap();
         let git = person.at(path);
         let repository = git.place().await.unwrap().repository;
-        let patch = git
-            .diff_to_files(&base, &repository, Shape::Patch)
-            .await
-            .unwrap();
+        let wanted = |shape, path| Wanted { shape, path };
+        let all = wanted(Shape::Patch, None);
+        let patch = git.diff_to_files(&base, &repository, all).await.unwrap();
         assert!(patch.text.contains("-one\n+two\n"), "{}", patch.text);
         assert!(patch.text.contains("+++ b/new\n"), "{}", patch.text);
         assert!(!patch.is_cut && !patch.text.contains('\x1b'));
-        let stat = git.diff_to_files(&base, &repository, Shape::Stat(80)).await;
+        let one = wanted(Shape::Patch, Some("new"));
+        let of_one = git.diff_to_files(&base, &repository, one).await.unwrap();
+        assert!(of_one.text.contains("+++ b/new\n") && !of_one.text.contains("two"));
+        let none = wanted(Shape::Patch, Some("*"));
+        let of_none = git.diff_to_files(&base, &repository, none).await.unwrap();
+        assert_eq!(of_none.text, "");
+        let stat = wanted(Shape::Stat(80), None);
+        let stat = git.diff_to_files(&base, &repository, stat).await;
         let stat = stat.unwrap().text;
         assert!(
             stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)\n"),
@@ -198,8 +215,7 @@ mod tests {
             assert!(!beside.join(program).exists(), "{program}");
         }
         fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
-        let cut = git.diff_to_files(&base, &repository, Shape::Patch).await;
-        let cut = cut.unwrap();
+        let cut = git.diff_to_files(&base, &repository, all).await.unwrap();
         assert!(cut.is_cut && cut.text.len() <= DIFF_BYTES && cut.text.ends_with('\n'));
     }
 }

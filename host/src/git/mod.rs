@@ -35,7 +35,7 @@ use std::{
 pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
-    diff::{Diff, Shape},
+    diff::{Diff, Shape, Wanted},
     gh::Opening,
     index::Stamps,
     look::{Look, shortened},

@@ -25,7 +25,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     if layout.to_be_placed().exists() {
         let directory = layout.root().display();
-        let message = format!("a restore into {directory} was killed before all was in its place");
+        let message = format!("a restore into {directory} was killed before it was complete");
         return Err(
             AppError::new(ErrorKind::Conflict, message).hint("`claudine up` goes on with it")
         );

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use claudine_domain::{id::TaskId, task::Task, worktree::Span};
 
 use super::{WorktreeError, Worktrees, record::Record};
-use crate::git::{Commit, Diff, Git, Shape};
+use crate::git::{Commit, Diff, Git, Wanted};
 
 /// What a task has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ impl Worktrees {
         &self,
         id: TaskId,
         task: Option<&Task>,
-        shape: Shape,
+        wanted: Wanted<'_>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Changed, WorktreeError> {
         let git = self.git(self.path(id), variables);
@@ -36,7 +36,7 @@ impl Worktrees {
             } else {
                 git.in_repository(&record.repository)
             };
-            if let Some(changed) = live(&git, record, noted.as_ref(), shape).await? {
+            if let Some(changed) = live(&git, record, noted.as_ref(), wanted).await? {
                 return Ok(changed);
             }
         }
@@ -60,7 +60,7 @@ impl Worktrees {
         }
         Ok(Changed {
             branch,
-            diff: git.diff(&from, &to, shape).await?,
+            diff: git.diff(&from, &to, wanted).await?,
             from: from.into(),
             to: Some(to.into()),
         })
@@ -72,7 +72,7 @@ async fn live(
     git: &Git,
     record: &Record,
     noted: Option<&(Commit, Commit)>,
-    shape: Shape,
+    wanted: Wanted<'_>,
 ) -> Result<Option<Changed>, WorktreeError> {
     let is_there = git.dir() != record.repository;
     let tip = if is_there {
@@ -89,9 +89,9 @@ async fn live(
         _ => record.parting(git, &tip).await?,
     };
     let diff = if is_there {
-        git.diff_to_files(&from, &record.repository, shape).await?
+        git.diff_to_files(&from, &record.repository, wanted).await?
     } else {
-        git.diff(&from, &tip, shape).await?
+        git.diff(&from, &tip, wanted).await?
     };
     Ok(Some(Changed {
         branch: record.branch.name().to_owned(),

@@ -343,14 +343,14 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     );
     check(
         r#"[{"argv":["true"],"dependencies":[{"task":"a","condition":"sometimes"}]}]"#,
-        "standard input:1:59: `sometimes` is none of succeeded, completed, any",
+        "standard input:1:59: `sometimes` is not one of succeeded, completed, any",
     );
     check(
         r#"[{"argv":["true"]},{"name":"x","argv":["true"],"timeout":"0"}]"#,
         "standard input:1:20: the timeout must be from 1 s to 30 days, not 0 ms",
     );
     check("- {argv: [true", "error: standard input:1:");
-    check("", "there is no task in it");
+    check("", "the file has no tasks");
     let many: Vec<String> = (0..100_001)
         .map(|number| format!("task_{number:026}"))
         .collect();
