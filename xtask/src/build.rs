@@ -100,7 +100,7 @@ pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
     let debian = Path::new("/etc/debian_version").exists();
     let found = Toolchain::find(&checkout::root(), &[Way::Distribution], &mut |_| ()).is_ok();
     (debian && !found)
-        .then_some("debians_rust_builds_the_same_plugin: apt-get install rustc-web rust-web-src")
+        .then_some("debians_rust_builds_the_plugin_too: apt-get install rustc-web rust-web-src")
 }
 
 /// What compiles for WebAssembly here; Debian's packages are fetched where there is nothing else.
