@@ -19,6 +19,7 @@ mod failures;
 mod git;
 mod machine;
 mod patterns;
+mod recording;
 mod refusals;
 mod restarts;
 mod results;
