@@ -74,11 +74,7 @@ fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     host.run(["cancel", &id]).check();
     let task = host.finished(&id);
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
-    assert_eq!(
-        count(),
-        0,
-        "all of its parts have ended when it is called ended"
-    );
+    assert_eq!(count(), 0, "nothing of it is left when it is called ended");
 }
 
 #[test]
