@@ -37,13 +37,13 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// What happens to a command when nobody waits for it any more.
+/// Fate of a command when nobody waits for it any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abandoned {
     /// The process group is killed, and the command is reaped.
     Killed,
-    /// It continues until it ends or reaches its time limit, because its changes must not be left
-    /// half done.
+    /// The command continues until it ends or reaches its time limit, because its changes must not
+    /// be left half done.
     LeftAlone,
 }
 
@@ -321,13 +321,13 @@ mod tests {
             (&*finished.stdout, &*finished.stderr),
             (&b"out\n"[..], &b"err\n"[..])
         );
-        // It receives TERM, and counts as timed out once it has ended.
+        // The command receives TERM, and counts as timed out once it has ended.
         let polite =
             "trap 'echo ended > polite; exit 0' TERM; echo > up; while :; do sleep 0.02; done";
         let late = run(polite, Duration::from_millis(300)).await.unwrap();
         assert!(late.is_none());
         assert!(dir.path().join("polite").exists());
-        // Nobody waits for it any more, but it writes its file all the same.
+        // Nobody waits for the command any more, but it writes its file all the same.
         let slow = tokio::spawn(run(
             "echo > begun; until test -e go; do sleep 0.02; done; echo > written",
             long,

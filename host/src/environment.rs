@@ -375,7 +375,7 @@ mod tests {
         let refused = keep("refused").await.digest.clone();
         let let_go = environments.let_go();
         assert!(!let_go.is_nothing());
-        // Its task is submitted between the look and the removal.
+        // The task is submitted between the look and the removal.
         let late = keep("late").await.digest.clone();
         environments.prune(let_go, &[named.to_string()]).unwrap();
         for stays in [&held.digest, &again.digest, &named, &late] {

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// How durable the replacement of a file is. In both cases readers see the old file or the new one,
+/// Durability of the replacement of a file. In both cases readers see the old file or the new one,
 /// never a part of either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lasting {

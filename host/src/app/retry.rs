@@ -58,7 +58,7 @@ impl Host {
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
             Ok(answer) => retried(answer).map(Some),
-            // It has ended meanwhile.
+            // The task has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -188,7 +188,7 @@ pub(crate) struct Overrides {
     pub(crate) begin: Begin,
 }
 
-/// What a host does at its start, before it starts any task.
+/// Action of a host at its start, before it starts any task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Begin {
     #[default]

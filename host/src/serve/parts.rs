@@ -9,7 +9,7 @@ use crate::{app::DownMode, clock};
 /// Meaning of a part's end.
 #[derive(Debug)]
 pub(super) enum Over {
-    /// Its work is done, and the host continues without it.
+    /// The part's work is done, and the host continues without it.
     Done,
     /// The host has to shut down.
     Down(DownMode),
