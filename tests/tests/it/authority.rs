@@ -55,7 +55,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
         task[name] = value;
         task
     };
-    let too_much = ["this task could", "over MCP can at most read (`plan`)"];
+    let too_much = ["this task could", "over MCP may at most read (`plan`)"];
     // Its own `claude`, and code in the host's git.
     for (name, value) in [
         ("PATH", "/evil"),
@@ -128,7 +128,7 @@ fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
     let mut client = PythonClient::connect(&host);
     let says = [
         "do whatever the user can",
-        "can at most change files (`acceptEdits`)",
+        "may at most change files (`acceptEdits`)",
     ];
     refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});
@@ -207,7 +207,7 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
     assert_eq!(retried[0]["by"]["via"], "mcp", "{events}");
     let shown = host.text(["events", &plan]);
     assert!(
-        shown.contains("to be tried again (by owner via mcp)"),
+        shown.contains("to be retried (by owner via mcp)"),
         "{shown}"
     );
     // A command of the agent's, which may bring leave for tools along.

@@ -1,4 +1,4 @@
-//! The tools as clients see them: names, descriptions, schemas.
+//! The tools as clients see them: names, descriptions and schemas.
 
 use std::sync::Arc;
 
@@ -18,25 +18,28 @@ pub(super) const RETRY: &str = "RetryTask";
 pub(super) const RESUME: &str = "ResumeTask";
 pub(super) const LIST: &str = "ListTasks";
 pub(super) const WAIT: &str = "WaitTask";
+pub(super) const DIFF: &str = "TaskDiff";
+pub(super) const MERGE: &str = "MergeTask";
 
-/// In the order they are listed in.
-pub(in crate::api) const NAMES: [&str; 9] = [
-    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT,
+/// Names in the order of the list.
+pub(in crate::api) const NAMES: [&str; 11] = [
+    DELEGATE, SUBMIT, STATUS, LOGS, CANCEL, RETRY, RESUME, LIST, WAIT, DIFF, MERGE,
 ];
 
 pub(super) const INSTRUCTIONS: &str = "\
 Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
 
-Delegate when work is independent of what you do next, would take long, or can go on beside other work: a test suite, a review, a \
+Delegate when work is independent of what you do next, would take long, or can run alongside other work: a test suite, a review, a \
 migration of one module among several. Do short things yourself. Give each task a prompt that is complete in itself, since the agent sees \
 nothing of this conversation: the goal, the files, what counts as done, what not to touch. Tasks that write to the same files belong in \
-one task or in different directories. What has to come after something else gets `dependencies`; SubmitGraph takes a whole plan at once. A task \
+one task or in different directories. A task that has to run after others gets `dependencies`; SubmitGraph submits a whole plan at once. A task \
 whose dependency fails ends as upstream_failed and does not run.
 
-DelegateTask returns at once. Go on with your work, then use WaitTask; it waits 50 seconds at most, so call it again while `done` is false. \
-`output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; TaskLogs has what was written on the way. Agents \
-may edit files but not run arbitrary commands. What permissionMode and allowedTools may add to that is limited by the user's settings; a \
-refusal says by which.";
+DelegateTask returns at once. Continue your work, then use WaitTask for one or several tasks; it waits at most 50 seconds, so call it again \
+while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` says why a task \
+waits or did not succeed. TaskLogs shows output of a running task, TaskDiff the changes of a task in a worktree. Agents \
+may edit files but not run arbitrary commands. The user's settings limit what permissionMode and allowedTools may add to that; a refusal \
+names the setting.";
 
 pub(super) fn all() -> Vec<Tool> {
     let reads = || ToolAnnotations::new().read_only(true).open_world(false);
@@ -51,7 +54,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::SubmitGraph, answers::Submitted>(
             SUBMIT,
-            "Hands over several tasks that wait for each other, all or none. Returns their ids at once.",
+            "Submits a graph of tasks with dependencies, all or none. Returns their ids at once.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -59,17 +62,17 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::TaskStatus, answers::Status>(
             STATUS,
-            "Says where a task stands, and its result once it is done. Without taskId: the newest tasks.",
+            "Shows the state of a task, and its result once it is done. Without taskId: the newest tasks.",
             reads(),
         ),
         tool::<parameters::TaskLogs, answers::Logs>(
             LOGS,
-            "Shows the last lines a task wrote, of an agent those of its transcript: as many as fit into an answer.",
+            "Shows the last lines of a task's output, or of an agent's transcript, as many as fit in an answer.",
             reads(),
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
             CANCEL,
-            "Stops a task and what it delegated itself, or all tasks of a graph.",
+            "Cancels a task and the tasks it submitted itself, or all tasks of a graph.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -78,7 +81,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
-            "Gives a finished task another attempt. It keeps its id; an agent goes on with its session where it can.",
+            "Gives a finished task another attempt. It keeps its id; an agent continues its session if it can.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -86,7 +89,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ResumeTask, answers::Resumed>(
             RESUME,
-            "Lets a finished task go on from where it ended, told what is to be done now. It keeps its id; an agent goes on in its session.",
+            "Continues a finished task from where it ended, with new instructions. It keeps its id; an agent continues its session.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -94,13 +97,27 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ListTasks, answers::Several>(
             LIST,
-            "Lists tasks, the newest first.",
+            "Lists tasks, newest first.",
             reads(),
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits until a task has ended, 50 seconds at most. Call it again while `done` is false.",
+            "Waits until one task, all of several tasks or the first of them has ended, at most 50 seconds. Returns the same as TaskStatus; call it again while `done` is false.",
             reads(),
+        ),
+        tool::<parameters::TaskDiff, answers::Diff>(
+            DIFF,
+            "Shows the changes of a task in a worktree, before or after its merge: a line for each file, and the patch.",
+            reads(),
+        ),
+        tool::<parameters::MergeTask, answers::Merged>(
+            MERGE,
+            "Merges the branch of a finished task, or pushes it or writes a patch file: after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds.",
+            ToolAnnotations::new()
+                .read_only(false)
+                .destructive(true)
+                .idempotent(true)
+                .open_world(true),
         ),
     ]
 }
@@ -115,8 +132,8 @@ fn tool<Parameters: JsonSchema, Answer: JsonSchema>(
         .with_annotations(annotations)
 }
 
-/// The schema of an answer without what can be seen of the answer itself: what each of several
-/// words means, and what the fields of its parts are for. Each conversation has all of it in it.
+/// Removes descriptions from the schema of an answer that the answer itself makes clear: those of
+/// enum values and of nested fields. The schema takes up space in every conversation.
 fn brief(answer: JsonObject) -> JsonObject {
     let mut answer = Value::Object(answer);
     shorten(&mut answer, 0);
@@ -126,7 +143,7 @@ fn brief(answer: JsonObject) -> JsonObject {
     }
 }
 
-/// `depth` is how many fields lead to it.
+/// Shortens a schema at a depth of this many fields.
 fn shorten(schema: &mut Value, depth: usize) {
     let Value::Object(fields) = schema else {
         return;
@@ -144,7 +161,7 @@ fn shorten(schema: &mut Value, depth: usize) {
             several.into_iter().flatten().chain(one).cloned()
         });
         let words: Vec<Value> = words.collect();
-        // Of forms of objects it says enough that it is an object.
+        // For alternatives that are objects, the type is enough.
         if !words.is_empty() {
             fields.insert("type".to_owned(), "string".into());
             fields.insert("enum".to_owned(), words.into());
@@ -168,8 +185,8 @@ fn shorten(schema: &mut Value, depth: usize) {
     }
 }
 
-/// A schema every client can read: in one piece, and with optional fields as fields that may be
-/// left out, not as ones that may be null.
+/// A schema that every client can read: without references, and with optional fields as fields that
+/// may be omitted, not as nullable ones.
 fn schema<T: JsonSchema>() -> JsonObject {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
@@ -185,7 +202,7 @@ fn schema<T: JsonSchema>() -> JsonObject {
         _ => JsonObject::new(),
     };
     schema.remove("title");
-    // MCP wants an object at the root, also where it is one of several.
+    // MCP requires an object at the root, even for alternatives.
     schema.entry("type").or_insert_with(|| "object".into());
     schema
 }
@@ -194,7 +211,8 @@ fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("format");
-            // What may be anything is left open: some clients know no schema but an object.
+            // Left out if any value is allowed, because some clients accept only objects as
+            // schemas.
             if fields.get("additionalProperties") == Some(&Value::Bool(true)) {
                 fields.remove("additionalProperties");
             }
@@ -233,11 +251,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tools_are_published() {
+    fn the_tools_are_as_recorded() {
         insta::assert_json_snapshot!("tools", all());
     }
 
-    /// Some clients drop a server with one of them.
+    /// A boolean schema makes some clients drop the whole server.
     #[test]
     fn no_schema_is_a_boolean() {
         fn check(schema: &Value, path: &str) {
@@ -261,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_tools() {
+    fn the_list_of_names_matches_the_tools() {
         assert_eq!(
             all()
                 .iter()
