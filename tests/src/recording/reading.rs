@@ -25,7 +25,7 @@ pub struct Recorded {
 struct Text {
     row: usize,
     column: usize,
-    text: String,
+    said: String,
     /// The groups that it is in, outermost first.
     groups: Vec<Group>,
 }
@@ -120,9 +120,9 @@ impl Recorded {
             }
             rows.resize(rows.len().max(text.row + 1), Vec::new());
             let row = &mut rows[text.row];
-            let end = text.column + text.text.chars().count();
+            let end = text.column + text.said.chars().count();
             row.resize(row.len().max(end), ' ');
-            for (cell, c) in row[text.column..].iter_mut().zip(text.text.chars()) {
+            for (cell, c) in row[text.column..].iter_mut().zip(text.said.chars()) {
                 *cell = c;
             }
         }
@@ -157,7 +157,7 @@ impl Text {
         Ok(Self {
             row: place(attribute(node, "y")?, BASELINE, CELL.1)?,
             column: place(attribute(node, "x")?, 0.0, CELL.0)?,
-            text: node.text().context("no text")?.replace('\u{a0}', " "),
+            said: node.text().context("no text")?.replace('\u{a0}', " "),
             groups,
         })
     }

@@ -36,10 +36,11 @@ pub fn draw(film: &Film, title: &str, description: &str) -> String {
     drawing.usual();
     drawing.full();
     let Drawing { styles, body, .. } = drawing;
-    let mut colours = String::new();
-    for (index, colour) in COLOURS.iter().enumerate() {
-        colours.push_str(&format!(".c{index}{{fill:{colour}}}"));
-    }
+    let colours = COLOURS.iter().enumerate();
+    let colours: Vec<_> = colours
+        .map(|(index, colour)| format!(".c{index}{{fill:{colour}}}"))
+        .collect();
+    let colours = colours.concat();
     let (columns, rows) = film.size;
     let (x, y) = (f64::from(columns) * CELL.0, f64::from(rows) * CELL.1);
     let (inner_x, inner_y) = (number(x), number(y));
@@ -159,7 +160,7 @@ impl Drawing<'_> {
             self.line(&format!(
                 r#"<rect class="{filled}" x="{x}" y="{y}" width="{width}" height="{height}"/>"#
             ));
-            class = "back".to_owned();
+            class = String::from("back");
             // Several blanks in a row would be shown as one.
             text = text.replace(' ', "\u{a0}");
         }
@@ -179,11 +180,11 @@ impl Drawing<'_> {
     /// Adds keyframes. Each state holds until the next one, and the last to the end.
     fn animate(&mut self, name: &str, states: &[(Duration, String)]) {
         let length = self.film.length.as_secs_f64();
-        let mut frames = String::new();
-        for (at, state) in states {
+        let frames = states.iter().map(|(at, state)| {
             let percent = number(at.as_secs_f64() / length * 100.0);
-            frames.push_str(&format!("{percent}%{{{state}}}"));
-        }
+            format!("{percent}%{{{state}}}")
+        });
+        let frames = frames.collect::<Vec<_>>().concat();
         let style = format!(".{name}{{animation-name:{name}}}@keyframes {name}{{{frames}}}\n");
         self.styles.push_str(&style);
     }
