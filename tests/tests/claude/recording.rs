@@ -32,7 +32,7 @@ const DESCRIPTION: &str = "An agent is asked to fix a failing test, lint runs be
     because of it. The host is killed, and the agent works on. Its fix is merged, lint is tried \
     again, and then the release runs.";
 
-/// What the agent does; its model is scripted. It mends nothing before that is asked for.
+/// What the agent does; its model is scripted. It goes on when the scene does.
 fn agent() -> Script {
     let test = || Step::Tool {
         name: "Bash".to_owned(),
@@ -51,13 +51,14 @@ fn agent() -> Script {
         }),
     };
     let say = |text: &str| Step::Text(text.to_owned());
+    let pause = |point: &str| Step::Pause(point.to_owned());
     let turns = [
         vec![
             say("I run the tests first, to see which one fails."),
             test(),
         ],
-        vec![say("`2w` is read as two days."), read],
-        vec![Step::Pause("edit".to_owned()), edit],
+        vec![pause("read"), say("`2w` is read as two days."), read],
+        vec![pause("edit"), edit],
         vec![test()],
         vec![say("Both tests pass: weeks are read as seven days now.")],
     ];
@@ -129,13 +130,11 @@ fn play(world: &World) -> Film {
     person.sees(&["fix", "lint", "release", "── lint ─"]);
     person.looks(moment);
     person.presses('j');
-    person.sees(&[
-        "── fix ─",
-        "I run the tests first",
-        "FAILED",
-        "● Read  dates.py",
-    ]);
-    person.looks(long);
+    person.sees(&["── fix ─", "make: *** [Makefile"]);
+    person.looks(moment);
+    world.api.release("read");
+    person.sees(&["● Read  dates.py", "return int"]);
+    person.looks(moment);
     go("lint");
     person.sees(&["✗ failed", "⊘ upstream_failed"]);
     person.looks(moment);
