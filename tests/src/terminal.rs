@@ -2,6 +2,7 @@
 //! as a person would see it.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io::{Read, Write},
     num::NonZeroU16,
@@ -54,6 +55,18 @@ impl Terminal {
         size: (u16, u16),
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::start_other(host, &binary(), arguments, size, variables)
+    }
+
+    /// Starts any other program in the same environment.
+    #[track_caller]
+    pub fn start_other(
+        host: &TestHost,
+        program: impl AsRef<OsStr>,
+        arguments: &[&str],
+        size: (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal");
         grantpt(&master).expect("our own terminal");
@@ -70,7 +83,7 @@ impl Terminal {
         let same = || slave.try_clone().expect("a descriptor");
         // It makes the terminal the one that controls the command, with its signals.
         let mut command = host.other("setsid");
-        command.arg("--ctty").arg(binary()).args(arguments);
+        command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
         command.envs(variables.iter().copied());
         command.stdin(same()).stdout(same()).stderr(same());
@@ -110,6 +123,17 @@ impl Terminal {
     /// Everything that was written, as it came.
     pub fn bytes(&self) -> Vec<u8> {
         self.written.lock().expect("no reader panics").bytes.clone()
+    }
+
+    /// Waits until what was written so far has something to say.
+    pub fn wrote<T>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        wait_at_most(patience, || {
+            look(&self.written.lock().expect("no reader panics").bytes)
+        })
     }
 
     /// Waits until the screen has all of these.
