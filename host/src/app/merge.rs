@@ -71,7 +71,7 @@ impl Host {
         let worktree = before
             .as_ref()
             .and_then(|it| it.request.worktree.as_deref());
-        let held = self.worktrees.hold_all_that_is_left(id, worktree).await?;
+        let held = self.worktrees.hold_without_record(id, worktree).await?;
         let task = find().await?;
         if let Some(task) = task.as_ref().filter(|task| !task.is_done()) {
             let message = format!("task {id:#} is {}, not done", task.state.as_str());

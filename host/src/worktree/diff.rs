@@ -1,5 +1,5 @@
-//! What a task has changed: its branch against its base, with what it has not committed; after the
-//! merge, and once the worktree and the branch are gone, by what was noted then.
+//! The changes of a task: its branch against its base, with uncommitted changes. After the merge,
+//! and once worktree and branch are gone, the commits in the record are compared.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,12 +8,12 @@ use claudine_domain::{id::TaskId, task::Task, worktree::Span};
 use super::{WorktreeError, Worktrees, record::Record};
 use crate::git::{Commit, Diff, Git, Wanted};
 
-/// What a task has changed.
+/// The changes of a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Changed {
     pub(crate) branch: String,
     pub(crate) from: String,
-    /// None if it goes to the files in the worktree.
+    /// `None` if the diff includes the files in the worktree.
     pub(crate) to: Option<String>,
     pub(crate) diff: Diff,
 }
@@ -67,7 +67,7 @@ impl Worktrees {
     }
 }
 
-/// What the branch has as it is now, with the files in its worktree if that is there.
+/// The changes of the present branch, with the files in its worktree if that exists.
 async fn live(
     git: &Git,
     record: &Record,
@@ -83,7 +83,7 @@ async fn live(
         git.branch_commit(&record.branch).await?
     };
     let Some(tip) = tip else { return Ok(None) };
-    // After the merge nothing else says where it parted.
+    // After the merge only the record tells where the branch left its base.
     let from = match noted {
         Some((from, to)) if *to == tip => from.clone(),
         _ => record.parting(git, &tip).await?,
@@ -101,7 +101,7 @@ async fn live(
     }))
 }
 
-/// The commits that the last merge was about.
+/// The commits of the last merge.
 fn noted(record: Option<&Record>, task: Option<&Task>) -> Option<(Commit, Commit)> {
     let in_record = record.and_then(|record| record.last_merge()?.work.as_ref());
     let work = in_record.or_else(|| task.and_then(noted_in_task))?;

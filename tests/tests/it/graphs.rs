@@ -331,11 +331,11 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     };
     check(
         r#"[{"name":"a","argv":["true"],"dependencies":["c"]},{"name":"b","argv":["true"],"dependencies":["a"]},{"name":"c","argv":["true"],"dependencies":["b"]}]"#,
-        "the dependencies go in a circle: a → c → b → a",
+        "dependency cycle: a → c → b → a",
     );
     check(
         r#"[{"name":"a","argv":["true"],"dependencies":["a"]},{"argv":["true"]}]"#,
-        "the dependencies go in a circle: a → a",
+        "dependency cycle: a → a",
     );
     check(
         r#"[{"name":"a","argv":["true"]},{"name":"a","argv":["true"]}]"#,
@@ -441,9 +441,7 @@ fn a_dry_run_shows_the_graph_and_takes_nothing() {
     assert_eq!(planned["edges"].as_array().unwrap().len(), 2);
     let cycle = "- {name: a, argv: [x], dependencies: [b]}\n\
                  - {name: b, argv: [x], dependencies: [a]}\n";
-    dry(cycle, &[])
-        .code(2)
-        .says(&["the dependencies go in a circle"]);
+    dry(cycle, &[]).code(2).says(&["dependency cycle"]);
     dry("- {prompt: x, executor: nobody}", &[])
         .code(125)
         .says(&["nobody"]);

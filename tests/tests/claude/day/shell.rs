@@ -3,7 +3,12 @@
 
 use std::{cell::Cell, fmt, fs, os::unix::fs::symlink};
 
-use claudine_tests::{TestHost, harness::binary, terminal::Terminal, wait::PATIENCE};
+use claudine_tests::{
+    TestHost,
+    harness::binary,
+    terminal::Terminal,
+    wait::{PATIENCE, wait_at_most},
+};
 
 /// Tall, so that a whole answer is on the screen.
 const SIZE: (u16, u16) = (80, 60);
@@ -39,7 +44,7 @@ impl Shell {
         fs::write(host.home().join(".bashrc"), path + RC).unwrap();
         let variables = [("SHELL", "bash"), ("PAGER", "cat")];
         let shell = Self {
-            terminal: Terminal::start_other(host, "bash", &[], SIZE, &variables),
+            terminal: Terminal::start_program(host, "bash", &[], SIZE, &variables),
             prompts: Cell::new(0),
         };
         shell.prompt("bash");
@@ -71,7 +76,8 @@ impl Shell {
     #[track_caller]
     fn prompt(&self, line: &str) -> Shown {
         let seen = self.prompts.get();
-        let code = self.terminal.wrote(2 * PATIENCE, |bytes| {
+        let code = wait_at_most(2 * PATIENCE, || {
+            let bytes = self.terminal.bytes();
             let last = bytes.windows(MARK.len()).enumerate();
             let mut marks = last.filter(|(_, window)| *window == MARK);
             let (at, _) = marks.nth(seen)?;
