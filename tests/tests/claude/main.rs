@@ -14,6 +14,7 @@
 mod budgets;
 mod ceiling;
 mod changes;
+mod day;
 mod endings;
 mod failures;
 mod git;
