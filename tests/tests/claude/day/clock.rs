@@ -1,10 +1,11 @@
-//! A wall clock that is put forward for everything that runs from then on, so that a night passes
-//! between two commands.
+//! A wall clock that is put forward for everything that runs, so that a night passes between two
+//! commands.
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::OpenOptions,
     io::Write,
+    os::unix::fs::FileExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, UNIX_EPOCH},
@@ -45,7 +46,7 @@ impl Clock {
         }
         let clock = Self {
             directory,
-            ahead: start - now,
+            ahead: start.abs_diff(now),
             start,
         };
         clock.set();
@@ -76,10 +77,14 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
+    /// The file is never empty: a program that has it mapped would die.
     fn set(&self) {
         // Up to the next whole second, so that the clock never shows less than was asked for.
         let seconds = self.ahead.as_secs() + 1;
-        fs::write(self.file(), seconds.to_string()).unwrap();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(self.file()).unwrap();
+        file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
 }
 
