@@ -94,9 +94,9 @@ fn push(frames: &mut Vec<Frame>, at: Duration, picture: Picture) {
 /// How long a person takes for a key: longer between words, and before a line is sent off.
 fn pace(key: char) -> Duration {
     let millis = match key {
-        ' ' => 60,
-        '\r' => 300,
-        _ => 20 + 7 * (u64::from(key) % 5),
+        ' ' => 45,
+        '\r' => 220,
+        _ => 16 + 4 * (u64::from(key) % 5),
     };
     Duration::from_millis(millis)
 }

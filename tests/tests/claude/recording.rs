@@ -111,8 +111,8 @@ fn set_up(world: &World) {
 fn play(world: &World) -> Film {
     let host = &world.host;
     let go = |name: &str| fs::write(host.root().join(name), "").unwrap();
-    let (glance, moment) = (Duration::from_millis(700), Duration::from_millis(1_500));
-    let long = Duration::from_millis(2_500);
+    let (glance, moment) = (Duration::from_millis(700), Duration::from_millis(1_200));
+    let long = Duration::from_secs(2);
     let mut person = Typist::start(host, SIZE);
     person.looks(glance);
 
@@ -170,7 +170,7 @@ fn play(world: &World) -> Film {
     person.looks(moment);
     go("release");
     person.is_back(written);
-    person.looks(Duration::from_secs(5));
+    person.looks(Duration::from_secs(4));
     person.film()
 }
 
