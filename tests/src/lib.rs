@@ -1,4 +1,4 @@
-//! What the integration tests share; the tests themselves are in `tests/tests`.
+//! Shared code of the integration tests, which are in `tests/tests`.
 
 #![allow(
     clippy::unwrap_used,

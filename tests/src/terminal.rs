@@ -1,5 +1,5 @@
-//! A terminal for a command: a pseudo-terminal, and a screen on which what is written to it is seen
-//! as a person would see it.
+//! A terminal for a command: a pseudo-terminal, and a screen that shows its output as a person
+//! would see it.
 
 use std::{
     ffi::OsStr,
@@ -27,13 +27,13 @@ use crate::{
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
-/// What was written so far.
+/// Output so far.
 struct Written {
     parser: Parser,
     pieces: Vec<(Instant, Vec<u8>)>,
 }
 
-/// A command on a terminal of its own.
+/// A command on its own terminal.
 pub struct Terminal {
     master: OwnedFd,
     written: Arc<Mutex<Written>>,
@@ -47,7 +47,7 @@ impl Terminal {
         Self::start_with(host, arguments, size, &[])
     }
 
-    /// The same with variables beside those of the host.
+    /// Starts it with additional variables.
     #[track_caller]
     pub fn start_with(
         host: &TestHost,
@@ -81,7 +81,7 @@ impl Terminal {
             .open(name)
             .expect("the other end");
         let same = || slave.try_clone().expect("a descriptor");
-        // It makes the terminal the one that controls the command, with its signals.
+        // `setsid` makes it the command's controlling terminal, with its signals.
         let mut command = host.other("setsid");
         command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
@@ -95,7 +95,7 @@ impl Terminal {
         }));
         let reader = File::from(master.try_clone().expect("a descriptor"));
         let into = Arc::clone(&written);
-        // It ends with the terminal.
+        // The thread ends with the terminal.
         thread::spawn(move || read(reader, &into));
         Self {
             master,
@@ -104,13 +104,13 @@ impl Terminal {
         }
     }
 
-    /// The lines of the screen, without spaces behind them.
+    /// The lines of the screen, without trailing spaces.
     pub fn screen(&self) -> String {
         let written = self.written.lock().expect("no reader panics");
         written.parser.screen().contents()
     }
 
-    /// Asks something of the screen.
+    /// Reads something from the screen.
     pub fn look<T>(&self, at: impl FnOnce(&vt100::Screen) -> T) -> T {
         at(self
             .written
@@ -120,7 +120,7 @@ impl Terminal {
             .screen())
     }
 
-    /// Everything that was written, as it came.
+    /// The raw output.
     pub fn bytes(&self) -> Vec<u8> {
         let written = self.written.lock().expect("no reader panics");
         let pieces = written.pieces.iter();
@@ -133,7 +133,7 @@ impl Terminal {
         written.pieces.clone()
     }
 
-    /// Waits until the screen has all of these.
+    /// Waits until the screen shows all of these.
     #[track_caller]
     pub fn shows(&self, pieces: &[&str]) -> String {
         let shown = wait_at_most(PATIENCE, || {
@@ -146,7 +146,7 @@ impl Terminal {
         shown.unwrap_or_else(|| panic!("{pieces:?} are not all on\n{}", self.screen()))
     }
 
-    /// Whether nothing is written for so long.
+    /// Whether nothing is written for this time.
     pub fn is_calm_for(&self, time: Duration) -> bool {
         let before = self.bytes().len();
         wait_at_most(time, || (self.bytes().len() != before).then_some(())).is_none()
@@ -197,7 +197,7 @@ impl Drop for Terminal {
 
 fn read(mut from: File, into: &Mutex<Written>) {
     let mut bytes = [0; 4096];
-    // Without anybody at the other end there is an error, and with it the end.
+    // Once the other end is closed, reading fails, and the thread ends.
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let Ok(mut into) = into.lock() else { return };
         into.pieces.push((Instant::now(), bytes[..count].to_vec()));

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. A file for each; this
-//! one reads the arguments.
+//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. Each has its own
+//! file; this one parses the arguments.
 
 use std::process::ExitCode;
 
@@ -23,16 +23,16 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   build [--debug]      plugins and host: target/release/claudine, one file
-  plugins              the built-in plugins alone
-  test [-- FILTER…]    every check there is
-  demo                 what Claudine does, in half a minute
+  plugins              only the built-in plugins
+  test [-- FILTER…]    all checks
+  demo                 shows Claudine in half a minute
   bench [--quick] [--full] [--against BINARY] [WHAT…]
                        speed, as ratios against limits and peers
   soak [--minutes N]   an hour of mixed load: does anything grow?
-  sim [HISTORIES]      the queue in a world that fails: 20,000 random histories
-  mutants [-- ARGS]    does a test of the rules fail where a line of them is broken?
-  record               the recording in README.md: docs/recording.svg
-  setup                install what the tests need, and print it as shell exports
+  sim [HISTORIES]      20,000 random histories of the queue in a failing world
+  mutants [-- ARGS]    does a test fail if a line of the rules is broken?
+  record               make the recording in README.md: docs/recording.svg
+  setup                install the tests' tools, and print shell exports for them
 ";
 
 fn main() -> ExitCode {
@@ -65,6 +65,6 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         [] => bail!("no command given\n\n{USAGE}"),
-        other => bail!("cannot make sense of `{}`\n\n{USAGE}", other.join(" ")),
+        other => bail!("unknown command `{}`\n\n{USAGE}", other.join(" ")),
     }
 }

@@ -112,7 +112,7 @@ fn play(world: &World) -> Film {
     let host = &world.host;
     let go = |name: &str| fs::write(host.root().join(name), "").unwrap();
     let (glance, moment) = (Duration::from_millis(700), Duration::from_millis(1_200));
-    let long = Duration::from_millis(2_000);
+    let long = Duration::from_secs(2);
     let mut person = Typist::start(host, SIZE);
     person.looks(glance);
 
