@@ -152,7 +152,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 ),
                 WaitingFor::StartTime => (
                     task.created_at,
-                    format!("it starts at {until} at the earliest"),
+                    format!("it starts no earlier than {until}"),
                 ),
                 WaitingFor::Retry => (last_end(), retried(task, &until)),
             };
