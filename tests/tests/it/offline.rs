@@ -192,8 +192,7 @@ fn set(database: &Path, pragma: &str, value: &str) {
 /// meanwhile finds it.
 #[test]
 fn a_database_that_is_just_being_made_is_shown_as_no_queue() {
-    let host = TestHost::builder().from_nothing().build();
-    fs::create_dir(host.data_dir()).unwrap();
+    let host = TestHost::new();
     let database = host.data_dir().join("claudine.db");
     set(&database, "journal_mode", "wal");
     assert!(fs::metadata(&database).unwrap().len() > 0);
