@@ -164,8 +164,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             since,
         } => (*since, queued(&queue, refusal.as_ref())),
         State::Running { phase, since } => {
-            let held =
-                held_back.map(|why| format!("it is paused until its output can be written: {why}"));
+            let held = held_back
+                .map(|why| format!("it is held back until its output can be written: {why}"));
             (
                 *since,
                 std::iter::once(running(phase)).chain(held).collect(),

@@ -161,7 +161,7 @@ impl Host {
         }
         if snapshot.store_full {
             warnings
-                .push("the disk is full; new tasks are refused until there is space".to_owned());
+                .push("the disk is full: no new task is accepted until there is space".to_owned());
         }
         warnings.extend(unreadable(&snapshot.unreadable));
         // An unreadable store is already among the faults.

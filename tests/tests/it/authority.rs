@@ -153,7 +153,7 @@ fn a_default_that_is_changed_later_lifts_no_task_over_what_it_was_allowed() {
     let task = host.finished("later");
     assert_eq!(task["reason"]["class"], "permission", "{task:#}");
     let message = task["reason"]["message"].as_str().unwrap();
-    assert!(message.contains("(full, and not edit)"), "{message}");
+    assert!(message.contains("(full instead of edit)"), "{message}");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn an_agent_is_held_to_the_settings_at_the_command_line_too() {
         ("bare", "executor `shell` may not be used by an agent"),
         ("release", "may not release it"),
         ("group", "may not change groups"),
-        ("slots", "may not set the slots"),
+        ("slots", "may not set the limit of concurrent tasks"),
         ("clean", "may not remove worktrees"),
         ("down", "may not end the host"),
         ("retry", "executor `shell` may not be used by an agent"),

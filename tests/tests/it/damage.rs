@@ -201,7 +201,7 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
     assert!(!host.data_dir().join("ballast").exists());
     host.run(["run", "--", "true"])
         .code(125)
-        .says(&["the disk is full; new tasks are refused until there is space"]);
+        .says(&["the disk is full: no new task is accepted until there is space"]);
 
     host.kill_host();
     disk.fill();
