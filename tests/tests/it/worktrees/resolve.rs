@@ -84,7 +84,7 @@ fn a_resolution_is_taken_up_again_or_back() {
     let resolve = ["worktree", "resolve", "fix"];
     host.run([&resolve[..], &["--abort"]].concat())
         .code(REFUSED)
-        .says(&["no merge is begun in the worktree"]);
+        .says(&["no merge is in progress in the worktree"]);
     let before = git_in(host, &worktree, &["rev-parse", "HEAD"]);
     host.run(resolve).code(REFUSED).says(&[
         "file has conflict markers",
