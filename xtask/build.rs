@@ -1,4 +1,4 @@
-//! Makes nothing: it is there for its dependencies, which this package's manifest explains.
+//! Does nothing: it exists for its dependencies, which this package's manifest explains.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Matrix: a graph that a program writes, as a line of JSON for each task. Every combination is a task, and one waits for all of them.
+# Matrix: a program writes the graph, one line of JSON per task. Each combination is a task, and one
+# more waits for all of them.
 #
 #   ./matrix.sh | claudine submit -
 #

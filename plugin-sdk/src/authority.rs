@@ -1,22 +1,22 @@
-//! What a task is able to do once it runs.
+//! The abilities of a running task.
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 
-/// How far a task reaches. Each step includes the ones before it.
+/// How much a task can do. Each step includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// It changes nothing.
+    /// Changes nothing.
     Read,
-    /// It changes files of its workspace.
+    /// Changes files of its workspace.
     Edit,
-    /// It runs the commands that its spec names, with all that these can do.
+    /// Runs the commands that its spec names, with everything that these can do.
     Run,
-    /// It may do what the user who runs the host may do.
+    /// Does anything that the user who runs the host may do.
     Full,
 }
 
 impl Step {
-    /// The word the contract uses.
+    /// The word in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -27,7 +27,7 @@ impl Step {
     }
 }
 
-/// The authority of a task. If it is not certain, it has to be more rather than less.
+/// The authority of a task. If it is uncertain, it must be the greater rather than the lesser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     step: Step,
@@ -35,12 +35,12 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Whatever the user may do.
+    /// Everything that the user may do.
     pub fn full() -> Self {
         Self::of(Step::Full)
     }
 
-    /// A step, and nothing beside it.
+    /// This step without extras.
     pub fn of(step: Step) -> Self {
         Self {
             step,
@@ -48,7 +48,7 @@ impl Authority {
         }
     }
 
-    /// Adds something that the step does not include: `network`, `merge`, `push`, `container`.
+    /// Adds an extra that the step does not include: `network`, `merge`, `push`, `container`.
     #[must_use]
     pub fn with(mut self, extra: impl Into<String>) -> Self {
         let extra = extra.into();
@@ -58,19 +58,19 @@ impl Authority {
         self
     }
 
-    /// At least this step.
+    /// Raises it to this step, if it is less.
     #[must_use]
     pub fn at_least(mut self, step: Step) -> Self {
         self.step = self.step.max(step);
         self
     }
 
-    /// How far it reaches.
+    /// The step.
     pub fn step(&self) -> Step {
         self.step
     }
 
-    /// What it may do beside its step.
+    /// The extras.
     pub fn extras(&self) -> &[String] {
         &self.extras
     }

@@ -1,9 +1,9 @@
-//! The contract in `wit/` as Rust, generated beforehand: to do it at each build would cost everyone
-//! who builds a plugin a minute for the generator. `tests/bindings.rs` holds it to the contract,
-//! and writes it anew.
+//! The contract in `wit/` as Rust, generated in advance: generating it in each build would cost
+//! every plugin author a minute. `tests/bindings.rs` checks it against the contract, and rewrites
+//! it.
 //!
-//! Nothing here is part of this crate's face: the macro `export!` and the typed modules are, and
-//! they hide that strings and lists are what crosses the border.
+//! It is not part of this crate's public interface: the macro `export!` and the typed modules are,
+//! and they hide that strings and lists cross the boundary.
 
 #![allow(
     missing_docs,

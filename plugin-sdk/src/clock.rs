@@ -13,18 +13,18 @@ pub fn now() -> Duration {
     Duration::from_millis(wit::now())
 }
 
-/// Time since an arbitrary start; it never goes back and does not count while the machine is
+/// Time since an arbitrary start. It never goes back, and stands still while the machine is
 /// suspended. A restart of the host changes the start: do not keep it in a checkpoint.
 pub fn monotonic() -> Duration {
     Duration::from_millis(wit::monotonic())
 }
 
-/// Waits; at most 24 hours, longer waits are cut to that.
+/// Waits. A longer wait than 24 hours is cut to that.
 pub async fn sleep(duration: Duration) {
     wit::sleep(milliseconds(duration)).await;
 }
 
-/// The result of `future`, or `None` when `limit` passed first. The future is dropped then.
+/// The result of `future`, or `None` if `limit` passes first. The future is dropped then.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     match race(future, sleep(limit)).await {
         Either::First(output) => Some(output),
@@ -32,17 +32,16 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output>
     }
 }
 
-/// Which of two futures was ready first.
+/// Result of the future that was ready first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {
-    /// What the first future gave.
+    /// Result of the first future.
     First(A),
-    /// What the second one gave.
+    /// Result of the second future.
     Second(B),
 }
 
-/// Waits for whichever of two futures is ready first and drops the other; the first one wins where
-/// both are.
+/// Waits until one of two futures is ready, and drops the other. If both are, the first wins.
 pub async fn race<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     std::future::poll_fn(|context| {

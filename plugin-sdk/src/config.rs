@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use crate::bindings::claudine::plugin::config as wit;
 use crate::{Class, Failure, parse};
 
-/// The plugin's own configuration: the table `[plugins.NAME]` of the host's configuration file, an
-/// empty one where it says nothing. Fails with class `invalid` where it does not fit the type.
+/// Reads the plugin's own configuration: the table `[plugins.NAME]` of the host's configuration
+/// file, or an empty one if it has none. Fails with class `invalid` if it does not match the type.
 pub fn config<T: DeserializeOwned>() -> Result<T, Failure> {
     parse(&wit::get()).map_err(|issue| {
         Failure::new(

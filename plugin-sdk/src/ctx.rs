@@ -1,10 +1,10 @@
-//! What an attempt can say to the host, and ask of it, while it runs.
+//! Calls from an attempt to the host while it runs.
 
 use crate::bindings::claudine::plugin::{children, progress};
 use crate::{Child, Failure, StopRequest, stop};
 use serde::Serialize;
 
-/// The attempt's side of the host. There is one in each instance; copies are the same.
+/// An attempt's handle to the host. There is one in each instance; copies are equivalent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ctx {
     /// Only the export macro makes one: outside an attempt these calls mean nothing.
@@ -16,31 +16,30 @@ impl Ctx {
         Self { _private: () }
     }
 
-    /// The children of this attempt so far, in the order of their start, those that ended included.
-    /// What `resume` begins with.
+    /// The children of this attempt so far, in the order of their start, ended ones included. It is
+    /// the first thing that `resume` needs.
     pub fn children(self) -> Vec<Child> {
         children::list().into_iter().map(Child::new).collect()
     }
 
-    /// The first sign of life: ends the start timeout, and lets the next task of the same account
-    /// start where the manifest says `serial-start`.
+    /// Gives the first sign of life. It ends the start timeout, and if the manifest says
+    /// `serial-start`, lets the next task of the same account start.
     pub fn alive(self) {
         progress::emit("alive", "{}");
     }
 
-    /// Tells that the service behind the task's account answered, so that no usage limit is in
-    /// force: other tasks of the account, which wait for what this one finds, may go.
+    /// Reports that the service behind the task's account answered, so no usage limit is in force.
+    /// Other tasks of the account that wait for this result may start.
     pub fn account_works(self) {
         progress::emit("account_works", "{}");
     }
 
-    /// Tells what the attempt has cost up to now. Where that passes a budget, the attempt is
-    /// stopped.
+    /// Reports the cost of the attempt so far. If it exceeds a budget, the attempt is stopped.
     pub fn cost(self, usd: f64) {
         self.emit("cost", &serde_json::json!({ "cost_usd": usd }));
     }
 
-    /// Names the session by which the work can be taken up later.
+    /// Names the session through which the work can be continued later.
     pub fn session(self, session_id: &str, model: Option<&str>) {
         self.emit(
             "session",
@@ -48,22 +47,22 @@ impl Ctx {
         );
     }
 
-    /// What is being done at the moment, for whoever watches.
+    /// Reports the current activity, for display.
     pub fn phase(self, text: &str) {
         self.emit("phase", &serde_json::json!({ "text": text }));
     }
 
-    /// Tells the host something of a kind of the executor's own; it is kept as an event. At most
-    /// 64 KiB, and 100 and 256 KiB a second; the surplus is dropped and counted.
+    /// Reports data of a kind that the executor defines; the host stores it as an event. At most 64
+    /// KiB per call, and 100 calls and 256 KiB per second; the surplus is dropped and counted.
     pub fn emit(self, kind: &str, data: &impl Serialize) {
         match serde_json::to_string(data) {
             Ok(data) => progress::emit(kind, &data),
-            Err(error) => crate::warn!("progress of kind {kind} was left out: {error}"),
+            Err(error) => crate::warn!("progress of kind {kind} was dropped: {error}"),
         }
     }
 
-    /// Stores what `resume` will be given if this instance is lost; at most 64 KiB. It returns when
-    /// the state is on disk.
+    /// Stores the state that `resume` is given if this instance is lost; at most 64 KiB. It returns
+    /// when the state is on disk.
     pub async fn checkpoint(self, state: &[u8]) -> Result<(), Failure> {
         progress::checkpoint(state.to_vec())
             .await
@@ -76,8 +75,8 @@ impl Ctx {
     }
 
     /// Waits until [`Executor::stop`](crate::Executor::stop) is called. An executor that waits for
-    /// something other than a child (the host signals children by itself) puts it in a
-    /// [`race`](crate::clock::race) with what it does.
+    /// something other than a child (the host signals children itself) combines both in a
+    /// [`race`](crate::clock::race).
     pub async fn stopped(self) -> StopRequest {
         stop::wait().await
     }

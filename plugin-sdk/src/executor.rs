@@ -7,41 +7,41 @@ use crate::bindings::exports::claudine::plugin::lifecycle as wit;
 use crate::transcript::{self, Reading};
 use crate::{Authority, Ctx, Draft, Failure, Issue, Outcome, StopRequest, Task};
 
-/// Knows how to run one kind of task.
+/// Runs one kind of task.
 ///
-/// The value is made by `Default` once in each instance, and an instance serves one attempt: fields
-/// (in a `RefCell`) are state of the attempt that `run` and `stop` share. Functions without `self`
-/// are called in throw-away instances.
+/// `Default` makes the value once in each instance, and an instance serves one attempt: fields (in
+/// a `RefCell`) are the attempt's state, which `run` and `stop` share. Functions without `self` are
+/// called in throw-away instances.
 #[allow(
     async_fn_in_trait,
-    reason = "a component has one thread: nobody asks whether the futures are Send"
+    reason = "a component has one thread, so the futures need not be Send"
 )]
 pub trait Executor: Default + 'static {
-    /// What a task of this kind says, as a type. Put `#[serde(deny_unknown_fields)]` on it: a
+    /// The document of a task of this kind, as a type. Put `#[serde(deny_unknown_fields)]` on it: a
     /// misspelt field is then refused with its place instead of being ignored.
     type Spec: DeserializeOwned;
 
-    /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and to agents; it
-    /// is not what refuses a task.
+    /// A JSON Schema (2020-12) of [`Spec`](Executor::Spec). It is shown to people and agents; tasks
+    /// are not checked against it.
     fn task_schema() -> &'static str;
 
-    /// Checks what the type alone cannot. Called for each submission, so it must be quick.
+    /// Checks everything that the type alone cannot. It is called for each submission, so it must
+    /// be quick.
     fn validate(_draft: &Draft<Self::Spec>) -> Vec<Issue> {
         Vec::new()
     }
 
-    /// What a task that [`validate`](Executor::validate) accepts is able to do, with all that is
-    /// decided by the plugin's configuration and defaults. It is what ceilings are compared with,
-    /// so an option that is not known here has to count as [`Authority::full`], which is the
-    /// default.
+    /// Authority of a task that [`validate`](Executor::validate) accepts, including the plugin's
+    /// configuration and defaults. It is compared with ceilings, so an unknown option must count as
+    /// [`Authority::full`], which is the default.
     fn authority(_draft: &Draft<Self::Spec>) -> Authority {
         Authority::full()
     }
 
-    /// Makes items of what a child has printed to standard output: `bytes` are the next ones, and
-    /// none are the end; `state` is what the call before gave back. The answer has to follow from
-    /// the two alone. The first bytes may be those behind any line feed, with no state. It is asked
-    /// of agents; the default shows the output as it is.
+    /// Turns a child's standard output into items. `bytes` are the next ones, and empty at the end;
+    /// `state` is what the previous call returned. The answer must depend on these two alone. The
+    /// first bytes may start after any line feed, with no state. It is called for agents only; the
+    /// default shows the output unchanged.
     fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
         transcript::plain(bytes, state)
     }
@@ -56,24 +56,24 @@ pub trait Executor: Default + 'static {
         Vec::new()
     }
 
-    /// Looks at the machine: is what this plugin drives there, and does it work?
-    /// [`Command::capture`](crate::Command::capture) is there for it. The default says that nothing
+    /// Checks the machine: is the driven program installed, and does it work?
+    /// [`Command::capture`](crate::Command::capture) serves this. The default reports that nothing
     /// is needed.
     async fn fingerprint() -> Health {
         Health::healthy("ready")
     }
 
-    /// Runs an attempt. An [`Outcome`] says how the work ended, also where it failed; a [`Failure`]
-    /// says that it could not be done.
+    /// Runs an attempt. An [`Outcome`] tells how the work ended, even if it failed; a [`Failure`]
+    /// means that it could not be done.
     async fn run(&self, task: Task<Self::Spec>, ctx: Ctx) -> Result<Outcome, Failure>;
 
-    /// Takes an attempt up again in a new instance, after a restart of the host or a trap. `state`
-    /// is the last checkpoint, empty where there was none.
+    /// Takes up an attempt in a new instance, after a restart of the host or a trap. `state` is the
+    /// last checkpoint, empty if there was none.
     ///
-    /// The default fits an executor whose attempt is one child: it waits for the last child and
-    /// makes its exit status the outcome; where no child was started yet it runs the attempt. An
-    /// executor that starts several children, or reads what they print, has to say here how to go
-    /// on.
+    /// The default suits an executor whose attempt is one child: it waits for the last child and
+    /// turns its exit status into the outcome; if no child was started yet, it runs the attempt. An
+    /// executor that starts several children, or reads their output, must implement its own way to
+    /// continue.
     async fn resume(
         &self,
         task: Task<Self::Spec>,
@@ -87,12 +87,12 @@ pub trait Executor: Default + 'static {
     }
 
     /// Called at most once, on the running instance, before the host signals the children by the
-    /// ladder of the manifest; `run` is not interrupted by it. The default leaves everything to the
+    /// steps of the manifest; it does not interrupt `run`. The default leaves everything to the
     /// host.
     async fn stop(&self, _request: StopRequest, _ctx: Ctx) {}
 }
 
-/// A fact about the machine, not about a task.
+/// State of the machine, independent of any task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     status: &'static str,
@@ -101,17 +101,17 @@ pub struct Health {
 }
 
 impl Health {
-    /// What the plugin drives is there and works. The message is one sentence: what was found.
+    /// The driven program is installed and works. `message` tells in one sentence what was found.
     pub fn healthy(message: impl Into<String>) -> Self {
         Self::new("healthy", message.into())
     }
 
-    /// It is there but cannot work: what is wrong, and what would help.
+    /// The program is installed but cannot work: what is wrong, and how to fix it.
     pub fn unhealthy(message: impl Into<String>) -> Self {
         Self::new("unhealthy", message.into())
     }
 
-    /// It is not on this machine: what is missing, and how to get it.
+    /// The program is not installed: what is missing, and how to get it.
     pub fn undetected(message: impl Into<String>) -> Self {
         Self::new("undetected", message.into())
     }

@@ -1,7 +1,7 @@
-//! The seam between the contract's functions and an [`Executor`].
+//! The layer between the contract's functions and an [`Executor`].
 //!
-//! A document that does not fit its type is an issue where the contract has a place for one and a
-//! failure of class `invalid` elsewhere.
+//! A document that does not match its type becomes an issue if the contract allows one, otherwise a
+//! failure of class `invalid`.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -12,16 +12,16 @@ use crate::bindings::claudine::plugin::types::{Failure, Issue, Outcome};
 use crate::bindings::exports::claudine::plugin::{executor, lifecycle};
 use crate::{Authority, Ctx, Draft, Executor, StopRequest, Task, parse, stop};
 
-/// Makes the plugin of an executor: exports the contract's functions. Once in a crate, whose
-/// `crate-type` is `cdylib`.
+/// Makes a plugin of an executor by exporting the contract's functions. Call it once in a crate
+/// whose `crate-type` is `cdylib`.
 ///
-/// It does so for WebAssembly alone, so that the crate's unit tests build for the machine they run
-/// on.
+/// It has an effect only on WebAssembly, so that the crate's unit tests build for the machine they
+/// run on.
 #[macro_export]
 macro_rules! export {
     ($executor:ty) => {
         #[doc(hidden)]
-        #[allow(dead_code, reason = "elsewhere than on WebAssembly nothing is exported")]
+        #[allow(dead_code, reason = "other targets export nothing")]
         type ClaudinePlugin = $crate::Glue<$executor>;
 
         #[cfg(target_arch = "wasm32")]
@@ -29,14 +29,14 @@ macro_rules! export {
     };
 }
 
-/// Carries the contract's functions for an executor.
+/// Implements the contract's functions for an executor.
 pub struct Glue<E>(PhantomData<E>);
 
 thread_local! {
     static INSTANCE: OnceCell<Rc<dyn Any>> = const { OnceCell::new() };
 }
 
-/// The executor of this instance, made at the first call.
+/// The executor of this instance, made by the first call.
 fn instance<E: Executor>() -> Rc<E> {
     let instance = INSTANCE.with(|cell| {
         let made = cell.get_or_init(|| {
@@ -45,14 +45,13 @@ fn instance<E: Executor>() -> Rc<E> {
         });
         Rc::clone(made)
     });
-    // There is one executor in a component, so the type is always the one that was put in; a new
-    // one is right in any case.
+    // A component has one executor, so the type always matches; a new one would be correct anyway.
     instance
         .downcast()
         .unwrap_or_else(|_| Rc::new(E::default()))
 }
 
-/// A panic ends in a trap that has no text of its own; the log gets it.
+/// Writes a panic to the log, since its trap carries no text.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| crate::error!("{panic}")));
 }
@@ -93,7 +92,7 @@ impl<E: Executor> executor::Guest for Glue<E> {
         }
     }
 
-    /// A document that cannot be read has no limit that could be known.
+    /// An unreadable document has no known limit.
     fn authority(draft: executor::Draft) -> executor::Reach {
         let authority = match parse(&draft.spec) {
             Ok(spec) => E::authority(&Draft::new(draft, spec)),

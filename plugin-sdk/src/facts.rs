@@ -3,7 +3,7 @@
 use crate::Attributes;
 use crate::bindings::claudine::plugin::host as wit;
 
-/// `host-version`, `os`, `arch` and `uid` (the effective user, `0` is root); more may come.
+/// `host-version`, `os`, `arch` and `uid` (the effective user; `0` is root). More may be added.
 pub fn facts() -> Attributes {
     Attributes::new(wit::facts())
 }

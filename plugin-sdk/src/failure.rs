@@ -1,54 +1,53 @@
-//! What goes wrong: reason classes, failures of a call or an attempt, and faults of a document.
+//! Errors: reason classes, failures of a call or an attempt, and faults of a document.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::bindings::claudine::plugin::types as wit;
 
-/// Why something could not be done, in the words the host decides by: retries and parking look at
-/// the class, never at the text.
+/// Kind of error. The host decides retries and parking by the class, never by the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
-    /// A process ended with a code that means failure.
+    /// A process ended with a failure code.
     Exit,
-    /// A process was ended by a signal.
+    /// A process was killed by a signal.
     Signal,
-    /// A time limit of the executor's own passed. The host's limits are not reported by the plugin.
+    /// A time limit of the executor's own passed. Plugins do not report the host's limits.
     Timeout,
     /// A process could not be started: not found, not executable, no such directory.
     Spawn,
     /// The plugin itself is at fault.
     Plugin,
-    /// The other side could not be reached, or said that it is overloaded.
+    /// A service could not be reached, or is overloaded.
     Network,
-    /// A usage limit is reached; the host parks the tasks of that account. It does not use up an
-    /// attempt.
+    /// A usage limit is reached. The host parks the tasks of that account, and the attempt is not
+    /// used up.
     RateLimit,
-    /// Nobody is logged in, or the login is refused. Never retried.
+    /// There is no login, or it is refused. Never retried.
     Auth,
-    /// What was asked cannot be done by anybody. Never retried.
+    /// The request can never succeed. Never retried.
     Invalid,
-    /// Memory, disk or another resource of the machine is used up.
+    /// The machine has run out of memory, disk or another resource.
     Resource,
-    /// The work ended without saying how.
+    /// The work ended without a result.
     NoResult,
     /// The agent used up its turns.
     MaxTurns,
-    /// The agent used up its money. Never retried.
+    /// The agent used up its budget. Never retried.
     Budget,
-    /// The agent was not allowed to do what the task needs. Never retried.
+    /// The agent lacked a permission that the task needs. Never retried.
     Permission,
-    /// What happened cannot be known any more.
+    /// The outcome can no longer be found out.
     Lost,
     /// The manifest or the grant does not allow this call.
     Denied,
-    /// A class that is younger than this crate.
+    /// A class that is newer than this crate.
     Other(String),
 }
 
 impl Class {
-    /// The word the contract uses.
+    /// The word in the contract.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Exit => "exit",
@@ -102,26 +101,26 @@ impl fmt::Display for Class {
     }
 }
 
-/// Why a call or an attempt came to nothing.
+/// Reason why a call or an attempt failed.
 ///
-/// Returned from `run` it means that the executor could not do its work. Work that was done and
+/// Returned from `run`, it means that the executor could not do its work. Work that was done and
 /// failed is an [`Outcome`](crate::Outcome) with a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What the host decides by.
+    /// The class by which the host decides.
     pub class: Class,
-    /// One sentence for a person, without a trailing full stop. No secret may stand in it.
+    /// One sentence for a person, without a full stop. It must not contain secrets.
     pub message: String,
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the same call may succeed later, with nothing changed.
     pub retryable: bool,
-    /// How long to wait before that, where the other side said so.
+    /// Time to wait before that, if the service said so.
     pub retry_after: Option<Duration>,
     /// Details for machines.
     pub extra: Vec<(String, String)>,
 }
 
 impl Failure {
-    /// One that the same call will meet again.
+    /// A failure that the same call would meet again.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -132,14 +131,14 @@ impl Failure {
         }
     }
 
-    /// Says that the same call may succeed later.
+    /// Marks that the same call may succeed later.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
     }
 
-    /// Says that the same call may succeed after this time.
+    /// Marks that the same call may succeed after this time.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retryable = true;
@@ -187,17 +186,17 @@ impl From<Failure> for wit::Failure {
     }
 }
 
-/// One fault of a document that somebody wrote.
+/// One fault in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
-    /// Where: a JSON Pointer (RFC 6901), empty for the whole document.
+    /// The place, as a JSON Pointer (RFC 6901); empty for the whole document.
     pub path: String,
     /// What is wrong and what would be right.
     pub message: String,
 }
 
 impl Issue {
-    /// A JSON Pointer and a sentence.
+    /// An issue at this place, with this sentence.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -226,8 +225,7 @@ impl From<Issue> for Failure {
     }
 }
 
-/// A duration as the contract writes it. What does not fit is cut: half a billion years are long
-/// enough.
+/// A duration in the contract's unit, cut at half a billion years.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -237,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_survives_its_text_form() {
+    fn class_survives_its_text_form() {
         for word in [
             "exit",
             "signal",
@@ -268,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_crosses_the_border_unchanged() {
+    fn failure_crosses_the_boundary_unchanged() {
         let failure = Failure::new(Class::Network, "the server is overloaded")
             .retry_after(Duration::from_secs(3))
             .with("status", "529");

@@ -1,4 +1,4 @@
-//! What a Claudine plugin is written with.
+//! The SDK for Claudine plugins.
 //!
 //! A plugin is a WebAssembly component that knows how to run one kind of task. This crate hides the
 //! component model: implement [`Executor`], name the type in [`export!`], describe the plugin in a
@@ -32,32 +32,31 @@
 //! claudine_plugin_sdk::export!(Greet);
 //! ```
 //!
-//! # What an instance is
+//! # Instances
 //!
-//! Each attempt has an instance of its own, with its own memory; nothing is shared between attempts
-//! and nothing outlives one. An instance may be lost at any moment: by a trap (a panic is one), by
-//! a restart of the host, or because it did not answer [`Executor::stop`] in time. Children and
-//! their output belong to the host and survive that. A new instance is then asked to
-//! [`resume`](Executor::resume) and finds them by [`Ctx::children`].
+//! Each attempt has its own instance, with its own memory; nothing is shared between attempts, and
+//! nothing outlives one. An instance may be lost at any moment: by a trap (a panic is one), by a
+//! restart of the host, or because it did not answer [`Executor::stop`] in time. Children and their
+//! output belong to the host and survive that. A new instance is then asked to
+//! [`resume`](Executor::resume), and finds them through [`Ctx::children`].
 //!
-//! # What a plugin cannot do
+//! # Isolation
 //!
-//! It has no files, no network, no clock and no environment but what the modules here offer, and of
-//! these only what its manifest asks for and a grant allows. A call that is not allowed fails with
-//! [`Class::Denied`] and names the command that would grant it.
+//! A plugin has no files, network, clock or environment except through the modules here, and of
+//! these it may use only what its manifest requests and a grant allows. A call that is not allowed
+//! fails with [`Class::Denied`] and names the command that would grant it.
 //!
-//! # What it costs
+//! # Limits
 //!
-//! There is one thread, so a loop that never awaits holds the instance; the host ends it by a trap
+//! There is one thread, so a loop that never awaits blocks the instance; the host ends it by a trap
 //! when its budget is used up. Memory is limited to 64 MiB. Futures of this crate may be dropped at
-//! any await: nothing is lost by it.
+//! any await: nothing is lost.
 
 #![warn(missing_docs)]
 
-/// The standard library's allocator in a version that begins with the memory that the linker left
-/// for it. Then an ordinary instance never grows its memory, and the host need not change what of
-/// it may be touched: on a machine with several cores that costs more than all else of making an
-/// instance.
+/// The standard library's allocator, set to begin with the memory that the linker reserved. So an
+/// ordinary instance never grows its memory, and the host need not change page protections: on a
+/// machine with several cores that would be the most expensive part of making an instance.
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -1,25 +1,25 @@
-//! Lines for the host's log: for whoever looks after the host, not for whoever asked for the task.
+//! Lines for the host's log. They are for its operator, not for the task's submitter.
 
 use std::fmt;
 
 use crate::bindings::claudine::plugin::log as wit;
 
-/// How much a line matters.
+/// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Every step.
     Trace,
-    /// What helps to find a fault in the plugin.
+    /// Details that help to debug the plugin.
     Debug,
-    /// What somebody who looks after the host may want to know.
+    /// Information for the host's operator.
     Info,
-    /// What is not as it should be, and was dealt with.
+    /// A problem that was dealt with.
     Warn,
-    /// What went wrong.
+    /// An error.
     Error,
 }
 
-/// Writes one line with fields, which are shown after the message as `name=value`.
+/// Writes a line with fields, which are shown after the message as `name=value`.
 pub fn write_with(level: Level, message: &str, fields: &[(&str, &str)]) {
     let fields: Vec<_> = fields
         .iter()
@@ -28,9 +28,8 @@ pub fn write_with(level: Level, message: &str, fields: &[(&str, &str)]) {
     send(level, message, &fields);
 }
 
-/// Writes one line. The macros [`trace!`](crate::trace), [`debug!`](crate::debug),
-/// [`info!`](crate::info), [`warn!`](crate::warn) and [`error!`](crate::error) are the way to call
-/// it.
+/// Writes a line. Use the macros [`trace!`](crate::trace), [`debug!`](crate::debug),
+/// [`info!`](crate::info), [`warn!`](crate::warn) and [`error!`](crate::error) instead.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
     send(level, &message.to_string(), &[]);
 }

@@ -1,4 +1,4 @@
-//! How an attempt ended, as its executor sees it.
+//! The end of an attempt, as its executor reports it.
 
 use std::time::Duration;
 
@@ -9,36 +9,35 @@ use crate::bindings::claudine::plugin::types as wit;
 use crate::failure::milliseconds;
 use crate::{Class, ExitStatus};
 
-/// How an attempt ended. Most executors turn an [`ExitStatus`] into one; an agent's executor reads
-/// its verdict from what the agent printed and says so with [`Outcome::success`] or
-/// [`Outcome::failed`].
+/// The end of an attempt. Most executors convert an [`ExitStatus`]; an agent's executor reads the
+/// verdict from the agent's output and uses [`Outcome::success`] or [`Outcome::failed`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// `None` is success.
+    /// `None` means success.
     pub cause: Option<Class>,
-    /// Exit code of the process that stands for the attempt, where there is one.
+    /// Exit code of the attempt's main process, if it has one.
     pub code: Option<i32>,
-    /// The signal that ended it, where one did.
+    /// The signal that killed it, if one did.
     pub signal: Option<i32>,
-    /// One sentence for a person, without a trailing full stop.
+    /// One sentence for a person, without a full stop.
     pub summary: String,
     /// Results by name. The host understands `result` (a string: shown as the task's output),
     /// `session_id`, `cost_usd`, `denials`, `model`, `num_turns` and, for a usage limit,
-    /// `usage_limit` (its name, such as `5-hour`); others are kept and shown as they are.
+    /// `usage_limit` (its name, such as `5-hour`). Others are stored and shown unchanged.
     pub outputs: Map<String, Value>,
-    /// For [`Class::RateLimit`]: how long until the limit ends, where it is known.
+    /// For [`Class::RateLimit`]: time until the limit ends, if known.
     pub retry_after: Option<Duration>,
-    /// Figures worth keeping, by name in snake_case with its unit last.
+    /// Figures by name, in snake_case with the unit last.
     pub metrics: Vec<(String, f64)>,
 }
 
 impl Outcome {
-    /// The work was done.
+    /// The work succeeded.
     pub fn success(summary: impl Into<String>) -> Self {
         Self::new(None, summary.into())
     }
 
-    /// The work came to an end that is no success.
+    /// The work ended without success.
     pub fn failed(cause: Class, summary: impl Into<String>) -> Self {
         Self::new(Some(cause), summary.into())
     }
@@ -55,7 +54,7 @@ impl Outcome {
         }
     }
 
-    /// Records how the process ended without taking its word for how the attempt ended.
+    /// Records how the process ended, without deriving the cause from it.
     #[must_use]
     pub fn exit(mut self, status: &ExitStatus) -> Self {
         self.code = status.code;
@@ -63,26 +62,26 @@ impl Outcome {
         self
     }
 
-    /// Adds a result. A value that JSON cannot hold (a map whose keys are no strings) is left out,
-    /// with a warning in the log.
+    /// Adds a result. A value that JSON cannot represent (a map whose keys are not strings) is
+    /// dropped, with a warning in the log.
     #[must_use]
     pub fn output(mut self, name: impl Into<String>, value: impl Serialize) -> Self {
         let name = name.into();
         match serde_json::to_value(value) {
             Ok(value) => drop(self.outputs.insert(name, value)),
-            Err(error) => crate::warn!("the output {name} was left out: {error}"),
+            Err(error) => crate::warn!("the output {name} was dropped: {error}"),
         }
         self
     }
 
-    /// Says how long until a usage limit ends.
+    /// Sets the time until a usage limit ends.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Adds a figure; the name is in snake_case with its unit last, as in `tokens_per_s`.
+    /// Adds a figure; the name is in snake_case with the unit last, as in `tokens_per_s`.
     #[must_use]
     pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
         self.metrics.push((name.into(), value));
@@ -90,7 +89,7 @@ impl Outcome {
     }
 }
 
-/// Code 0 is success; any other code, a signal, and a status that nobody knows are not.
+/// Code 0 means success; any other code, a signal or an unknown status does not.
 impl From<ExitStatus> for Outcome {
     fn from(status: ExitStatus) -> Self {
         let cause = match (status.code, status.signal) {
@@ -140,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_status_becomes_an_outcome() {
+    fn exit_status_becomes_an_outcome() {
         check(Some(0), None, "success", "exited with code 0");
         check(Some(3), None, "exit", "exited with code 3");
         check(None, Some(9), "signal", "killed by signal 9 (KILL)");
         check(None, Some(64), "signal", "killed by signal 64");
-        check(None, None, "lost", "ended with a status that nobody kept");
+        check(None, None, "lost", "ended with an unknown status");
     }
 
     #[test]

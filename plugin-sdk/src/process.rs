@@ -1,7 +1,7 @@
 //! Children of an attempt. They belong to the host: they outlive the instance, a trap and a restart
 //! of the host.
 //!
-//! Starting one needs the permission `process` in the manifest; waiting for one needs none.
+//! Starting one needs the permission `process` in the manifest; waiting for one does not.
 
 mod command;
 mod input;
@@ -21,8 +21,8 @@ pub use lines::{Line, Lines};
 pub use output::Output;
 pub use status::{ExitStatus, Usage};
 
-/// A child of this attempt, whether it still runs or not. Copies mean the same child; to drop one
-/// does nothing to it.
+/// A child of this attempt, running or ended. Copies refer to the same child; dropping one has no
+/// effect on it.
 #[derive(Clone)]
 pub struct Child(Rc<wit::Child>);
 
@@ -36,8 +36,8 @@ impl Child {
         self.0.id()
     }
 
-    /// Waits for its exit. Any number of calls, at any time, give the same answer. It fails with
-    /// class [`lost`](crate::Class::Lost) where the exit status is gone.
+    /// Waits for its exit. Any number of calls, at any time, return the same status. Fails with
+    /// class [`lost`](crate::Class::Lost) if the exit status is gone.
     pub async fn wait(&self) -> Result<ExitStatus, Failure> {
         self.0
             .wait()
@@ -46,17 +46,17 @@ impl Child {
             .map_err(Failure::from)
     }
 
-    /// Sends a signal to its process group; to a child that has ended it does nothing.
+    /// Sends a signal to its process group; no effect on a child that has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
         self.0.signal(signal.name()).map_err(Failure::from)
     }
 
-    /// What it prints to standard output, from a byte offset on.
+    /// Its standard output, from this byte offset on.
     pub fn stdout(&self, from_offset: u64) -> Output {
         Output::new(Rc::clone(&self.0), wit::Channel::Stdout, from_offset)
     }
 
-    /// What it prints to standard error, from a byte offset on.
+    /// Its standard error, from this byte offset on.
     pub fn stderr(&self, from_offset: u64) -> Output {
         Output::new(Rc::clone(&self.0), wit::Channel::Stderr, from_offset)
     }
@@ -73,15 +73,15 @@ impl fmt::Debug for Child {
 pub enum Signal {
     /// The terminal is gone.
     Hup,
-    /// As by Ctrl-C: the polite end for agents.
+    /// As sent by Ctrl-C: the polite stop for agents.
     Int,
-    /// The end that cannot be refused.
+    /// Cannot be ignored.
     Kill,
-    /// The polite end for commands.
+    /// The polite stop for commands.
     Term,
-    /// Whatever the program takes it for.
+    /// Meaning defined by the program.
     Usr1,
-    /// Whatever the program takes it for.
+    /// Meaning defined by the program.
     Usr2,
 }
 

@@ -1,11 +1,11 @@
-//! Documents become types here, and what does not fit is said with its place.
+//! Parses documents into types, and reports faults with their place.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
 use crate::Issue;
 
-/// Reads a JSON text into a type. The issue names the place as a JSON Pointer.
+/// Parses a JSON text into a type. The issue names the place as a JSON Pointer.
 pub fn parse<T: DeserializeOwned>(json: &str) -> Result<T, Issue> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer)
@@ -24,8 +24,8 @@ fn pointer(path: &Path) -> String {
                 pointer.push('/');
                 pointer.push_str(&index.to_string());
             }
-            // Serde writes a variant with content as an object with the variant's name for its one
-            // key.
+            // Serde writes a variant with content as an object whose only key is the variant's
+            // name.
             Segment::Map { key } | Segment::Enum { variant: key } => {
                 pointer.push('/');
                 pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
@@ -36,7 +36,7 @@ fn pointer(path: &Path) -> String {
     pointer
 }
 
-/// The fault without its line and column: a spec is seldom a text that somebody has before them.
+/// The fault without line and column: people rarely see a spec as text.
 fn message(error: &serde_json::Error) -> String {
     let mut text = error.to_string();
     if error.is_data()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issue_names_its_place() {
+    fn issue_names_its_place() {
         check(
             r#"{"argv": ["ls", 3]}"#,
             "/argv/1",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_is_named() {
+    fn misspelt_field_is_named() {
         let issue = parse::<Spec>(r#"{"argv": [], "argc": 1}"#)
             .err()
             .map(|issue| issue.message);

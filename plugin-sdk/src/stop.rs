@@ -1,5 +1,4 @@
-//! The wish that an attempt should end, on its way from the export `stop` to whoever waits for it
-//! in `run`.
+//! Requests to stop an attempt, passed from the export `stop` to the code that waits in `run`.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,24 +7,24 @@ use std::time::Duration;
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 
-/// Why an attempt is to end.
+/// Reason for a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// Somebody does not want it any more.
+    /// It was cancelled.
     Cancelled,
     /// One of its time limits has passed.
     TimedOut,
-    /// A reason that is younger than this crate.
+    /// A reason that is newer than this crate.
     Other,
 }
 
-/// The wish that an attempt should end.
+/// A request to stop the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
-    /// Why.
+    /// Its reason.
     pub reason: StopReason,
-    /// How long the instance has before it is dropped.
+    /// Time until the instance is dropped.
     pub grace: Duration,
 }
 
@@ -43,7 +42,7 @@ impl From<wit::StopRequest> for StopRequest {
     }
 }
 
-/// An instance serves one attempt, so its thread is the attempt.
+/// State of the thread: an instance serves one attempt.
 #[derive(Default)]
 struct State {
     request: Option<StopRequest>,
@@ -54,7 +53,7 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// Remembers the request and wakes everybody who waits for one.
+/// Stores the request and wakes everything that waits for one.
 pub(crate) fn announce(request: StopRequest) {
     let waiting = STATE.with_borrow_mut(|state| {
         state.request = Some(request);
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_once_and_who_comes_later_does_not_wait() {
+    fn waiters_are_woken_once_and_later_ones_do_not_wait() {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let mut context = Context::from_waker(&waker);

@@ -1,4 +1,4 @@
-//! What an executor is given.
+//! Input of an executor.
 
 use crate::bindings::claudine::plugin::types;
 use crate::bindings::exports::claudine::plugin::executor as wit;
@@ -8,35 +8,35 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 pub struct Task<S> {
     /// `task_…`
     pub id: String,
-    /// Numbered from 1.
+    /// Counted from 1.
     pub attempt: u32,
-    /// What was asked; [`validate`](crate::Executor::validate) has accepted it.
+    /// The document; [`validate`](crate::Executor::validate) has accepted it.
     pub spec: S,
-    /// The absolute directory the task works in. Children start there unless told otherwise.
+    /// The absolute directory in which the task works. Children start there by default.
     pub workspace: String,
-    /// Those variables of the task's environment that the manifest names under `reads-env`.
-    /// Children get the whole of it.
+    /// Variables of the task's environment that the manifest lists under `reads-env`. Children get
+    /// the whole environment.
     pub env: Attributes,
-    /// What the task was labelled with when it was submitted.
+    /// Labels given at the submission.
     pub labels: Attributes,
-    /// The attempt before this one, of a task that is tried again.
+    /// The previous attempt, if the task is tried again.
     pub previous: Option<Previous>,
-    /// What this attempt may cost at most, in US dollars: what is left of the budgets of its task,
-    /// its graph and the day. An executor that knows what it costs ends the attempt as
+    /// Amount that this attempt may cost, in US dollars: what is left of the budgets of its task,
+    /// its graph and the day. An executor that knows its cost ends the attempt as
     /// [`Budget`](crate::Class::Budget) before it costs more.
     pub budget_usd: Option<f64>,
 }
 
-/// A task that is not accepted yet, as it would be run.
+/// A task that is not accepted yet.
 #[derive(Clone, Debug)]
 pub struct Draft<S> {
-    /// The request.
+    /// The document.
     pub spec: S,
-    /// What [`Task::env`] will be.
+    /// The value that [`Task::env`] will have.
     pub env: Attributes,
-    /// The absolute directory it would work in. A task with a worktree of its own gets another.
+    /// The absolute directory in which it would work. A task with its own worktree gets another.
     pub workspace: String,
-    /// What the task would be labelled with.
+    /// Labels of the task.
     pub labels: Attributes,
 }
 
@@ -51,7 +51,7 @@ impl<S> Draft<S> {
     }
 }
 
-/// How the attempt before this one ended.
+/// End of the previous attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Previous {
     /// Its number.
@@ -60,9 +60,10 @@ pub struct Previous {
     pub outcome: String,
     /// Its reason class.
     pub class: crate::Class,
-    /// Its outputs as this executor gave them: a JSON object. Read it with [`parse`](crate::parse).
+    /// Its outputs as this executor returned them: a JSON object. Parse it with
+    /// [`parse`](crate::parse).
     pub outputs: String,
-    /// Somebody asked that this attempt goes on from where that one ended, and said this; it may be
+    /// Set if this attempt is to continue that one on request: the message given, which may be
     /// empty.
     pub resume: Option<String>,
 }
@@ -94,17 +95,17 @@ impl<S> Task<S> {
     }
 }
 
-/// Names and values, in the order they came.
+/// Names and values, in their original order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(types::Attrs);
 
 impl Attributes {
-    /// From pairs of a name and a value.
+    /// Makes it from pairs of a name and a value.
     pub fn new(pairs: Vec<(String, String)>) -> Self {
         Self(pairs)
     }
 
-    /// The value of the first pair of this name.
+    /// Value of the first pair with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter()
             .find(|(key, _)| *key == name)

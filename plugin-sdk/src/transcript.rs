@@ -1,46 +1,45 @@
-//! Output made readable: items of what a child has printed.
+//! Turns a child's output into items for people.
 //!
-//! A transcript is made of the bytes and of a state that the plugin gave back before, and of
-//! nothing else. It is made again each time that output is shown, from other places in it, and long
-//! after the attempt.
+//! A transcript depends only on the bytes and on a state that the plugin returned before. It is
+//! made again each time that output is shown, from any place in it, and long after the attempt.
 
 use crate::bindings::exports::claudine::plugin::executor as wit;
 use crate::process::Line;
 use crate::process::lines::Splitter;
 
-/// What a text without a line feed may grow to before it is given as it is.
+/// Length of a text without a line feed from which it is returned unfinished.
 const LONGEST_HELD_BYTES: usize = 64 * 1024;
 
-/// A part of what a child has printed, for people.
+/// A part of a child's output, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What it is.
+    /// Kind of the item.
     pub kind: ItemKind,
-    /// What is shown. It may have several lines, and whatever the child printed.
+    /// Text to show. It may have several lines, and any characters that the child printed.
     pub text: String,
     /// Details by name: `tool` (its name), `failed` (`true`), `cost-usd` (a decimal number).
     pub more: Vec<(String, String)>,
 }
 
-/// What a part of a transcript is.
+/// Kind of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemKind {
-    /// What an agent or a command says.
+    /// Text by an agent or a command.
     Text,
-    /// A tool is called.
+    /// A tool call.
     Tool,
-    /// What came of a tool.
+    /// The result of a tool.
     Result,
-    /// A tool was refused.
+    /// A denied tool call.
     Denied,
-    /// What was spent since the last item of this kind.
+    /// Cost since the last item of this kind.
     Cost,
-    /// Something failed.
+    /// An error.
     Error,
 }
 
 impl ItemKind {
-    /// The word the contract uses.
+    /// The word in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -71,17 +70,17 @@ impl Item {
     }
 }
 
-/// Some items, and what the next call is given.
+/// Items, and the state for the next call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// In the order in which they were printed.
+    /// In the order of the output.
     pub items: Vec<Item>,
     /// Opaque to the host.
     pub state: Vec<u8>,
 }
 
-/// The output as it is: text up to the last line feed, and what follows it with the next call. No
-/// `bytes` are the end.
+/// The output unchanged: text up to the last line feed; the rest follows with the next call. Empty
+/// `bytes` mean the end.
 pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
     let mut text = state.to_vec();
     text.extend_from_slice(bytes);
@@ -101,8 +100,8 @@ pub fn plain(bytes: &[u8], state: &[u8]) -> Reading {
     }
 }
 
-/// The output line by line: `item_of` is given each line once it is whole, and of a line longer
-/// than `limit_bytes` its beginning. No `bytes` are the end, which ends a last line, too.
+/// The output line by line: `item_of` gets each complete line, or the beginning of a line longer
+/// than `limit_bytes`. Empty `bytes` mean the end, which also ends a last line.
 pub fn by_line(
     bytes: &[u8],
     state: &[u8],
@@ -149,7 +148,7 @@ impl From<Reading> for wit::Reading {
 mod tests {
     use super::*;
 
-    /// The texts of all items, with the bytes given in pieces of each length.
+    /// Checks the texts of all items, with the bytes in pieces of each length.
     fn check(step: impl Fn(&[u8], &[u8]) -> Reading, bytes: &[u8], expected: &str) {
         for length in 1..=bytes.len() {
             let mut state = Vec::new();
@@ -165,19 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn plain_output_is_given_whole_in_any_pieces() {
+    fn plain_output_does_not_depend_on_the_pieces() {
         check(plain, "one\nzwölf\nend".as_bytes(), "one\nzwölf\nend");
         check(plain, b"a\xffb\n", "a\u{fffd}b\n");
     }
 
     #[test]
-    fn a_text_without_lines_is_not_held_for_ever() {
+    fn long_text_without_lines_is_returned() {
         let reading = plain(&vec![b'x'; LONGEST_HELD_BYTES + 1], b"");
         assert_eq!((reading.items.len(), reading.state.len()), (1, 0));
     }
 
     #[test]
-    fn lines_are_whole_in_any_pieces() {
+    fn lines_are_complete_in_any_pieces() {
         let step = |bytes: &[u8], state: &[u8]| {
             by_line(bytes, state, 4, |line| {
                 let text = format!("{}/{};", line.text(), line.length_bytes);

@@ -1,4 +1,4 @@
-//! The generated bindings are what the contract in `wit/` says. After a change of it:
+//! The generated bindings match the contract in `wit/`. To rewrite them after a change of it:
 //!
 //!     CLAUDINE_WRITE_BINDINGS=1 cargo test --package claudine-plugin-sdk --test bindings
 
@@ -32,7 +32,7 @@ fn generate(contract: &Path) -> String {
 }
 
 #[test]
-fn the_bindings_are_those_of_the_contract() {
+fn bindings_match_the_contract() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let kept = package.join("src/bindings/contract.in");
     let generated = generate(&package.join("../wit"));
@@ -42,7 +42,7 @@ fn the_bindings_are_those_of_the_contract() {
     }
     assert!(
         fs::read_to_string(&kept).unwrap() == generated,
-        "{} is not what the contract says; the head of this file has the way to write it anew",
+        "{} does not match the contract; the top of this file tells how to rewrite it",
         kept.display()
     );
 }

@@ -1,5 +1,5 @@
-//! Running a command to its end, with its output kept and a deadline, so that a command that hangs
-//! fails its test instead of holding it.
+//! Runs a command to its end, keeps its output, and enforces a deadline, so that a hanging command
+//! fails its test instead of blocking it.
 
 use std::{
     fmt, io,
@@ -16,7 +16,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-/// What a command did.
+/// Result of a command.
 #[derive(Clone, Debug)]
 pub struct Ran {
     pub line: String,
@@ -44,13 +44,13 @@ impl Ran {
         self.code(0)
     }
 
-    /// `ok` for callers that need nothing more.
+    /// Like `ok`, for callers that need no result.
     #[track_caller]
     pub fn check(self) {
         assert!(self.status.success(), "{self}");
     }
 
-    /// Standard output without the line end behind it.
+    /// Standard output without its final line end.
     #[track_caller]
     pub fn text(&self) -> String {
         std::str::from_utf8(&self.stdout)
@@ -73,14 +73,14 @@ impl Ran {
         }
     }
 
-    /// Panics unless standard error contains every one of these.
+    /// Panics unless standard error contains all of these.
     #[track_caller]
     pub fn says(&self, pieces: &[&str]) {
         let complaint = self.complaint();
         for piece in pieces {
             assert!(
                 complaint.contains(piece),
-                "stderr does not say {piece:?}\n{self}"
+                "stderr does not contain {piece:?}\n{self}"
             );
         }
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Ran {
     }
 }
 
-/// Runs `command` with `input` on its standard input, and kills it when it has not ended within
+/// Runs `command` with `input` on its standard input, and kills it if it has not ended within
 /// `patience`.
 #[track_caller]
 pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Ran {
@@ -115,7 +115,7 @@ pub fn run(mut command: Command, input: &[u8], patience: Duration) -> Ran {
     let mut stderr = child.stderr.take().expect("piped");
     let (status, stdout, stderr) = thread::scope(|scope| {
         scope.spawn(move || match stdin.write_all(input) {
-            // A command may well refuse before it has read everything.
+            // A command may refuse before it has read everything.
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => panic!("cannot write to the command: {error}"),
@@ -156,7 +156,7 @@ fn drain(from: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
-/// Waits for the child's end without a poll: its pidfd becomes readable.
+/// Waits for the child's end without polling: its pidfd becomes readable.
 pub fn ends_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let pid = Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("our own child");

@@ -1,17 +1,16 @@
-//! The machine code of the built-in plugins, compiled by one test's host and taken over by those of
-//! all later tests: else each of some hundreds of hosts would spend seconds on the same.
+//! Machine code of the built-in plugins, compiled by the first test's host and shared with all
+//! later tests: otherwise hundreds of hosts would each spend seconds on it.
 //!
-//! A host takes a file only with the digest that was written beside it, so what is copied here is
-//! checked there as ever.
+//! A host accepts a file only with the digest beside it, so copies are checked as usual.
 
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use tempfile::NamedTempFile;
 
-/// The code and its digest, in the order in which they are copied: the second makes it count.
+/// The code and its digest, in the order of copying: only the digest makes an entry valid.
 const EXTENSIONS: [&str; 2] = ["cwasm", "sha256"];
 
-/// Puts what is in `shared` into the data directory, which is made where it is missing.
+/// Copies the shared code into the data directory, which is created if it is missing.
 pub(crate) fn take_over(shared: &Path, data_dir: &Path) -> io::Result<()> {
     let cache = data_dir.join("cache");
     fs::DirBuilder::new()
@@ -21,14 +20,14 @@ pub(crate) fn take_over(shared: &Path, data_dir: &Path) -> io::Result<()> {
     copy_new(shared, &cache)
 }
 
-/// Puts into `shared` what the data directory has beyond it.
+/// Copies new code from the data directory to `shared`.
 pub(crate) fn hand_on(data_dir: &Path, shared: &Path) -> io::Result<()> {
     fs::create_dir_all(shared)?;
     copy_new(&data_dir.join("cache"), shared)
 }
 
-/// Copies whole entries that are not there yet. Each file appears at once, so that another
-/// process that does the same finds all of it or nothing.
+/// Copies complete entries that are missing. Each file appears at once, so that concurrent
+/// processes see all of it or nothing.
 fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Ok(entries) => entries,

@@ -1,5 +1,5 @@
-//! Ends what a test leaves behind that is itself killed: by whoever waits for it no longer, or for
-//! want of memory. A destructor does not run then, and its hosts and their tasks would run on.
+//! Kills what a killed test leaves behind. If a test runs into its time limit or out of memory, its
+//! destructors do not run, and its hosts and their tasks would live on.
 
 use std::{
     ffi::OsStr,
@@ -15,25 +15,25 @@ use crate::{
     wait::{PATIENCE, wait_at_most},
 };
 
-/// Follows the directory's path: the test has come to its own end.
+/// Follows the directory's path if the test has reached its own end.
 const ENDED: u8 = b'\n';
 
-/// A process that outlives the test. It learns of the test's end by the end of its input.
+/// A process that outlives the test. It notices the test's end by the end of its input.
 pub(crate) struct Guard {
     process: Child,
     input: Option<ChildStdin>,
 }
 
 impl Guard {
-    /// The directory is told by the input: in an argument, it would make the guard one of the
-    /// processes that it looks for.
+    /// Starts the guard. It reads the directory from its input: as an argument, it would make the
+    /// guard one of the processes that it looks for.
     pub(crate) fn start(program: &Path, data_dir: &Path) -> io::Result<Self> {
         let mut process = Command::new(program)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // What kills a test kills its process group.
+            // A killed test takes its process group along.
             .process_group(0)
             .current_dir("/")
             .spawn()?;
@@ -44,7 +44,7 @@ impl Guard {
         Ok(Self { process, input })
     }
 
-    /// Nothing is left for it to do.
+    /// Ends the guard: nothing is left for it to do.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Some(mut input) = self.input.take() {
             input.write_all(&[ENDED])?;
@@ -53,7 +53,7 @@ impl Guard {
     }
 }
 
-/// What the guard's process does.
+/// Main function of the guard's process.
 pub fn main() -> io::Result<()> {
     let mut told = Vec::new();
     io::stdin().read_to_end(&mut told)?;

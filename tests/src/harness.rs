@@ -1,9 +1,9 @@
-//! A host of one's own for each test: its data directory, its home and its configuration are in a
-//! temporary directory, nothing of the developer's environment reaches it, and when the test ends,
-//! nothing that belongs to it may be left alive.
+//! A separate host for each test. Its data directory, home and configuration are in a temporary
+//! directory, nothing of the developer's environment reaches it, and when the test ends, none of
+//! its processes may be left alive.
 //!
-//! The harness drives the binary as a user does. It reads nothing of the host's insides but
-//! `host.json`, where a test needs the pid to kill.
+//! The harness drives the binary as a user does. Of the host's files it reads only `host.json`, if
+//! a test needs the pid to kill.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// Where this workspace builds to: the test binary itself is in `<target>/<profile>/deps`.
+/// Build directory of this workspace: the test binary itself is in `<target>/<profile>/deps`.
 fn target_dir() -> PathBuf {
     let this = env::current_exe().expect("a test knows its own path");
     this.ancestors()
@@ -50,17 +50,17 @@ fn target_dir() -> PathBuf {
         .to_owned()
 }
 
-/// The program that ends what a killed test leaves.
+/// Path of the program that kills what a killed test leaves behind.
 pub fn guard() -> PathBuf {
     target_dir().join("debug/test-guard")
 }
 
-/// Where tests keep compiled plugins for each other.
+/// Directory in which tests share compiled plugins.
 fn compiled_plugins() -> PathBuf {
     target_dir().join("compiled-plugins")
 }
 
-/// What a host is to be started with.
+/// Settings of a host to start.
 pub struct HostBuilder {
     variables: BTreeMap<OsString, OsString>,
     config: Option<String>,
@@ -78,37 +78,37 @@ impl HostBuilder {
         self
     }
 
-    /// A fixed number of slots, in place of four.
+    /// Sets a fixed number of slots, in place of four.
     #[must_use]
     pub fn slots(self, slots: usize) -> Self {
         self.env("CLAUDINE_SLOTS", slots.to_string())
     }
 
-    /// The text of `config.toml`.
+    /// Sets the text of `config.toml`.
     #[must_use]
     pub fn config(mut self, toml: impl Into<String>) -> Self {
         self.config = Some(toml.into());
         self
     }
 
-    /// A data directory elsewhere than in the test's own temporary directory.
+    /// Sets a data directory outside the test's temporary directory.
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self
     }
 
-    /// Without a data directory: else there is one with the compiled code of the built-in plugins.
+    /// Starts without a data directory. By default there is one with the compiled built-in plugins.
     #[must_use]
     pub fn from_nothing(mut self) -> Self {
         self.from_nothing = true;
         self
     }
 
-    /// Makes the directories. No host is started: the first command that needs one does.
+    /// Creates the directories. The first command that needs a host starts it.
     #[must_use]
     pub fn build(self) -> TestHost {
-        // A short path: a Unix socket's ends at 108 bytes.
+        // The path is short: that of a Unix socket is limited to 108 bytes.
         let root = tempfile::Builder::new()
             .prefix("cdn-")
             .tempdir()
@@ -145,7 +145,7 @@ impl HostBuilder {
     }
 }
 
-/// The end of a task's id, as people are shown it.
+/// Short form of a task's id, as shown to people.
 pub fn short_id(id: &str) -> &str {
     &id[id.len() - 6..]
 }
@@ -166,7 +166,7 @@ impl Default for TestHost {
 }
 
 impl TestHost {
-    /// A host with four slots.
+    /// Makes a host with four slots.
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -193,7 +193,7 @@ impl TestHost {
         self.root().join("home")
     }
 
-    /// The working directory of every command, and so of every task.
+    /// Working directory of every command, and so of every task.
     pub fn work(&self) -> PathBuf {
         self.root().join("work")
     }
@@ -202,20 +202,19 @@ impl TestHost {
         self.root().join("config")
     }
 
-    /// Has later commands run another binary: an upgrade.
+    /// Makes later commands use another binary, as after an upgrade.
     pub fn use_binary(&mut self, path: PathBuf) {
         self.binary = path;
     }
 
-    /// A `claudine` command with this host's environment and nothing else but `PATH`.
+    /// A `claudine` command with this host's environment and, besides that, only `PATH`.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.other(&self.binary);
         command.args(arguments);
         command
     }
 
-    /// The same with a terminal of 80 columns for its output, which `script` of util-linux gives
-    /// it.
+    /// The same command on a terminal of 80 columns, which `script` of util-linux provides.
     pub fn on_terminal(&self, arguments: &[&str]) -> Command {
         let program = self.binary.display().to_string();
         let words = [&*program].into_iter().chain(arguments.iter().copied());
@@ -258,7 +257,7 @@ impl TestHost {
         self.run_with(arguments, b"")
     }
 
-    /// The same with something on its standard input.
+    /// Runs a `claudine` command with this standard input.
     #[track_caller]
     pub fn run_with<A: AsRef<OsStr>>(
         &self,
@@ -268,14 +267,14 @@ impl TestHost {
         command::run(self.command(arguments), input, 2 * PATIENCE)
     }
 
-    /// Runs a command that must succeed; its standard output.
+    /// Runs a command that must succeed; returns its standard output.
     #[track_caller]
     pub fn text<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
         self.run(arguments).ok().text()
     }
 
-    /// Runs a command that must succeed, with `--json` in front of its arguments' `--`, if they
-    /// have one; its answer.
+    /// Runs a command that must succeed, with `--json` before any `--` in its arguments; returns
+    /// its answer.
     #[track_caller]
     pub fn json<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Value {
         let mut arguments: Vec<OsString> = arguments
@@ -290,21 +289,21 @@ impl TestHost {
         self.run(arguments).ok().json()
     }
 
-    /// Delegates a script to `sh` and returns the task's id.
+    /// Submits a script for `sh` and returns the task's id.
     #[track_caller]
     pub fn script(&self, script: &str) -> String {
         self.text(["run", "--script", script])
     }
 
-    /// Waits for the task's end, whatever its outcome; the task.
+    /// Waits for the task's end, whatever its outcome; returns the task.
     #[track_caller]
     pub fn finished(&self, id: &str) -> Value {
-        // The exit code is the task's own, so it says nothing about the command.
+        // The exit code is that of the task, not of the command.
         let waited = self.run(["wait", id]);
         let task = self.status(id);
         assert!(
             task["state"] == "done",
-            "`wait` returned although the task goes on: {task:#}\n{waited}"
+            "`wait` returned before the task ended: {task:#}\n{waited}"
         );
         task
     }
@@ -314,7 +313,7 @@ impl TestHost {
         self.json(["status", id])
     }
 
-    /// Waits until the task is live: its process runs. Its pid.
+    /// Waits until the task is live; returns the pid of its process.
     #[track_caller]
     pub fn live(&self, id: &str) -> u32 {
         wait_for(&format!("{id} to be live"), || {
@@ -327,7 +326,7 @@ impl TestHost {
         })
     }
 
-    /// Starts the host, if none runs, and returns what `up --json` says.
+    /// Starts the host, if none runs; returns the answer of `up --json`.
     #[track_caller]
     pub fn up(&self) -> Value {
         self.json(["up"])
@@ -341,7 +340,7 @@ impl TestHost {
         process::alive(pid).then_some(pid)
     }
 
-    /// The pids of the supervisors that are alive, as their identity files have them.
+    /// The pids of the living supervisors, from their identity files.
     pub fn supervisor_pids(&self) -> Vec<u32> {
         let Ok(entries) = fs::read_dir(self.data_dir.join("supervisors")) else {
             return Vec::new();
@@ -356,7 +355,7 @@ impl TestHost {
             .collect()
     }
 
-    /// `kill -9` of the host, by its pid; returns when it is gone. Panics when there is none.
+    /// Kills the host with `kill -9`; returns its pid once it is gone. Panics if there is none.
     #[track_caller]
     pub fn kill_host(&self) -> u32 {
         let pid = self.host_pid().expect("a host is running");
@@ -367,7 +366,7 @@ impl TestHost {
         pid
     }
 
-    /// `kill -9` of every supervisor, by pid; returns when they are gone.
+    /// Kills every supervisor with `kill -9`; returns once they are gone.
     #[track_caller]
     pub fn kill_supervisors(&self) {
         for pid in self.supervisor_pids() {
@@ -378,20 +377,20 @@ impl TestHost {
         }
     }
 
-    /// What of this host is alive: the host itself, supervisors, tasks and what they left behind.
+    /// Living processes of this host: the host itself, supervisors, tasks and their leftovers.
     pub fn processes(&self) -> Vec<process::Found> {
         process::of_data_dir(&self.data_dir)
     }
 
-    /// Stops the host and its tasks and waits until nothing is left. What is left in spite of that.
+    /// Stops the host and its tasks. Returns the processes that are left nevertheless.
     fn end(&self) -> Vec<process::Found> {
-        // Without a host, what it has left running is ended all the same.
+        // Even without a host, its running tasks are ended.
         if self.host_pid().is_some() || !self.supervisor_pids().is_empty() {
             let mut down = self.command(["down", "--kill"]);
             down.stdin(std::process::Stdio::null())
                 .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null());
-            // Its failure shows in what is left, which is what counts.
+            // A failure shows in the processes that are left, which is what counts.
             if let Ok(mut down) = down.spawn()
                 && command::ends_within(&mut down, Duration::from_secs(30)).is_none()
             {

@@ -1,4 +1,4 @@
-//! What the integration tests share; the tests themselves are in `tests/tests`.
+//! Shared code of the integration tests, which are in `tests/tests`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ pub mod harness;
 pub mod mcp;
 pub mod messages_api;
 pub mod process;
+pub mod recording;
 pub mod schema;
 pub mod terminal;
 pub mod wait;

@@ -1,5 +1,5 @@
-//! MCP clients that are not ours: the official Python client, kept open and driven call by call,
-//! and the Inspector's command line.
+//! MCP clients by others: the official Python client, kept open and driven call by call, and the
+//! command line of the Inspector.
 //!
 //! `cargo xtask test` installs both and names them in the environment.
 
@@ -24,7 +24,7 @@ pub struct PythonClient {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    /// What the server said when it was asked what it is and what it has.
+    /// The server's answers about itself and its tools.
     pub hello: Value,
 }
 
@@ -53,8 +53,8 @@ impl PythonClient {
         client
     }
 
-    /// Calls a tool, which must succeed; its answer, which says the same as text and as structured
-    /// content.
+    /// Calls a tool, which must succeed; returns its answer, which must be the same as text and as
+    /// structured content.
     #[track_caller]
     pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.answer(tool, arguments);
@@ -64,7 +64,7 @@ impl PythonClient {
         answer["text"].clone()
     }
 
-    /// Calls a tool, which must fail; its complaint.
+    /// Calls a tool, which must fail; returns its error.
     #[track_caller]
     pub fn fail(&mut self, tool: &str, arguments: Value) -> String {
         let answer = self.answer(tool, arguments);
@@ -76,7 +76,7 @@ impl PythonClient {
             .to_owned()
     }
 
-    /// Makes several calls at once; their answers in the order of the calls.
+    /// Makes several calls at once; returns their answers in the order of the calls.
     #[track_caller]
     pub fn call_at_once(&mut self, calls: &[(&str, Value)]) -> Vec<Value> {
         let calls: Vec<Value> = calls
@@ -120,7 +120,7 @@ impl PythonClient {
 
 impl Drop for PythonClient {
     fn drop(&mut self) {
-        // End of input ends the client, and that the server, whose end the client waits for.
+        // The end of its input ends the client, which in turn waits for the server's end.
         drop(self.input.take());
         if command::ends_within(&mut self.child, PATIENCE).is_none() {
             self.child.kill().expect("our own child");
@@ -133,12 +133,12 @@ impl Drop for PythonClient {
     }
 }
 
-/// Runs the Inspector's command line against `claudine mcp`.
+/// Runs the command line of the Inspector against `claudine mcp`.
 #[track_caller]
 pub fn inspector(host: &TestHost, arguments: &[&str]) -> Ran {
     let mut node = host.other(tool("CLAUDINE_TEST_NODE"));
     node.arg(tool("CLAUDINE_TEST_INSPECTOR")).arg("--cli");
-    // It hands on no more of its environment than it is told to.
+    // It passes on only the variables that it is given.
     for (name, value) in [
         ("CLAUDINE_DATA_DIR", host.data_dir().to_owned()),
         ("HOME", host.home()),

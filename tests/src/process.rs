@@ -1,32 +1,32 @@
-//! Processes as `/proc` shows them: what is alive, and what carries a host's data directory in its
-//! environment or its arguments.
+//! Processes as `/proc` shows them: which are alive, and which refer to a host's data directory in
+//! their environment or arguments.
 
 use std::{fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that was found by what it carries.
+/// A process that refers to the data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
     pub pid: u32,
     pub command: String,
 }
 
-/// Whether the process exists and has not merely been left unreaped. One whose first thread is over
-/// may have others that still hold what it has open.
+/// Whether the process exists and is not just a zombie. If its main thread has ended, others may
+/// still hold its open files.
 pub fn alive(pid: u32) -> bool {
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     state(pid).is_some_and(|state| state != 'X' && (state != 'Z' || threads() > 1))
 }
 
-/// The letter after the command's name in `/proc/PID/stat`; the name itself may hold anything, so
-/// look behind its last parenthesis.
+/// The letter after the command's name in `/proc/PID/stat`. The name may contain anything, so this
+/// looks after its last parenthesis.
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// When it started, in ticks since the boot: with the pid, the identity of a process.
+/// Its start, in ticks since boot: together with the pid it identifies a process.
 pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?
@@ -37,12 +37,12 @@ pub fn started(pid: u32) -> Option<u64> {
         .ok()
 }
 
-/// `kill -9`. That the process is gone already is no failure.
+/// Sends `kill -9`. A process that is already gone is fine.
 pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Sends a signal to one process, by its id. That it is gone already is no failure.
+/// Sends a signal to one process. A process that is already gone is fine.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid)
         .ok()
@@ -54,8 +54,8 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Every living process, other than this one, that has `CLAUDINE_DATA_DIR=<dir>` in its environment
-/// or the directory in its arguments.
+/// Every other living process with `CLAUDINE_DATA_DIR=<dir>` in its environment or the directory in
+/// its arguments.
 pub fn of_data_dir(dir: &Path) -> Vec<Found> {
     let dir = dir.to_str().expect("test directories are UTF-8");
     let variable = format!("CLAUDINE_DATA_DIR={dir}");
@@ -71,8 +71,7 @@ pub fn of_data_dir(dir: &Path) -> Vec<Found> {
         if pid == std::process::id() || !alive(pid) {
             continue;
         }
-        // A process may end, or belong to somebody else, between the two looks: then it is not
-        // ours.
+        // A process may end meanwhile, or belong to another user: then it is not ours.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let carries = environment

@@ -1,16 +1,16 @@
-//! Whether JSON is as a schema says, for the words that published schemas use, and stricter: a
-//! field that the schema does not have is a fault too.
+//! Checks JSON against a schema, for the keywords that published schemas use. It is stricter: a
+//! field that the schema lacks is also a fault.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// What of the value is otherwise than the schema says, each with its place.
+/// All deviations of the value from the schema, each with its place.
 pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     whole(schema, schema, value, "")
 }
 
-/// A value of its own: a field of it has to be known to some part of the schema.
+/// Faults of a complete value: each of its fields must be known to some part of the schema.
 fn whole(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let mut found = part(root, schema, value, path);
     if let Value::Object(fields) = value
@@ -98,12 +98,12 @@ fn of_type(schema: &Map<String, Value>, value: &Value, path: &str) -> Vec<String
     }
     let mut choices = list(schema, "enum").chain(schema.get("const")).peekable();
     if choices.peek().is_some() && !choices.any(|choice| choice == value) {
-        found.push(format!("{path}: {value} is none of the values"));
+        found.push(format!("{path}: {value} is not among the values"));
     }
     if schema.get("format") == Some(&"date-time".into())
         && value.as_str().is_some_and(|time| !is_time(time))
     {
-        found.push(format!("{path}: {value} is no time in UTC"));
+        found.push(format!("{path}: {value} is not a time in UTC"));
     }
     if let (Some(least), Some(number)) = (schema.get("minimum"), value.as_f64())
         && least.as_f64().is_some_and(|least| number < least)
@@ -127,7 +127,7 @@ fn is_time(text: &str) -> bool {
     !date.is_empty() && alike && rest.ends_with('Z')
 }
 
-/// The fields that an object may have; none if it may have any.
+/// Fields that an object may have; none if it may have any.
 fn known(root: &Value, schema: &Value) -> Option<BTreeSet<String>> {
     let Value::Object(schema) = schema else {
         return None;
@@ -146,7 +146,7 @@ fn known(root: &Value, schema: &Value) -> Option<BTreeSet<String>> {
     }
     let mut names: BTreeSet<String> = own.into_iter().flat_map(Map::keys).cloned().collect();
     for part in parts {
-        // What is no object has no fields.
+        // A value that is not an object has no fields.
         let is_object = |part: &Value| part.get("type").is_none_or(|kind| kind == "object");
         if is_object(part) {
             names.extend(known(root, part)?);
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_otherwise_than_the_schema_says_is_found() {
+    fn deviations_from_a_schema_are_found() {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -203,7 +203,7 @@ mod tests {
         );
         check(
             json!({"state": "gone"}),
-            &["/id: missing", "/state: \"gone\" is none of the values"],
+            &["/id: missing", "/state: \"gone\" is not among the values"],
         );
         check(json!({"id": 3}), &["/id: 3 is not \"string\""]);
         check(
@@ -212,7 +212,7 @@ mod tests {
         );
         check(
             json!({"id": "a", "at": "yesterday"}),
-            &["/at: \"yesterday\" is no time in UTC"],
+            &["/at: \"yesterday\" is not a time in UTC"],
         );
         check(
             json!({"id": "a", "by": {"kind": "owner", "x": 1}}),

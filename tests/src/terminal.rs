@@ -1,7 +1,8 @@
-//! A terminal for a command: a pseudo-terminal, and a screen on which what is written to it is seen
-//! as a person would see it.
+//! A terminal for a command: a pseudo-terminal, and a screen that shows its output as a person
+//! would see it.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io::{Read, Write},
     num::NonZeroU16,
@@ -9,7 +10,7 @@ use std::{
     process::{Child, ExitStatus},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -26,13 +27,13 @@ use crate::{
     wait::{PATIENCE, wait_at_most, wait_for},
 };
 
-/// What was written so far.
+/// Output so far.
 struct Written {
     parser: Parser,
-    bytes: Vec<u8>,
+    pieces: Vec<(Instant, Vec<u8>)>,
 }
 
-/// A command on a terminal of its own.
+/// A command on its own terminal.
 pub struct Terminal {
     master: OwnedFd,
     written: Arc<Mutex<Written>>,
@@ -46,10 +47,22 @@ impl Terminal {
         Self::start_with(host, arguments, size, &[])
     }
 
-    /// The same with variables beside those of the host.
+    /// Starts it with additional variables.
     #[track_caller]
     pub fn start_with(
         host: &TestHost,
+        arguments: &[&str],
+        size: (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start_program(host, binary(), arguments, size, variables)
+    }
+
+    /// The same for another program.
+    #[track_caller]
+    pub fn start_program(
+        host: &TestHost,
+        program: impl AsRef<OsStr>,
         arguments: &[&str],
         size: (u16, u16),
         variables: &[(&str, &str)],
@@ -68,9 +81,9 @@ impl Terminal {
             .open(name)
             .expect("the other end");
         let same = || slave.try_clone().expect("a descriptor");
-        // It makes the terminal the one that controls the command, with its signals.
+        // `setsid` makes it the command's controlling terminal, with its signals.
         let mut command = host.other("setsid");
-        command.arg("--ctty").arg(binary()).args(arguments);
+        command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
         command.envs(variables.iter().copied());
         command.stdin(same()).stdout(same()).stderr(same());
@@ -78,11 +91,11 @@ impl Terminal {
         let (columns, rows) = size;
         let written = Arc::new(Mutex::new(Written {
             parser: Parser::new(nonzero(rows), nonzero(columns), 0),
-            bytes: Vec::new(),
+            pieces: Vec::new(),
         }));
         let reader = File::from(master.try_clone().expect("a descriptor"));
         let into = Arc::clone(&written);
-        // It ends with the terminal.
+        // The thread ends with the terminal.
         thread::spawn(move || read(reader, &into));
         Self {
             master,
@@ -91,13 +104,13 @@ impl Terminal {
         }
     }
 
-    /// The lines of the screen, without spaces behind them.
+    /// The lines of the screen, without trailing spaces.
     pub fn screen(&self) -> String {
         let written = self.written.lock().expect("no reader panics");
         written.parser.screen().contents()
     }
 
-    /// Asks something of the screen.
+    /// Reads something from the screen.
     pub fn look<T>(&self, at: impl FnOnce(&vt100::Screen) -> T) -> T {
         at(self
             .written
@@ -107,12 +120,20 @@ impl Terminal {
             .screen())
     }
 
-    /// Everything that was written, as it came.
+    /// The raw output.
     pub fn bytes(&self) -> Vec<u8> {
-        self.written.lock().expect("no reader panics").bytes.clone()
+        let written = self.written.lock().expect("no reader panics");
+        let pieces = written.pieces.iter();
+        pieces.flat_map(|(_, bytes)| bytes).copied().collect()
     }
 
-    /// Waits until the screen has all of these.
+    /// The same in the pieces that were read, with the time of each.
+    pub fn pieces(&self) -> Vec<(Instant, Vec<u8>)> {
+        let written = self.written.lock().expect("no reader panics");
+        written.pieces.clone()
+    }
+
+    /// Waits until the screen shows all of these.
     #[track_caller]
     pub fn shows(&self, pieces: &[&str]) -> String {
         let shown = wait_at_most(PATIENCE, || {
@@ -125,7 +146,7 @@ impl Terminal {
         shown.unwrap_or_else(|| panic!("{pieces:?} are not all on\n{}", self.screen()))
     }
 
-    /// Whether nothing is written for so long.
+    /// Whether nothing is written for this time.
     pub fn is_calm_for(&self, time: Duration) -> bool {
         let before = self.bytes().len();
         wait_at_most(time, || (self.bytes().len() != before).then_some(())).is_none()
@@ -176,10 +197,10 @@ impl Drop for Terminal {
 
 fn read(mut from: File, into: &Mutex<Written>) {
     let mut bytes = [0; 4096];
-    // Without anybody at the other end there is an error, and with it the end.
+    // Once the other end is closed, reading fails, and the thread ends.
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let Ok(mut into) = into.lock() else { return };
-        into.bytes.extend(&bytes[..count]);
+        into.pieces.push((Instant::now(), bytes[..count].to_vec()));
         into.parser.process(&bytes[..count]);
     }
 }

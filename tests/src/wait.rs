@@ -1,17 +1,16 @@
-//! Waiting for a condition, with a deadline. This is the only place of the tests that lets time
-//! pass: whoever needs the world to have changed says which change.
+//! Waiting for a condition, with a deadline. No other code of the tests lets time pass: a test that
+//! waits names the change it waits for.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take before the test fails. Long, since a busy machine must not fail a
-/// test and a condition that comes true costs nothing.
+/// Time after which an unmet condition fails the test. It is long, so that a busy machine fails no
+/// test; a condition that is met costs nothing.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Looks again and again until `look` has something to say, and panics with `what` when it has not
-/// for [`PATIENCE`].
+/// Calls `look` until it returns something, and panics with `what` after [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     match wait_at_most(PATIENCE, look) {
@@ -20,7 +19,7 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The same with a deadline of one's own, and without a panic.
+/// The same with a given deadline, and without a panic.
 pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(2);
@@ -36,17 +35,16 @@ pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) 
     }
 }
 
-/// Lets time pass, for a fault that is to happen at any moment. Never for something to have
-/// happened meanwhile.
+/// Lets a random time pass, for a fault at any moment. It must never be used to wait for something.
 pub fn any_moment_within(most: Duration, random: &mut Random) {
     thread::sleep(most.mul_f64(random.fraction()));
 }
 
-/// Random numbers from a seed that a failing test prints, so that its faults can be tried again.
+/// Random numbers from a seed that a failing test prints, so that its faults can be repeated.
 pub struct Random(u64);
 
 impl Random {
-    /// From `CLAUDINE_TEST_SEED`, else from the clock.
+    /// Seeds it from `CLAUDINE_TEST_SEED`, else from the clock.
     #[track_caller]
     pub fn seeded() -> Self {
         let seed: u64 = match std::env::var("CLAUDINE_TEST_SEED") {
@@ -61,7 +59,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// xorshift64*: enough to choose moments by.
+    /// xorshift64*: good enough for choosing moments.
     fn step(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

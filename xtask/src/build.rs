@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the built-in plugins as components, then the host with the components in
 //! it.
 //!
-//! Whether anything has to be built again is left to cargo, for plugins as for the host.
+//! Cargo decides whether anything must be rebuilt, for plugins and the host alike.
 
 use std::{
     env, fs,
@@ -19,12 +19,12 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// The binary to measure: the one that `CLAUDINE_BIN` names, else a release build.
+/// The binary to measure: that of `CLAUDINE_BIN`, else a release build.
 pub(crate) fn ready() -> Result<PathBuf> {
     named_or(Profile::Release)
 }
 
-/// The binary to show: the one that `CLAUDINE_BIN` names, else a debug build, which costs a third
+/// The binary for demonstrations: that of `CLAUDINE_BIN`, else a debug build, which costs a third
 /// of a release build and shares its dependencies with the tests.
 pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Debug)
@@ -39,13 +39,13 @@ fn named_or(profile: Profile) -> Result<PathBuf> {
     }
 }
 
-/// Builds plugins and host; the path of the binary.
+/// Builds plugins and host; returns the path of the binary.
 pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
     host_and(profile, &[])
 }
 
-/// The same, and other programs of this package: in one go, since dependencies get their features
-/// from all that is built together, and would otherwise be compiled twice.
+/// Builds them with other programs of this package, in one run: dependencies get their features
+/// from everything that is built together, and would otherwise be compiled twice.
 pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
     plugins()?;
@@ -70,8 +70,8 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Builds the built-in plugins into `target/plugins`. What is missing to compile for WebAssembly is
-/// installed.
+/// Builds the built-in plugins into `target/plugins`, and installs a missing toolchain for
+/// WebAssembly.
 pub(crate) fn plugins() -> Result<()> {
     let say = &mut |said: &str| eprintln!("{said}");
     let toolchain = toolchain(say)?;
@@ -95,15 +95,15 @@ pub(crate) fn plugins() -> Result<()> {
     Ok(())
 }
 
-/// The test that is left out for want of Debian's own Rust, with the way to have it run.
+/// The test that is skipped without Debian's Rust, with the way to have it run.
 pub(crate) fn left_out_without_debians_rust() -> Option<&'static str> {
     let debian = Path::new("/etc/debian_version").exists();
     let found = Toolchain::find(&checkout::root(), &[Way::Distribution], &mut |_| ()).is_ok();
     (debian && !found)
-        .then_some("debians_rust_builds_the_same_plugin: apt-get install rustc-web rust-web-src")
+        .then_some("debians_rust_builds_the_plugin_too: apt-get install rustc-web rust-web-src")
 }
 
-/// What compiles for WebAssembly here; Debian's packages are fetched where there is nothing else.
+/// A toolchain for WebAssembly; if there is none, Debian's packages are installed.
 fn toolchain(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     let root = checkout::root();
     if let Ok(found) = Toolchain::find(&root, &Way::USUAL, say) {
@@ -113,7 +113,7 @@ fn toolchain(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     Ok(Toolchain::find(&root, &Way::USUAL, say)?)
 }
 
-/// The plugins that the host carries: every directory of `plugins/`.
+/// The plugins in the host: every directory of `plugins/`.
 fn built_in() -> Result<Vec<PathBuf>> {
     let dir = checkout::root().join("plugins");
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;

@@ -1,5 +1,5 @@
-//! Where things are: the checkout, what cargo builds to, and the cache outside the checkout in
-//! which the tests' tools are kept.
+//! Locations: the checkout, cargo's target directory, and the cache outside the checkout for the
+//! tests' tools.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The root of the checkout: this package is one directory below it.
+/// Root of the checkout: this package is one directory below it.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
@@ -22,12 +22,12 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// Where the built components are put, and where the host's build takes them from.
+/// Directory of the built components, from which the host's build takes them.
 pub(crate) fn plugins() -> PathBuf {
     target().join("plugins")
 }
 
-/// What the tests need and the checkout does not hold, such as Claude Code itself.
+/// Cache for files that the tests need and the checkout does not contain, such as Claude Code.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(dir) => PathBuf::from(dir),

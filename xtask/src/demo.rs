@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: what Claudine does, on this machine, in half a minute. Real commands side by
-//! side, an agent where there is one, and the death of the host under them.
+//! `cargo xtask demo`: shows Claudine on this machine in half a minute. Real commands side by side,
+//! an agent if one is installed, and the death of the host under them.
 
 use std::process::Command;
 
@@ -17,10 +17,10 @@ pub(crate) fn run() -> Result<()> {
     let binary = build::to_show()?;
     let trial = Trial::new(&binary, &[("CLAUDINE_SLOTS", "8")])?;
 
-    heading("A host, in a directory of its own");
+    heading("A host with its own directory");
     show(&trial, &["up"])?;
 
-    heading("Work for it, side by side: each command returns at once, with an id");
+    heading("Tasks side by side: each command returns at once, with an id");
     show(&trial, &["run", "--name", "count", "--script", COUNT])?;
     show(
         &trial,
@@ -65,18 +65,18 @@ pub(crate) fn run() -> Result<()> {
         if alive(pid) { "alive" } else { "dead" }
     );
 
-    heading("The next command starts a host again, which takes back what runs");
+    heading("The next command starts a host again, which takes up the running tasks");
     show(&trial, &["status", "count"])?;
-    match until("the task to be taken back", || taken_back(&trial))? {
+    match until("the task to be taken up", || taken_back(&trial))? {
         Some(again) => println!("before: process {pid}; now: process {again}"),
-        None => println!("process {pid} has ended meanwhile, and how it did is known"),
+        None => println!("process {pid} has ended meanwhile, and its exit status is known"),
     }
 
-    heading("Everything comes to its end");
+    heading("All tasks end");
     let mut names = vec!["count", "words", "disk", "fails", "too-long"];
     names.extend(agent);
     for name in &names {
-        // Its exit code is the task's own, and shown below.
+        // Its exit code is that of the task, shown below.
         let _ = trial.command(["wait", name]).output()?;
     }
     show(&trial, &["list"])?;
@@ -87,9 +87,9 @@ pub(crate) fn run() -> Result<()> {
         show(&trial, &["status", agent])?;
     }
 
-    heading("Where to go next");
+    heading("Next steps");
     println!(
-        "This was {}, a debug build unless CLAUDINE_BIN names another. The one to keep:",
+        "This was {}, a debug build unless CLAUDINE_BIN names another. To build the one to keep:",
         binary.display()
     );
     println!("  cargo xtask build                           # optimised, target/release/claudine");
@@ -97,18 +97,16 @@ pub(crate) fn run() -> Result<()> {
     println!("  claude mcp add claudine -- claudine mcp     # the same for your agent");
     println!("  claudine --help                             # and README.md");
     println!(
-        "\nCleaning up: the host, its tasks and {} go now.",
+        "\nCleaning up: removing the host, its tasks and {}.",
         trial.root().display()
     );
     Ok(())
 }
 
-/// The task's name, where Claude Code is installed.
+/// The task's name, if Claude Code is installed.
 fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
     if setup::on_path("claude").is_none() {
-        println!(
-            "\n(No `claude` on PATH: the demonstration goes on without an agent. `npm install -g @anthropic-ai/claude-code` gets it.)"
-        );
+        println!("\nclaude-code` gets it.)/claude-code` gets it.)");
         return Ok(None);
     }
     std::fs::write(
@@ -134,10 +132,11 @@ fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
     Ok(Some("agent"))
 }
 
-/// The process of the task `count`, or none once it has ended; nothing before either is known.
+/// The process of the task `count`, or `None` once it has ended; `None` outside while neither is
+/// known.
 #[allow(
     clippy::option_option,
-    reason = "the outer one is whether it is known yet"
+    reason = "the outer one tells whether it is known yet"
 )]
 fn taken_back(trial: &Trial) -> Option<Option<u32>> {
     let task = trial.json(["status", "count", "--json"]).ok()?;
@@ -159,7 +158,7 @@ fn heading(text: &str) {
     println!("\n── {text}");
 }
 
-/// Shows a command and what it prints. That it fails is part of what is shown.
+/// Shows a command and its output, even if it fails.
 fn show(trial: &Trial, arguments: &[&str]) -> Result<()> {
     let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
     println!("$ claudine {}", words.join(" "));

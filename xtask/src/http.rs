@@ -1,5 +1,5 @@
-//! Just enough HTTP/1.1 to ask the host over its Unix socket without a library's time in the
-//! measurement: one connection, kept open, one question at a time.
+//! Just enough HTTP/1.1 to query the host over its Unix socket without the overhead of a library in
+//! the measurement: one connection, kept open, one request at a time.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -23,7 +23,7 @@ impl Connection {
         })
     }
 
-    /// One question; the status and the body, which is JSON.
+    /// Sends one request; returns the status and the JSON body.
     pub(crate) fn ask(
         &mut self,
         method: &str,
@@ -33,7 +33,7 @@ impl Connection {
         let (status, bytes) = self.ask_bytes(method, path, body)?;
         let body = serde_json::from_slice(&bytes).with_context(|| {
             format!(
-                "{method} {path}: no JSON: {}",
+                "{method} {path}: not JSON: {}",
                 String::from_utf8_lossy(&bytes)
             )
         })?;
@@ -62,7 +62,7 @@ impl Connection {
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok())
-            .with_context(|| format!("no status line: {line:?}"))?;
+            .with_context(|| format!("not a status line: {line:?}"))?;
         let mut length = None;
         let mut chunked = false;
         loop {
@@ -72,7 +72,7 @@ impl Connection {
                 Some(("transfer-encoding", value)) => chunked = value.trim() == "chunked",
                 Some(_) => {}
                 None if line.is_empty() => break,
-                None => bail!("no header: {line:?}"),
+                None => bail!("not a header: {line:?}"),
             }
         }
         let mut body = Vec::new();
@@ -85,14 +85,14 @@ impl Connection {
         Ok((status, body))
     }
 
-    /// Reads one chunk; false at the last.
+    /// Reads one chunk; returns false at the last.
     fn chunk(&mut self, body: &mut Vec<u8>) -> Result<bool> {
         let line = self.line()?;
         let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16)?;
         let start = body.len();
         body.resize(start + length, 0);
         self.stream.read_exact(&mut body[start..])?;
-        ensure!(self.line()?.is_empty(), "no line end behind a chunk");
+        ensure!(self.line()?.is_empty(), "no line end after a chunk");
         Ok(length > 0)
     }
 

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. A file for each; this
-//! one reads the arguments.
+//! The project's own commands: `cargo xtask build`, `test`, `demo` and so on. Each has its own
+//! file; this one parses the arguments.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ mod demo;
 mod http;
 mod mutants;
 mod program;
+mod record;
 mod setup;
 mod sim;
 mod soak;
@@ -22,15 +23,16 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   build [--debug]      plugins and host: target/release/claudine, one file
-  plugins              the built-in plugins alone
-  test [-- FILTER…]    every check there is
-  demo                 what Claudine does, in half a minute
+  plugins              only the built-in plugins
+  test [-- FILTER…]    all checks
+  demo                 shows Claudine in half a minute
   bench [--quick] [--full] [--against BINARY] [WHAT…]
                        speed, as ratios against limits and peers
   soak [--minutes N]   an hour of mixed load: does anything grow?
-  sim [HISTORIES]      the queue in a world that fails: 20,000 random histories
-  mutants [-- ARGS]    does a test of the rules fail where a line of them is broken?
-  setup                install what the tests need, and print it as shell exports
+  sim [HISTORIES]      20,000 random histories of the queue in a failing world
+  mutants [-- ARGS]    does a test fail if a line of the rules is broken?
+  record               make the recording in README.md: docs/recording.svg
+  setup                install the tests' tools, and print shell exports for them
 ";
 
 fn main() -> ExitCode {
@@ -56,12 +58,13 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["soak", options @ ..] => soak::run(options).map(|()| ExitCode::SUCCESS),
         ["sim", options @ ..] => sim::run(options).map(|()| ExitCode::SUCCESS),
         ["mutants", options @ ..] => mutants::run(options).map(|()| ExitCode::SUCCESS),
+        ["record"] => record::run().map(|()| ExitCode::SUCCESS),
         ["setup"] => setup::print_exports().map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
         [] => bail!("no command given\n\n{USAGE}"),
-        other => bail!("cannot make sense of `{}`\n\n{USAGE}", other.join(" ")),
+        other => bail!("unknown command `{}`\n\n{USAGE}", other.join(" ")),
     }
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask mutants`: does a test of the rules fail where a line of the rules is broken?
+//! `cargo xtask mutants`: does a test fail if a line of the rules is broken?
 //!
-//! cargo-mutants changes `host/domain` in one place after the other and runs its tests against each
-//! change. What it leaves out, and why, is in `.cargo/mutants.toml`. It works on a copy of the
-//! checkout, with a build directory of its own.
+//! cargo-mutants changes `host/domain` in one place at a time and runs its tests against each
+//! change. The exceptions, with reasons, are in `.cargo/mutants.toml`. It works on a copy of the
+//! checkout, with its own build directory.
 
 use std::{env, path::PathBuf};
 
@@ -13,11 +13,11 @@ use crate::{
     program::{cargo, command, run as run_command, succeeds},
 };
 
-/// The version whose settings the configuration is written for.
+/// The version for which the configuration is written.
 const VERSION: &str = "27.1.0";
 
-/// How many random histories each mutant has to get through: enough to find what they find at all,
-/// few enough for some hundred mutants.
+/// Number of random histories per mutant: enough to find nearly everything that they can find, few
+/// enough for some hundred mutants.
 const HISTORIES: &str = "150";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -33,8 +33,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut mutants = cargo(selection);
     mutants.arg(checkout::target());
     if succeeds(&mut cargo(["nextest", "--version"])) {
-        // The first test that fails is enough, and one that loops keeps nobody waiting for it: half
-        // the time.
+        // The first failing test is enough, and one that loops delays nothing: this halves the
+        // time.
         mutants.args([
             "--test-tool=nextest",
             "--cargo-test-arg=--max-fail=1:immediate",
@@ -42,16 +42,16 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     mutants.args(more);
     mutants.env("PATH", path).env("PROPTEST_CASES", HISTORIES);
-    // A mutant is caught by the first history that it breaks. None is kept: what one mutant breaks
-    // is not to be tried against the next.
+    // A mutant is caught by the first history that it breaks. None is kept, so that no failure of
+    // one mutant is tried against the next.
     mutants.env("PROPTEST_MAX_SHRINK_ITERS", "0");
     mutants.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
-    // The copy that is changed is not to be built into the directory of the original.
+    // The changed copy must not be built into the original's directory.
     mutants.env_remove("CARGO_TARGET_DIR");
     run_command(&mut mutants)
 }
 
-/// Where it is installed where the machine has none.
+/// Place of installation if the machine has none.
 fn tools() -> PathBuf {
     checkout::target().join("tools")
 }

@@ -1,4 +1,4 @@
-//! Running other programs: what is run is shown, and a failure names the command.
+//! Runs other programs: each command is shown, and a failure names it.
 
 use std::{
     ffi::OsStr,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A `cargo` of the same toolchain that runs this, from the root of the checkout.
+/// A `cargo` of the toolchain that runs this, in the root of the checkout.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments).current_dir(super::checkout::root());
@@ -24,7 +24,7 @@ pub(crate) fn command<A: AsRef<OsStr>>(
     command
 }
 
-/// Runs the command with its output shown; an error unless it succeeds.
+/// Runs the command with its output shown; fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line_of(command);
     eprintln!("$ {line}");
@@ -38,7 +38,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// The same, and its standard error is also looked at, line by line.
+/// The same, and passes its standard error line by line to `seen`.
 pub(crate) fn run_watching(command: &mut Command, mut seen: impl FnMut(&str)) -> Result<()> {
     let line = line_of(command);
     eprintln!("$ {line}");
@@ -61,7 +61,7 @@ pub(crate) fn run_watching(command: &mut Command, mut seen: impl FnMut(&str)) ->
     }
 }
 
-/// The command's standard output; an error with its standard error unless it succeeds.
+/// The command's standard output; if it fails, an error with its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line_of(command);
     let output = command
@@ -78,7 +78,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether the command can be run and succeeds; what it prints is of no interest.
+/// Whether the command can be run and succeeds; its output is ignored.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let command = command
         .stdin(Stdio::null())

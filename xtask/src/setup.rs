@@ -1,8 +1,8 @@
-//! Getting what a build or a test needs and the machine does not have. Nothing is installed that is
-//! there already; what cannot be installed is an error.
+//! Installs what a build or a test needs and the machine lacks. Existing programs are used;
+//! anything that cannot be installed is an error.
 //!
-//! Debian packages are installed with `apt-get` where this runs as root or `sudo` needs no
-//! password. Everything else goes to a cache directory of the user's, outside the checkout.
+//! Debian packages are installed with `apt-get`, if this runs as root or `sudo` needs no password.
+//! Everything else goes to a cache directory of the user, outside the checkout.
 
 use std::{
     env, fs, io,
@@ -17,13 +17,13 @@ use crate::{
     program::{self, command, output, succeeds},
 };
 
-/// The versions the tests were written against.
+/// The versions for which the tests were written.
 const CLAUDE_CODE: &str = "@anthropic-ai/claude-code@2.1.330";
 const INSPECTOR: &str = "@modelcontextprotocol/inspector@2.12.0";
 const NODE: &str = "node@22.23.3";
 const MCP_CLIENT: &str = "mcp==2.3.0";
 
-/// What the tests find through environment variables.
+/// Tools that the tests find through environment variables.
 pub(crate) struct Tools {
     /// The `claude` of the npm package.
     pub(crate) claude: PathBuf,
@@ -31,12 +31,12 @@ pub(crate) struct Tools {
     pub(crate) python: PathBuf,
     /// The script of the MCP Inspector.
     pub(crate) inspector: PathBuf,
-    /// A Node that is new enough for both of the npm packages.
+    /// A Node that is new enough for both npm packages.
     pub(crate) node: PathBuf,
 }
 
 impl Tools {
-    /// The variables by which the tests find them.
+    /// The variables through which the tests find them.
     pub(crate) fn variables(&self) -> [(&'static str, &Path); 4] {
         [
             ("CLAUDINE_TEST_CLAUDE", &self.claude),
@@ -47,7 +47,7 @@ impl Tools {
     }
 }
 
-/// `cargo xtask setup`: for whoever runs single tests by hand.
+/// `cargo xtask setup`: for running single tests by hand.
 pub(crate) fn print_exports() -> Result<()> {
     for (name, path) in tools()?.variables() {
         println!("export {name}='{}'", path.display());
@@ -65,6 +65,9 @@ pub(crate) fn tools() -> Result<Tools> {
     if !succeeds(&mut command("git", ["--version"])) {
         apt(&["git"])?;
     }
+    if !succeeds(&mut command("make", ["--version"])) {
+        apt(&["make"])?;
+    }
     Ok(Tools {
         node: node(&cache)?,
         claude: npm(&cache, CLAUDE_CODE)?.join("node_modules/.bin/claude"),
@@ -73,7 +76,7 @@ pub(crate) fn tools() -> Result<Tools> {
     })
 }
 
-/// The machine's Node where it is new enough, else one from npm.
+/// The machine's Node if it is new enough, else one from npm.
 fn node(cache: &Path) -> Result<PathBuf> {
     let version = output(&mut command("node", ["--version"]))?;
     let major = version
@@ -87,7 +90,7 @@ fn node(cache: &Path) -> Result<PathBuf> {
     Ok(npm(cache, NODE)?.join("node_modules/node/bin/node"))
 }
 
-/// Installs one npm package with its dependencies into a directory of its own.
+/// Installs one npm package with its dependencies into its own directory.
 fn npm(cache: &Path, package: &str) -> Result<PathBuf> {
     let dir = cache.join(package.trim_start_matches('@').replace('/', "-"));
     install_once(&dir, || {
@@ -108,7 +111,7 @@ fn npm(cache: &Path, package: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A virtual environment with the official MCP client.
+/// Makes a virtual environment with the official MCP client.
 fn python(cache: &Path) -> Result<PathBuf> {
     if !succeeds(&mut command("python3", ["-c", "import ensurepip, venv"])) {
         apt(&["python3-venv"])?;
@@ -131,8 +134,7 @@ fn python(cache: &Path) -> Result<PathBuf> {
     Ok(dir.join("bin/python"))
 }
 
-/// Runs `install` unless it has succeeded before; what an interrupted one left behind is removed
-/// first.
+/// Runs `install` unless it has succeeded before; first removes the remains of an interrupted run.
 fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let done = dir.join(".installed");
     if done.is_file() {
@@ -147,8 +149,8 @@ fn install_once(dir: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> 
     Ok(())
 }
 
-/// Runs an installer. What it prints is talk: the answer of `cargo xtask setup` on standard output
-/// is for a shell to read.
+/// Runs an installer, with its output on standard error: a shell reads the standard output of
+/// `cargo xtask setup`.
 fn run(installer: &mut Command) -> Result<()> {
     program::run(installer.stdout(Stdio::from(io::stderr())))
 }
@@ -157,7 +159,7 @@ fn run(installer: &mut Command) -> Result<()> {
 pub(crate) fn apt(packages: &[&str]) -> Result<()> {
     if on_path("apt-get").is_none() {
         bail!(
-            "install what Debian calls {}: there is no apt-get here to do it",
+            "install the packages that Debian calls {}: there is no apt-get here",
             packages.join(", ")
         );
     }
@@ -180,7 +182,7 @@ pub(crate) fn apt(packages: &[&str]) -> Result<()> {
         .args(packages))
 }
 
-/// The path of a program on `PATH`.
+/// Path of a program on `PATH`.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)

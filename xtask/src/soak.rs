@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: mixed load for as long as it is told, and whether anything grows meanwhile.
-//! The first quarter is for warming up; the other three are compared.
+//! `cargo xtask soak`: mixed load for a given time, and whether anything grows meanwhile. The first
+//! quarter is warm-up; the other three are compared.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
 const MINUTES: u64 = 60;
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(10);
 
-/// What is looked at every ten seconds.
+/// Values sampled every ten seconds.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Duration,
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         [] => MINUTES,
         ["--minutes", minutes] => minutes.parse().context("--minutes takes a number")?,
         other => bail!(
-            "cannot make sense of `{}`: `cargo xtask soak [--minutes N]`",
+            "unknown argument `{}`: `cargo xtask soak [--minutes N]`",
             other.join(" ")
         ),
     };
@@ -111,7 +111,7 @@ fn output_and_logs(trial: &Trial, round: u64) -> Result<()> {
     ])?;
     anyhow::ensure!(
         !round.is_multiple_of(2) || log.contains("20000"),
-        "{id}: a log is not whole"
+        "{id}: a log is incomplete"
     );
     quiet(trial.command(["wait", &id]))
 }
@@ -155,7 +155,7 @@ fn nested(trial: &Trial, _: u64) -> Result<()> {
         .map(drop)
 }
 
-/// Runs a command whose exit code is a task's.
+/// Runs a command whose exit code is that of a task.
 fn quiet(mut command: Command) -> Result<()> {
     command
         .stdin(Stdio::null())
@@ -213,7 +213,7 @@ fn sample(trial: &Trial, at: Duration) -> Result<Sample> {
 fn report(samples: &[Sample], rounds: u64) -> Result<()> {
     let kept: Vec<&Sample> = samples.iter().skip(samples.len() / 4).collect();
     let (Some(first), Some(last)) = (kept.first(), kept.last()) else {
-        bail!("too short to say anything")
+        bail!("the run was too short for a result")
     };
     let minutes = last.at.saturating_sub(first.at).as_secs_f64() / 60.0;
     println!(
@@ -228,8 +228,8 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
         "  memory of the supervisor: {:+.2} MiB an hour",
         slope(&kept, |sample| sample.supervisor_kib) / 1024.0
     );
-    // Tasks come and go, so a single look says little: the least of a sixth at either end is what
-    // stays.
+    // Tasks come and go, so one sample says little: the minima of the first and the last sixth show
+    // what remains.
     let sixth = (kept.len() / 6).max(1);
     let least = |samples: &[&Sample], of: fn(&Sample) -> usize| {
         samples.iter().map(|sample| of(sample)).min().unwrap_or(0)
@@ -248,7 +248,7 @@ fn report(samples: &[Sample], rounds: u64) -> Result<()> {
     Ok(())
 }
 
-/// The straight line through the samples, by least squares: its rise in an hour.
+/// Slope of the least-squares line through the samples, per hour.
 fn slope(samples: &[&Sample], of: fn(&Sample) -> f64) -> f64 {
     let hours = |sample: &Sample| sample.at.as_secs_f64() / 3600.0;
     let n = samples.iter().map(|_| 1.0).sum::<f64>();

@@ -1,5 +1,5 @@
 //! A host in a temporary directory, for demonstrations and measurements. Dropping it stops the host
-//! and everything that it runs.
+//! and all its tasks.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,7 +23,7 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// The caller's environment with another data directory, and these variables on top.
+    /// Uses the caller's environment with another data directory, and these variables in addition.
     pub(crate) fn new(binary: &Path, variables: &[(&str, &str)]) -> Result<Self> {
         let root = tempfile::Builder::new()
             .prefix("claudine-")
@@ -49,7 +49,7 @@ impl Trial {
         self.root().join("data")
     }
 
-    /// Where its tasks run.
+    /// Working directory of its tasks.
     pub(crate) fn work(&self) -> PathBuf {
         self.root().join("work")
     }
@@ -67,7 +67,7 @@ impl Trial {
         command
     }
 
-    /// Runs a command that must succeed; its standard output.
+    /// Runs a command that must succeed; returns its standard output.
     pub(crate) fn output<A: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -77,7 +77,7 @@ impl Trial {
             .to_owned())
     }
 
-    /// The same for a command that answers in JSON.
+    /// Runs a command that answers in JSON; returns the answer.
     pub(crate) fn json<A: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -96,7 +96,7 @@ impl Trial {
         ))
     }
 
-    /// The pid of the host.
+    /// Pid of the host.
     pub(crate) fn host_pid(&self) -> Result<u32> {
         let file = self.data_dir().join("host.json");
         let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -107,7 +107,7 @@ impl Trial {
             .context("host.json names no pid")
     }
 
-    /// The pids of the host's supervisors.
+    /// Pids of the host's supervisors.
     pub(crate) fn supervisor_pids(&self) -> Result<Vec<u32>> {
         let (status, info) = self.connect()?.ask("GET", "/v1/host", None)?;
         ensure!(status == 200, "the host answers {status}: {info}");
@@ -120,7 +120,7 @@ impl Trial {
             .collect())
     }
 
-    /// `kill -9` of the host.
+    /// Kills the host with `kill -9`.
     pub(crate) fn kill_host(&self) -> Result<u32> {
         let pid = self.host_pid()?;
         kill(pid)?;
@@ -128,7 +128,7 @@ impl Trial {
         Ok(pid)
     }
 
-    /// Every living process that carries the data directory in its environment or arguments.
+    /// All living processes with the data directory in their environment or arguments.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let dir = self.data_dir();
         let dir = dir.as_os_str().as_encoded_bytes();
@@ -174,7 +174,7 @@ impl Drop for Trial {
     }
 }
 
-/// Looks until there is something to be seen, for a minute at most.
+/// Calls `look` until it returns something, for a minute at most.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {

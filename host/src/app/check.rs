@@ -210,7 +210,7 @@ fn each_variable<'a>(
         if name.is_empty() || name.contains(['=', '\0']) {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid(format!(
-                "`{}` is not a valid name of a variable",
+                "`{}` is not a valid variable name",
                 shown.escape_debug()
             )));
         }

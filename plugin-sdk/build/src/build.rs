@@ -1,5 +1,5 @@
-//! Builds a plugin: its crate becomes a module, the module a component, and beside it go its
-//! manifest and the digests of both.
+//! Builds a plugin: its crate becomes a module, the module a component. The manifest and the
+//! digests of both are written beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ pub struct Built {
     pub size_bytes: u64,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    /// All that the component can reach, sorted.
+    /// All imports of the component, sorted.
     pub imports: Vec<String>,
-    /// False where all three files were already there and the same; they were not touched then.
+    /// False if all three files existed with the same content; they were not touched then.
     pub changed: bool,
 }
 
-/// Builds a plugin with a toolchain that [`Toolchain::find`] has found.
+/// Builds a plugin with a toolchain from [`Toolchain::find`].
 pub fn build(
     request: &BuildRequest,
     toolchain: &Toolchain,
@@ -57,7 +57,7 @@ pub fn build(
 
     let digest = component::sha256_hex(&bytes);
     let name = &manifest.name;
-    // The form of sha256sum, so that `sha256sum -c` checks it.
+    // The format of sha256sum, so that `sha256sum -c` checks it.
     let digests = format!(
         "{digest}  {name}.wasm\n{}  {name}.toml\n",
         component::sha256_hex(text.as_bytes())
@@ -80,7 +80,8 @@ pub fn build(
     })
 }
 
-/// Cargo runs in the crate's directory, so what is relative to ours would lead it elsewhere.
+/// Makes the paths absolute: cargo runs in the crate's directory, where relative ones would lead
+/// elsewhere.
 fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     let absolute =
         |path: &Path| std::path::absolute(path).map_err(|source| file("find", path, source));
@@ -92,8 +93,8 @@ fn absolute(request: &BuildRequest) -> Result<BuildRequest, BuildError> {
     })
 }
 
-/// Whoever embeds or watches a file would take a new time stamp for a new content. The write is a
-/// rename, because somebody may read the file at the same time.
+/// Leaves an unchanged file alone: embedding or watching programs would take a new time stamp for
+/// new content. Writes by rename, since the file may be read at the same time.
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<bool, BuildError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unchanged_file_is_not_touched() {
+    fn unchanged_file_is_not_touched() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.wasm");
         assert!(write_if_different(&path, b"1").unwrap());
@@ -156,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_that_is_no_plugin_is_refused_before_anything_is_compiled() {
+    fn crate_without_a_valid_manifest_is_refused_before_compiling() {
         check(
             None,
             "cannot read DIR/plugin.toml",
-            Some("a plugin has its manifest, plugin.toml, beside its Cargo.toml"),
+            Some("put the plugin's manifest, plugin.toml, beside its Cargo.toml"),
         );
         check(
             Some("kind = 3"),

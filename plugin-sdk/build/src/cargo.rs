@@ -1,4 +1,4 @@
-//! Runs cargo, and reads from what it reports which file it made.
+//! Runs cargo, and finds the module in its report.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,9 +12,8 @@ use crate::error::BuildError;
 use crate::request::BuildRequest;
 use crate::toolchain::{TARGET, Toolchain};
 
-/// The profile plugins are built with. It is given on the command line, so that it needs no place
-/// in the manifest of whoever writes a plugin. Function names stay in: without them a trap's
-/// backtrace says nothing.
+/// Profile for building plugins. It is set on the command line, so plugin authors need none in
+/// their manifest. Function names are kept: without them a trap's backtrace says nothing.
 const PROFILE: [&str; 6] = [
     "profile.plugin.inherits='release'",
     "profile.plugin.opt-level='s'",
@@ -24,14 +23,14 @@ const PROFILE: [&str; 6] = [
     "profile.plugin.strip='debuginfo'",
 ];
 
-/// A module that cargo made or found unchanged.
+/// A module that cargo built or found unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Module {
     pub(crate) path: PathBuf,
     pub(crate) package_version: String,
 }
 
-/// Builds the crate; cargo's own talk goes to standard error as it comes.
+/// Builds the crate; cargo's messages go to standard error as they come.
 pub(crate) fn run(request: &BuildRequest, toolchain: &Toolchain) -> Result<Module, BuildError> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = command(request, toolchain, &program);
@@ -66,8 +65,7 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
         .current_dir(&request.crate_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // Flags that somebody has set for this machine's processor mean nothing to WebAssembly, or
-        // break it.
+        // Flags for this machine's processor are useless for WebAssembly, or break it.
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(cargo_home()));
     if request.release {
@@ -80,14 +78,14 @@ fn command(request: &BuildRequest, toolchain: &Toolchain, program: &OsString) ->
     cargo
 }
 
-/// Memory that an instance has from the beginning, in bytes, and the SDK's allocator begins with.
-/// Pages that are not written to cost nothing.
+/// Initial memory of an instance, in bytes, which the SDK's allocator uses first. Pages that are
+/// not written to cost nothing.
 const INITIAL_HEAP: u32 = 512 << 10;
 
-/// Panic messages name source files. Those of dependencies are told from cargo's directory and not
-/// from this machine's root, so that the component is the same wherever it is built.
+/// Compiler flags. Panic messages name source files: the paths of dependencies are shortened to
+/// cargo's directory, so that the component is the same wherever it is built.
 fn flags(cargo_home: Option<PathBuf>) -> OsString {
-    // What separates flags in this variable.
+    // Separator of flags in this variable.
     const NEXT: &str = "\x1f";
     let mut flags = OsString::from(format!("-Clink-arg=--initial-heap={INITIAL_HEAP}"));
     if let Some(home) = cargo_home {
@@ -104,7 +102,7 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// One line of cargo's report; of the many kinds only one matters.
+/// One line of cargo's report; only one of its many kinds matters.
 #[derive(Deserialize)]
 struct Report {
     reason: String,
@@ -118,8 +116,8 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// The last module reported: dependencies come before the crate itself. Lines that are no report
-/// are a build script's or a macro's.
+/// The last reported module: dependencies come before the crate itself. Other lines come from build
+/// scripts and macros.
 fn find_module(report: impl BufRead) -> Option<Module> {
     let lines = report.lines().map_while(Result::ok);
     lines
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_module_is_found_in_the_report() {
+    fn module_is_found_in_the_report() {
         let sdk = artifact("path+file:///s#sdk@0.1.0", "lib", "/t/libsdk.rlib");
         let shell = artifact(
             "path+file:///p/shell#claudine-plugin-shell@0.3.0-dev",
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_paths_stay_out_of_the_component() {
+    fn component_contains_no_paths_of_this_machine() {
         assert_eq!(
             flags(Some("/home/a b/.cargo".into())),
             "-Clink-arg=--initial-heap=524288\x1f--remap-path-prefix=/home/a b/.cargo=/cargo"

@@ -1,4 +1,4 @@
-//! From a core module to a component.
+//! Turns a core module into a component.
 
 use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
@@ -6,16 +6,17 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use crate::error::BuildError;
 use crate::manifest::Manifest;
 
-/// The package every import of a plugin belongs to.
+/// The package of every import of a plugin.
 const CONTRACT: &str = "claudine:plugin/";
 
-/// What every executor exports, without the version.
+/// Required exports of every executor, without the version.
 const EXPORTS: [&str; 2] = ["claudine:plugin/lifecycle@", "claudine:plugin/executor@"];
 
 /// The interface that needs the permission `process`.
 const PROCESS: &str = "claudine:plugin/process@";
 
-const EXPORT_HINT: &str = "name the executor in `claudine_plugin_sdk::export!`, once in the crate";
+const EXPORT_HINT: &str =
+    "export the executor with `claudine_plugin_sdk::export!`, once in the crate";
 
 /// Wraps a module as the component that its embedded contract describes.
 pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>, BuildError> {
@@ -33,13 +34,13 @@ fn hint(reason: &str) -> &'static str {
     if reason.contains("wbindgen") {
         "one of its dependencies expects a browser (wasm-bindgen); `cargo tree --target wasm32-unknown-unknown -i wasm-bindgen` names it"
     } else if reason.contains("wasi") {
-        "one of its dependencies expects WASI; a plugin has only what the SDK offers"
+        "one of its dependencies expects WASI; plugins can use only what the SDK offers"
     } else {
         EXPORT_HINT
     }
 }
 
-/// What a component imports and exports, by name.
+/// Imports and exports of a component, by name.
 pub(crate) struct Face {
     /// Sorted.
     pub(crate) imports: Vec<String>,
@@ -73,8 +74,8 @@ impl Face {
         Ok(Self { imports, exports })
     }
 
-    /// Refuses an import that needs a permission which the manifest does not ask for: its calls
-    /// would all be denied.
+    /// Refuses an import that needs a permission which the manifest does not request: all its calls
+    /// would be denied.
     pub(crate) fn check_asks(&self, manifest: &Manifest) -> Result<(), BuildError> {
         let is_process = |import: &&String| import.starts_with(PROCESS);
         match self.imports.iter().find(is_process) {
@@ -85,7 +86,7 @@ impl Face {
         }
     }
 
-    /// Refuses what no host of a plugin offers, and what is no executor.
+    /// Refuses imports that no host offers, and components that are not executors.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let names: Vec<String> = self
             .imports
@@ -98,7 +99,7 @@ impl Face {
         }
         for name in EXPORTS {
             if !self.exports.iter().any(|export| export.starts_with(name)) {
-                let reason = format!("it exports no {name}");
+                let reason = format!("it does not export {name}");
                 return Err(BuildError::Encode {
                     reason,
                     hint: EXPORT_HINT,
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contract_parses() {
+    fn contract_parses() {
         let mut resolve = wit_parser::Resolve::new();
         let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
         let (package, _) = resolve.push_dir(wit).unwrap();
@@ -145,21 +146,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_module_is_said() {
+    fn invalid_module_is_reported() {
         let message = encode(b"MZ").unwrap_err().to_string();
         assert!(
-            message.starts_with("the module is no plugin: "),
+            message.starts_with("the module is not a plugin: "),
             "{message}"
         );
     }
 
     #[test]
-    fn a_module_that_exports_nothing_is_no_plugin() {
+    fn module_without_exports_is_not_a_plugin() {
         let component = encode(b"\0asm\x01\0\0\0").unwrap();
         let error = Face::of(&component).unwrap().check().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the module is no plugin: it exports no claudine:plugin/lifecycle@"
+            "the module is not a plugin: it does not export claudine:plugin/lifecycle@"
         );
         assert_eq!(error.hint(), Some(EXPORT_HINT));
     }
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_contract_may_be_imported() {
+    fn imports_outside_the_contract_are_refused() {
         check(&[], &[]);
         check(
             &["claudine:plugin/log@0.1.0", "claudine:plugin/types@0.1.0"],
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_is_asked_for() {
+    fn import_needs_a_requested_permission() {
         let check = |imports: &[&str], asks: &str, expected: Option<&str>| {
             let text = format!(
                 "kind = \"executor\"\nname = \"x\"\nversion = \"1.0.0\"\nwit = \"0.1.0\"\n\
@@ -218,12 +219,12 @@ mod tests {
         check(&[process], asks, None);
         check(&["claudine:plugin/children@0.1.0"], "", None);
         let unasked = "the component imports claudine:plugin/process@0.1.0, \
-                       and plugin.toml does not ask for it";
+                       and plugin.toml does not request it";
         check(&[process], "", Some(unasked));
     }
 
     #[test]
-    fn a_digest_is_what_sha256sum_prints() {
+    fn digest_equals_that_of_sha256sum() {
         assert_eq!(
             sha256_hex(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,4 +1,4 @@
-//! Why a plugin could not be built, with what would help.
+//! Errors of building a plugin, with hints.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use crate::manifest::ManifestError;
 use crate::toolchain::ToolchainError;
 
-/// Why a plugin could not be built.
+/// Reason why a plugin could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -32,16 +32,16 @@ pub enum BuildError {
     NoModule,
     #[error("plugin.toml says version {manifest}, Cargo.toml says {package}")]
     Versions { manifest: String, package: String },
-    #[error("the module is no plugin: {reason}")]
+    #[error("the module is not a plugin: {reason}")]
     Encode { reason: String, hint: &'static str },
     #[error("the component imports {}", names.join(", "))]
     Imports { names: Vec<String> },
-    #[error("the component imports {import}, and plugin.toml does not ask for it")]
+    #[error("the component imports {import}, and plugin.toml does not request it")]
     Unasked { import: String },
 }
 
 impl BuildError {
-    /// What would help, where that is known.
+    /// Hint on how to fix it, if there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::File {
@@ -49,11 +49,11 @@ impl BuildError {
                 path,
                 ..
             } if path.ends_with("plugin.toml") => {
-                Some("a plugin has its manifest, plugin.toml, beside its Cargo.toml")
+                Some("put the plugin's manifest, plugin.toml, beside its Cargo.toml")
             }
             Self::Toolchain(_) => Some(ToolchainError::HINT),
             Self::Program { .. } => Some("install Rust: https://rustup.rs"),
-            Self::Cargo { .. } => Some("the messages above are cargo's own"),
+            Self::Cargo { .. } => Some("see cargo's messages above"),
             Self::NoModule => {
                 Some("put `crate-type = [\"cdylib\"]` under `[lib]` in its Cargo.toml")
             }
@@ -63,7 +63,7 @@ impl BuildError {
                 "a plugin may import only claudine:plugin: build it for wasm32-unknown-unknown, without WASI",
             ),
             Self::Unasked { .. } => Some(
-                "ask for what it starts under `[permissions.process]`, with the reason in `why`",
+                "request the commands that it starts under `[permissions.process]`, with the reason in `why`",
             ),
             Self::File { .. } | Self::Manifest { .. } => None,
         }

@@ -1,9 +1,9 @@
-//! What stands between a plugin's source and the host that loads it: the manifest, a toolchain, and
-//! the way from a crate to a component.
+//! Everything between a plugin's source and the host that loads it: the manifest, a toolchain, and
+//! the build from crate to component.
 //!
 //! It is a library because two programs build plugins, `claudine plugin build` and the project's
-//! own build, and because the host has to read manifests by the same rules by which they were
-//! built. It loads and runs nothing.
+//! own build, and because the host must read manifests by the same rules. It loads and runs
+//! nothing.
 
 mod build;
 mod cargo;

@@ -1,8 +1,8 @@
-//! `plugin.toml`: what a plugin is, how its attempts are to be treated, and what it asks for.
+//! `plugin.toml`: the description of a plugin, the treatment of its attempts, and the permissions
+//! that it requests.
 //!
-//! The file is shipped beside the component and hashed with it. Whether what it asks for is granted
-//! is not decided here. A field nobody knows is an error: a misspelt limit must not be a missing
-//! one.
+//! The file is shipped beside the component and hashed with it. Grants are decided elsewhere. An
+//! unknown field is an error, so that a misspelt limit is not ignored.
 
 mod check;
 mod document;
@@ -11,45 +11,45 @@ use std::time::Duration;
 
 pub use semver::Version;
 
-/// The version of the contract in `wit/` that this build of Claudine speaks. Plugins for any 0.1
+/// Version of the contract in `wit/` that this build of Claudine supports. Plugins for any 0.1
 /// load.
 pub const WIT_VERSION: Version = Version::new(0, 1, 0);
 
-/// A manifest without a fault.
+/// A valid manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub kind: Kind,
     /// Lower-case letters, digits and hyphens; starts with a letter; at most 32 bytes.
     pub name: String,
     pub version: Version,
-    /// The version of the contract it was written for.
+    /// Version of the contract it was written for.
     pub wit: Version,
     /// One line.
     pub summary: String,
     pub class: Class,
-    /// How long a task of this kind may print nothing, unless the task says otherwise. `None`: for
-    /// ever.
+    /// Time without output after which an attempt is stopped, unless the task sets another. `None`:
+    /// no limit.
     pub idle_timeout: Option<Duration>,
-    /// How long from the start to the first sign of life. `None`: the executor gives none.
+    /// Time limit from the start to the first sign of life. `None`: the executor gives no sign.
     pub start_timeout: Option<Duration>,
-    /// One start at a time for each account, until the first sign of life.
+    /// Only one attempt of each account starts at a time, until its first sign of life.
     pub serial_start: bool,
-    /// Its `run` may be called ahead of the attempt's start, where a slot is about to become free:
-    /// up to its first `spawn`, which waits for the start, it only computes. What it tells before
-    /// that is dropped.
+    /// Lets `run` be called before the attempt's start, if a slot is about to become free. Up to
+    /// its first `spawn`, which waits for the start, it only computes. Its reports before that are
+    /// dropped.
     pub standby: bool,
-    /// Names of the variables of a task's environment that the guest may see.
+    /// Names of the variables of a task's environment that the guest may read.
     pub reads_env: Vec<String>,
-    /// What is sent to an attempt's process group when it has to end, and how long each has. The
-    /// last step is `KILL`.
+    /// Signals that end an attempt's process group, each with the time until the next. The last one
+    /// is `KILL`.
     pub stop: Vec<StopStep>,
-    /// Where the login of what it drives is kept. `None`: it has none.
+    /// Location of the login of the driven program. `None`: it has none.
     pub account: Option<Account>,
     pub permissions: Permissions,
 }
 
 impl Manifest {
-    /// Reads and checks a manifest.
+    /// Parses and checks a manifest.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         if text.len() > LONGEST_BYTES {
             return Err(ManifestError::TooLong {
@@ -62,28 +62,28 @@ impl Manifest {
     }
 }
 
-/// A manifest is written by hand; one longer than this is something else.
+/// Longest accepted manifest: a longer file is not one written by hand.
 const LONGEST_BYTES: usize = 64 * 1024;
 
-/// What a plugin does.
+/// Kind of plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Executor,
 }
 
-/// What a task of this kind is to the machine, until its own history says better.
+/// Expected load of a task of this kind on the machine, until its own history is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// A program like any other.
+    /// An ordinary program.
     #[default]
     Command,
-    /// An agent: hundreds of megabytes, and commands of its own.
+    /// An agent: needs hundreds of megabytes, and runs commands of its own.
     Agent,
 }
 
-/// A signal of the ladder by which an attempt is stopped.
+/// A signal used to stop an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum StopSignal {
@@ -108,43 +108,43 @@ impl std::fmt::Display for StopSignal {
     }
 }
 
-/// One step of that ladder.
+/// One step of stopping an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopStep {
     pub signal: StopSignal,
-    /// Until the next step; zero for the last one.
+    /// Time until the next step; zero for the last one.
     pub wait: Duration,
 }
 
-/// How tasks that share a login are told from others.
+/// How tasks with a common login are recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The variable that names the configuration directory.
+    /// Name of the variable that holds the configuration directory.
     pub directory_variable: String,
-    /// The directory where the variable is not set: absolute, or below the home directory (`~/…`).
+    /// Directory used if the variable is not set: absolute, or below the home directory (`~/…`).
     pub default_directory: String,
-    /// Variables that hold a login themselves; their values are hashed, never shown.
+    /// Variables that contain a login; their values are hashed, never shown.
     pub credentials: Vec<String>,
 }
 
-/// What a plugin asks for. What is missing here it can never do.
+/// Requested permissions. A plugin can never do anything that it does not request here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     pub process: Option<ProcessPermission>,
 }
 
-/// To start children.
+/// Permission to start children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessPermission {
     pub commands: Vec<CommandPattern>,
-    /// Shown when the grant is asked for: one sentence.
+    /// Reason shown when the grant is requested: one sentence.
     pub why: String,
 }
 
-/// Which commands may be started.
+/// Commands that may be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandPattern {
-    /// Every command there is, which equals the user's own authority.
+    /// Every command, which equals the user's own authority.
     Any,
     /// A name, resolved when it is granted.
     Name(String),
@@ -161,7 +161,7 @@ impl std::fmt::Display for CommandPattern {
     }
 }
 
-/// Why a text is no manifest.
+/// Reason why a text is not a valid manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error(
@@ -180,7 +180,7 @@ pub enum ManifestError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Fault {
-    /// As one would write it in TOML: `stop[1].wait-ms`.
+    /// In TOML notation: `stop[1].wait-ms`.
     pub field: String,
     pub message: String,
 }

@@ -1,16 +1,17 @@
-//! What a build is asked for.
+//! The request to build a plugin.
 
 use std::path::PathBuf;
 
-/// What is to be built, and where to.
+/// A plugin to build, and its destination.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
     /// The directory with the plugin's `Cargo.toml` and `plugin.toml`.
     pub crate_dir: PathBuf,
-    /// Gets `NAME.wasm`, `NAME.toml` and `NAME.sha256`.
+    /// Destination of `NAME.wasm`, `NAME.toml` and `NAME.sha256`.
     pub out_dir: PathBuf,
-    /// Cargo's; kept between builds, a second build compiles only what has changed.
+    /// Cargo's target directory. If it is kept between builds, a second build compiles only
+    /// changes.
     pub target_dir: PathBuf,
-    /// Small and quick to run. Without it: quick to build.
+    /// Optimise for size and speed of the component; otherwise for the time of the build.
     pub release: bool,
 }

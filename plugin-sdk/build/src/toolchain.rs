@@ -1,9 +1,9 @@
-//! Finds what can compile for wasm32-unknown-unknown.
+//! Finds a toolchain that compiles for wasm32-unknown-unknown.
 //!
-//! Three places are looked at, the cheapest first: the Rust in use has the target; rustup can add
-//! it; a distribution's Rust brings the sources of the standard library, which is then built with
-//! the plugin. What was found wanting at each is kept, because somebody who has none of the three
-//! needs to know what each would have taken. Nothing else in Claudine knows of the difference.
+//! Three sources are tried, the cheapest first: the Rust in use has the target; rustup adds it; the
+//! distribution's Rust includes the source of the standard library, which is then built with the
+//! plugin. The result of each is kept, so that the error can say what each would need. The rest of
+//! Claudine does not see the difference.
 
 mod look;
 
@@ -13,19 +13,19 @@ use std::process::Command;
 
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Where a toolchain may come from.
+/// Source of a toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The Rust in use has the target already.
     InUse,
-    /// rustup adds the target to the Rust in use: a download into the user's own directory.
+    /// Rustup adds the target to the Rust in use: a download into the user's own directory.
     Rustup,
-    /// The distribution's Rust has the sources of its standard library.
+    /// The distribution's Rust includes the source of its standard library.
     Distribution,
 }
 
 impl Way {
-    /// All of them, the cheapest first.
+    /// All sources, the cheapest first.
     pub const USUAL: [Self; 3] = [Self::InUse, Self::Rustup, Self::Distribution];
 }
 
@@ -39,12 +39,12 @@ impl fmt::Display for Way {
     }
 }
 
-/// A way to compile for WebAssembly.
+/// A toolchain that compiles for WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
     /// The Rust in use has the target.
     Target { rustc: String },
-    /// Another Rust has the sources of the standard library.
+    /// The distribution's Rust builds its own standard library.
     BuildStd {
         rustc: PathBuf,
         version: String,
@@ -65,16 +65,16 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// There is no way to compile for WebAssembly.
+/// No toolchain compiles for WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing here can compile for {TARGET}{}", list(.tried))]
+#[error("no toolchain for {TARGET} found{}", list(.tried))]
 pub struct ToolchainError {
-    /// What was tried, and in one sentence what came of it.
+    /// The sources that were tried, each with its result in one sentence.
     pub tried: Vec<(Way, String)>,
 }
 
 impl ToolchainError {
-    /// What would help.
+    /// How to get a toolchain.
     pub const HINT: &str = "either `rustup target add wasm32-unknown-unknown`, or on Debian and Ubuntu \
         `apt-get install --no-install-recommends rustc-web rust-web-src` and an LLD (rustup's Rust brings one, else the package lld)";
 }
@@ -86,7 +86,7 @@ fn list(tried: &[(Way, String)]) -> String {
 }
 
 impl Toolchain {
-    /// Tries the ways in their order. A directory can choose its own Rust, so the crate's counts.
+    /// Tries the sources in order, in the crate's directory: it may choose its own Rust.
     pub fn find(
         crate_dir: &Path,
         ways: &[Way],
@@ -107,11 +107,11 @@ impl Toolchain {
         Err(ToolchainError { tried })
     }
 
-    /// Adds to a cargo command what this way of compiling needs.
+    /// Adds the arguments that this toolchain needs to a cargo command.
     pub(crate) fn apply(&self, cargo: &mut Command) {
         if let Self::BuildStd { rustc, linker, .. } = self {
-            // build-std is unstable; Debian's Rust is a release, and this is how a release is told
-            // to take it.
+            // build-std is unstable, and Debian's Rust is a release: this variable makes a release
+            // accept it.
             cargo
                 .env("RUSTC", rustc)
                 .env("RUSTC_BOOTSTRAP", "1")
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_lists_what_was_tried() {
+    fn error_lists_the_tried_sources() {
         let error = ToolchainError {
             tried: vec![
                 (Way::Rustup, "could not download".to_owned()),
@@ -135,7 +135,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "nothing here can compile for wasm32-unknown-unknown\n  rustup: could not download\n  the distribution: no rustc"
+            "no toolchain for wasm32-unknown-unknown found\n  rustup: could not download\n  the distribution: no rustc"
         );
     }
 }

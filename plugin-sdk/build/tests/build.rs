@@ -1,4 +1,4 @@
-//! Builds plugins as somebody outside would, and looks at what came out.
+//! Builds plugins as an outsider would, and checks the results.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use claudine_plugin_build::{BuildRequest, Built, Manifest, Toolchain, ToolchainError, Way, build};
 
-/// The same directory as in `cargo xtask build`, so that a test compiles only what has changed.
+/// The directory that `cargo xtask build` uses, so that a test compiles only changes.
 const TARGET_DIR: &str = "target/wasm";
 
 fn root() -> PathBuf {
@@ -46,7 +46,7 @@ fn has(dir: &Path, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_shell_executor_can_reach_nothing_but_what_it_uses() {
+fn shell_executor_imports_only_what_it_uses() {
     let out = tempfile::tempdir().unwrap();
     let built = build_plugin("plugins/shell", out.path());
     let expected =
@@ -55,7 +55,7 @@ fn the_shell_executor_can_reach_nothing_but_what_it_uses() {
 }
 
 #[test]
-fn a_plugin_is_a_component_a_manifest_and_their_digests() {
+fn plugin_consists_of_component_manifest_and_digests() {
     let out = tempfile::tempdir().unwrap();
     let built = build_plugin("plugins/mock", out.path());
     assert!(built.changed);
@@ -73,28 +73,28 @@ fn a_plugin_is_a_component_a_manifest_and_their_digests() {
     let home = format!("{}/", std::env::var("HOME").unwrap());
     assert!(
         !String::from_utf8_lossy(&component).contains(&home),
-        "a path of this machine"
+        "the component contains a path of this machine"
     );
 
     let again = build_plugin("plugins/mock", out.path());
-    assert!(!again.changed, "a second build touches nothing");
+    assert!(!again.changed, "the second build changed a file");
     assert_eq!(again.digest, built.digest);
 }
 
 #[test]
-fn the_example_builds_outside_the_workspace() {
+fn example_builds_outside_the_workspace() {
     let out = tempfile::tempdir().unwrap();
     let built = build_plugin("examples/custom-executor", out.path());
     assert_eq!(built.manifest.name, "make");
     assert!(built.component.ends_with("make.wasm"));
 }
 
-/// Left out where Debian's Rust is not installed: `cargo xtask test` then says so in its table.
+/// Skipped if Debian's Rust is not installed; the table of `cargo xtask test` then says so.
 #[test]
-fn debians_rust_builds_the_same_plugin() {
+fn debians_rust_builds_the_plugin_too() {
     let mut say = |line: &str| eprintln!("{line}");
     if let Err(error) = Toolchain::find(&root(), &[Way::Distribution], &mut say) {
-        eprintln!("left out: {error}");
+        eprintln!("skipped: {error}");
         return;
     }
     let out = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What is to be started.
+//! Commands to start.
 
 use super::input::Input;
 use super::status::ExitStatus;
@@ -6,20 +6,20 @@ use crate::bindings::claudine::plugin::{children, process as wit};
 use crate::bindings::wit_stream;
 use crate::{Child, Failure};
 
-/// A child to be started. It gets the task's environment and working directory, and nothing on
-/// standard input, unless told otherwise.
+/// A child to start. By default it gets the task's environment and working directory, and an empty
+/// standard input.
 ///
-/// Without a grant of `*` it is refused a variable that decides which code is loaded or which
-/// program is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and their like), and a directory outside
-/// the task's.
+/// Without a grant of `*` it may not have a variable that decides which code is loaded or which
+/// program is found (`LD_PRELOAD`, `PATH`, `NODE_OPTIONS` and the like), or a directory outside the
+/// task's.
 ///
-/// Arguments reach it exactly as they are given: no shell is in between.
+/// Arguments are passed unchanged, without a shell.
 #[derive(Debug)]
 #[must_use = "a command does nothing until it is spawned"]
 pub struct Command(wit::Command);
 
 impl Command {
-    /// An absolute path, or a name that is looked up on the task's `PATH`.
+    /// An absolute path, or a name to look up on the task's `PATH`.
     pub fn new(program: impl Into<String>) -> Self {
         Self(wit::Command {
             program: program.into(),
@@ -47,7 +47,7 @@ impl Command {
         self
     }
 
-    /// Sets a variable, over the task's environment.
+    /// Sets a variable in addition to the task's environment.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let name = name.into();
         self.0.env.retain(|(known, _)| *known != name);
@@ -55,7 +55,7 @@ impl Command {
         self
     }
 
-    /// Takes a variable out.
+    /// Removes a variable.
     pub fn env_remove(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.0.env.retain(|(known, _)| *known != name);
@@ -63,27 +63,28 @@ impl Command {
         self
     }
 
-    /// Takes out everything: the child gets only what is set with [`env`](Command::env) afterwards.
+    /// Clears the environment: the child gets only variables set with [`env`](Command::env)
+    /// afterwards.
     pub fn env_clear(mut self) -> Self {
         self.0.env.clear();
         self.0.env_remove = vec!["*".to_owned()];
         self
     }
 
-    /// An absolute directory to start in.
+    /// Sets the working directory, an absolute path.
     pub fn current_dir(mut self, directory: impl Into<String>) -> Self {
         self.0.cwd = Some(directory.into());
         self
     }
 
-    /// What it reads. The bytes are in a file before it starts, so it can never be fed half of
-    /// them.
+    /// Sets its standard input. The bytes are in a file before it starts, so it never reads only
+    /// half of them.
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.stdin = children::Input::Bytes(bytes.into());
         self
     }
 
-    /// Starts it in a process group of its own. Returns once it runs and its identity is on disk.
+    /// Starts it in its own process group. Returns once it runs and its identity is on disk.
     ///
     /// Fails with class `spawn` (not found, not executable, no such directory), `denied`, `invalid`
     /// (a NUL byte) or `resource`.
@@ -94,9 +95,9 @@ impl Command {
             .map_err(Failure::from)
     }
 
-    /// Starts it with a standard input that is written while it runs, in place of what was set
-    /// before. For input that is made on the way, or too large to be held:
-    /// [`stdin_bytes`](Command::stdin_bytes) survives the loss of the instance, a stream does not.
+    /// Starts it with a standard input that is written while it runs, in place of an earlier
+    /// setting. It is for input that is produced on the way or too large for memory: unlike
+    /// [`stdin_bytes`](Command::stdin_bytes), a stream does not survive the loss of the instance.
     ///
     /// ```no_run
     /// # use claudine_plugin_sdk::{Command, Failure, Outcome};
@@ -104,7 +105,7 @@ impl Command {
     /// let (child, mut input) = Command::new("sha256sum").spawn_with_input().await?;
     /// for part in parts {
     ///     if input.write_all(part).await.is_err() {
-    ///         break; // It reads no more; its exit status says why.
+    ///         // It reads no more; its exit status says why.
     ///     }
     /// }
     /// input.finish();
@@ -112,7 +113,7 @@ impl Command {
     /// # }
     /// ```
     ///
-    /// It fails as [`spawn`](Command::spawn) does.
+    /// Fails like [`spawn`](Command::spawn).
     pub async fn spawn_with_input(mut self) -> Result<(Child, Input), Failure> {
         let (writer, reader) = wit_stream::new::<u8>();
         self.0.stdin = children::Input::Stream(reader);
@@ -133,14 +134,14 @@ impl Command {
     }
 }
 
-/// What came of a command that was run to its end.
+/// Result of a command that was run to its end.
 #[derive(Clone, Debug)]
 pub struct Captured {
     /// How it ended.
     pub status: ExitStatus,
-    /// At most 1 MiB; the rest is left out.
+    /// At most 1 MiB; the rest is dropped.
     pub stdout: Vec<u8>,
-    /// At most 1 MiB; the rest is left out.
+    /// At most 1 MiB; the rest is dropped.
     pub stderr: Vec<u8>,
 }
 
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_on_a_variable_counts() {
+    fn last_setting_of_a_variable_counts() {
         let Command(spec) = Command::new("make")
             .env("A", "1")
             .env("A", "2")
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cleared_environment_keeps_what_is_set_later() {
+    fn variables_set_after_clearing_are_kept() {
         let Command(spec) = Command::new("make")
             .env("A", "1")
             .env_remove("B")

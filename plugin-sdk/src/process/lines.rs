@@ -9,25 +9,25 @@ use crate::Failure;
 /// One line of a child's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Without its line feed; of a line longer than the limit, its beginning.
+    /// Without its line feed; only the beginning if the line is longer than the limit.
     pub bytes: Vec<u8>,
-    /// How long the whole line is, without its line feed. Where the cap on the attempt's output
-    /// took away a part of it, or of several lines at once, that part counts.
+    /// Length of the whole line without its line feed, including any part removed by the cap on the
+    /// attempt's output (which may span several lines).
     pub length_bytes: u64,
-    /// Offset of the first byte after it: where to read on if this line was the last one dealt
-    /// with.
+    /// Offset of the first byte after it: the place to continue from if this line was the last one
+    /// processed.
     pub end_offset: u64,
-    /// False for a last line that the child did not end with a line feed.
+    /// False for a last line without a line feed.
     pub terminated: bool,
 }
 
 impl Line {
-    /// Whether a part of it is missing: it is longer than the limit, or fell under the cap.
+    /// Whether a part is missing: the line exceeds the limit, or a part was removed by the cap.
     pub fn is_cut(&self) -> bool {
         self.length_bytes > self.bytes.len() as u64
     }
 
-    /// The line as text; what is not UTF-8 is replaced.
+    /// The line as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }
@@ -40,7 +40,7 @@ pub struct Lines {
 }
 
 impl Output {
-    /// The rest of it line by line; of a line longer than `limit_bytes` only that much is kept.
+    /// The rest of the output line by line; of a longer line only `limit_bytes` are kept.
     pub fn lines(self, limit_bytes: usize) -> Lines {
         let splitter = Splitter::new(self.offset(), limit_bytes);
         Lines {
@@ -51,8 +51,8 @@ impl Output {
 }
 
 impl Lines {
-    /// The next line; `None` once the child has ended and all was read. The future may be dropped
-    /// and the call made again: no line is lost or doubled. Fails where the log cannot be read.
+    /// The next line; `None` once the child has ended and everything was read. The future may be
+    /// dropped and the call repeated: no line is lost or doubled. Fails if the log cannot be read.
     pub async fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             if let Some(line) = self.splitter.ready.pop_front() {
@@ -62,8 +62,8 @@ impl Lines {
                 self.splitter.skip_to(self.output.offset());
                 return Ok(self.splitter.finish());
             };
-            // Taken from the offset, so that a read that is dropped and made again cannot count a
-            // gap twice.
+            // Computed from the offset, so that a dropped and repeated read cannot count a gap
+            // twice.
             let begin = self.output.offset() - bytes.len() as u64;
             self.splitter.skip_to(begin);
             self.splitter.push(&bytes);
@@ -71,15 +71,15 @@ impl Lines {
     }
 }
 
-/// Makes lines of bytes that come in pieces.
+/// Splits bytes that come in pieces into lines.
 pub(crate) struct Splitter {
     limit_bytes: usize,
-    /// Offset of the first byte that was not yet pushed.
+    /// Offset of the next byte to push.
     offset: u64,
-    /// The beginning of the line whose end was not yet seen, and its length so far.
+    /// Beginning of the current line, whose end was not yet seen.
     pub(crate) partial: Vec<u8>,
     pub(crate) length_bytes: u64,
-    /// At most what one push brought.
+    /// At most the lines of one push.
     pub(crate) ready: VecDeque<Line>,
 }
 
@@ -94,8 +94,8 @@ impl Splitter {
         }
     }
 
-    /// Passes over bytes that are not there any more. They become a part of the line that they
-    /// interrupt, of which nothing more is kept: what follows may be the end of another line.
+    /// Skips bytes that were removed. They count as part of the line that they interrupt, and no
+    /// more of it is kept: the bytes that follow may belong to another line.
     fn skip_to(&mut self, offset: u64) {
         self.length_bytes += offset.saturating_sub(self.offset);
         self.offset = self.offset.max(offset);
@@ -124,7 +124,7 @@ impl Splitter {
         }
     }
 
-    /// The line that the end of output ended.
+    /// The last line, if it has no line feed.
     pub(crate) fn finish(&mut self) -> Option<Line> {
         (self.length_bytes > 0).then(|| self.take(false))
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_of_any_pieces() {
+    fn lines_do_not_depend_on_the_pieces() {
         check(&[], &[]);
         check(&["a\nb\n"], &[("a", 1, 102, true), ("b", 1, 104, true)]);
         check(&["a", "", "b", "\n"], &[("ab", 2, 103, true)]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_and_its_length_kept() {
+    fn long_line_is_cut_and_its_length_kept() {
         check(&["abcd\n"], &[("abcd", 4, 105, true)]);
         check(
             &["abc", "def", "ghi\nj\n"],
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_belongs_to_the_line_that_it_interrupts() {
+    fn gap_belongs_to_the_line_that_it_interrupts() {
         let mut splitter = Splitter::new(100, 8);
         splitter.push(b"one\ntw");
         splitter.skip_to(150);

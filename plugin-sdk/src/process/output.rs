@@ -1,4 +1,4 @@
-//! What a child prints.
+//! A child's output.
 
 use std::rc::Rc;
 
@@ -7,24 +7,23 @@ use wit_bindgen::{FutureReader, StreamReader};
 use crate::Failure;
 use crate::bindings::claudine::plugin::{children as wit, types};
 
-/// How much is asked for at a time. Few calls across the border, and little beside the 64 MiB an
-/// instance has.
+/// Size of one read: few calls across the boundary, and little of the instance's 64 MiB.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// An open reading of the log, and why it ends.
+/// An open stream of the log, and the reason for its end.
 type Open = (StreamReader<u8>, FutureReader<Result<u64, types::Failure>>);
 
-/// One channel of a child's output, read from the attempt's log: an offset means the same to every
-/// instance, and what was read once can be read again.
+/// One channel of a child's output, read from the attempt's log. Offsets mean the same to every
+/// instance, and everything can be read again.
 pub struct Output {
     child: Rc<wit::Child>,
     channel: wit::Channel,
-    /// Of the first byte that was not yet handed out.
+    /// Offset of the first byte that was not yet returned.
     offset: u64,
     left_out: u64,
-    /// Absent before the first read, after a gap, and after a read that was dropped half-way: what
-    /// the host had already handed over is lost with that read, so the next one opens the log again
-    /// at `offset`.
+    /// None before the first read, after a gap, and after a read that was dropped half-way: the
+    /// data that the host had already passed is lost with that read, so the next one opens the log
+    /// again at `offset`.
     open: Option<Open>,
     ended: bool,
 }
@@ -41,11 +40,11 @@ impl Output {
         }
     }
 
-    /// The next bytes, at most 64 KiB; `None` once the child has ended and all was read. The future
-    /// may be dropped and the call made again: no byte is lost or doubled.
+    /// The next bytes, at most 64 KiB; `None` once the child has ended and everything was read. The
+    /// future may be dropped and the call repeated: no byte is lost or doubled.
     ///
-    /// What the cap on the attempt's output took away is passed over and counted in
-    /// [`left_out`](Output::left_out). Fails where the log cannot be read.
+    /// Bytes removed by the cap on the attempt's output are skipped and counted in
+    /// [`left_out`](Output::left_out). Fails if the log cannot be read.
     pub async fn read(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         while !self.ended {
             let (mut stream, end) = match self.open.take() {
@@ -74,13 +73,13 @@ impl Output {
         Ok(None)
     }
 
-    /// Offset of the first byte that was not yet handed out.
+    /// Offset of the first byte that was not yet returned.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// How many bytes before [`offset`](Output::offset) were not handed out, because the attempt's
-    /// output is over its cap.
+    /// Number of bytes before [`offset`](Output::offset) that were removed by the cap on the
+    /// attempt's output.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }

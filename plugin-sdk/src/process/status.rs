@@ -1,18 +1,18 @@
-//! How a child ended and what it used.
+//! How a child ended, and its resource use.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::bindings::claudine::plugin::{children, types};
 
-/// How a child ended: by a code or by a signal.
+/// How a child ended: with a code or by a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExitStatus {
-    /// A missing code is never to be read as 0.
+    /// None must never be treated as 0.
     pub code: Option<i32>,
-    /// The number of the signal that ended it.
+    /// Number of the signal that killed it.
     pub signal: Option<i32>,
-    /// What it used.
+    /// Its resource use.
     pub usage: Usage,
 }
 
@@ -31,12 +31,12 @@ impl fmt::Display for ExitStatus {
                 None => write!(f, "killed by signal {number}"),
             },
             (None, Some(code)) => write!(f, "exited with code {code}"),
-            (None, None) => f.write_str("ended with a status that nobody kept"),
+            (None, None) => f.write_str("ended with an unknown status"),
         }
     }
 }
 
-/// The signals that mean the same on every Unix, and of the others those that people meet.
+/// Names of the signals that have the same number on every Unix, and of other common ones.
 fn signal_name(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "HUP",
@@ -58,17 +58,16 @@ fn signal_name(number: i32) -> Option<&'static str> {
     })
 }
 
-/// What a child used, as the kernel counted it.
+/// Resource use of a child, as the kernel counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// From its start to its end.
     pub wall: Duration,
     /// User and system time of the child and of those of its descendants that were waited for.
     pub cpu: Option<Duration>,
-    /// The largest resident set seen: of one process as the kernel counted it, or of the whole
-    /// attempt as it was sampled twice a second, whichever is more. Absent for a child that was too
-    /// small for the first (a few MiB, less than the process that started it) and too short for the
-    /// second.
+    /// Largest resident set: of one process as the kernel counted it, or of the whole attempt as
+    /// sampled twice a second, whichever is more. None for a child that was too small for the first
+    /// (a few MiB, less than the process that started it) and too short for the second.
     pub peak_rss_bytes: Option<u64>,
 }
 

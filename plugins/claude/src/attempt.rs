@@ -1,9 +1,8 @@
-//! An attempt under way: starts `claude`, follows what it prints, and sees to it that it ends.
+//! A running attempt: starts `claude`, follows its output, and makes sure that it ends.
 //!
-//! A run that has printed its result may live on for as long as a background command of the agent
-//! does; it gets a grace and is then ended here. Stops that somebody asks for are the host's (INT,
-//! TERM, KILL by the ladder of the manifest): a second INT from here would only hurry the agent
-//! past its own cleaning up.
+//! A run that has printed its result may live on as long as a background command of the agent does;
+//! after a grace period it is ended here. The host carries out requested stops (INT, TERM, KILL by
+//! the manifest's steps): a second INT from here would only cut short the agent's clean-up.
 
 use std::time::Duration;
 
@@ -20,24 +19,24 @@ use crate::spec::{Machine, Spec, root_bypass};
 use crate::start::{Earlier, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
-/// Set by the host for a task whose submitter is held to limits.
+/// Set by the host for a task whose submitter has limits.
 const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
 
-/// How long a process may live on after its result.
+/// Time that a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
 
-/// Between the signals that end it then.
+/// Time between the signals that end it then.
 const BETWEEN_SIGNALS: Duration = Duration::from_secs(5);
 
-/// A checkpoint is a write to the disk; an attempt that is taken up reads this much of its output
-/// twice.
+/// Time between checkpoints. Each is a write to disk; an attempt that is taken up reads this much
+/// of its output twice.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 
-/// Odd lines that are told; a program that prints nothing but such lines would flood the host's
-/// log.
+/// Maximum number of odd lines to report: a program that prints only such lines would flood the
+/// host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
-/// The lines of standard error are for people, and one of them is shown.
+/// Lines of standard error are for people, and one of them is shown.
 const LONGEST_COMPLAINT_BYTES: usize = 400;
 
 pub(crate) struct Attempt {
@@ -53,14 +52,14 @@ impl Attempt {
         self.follow(start, child, Checkpoint::default(), None).await
     }
 
-    /// Goes on with the child that was started last, in a new instance.
+    /// Continues with the last child in a new instance.
     pub(crate) async fn resume(&self, state: &[u8]) -> Result<Outcome, Failure> {
         let mut children = self.ctx.children();
         let count = children.len();
         let Some(child) = children.pop() else {
             return self.run().await;
         };
-        // There is a second child only where the session of the first one was gone.
+        // A second child exists only if the session of the first was gone.
         let checkpoint = Checkpoint::read(state, count - 1);
         match children.pop() {
             None => {
@@ -87,7 +86,7 @@ impl Attempt {
         }
         let budget_usd = self.budget_usd();
         if budget_usd.is_some_and(|left| left <= 0.0) {
-            let message = "nothing is left of its budget";
+            let message = "its budget is spent";
             return Err(Failure::new(Class::Budget, message));
         }
         let means = Means {
@@ -109,8 +108,8 @@ impl Attempt {
         })
     }
 
-    /// What the run may cost: what its budgets leave, or less if the task says so. Claude Code
-    /// holds it against what this process spends, also in a session that is taken up.
+    /// Budget of the run: what its budgets leave, or the task's own limit if that is less. Claude
+    /// Code compares it with the cost of this process, even in a resumed session.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
         asked
@@ -119,8 +118,7 @@ impl Attempt {
             .reduce(f64::min)
     }
 
-    /// Reads a child to its end; where it found no session to go on with, starts one that needs
-    /// none.
+    /// Reads a child to its end. If it found no session to resume, starts one with a fresh session.
     async fn follow(
         &self,
         start: Start,
@@ -151,7 +149,7 @@ impl Attempt {
         }
     }
 
-    /// What the attempt before left, where this one goes on in its session.
+    /// Outputs of the previous attempt, if this one continues its session.
     fn earlier(&self, start: &Start) -> Option<Earlier> {
         let is_resumed = !matches!(start, Start::Fresh { .. });
         let previous = self.task.previous.as_ref().filter(|_| is_resumed);
@@ -183,8 +181,8 @@ impl Attempt {
         outcome(transcript, &ending)
     }
 
-    /// Follows the child's output from the checkpoint on until it has ended, by itself or, some
-    /// time after its result, by force.
+    /// Follows the child's output from the checkpoint until it has ended: by itself, or by force
+    /// some time after its result.
     async fn read(
         &self,
         child: &Child,
@@ -208,8 +206,7 @@ impl Attempt {
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
             let results = &checkpoint.transcript.results;
-            // It was woken again: what it goes on to spend is on top of this. At its end the
-            // outcome says what it was.
+            // It was woken again, and spends more. At its end the outcome tells the total.
             if !results.is_at_rest
                 && rest_since.is_some()
                 && let Some(usd) = results.cost_usd()
@@ -222,7 +219,7 @@ impl Attempt {
                 (true, since) => since,
             };
             if checkpoint.transcript.has_result() {
-                // A result is not kept in a checkpoint: the next instance has to read it.
+                // A checkpoint does not hold results: the next instance must read them again.
                 continue;
             }
             checkpoint.offset = line.end_offset;
@@ -234,7 +231,7 @@ impl Attempt {
         }
     }
 
-    /// An attempt goes on without its checkpoint.
+    /// Stores a checkpoint. The attempt goes on if that fails.
     async fn save(&self, checkpoint: &Checkpoint) {
         let saved = match checkpoint.to_bytes() {
             Ok(bytes) => self
@@ -269,7 +266,7 @@ impl Attempt {
         }
     }
 
-    /// The transcript of a child that has ended.
+    /// Transcript of a child that has ended.
     async fn read_again(&self, child: &Child) -> Result<Transcript, Failure> {
         let mut transcript = Transcript::default();
         let mut lines = child.stdout(0).lines(LONGEST_LINE_BYTES);
@@ -283,7 +280,7 @@ impl Attempt {
 enum Next {
     Line(Line),
     End,
-    /// Nothing came for long enough after a result.
+    /// The grace period after a result is over.
     GraceOver,
 }
 
@@ -302,8 +299,8 @@ async fn next_line(lines: &mut Lines, rest_since: Option<Duration>) -> Result<Ne
     })
 }
 
-/// INT, TERM and KILL with time between them. What the agent's commands leave behind the host looks
-/// for.
+/// Sends INT, TERM and KILL with time between them. The host ends leftovers of the agent's
+/// commands.
 async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     for signal in [Signal::Int, Signal::Term] {
         child.signal(signal)?;
@@ -315,7 +312,7 @@ async fn end_by_force(child: &Child) -> Result<ExitStatus, Failure> {
     child.wait().await
 }
 
-/// The last line of standard error that says something, of what of it can be read.
+/// Last line of standard error with text, as far as it is readable.
 async fn complaint(child: &Child) -> Option<String> {
     let mut lines = child.stderr(0).lines(LONGEST_COMPLAINT_BYTES);
     let mut last = None;

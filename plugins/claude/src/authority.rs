@@ -1,15 +1,14 @@
-//! What a task for Claude Code is able to do.
+//! Authority of a task for Claude Code.
 //!
-//! Everything here is a list of what is known: a mode, a tool or an option that is not in it counts
-//! as full. What the workspace itself brings along (its settings, hooks and commands) is no part of
-//! it.
+//! Each list here names known items: a mode, a tool or an option that is not in it counts as full.
+//! The workspace's own settings, hooks and commands are not considered.
 
 use claudine_plugin_sdk::{Authority, Step};
 
 use crate::Config;
 use crate::spec::{PermissionMode, Spec};
 
-/// Tools that change nothing. A subagent's own tools are asked for like those of the agent.
+/// Tools that change nothing. A subagent needs the same permissions for its tools as the agent.
 const READING_TOOLS: &[&str] = &[
     "Agent",
     "BashOutput",
@@ -29,7 +28,7 @@ const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
 
 const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
 
-/// Programs that run whatever they are told: a pattern that leaves their arguments open is no
+/// Programs that run any command given to them: a pattern that leaves their arguments open is no
 /// limit.
 const RUNS_ANYTHING: &[&str] = &[
     "ash", "awk", "bash", "bun", "busybox", "dash", "deno", "doas", "env", "exec", "eval", "find",
@@ -37,16 +36,16 @@ const RUNS_ANYTHING: &[&str] = &[
     "ssh", "su", "sudo", "time", "timeout", "uvx", "xargs", "zsh",
 ];
 
-/// How many values an option takes.
+/// Number of values that an option takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Values {
     None,
     One,
-    /// All up to the next option.
+    /// All values up to the next option.
     Many,
 }
 
-/// Options that give the agent nothing it had not before.
+/// Options that give the agent no further abilities.
 const HARMLESS_OPTIONS: &[(&str, Values)] = &[
     ("--betas", Values::Many),
     ("--disable-slash-commands", Values::None),
@@ -60,7 +59,7 @@ const HARMLESS_OPTIONS: &[(&str, Values)] = &[
     ("--strict-mcp-config", Values::None),
 ];
 
-/// Lets the tools reach another directory.
+/// Gives the tools access to another directory.
 const ADD_DIRECTORY: &str = "--add-dir";
 
 pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
@@ -74,7 +73,7 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
     with_options(authority, &spec.extra_args)
 }
 
-/// Without anybody to ask, what would have to be asked is refused.
+/// Authority of a mode. Nobody is there to approve requests, so they are all denied.
 fn of_mode(mode: PermissionMode) -> Authority {
     Authority::of(match mode {
         PermissionMode::Plan
@@ -82,15 +81,15 @@ fn of_mode(mode: PermissionMode) -> Authority {
         | PermissionMode::DontAsk
         | PermissionMode::Manual => Step::Read,
         PermissionMode::AcceptEdits => Step::Edit,
-        // What it lets pass is decided by a model.
+        // A model decides which calls pass.
         PermissionMode::Auto | PermissionMode::BypassPermissions => Step::Full,
     })
 }
 
-/// A prompt such as `/deploy now` is a command of the workspace or the user, which may bring leave
-/// for tools along. A path is none.
+/// Whether the prompt is a command of the workspace or the user, such as `/deploy now`, which may
+/// grant permissions for tools. A path is not a command.
 fn names_a_command(prompt: &str) -> bool {
-    // A mark of the byte order is white space to Claude Code.
+    // Claude Code treats a byte order mark as white space.
     let prompt = prompt.trim_start_matches(|it: char| it.is_whitespace() || it == '\u{feff}');
     let first = prompt.split_whitespace().next().unwrap_or_default();
     first
@@ -98,7 +97,7 @@ fn names_a_command(prompt: &str) -> bool {
         .is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// The tools of a list that is written as one text, `Bash(git status), Edit`.
+/// Splits tools that are listed in one text, `Bash(git status), Edit`.
 fn split(list: &str) -> Vec<&str> {
     let mut depth = 0_u32;
     list.split(|character: char| {
@@ -134,7 +133,7 @@ fn with_tool(authority: Authority, tool: &str) -> Authority {
     }
 }
 
-/// Whether a pattern of commands names its program, and one that does one thing.
+/// Whether a pattern names its program, and that program does not run other commands.
 fn is_bounded(pattern: &str) -> bool {
     let is_open = pattern.contains('*');
     let program = pattern.split_whitespace().next().unwrap_or_default();
@@ -154,7 +153,7 @@ fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
         let values = match HARMLESS_OPTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, values)) => *values,
             None if name == ADD_DIRECTORY => {
-                // What it may change elsewhere, a start file for instance, decides what others run.
+                // Changes elsewhere, such as to a start-up file, decide what other programs run.
                 if authority.step() >= Step::Edit {
                     authority = Authority::full();
                 }
@@ -170,8 +169,8 @@ fn with_options(mut authority: Authority, arguments: &[String]) -> Authority {
                 }
             }
             (Values::Many, None) => {
-                // Without a value of its own it takes the next option for one: that might be what
-                // holds the agent to its limits.
+                // Without a value it takes the next option as one, which might be the one that
+                // limits the agent.
                 if rest.next_if(|value| !value.starts_with('-')).is_none() {
                     return Authority::full();
                 }
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_decides_unless_the_configuration_does() {
+    fn mode_of_the_task_overrides_the_configuration() {
         for (mode, expected) in [
             ("plan", "read"),
             ("default", "read"),
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_is_allowed_adds_what_it_can_do() {
+    fn allowed_tool_raises_the_authority() {
         for (tools, expected) in [
             (json!(["Read", "Grep(src/**)", "Task"]), "read"),
             (json!(["Edit"]), "edit"),
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_is_not_known_is_full() {
+    fn unknown_option_counts_as_full() {
         for (arguments, expected) in [
             (json!([]), "read"),
             (json!(["--effort", "high", "--strict-mcp-config"]), "read"),
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_is_a_command_may_do_what_the_command_may() {
+    fn prompt_that_is_a_command_counts_as_full() {
         check(json!({"prompt": "/deploy now"}), "full");
         check(json!({"prompt": "  /team:review"}), "full");
         check(json!({"prompt": "\u{feff} /deploy"}), "full");

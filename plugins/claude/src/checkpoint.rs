@@ -1,7 +1,6 @@
-//! What an instance leaves for the one that takes its attempt up.
+//! Checkpoints, for the instance that takes up an attempt.
 //!
-//! A checkpoint that is missing or unreadable costs time, nothing else: the output is read from its
-//! beginning again.
+//! A missing or unreadable checkpoint only costs time: the output is read again from its beginning.
 
 use claudine_plugin_sdk::warn;
 use serde::{Deserialize, Serialize};
@@ -10,9 +9,9 @@ use crate::transcript::Transcript;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
-    /// The child it is about, counted from 0 in the order of their start.
+    /// Index of its child, in the order of their start.
     pub(crate) child: usize,
-    /// The first byte of its standard output that is not in the transcript.
+    /// First byte of the child's standard output that is not in the transcript.
     pub(crate) offset: u64,
     pub(crate) transcript: Transcript,
 }
@@ -25,7 +24,7 @@ impl Checkpoint {
         }
     }
 
-    /// The checkpoint if it is about this child.
+    /// The checkpoint, if it belongs to this child.
     pub(crate) fn read(state: &[u8], child: usize) -> Self {
         if state.is_empty() {
             return Self::of_child(child);
@@ -42,7 +41,7 @@ impl Checkpoint {
         }
     }
 
-    /// Its bytes, which `read` takes.
+    /// Its bytes, as `read` expects them.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }
@@ -56,7 +55,7 @@ mod tests {
     use crate::transcript::tests::{fixture, read};
 
     #[test]
-    fn a_checkpoint_is_for_one_child() {
+    fn checkpoint_belongs_to_one_child() {
         let (transcript, _) = read(fixture!("text"));
         let bytes = Checkpoint {
             child: 1,

@@ -1,13 +1,13 @@
-//! The beginning of a line that is too long, as a line of its own: a result's text may be of any
-//! length, and comes after how the run ended.
+//! Completes a line that was cut for its length. The text of a result may be of any length, and the
+//! rest of the result stands before it.
 
-/// The document that the beginning of one gives when it is cut in the middle of a text: the text
-/// ends there, and so does everything around it. Nothing if it is cut elsewhere.
+/// Completes a JSON document that is cut inside a text: closes the text and everything around it.
+/// Returns `None` if it is cut elsewhere.
 pub(crate) fn closed(beginning: &[u8]) -> Option<Vec<u8>> {
     let mut open = Vec::new();
     let mut text_since = None;
     let mut escape_since = None;
-    // The first half of a character that is written as two is worth nothing alone.
+    // Half of a surrogate pair is useless alone.
     let mut half_since = None;
     let mut at = 0;
     while let Some(byte) = beginning.get(at) {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_cut_ends_where_it_is_cut() {
+    fn cut_text_ends_at_the_cut() {
         let check = |beginning: &[u8], expected: Option<&str>| {
             let found = closed(beginning);
             let found = found.as_deref().map(String::from_utf8_lossy);

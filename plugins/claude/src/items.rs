@@ -1,8 +1,8 @@
-//! What Claude Code has printed, as items for people.
+//! Turns Claude Code's output into items for people.
 //!
-//! It reads the same lines as the outcome of an attempt, and more of each: what the agent says and
-//! what came of its tools. A line that is no event, or one that is not known here, is shown as it
-//! is rather than left out, but for the events of a kind that says nothing to people.
+//! It reads the same lines as the outcome of an attempt, and takes more from each: the agent's text
+//! and the results of its tools. Lines that are not events, and events of unknown types, are shown
+//! unchanged rather than dropped; event types that tell people nothing are skipped.
 
 use claudine_plugin_sdk::process::Line;
 use claudine_plugin_sdk::{Item, ItemKind};
@@ -32,7 +32,7 @@ pub(crate) fn of_line(line: &Line) -> Vec<Item> {
 
 fn of_event(event: Event) -> Vec<Item> {
     match event {
-        // A subagent's steps would drown what the agent itself does.
+        // A subagent's steps would hide the agent's own.
         Event::Assistant(message) if message.parent_tool_use_id.is_some() => Vec::new(),
         Event::Assistant(message) => of_message(message),
         Event::Retry(retry) => vec![Item::new(ItemKind::Error, phase::of_retry(&retry))],
@@ -48,7 +48,7 @@ fn of_event(event: Event) -> Vec<Item> {
     }
 }
 
-/// What the agent was to have and has not.
+/// MCP servers that the agent lacks because they failed.
 fn failed_servers(init: &Init) -> Vec<Item> {
     let failed = init.mcp_servers.iter().filter(|server| {
         let status = server.status.as_deref();
@@ -79,7 +79,7 @@ fn of_message(message: Assistant) -> Vec<Item> {
         .collect()
 }
 
-/// A refusal is told by an event of its own.
+/// Denials have their own event.
 fn of_result(result: ToolResult) -> Option<Item> {
     let text = flat(result.content);
     if result.is_refused || text.trim().is_empty() {
@@ -93,7 +93,7 @@ fn of_result(result: ToolResult) -> Option<Item> {
     })
 }
 
-/// The text of a content: itself, or that of its parts.
+/// Text of a content block, or of its parts.
 fn flat(content: Value) -> String {
     match content {
         Value::String(text) => text,
@@ -109,7 +109,7 @@ fn flat(content: Value) -> String {
     }
 }
 
-/// Its text was said by the agent already.
+/// The agent has printed the result's text already.
 fn of_verdict(verdict: &Verdict) -> Vec<Item> {
     let errors = verdict.errors.iter().flatten();
     let mut items: Vec<Item> = errors
@@ -119,7 +119,7 @@ fn of_verdict(verdict: &Verdict) -> Vec<Item> {
         .model_usage_since_last_result
         .as_ref()
         .map(|usage| usage.values().map(|model| model.cost_usd).sum());
-    // Versions that do not tell it tell what the run has cost, and have one result each.
+    // Versions without this field report the cost of the run, and have one result each.
     let spent = spent.or(verdict.total_cost_usd);
     if let Some(usd) = spent.filter(|usd| *usd > 0.0) {
         let item = Item::new(ItemKind::Cost, format!("{usd:.4} USD"));
@@ -136,7 +136,7 @@ mod tests {
     use crate::transcript::LONGEST_LINE_BYTES;
     use crate::transcript::tests::fixture;
 
-    /// A recorded run as lines of kind, tool and text, read in pieces of this length.
+    /// Reads a recorded run in pieces of this length, as lines of kind, tool and text.
     fn read(recorded: &str, piece_bytes: usize) -> Vec<String> {
         let (mut state, mut lines) = (Vec::new(), Vec::new());
         let pieces = recorded.as_bytes().chunks(piece_bytes);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_shown_as_what_was_said_done_and_spent() {
+    fn run_is_shown_with_texts_tool_calls_and_costs() {
         let expected = [
             "tool tool=Bash: echo hi; echo err >&2",
             "result: hi\nerr",
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_shown_once() {
+    fn denial_is_shown_once() {
         let lines = read(fixture!("denied"), 1000);
         assert_eq!(
             lines[..3],
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_shown_as_such() {
+    fn failures_are_shown_as_errors() {
         let lines = read(fixture!("overloaded"), 1000);
         assert_eq!(
             lines[0],
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_shown_as_it_is() {
+    fn line_that_is_not_an_event_is_shown_unchanged() {
         assert_eq!(read("npm notice\n\n", 1000), ["text: npm notice"]);
         assert_eq!(
             read("{\"type\": \"user\"", 3),

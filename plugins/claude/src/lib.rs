@@ -1,12 +1,12 @@
 //! Delegates a task to Claude Code, run headless.
 //!
-//! `claude` prints its events as JSON lines; this executor follows them, tells the host what the
-//! agent does, and decides by them how the attempt ended. It relies on the public behaviour of the
-//! command line alone (measured with [`KNOWN_VERSION`]), and says so where a version behaves
-//! otherwise.
+//! `claude` prints its events as JSON lines; this executor follows them, reports the agent's
+//! activity to the host, and derives the attempt's outcome. It relies only on the public behaviour
+//! of the command line (measured with [`KNOWN_VERSION`]), and reports a version that behaves
+//! differently.
 //!
-//! It keeps no conversation, no credentials and no account: where a login is, and what a usage
-//! limit means for other tasks, is the host's knowledge by the manifest's `[account]`.
+//! It keeps no conversation, credentials or account: the host knows from the manifest's `[account]`
+//! where logins are, and applies usage limits to other tasks.
 
 mod attempt;
 mod authority;
@@ -32,7 +32,7 @@ use serde_json::Value;
 use spec::{Machine, PermissionMode, Spec};
 use transcript::LONGEST_LINE_BYTES;
 
-/// The version whose behaviour the tests hold true.
+/// The version that the tests are based on.
 pub(crate) const KNOWN_VERSION: &str = "2.1.330";
 
 pub(crate) const INSTALL_ADVICE: &str =
@@ -41,7 +41,7 @@ pub(crate) const INSTALL_ADVICE: &str =
 #[derive(Default)]
 struct Claude;
 
-/// The table `[plugins.claude]`: what holds where a task says nothing.
+/// The table `[plugins.claude]`: defaults for tasks.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -60,7 +60,7 @@ impl Executor for Claude {
         draft.spec.issues(Machine::of(&facts(), &draft.env))
     }
 
-    /// A configuration that cannot be read fails every task; until it is mended it allows nothing.
+    /// An unreadable configuration fails every task; until it is fixed it allows nothing.
     fn authority(draft: &Draft<Spec>) -> Authority {
         match config() {
             Ok(config) => authority::of(&draft.spec, &config),
@@ -105,10 +105,10 @@ impl Executor for Claude {
         Attempt { task, config, ctx }.resume(&state).await
     }
 
-    // `stop` is the default: the host signals the agent by the ladder of the manifest, INT first.
+    // `stop` is the default: the host signals the agent by the manifest's steps, INT first.
 }
 
-/// `2.1.330 (Claude Code)` is what it prints.
+/// Parses output such as `2.1.330 (Claude Code)`.
 fn health(output: &Captured) -> Health {
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text
@@ -126,8 +126,8 @@ fn health(output: &Captured) -> Health {
             health.with(
                 "warning",
                 format!(
-                    "it is older than {KNOWN_VERSION}, the oldest that is known to tell what a \
-                     resumed session costs; update it with \
+                    "it is older than {KNOWN_VERSION}, the oldest version known to report the cost of a \
+                     resumed session; update it with \
                      `npm install -g @anthropic-ai/claude-code`"
                 ),
             )
@@ -140,7 +140,7 @@ fn health(output: &Captured) -> Health {
     }
 }
 
-/// Whether a version comes before another; of one that is no list of numbers nothing is known.
+/// Whether a version is older than another; false if it is not a list of numbers.
 fn is_older(version: &str, than: &str) -> bool {
     let numbers = |text: &str| -> Option<Vec<u64>> {
         text.split('.').map(|part| part.parse().ok()).collect()
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_and_anything_else_is_not_claude_code() {
+    fn version_is_parsed_and_other_programs_are_refused() {
         let healthy = Health::healthy("Claude Code 2.1.330")
             .with("version", "2.1.330")
             .with("known_version", KNOWN_VERSION);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_names_every_field() -> Result<(), serde_json::Error> {
+    fn schema_names_every_field() -> Result<(), serde_json::Error> {
         let schema: Value = serde_json::from_str(Claude::task_schema())?;
         let mut spec = json!({
             "model": "opus", "permission_mode": "plan", "allowed_tools": ["Edit"], "append_system_prompt": "x", "max_turns": 1,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_of_the_configuration_names_its_fields() -> Result<(), serde_json::Error> {
+    fn schema_of_the_configuration_names_its_fields() -> Result<(), serde_json::Error> {
         let schema: Value = serde_json::from_str(Claude::config_schema())?;
         let config = json!({"model": "opus", "permission_mode": "plan"});
         let names = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_checked() {
+    fn configuration_is_checked() {
         assert_eq!(
             Claude::validate_config(&json!({"permission_mode": "plan"})),
             []

@@ -1,9 +1,9 @@
-//! From what Claude Code said, and how its process ended, to the outcome of the attempt.
+//! Derives the outcome of an attempt from Claude Code's output and its process's end.
 //!
-//! `is_error` comes first: every failure of the API also says `subtype: success`. The exit code
-//! decides nothing: it is 0 after an interrupt and 143 after TERM, and a run that has printed its
-//! result may be ended by force. Who asked for a stop is the host's knowledge; it turns the outcome
-//! of a stopped attempt into `cancelled` or `timed_out`.
+//! `is_error` comes first: every API failure also says `subtype: success`. The exit code decides
+//! nothing: it is 0 after an interrupt and 143 after TERM, and a run that has printed its result
+//! may be ended by force. The host knows who asked for a stop; it turns the outcome of a stopped
+//! attempt into `cancelled` or `timed_out`.
 
 use std::time::Duration;
 
@@ -14,29 +14,29 @@ use crate::start::Earlier;
 use crate::stream::{Denial, Verdict};
 use crate::transcript::Transcript;
 
-/// The service's clock and ours may differ, and a limit is not lifted to the second.
+/// Added wait: the service's clock may differ from ours, and limits are not lifted to the second.
 const AFTER_RESET: Duration = Duration::from_mins(1);
 
-/// More denials than this say nothing new.
+/// Maximum number of denials in the outputs: more would tell nothing new.
 const MOST_DENIALS: usize = 50;
 
-/// A tool's input may hold a whole file.
+/// A tool's input may be a whole file.
 const LONGEST_DENIED_INPUT_BYTES: usize = 4096;
 
-/// What the outcome is made of, beside the transcript.
+/// Everything besides the transcript that the outcome is derived from.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     pub(crate) status: ExitStatus,
-    /// The last words on standard error, read only where there is no result.
+    /// Last line on standard error, read only if there is no result.
     pub(crate) complaint: Option<String>,
     /// Wall time since 1970.
     pub(crate) now: Duration,
     pub(crate) fail_on_denied: bool,
-    /// What the attempt left whose session was taken up.
+    /// Outputs of the attempt whose session was resumed.
     pub(crate) earlier: Option<Earlier>,
-    /// Whether an earlier session was taken up.
+    /// Whether an earlier session was resumed.
     pub(crate) is_resumed: bool,
-    /// Why an earlier session was not taken up although it should have been.
+    /// Reason why an earlier session was not resumed although it should have been.
     pub(crate) fresh_session_reason: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn outcome(transcript: &Transcript, ending: &Ending) -> Outcome {
             Some(Class::Plugin),
             unknown(
                 transcript,
-                &format!("a result of an unknown shape: {error}"),
+                &format!("a result in an unknown format: {error}"),
             ),
         ),
         (None, Some(verdict)) => judge(transcript, verdict, ending),
@@ -70,7 +70,7 @@ fn judge(transcript: &Transcript, verdict: &Verdict, ending: &Ending) -> Judgeme
         (Some(false), Some("success")) => success(verdict, ending),
         (Some(false), subtype) => {
             let what = format!(
-                "a result without an error and yet of subtype `{}`",
+                "a result without an error but with subtype `{}`",
                 subtype.unwrap_or("none")
             );
             (Some(Class::Plugin), unknown(transcript, &what))
@@ -122,14 +122,14 @@ fn failure_class(transcript: &Transcript, verdict: &Verdict) -> Class {
         (_, "prompt_too_long" | "blocking_limit" | "image_error", _) => Class::Invalid,
         (_, "max_turns", _) => Class::MaxTurns,
         (_, "budget_exhausted", _) => Class::Budget,
-        // Nobody who asks the host for a stop sees this: someone else has interrupted the agent.
+        // A stop by the host does not get here: someone else has interrupted the agent.
         (_, "aborted_tools" | "aborted_streaming", _) => Class::Signal,
         (Some(401 | 403), ..) | (_, _, Some("authentication_failed" | "billing_error")) => {
             Class::Auth
         }
         (Some(408 | 500..), ..) => Class::Network,
         (Some(400..), ..) => Class::Invalid,
-        // An API that did not answer: refused, cut, timed out.
+        // The API did not answer: refused, cut off, timed out.
         (_, "api_error", _) => Class::Network,
         _ => Class::Exit,
     }
@@ -169,7 +169,7 @@ fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
     (Some(cause), text)
 }
 
-/// A message for a version that behaves otherwise than those this plugin was written for.
+/// Message about output that this plugin does not know.
 fn unknown(transcript: &Transcript, what: &str) -> String {
     let version = transcript
         .version
@@ -181,8 +181,8 @@ fn unknown(transcript: &Transcript, what: &str) -> String {
     )
 }
 
-/// How long until the account's limit ends, where it said so. A moment that has passed says nothing
-/// about the refusal just seen.
+/// Time until the account's limit ends, if the service said so. A time in the past is ignored: it
+/// cannot be the end of the limit just met.
 fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Option<Duration> {
     if outcome.cause != Some(Class::RateLimit) {
         return None;
@@ -192,7 +192,7 @@ fn retry_after(outcome: &Outcome, transcript: &Transcript, now: Duration) -> Opt
     Some(resets_at.checked_sub(now)? + AFTER_RESET)
 }
 
-/// The limit that was met, as people name it.
+/// The usage limit that was met, by its common name.
 fn usage_limit(outcome: &Outcome, transcript: &Transcript) -> Option<String> {
     if outcome.cause != Some(Class::RateLimit) {
         return None;
@@ -302,10 +302,10 @@ fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending) -> Outcom
         })
 }
 
-/// What of the total was spent before this process, by a version that does not say so itself. A
-/// total may be the session's or the process's own: it is the session's if the tokens beside it are
-/// this run's and the earlier ones together. If that cannot be told, all of it counts as new: a
-/// budget is rather met too early than too late.
+/// Part of the total that was spent before this process, for versions that do not report it. A
+/// total may be the session's or the process's own: it is the session's if its tokens include both
+/// this run's and the earlier ones. If that is unclear, everything counts as new: a budget is
+/// better met too early than too late.
 fn cost_before(verdict: &Verdict, earlier: &Earlier) -> f64 {
     let (Some(total), Some(before)) = (verdict.total_cost_usd, earlier.total_cost_usd) else {
         return 0.0;
@@ -378,7 +378,7 @@ mod tests {
         outcome(&read(recorded).0, &Ending { now: NOW, ..ending })
     }
 
-    /// Expected: the class (`success` where there is none) and the beginning of the summary.
+    /// Expected: the class (`success` if there is none) and the beginning of the summary.
     fn check(recorded: &str, code: i32, class: &str, summary: &str) {
         let outcome = end(
             recorded,
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_runs_have_the_outcome_they_had() {
+    fn recorded_runs_have_the_expected_outcomes() {
         check(fixture!("text"), 0, "success", "completed");
         check(fixture!("bash"), 0, "success", "completed");
         check(fixture!("cut_once"), 0, "success", "completed");
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_counts_however_the_process_ended() {
+    fn result_counts_however_the_process_ended() {
         let killed = ExitStatus {
             signal: Some(9),
             ..ExitStatus::default()
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn no_result_is_never_success() {
+    fn run_without_a_result_never_succeeds() {
         check(
             "",
             0,
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_noticed_not_trusted() {
+    fn output_of_an_unknown_version_is_reported_and_not_trusted() {
         let says = "Claude Code of an unknown version printed";
         check(
             r#"{"type":"result","subtype":"success","result":"x"}"#,
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_cannot_be_read_does_not_leave_the_one_before_it() {
+    fn unreadable_result_replaces_the_earlier_one() {
         let (mut transcript, _) = read(fixture!("text"));
         transcript.take(&line(r#"{"type":"result","is_error":"no"}"#));
         assert_eq!(
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_waited_for_where_its_end_is_known() {
+    fn wait_for_a_limit_lasts_until_its_known_end() {
         let wait = |recorded, now| {
             outcome(
                 &read(recorded).0,
@@ -619,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_that_was_met_is_named() {
+    fn usage_limit_that_was_met_is_named() {
         let named = |recorded: &str| {
             let outcome = end(recorded, Ending::default());
             outcome.outputs.get("usage_limit").cloned()
@@ -632,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn denials_are_shown_and_fail_where_that_was_asked() {
+    fn denials_are_reported_and_fail_only_on_request() {
         let outcome = end(
             fixture!("denied"),
             Ending {
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn cost_is_that_of_the_attempt() {
+    fn cost_is_that_of_the_attempt_alone() {
         let cost = |recorded: &str, known: Option<f64>| {
             let earlier = known.map(|usd| Earlier {
                 total_cost_usd: Some(usd),
@@ -687,10 +687,10 @@ mod tests {
         assert_eq!(cost("", None), "-1.0000 of -1.0000");
     }
 
-    /// Versions before the known one give no more than a total, some of the session and some of the
+    /// Versions before the known one report only a total, some for the session and some for the
     /// process.
     #[test]
-    fn a_total_of_one_process_is_not_taken_for_the_sessions() {
+    fn total_of_a_process_is_not_taken_for_that_of_the_session() {
         let check = |total: f64, run: u64, all: u64, earlier: Option<u64>, expected: f64| {
             let tokens = |count: u64| json!({"opus": {"inputTokens": count, "costUSD": 1.0}});
             let verdict = json!({
@@ -709,21 +709,21 @@ mod tests {
             let cost = outcome.outputs["cost_usd"].as_f64().unwrap_or(-1.0);
             assert!((cost - expected).abs() < 1e-9, "{verdict}: {cost}");
         };
-        // Of the session: 1 before, and 0.5 now.
+        // Total of the session: 1 before, and 0.5 now.
         check(1.5, 50, 150, Some(100), 0.5);
         check(1.5, 50, 150, None, 0.5);
-        // Of the process alone, cheaper or dearer than the one before.
+        // Total of the process alone, lower or higher than the earlier one.
         check(0.5, 50, 50, Some(100), 0.5);
         check(2.0, 200, 200, Some(100), 2.0);
         check(2.0, 200, 200, None, 2.0);
         // With a subagent, whose tokens are not in `usage`.
         check(2.0, 200, 230, Some(100), 2.0);
-        // It was ended in the middle, and says nothing of its run.
+        // The run was cut off, and does not report its tokens.
         check(1.5, 0, 150, Some(100), 1.5);
     }
 
     #[test]
-    fn outputs_name_what_was_found() {
+    fn outputs_name_session_model_and_turns() {
         let outcome = end(
             fixture!("mcp_failed"),
             Ending {
@@ -755,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_failure_is_no_result() {
+    fn text_of_a_failure_is_not_a_result() {
         assert!(
             !end(fixture!("overloaded"), Ending::default())
                 .outputs

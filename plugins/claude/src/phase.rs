@@ -1,14 +1,14 @@
-//! One line on what the agent is doing, for people. It is shown as it is, so control characters are
-//! taken out.
+//! One line on the agent's current activity, for people. Control characters are removed, since it
+//! is printed unchanged.
 
 use serde_json::Value;
 
 use crate::stream::{Block, Retry};
 
-/// A line of a terminal with room for a task's name beside it.
+/// One line of a terminal, with room for a task's name.
 const LONGEST_CHARS: usize = 100;
 
-/// The field of a tool's input that says most about the call, first match first.
+/// Fields of a tool's input that best describe the call; the first match counts.
 const TELLING_FIELDS: &[&str] = &[
     "command",
     "file_path",
@@ -20,7 +20,7 @@ const TELLING_FIELDS: &[&str] = &[
     "description",
 ];
 
-/// What the last tool call of a message does.
+/// Describes the last tool call of a message.
 pub(crate) fn of_message(content: &[Block]) -> Option<String> {
     content.iter().rev().find_map(|block| match block {
         Block::ToolUse { name, input } => Some(of_tool(name, input)),
@@ -35,14 +35,14 @@ fn of_tool(name: &str, input: &Value) -> String {
     }
 }
 
-/// What says most about a call.
+/// The field that best describes a call.
 pub(crate) fn detail(input: &Value) -> Option<&str> {
     TELLING_FIELDS
         .iter()
         .find_map(|field| input.get(field)?.as_str())
 }
 
-/// What a retried request waits for.
+/// Describes why a request is retried.
 pub(crate) fn of_retry(retry: &Retry) -> String {
     let why = match (retry.error_status, retry.error.as_deref()) {
         (Some(status), _) => format!("status {status}"),
@@ -63,7 +63,7 @@ pub(crate) fn of_retry(retry: &Retry) -> String {
     ))
 }
 
-/// The first line with text in it, cut to what a terminal shows.
+/// First line with text, cut to the width of a terminal.
 pub(crate) fn one_line(text: &str) -> String {
     let line = text
         .lines()
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_call_is_one_line() {
+    fn tool_call_becomes_one_line() {
         check(
             "Bash",
             json!({"command": "npm test\nnpm run lint", "description": "Runs tests"}),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_says_what_it_waits_for() {
+    fn retry_names_its_reason_and_delay() {
         let retry = |status, error: Option<&str>| Retry {
             attempt: 2,
             max_retries: Some(10),

@@ -1,4 +1,4 @@
-//! What a task for Claude Code says, and what of it is refused before anything is started.
+//! The document of a task for Claude Code, and the checks before anything is started.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::Config;
 
-/// Claude Code refuses more than 10 MB on standard input, and that only after its start.
+/// Claude Code refuses more than 10 MB on standard input, and only after its start.
 const LARGEST_PROMPT_BYTES: usize = 10_000_000;
 
-/// Arguments end at 128 KiB each on Linux; the system prompt is one.
+/// Linux limits each argument to 128 KiB; the system prompt is one.
 const LARGEST_SYSTEM_PROMPT_BYTES: usize = 100 * 1024;
 
-/// Options of which the executor depends, and where they are set instead.
+/// Options that the executor sets itself, each with the reason.
 const OWN_OPTIONS: &[(&str, &str)] = &[
-    ("-p", "every task is run with it"),
-    ("--print", "every task is run with it"),
-    ("--verbose", "every task is run with it"),
+    ("-p", "it is set for every task"),
+    ("--print", "it is set for every task"),
+    ("--verbose", "it is set for every task"),
     ("--output-format", "the executor reads `stream-json`"),
     ("--input-format", "the prompt is given as text"),
     ("--session-id", "each attempt has a session of its own"),
@@ -26,7 +26,7 @@ const OWN_OPTIONS: &[(&str, &str)] = &[
     ("--resume", "use `resume_session`"),
     ("-c", "use `resume_session`"),
     ("--continue", "use `resume_session`"),
-    ("--fork-session", "the session of a task is its own"),
+    ("--fork-session", "each task has its own session"),
     ("--permission-mode", "use `permission_mode`"),
     ("--dangerously-skip-permissions", "use `permission_mode`"),
     (
@@ -52,7 +52,7 @@ pub(crate) struct Spec {
     pub(crate) append_system_prompt: Option<String>,
     pub(crate) max_turns: Option<u32>,
     pub(crate) max_budget_usd: Option<f64>,
-    /// A tool that was refused makes the task fail, as `permission`.
+    /// Fails the task as `permission` if a tool was denied.
     #[serde(default)]
     pub(crate) fail_on_denied: bool,
     pub(crate) resume_session: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct Spec {
     pub(crate) extra_args: Vec<String>,
 }
 
-/// What the agent may do without being asked; nobody is there to be asked.
+/// Actions that the agent may take without approval; nobody is there to approve any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum PermissionMode {
@@ -95,7 +95,7 @@ impl fmt::Display for PermissionMode {
 }
 
 impl Spec {
-    /// Every fault of it, in the order of its fields.
+    /// All faults, in the order of the fields.
     pub(crate) fn issues(&self, machine: Machine) -> Vec<Issue> {
         [
             self.prompt_issue(),
@@ -131,7 +131,7 @@ impl Spec {
         .collect()
     }
 
-    /// The permission mode that it is run with.
+    /// Permission mode of the run.
     pub(crate) fn mode(&self, config: &Config) -> PermissionMode {
         self.permission_mode
             .or(config.permission_mode)
@@ -153,7 +153,7 @@ impl Spec {
     }
 }
 
-/// Where Claude Code is to run.
+/// The machine that runs Claude Code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Machine {
     pub(crate) is_root: bool,
@@ -161,18 +161,18 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// From the facts of the host and the environment of a task.
+    /// Derives it from the host's facts and a task's environment.
     pub(crate) fn of(facts: &Attributes, env: &Attributes) -> Self {
         Self {
             is_root: facts.get("uid") == Some("0"),
-            // No other value than 1 counts for Claude Code.
+            // Claude Code accepts no other value than 1.
             is_sandbox: env.get("IS_SANDBOX") == Some("1"),
         }
     }
 }
 
-/// Why this mode cannot work for the user who runs the host, with the way out. Claude Code says so
-/// on standard error alone, after its start.
+/// Reason why this mode cannot work for the user who runs the host, with the remedy. Claude Code
+/// itself reports it only on standard error, after its start.
 pub(crate) fn root_bypass(mode: PermissionMode, machine: Machine) -> Option<String> {
     let Machine {
         is_root,
@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// The facts of the host and the task's environment together: their names differ.
+    /// The host's facts and the task's environment together: their names differ.
     const ROOT: &[(&str, &str)] = &[("uid", "0")];
 
     fn issues(spec: Value, env: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -279,7 +279,7 @@ mod tests {
         .collect()
     }
 
-    /// One issue at this place whose message contains this text.
+    /// Expects one issue at this place whose message contains this text.
     fn check(spec: Value, env: &[(&str, &str)], path: &str, text: &str) {
         let found = issues(spec.clone(), env);
         assert_eq!(found.len(), 1, "{spec}: {found:?}");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_has_bounds() {
+    fn length_of_a_prompt_is_bounded() {
         check(json!({"prompt": ""}), &[], "/prompt", "is empty");
         check(json!({"prompt": " \n\t"}), &[], "/prompt", "is empty");
         check(
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_those_of_claude_code() {
+    fn permission_modes_are_those_of_claude_code() {
         check(
             json!({"prompt": "x", "permission_mode": "yolo"}),
             &[],
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn root_may_not_bypass_without_a_sandbox() {
+    fn root_may_not_bypass_permissions_without_a_sandbox() {
         let bypass = json!({"prompt": "x", "permission_mode": "bypassPermissions"});
         check(bypass.clone(), ROOT, "/permission_mode", "IS_SANDBOX=1");
         check(
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_positive() {
+    fn limits_must_be_positive() {
         check(
             json!({"prompt": "x", "max_turns": 0}),
             &[],
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_a_uuid() {
+    fn session_must_be_a_uuid() {
         check(
             json!({"prompt": "x", "resume_session": "last"}),
             &[],
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn options_have_one_road() {
+    fn options_with_a_field_are_refused_as_arguments() {
         check(
             json!({"prompt": "x", "extra_args": ["--add-dir", "--resume=x"]}),
             &[],

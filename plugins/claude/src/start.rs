@@ -1,9 +1,9 @@
-//! How an attempt begins: in a session of its own, or in one that is there already.
+//! How an attempt begins: in a session of its own, or in an existing one.
 //!
-//! After a failure of the infrastructure the session is taken up with a word to go on. It holds the
-//! prompt: Claude Code writes session and prompt together, some 20 ms after its first request, and
-//! before that there is no session to be found, so that the attempt falls back to a fresh one.
-//! Other failures begin afresh, because their conversation has led to them.
+//! After an infrastructure failure the session is resumed with a request to continue. It contains
+//! the prompt: Claude Code writes session and prompt together, about 20 ms after its first request.
+//! Before that there is no session, and the attempt falls back to a fresh one. Other failures start
+//! afresh, because the conversation itself has led to them.
 
 use claudine_plugin_sdk::{Class, Previous, Task};
 use serde::Deserialize;
@@ -12,60 +12,60 @@ use uuid::Uuid;
 
 use crate::spec::{PermissionMode, Spec};
 
-/// What a session is told that was broken off.
-const GO_ON: &str = "The previous run of this task was broken off before it was finished. Look at what was done already and go on from there.";
+/// Prompt for a resumed session that was interrupted.
+const GO_ON: &str = "The previous run of this task was interrupted before it was finished. Look at what was done already and go on from there.";
 
-/// What an agent is told that is started without what its directory brings along.
+/// Prompt for an agent that is started without its directory's settings.
 const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
                         CLAUDE.md, read it first: it says how people want to work here.";
 
-/// Leaves out what a directory brings along: hooks, helpers, MCP servers and skills with tools that
-/// are allowed. Without a terminal Claude Code takes all of them from a directory that was never
-/// trusted, and runs commands by them before the first word is said.
+/// Ignores the directory's hooks, helpers, MCP servers, and skills that allow tools. Without a
+/// terminal Claude Code uses all of them even in a directory that was never trusted, and runs their
+/// commands before the first message.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
 
-/// Keeps plan mode to what can be read. Otherwise Claude Code runs commands in it, too, if a model
-/// at the service finds nothing wrong with them.
+/// Limits plan mode to reading. Otherwise Claude Code also runs commands in it if a model at the
+/// service considers them harmless.
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
 /// A tool that makes a worktree and a branch unasked, in every permission mode.
 const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree";
 
-/// The namespace of session ids, itself a UUID made at random once.
+/// Namespace of session ids, itself a random UUID.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_93d2_7a64_4e0f_9d1e_c27f_41d8_86a3);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// A session that does not exist yet.
+    /// A new session.
     Fresh { session_id: String },
-    /// The session that the task names; without it there is nothing to go on with.
+    /// The session that the task names. If it is gone, the attempt fails.
     Named { session_id: String },
-    /// The session of an earlier attempt, and what it is told; where it is gone, a fresh one
-    /// serves.
+    /// The session of an earlier attempt, and the message for it. If it is gone, a fresh one is
+    /// used.
     Again { session_id: String, say: String },
 }
 
-/// What this executor leaves for the attempt after it.
+/// Outputs of an attempt that the next one reads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Earlier {
     pub(crate) session_id: Option<String>,
     pub(crate) total_cost_usd: Option<f64>,
-    /// Tokens by model, as Claude Code gave them.
+    /// Tokens by model, as Claude Code reported them.
     pub(crate) model_usage: Option<Value>,
 }
 
-/// What of a command line does not follow from the task's document alone.
+/// Parts of a command line that do not follow from the task's document.
 pub(crate) struct Means<'a> {
     pub(crate) model: Option<&'a str>,
     pub(crate) mode: PermissionMode,
-    /// What the run may cost at most.
+    /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
     pub(crate) is_restrained: bool,
 }
 
 impl Earlier {
-    /// Nothing where the attempt left nothing, or nothing that can be read.
+    /// Empty if the attempt left nothing readable.
     pub(crate) fn of(previous: &Previous) -> Self {
         claudine_plugin_sdk::parse(&previous.outputs).unwrap_or_default()
     }
@@ -110,8 +110,8 @@ impl Start {
         }
     }
 
-    /// The prompt, or a word to go on. Where the task names a session, the session cannot tell
-    /// whether it has the prompt.
+    /// The prompt, or a request to continue. A session that the task names always gets the prompt:
+    /// nobody knows whether it has it.
     pub(crate) fn input<'a>(&'a self, spec: &'a Spec) -> &'a str {
         match self {
             Self::Again { say, .. } => say,
@@ -154,7 +154,7 @@ impl Start {
         for tool in &spec.allowed_tools {
             option("--allowedTools", tool.clone());
         }
-        // In one word: a text of its own might look like an option.
+        // One word, since a text of its own might look like an option.
         if !told.is_empty() {
             arguments.push(format!("--append-system-prompt={}", told.join("\n\n")));
         }
@@ -170,8 +170,8 @@ impl Start {
     }
 }
 
-/// Failures after which the conversation is as good as before. Who is out of money goes on once
-/// there is some.
+/// Whether the conversation is still good after this failure. One that ran out of budget continues
+/// once there is more.
 fn is_infrastructure(class: &Class) -> bool {
     matches!(
         class,
@@ -187,7 +187,7 @@ fn is_infrastructure(class: &Class) -> bool {
     )
 }
 
-/// The session of a fresh attempt. It follows from the attempt's name, so that it is known after a
+/// Session id of a fresh attempt, derived from the attempt's name so that it is known after a
 /// crash.
 fn session_id_of(task_id: &str, attempt: u32) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{task_id}.{attempt}").as_bytes()).to_string()
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_taken_up_after_a_failure_of_the_infrastructure() {
+    fn session_is_resumed_after_an_infrastructure_failure() {
         let with_session = format!(r#"{{"session_id":"{SESSION}","total_cost_usd":0.5}}"#);
         let again = Start::Again {
             session_id: SESSION.to_owned(),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_the_task_names_gets_the_prompt() {
+    fn session_named_by_the_task_gets_the_prompt() {
         check(
             named(),
             None,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_asked_to_go_on_is_told_what_was_said() {
+    fn resumed_attempt_gets_the_given_message() {
         let check =
             |spec: Spec, class: &str, outputs: &str, said: &str, session: &str, input: &str| {
                 let mut task = task(spec, Some((class, outputs)));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_held_to_limits_takes_nothing_from_its_directory() {
+    fn limited_agent_ignores_its_directorys_settings() {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_of_the_spec_reaches_the_command_line() {
+    fn every_field_reaches_the_command_line() {
         let spec = Spec {
             append_system_prompt: Some("be brief".to_owned()),
             max_turns: Some(3),

@@ -1,10 +1,9 @@
-//! One line of `--output-format stream-json` becomes an event.
+//! Parses lines of `--output-format stream-json` into events.
 //!
-//! A line is parsed, never matched: the order of its keys is not fixed. It is read twice, first for
-//! its type alone, so that the large lines this plugin does not act on (tool results) cost no
-//! memory. Types and fields that are not known here are passed over; what is known but has another
-//! shape than expected is a [`Fault`], so that a version of Claude Code that behaves otherwise is
-//! noticed.
+//! Lines are parsed, never matched as text: the order of keys is not fixed. Each is read twice,
+//! first for its type alone, so that the large lines that this plugin ignores (tool results) cost
+//! no memory. Unknown types and fields are skipped. A known type in an unexpected format is a
+//! [`Fault`], so that a version of Claude Code that behaves differently is noticed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +12,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What this plugin acts on.
+/// Events that this plugin acts on.
 #[derive(Debug)]
 pub(crate) enum Event {
     Init(Init),
@@ -21,12 +20,11 @@ pub(crate) enum Event {
     Retry(Retry),
     RateLimit(RateLimitInfo),
     Result(Box<Verdict>),
-    /// Of a type that changes nothing here.
+    /// An event without effect here.
     Other,
 }
 
-/// `system`/`init`: the session begins. With a background command of the agent it begins once more
-/// for each time the agent is woken.
+/// `system`/`init`: the session begins. If a background command wakes the agent, it begins again.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Init {
     pub(crate) session_id: String,
@@ -49,7 +47,7 @@ pub(crate) struct Assistant {
     pub(crate) message: Message,
     /// Set within a subagent.
     pub(crate) parent_tool_use_id: Option<String>,
-    /// What kind of failure of the API this message stands for.
+    /// Kind of API failure that this message reports.
     pub(crate) error: Option<String>,
 }
 
@@ -74,7 +72,7 @@ pub(crate) enum Block {
     Other,
 }
 
-/// What a line says to the reader of a transcript: more than is acted on.
+/// An event for readers of a transcript: more kinds than the plugin acts on.
 #[derive(Debug)]
 pub(crate) enum Detail {
     Results(Vec<ToolResult>),
@@ -82,7 +80,7 @@ pub(crate) enum Detail {
     Event(Event),
 }
 
-/// What came of a tool.
+/// Result of a tool.
 #[derive(Debug)]
 pub(crate) struct ToolResult {
     pub(crate) content: Value,
@@ -129,18 +127,18 @@ struct RateLimitEvent {
     rate_limit_info: RateLimitInfo,
 }
 
-/// Where the account stands. The event alone is no limit: it also comes with `status` `allowed`.
+/// State of the account. The event alone is no limit: it also comes with `status` `allowed`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RateLimitInfo {
     pub(crate) status: String,
     /// Seconds since 1970.
     pub(crate) resets_at: Option<f64>,
-    /// Which limit it is, such as `five_hour`.
+    /// Name of the limit, such as `five_hour`.
     pub(crate) rate_limit_type: Option<String>,
 }
 
-/// `result`: how a run of the agent ended, in its own words.
+/// `result`: how a run of the agent ended, as it says.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) subtype: Option<String>,
@@ -152,15 +150,15 @@ pub(crate) struct Verdict {
     pub(crate) terminal_reason: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
-    /// Of the whole session, earlier processes included; in versions that do not say what was
-    /// used since the last result, of this process.
+    /// Of the whole session, earlier processes included. In versions that do not report the use
+    /// since the last result: of this process.
     pub(crate) total_cost_usd: Option<f64>,
-    /// Tokens and costs by model, of the same as the total.
+    /// Tokens and costs by model, of the same scope as the total.
     #[serde(rename = "modelUsage")]
     pub(crate) model_usage: Option<Value>,
-    /// Of this process since the result before this one.
+    /// Of this process, since the previous result.
     pub(crate) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
-    /// Of this process since the result before this one, without its subagents.
+    /// Of this process, since the previous result, without its subagents.
     pub(crate) usage: Option<Value>,
     pub(crate) permission_denials: Option<Vec<Denial>>,
 }
@@ -178,21 +176,21 @@ pub(crate) struct Denial {
     pub(crate) tool_input: Value,
 }
 
-/// Why a line could not be read.
+/// Reason why a line could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No JSON object with a `type`: something else wrote to standard output.
+    /// Not a JSON object with a `type`: something else wrote to standard output.
     NotAnEvent,
-    /// An event of a known type that has another shape than the versions this plugin knows.
+    /// An event of a known type in another format than the known versions use.
     Shape { event: &'static str, error: String },
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAnEvent => f.write_str("a line is no event"),
+            Self::NotAnEvent => f.write_str("a line is not an event"),
             Self::Shape { event, error } => {
-                write!(f, "an event `{event}` has an unknown shape: {error}")
+                write!(f, "an event `{event}` has an unknown format: {error}")
             }
         }
     }
@@ -219,7 +217,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Event, Fault> {
     }
 }
 
-/// The same for a reader of transcripts, who is also told what came of the tools.
+/// Parses a line for transcripts, tool results included.
 pub(crate) fn parse_detail(line: &[u8]) -> Result<Detail, Fault> {
     let head: Head<'_> = serde_json::from_slice(line).map_err(|_| Fault::NotAnEvent)?;
     match (head.kind.as_ref(), head.subtype.as_deref()) {
@@ -231,7 +229,7 @@ pub(crate) fn parse_detail(line: &[u8]) -> Result<Detail, Fault> {
     }
 }
 
-/// Those of the agent itself.
+/// Results of the agent's own tools.
 fn results(user: User) -> Vec<ToolResult> {
     let (Value::Array(blocks), None) = (user.message.content, user.parent_tool_use_id) else {
         return Vec::new();
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_keys_means_nothing() {
+    fn order_of_keys_does_not_matter() {
         assert_eq!(
             kind(r#"{"num_turns":1,"is_error":false,"type":"result"}"#),
             "result Some(false)"
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_passed_over() {
+    fn unknown_events_and_fields_are_skipped() {
         assert_eq!(kind(r#"{"type":"hologram","is_error":"maybe"}"#), "other");
         assert_eq!(
             kind(r#"{"type":"system","subtype":"task_started"}"#),
@@ -306,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_said() {
+    fn line_that_is_not_an_event_is_a_fault() {
         for line in [
             "",
             "npm warn something",
@@ -317,15 +315,15 @@ mod tests {
             "null",
             "{\"type\":1}",
         ] {
-            assert_eq!(kind(line), "a line is no event", "{line}");
+            assert_eq!(kind(line), "a line is not an event", "{line}");
         }
     }
 
     #[test]
-    fn a_known_event_of_another_shape_is_noticed() {
+    fn known_event_in_another_format_is_a_fault() {
         let said = kind(r#"{"type":"result","is_error":"no"}"#);
         assert!(
-            said.starts_with("an event `result` has an unknown shape"),
+            said.starts_with("an event `result` has an unknown format"),
             "{said}"
         );
     }

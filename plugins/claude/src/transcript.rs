@@ -1,8 +1,8 @@
-//! What a run of Claude Code has said so far.
+//! Facts about a run of Claude Code so far.
 //!
-//! It is fed the lines of one process in order and keeps the few facts its outcome is made of. All
-//! of it but the results is small and goes into checkpoints; a checkpoint never lies behind a
-//! result, so a result is read again rather than stored.
+//! It reads the lines of one process in order and keeps the few facts that the outcome needs.
+//! Everything except results is small and goes into checkpoints. A checkpoint never lies after a
+//! result, so results are read again rather than stored.
 
 use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
 use crate::{cut, phase};
 
-/// Longer lines are passed over: tool results with files in them may be. Of a result that is
-/// longer the beginning is read.
+/// Longer lines are skipped, such as tool results with files. Of a longer result the beginning is
+/// read.
 pub(crate) const LONGEST_LINE_BYTES: usize = 4 << 20;
 
-/// MCP servers bring any number of tools, and a checkpoint has its bound.
+/// MCP servers bring any number of tools, and a checkpoint is bounded.
 const MOST_TOOLS: usize = 256;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -22,17 +22,17 @@ pub(crate) struct Transcript {
     pub(crate) session_id: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) version: Option<String>,
-    /// What the agent may call at all, at most [`MOST_TOOLS`].
+    /// Tools that the agent may call, at most [`MOST_TOOLS`].
     pub(crate) tools: Vec<String>,
     pub(crate) mcp_failed: Vec<String>,
     /// The service answered at least once: its usage limit, if there was one, is over.
     #[serde(default)]
     pub(crate) answered: bool,
-    /// The kind of the last failure of the API.
+    /// Kind of the last API failure.
     pub(crate) api_fault: Option<String>,
-    /// The account's usage limit, while the last word on it was a refusal.
+    /// The account's usage limit, while the latest report was a refusal.
     pub(crate) limit: Option<Limit>,
-    /// Lines longer than the bound, and lines that are no events.
+    /// Lines longer than the bound, and lines that are not events.
     pub(crate) lines_skipped: u64,
     #[serde(skip)]
     pub(crate) results: Results,
@@ -42,34 +42,33 @@ pub(crate) struct Transcript {
 pub(crate) struct Limit {
     /// Seconds since 1970.
     pub(crate) resets_at_s: Option<f64>,
-    /// In the words of the service.
+    /// The service's name for it.
     #[serde(default)]
     pub(crate) kind: Option<String>,
 }
 
-/// The results of a process: one, or more where a background command of the agent woke it again.
+/// Results of a process: one, or more if a background command woke the agent again.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     pub(crate) last: Option<Verdict>,
-    /// Why the last result could not be read.
+    /// Reason why the last result could not be read.
     pub(crate) misread: Option<String>,
-    /// What the session had cost before this process.
+    /// Cost of the session before this process.
     pub(crate) cost_before_usd: Option<f64>,
     pub(crate) num_turns: u64,
-    /// Nothing was said since the last result: the agent is done, unless something wakes it.
+    /// Nothing came since the last result: the agent is done, unless something wakes it.
     pub(crate) is_at_rest: bool,
 }
 
 impl Results {
-    /// What this process has cost up to its last result, where that says what the session had cost
-    /// before.
+    /// Cost of this process up to its last result, if the session's earlier cost is known.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
         let total = self.last.as_ref()?.total_cost_usd?;
         Some((total - self.cost_before_usd?).max(0.0))
     }
 }
 
-/// What is to be told on account of a line.
+/// Consequence of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     Nothing,
@@ -78,7 +77,7 @@ pub(crate) enum Note {
     Phase(String),
     /// A result: from here on the process has little left to do.
     Ended,
-    /// Something is not as this plugin knows it.
+    /// Something that this plugin does not know.
     Odd(String),
 }
 
@@ -89,10 +88,7 @@ impl Transcript {
                 return self.ended(verdict);
             }
             self.lines_skipped += 1;
-            return Note::Odd(format!(
-                "a line of {} bytes was passed over",
-                line.length_bytes
-            ));
+            return Note::Odd(format!("a line of {} bytes was skipped", line.length_bytes));
         }
         if line.bytes.iter().all(u8::is_ascii_whitespace) {
             return Note::Nothing;
@@ -111,7 +107,7 @@ impl Transcript {
                 self.answered |= message.error.is_none();
                 self.api_fault = message.error;
                 match message.parent_tool_use_id {
-                    // A subagent's steps would drown what the agent itself does.
+                    // A subagent's steps would hide the agent's own.
                     Some(_) => Note::Nothing,
                     None => phase::of_message(&message.message.content)
                         .map_or(Note::Nothing, Note::Phase),
@@ -131,8 +127,8 @@ impl Transcript {
         self.results.last.is_some() || self.results.misread.is_some()
     }
 
-    /// What was said where there was no session to take up. It is told by its shape, not by its
-    /// words: an error that came before the session could begin, and no turn.
+    /// The message if there was no session to resume. It is recognised by its form, not its words:
+    /// an error before the session could begin, and no turn.
     pub(crate) fn no_session(&self) -> Option<String> {
         let verdict = self.results.last.as_ref()?;
         let is_it = self.session_id.is_none()
@@ -191,7 +187,7 @@ impl Transcript {
     }
 }
 
-/// The result that a line of it begins with: how it ended is known, and of its text the beginning.
+/// Parses a result from the beginning of its line: its end state is known, and part of its text.
 fn result_of_cut(line: &Line) -> Option<Verdict> {
     let closed = cut::closed(&line.bytes)?;
     let Ok(Event::Result(mut verdict)) = stream::parse(&closed) else {
@@ -200,7 +196,7 @@ fn result_of_cut(line: &Line) -> Option<Verdict> {
     let left_out = line.length_bytes.saturating_sub(line.bytes.len() as u64);
     if let Some(text) = &mut verdict.result {
         let left_out = left_out.to_string();
-        text.extend(["… [", &*left_out, " bytes more are in the log]"]);
+        text.extend(["… [", &*left_out, " more bytes are in the log]"]);
     }
     Some(*verdict)
 }
@@ -212,7 +208,7 @@ fn limit(info: &RateLimitInfo) -> Option<Limit> {
     })
 }
 
-/// The total is the session's; what is said beside it is of this process alone.
+/// Earlier cost: the total is the session's, the other figures are this process's alone.
 fn cost_before(verdict: &Verdict) -> Option<f64> {
     let own: f64 = verdict
         .model_usage_since_last_result
@@ -238,7 +234,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A recorded run, with what was told on the way.
+    /// Reads a recorded run. Returns its transcript and all notes.
     pub(crate) fn read(recorded: &str) -> (Transcript, Vec<Note>) {
         let mut transcript = Transcript::default();
         let notes = recorded
@@ -257,7 +253,7 @@ pub(crate) mod tests {
     pub(crate) use fixture;
 
     #[test]
-    fn a_run_with_a_tool_is_told_step_by_step() {
+    fn run_with_a_tool_is_reported_step_by_step() {
         let (transcript, notes) = read(fixture!("bash"));
         let phase = Note::Phase("Bash: echo hi; echo err >&2".to_owned());
         assert_eq!(
@@ -276,14 +272,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn retries_are_told() {
+    fn retries_are_reported() {
         let (_, notes) = read(fixture!("overloaded"));
         let first = Note::Phase("the API failed (status 529): retry 1 of 10 in 0.6 s".to_owned());
         assert_eq!(notes[1], first);
     }
 
     #[test]
-    fn an_agent_that_is_woken_is_not_at_rest() {
+    fn woken_agent_is_not_at_rest() {
         let mut transcript = Transcript::default();
         let mut rests = Vec::new();
         for text in fixture!("woken").lines() {
@@ -302,12 +298,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn mcp_servers_that_failed_are_kept() {
+    fn failed_mcp_servers_are_kept() {
         assert_eq!(read(fixture!("mcp_failed")).0.mcp_failed, ["dead"]);
     }
 
     #[test]
-    fn an_allowed_request_is_no_limit() {
+    fn allowed_request_is_not_a_limit() {
         assert_eq!(read(fixture!("oauth_allowed")).0.limit, None);
         assert_eq!(
             read(fixture!("usage_limit")).0.limit,
@@ -326,24 +322,24 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_read_are_counted() {
+    fn unreadable_lines_are_counted() {
         let mut transcript = Transcript::default();
         let mut long = line("{\"type\":\"user\"");
         long.length_bytes = 5 << 20;
         assert_eq!(
             transcript.take(&long),
-            Note::Odd("a line of 5242880 bytes was passed over".to_owned())
+            Note::Odd("a line of 5242880 bytes was skipped".to_owned())
         );
         assert_eq!(
             transcript.take(&line("npm notice")),
-            Note::Odd("a line is no event".to_owned())
+            Note::Odd("a line is not an event".to_owned())
         );
         assert_eq!(transcript.take(&line("  ")), Note::Nothing);
         assert_eq!(transcript.lines_skipped, 2);
     }
 
     #[test]
-    fn a_result_that_is_too_long_is_one_all_the_same() {
+    fn overlong_result_still_counts() {
         let mut transcript = Transcript::default();
         let mut long = line(
             r#"{"type":"result","subtype":"success","is_error":false,"num_turns":2,"result":"It is \ud83d"#,
@@ -352,10 +348,10 @@ pub(crate) mod tests {
         assert_eq!(transcript.take(&long), Note::Ended);
         let verdict = transcript.results.last.as_ref().unwrap();
         assert_eq!(verdict.is_error, Some(false));
-        let text = "It is … [5000000 bytes more are in the log]";
+        let text = "It is … [5000000 more bytes are in the log]";
         assert_eq!(verdict.result.as_deref(), Some(text));
         assert!(transcript.has_result() && transcript.results.is_at_rest);
-        // Nothing else is acted on by half.
+        // Half of any other line has no effect.
         let mut half = line(r#"{"type":"system","subtype":"init","session_id":"s"#);
         half.length_bytes = 5 << 20;
         assert!(matches!(transcript.take(&half), Note::Odd(_)));
@@ -363,7 +359,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_session_that_is_gone_is_told_by_its_shape() {
+    fn missing_session_is_recognised_by_its_form() {
         let why = "No conversation found with session ID: 6f2a0d8e-3f57-4f1e-9d5b-1c1f5f7c0aff";
         assert_eq!(
             read(fixture!("resume_unknown")).0.no_session().as_deref(),
@@ -380,7 +376,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_checkpoint_keeps_everything_but_results() {
+    fn checkpoint_keeps_everything_except_results() {
         let (transcript, _) = read(fixture!("usage_limit"));
         let json = serde_json::to_string(&transcript).unwrap();
         let again: Transcript = serde_json::from_str(&json).unwrap();

@@ -1,9 +1,8 @@
-//! An executor that does what its task says: what the tests of everything around executors are made
-//! with.
+//! An executor that follows a script: the basis of all tests around executors.
 //!
-//! The steps of the script are run in order. A checkpoint remembers the next step, and `resume`
-//! goes on there. The n-th child of the attempt always belongs to the n-th step that starts one, so
-//! a step that is run a second time takes up the child it had started, as a careful executor would.
+//! The steps of the script run in order. A checkpoint remembers the next step, and `resume`
+//! continues there. The n-th child of the attempt always belongs to the n-th step that starts one,
+//! so a repeated step takes up the child it had started, as a careful executor would.
 
 mod misbehave;
 mod script;
@@ -53,7 +52,7 @@ impl Executor for Mock {
             Err(error) => {
                 return Err(Failure::new(
                     Class::Plugin,
-                    format!("the checkpoint is no text: {error}"),
+                    format!("the checkpoint is not text: {error}"),
                 ));
             }
         };
@@ -68,7 +67,7 @@ struct Attempt {
     next_step: usize,
     resumed: bool,
     children: Vec<Child>,
-    /// How many of the children the steps so far have used.
+    /// Number of children that the steps so far have used.
     used: usize,
     last_status: Option<ExitStatus>,
     counts: Counts,
@@ -101,7 +100,7 @@ impl Attempt {
             .end(&self.task, self.last_status, self.counts)
     }
 
-    /// Breaks off where a stop was asked for.
+    /// Breaks off if a stop was requested.
     async fn step(&mut self, step: Step) -> Result<ControlFlow<()>, Failure> {
         match step {
             Step::SleepMs(duration) => {
@@ -160,7 +159,7 @@ impl Attempt {
         }
     }
 
-    /// The next child: the one that an earlier run of this step had started, or a new one.
+    /// The next child: the one that an earlier run of this step started, or a new one.
     async fn child(&mut self, command: Command, wait: bool) -> Result<(), Failure> {
         let child = if let Some(child) = self.children.get(self.used) {
             child.clone()
@@ -176,8 +175,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// The next child, fed by this instance. One that an earlier run of this step had started is
-    /// only waited for.
+    /// The next child, fed by this instance. One that an earlier run of this step started is only
+    /// waited for.
     async fn feed(&mut self, feed: &Feed) -> Result<(), Failure> {
         if self.children.get(self.used).is_some() {
             return self.child(feed.command(), true).await;
@@ -191,7 +190,7 @@ impl Attempt {
                 .map(|at| u8::try_from(at % 251).unwrap_or_default())
                 .collect();
             if input.write_all(piece).await.is_err() {
-                info!("the child reads no more after {} bytes", self.counts.fed);
+                info!("the child stopped reading after {} bytes", self.counts.fed);
                 break;
             }
             self.counts.fed += length;
@@ -213,7 +212,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Reads what the child used last has printed, to its end.
+    /// Reads the last child's output to its end.
     async fn read(&mut self, channel: script::Channel) -> Result<(), Failure> {
         let Some(child) = self
             .used

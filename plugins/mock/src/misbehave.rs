@@ -1,19 +1,19 @@
-//! What an instance must not do, for tests of what the host does then.
+//! Misbehaviour of an instance, for tests of the host's reaction.
 
 use std::hint::black_box;
 
-/// Ends the instance without a word.
+/// Ends the instance without a message.
 pub(crate) fn trap() -> ! {
     std::process::abort()
 }
 
-/// Ends it with a text in the log.
-#[allow(clippy::panic, reason = "it is what was asked for")]
+/// Ends it with a message in the log.
+#[allow(clippy::panic, reason = "the script asks for a panic")]
 pub(crate) fn panic_with(text: &str) -> ! {
     panic!("{text}")
 }
 
-/// Never gives the thread back.
+/// Never yields the thread.
 pub(crate) fn spin() -> ! {
     let mut turns = 0_u64;
     loop {
@@ -21,7 +21,7 @@ pub(crate) fn spin() -> ! {
     }
 }
 
-/// Takes memory until there is no more, which is a trap.
+/// Allocates memory until there is none left, which is a trap.
 pub(crate) fn eat_memory() -> ! {
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What a task of this executor says.
+//! The document of a task of this executor.
 
 use crate::misbehave;
 use claudine_plugin_sdk::{
@@ -9,28 +9,28 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The empty object is a task that succeeds at once, without a process.
+/// An empty object is a task that succeeds at once, without a process.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Script {
-    /// What `validate` answers.
+    /// Message with which `validate` refuses the task.
     refuse: Option<String>,
-    /// `validate` gives no answer, since the instance is gone.
+    /// `validate` traps, so it gives no answer.
     trap_in_validate: bool,
-    /// What `authority` answers; `full` without it.
+    /// Answer of `authority`; `full` if missing.
     authority: Option<Told>,
-    /// `authority` gives no answer, since the instance is gone.
+    /// `authority` traps, so it gives no answer.
     trap_in_authority: bool,
     pub(crate) steps: Vec<Step>,
-    /// How the attempt ends. Without it: as the last child did that was waited for, else well.
+    /// The outcome. If missing: that of the last child that was waited for, else success.
     outcome: Option<End>,
     /// The failure it ends with instead.
     fail: Option<Fail>,
-    /// From this attempt on `outcome` and `fail` are not looked at.
+    /// From this attempt on, `outcome` and `fail` are ignored.
     succeed_from_attempt: Option<u32>,
-    /// Sleeps go on when a stop is asked for.
+    /// A requested stop does not interrupt sleeps.
     pub(crate) ignore_stop: bool,
-    /// Puts what the guest was given into the output `task`.
+    /// Puts the guest's input into the output `task`.
     report: bool,
 }
 
@@ -56,28 +56,28 @@ enum ToldStep {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     SleepMs(u64),
-    /// Prints the text, by a child.
+    /// Prints the text through a child.
     Stdout(String),
     Stderr(String),
     Spawn(Spawn),
-    /// Starts a child and streams its input; the output `fed_bytes` counts what was taken of it.
+    /// Starts a child and streams its input; the output `fed_bytes` counts the bytes that were
+    /// taken.
     Feed(Feed),
-    /// Reads what the child before has printed, through the guest; the output `read_bytes` counts
-    /// it.
+    /// Reads the previous child's output through the guest; the output `read_bytes` counts it.
     Read(Channel),
     Progress(Progress),
     Alive(bool),
-    /// Remembers that this step is done. The text is kept with it.
+    /// Stores a checkpoint with this text: this step is done.
     Checkpoint(String),
     Log(String),
     LogFlood(u32),
     Trap(bool),
-    /// Only where the attempt was not resumed.
+    /// Only if the attempt was not resumed.
     TrapOnce(bool),
     Panic(String),
     Spin(bool),
     EatMemory(bool),
-    /// Waits for nothing, for ever, deaf to a stop.
+    /// Waits for ever, ignoring a stop.
     Hang(bool),
 }
 
@@ -92,7 +92,8 @@ pub(crate) enum Channel {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Spawn {
     argv: Vec<String>,
-    /// Without it the next step follows at once, and the child may outlive the attempt's call.
+    /// Waits for the child's end. Otherwise the next step follows at once, and the child may
+    /// outlive the attempt's call.
     #[serde(default)]
     pub(crate) wait: bool,
     #[serde(default)]
@@ -119,16 +120,16 @@ fn usual_piece_bytes() -> u64 {
     64 << 10
 }
 
-/// What follows when all of it was written. Except for `trap`, the child is waited for in the end.
+/// What follows once everything was written. Except for `trap`, the child is waited for in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Then {
-    /// The input ends.
+    /// End the input.
     #[default]
     Finish,
-    /// It is let go of.
+    /// Drop the input.
     Drop,
-    /// It stays open.
+    /// Keep the input open.
     Keep,
     Trap,
 }
@@ -137,7 +138,7 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) read: u64,
-    /// What the cap on the output took away of what was to be read.
+    /// Bytes to read that the output cap removed.
     pub(crate) left_out: u64,
     pub(crate) fed: u64,
 }
@@ -153,7 +154,7 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct End {
-    /// `success`, which it is without one, or a reason class.
+    /// `success` (the default) or a reason class.
     cause: Option<String>,
     code: Option<i32>,
     signal: Option<i32>,
@@ -174,7 +175,7 @@ struct Fail {
     retry_after_ms: Option<u64>,
 }
 
-/// What a checkpoint holds.
+/// Content of a checkpoint.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Checkpoint {
     pub(crate) next_step: usize,
@@ -267,7 +268,7 @@ impl Script {
         told.extras.iter().fold(authority, Authority::with)
     }
 
-    /// How many children the steps before this one start.
+    /// Number of children that the earlier steps start.
     pub(crate) fn children_before(&self, step: usize) -> usize {
         self.steps
             .iter()
@@ -276,7 +277,7 @@ impl Script {
             .count()
     }
 
-    /// What the attempt ends with when all steps are done.
+    /// End of the attempt after all steps.
     pub(crate) fn end(
         &self,
         task: &Task<Self>,
@@ -292,7 +293,7 @@ impl Script {
         let mut outcome = match (&self.outcome, last_status) {
             (Some(end), _) if scripted => end.outcome(),
             (None, Some(status)) => status.into(),
-            _ => Outcome::success("did what the script says"),
+            _ => Outcome::success("followed the script"),
         };
         for (name, count) in [
             ("read_bytes", counts.read),
@@ -313,8 +314,8 @@ impl Script {
 impl End {
     fn outcome(&self) -> Outcome {
         let mut outcome = match self.cause.as_deref() {
-            None | Some("success") => Outcome::success("as the script says"),
-            Some(cause) => Outcome::failed(Class::from(cause), "as the script says"),
+            None | Some("success") => Outcome::success("as scripted"),
+            Some(cause) => Outcome::failed(Class::from(cause), "as scripted"),
         };
         if let Some(summary) = &self.summary {
             outcome.summary.clone_from(summary);
@@ -337,7 +338,7 @@ impl Fail {
     }
 }
 
-/// What the guest was given, for tests of what it gets to see.
+/// The guest's input, for tests of what it can see.
 fn report<S>(task: &Task<S>) -> Value {
     let object = |attributes: &Attributes| -> Map<String, Value> {
         attributes
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_ends_as_the_script_says() {
+    fn attempt_ends_as_scripted() {
         let exit = |code| {
             Some(ExitStatus {
                 code: Some(code),
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_kept_as_it_was_written() {
+    fn outcome_fields_are_returned_unchanged() {
         let task = task(
             1,
             r#"{"report": true, "outcome": {"cause": "exit", "code": 7, "summary": "no", "outputs": {"a": [1]}, "metrics": [["x_ms", 2.5]]}}"#,
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn its_authority_is_what_the_script_says_and_full_without_a_word() {
+    fn authority_is_as_scripted_and_full_by_default() {
         let authority = |script| parse::<Script>(script).unwrap().authority();
         assert_eq!(authority("{}"), Authority::full());
         assert_eq!(
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nth_step_that_starts_a_child_owns_the_nth_child() {
+    fn nth_step_that_starts_a_child_owns_the_nth_child() {
         let script: Script =
             parse(r#"{"steps": [{"stdout": "a"}, {"sleep_ms": 1}, {"spawn": {"argv": ["x"]}}, {"stderr": "b"}, {"hang": true}]}"#).unwrap();
         let counts: Vec<usize> = (0..=6).map(|step| script.children_before(step)).collect();
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_survives_its_text_form() {
+    fn checkpoint_survives_its_text_form() {
         let text = Checkpoint {
             next_step: 4,
             note: "half \"way\"".to_owned(),
@@ -481,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_script_is_refused_with_its_place() {
+    fn invalid_script_is_refused_with_its_place() {
         let issues = |script| {
             parse::<Script>(script).map_or_else(|issue| vec![issue], |script| script.issues())
         };
@@ -501,12 +502,15 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_json() {
+    fn schema_is_json_and_names_every_step() {
         let schema: Value = parse(include_str!("schema.json")).unwrap();
         let steps = &schema["properties"]["steps"]["items"]["properties"];
         let message = parse::<Step>(r#"{"dance": 1}"#).unwrap_err().message;
         for name in steps.as_object().unwrap().keys() {
-            assert!(message.contains(&format!("`{name}`")), "{name} is no step");
+            assert!(
+                message.contains(&format!("`{name}`")),
+                "the schema lacks the step {name}"
+            );
         }
         assert_eq!(
             message.matches('`').count(),

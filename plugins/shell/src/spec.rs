@@ -1,16 +1,16 @@
-//! What a task says, and what is wrong with it where something is.
+//! The document of a task, and its faults.
 
 use claudine_plugin_sdk::Issue;
 use serde::Deserialize;
 
-/// Scripts up to this length are an argument. Linux allows 128 KiB; the rest is for systems that
+/// Scripts up to this length are an argument. Linux allows 128 KiB; the margin is for systems that
 /// allow less.
 const LONGEST_ARGUMENT_SCRIPT_BYTES: usize = 100 * 1024;
 
 /// The kernel's limit for one argument (`MAX_ARG_STRLEN`), its final NUL included.
 const ARGUMENT_LIMIT_BYTES: usize = 128 * 1024;
 
-/// Shells that can be named; any other is an absolute path.
+/// Shells that can be named; any other must be an absolute path.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ksh", "zsh", "fish"];
 
 #[derive(Debug, Deserialize)]
@@ -22,7 +22,7 @@ pub(crate) struct Spec {
     stdin: Option<String>,
 }
 
-/// A spec without a fault.
+/// A valid spec.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Work<'a> {
     Argv {
@@ -42,14 +42,14 @@ pub(crate) enum Work<'a> {
 }
 
 impl Spec {
-    /// What there is to do, or everything that is wrong.
+    /// The work to do, or all faults.
     pub(crate) fn work(&self) -> Result<Work<'_>, Vec<Issue>> {
         match (&self.argv, &self.script) {
             (Some(argv), None) => self.argv(argv),
             (None, Some(script)) => self.script(script),
             (Some(_), Some(_)) => Err(vec![Issue::new(
                 "",
-                "both `argv` and `script` are given; a task is one of them",
+                "both `argv` and `script` are given; give only one of them",
             )]),
             (None, None) => Err(vec![Issue::new(
                 "",
@@ -128,8 +128,8 @@ impl Spec {
     }
 }
 
-/// The text of a long script, which takes its own text off standard input before anything else. On
-/// the first line, so that line numbers stay true. fish has no way to say it; there the script may
+/// A long script with a first line that takes the script itself off standard input. It is on the
+/// first line so that line numbers stay correct. fish has no way to do this; there the script may
 /// read itself.
 fn with_empty_stdin(shell: &str, script: &str) -> String {
     let name = shell.rsplit('/').next().unwrap_or(shell);
@@ -161,7 +161,7 @@ fn argument_issue(path: &str, arg: &str) -> Option<Issue> {
         return Some(Issue::new(
             path,
             format!(
-                "{} bytes long: the system takes no argument of {} KiB or more; pass it on standard input or in a file",
+                "{} bytes long: the system accepts no argument of {} KiB or more; pass it on standard input or in a file",
                 arg.len(),
                 ARGUMENT_LIMIT_BYTES / 1024
             ),
@@ -174,7 +174,7 @@ fn nul_issue(path: &str, text: &str) -> Option<Issue> {
     let position = text.bytes().position(|byte| byte == 0)?;
     Some(Issue::new(
         path,
-        format!("a NUL byte at byte {position}: an argument ends there, so it cannot be passed on"),
+        format!("a NUL byte at byte {position}: arguments cannot contain one"),
     ))
 }
 
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn faults_are_reported_with_their_place() {
         refused(json!({}), &[("", "nothing to run")]);
         refused(
             json!({"argv": ["ls"], "script": "ls"}),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_kept_as_they_are() {
+    fn arguments_are_passed_unchanged() {
         accepted(
             json!({"argv": ["printf", "%s", "a b", "", "$HOME", "\u{fc}"], "stdin": "x\0y"}),
             Work::Argv {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_goes_where_its_length_lets_it() {
+    fn script_is_an_argument_or_a_file_by_its_length() {
         accepted(
             json!({"script": "echo $0", "shell": "bash", "stdin": ""}),
             Work::ShortScript {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_names_the_fields_of_the_type() {
+    fn schema_names_the_fields_of_the_type() {
         let schema: Value = serde_json::from_str(include_str!("schema.json")).unwrap();
         let names: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
         let message = parse::<Spec>(r#"{"unknown": 1}"#).unwrap_err().message;

@@ -1,7 +1,7 @@
-//! The scripted Messages API as a process: prints its address and serves until it is ended.
+//! The scripted Messages API as a process: prints its address and serves until it is killed.
 //!
-//! `messages-api [PORT] [SCRIPT.json]`. Requests: `GET /control/requests`; a new script: `POST
-//! /control/script`; points: `GET /control/reached/NAME`, `POST /control/release/NAME`.
+//! `messages-api [PORT] [SCRIPT.json]`. Recorded requests: `GET /control/requests`; a new script:
+//! `POST /control/script`; points: `GET /control/reached/NAME`, `POST /control/release/NAME`.
 
 use std::io::Write;
 

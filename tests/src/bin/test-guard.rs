@@ -1,5 +1,5 @@
-//! Reads a data directory from its input, and ends every process of it if the input ends before the
-//! test has said that it came to its own end.
+//! Reads a data directory from its input. If the input ends before the test has reported its own
+//! end, kills every process of that directory.
 
 fn main() -> std::io::Result<()> {
     claudine_tests::guard::main()

@@ -1,10 +1,10 @@
-//! A scripted stand-in for the Messages API, for tests that drive real Claude Code without the real
-//! service.
+//! A scripted stand-in for the Messages API, for tests that drive the real Claude Code without the
+//! real service.
 //!
-//! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) by a
-//! [`Script`], keeps every request for assertions, and can hold an answer at a named point until
-//! the test releases it. It knows nothing of Claude Code; what the tests expect of the CLI stands
-//! in the tests.
+//! It listens on a free loopback port, answers `POST /v1/messages` (streaming or not) according to
+//! a [`Script`], records every request for assertions, and can hold an answer at a named point
+//! until the test releases it. It knows nothing of Claude Code; what the tests expect of it is in
+//! the tests.
 //!
 //! Tests in other processes (a shell, Python) use the binary `messages-api`, which offers the same
 //! over `/control/…`.
@@ -25,11 +25,11 @@ pub use serve::Recorded;
 use serve::Shared;
 use tokio::sync::oneshot;
 
-/// A running server; it ends when it is dropped.
+/// A running server; dropping it ends it.
 pub struct MessagesApi {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// The server stops when this is dropped.
+    /// Dropping this stops the server.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -39,7 +39,7 @@ impl MessagesApi {
         Self::start_on(0, script)
     }
 
-    /// `port` 0 takes a free one.
+    /// Starts it on this port; 0 takes a free one.
     pub fn start_on(port: u16, script: Script) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
@@ -61,17 +61,17 @@ impl MessagesApi {
         })
     }
 
-    /// What `ANTHROPIC_BASE_URL` is set to.
+    /// Value for `ANTHROPIC_BASE_URL`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Every request so far, in the order of arrival.
+    /// All requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests()
     }
 
-    /// The requests for messages, `count_tokens` and others left out.
+    /// The requests for messages, without `count_tokens` and others.
     pub fn message_requests(&self) -> Vec<Recorded> {
         self.requests()
             .into_iter()
@@ -79,12 +79,12 @@ impl MessagesApi {
             .collect()
     }
 
-    /// Lets every answer that waits at this point, or comes to it later, go on.
+    /// Releases every answer that waits at this point, now or later.
     pub fn release(&self, point: &str) {
         self.shared.points.release(point);
     }
 
-    /// Waits until an answer has come to the point; false when it did not within the time.
+    /// Waits until an answer has reached the point; false if none did in time.
     pub fn wait_reached(&self, point: &str, at_most: Duration) -> bool {
         self.shared.points.wait_reached(point, at_most)
     }
@@ -94,7 +94,7 @@ impl MessagesApi {
         self.shared.set_script(script);
     }
 
-    /// Serves until the process is ended.
+    /// Serves until the process is killed.
     pub fn join(mut self) -> io::Result<()> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => ended,

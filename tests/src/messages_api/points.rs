@@ -1,8 +1,7 @@
-//! Named points at which an answer waits until a test releases it, and at which a test waits until
-//! an answer is there.
+//! Named points: an answer waits there until a test releases it, and a test waits until an answer
+//! has reached it.
 //!
-//! They take the place of sleeps: a test that has seen a point reached knows what the agent has and
-//! has not been told.
+//! They replace sleeps: a test that saw a point reached knows exactly how much the agent was told.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,7 +23,7 @@ struct State {
 }
 
 impl Points {
-    /// Called by an answer: tells that it is here, and goes on once the point is released.
+    /// Called by an answer: reports its arrival, and continues once the point is released.
     pub(crate) async fn hold(&self, point: &str) {
         loop {
             let released = self.released.notified();
@@ -45,7 +44,7 @@ impl Points {
         self.released.notify_waiters();
     }
 
-    /// Whether an answer came to the point within the time.
+    /// Whether an answer reached the point in time.
     pub(crate) fn wait_reached(&self, point: &str, at_most: Duration) -> bool {
         let waited = self
             .reached

@@ -1,8 +1,8 @@
-//! What the scripted Messages API answers: an ordered list of rules, tried from the top for each
+//! The answers of the scripted Messages API: an ordered list of rules, tried from the top for each
 //! request.
 //!
-//! A rule is chosen by a word in the conversation and by the turn, not only by order, so that
-//! several tasks can share one server without their requests being told apart by luck.
+//! A rule can require a text in the conversation and a turn, so that several tasks can share one
+//! server, whatever the order of their requests.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl Script {
         self
     }
 
-    /// Takes the first rule that fits and is not used up.
+    /// Returns the first rule that matches and is not used up.
     pub(crate) fn take(&mut self, asked: &Asked) -> Option<Answer> {
         let rule = self.rules.iter_mut().find(|rule| rule.fits(asked))?;
         if let Some(left) = &mut rule.times {
@@ -38,20 +38,20 @@ impl Script {
     }
 }
 
-/// When an answer is given.
+/// Conditions for an answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The request's messages contain this text.
     #[serde(default)]
     pub contains: Option<String>,
-    /// So many assistant messages stand in the conversation already.
+    /// Number of assistant messages in the conversation so far.
     #[serde(default)]
     pub turn: Option<usize>,
-    /// Only streaming requests, or only the others.
+    /// True for streaming requests only, false for others only.
     #[serde(default)]
     pub streaming: Option<bool>,
-    /// How often the rule may still be used; without it, always.
+    /// Number of uses left; unlimited if missing.
     #[serde(default)]
     pub times: Option<u32>,
     pub answer: Answer,
@@ -99,7 +99,7 @@ impl Rule {
     }
 }
 
-/// What a request is matched by.
+/// The parts of a request that rules look at.
 pub(crate) struct Asked {
     messages: String,
     turn: usize,
@@ -145,10 +145,10 @@ pub struct Answer {
     pub status: u16,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The body of an error answer.
+    /// Body of an error answer.
     #[serde(default)]
     pub error: Option<ApiError>,
-    /// Nothing is sent, not even headers, until this point is released.
+    /// Point at which everything waits, even the headers.
     #[serde(default)]
     pub hold: Option<String>,
     #[serde(default)]
@@ -179,7 +179,7 @@ pub enum Step {
     },
     /// Waits until the named point is released.
     Pause(String),
-    /// Closes the connection without an end of the message.
+    /// Closes the connection before the end of the message.
     Cut,
 }
 
@@ -214,8 +214,8 @@ impl Answer {
         }
     }
 
-    /// 429 as the service sends it at the end of a subscription's five hours; `reset_epoch_s` is
-    /// when it starts again.
+    /// Status 429 as sent by the service when a subscription's five-hour limit is reached;
+    /// `reset_epoch_s` is the time of its end.
     pub fn usage_limit(reset_epoch_s: u64) -> Self {
         Self::error(
             429,
@@ -233,7 +233,7 @@ impl Answer {
         )
     }
 
-    /// Says nothing until `point` is released.
+    /// Sends nothing until `point` is released.
     pub fn silent(point: &str) -> Self {
         Self {
             hold: Some(point.to_owned()),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_fits_and_is_not_used_up_is_taken() {
+    fn first_matching_rule_that_is_not_used_up_answers() {
         let mut script = Script::default()
             .then(Rule::new(Answer::text("once")).containing("apple").times(1))
             .then(Rule::new(Answer::text("turn one")).at_turn(1))
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_read_from_json() -> anyhow::Result<()> {
+    fn script_is_parsed_from_json() -> anyhow::Result<()> {
         let script: Script = serde_json::from_value(json!({"rules": [
             {"contains": "x", "answer": {"steps": [{"text": "a"}, {"pause": "p"}, "cut"]}},
             {"times": 2, "answer": {"status": 529, "error": {"type": "overloaded_error", "message": "Overloaded"}}},

@@ -1,4 +1,4 @@
-//! The HTTP side: records a request, picks its answer, and plays it.
+//! The HTTP side: records a request, selects its answer, and plays it.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,11 +22,11 @@ use super::points::Points;
 use super::script::{Answer, Asked, Script, Step};
 use super::wire::{self, Events};
 
-/// Events of one answer that may wait for the socket. An answer has a handful; the bound is there
-/// so that a client that does not read holds the answer back instead of filling memory.
+/// Events of one answer that may wait for the socket. An answer has few; the bound makes a client
+/// that does not read delay the answer instead of filling memory.
 const EVENTS_AHEAD: usize = 16;
 
-/// A 10 MB prompt and the system prompt, as JSON, with room.
+/// A 10 MB prompt and the system prompt, as JSON, with a margin.
 const LARGEST_REQUEST_BYTES: usize = 64 << 20;
 
 /// A request as it arrived.
@@ -43,7 +43,7 @@ impl Recorded {
         self.method == "POST" && self.path == "/v1/messages"
     }
 
-    /// The request's messages as JSON text, for a search.
+    /// The request's messages as JSON text, for searching.
     pub fn messages(&self) -> String {
         self.body["messages"].to_string()
     }
@@ -53,7 +53,7 @@ pub(super) struct Shared {
     script: Mutex<Script>,
     recorded: Mutex<Vec<Recorded>>,
     pub(super) points: Points,
-    /// Answers under way, so that they end with the server.
+    /// Answers being sent, so that they end with the server.
     answers: Mutex<JoinSet<()>>,
 }
 
@@ -75,7 +75,7 @@ impl Shared {
         *lock(&self.script) = script;
     }
 
-    /// Keeps the request and returns its number.
+    /// Records the request and returns its number.
     fn record(
         &self,
         method: &Method,
@@ -125,7 +125,7 @@ pub(super) async fn serve(
         .fallback(anything_else)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_REQUEST_BYTES))
         .with_state(Arc::clone(&shared));
-    // Not a graceful shutdown: an answer that is held would keep it for ever.
+    // A graceful shutdown would wait for ever for an answer that is held.
     let served = tokio::select! {
         served = async { axum::serve(listener, router).await } => served,
         _ = stopped => Ok(()),
@@ -174,7 +174,7 @@ async fn messages(
     response
 }
 
-/// The body of an answer.
+/// Makes the body of an answer.
 async fn play(shared: &Arc<Shared>, number: usize, asked: Asked, answer: &Answer) -> Response {
     if let Some(error) = &answer.error {
         return error_body(StatusCode::OK, &error.kind, &error.message);
@@ -202,7 +202,7 @@ async fn play(shared: &Arc<Shared>, number: usize, asked: Asked, answer: &Answer
         .into_response()
 }
 
-/// Plays the steps as events. A client that went away ends it.
+/// Sends the steps as events, until the client goes away.
 async fn stream(
     shared: Arc<Shared>,
     number: usize,
@@ -232,11 +232,11 @@ async fn stream(
             return;
         }
     }
-    // The last piece: whether the client still wanted it changes nothing.
+    // The last piece, whether the client still wants it or not.
     drop(sender.send_data(Bytes::from(events.end())).await);
 }
 
-/// Answers with one document, after every pause of the steps; a cut sends half of it.
+/// Answers with one document after every pause of the steps; a cut sends half of it.
 async fn whole(
     shared: &Shared,
     number: usize,
@@ -254,8 +254,8 @@ async fn whole(
     if is_cut {
         document.truncate(document.len() / 2);
     }
-    // The channel has room for this one piece, so it cannot wait; a client that is gone is no
-    // concern of the script.
+    // The channel has room for this one piece, so it does not wait. A client that has gone away
+    // does not matter here.
     drop(sender.send_data(Bytes::from(document)).await);
     if is_cut {
         sender.abort(cut());

@@ -1,5 +1,5 @@
-//! The bytes of an answer: server-sent events for a streaming request, one JSON document for the
-//! other kind.
+//! The bytes of an answer: server-sent events for a streaming request, one JSON document for
+//! others.
 //!
 //! The figures of `usage` are fixed, so that costs are the same in every run.
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_pieces_share_a_block_and_a_tool_closes_it() {
+    fn text_pieces_share_a_block_that_a_tool_closes() {
         let mut events = Events::new(1);
         let all = [
             events.start("m"),

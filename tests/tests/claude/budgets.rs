@@ -36,6 +36,7 @@ fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_mo
     for verb in ["resume", "retry"] {
         world.host.run([verb, id]).code(125).says(&[
             "cannot run: it has spent $0.0016 of $0.001",
+            &format!("`claudine {verb} "),
             "--budget-usd 0.005` gives it more",
         ]);
     }

@@ -42,7 +42,7 @@ fn a_retry_goes_on_where_the_service_failed() {
     for piece in [
         "the original prompt",
         "echo ran",
-        "was broken off before it was finished",
+        "was interrupted before it was finished",
     ] {
         assert!(last.contains(piece), "{piece:?} is not in {last}");
     }

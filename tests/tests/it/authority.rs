@@ -55,7 +55,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
         task[name] = value;
         task
     };
-    let too_much = ["this task could", "over MCP can at most read (`plan`)"];
+    let too_much = ["this task could", "over MCP may at most read (`plan`)"];
     // Its own `claude`, and code in the host's git.
     for (name, value) in [
         ("PATH", "/evil"),
@@ -128,7 +128,7 @@ fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
     let mut client = PythonClient::connect(&host);
     let says = [
         "do whatever the user can",
-        "can at most change files (`acceptEdits`)",
+        "may at most change files (`acceptEdits`)",
     ];
     refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});

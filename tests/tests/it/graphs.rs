@@ -239,7 +239,7 @@ fn a_start_may_be_put_off_and_a_wait_for_a_slot_be_given_up() {
     let task = host.status(&later);
     assert_eq!(task["state"], "waiting");
     assert!(task["until"].as_str().is_some());
-    assert!(why(&host, &later).contains("it is not to start before"));
+    assert!(why(&host, &later).contains("it starts no earlier than"));
     let soon = host.text(["run", "--after", "300ms", "--", "true"]);
     assert_eq!(host.finished(&soon)["outcome"], "succeeded");
     let running = host.text(["run", "--", "sleep", "600"]);

@@ -112,7 +112,9 @@ fn what_is_shown_hangs_together() {
     host.finished(&ids[3]);
     host.finished(&ids[5]);
     assert_eq!(count(&[]), 0);
-    host.run(["graph"]).ok().says(&["no tasks"]);
+    host.run(["graph"])
+        .ok()
+        .says(&["no unfinished tasks; `claudine graph ID` shows"]);
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn what_it_took_before_is_expected_again() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32, why: &str| {
         let ran = host.run(["graph"].iter().chain(arguments)).code(code);

@@ -1,8 +1,8 @@
-//! `cargo xtask bench --against BINARY`: the same figures of two binaries, in interleaved pairs.
+//! `cargo xtask bench --against BINARY`: the same figures for two binaries, in interleaved pairs.
 //!
-//! Each pair measures both sides one after the other, and every other pair begins with the other
-//! side, so what the machine does meanwhile falls on both. The ratio is the median of the ratios
-//! of the pairs. Each figure is a cost, so a ratio above one is a loss.
+//! Each pair measures both sides one after the other, and every second pair begins with the other
+//! side, so that disturbances affect both. The result is the median ratio of the pairs. Each figure
+//! is a cost, so a ratio above one is a loss.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::trial::{self, Trial};
 
-/// How much of a cost may be added without being called a loss.
+/// Ratio up to which a higher cost is not called a loss.
 const LIMIT: f64 = 1.10;
 const SUBMITTED: u32 = 200;
 const UNFINISHED: usize = 10_000;
@@ -37,7 +37,7 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(bench: &'a Bench, binary: &Path, slots: &str) -> Result<Self> {
         let trial = Trial::new(binary, &[("CLAUDINE_SLOTS", slots)])?;
-        // Compiles the plugins, and starts a supervisor.
+        // This compiles the plugins, and starts a supervisor.
         trial.output(["run", "--wait", "--", "true"])?;
         Ok(Self {
             bench,
@@ -73,7 +73,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "socket",
         figures: &[
             ("submission over the socket, one caller", "µs"),
-            ("submission over the socket, of 16 callers", "µs"),
+            ("submission over the socket, 16 callers", "µs"),
         ],
         slots: "1",
         prepare: hold_the_slot,
@@ -106,7 +106,7 @@ const COMPARISONS: &[Comparison] = &[
         slots: "2",
         prepare: |_| Ok(()),
         measure: |side| {
-            // A host of its own, so that no round leaves its output on the disk.
+            // A new host for each round, so that none leaves its output on the disk.
             let side = side.fresh("2")?;
             Ok(vec![output::captured(
                 &side.trial,
@@ -169,12 +169,12 @@ const COMPARISONS: &[Comparison] = &[
     },
 ];
 
-/// Names of what can be compared alone.
+/// Names of comparisons that can be run alone.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     COMPARISONS.iter().map(|comparison| comparison.name)
 }
 
-/// `bench` has the newer binary; `wanted` names comparisons, all of them if it is empty.
+/// `bench` has the newer binary; `wanted` names comparisons, or all if it is empty.
 pub(super) fn compare(bench: &Bench, older: &Path, wanted: &[&str], table: &mut Table) {
     table.section(&format!(
         "{} pairs: {} against {}",
@@ -192,7 +192,7 @@ pub(super) fn compare(bench: &Bench, older: &Path, wanted: &[&str], table: &mut 
     }
 }
 
-/// What one measurement of each side gave, a value for each figure of the comparison.
+/// Results of one measurement on each side, a value for each figure of the comparison.
 struct Pair {
     new: Vec<f64>,
     old: Vec<f64>,

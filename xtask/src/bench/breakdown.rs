@@ -1,5 +1,5 @@
-//! Where the time of a task goes: processor time of each of the processes that had a part in it,
-//! from the kernel's own accounting.
+//! Breakdown of a task's time: processor time of each process involved, from the kernel's
+//! accounting.
 
 use std::{fs, thread};
 
@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use super::table::Table;
 use crate::trial::Trial;
 
-/// Seconds of processor time since the processes began; after `since`, in between.
+/// Seconds of processor time since the processes began; after `since`, the difference.
 pub(crate) struct Usage {
     host: f64,
     supervisor: f64,
-    /// What the supervisor has started and reaped: the tasks themselves.
+    /// Processes that the supervisor started and reaped: the tasks themselves.
     tasks: f64,
-    /// This program: the one that submits.
+    /// This program, which submits.
     submitter: f64,
     wall: f64,
 }
@@ -44,14 +44,14 @@ impl Usage {
         }
     }
 
-    /// Per task, beside the time that the processors had.
+    /// Prints it per task, beside the time that the processors had.
     pub(crate) fn print(&self, table: &mut Table, tasks: f64) {
         let each = |seconds: f64| seconds * 1e6 / tasks;
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let had = self.wall * f64::from(u32::try_from(processors).unwrap_or(1));
         let busy = self.host + self.supervisor + self.tasks + self.submitter;
         table.note(&format!(
-            "where it goes, µs of processor time a task: the tasks' own processes {:.0}, supervisor {:.0}, host {:.0}, submitter {:.0}, \
+            "breakdown, µs of processor time per task: the tasks' own processes {:.0}, supervisor {:.0}, host {:.0}, submitter {:.0}, \
              idle and the rest {:.0}; together {processors} × {:.0}",
             each(self.tasks),
             each(self.supervisor),
@@ -73,8 +73,8 @@ fn reaped(pid: u32) -> Result<f64> {
     times(pid, 13)
 }
 
-/// Two neighbouring fields of `/proc/PID/stat`, user and system, counted behind the command's name,
-/// in ticks.
+/// Two adjacent fields of `/proc/PID/stat`, user and system time in ticks, counted after the
+/// command's name.
 fn times(pid: u32, field: usize) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} is gone"))?;

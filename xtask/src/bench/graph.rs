@@ -1,4 +1,4 @@
-//! What dependencies cost: from one end to the next start, over a fan, and a graph of a hundred
+//! Cost of dependencies: from one end to the next start, over a fan, and in a graph of a hundred
 //! thousand tasks.
 
 use std::{fs, time::Instant};
@@ -17,10 +17,10 @@ const FAN: u32 = 1_000;
 const TASKS: u64 = 100_000;
 const EDGES_A_TASK: u64 = 10;
 const SLEEPING: u32 = 1_000;
-/// Up to here the board alone is measured.
+/// Largest size in the measurement of the board alone.
 const LARGEST: &str = "1000000";
 
-/// B1, B2 and B4.
+/// Measures B1, B2 and B4.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     hops(bench, table)?;
     large(bench, table)?;
@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     sleeping(bench, table)
 }
 
-/// A task of a request, by its name, after others.
+/// A named task of a request, with dependencies.
 fn task(trial: &Trial, name: &str, spec: &Value, after: &[&str]) -> Value {
     json!({
         "name": name, "executor": "shell", "spec": spec, "working_directory": trial.work(), "dependencies": after,
@@ -71,7 +71,7 @@ fn hops(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// For each task the numbers of those that it comes after.
+/// For each task, the numbers of its dependencies.
 pub(crate) type Edges = Vec<Vec<u32>>;
 
 pub(super) fn chain(count: u32) -> Edges {
@@ -80,7 +80,7 @@ pub(super) fn chain(count: u32) -> Edges {
         .collect()
 }
 
-/// One, `count` after it, and one after all of these.
+/// One task, `count` after it, and one after all of these.
 pub(super) fn fan(count: u32) -> Edges {
     let mut edges = vec![vec![]];
     edges.extend((0..count).map(|_| vec![0]));
@@ -88,7 +88,7 @@ pub(super) fn fan(count: u32) -> Edges {
     edges
 }
 
-/// Microseconds a task, from the end of what the first waits for to the end of the last.
+/// Microseconds per task, from the end of the task before the first to the end of the last.
 pub(super) fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64> {
     let mut connection = trial.connect()?;
     let gate = load::hold_slot(trial, &mut connection, &format!("go.{name}"))?;
@@ -112,7 +112,7 @@ pub(super) fn run_graph(trial: &Trial, name: &str, edges: &Edges) -> Result<f64>
     Ok(begin.elapsed().as_secs_f64() * 1e6 / edges.len() as f64)
 }
 
-/// B2: one request, taken on, kept in memory, loaded by the next host.
+/// Measures B2: one large request accepted, kept in memory, and loaded by the next host.
 fn large(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!(
         "B2  a graph of {TASKS} tasks with {} edges, in one request",
@@ -137,7 +137,7 @@ fn large(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// What a graph costs the host that accepts it, and the next one.
+/// Cost of a graph for the host that accepts it, and for the next one.
 pub(super) struct Accepted {
     pub(super) taken_seconds: f64,
     pub(super) kib_a_task: f64,
@@ -154,7 +154,11 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     let begin = Instant::now();
     let ids = load::submit_together(&mut connection, &request)?;
     let taken_seconds = begin.elapsed().as_secs_f64();
-    ensure!(ids.len() as u64 == tasks, "{} were accepted", ids.len());
+    ensure!(
+        ids.len() as u64 == tasks,
+        "{} tasks were accepted",
+        ids.len()
+    );
     let kib_a_task = a_task(host::rss_kib(trial.host_pid()?)?);
     let loaded_seconds = host::cold_start(trial)? / 1e3;
     Ok(Accepted {
@@ -165,7 +169,7 @@ pub(super) fn accept(trial: &Trial, tasks: u64) -> Result<Accepted> {
     })
 }
 
-/// Each task after ten before it, scattered by a fixed rule; the first few have fewer.
+/// Each task depends on ten earlier ones, scattered by a fixed rule; the first few have fewer.
 fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     let mut tasks = Vec::new();
     for number in 0..tasks_in_all {
@@ -193,7 +197,7 @@ fn random_graph(trial: &Trial, gate: &str, tasks_in_all: u64) -> Vec<Value> {
     tasks
 }
 
-/// B2: the curve, by the board alone.
+/// Measures B2 as a curve over the size, for the board alone.
 fn board(table: &mut Table) -> Result<()> {
     table.section("B2  the board alone, ten edges a task");
     let mut cargo = program::cargo(["run", "--release", "--quiet"]);
@@ -210,7 +214,7 @@ fn board(table: &mut Table) -> Result<()> {
         .try_fold(0.0, |worst, p99| p99.map(|p99| f64::max(worst, p99)))?;
     ensure!(worst > 0.0, "the example printed no figure: {text:?}");
     table.figure(
-        "from an end to what it wakes, p99, the largest",
+        "from an end to its dependants, p99, the largest",
         worst,
         "µs",
         Target::AtMost(100.0),
@@ -218,7 +222,7 @@ fn board(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// B4: a thousand that sleep.
+/// Measures B4: a thousand sleeping tasks.
 fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!("B4  {SLEEPING} tasks that sleep at once"));
     let trial = Trial::new(
@@ -235,7 +239,7 @@ fn sleeping(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// What the host has for each of `count` tasks that sleep at once.
+/// Memory of the host for each of `count` sleeping tasks.
 pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> {
     let mut connection = trial.connect()?;
     load::wait(
@@ -254,7 +258,7 @@ pub(super) fn kib_for_each_sleeping(trial: &Trial, count: usize) -> Result<f64> 
             (task["phase"] == "live").then_some(())
         })?;
     }
-    // Each guest maps the pages of its plugin, which are there once.
+    // All guests share the pages of their plugin.
     let full = host::pss_kib(trial.host_pid()?)?;
     Ok((full - empty) / count as f64)
 }

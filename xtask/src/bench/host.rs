@@ -1,4 +1,4 @@
-//! What the host costs while nothing happens, and how soon it is there.
+//! Cost of an idle host, and the time of its start.
 
 use std::{
     fs, thread,
@@ -18,11 +18,11 @@ use crate::trial::Trial;
 const UNFINISHED: usize = 10_000;
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A4: cold start, idle memory, idle wake-ups.
+/// Measures A4: cold start, idle memory, idle wake-ups.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A4  the host");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
-    // Compiles the plugins, once.
+    // This compiles the plugins, once.
     trial.output(["list"])?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut pueue_kib = None;
@@ -89,7 +89,7 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Seconds that its threads were on a processor: counted by the scheduler, since an idle host takes
+/// Seconds that its threads were on a processor. The scheduler counts them, since an idle host uses
 /// less than a clock tick.
 fn on_a_processor(pid: u32) -> Result<f64> {
     let mut nanoseconds = 0.0;
@@ -102,7 +102,7 @@ fn on_a_processor(pid: u32) -> Result<f64> {
 }
 
 fn idle(trial: &Trial, pueue_kib: Option<f64>, table: &mut Table) -> Result<()> {
-    // So that there is a supervisor.
+    // This starts a supervisor.
     trial.output(["run", "--wait", "--", "true"])?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
     let wake_ups = || {
@@ -172,18 +172,17 @@ pub(crate) fn rss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmRSS")
 }
 
-/// What several mappings share counts once.
+/// Proportional memory: shared pages count once.
 pub(crate) fn pss_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/smaps_rollup"), "Pss")
 }
 
-/// The most memory that it ever had.
+/// Peak of its memory.
 pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_field(&format!("/proc/{pid}/status"), "VmHWM")
 }
 
-/// How often its threads went to sleep, and so were woken. To be pushed aside by others is no
-/// wake-up.
+/// Number of times that its threads went to sleep, and so were woken. Preemption is not a wake-up.
 fn voluntary_switches(pid: u32) -> Result<f64> {
     let mut sum = 0.0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -1,4 +1,4 @@
-//! Tasks by the thousand, over connections kept open, and waiting for their ends.
+//! Submits thousands of tasks over connections that are kept open, and waits for their ends.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{http::Connection, trial::Trial};
 
-/// A request for a task.
+/// A request for one task.
 pub(crate) fn request(trial: &Trial, executor: &str, spec: &Value) -> String {
     request_of_many(trial, executor, spec, 1)
 }
@@ -18,7 +18,7 @@ pub(crate) fn request_of_many(trial: &Trial, executor: &str, spec: &Value, count
     of_tasks(trial, &vec![task; count])
 }
 
-/// A request for these tasks; the same environment for all.
+/// A request for these tasks, which share one environment.
 pub(crate) fn of_tasks(trial: &Trial, tasks: &[Value]) -> String {
     let environment = json!({ "base": { "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": trial.root(), "LANG": "C.UTF-8" } });
     json!({ "environment": environment, "tasks": tasks }).to_string()
@@ -36,7 +36,7 @@ pub(crate) fn submit(connection: &mut Connection, request: &str) -> Result<Strin
         .to_owned())
 }
 
-/// Submits all tasks of one request; the ids in its order.
+/// Submits all tasks of one request; returns the ids in its order.
 pub(crate) fn submit_together(connection: &mut Connection, request: &str) -> Result<Vec<String>> {
     let (status, answer) = connection.ask("POST", "/v1/tasks", Some(request))?;
     ensure!(
@@ -50,7 +50,7 @@ pub(crate) fn submit_together(connection: &mut Connection, request: &str) -> Res
     ids.collect::<Option<_>>().context("an id for each")
 }
 
-/// Submits the same request `count` times over `callers` connections at once; the ids.
+/// Submits the same request `count` times over `callers` connections at once; returns the ids.
 pub(crate) fn submit_many(
     trial: &Trial,
     request: &str,
@@ -80,10 +80,9 @@ pub(crate) fn submit_many(
     })
 }
 
-/// Waits until every one of these has ended, which it must have done well.
+/// Waits until all of these have ended, which must be with success.
 pub(crate) fn all_succeed(connection: &mut Connection, ids: &[String]) -> Result<()> {
-    // From the back: what was submitted last ends about last, so the others are no more than looked
-    // at.
+    // From the last one on: tasks end about in order, so the earlier ones rarely need a wait.
     for id in ids.iter().rev() {
         let task = wait(connection, id)?;
         ensure!(
@@ -108,7 +107,7 @@ pub(crate) fn wait(connection: &mut Connection, id: &str) -> Result<Value> {
     }
 }
 
-/// Starts a task that occupies a slot until there is a file of this name in its directory.
+/// Starts a task that occupies a slot until a file of this name exists in its directory.
 pub(crate) fn hold_slot(trial: &Trial, connection: &mut Connection, file: &str) -> Result<String> {
     let script = format!("until test -e {file}; do sleep 0.01; done");
     let id = submit(

@@ -1,4 +1,4 @@
-//! What a tool call of an agent costs.
+//! Cost of an agent's tool call.
 
 use anyhow::Result;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::trial::Trial;
 
 const CALLS: &str = "3000";
 
-/// A6: `tools/call` over standard input and output.
+/// Measures A6: `tools/call` over standard input and output.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A6  MCP over stdio, per call");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
@@ -42,7 +42,7 @@ pub(super) fn finished_task(trial: &Trial) -> Result<String> {
     Ok(id)
 }
 
-/// Microseconds a call.
+/// Microseconds per call.
 pub(super) fn task_status(
     bench: &Bench,
     claudine: &str,

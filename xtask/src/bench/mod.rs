@@ -1,8 +1,7 @@
-//! `cargo xtask bench`: the targets of speed, each as a ratio of two things measured side by side
-//! in this run (A B A B …, medians), with the peers that are installed beside it.
+//! `cargo xtask bench`: the speed targets, each as a ratio of two things measured side by side in
+//! this run (A B A B …, medians), with installed peers beside it.
 //!
-//! Absolute figures belong to the machine and are shown for orientation only; nothing here fails a
-//! build.
+//! Absolute figures depend on the machine and are only for orientation; no result fails a build.
 
 mod against;
 mod breakdown;
@@ -28,19 +27,19 @@ use table::Table;
 
 pub(crate) use host::rss_kib;
 
-/// What is measured, and with what.
+/// The binary to measure, and the options.
 pub(crate) struct Bench {
     claudine: PathBuf,
     limit: PathBuf,
     bare_mcp: PathBuf,
-    /// How often each side of a ratio is measured.
+    /// Number of measurements of each side of a ratio.
     rounds: usize,
-    /// Also what takes minutes.
+    /// Includes measurements that take minutes.
     full: bool,
 }
 
 impl Bench {
-    /// Runs `bench-limit`; the microseconds that it prints.
+    /// Runs `bench-limit`; returns the microseconds that it prints.
     fn limit(&self, arguments: &[&str]) -> Result<f64> {
         let text = program::output(&mut program::command(&self.limit, arguments))?;
         text.trim()
@@ -61,7 +60,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("graph", graph::measure),
 ];
 
-/// Pairs of a comparison of two binaries.
+/// Number of pairs in a comparison of two binaries.
 const PAIRS: usize = 15;
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -86,7 +85,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     };
     if let Some(other) = wanted.iter().find(|name| !known.contains(name)) {
         bail!(
-            "cannot make sense of `{other}`: `cargo xtask bench [--quick] [--full] \
+            "unknown argument `{other}`: `cargo xtask bench [--quick] [--full] \
              [--against BINARY] [{}]`",
             known.join("|")
         );
@@ -129,7 +128,7 @@ fn median(times: &[f64]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Measures both sides alternately; the median of each.
+/// Measures both sides alternately; returns the median of each.
 fn side_by_side(
     rounds: usize,
     mut ours: impl FnMut() -> Result<f64>,

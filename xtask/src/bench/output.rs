@@ -25,13 +25,13 @@ const MANY_BYTES: u64 = 10_000_000_000;
 pub(super) const SEQ: &[&str] = &["seq", "1", "32680000"];
 const CAT: &[&str] = &["cat", "big"];
 
-/// A5: output that is captured, against output that is redirected.
+/// Measures A5: captured output against redirected output.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A5  output captured");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
     let work = trial.work();
     write_lines(&work.join("big"), 1_000_000)?;
-    // Whatever is done once is done before memory is looked at.
+    // One-time work is done before memory is read.
     captured(&trial, CAT, BYTES)?;
     write_lines(&work.join("big"), BYTES)?;
     let pids = [vec![trial.host_pid()?], trial.supervisor_pids()?].concat();
@@ -41,8 +41,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         .collect::<Result<Vec<f64>>>()?;
     let rows = [
         ("283 MB from `seq`", SEQ, "seq > file", Target::AtMost(1.0)),
-        // Where its output is a file, `cat` has the kernel copy it and writes nothing: not the same
-        // work.
+        // If its output is a file, `cat` has the kernel copy it and writes nothing, which is not
+        // the same work.
         ("283 MB through `cat`", CAT, "cat > file", Target::None),
     ];
     for (name, argv, redirect, target) in rows {

@@ -1,4 +1,4 @@
-//! Other programs on the same work, where they are installed.
+//! Other programs doing the same work, if they are installed.
 
 use std::{
     fmt::Write as _,
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::median;
 use crate::{program, setup::on_path, trial};
 
-/// A peer and its time for a task, in microseconds; none where it is not installed.
+/// A peer and its time per task, in microseconds; none if it is not installed.
 pub(crate) type Measured = (&'static str, Option<f64>);
 
-/// `count` × `true`, two at a time.
+/// Runs `count` × `true`, two at a time.
 pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> {
     let dir = tempfile::tempdir()?;
     let mut makefile = String::from("all:");
@@ -30,7 +30,7 @@ pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> 
     fs::write(dir.path().join("Makefile"), makefile)?;
     fs::write(dir.path().join("build.ninja"), ninja)?;
     let xargs = format!("seq {count} | xargs -P 2 -n 1 true");
-    // The last of its jobs may end before the one before it.
+    // The last of its jobs may end before the second last.
     let tsp = format!(
         "tsp -S 2; for i in $(seq {count}); do tsp true; done > all; for i in $(tail -2 all); do tsp -w $i; done; tsp -K"
     );
@@ -44,7 +44,7 @@ pub(crate) fn two_at_a_time(rounds: usize, count: u32) -> Result<Vec<Measured>> 
     ])
 }
 
-/// `true` for each task, those that it comes after named by their numbers.
+/// Runs `true` for each task, after the tasks with the given numbers.
 pub(crate) fn after_one_another(rounds: usize, edges: &[Vec<u32>]) -> Result<Vec<Measured>> {
     let dir = tempfile::tempdir()?;
     let count = u32::try_from(edges.len())?;
@@ -68,7 +68,7 @@ pub(crate) fn after_one_another(rounds: usize, edges: &[Vec<u32>]) -> Result<Vec
         ("ninja -j2", each("ninja", "ninja -j2 --quiet")?),
     ];
     if edges.iter().all(|after| after.len() <= 1) {
-        // It has no way to say that one comes after several.
+        // It cannot express that a task comes after several others.
         let tsp = format!(
             "tsp -S 1; tsp true > last; for i in $(seq {last}); do tsp -d true > last; done; tsp -w $(cat last); tsp -K"
         );
@@ -92,16 +92,16 @@ fn time(rounds: usize, count: u32, program: &str, dir: &Path, script: &str) -> R
     Ok(Some(median(&times)))
 }
 
-/// A `pueued` with a directory of its own.
+/// A `pueued` with its own directory.
 pub(crate) struct Pueue {
     dir: TempDir,
     daemon: Child,
-    /// From its start to its first answer.
+    /// Time from its start to its first answer.
     pub(crate) first_answer_ms: f64,
 }
 
 impl Pueue {
-    /// Starts it; none where it is not installed.
+    /// Starts it; none if it is not installed.
     pub(crate) fn start() -> Result<Option<Self>> {
         if on_path("pueued").is_none() || on_path("pueue").is_none() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! How long it takes until a task is taken on.
+//! Time until a submitted task is accepted.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ const CALLS: u32 = 500;
 const PROCESSES: &str = "100";
 const QUEUED: usize = 10_000;
 
-/// A2: the command line and the socket.
+/// Measures A2: the command line and the socket.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A2  submission, median");
     let claudine = bench.claudine.display().to_string();
@@ -79,7 +79,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.ratio(
         &format!("claudine run -- true, with {QUEUED} queued"),
         full,
-        "itself with few",
+        "itself with few queued",
         empty,
         "µs",
         Target::AtMost(1.1),
@@ -90,7 +90,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
 /// Times from the start of a process to its end.
 pub(super) struct Latencies<'a> {
     bench: &'a Bench,
-    /// How many processes one figure is the median of.
+    /// Number of processes in one median.
     processes: &'a str,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Latencies<'a> {
     }
 }
 
-/// Microseconds a submission, the median of `calls`.
+/// Microseconds per submission, the median of `calls`.
 pub(super) fn one_caller(connection: &mut Connection, request: &str, calls: u32) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..calls {
@@ -122,15 +122,14 @@ pub(super) fn one_caller(connection: &mut Connection, request: &str, calls: u32)
     Ok(median(&times))
 }
 
-/// Microseconds a submission, over all `calls` of 16 callers.
+/// Microseconds per submission, over all `calls` of 16 callers.
 pub(super) fn sixteen_callers(trial: &Trial, request: &str, calls: u32) -> Result<f64> {
     let begin = Instant::now();
     load::submit_many(trial, request, calls as usize, 16)?;
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(calls))
 }
 
-/// A host whose only slot is held, so that what is submitted stays queued and takes no time from
-/// who submits.
+/// A host whose only slot is held: submitted tasks stay queued and take no time from the submitter.
 fn busy(bench: &Bench) -> Result<Trial> {
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "1")])?;
     load::hold_slot(&trial, &mut trial.connect()?, "never")?;
@@ -159,7 +158,7 @@ fn over_the_socket(bench: &Bench, table: &mut Table, trial: &Trial) -> Result<()
         .map(|_| sixteen_callers(trial, &request, 4 * CALLS))
         .collect::<Result<Vec<f64>>>()?;
     table.figure(
-        "rate of 16 callers, in times that of one",
+        "rate of 16 callers, relative to one",
         one / median(&together),
         "×",
         Target::AtLeast(6.0),

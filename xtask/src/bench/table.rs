@@ -1,5 +1,5 @@
-//! What was measured, as a table: what is held against what, the ratio, the target, and whether it
-//! was met. What lost is shown like what won.
+//! Measurements as a table: the two sides, their ratio, the target, and whether it was met. Losses
+//! are shown like gains.
 
 #[derive(Default)]
 pub(crate) struct Table {
@@ -8,7 +8,7 @@ pub(crate) struct Table {
     missed: usize,
 }
 
-/// What a figure should be.
+/// Target of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
     AtMost(f64),
@@ -18,7 +18,7 @@ pub(crate) enum Target {
 }
 
 impl Table {
-    /// `ours` held against `theirs`, both in the same unit.
+    /// Adds the ratio of `ours` to `theirs`, both in the same unit.
     pub(crate) fn ratio(
         &mut self,
         what: &str,
@@ -36,7 +36,7 @@ impl Table {
         ));
     }
 
-    /// The costs of a newer and an older binary, with the median of the ratios of their pairs.
+    /// Adds the costs of a newer and an older binary, with the median ratio of their pairs.
     pub(crate) fn pairs(
         &mut self,
         what: &str,
@@ -50,7 +50,7 @@ impl Table {
         self.line(&format!("  {what:<50} {ratio:>7.2} × {pair:<30} {verdict}"));
     }
 
-    /// A count or an amount that has a bound of its own.
+    /// Adds a count or an amount with a bound of its own.
     pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &str, target: Target) {
         let verdict = self.judge(value, target);
         self.line(&format!(
@@ -74,7 +74,7 @@ impl Table {
     }
 
     pub(crate) fn print(&self) {
-        println!("\n==== all of it ====");
+        println!("\n==== all results ====");
         for line in &self.lines {
             println!("{line}");
         }

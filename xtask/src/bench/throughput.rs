@@ -1,5 +1,4 @@
-//! How much a task costs: thousands of processes that do nothing, and thousands of tasks that are
-//! no processes.
+//! Cost per task: thousands of processes that do nothing, and thousands of tasks without a process.
 
 use std::{fs, time::Instant};
 
@@ -20,7 +19,7 @@ const BATCH: usize = 500;
 const FINISHED: usize = 100_000;
 const LIMIT: &str = "posix_spawn, two in flight";
 
-/// A1: 2,000 × `true`, two at a time.
+/// Measures A1: 2,000 × `true`, two at a time.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section(&format!("A1  {TASKS} × `true`, two at a time, per task"));
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "2")])?;
@@ -72,7 +71,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.ratio(
         &format!("with {finished} finished tasks kept"),
         full,
-        "itself with none",
+        "itself with none kept",
         empty,
         "µs",
         Target::AtMost(1.1),
@@ -96,8 +95,8 @@ impl Rounds {
     }
 }
 
-/// Microseconds a task, and what was used meanwhile. Both slots are held while the tasks are
-/// submitted, until the file `go` is there.
+/// Microseconds per task, and the processor time used. Both slots are held until the file `go`
+/// exists, while the tasks are submitted.
 pub(super) fn queued(trial: &Trial, tasks: u32, go: &str) -> Result<(f64, Usage)> {
     let mut connection = trial.connect()?;
     let holders = [
@@ -134,7 +133,7 @@ fn submitted_meanwhile(trial: &Trial) -> Result<f64> {
     Ok(took * 1e6 / f64::from(TASKS))
 }
 
-/// A3: tasks that end where they begin, in the plugin.
+/// Measures A3: tasks that begin and end in the plugin.
 pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     table.section("A3  no-op through the mock executor, every one durable");
     let trial = Trial::new(&bench.claudine, &[("CLAUDINE_SLOTS", "64")])?;
@@ -166,7 +165,7 @@ pub(crate) fn measure_no_op(bench: &Bench, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds a task, and what was used meanwhile: 16 callers, a request for each task.
+/// Microseconds per task, and the processor time used: 16 callers, one request per task.
 pub(super) fn no_ops_each_by_itself(trial: &Trial, tasks: u32) -> Result<(f64, Usage)> {
     let request = load::request(trial, "mock", &json!({}));
     let mut connection = trial.connect()?;
@@ -180,7 +179,7 @@ pub(super) fn no_ops_each_by_itself(trial: &Trial, tasks: u32) -> Result<(f64, U
     Ok((took * 1e6 / f64::from(tasks), usage))
 }
 
-/// Microseconds a task: one caller, requests of [`BATCH`] tasks.
+/// Microseconds per task: one caller, requests of [`BATCH`] tasks.
 pub(super) fn no_ops_together(trial: &Trial, tasks: u32) -> Result<f64> {
     let batch = load::request_of_many(trial, "mock", &json!({}), BATCH);
     let mut connection = trial.connect()?;

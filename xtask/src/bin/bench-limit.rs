@@ -1,6 +1,6 @@
-//! The limits that `cargo xtask bench` holds Claudine against, and the stop watches that need to be
-//! fast themselves. A program of its own, so that it is compiled with optimisation and forks from a
-//! small process.
+//! The limits with which `cargo xtask bench` compares Claudine, and the stopwatches that must be
+//! fast themselves. It is a separate program so that it is compiled with optimisation and forks
+//! from a small process.
 //!
 //! Each command prints one number, in microseconds.
 
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         ["mcp", count, in_flight, tool, arguments, command @ ..] => {
             mcp(count.parse()?, in_flight.parse()?, tool, arguments, command)?
         }
-        other => bail!("cannot make sense of {other:?}"),
+        other => bail!("unknown command {other:?}"),
     };
     println!("{microseconds:.2}");
     Ok(())
@@ -67,7 +67,7 @@ fn spawn(count: u32, in_flight: usize, command: &[&str]) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(count))
 }
 
-/// Waits for whichever ends first.
+/// Waits for the first to end.
 fn any_end(running: &mut VecDeque<Child>) -> Result<()> {
     let (pid, status) =
         rustix::process::wait(rustix::process::WaitOptions::empty())?.context("a child")?;
@@ -76,7 +76,7 @@ fn any_end(running: &mut VecDeque<Child>) -> Result<()> {
     Ok(())
 }
 
-/// The median time of a command from its start to its end.
+/// Median time of a command from its start to its end.
 fn latency(count: usize, command: &[&str]) -> Result<f64> {
     let mut command = quiet(command)?;
     let mut times = Vec::with_capacity(count);
@@ -88,14 +88,14 @@ fn latency(count: usize, command: &[&str]) -> Result<f64> {
     Ok(median(times))
 }
 
-/// The median time of a question to another process that makes 4 KiB durable before it answers.
+/// Median time of a request to another process that makes 4 KiB durable before it answers.
 fn echo(count: usize, dir: &Path) -> Result<f64> {
     let mut server = Command::new(env::current_exe()?)
         .arg("echo-server")
         .arg(dir)
         .stdout(Stdio::piped())
         .spawn()?;
-    // It says so when it listens.
+    // It reports when it listens.
     let mut ready = [0];
     server
         .stdout
@@ -135,7 +135,7 @@ fn echo_server(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Time for each call of a tool over standard input and output, with `in_flight` of them at once.
+/// Time for each tool call over standard input and output, with `in_flight` of them at once.
 fn mcp(
     count: usize,
     in_flight: usize,
@@ -160,7 +160,7 @@ fn mcp(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"arguments\":{arguments}}}}}\n"
         )
     };
-    // Warm.
+    // Warm-up.
     for id in 1..=50 {
         input.write_all(call(id).as_bytes())?;
         answer(&mut output)?;
@@ -180,7 +180,7 @@ fn mcp(
     Ok(time)
 }
 
-/// Reads until an answer comes; notifications are passed over.
+/// Reads until an answer comes; skips notifications.
 fn answer(output: &mut impl BufRead) -> Result<()> {
     let mut line = String::new();
     loop {

@@ -1,5 +1,4 @@
-//! A bare MCP server with one trivial tool: what any server of this kind costs before it does
-//! something.
+//! A bare MCP server with one trivial tool: the minimum cost of any such server.
 
 use anyhow::Result;
 use rmcp::{
@@ -10,7 +9,7 @@ use tokio::net::unix::pipe;
 
 #[derive(Clone)]
 struct Bare {
-    #[expect(dead_code, reason = "read by the code that `tool_handler` writes")]
+    #[expect(dead_code, reason = "read by code that `tool_handler` generates")]
     tool_router: ToolRouter<Self>,
 }
 
@@ -28,7 +27,7 @@ impl ServerHandler for Bare {}
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     use std::os::fd::AsFd;
-    // Pipes with epoll, not tokio's own standard streams, which take a thread for each read.
+    // Pipes with epoll, instead of tokio's standard streams, which use a thread for each read.
     let input = pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let output = pipe::Sender::from_owned_fd(std::io::stdout().as_fd().try_clone_to_owned()?)?;
     let bare = Bare {

@@ -1,14 +1,14 @@
-//! `cargo xtask test`: every check there is, in the order in which failures are cheapest. Each
-//! stage has a heading and a time; the end is a table of them and the summary of the test runner.
+//! `cargo xtask test`: all checks, the cheapest first. Each stage has a heading and a time; a table
+//! of them and the test runner's summary come last.
 //!
-//! A stage that fails does not keep the later ones from running, unless they need what it makes:
-//! whoever waits for a check wants to know all that is wrong.
+//! A stage that fails does not keep later ones from running, unless they need its result: somebody
+//! who waits for the checks wants to see all failures.
 //!
 //! Everything is compiled as one selection of packages, the whole workspace with its tests: a
-//! selection of its own for the binary would give its dependencies other features, and compile them
+//! separate selection for the binary would give its dependencies other features, and compile them
 //! twice.
 //!
-//! Clippy's compiler makes what is tested, and its warnings are a stage of their own: `cargo
+//! Clippy's compiler builds the tested binaries, and its warnings are a stage of their own: `cargo
 //! clippy` would check some four hundred dependencies a second time before the build.
 
 mod stage;
@@ -25,7 +25,7 @@ use crate::{
 };
 use stage::Stages;
 
-/// What is passed on to the test runner: a filter, by which fewer tests are run.
+/// Arguments for the test runner: filters that select tests.
 pub(crate) struct Options {
     filter: Vec<String>,
 }
@@ -38,7 +38,7 @@ impl Options {
                 filter: filter.iter().map(|&word| word.to_owned()).collect(),
             }),
             other => bail!(
-                "cannot make sense of `{}`: `cargo xtask test [-- FILTER…]`",
+                "unknown argument `{}`: `cargo xtask test [-- FILTER…]`",
                 other.join(" ")
             ),
         }
@@ -85,11 +85,11 @@ pub(crate) fn everything(options: &Options) -> ExitCode {
     }
 }
 
-/// Compiles everything; how many warnings there are.
+/// Compiles everything; returns the number of warnings.
 fn compile() -> Result<usize> {
     let mut warnings = 0;
     run_watching(&mut workspace("build", "--all-targets"), |line| {
-        // Cargo's own line says how many a package has.
+        // Cargo's own summary line counts the warnings of a package again.
         if line.starts_with("warning: ") && !line.starts_with("warning: `") {
             warnings += 1;
         }
@@ -97,9 +97,9 @@ fn compile() -> Result<usize> {
     Ok(warnings)
 }
 
-/// A cargo command for the whole workspace, with the components at hand that the host takes in, and
-/// with Clippy's compiler. `rest` has no words with spaces.
-fn workspace(verb: &str, rest: &str) -> Command {
+/// A cargo command for the whole workspace, with the host's components in place and Clippy's
+/// compiler. `rest` must not contain words with spaces.
+pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     let selection = ["--workspace", "--features", "xtask/bench"];
     let mut cargo = cargo(
         verb.split(' ')
@@ -112,7 +112,7 @@ fn workspace(verb: &str, rest: &str) -> Command {
     cargo
 }
 
-/// All tests of all packages. `summary` becomes the runner's own line about them, whether they pass
+/// Runs all tests of all packages. `summary` gets the runner's own summary line, whether they pass
 /// or not.
 fn tests(tools: &Tools, filter: &[String], summary: &mut Option<String>) -> Result<()> {
     let mut runner = if succeeds(&mut cargo(["nextest", "--version"])) {

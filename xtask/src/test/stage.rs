@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// The stages that were run, in their order.
+/// The stages that were run, in order.
 #[derive(Default)]
 pub(crate) struct Stages {
     done: Vec<Stage>,
@@ -18,7 +18,7 @@ struct Stage {
 }
 
 impl Stages {
-    /// Runs one stage; what it made, unless it failed.
+    /// Runs one stage; returns its result, unless it failed.
     pub(crate) fn run<T>(
         &mut self,
         name: &'static str,
@@ -45,11 +45,11 @@ impl Stages {
 
     /// Notes a check that cannot be made on this machine, so that the table says so.
     pub(crate) fn leave_out(&mut self, what: &'static str) {
-        eprintln!("=== LEFT OUT: {what} ===");
+        eprintln!("=== SKIPPED: {what} ===");
         self.left_out.push(what);
     }
 
-    /// Prints what was run; whether all of it passed.
+    /// Prints the table; returns whether all stages passed.
     pub(crate) fn print_table(&self) -> bool {
         println!("\n{:<32} {:>9}  result", "stage", "seconds");
         for Stage { name, took, error } in &self.done {
@@ -64,7 +64,7 @@ impl Stages {
             }
         }
         for what in &self.left_out {
-            println!("LEFT OUT: {what}");
+            println!("SKIPPED: {what}");
         }
         self.done.iter().all(|stage| stage.error.is_none())
     }

@@ -1,4 +1,4 @@
-//! The rules a manifest has to keep. All that is broken is said at once.
+//! Rules for manifests. All faults are reported at once.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::{
     Version, WIT_VERSION,
 };
 
-/// More is a mistake in the unit: a month.
+/// A month: a longer timeout is a mistake in the unit.
 const LONGEST_TIMEOUT: Duration = Duration::from_hours(30 * 24);
 
-/// A stop that takes longer is no stop.
+/// Longest wait of one step: a longer stop would be useless.
 const LONGEST_STOP_WAIT: Duration = Duration::from_mins(10);
 
 const MOST_STOP_STEPS: usize = 8;
@@ -19,7 +19,7 @@ const MOST_NAMES: usize = 64;
 const LONGEST_NAME_BYTES: usize = 32;
 const LONGEST_LINE_BYTES: usize = 200;
 
-/// Where the manifest says nothing: ask politely, then insist.
+/// Stop steps if the manifest names none: a polite signal, then KILL.
 const DEFAULT_STOP: [StopStep; 2] = [
     StopStep {
         signal: StopSignal::Term,
@@ -40,7 +40,7 @@ pub(super) fn check(document: Document) -> Result<Manifest, Vec<Fault>> {
     {
         faults.add(
             "wit",
-            format!("{wit} is not spoken here: this Claudine speaks {WIT_VERSION}"),
+            format!("unsupported version {wit}: this Claudine supports {WIT_VERSION}"),
         );
     }
     faults.name(&document.name);
@@ -48,7 +48,7 @@ pub(super) fn check(document: Document) -> Result<Manifest, Vec<Fault>> {
     let idle_timeout = faults.timeout("idle-timeout-ms", document.idle_timeout_ms);
     let start_timeout = faults.timeout("start-timeout-ms", document.start_timeout_ms);
     if document.serial_start && start_timeout.is_none() {
-        let message = "needs start-timeout-ms: a start without an end would hold up all others";
+        let message = "needs start-timeout-ms: a start without a limit could hold up all others";
         faults.add("serial-start", message);
     }
     faults.variables("reads-env", &document.reads_env);
@@ -94,7 +94,10 @@ impl Faults {
         match Version::parse(text) {
             Ok(version) => Some(version),
             Err(error) => {
-                self.add(field, format!("`{text}` is no version like 1.2.3: {error}"));
+                self.add(
+                    field,
+                    format!("`{text}` is not a version like 1.2.3: {error}"),
+                );
                 None
             }
         }
@@ -114,7 +117,7 @@ impl Faults {
             self.add(
                 "name",
                 format!(
-                    "`{}` is no name: lower-case letters, digits and single hyphens, a letter first, at most {LONGEST_NAME_BYTES} bytes",
+                    "`{}` is not a valid name: lower-case letters, digits and single hyphens, a letter first, at most {LONGEST_NAME_BYTES} bytes",
                     name.escape_debug()
                 ),
             );
@@ -127,7 +130,7 @@ impl Faults {
         } else if text.len() > LONGEST_LINE_BYTES || text.chars().any(char::is_control) {
             self.add(
                 field,
-                format!("has to be one line of at most {LONGEST_LINE_BYTES} bytes"),
+                format!("must be one line of at most {LONGEST_LINE_BYTES} bytes"),
             );
         }
     }
@@ -137,7 +140,7 @@ impl Faults {
         if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
             self.add(
                 field,
-                "has to be from 1 to 2,592,000,000 (30 days); leave it out for none",
+                "must be from 1 to 2,592,000,000 (30 days); leave it out for none",
             );
         }
         Some(timeout)
@@ -147,17 +150,14 @@ impl Faults {
         if names.len() > MOST_NAMES {
             self.add(
                 field,
-                format!("names {} variables; at most {MOST_NAMES}", names.len()),
+                format!("lists {} variables; at most {MOST_NAMES}", names.len()),
             );
         }
         for (index, name) in names.iter().enumerate() {
             if !is_variable(name) {
                 self.add(
                     format!("{field}[{index}]"),
-                    format!(
-                        "`{}` is not a valid name of a variable",
-                        name.escape_debug()
-                    ),
+                    format!("`{}` is not a valid variable name", name.escape_debug()),
                 );
             }
         }
@@ -180,7 +180,7 @@ impl Faults {
             if (step.signal == StopSignal::Kill) != (index == last) {
                 self.add(
                     format!("stop[{index}].signal"),
-                    "the last step, and no other, has to be KILL",
+                    "the last step, and no other, must be KILL",
                 );
             }
             let fits = if index == last {
@@ -190,7 +190,7 @@ impl Faults {
             };
             if !fits {
                 let message =
-                    "has to be from 1 to 600,000 (10 minutes), and is left out in the last step";
+                    "must be from 1 to 600,000 (10 minutes), and left out in the last step";
                 self.add(format!("stop[{index}].wait-ms"), message);
             }
             ladder.push(StopStep {
@@ -204,7 +204,7 @@ impl Faults {
     fn account(&mut self, account: document::Account) -> Account {
         if !is_variable(&account.directory_variable) {
             let message = format!(
-                "`{}` is not a valid name of a variable",
+                "`{}` is not a valid variable name",
                 account.directory_variable.escape_debug()
             );
             self.add("account.directory-variable", message);
@@ -214,7 +214,7 @@ impl Faults {
         {
             self.add(
                 "account.default-directory",
-                "has to be absolute, or below the home directory (~/…)",
+                "must be absolute, or below the home directory (~/…)",
             );
         }
         self.variables("account.credentials", &account.credentials);
@@ -232,11 +232,14 @@ impl Faults {
         if count == 0 || count > MOST_NAMES {
             self.add(
                 field,
-                format!("names {count} commands; from 1 to {MOST_NAMES}"),
+                format!("lists {count} commands; must be from 1 to {MOST_NAMES}"),
             );
         }
         if count > 1 && process.commands.iter().any(|command| command == "*") {
-            self.add(field, "`*` stands for every command, so it stands alone");
+            self.add(
+                field,
+                "`*` stands for every command, so it must stand alone",
+            );
         }
         let mut commands = Vec::with_capacity(count);
         for (index, command) in process.commands.into_iter().enumerate() {
@@ -300,7 +303,7 @@ mod tests {
         summary = "Says hello"
     "#;
 
-    /// The least manifest, with one line replaced or added.
+    /// The smallest manifest, with one line replaced or added.
     fn with(line: &str) -> String {
         let key = line.split(['=', '\n']).next().unwrap_or(line);
         let kept = LEAST
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_manifest_asks_for_nothing() {
+    fn smallest_manifest_requests_nothing() {
         let manifest = Manifest::parse(LEAST).unwrap();
         assert_eq!(
             (manifest.kind, manifest.class),
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_can_be_said_is_kept() {
+    fn every_field_is_parsed() {
         let text = with(
             r#"class = "agent"
             idle-timeout-ms = 1800000
@@ -388,7 +391,7 @@ mod tests {
         assert_eq!(commands, ["claude", "/usr/bin/env"]);
     }
 
-    /// Expected: the field and a part of the message of the one fault.
+    /// Expects one fault, with this field and this part of its message.
     fn refused(line: &str, field: &str, part: &str) {
         let Err(ManifestError::Faults(faults)) = Manifest::parse(&with(line)) else {
             panic!("{line} should be refused for a fault");
@@ -403,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_said_with_its_field() {
+    fn fault_names_its_field() {
         for name in [
             "",
             "Shell",
@@ -416,11 +419,11 @@ mod tests {
             "a\\u0000",
             &"a".repeat(33),
         ] {
-            refused(&format!("name = \"{name}\""), "name", "is no name");
+            refused(&format!("name = \"{name}\""), "name", "is not a valid name");
         }
-        refused("version = \"1.0\"", "version", "is no version");
-        refused("wit = \"0.2.0\"", "wit", "this Claudine speaks 0.1.0");
-        refused("wit = \"one\"", "wit", "is no version");
+        refused("version = \"1.0\"", "version", "is not a version");
+        refused("wit = \"0.2.0\"", "wit", "this Claudine supports 0.1.0");
+        refused("wit = \"one\"", "wit", "is not a version");
         refused("summary = \" \"", "summary", "is empty");
         refused("summary = \"a\\nb\"", "summary", "one line");
         refused("idle-timeout-ms = 0", "idle-timeout-ms", "from 1");
@@ -433,12 +436,12 @@ mod tests {
         refused(
             "reads-env = [\"A\", \"B=C\"]",
             "reads-env[1]",
-            "is not a valid name of a variable",
+            "is not a valid variable name",
         );
         refused(
             "[[stop]]\nsignal = \"TERM\"",
             "stop[0].signal",
-            "has to be KILL",
+            "must be KILL",
         );
         let early = "[[stop]]\nsignal = \"KILL\"\nwait-ms = 5\n[[stop]]\nsignal = \"KILL\"";
         refused(early, "stop[0].signal", "no other");
@@ -455,12 +458,12 @@ mod tests {
         refused(
             unnamed,
             "account.directory-variable",
-            "is not a valid name of a variable",
+            "is not a valid variable name",
         );
     }
 
     #[test]
-    fn a_command_is_a_star_a_name_or_a_path() {
+    fn command_is_a_star_a_name_or_a_path() {
         let process =
             |commands: &str| format!("[permissions.process]\nwhy = \"y\"\ncommands = [{commands}]");
         for command in ["./x", "bin/x", "", "a*", "/a/../b", "a\\n"] {
@@ -473,17 +476,17 @@ mod tests {
         refused(
             &process(""),
             "permissions.process.commands",
-            "names 0 commands",
+            "lists 0 commands",
         );
         refused(
             &process("\"*\", \"ls\""),
             "permissions.process.commands",
-            "stands alone",
+            "stand alone",
         );
     }
 
     #[test]
-    fn what_is_no_manifest_says_where() {
+    fn invalid_manifest_names_the_place() {
         for (text, part) in [
             (with("summry = \"x\""), "unknown field `summry`"),
             (with("class = \"robot\""), "unknown variant `robot`"),
@@ -509,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_said_at_once() {
+    fn all_faults_are_reported_at_once() {
         let text = with("name = \"A\"\nversion = \"x\"");
         let message = Manifest::parse(&text.replace("version = \"1.0.0\"", ""))
             .unwrap_err()

@@ -1,4 +1,4 @@
-//! The manifest as it is written, before anything but its shape was looked at.
+//! The manifest as parsed, before its values are checked.
 
 use serde::Deserialize;
 

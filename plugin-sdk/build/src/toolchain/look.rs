@@ -1,4 +1,4 @@
-//! The three places where a toolchain may be. Each look says in one sentence what is missing there.
+//! The three sources of a toolchain. If one fails, it returns the reason in one sentence.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use super::{TARGET, Toolchain};
 
-/// Debian's Rust. Another one on the PATH has no sources that fit.
+/// Debian's Rust: another one on the PATH has no matching source of the standard library.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
-/// The Rust in use has the target.
+/// The Rust in use, if it has the target.
 pub(super) fn in_use(crate_dir: &Path) -> Result<Toolchain, String> {
     let rustc = rustc_in_use(crate_dir)?;
     if rustc.has_target() {
@@ -18,17 +18,17 @@ pub(super) fn in_use(crate_dir: &Path) -> Result<Toolchain, String> {
             rustc: rustc.version,
         })
     } else {
-        Err(format!("{} has no {TARGET}", rustc.version))
+        Err(format!("{} lacks the target {TARGET}", rustc.version))
     }
 }
 
-/// rustup can add the target.
+/// The Rust in use, after rustup has added the target.
 pub(super) fn rustup(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Toolchain, String> {
     let mut command = Command::new("rustup");
     command
         .args(["target", "add", TARGET])
         .current_dir(crate_dir);
-    // Without a network the defaults take minutes to say so.
+    // Without a network the default settings take minutes to fail.
     for (name, value) in [
         ("RUSTUP_DOWNLOAD_TIMEOUT", "30"),
         ("RUSTUP_MAX_RETRIES", "1"),
@@ -52,11 +52,11 @@ pub(super) fn rustup(crate_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<Tool
     }
 }
 
-/// The distribution's Rust brings the sources of its standard library.
+/// The distribution's Rust, if it includes the source of its standard library.
 pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
     let path = PathBuf::from(DISTRIBUTION_RUSTC);
     if !path.exists() {
-        return Err(format!("there is no {DISTRIBUTION_RUSTC}"));
+        return Err(format!("{DISTRIBUTION_RUSTC} does not exist"));
     }
     let rustc = Rustc::ask(path.clone().into_os_string(), Path::new("/"))?;
     if !rustc
@@ -65,7 +65,7 @@ pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
         .exists()
     {
         return Err(format!(
-            "{} has no sources of its standard library",
+            "{} lacks the source of its standard library",
             rustc.version
         ));
     }
@@ -73,7 +73,7 @@ pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
     let linkers = linkers(in_use.as_ref().map(Rustc::bin), &rustc.bin());
     let linker = linkers.into_iter().find(|path| path.exists());
     let linker = linker
-        .ok_or_else(|| format!("{} has no linker for WebAssembly beside it", rustc.version))?;
+        .ok_or_else(|| format!("no linker for WebAssembly found beside {}", rustc.version))?;
     Ok(Toolchain::BuildStd {
         rustc: path,
         version: rustc.version,
@@ -81,7 +81,7 @@ pub(super) fn distribution(crate_dir: &Path) -> Result<Toolchain, String> {
     })
 }
 
-/// Where an LLD may be, the most likely first.
+/// Possible paths of an LLD, the most likely first.
 fn linkers(bin_in_use: Option<PathBuf>, distribution_bin: &Path) -> Vec<PathBuf> {
     let beside = bin_in_use.into_iter().chain([distribution_bin.to_owned()]);
     beside
@@ -102,7 +102,7 @@ impl Rustc {
     fn ask(rustc: OsString, dir: &Path) -> Result<Self, String> {
         let ask = |argument: &[&str]| output(Command::new(&rustc).args(argument).current_dir(dir));
         let (version, host) = version_and_host(&ask(&["-vV"])?)
-            .ok_or_else(|| format!("{} does not say its version", rustc.display()))?;
+            .ok_or_else(|| format!("{} does not report its version", rustc.display()))?;
         let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?.trim_end());
         Ok(Self {
             version,
@@ -119,7 +119,7 @@ impl Rustc {
             .exists()
     }
 
-    /// Where its own programs are.
+    /// Directory of its own programs.
     fn bin(&self) -> PathBuf {
         self.sysroot
             .join("lib/rustlib")
@@ -135,7 +135,7 @@ fn rustc_in_use(crate_dir: &Path) -> Result<Rustc, String> {
     )
 }
 
-/// The first two words of the first line, and the line `host:`.
+/// The first two words of the first line, and the value of the line `host:`.
 fn version_and_host(text: &str) -> Option<(String, String)> {
     let mut words = text.lines().next()?.split(' ');
     let version = format!("{} {}", words.next()?, words.next()?);
@@ -143,7 +143,7 @@ fn version_and_host(text: &str) -> Option<(String, String)> {
     Some((version, host.to_owned()))
 }
 
-/// What a command prints, or in one line why there is nothing.
+/// Output of a command, or the error in one line.
 fn output(command: &mut Command) -> Result<String, String> {
     let name = Path::new(command.get_program()).display().to_string();
     let output = command
@@ -152,7 +152,7 @@ fn output(command: &mut Command) -> Result<String, String> {
         .map_err(|error| format!("cannot start {name}: {error}"))?;
     if output.status.success() {
         return String::from_utf8(output.stdout)
-            .map_err(|_| format!("{name} printed what is no UTF-8"));
+            .map_err(|_| format!("{name} printed invalid UTF-8"));
     }
     let talk = String::from_utf8_lossy(&output.stderr);
     Err(match first_error(&talk) {
@@ -161,7 +161,7 @@ fn output(command: &mut Command) -> Result<String, String> {
     })
 }
 
-/// The line that says why, in what rustup or apt print: the first error, else the last line.
+/// The line that tells the reason in rustup's or apt's output: the first error, else the last line.
 fn first_error(talk: &str) -> Option<&str> {
     let error = |line: &&str| line.starts_with("error:") || line.starts_with("E: ");
     let mut lines = talk.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compiler_says_its_version_and_host() {
+    fn version_and_host_of_a_compiler_are_parsed() {
         let text = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n";
         check_version(text, Some(("rustc 1.95.0", "x86_64-unknown-linux-gnu")));
         check_version("rustc 1.95.0\n", None);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_says_why_is_found() {
+    fn line_with_the_reason_is_found() {
         check_error(
             "info: downloading\nerror: could not download file\n\nCaused by:\n  dns\n",
             Some("error: could not download file"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linker_is_looked_for_beside_the_rust_in_use_first() {
+    fn linker_beside_the_rust_in_use_comes_first() {
         let found = linkers(
             Some("/in-use/bin".into()),
             Path::new("/usr/lib/rustlib/x/bin"),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_says_so_in_one_line() {
+    fn failed_command_is_reported_in_one_line() {
         let failed = output(Command::new("sh").args(["-c", "echo 'error: no luck' >&2; exit 3"]));
         assert_eq!(failed, Err("sh failed: error: no luck".to_owned()));
         let silent = output(Command::new("sh").args(["-c", "exit 3"]));
