@@ -73,9 +73,9 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Marks resolved files of a merge in progress for git, and returns the unresolved ones. A file
-    /// that had conflict markers is resolved once it has none, even without `git add`. A file in
-    /// which git left none needs `git add` or `git rm`.
+    /// Adds the resolved files of a merge in progress to the index, and returns the unresolved
+    /// ones. A file that had conflict markers is resolved once it has none, even without `git add`.
+    /// A file in which git left none needs `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers() {
+    fn headers_are_checked() {
         let check = |bytes: &[u8], expected: Option<&str>| match (header(bytes), expected) {
             (Ok(()), None) => {}
             (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn surfaces() {
+    fn surfaces_are_checked() {
         let check = |imports: &[&str], exports: &[&str], expected: Option<&str>| {
             let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
             let result = Surface {

@@ -26,7 +26,7 @@ async fn one_waiting_for_another() -> Fixture {
     fixture
 }
 
-/// Its first line may ask for the other task.
+/// The task's first command may ask for the other task.
 #[tokio::test]
 async fn a_task_reads_the_end_because_of_which_it_started() {
     let mut fixture = one_waiting_for_another().await;

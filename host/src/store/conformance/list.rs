@@ -409,7 +409,7 @@ fn unfinished_tasks_are_counted_by_group() {
 }
 
 #[test]
-fn counts_and_environments() {
+fn statuses_are_counted_and_environments_in_use_listed() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());

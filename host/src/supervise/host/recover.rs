@@ -214,8 +214,8 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     children
         .filter_map(|view| match &view.state {
             ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // It may have left something in its group. Its pid proves which group that is while
-            // nobody has reaped it.
+            // Included because it may have left processes in its group: while nobody has reaped it,
+            // its pid proves which group that is.
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })

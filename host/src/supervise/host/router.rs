@@ -566,7 +566,7 @@ impl Router {
         });
     }
 
-    /// Sends what is queued when the engine has ended, as far as supervisors accept it.
+    /// Sends the queued commands after the engine has ended, as far as supervisors accept them.
     async fn say_last_words(&mut self) {
         self.flush().await;
         self.jobs.shutdown().await;

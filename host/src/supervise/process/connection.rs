@@ -25,7 +25,7 @@ const MOST_GREETING: usize = 8;
 /// The most unsent bytes. A host that lets more pile up does not read; it is disconnected, and gets
 /// the whole state when it comes back.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
-/// Commands after which their arrival is confirmed, so that the host can forget them.
+/// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;
 
 /// The number of a connection, never reused.
