@@ -51,8 +51,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
-/// Reads the machine, or the limits of this process on it. A reading must be short: it happens
-/// between two inputs.
+/// Reads the state of the machine and the limits of this process. A reading must be short: it
+/// happens between two inputs.
 pub(crate) trait Machine: Send + 'static {
     fn read(&mut self) -> Reading;
 }

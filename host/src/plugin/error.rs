@@ -98,7 +98,7 @@ pub(crate) enum GuestEnd {
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
     /// It did not answer a stop within the grace period.
-    #[error("it was dropped, because it did not stop within its grace")]
+    #[error("it was dropped, because it did not stop within its grace period")]
     Dropped,
     /// No instance of it could be started.
     #[error("{0}")]
