@@ -264,7 +264,7 @@ impl GuestHost {
             }
             Some(ChildState::Lost) => Err(Failure::new(
                 "lost",
-                "its supervisor died, and took the exit status with it",
+                "its supervisor died, and its exit status is lost",
             )),
             _ => Err(unknown(child)),
         }

@@ -21,7 +21,7 @@ pub(crate) struct Unresolved {
 
 const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
-const UNCHANGED: &str = "is unchanged from this branch: `git add` accepts that";
+const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 /// The number of equal characters with which a conflict marker begins.
 const MARK_SIGNS: usize = 7;
 /// The beginning of a line that is read to look for a marker.

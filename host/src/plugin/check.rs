@@ -27,7 +27,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
             version if version == CORE_MODULE => {
                 "it is a core module; `claudine plugin build` makes a component of one"
             }
-            _ => "it has a version of the binary format that is not known here",
+            _ => "it has an unknown version of the binary format",
         },
         _ => "its first bytes are not those of WebAssembly",
     };

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(limits.refused(), Some("more than 64 MiB of memory"));
         assert!(
             limits.memory_growing(40 << 20, 64 << 20, None).unwrap(),
-            "up to the limit it may grow"
+            "memory may grow up to the limit"
         );
     }
 

@@ -40,7 +40,7 @@ pub(super) enum Fault {
     Newer { found: u32, known: u32 },
     #[error("its journal mode stays `{0}`, but a write-ahead log is needed")]
     NoWal(String),
-    #[error("a document of a backup is no hexadecimal text")]
+    #[error("a document in a backup is not hexadecimal")]
     NoHex,
     /// This version cannot read the file, but a host could migrate it.
     #[error("the schema is {found}")]

@@ -138,7 +138,7 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
         match serde_json::from_slice(line) {
             Ok(message) => journal.take(message),
             Err(error) => {
-                tracing::warn!(%error, dir = %dir.display(), "a line of the journal was passed over");
+                tracing::warn!(%error, dir = %dir.display(), "a line of the journal is skipped");
             }
         }
     }

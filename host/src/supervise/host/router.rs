@@ -261,7 +261,7 @@ impl Router {
             return self.refuse(start.child, NotStartedClass::Supervisor, message);
         }
         if self.stopped.contains(attempt) {
-            let message = "the attempt was stopped before";
+            let message = "the attempt was stopped before this start";
             return self.refuse(start.child, NotStartedClass::Stopped, message);
         }
         let link = match self.links.iter().position(|link| link.told.knows(attempt)) {
@@ -580,7 +580,7 @@ impl Router {
         };
         tokio::select! {
             () = send_all => {}
-            () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not take the last commands"),
+            () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not accept the last commands"),
         }
     }
 }

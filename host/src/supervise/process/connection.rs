@@ -354,7 +354,7 @@ impl Supervisor {
         self.host = None;
         self.break_off_unclaimed();
         if let Over::Fault(message) = over {
-            eprintln!("the host's connection is cut: {message}");
+            eprintln!("the host is disconnected: {message}");
         }
     }
 }

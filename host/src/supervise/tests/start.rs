@@ -120,7 +120,7 @@ async fn a_failed_start_says_why() {
     check(
         &argv("./odd"),
         Class::NotExecutable,
-        "neither a program nor does it begin with `#!`",
+        "it is not a program and does not begin with `#!`",
     )
     .await;
     // A child with its own bounds is started in another way, and must get the same message.
@@ -130,7 +130,7 @@ async fn a_failed_start_says_why() {
             start.bounds = Some("nice=19".parse().unwrap());
         },
         Class::NotExecutable,
-        "neither a program nor does it begin with `#!`",
+        "it is not a program and does not begin with `#!`",
     )
     .await;
     check(
