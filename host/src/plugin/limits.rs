@@ -115,7 +115,7 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// prints, and can handle at least 2.5 MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
-/// Records for a guest's budget that are made while the guest itself is borrowed.
+/// Times that are recorded for a guest's budget while the guest itself is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     waited_us: AtomicU64,
@@ -155,7 +155,7 @@ impl Budget {
         }
     }
 
-    /// The records of the time between two polls of the guest.
+    /// The recorded times between polls of the guest.
     pub(crate) fn waits(&self) -> Arc<Waits> {
         Arc::clone(&self.waits)
     }
