@@ -292,7 +292,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
             Ok(()) => {}
-            // It was renamed to its place, or never written.
+            // The file was renamed to its place, or never written.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{} is left behind: {error}", self.0.display()),
         }

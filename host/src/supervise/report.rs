@@ -1,4 +1,4 @@
-//! What the host's side reports to the engine: events, and the attempts found at the start.
+//! The reports of the host's side to the engine: events, and the attempts found at the start.
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 

@@ -42,7 +42,7 @@ pub(super) enum Fault {
     NoWal(String),
     #[error("a document in a backup is not hexadecimal")]
     NoHex,
-    /// This version cannot read the file, but a host could migrate it.
+    /// Written by an older version: a host could migrate the file, but a reader cannot.
     #[error("the schema is {found}")]
     Older { found: u32, known: u32 },
     #[error(transparent)]

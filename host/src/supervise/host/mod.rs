@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     pub(crate) epoch: u64,
 }
 
-/// What [`open`] returns.
+/// The result of [`open`].
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) supervisors: Supervisors,

@@ -31,7 +31,7 @@ const WAIT_FOR_END: Duration = Duration::from_millis(200);
 /// user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// What a dead supervisor left.
+/// The remains of a dead supervisor.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     /// The unacknowledged attempts, all of which are over now.

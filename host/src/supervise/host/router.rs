@@ -236,7 +236,7 @@ impl Router {
         match command {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
-                // It may end at any moment, so later starts need another supervisor.
+                // The silent supervisor may end at any moment, so later starts need another one.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;

@@ -233,7 +233,7 @@ impl Supervisor {
         };
         if hello.epoch < self.epoch {
             connection.push(&Message::Fenced { epoch: self.epoch });
-            // It is not obeyed even if this message does not arrive.
+            // The old host is not obeyed even if this message does not arrive.
             connection.send().ok();
             return;
         }
@@ -242,7 +242,7 @@ impl Supervisor {
         }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
-            // It is replaced even if this message does not arrive.
+            // The old host is replaced even if this message does not arrive.
             old.send().ok();
         }
         if hello.epoch > self.epoch {
