@@ -146,7 +146,7 @@ impl GuestHost {
             if let Some(child) = live.children.get_mut(index) {
                 *child = state;
             }
-            // Without another child nothing is left that could end.
+            // Without other children, no end would be reported.
             live.ended |= live
                 .children
                 .iter()
@@ -264,7 +264,7 @@ impl GuestHost {
             }
             Some(ChildState::Lost) => Err(Failure::new(
                 "lost",
-                "its supervisor died, and took the exit status with it",
+                "its supervisor died, and its exit status is lost",
             )),
             _ => Err(unknown(child)),
         }

@@ -141,8 +141,8 @@ pub(crate) struct Engine {
 pub(crate) struct ReportSender(mpsc::Sender<Message>);
 
 impl ReportSender {
-    /// Sends a report; waits for room in the inbox. It is dropped if the host is going down: the
-    /// attempt keeps it until it is acknowledged.
+    /// Sends a report; waits for room in the inbox. The report is dropped if the host is going
+    /// down; its attempt keeps it until the engine acknowledges it.
     pub(crate) async fn send(&self, attempt: AttemptId, report: Numbered<Report>) {
         let message = Message::Report { attempt, report };
         if self.0.send(message).await.is_err() {

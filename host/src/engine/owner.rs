@@ -47,8 +47,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 
 /// share a commit. Supervisors keep its content (that an attempt was started, that it ended) until
 /// it is durable, so a crash loses nothing. Ends of tasks become visible with this delay.
 const LINGER: Duration = Duration::from_millis(10);
-/// The number of tasks from which on a request is processed aside, so that it does not delay other
-/// tasks.
+/// The number of tasks from which on a request is stepped with [`aside`], so that it does not delay
+/// other tasks of the runtime.
 const MANY: usize = 1_000;
 /// The most inputs in one round; later ones go into the next batch.
 const ROUND: usize = 1024;
@@ -198,7 +198,7 @@ impl Owner {
         Ok(owner)
     }
 
-    /// Applies the settings of its starter, before anything is started.
+    /// Applies the settings that were given for the host's start, before anything is started.
     fn begin(&mut self, begin: Begin, slots: Option<Slots>) {
         let begin = match begin {
             Begin::Usual => None,

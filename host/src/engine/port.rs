@@ -45,14 +45,14 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     /// The attempts that have begun and not ended, except those of tasks whose rows cannot be read.
     /// Everything else that a supervisor keeps is over, and may be forgotten.
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>);
-    /// What became of a task's last attempt, which has begun and not ended. Each is asked for
-    /// separately, since there is no list. `None` while it is not known, because a supervisor of an
+    /// The fate of a task's last attempt, which has begun and not ended. Attempts are asked for one
+    /// by one, since there is no list. `None` while the fate is unknown, because a supervisor of an
     /// earlier host has not answered; [`super::ReportSender::reached`] reports its answer.
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found>;
 }
 
-/// Reads the machine, or the limits of this process on it. A reading must be short: it happens
-/// between two inputs.
+/// Reads the state of the machine and the limits of this process. A reading must be short: it
+/// happens between two inputs.
 pub(crate) trait Machine: Send + 'static {
     fn read(&mut self) -> Reading;
 }

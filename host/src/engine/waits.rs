@@ -126,7 +126,8 @@ mod tests {
         drop(second);
         assert_eq!(waits.take_changes(), [(attempt, false)]);
         assert_eq!(waits.all(), []);
-        // Over before the engine looked, which must still learn the final state.
+        // The wait is over before the engine looks, and the engine must still learn the final
+        // state.
         drop(waits.begin(attempt));
         assert_eq!(waits.take_changes(), [(attempt, false)]);
     }

@@ -21,7 +21,7 @@ pub(crate) struct Unresolved {
 
 const MARKED: &str = "has conflict markers";
 const ONE_SIDED: &str = "was removed on one side: `git add` keeps it, `git rm` removes it";
-const UNCHANGED: &str = "is unchanged from this branch: `git add` accepts that";
+const UNCHANGED: &str = "is the same as on this branch: `git add` accepts that";
 /// The number of equal characters with which a conflict marker begins.
 const MARK_SIGNS: usize = 7;
 /// The beginning of a line that is read to look for a marker.
@@ -73,9 +73,9 @@ impl Git {
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 
-    /// Marks resolved files of a merge in progress for git, and returns the unresolved ones. A file
-    /// that had conflict markers is resolved once it has none, even without `git add`. A file in
-    /// which git left none needs `git add` or `git rm`.
+    /// Adds the resolved files of a merge in progress to the index, and returns the unresolved
+    /// ones. A file that had conflict markers is resolved once it has none, even without `git add`.
+    /// A file in which git left none needs `git add` or `git rm`.
     pub(crate) async fn take_resolved(&self) -> Result<Vec<Unresolved>, GitError> {
         let unmerged = self.unmerged().await?;
         let edited = self.other_than_ours().await?;

@@ -146,7 +146,7 @@ fn spec(wanted: Wanted<'_>, commits: &[&Commit]) -> Spec {
         Shape::Patch => "--patch".to_owned(),
         Shape::Stat(columns) => format!("--stat={columns}"),
     };
-    // A `*` in a path matches only itself, and the directory of git does not matter.
+    // A `*` in a path matches only itself, and the path counts from the top, wherever git runs.
     let path = wanted.path.map(|path| format!(":(top,literal){path}"));
     let commits = commits.iter().map(|commit| commit.hash().to_owned());
     let rest = commits.chain(["--".to_owned()]).chain(path);

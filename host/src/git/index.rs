@@ -34,7 +34,7 @@ impl Stamps {
 /// The entries of an index that need a closer look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Listed {
-    /// The files that git was told to ignore changes of (`assume-unchanged`, `skip-worktree`).
+    /// The files whose changes git was told to ignore (`assume-unchanged`, `skip-worktree`).
     pub(super) unwatched: Vec<String>,
     /// The repositories that are committed as the hash of their commit: submodules.
     pub(super) links: Vec<String>,
@@ -47,7 +47,7 @@ impl Git {
         Ok(parse(&self.output(&spec).await?))
     }
 
-    /// The changed ones among files that git was told not to look at. A missing file counts as
+    /// The changed ones among files whose changes git was told to ignore. A missing file counts as
     /// unchanged: in a sparse checkout most are missing.
     pub(super) async fn changed_unwatched(
         &self,

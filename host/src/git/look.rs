@@ -38,7 +38,7 @@ const UNDER_WAY: &[(&str, &str)] = &[
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) state: GitState,
-    /// Changed files that git was told not to look at.
+    /// The changed ones among files whose changes git was told to ignore.
     pub(crate) unwatched: Vec<String>,
     /// Whether refs of this checkout alone have commits that are on no branch.
     has_own_commits: bool,

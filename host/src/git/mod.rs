@@ -112,7 +112,7 @@ impl At {
     }
 }
 
-/// Git in one place.
+/// Git, set up to run in one place.
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
     at: At,

@@ -77,7 +77,7 @@ impl TryFrom<String> for Commit {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or_else(|| format!("`{text}` is no hash of a commit"))
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not the hash of a commit"))
     }
 }
 

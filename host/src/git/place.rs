@@ -9,7 +9,7 @@ use std::{
 
 use super::{At, Git, GitError, spec::Spec};
 
-/// A directory, as it belongs to a repository.
+/// The place of a directory in a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     /// The directory that all checkouts of the repository share.

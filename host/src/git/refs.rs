@@ -138,7 +138,7 @@ impl Git {
         }
     }
 
-    /// The reason why no branch can have this name; `None` if one can. A branch that exists can.
+    /// The reason why no branch can have this name; `None` if one can, or has it already.
     pub(crate) async fn unmakable(
         &self,
         branch: &BranchRef,

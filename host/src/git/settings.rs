@@ -94,7 +94,7 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
         "rerere.enabled",
         "false",
-        "it resolves conflicts unasked, as earlier ones were",
+        "it resolves conflicts unasked, by repeating earlier resolutions",
     ),
     (
         "rerere.autoUpdate",

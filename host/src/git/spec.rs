@@ -42,10 +42,9 @@ impl Program {
 /// The purpose of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
-    /// It only reads: it may be ended at any moment, and takes no optional locks.
+    /// Only reads: may be ended at any moment, and takes no optional locks.
     Reads,
-    /// It changes something: it is not ended early, and is retried while another process holds a
-    /// lock.
+    /// Changes something: is not ended early, and is retried while another process holds a lock.
     Changes,
 }
 

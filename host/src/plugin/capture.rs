@@ -86,7 +86,7 @@ fn command(spec: SpawnSpec, stdin: Stdio) -> Command {
     command
 }
 
-/// Bytes are in a file of their own, which has no name.
+/// Makes the child's stdin: the bytes are in a temporary file without a name.
 fn input(stdin: &Stdin) -> io::Result<Stdio> {
     let Stdin::Bytes(bytes) = stdin else {
         return Ok(Stdio::null());
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_gets_what_it_is_given_and_nothing_else() {
+    async fn a_captured_command_gets_only_its_own_input_and_environment() {
         let spec = SpawnSpec {
             cwd: Some("/".into()),
             env: vec![("A".into(), "1".into())],
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn exit_output_and_signal_are_told_apart() {
+    async fn exit_code_output_and_signal_are_captured() {
         let output = sh("echo out; echo err >&2; exit 3").await;
         assert_eq!((output.exit.code, output.exit.signal), (Some(3), None));
         assert_eq!(

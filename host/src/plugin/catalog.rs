@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where the catalog finds plugins, and how it compiles them.
+/// The places of plugins, and how they are compiled.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// The directory that contains `plugins/`, `grants/` and `cache/`.

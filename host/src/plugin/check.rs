@@ -27,7 +27,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<(), PluginError> {
             version if version == CORE_MODULE => {
                 "it is a core module; `claudine plugin build` makes a component of one"
             }
-            _ => "it has a version of the binary format that is not known here",
+            _ => "it has an unknown version of the binary format",
         },
         _ => "its first bytes are not those of WebAssembly",
     };
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers() {
+    fn headers_are_checked() {
         let check = |bytes: &[u8], expected: Option<&str>| match (header(bytes), expected) {
             (Ok(()), None) => {}
             (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn surfaces() {
+    fn surfaces_are_checked() {
         let check = |imports: &[&str], exports: &[&str], expected: Option<&str>| {
             let own = |names: &[&str]| names.iter().map(ToString::to_string).collect();
             let result = Surface {

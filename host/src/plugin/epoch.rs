@@ -15,8 +15,8 @@ use wasmtime::Engine;
 use super::limits::{TICK, Waits};
 use crate::clock;
 
-/// The number of ticks after the last guest stopped computing, so that a busy host does not stop
-/// and start the thread all the time.
+/// How many ticks the thread continues after the last guest has stopped computing, so that a busy
+/// host does not stop and start it all the time.
 const LINGER_TICKS: u32 = 10;
 
 #[derive(Debug, Default)]

@@ -97,8 +97,8 @@ pub(crate) enum GuestEnd {
     /// The instance crashed and had no resumes left, or crashed while it was being stopped.
     #[error("it crashed {times} times, the last time: {last}")]
     Crashed { times: u32, last: Crash },
-    /// It did not answer a stop within the grace period.
-    #[error("it was dropped, because it did not stop within its grace")]
+    /// The instance did not answer a stop within the grace period.
+    #[error("it was dropped, because it did not stop within its grace period")]
     Dropped,
     /// No instance of it could be started.
     #[error("{0}")]

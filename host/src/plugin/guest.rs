@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
     Attempt(Arc<dyn AttemptHost>, Arc<Place>),
 }
 
-/// Where the commands of an attempt are looked up and run.
+/// The place where the commands of an attempt are looked up and run.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) workspace: String,
@@ -72,7 +72,7 @@ pub(crate) struct Guest {
     pub(crate) states: Arc<States>,
     /// The last line that the guest logged as an error, to explain a trap.
     pub(crate) last_error: Option<String>,
-    /// How far each child's output has been read.
+    /// The offset up to which each child's output was read.
     pub(crate) known_output: HashMap<(ChildRef, Channel), u64>,
     /// The result of `run` or `resume`, kept here because the instance may still be dropped before
     /// it has ended.

@@ -115,7 +115,7 @@ const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// prints, and can handle at least 2.5 MB/s.
 const EARNED_BY_BYTE: Duration = Duration::from_nanos(400);
 
-/// Records for a guest's budget that are made while the guest itself is borrowed.
+/// Times that are recorded for a guest's budget while the guest itself is borrowed.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     waited_us: AtomicU64,
@@ -155,7 +155,7 @@ impl Budget {
         }
     }
 
-    /// The records of the time between two polls of the guest.
+    /// The recorded times between polls of the guest.
     pub(crate) fn waits(&self) -> Arc<Waits> {
         Arc::clone(&self.waits)
     }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(limits.refused(), Some("more than 64 MiB of memory"));
         assert!(
             limits.memory_growing(40 << 20, 64 << 20, None).unwrap(),
-            "up to the limit it may grow"
+            "memory may grow up to the limit"
         );
     }
 

@@ -143,8 +143,8 @@ impl CodeCache {
         source: &Path,
         target: &Path,
     ) -> Result<(), PluginError> {
-        // The host's own process, by its pid: `self` would be the supervisor if that runs the
-        // command.
+        // The host is named by its pid: a supervisor that runs the command would take `self` for
+        // itself.
         let host = format!("/proc/{}/exe", std::process::id());
         let program = match &self.compiler {
             Compiler::Process | Compiler::Nobody => Path::new(&host),
@@ -292,7 +292,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
             Ok(()) => {}
-            // It was renamed to its place, or never written.
+            // The file was renamed to its place, or never written.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("{} is left behind: {error}", self.0.display()),
         }

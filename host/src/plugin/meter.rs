@@ -21,7 +21,7 @@ pub(crate) struct Meter {
 /// Whether one more item fits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It fits; this many were left out before it.
+    /// Yes; this many were left out before it.
     Yes {
         left_out: u64,
     },

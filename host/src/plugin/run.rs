@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes() {
+    fn outcomes_are_checked() {
         let check = |cause: &str, outputs: &str, expected: Result<&str, &str>| {
             let outcome = GuestOutcome {
                 cause: cause.into(),

@@ -3,8 +3,9 @@
 //!
 //! Their place is looked up once (`/proc/self/cgroup` names the groups, `/proc/self/mountinfo`
 //! tells where their files are). Their values are read each time, because a limit may be changed
-//! while the host runs. `sysinfo` is not used, because it reads memory only, and counts cached
-//! files as memory in use, so that after some gigabytes of output no task would start any more.
+//! while the host runs. `sysinfo` is not used for this, because it reads only the memory of groups,
+//! and counts cached files as memory in use, so that after some gigabytes of output no task would
+//! start any more.
 
 use std::{
     fs,

@@ -118,8 +118,9 @@ fn cores(
     (cores, (cores - room).clamp(0.0, cores))
 }
 
-/// The total and free memory, and the file with the stalls of a group: those of the group if its
-/// limit is below the machine's memory. A group has no more free memory than the machine.
+/// The total and free memory, and the file with the stalls of the group. If the group's limit is
+/// below the machine's memory, the group's figures count, otherwise the machine's. A group has no
+/// more free memory than the machine.
 fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>) {
     match limit.filter(|limit| limit.total_bytes < whole.memory_total_bytes) {
         Some(limit) => (

@@ -77,13 +77,13 @@ impl StoreError {
                 "its data directory belongs to another user, or may not be read; --data-dir chooses another one",
             ),
             Self::Older { .. } => Some(
-                "`claudine down && claudine up` has a host of this version bring it up to date; running tasks go on",
+                "`claudine down && claudine up` updates it with a host of this version; running tasks continue",
             ),
-            Self::NoRoom { .. } => Some(
-                "free some space, or use the version that was there before; nothing was changed",
-            ),
+            Self::NoRoom { .. } => {
+                Some("free some space, or use the previous version; nothing was changed")
+            }
             Self::Corrupt { .. } => Some(
-                "nothing was changed; keep a copy of the file with its -wal and -shm, then restore a backup or try `sqlite3 FILE .recover`, or move all three away to begin anew",
+                "nothing was changed; keep a copy of the file with its -wal and -shm, then restore a backup or try `sqlite3 FILE .recover`, or move all three away to start with an empty queue",
             ),
             Self::Full { .. } => Some("free some space; nothing that was accepted is lost"),
             Self::Busy { .. } => {

@@ -75,7 +75,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// transaction.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError>;
 
-    /// The number of the last batch, 0 before the first. Later reads are at least as new.
+    /// The number of the last batch, 0 before the first. Anything read afterwards includes it.
     fn last_batch(&self) -> Result<BatchNumber, StoreError>;
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;

@@ -2,11 +2,12 @@
 //!
 //! The process gets its own session, `/` as its directory, no descriptor but stdio, default signals
 //! and an empty signal mask, and none of the variables by which it could be taken for a part of an
-//! attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`, so that it is left alone by
-//! a supervisor from whose attempt it was started.
+//! attempt or of an agent's session. It is marked `CLAUDINE_DETACHED`: if it is started from inside
+//! an attempt, the attempt's supervisor leaves it alone.
 //!
-//! Its stdout is a pipe on which it says that it is ready; it closes the pipe then, or before if it
-//! fails. So the starter neither polls nor guesses, and the pipe of no caller is kept open.
+//! Its stdout is a pipe on which it says that it is ready, and which it closes after that, or
+//! earlier if it fails. So the starter neither polls nor guesses, and the pipe of no caller is kept
+//! open.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};

@@ -42,7 +42,7 @@ pub(crate) struct Forebear {
 /// request, and what that starts.
 pub(crate) const HOST: &str = "host";
 
-/// Who started a process of an attempt.
+/// The side that started a process of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     /// The attempt itself.
@@ -79,8 +79,8 @@ impl Handle {
         Some(Self { pid, fd })
     }
 
-    /// Where the process belongs. Unknown if it has ended by the end of the look: another process
-    /// may have had its pid meanwhile.
+    /// The place where the process belongs. Unknown if it has ended by the end of the look: another
+    /// process may have had its pid meanwhile.
     pub(crate) fn whereabouts(&self, supervisors: &Path) -> Whereabouts {
         let found = whereabouts(self.pid, supervisors, std::process::id());
         let now = Timespec {

@@ -1,4 +1,4 @@
-//! What the host's side reports to the engine: events, and the attempts found at the start.
+//! The reports of the host's side to the engine: events, and the attempts found at the start.
 
 use super::words::{AttemptKey, ChildId, Exit, NotStartedClass, StopWhy};
 
@@ -38,8 +38,8 @@ pub(crate) enum Report {
         attempt: AttemptKey,
         message: Option<String>,
     },
-    /// A supervisor died; the processes that were left have been ended. Exits that it had recorded
-    /// were reported before this as [`Report::Exited`]; these children are lost.
+    /// A supervisor died, and the processes that were left have been ended. The children listed
+    /// here are lost; exits that it had recorded were reported before as [`Report::Exited`].
     SupervisorLost {
         attempts: Vec<AttemptKey>,
         children: Vec<ChildId>,

@@ -196,7 +196,7 @@ pub(crate) enum StopWhy {
     Cancelled,
     /// Its hard deadline passed.
     TimedOut,
-    /// It went too long without output.
+    /// The attempt went too long without output.
     Idle,
     /// The executor finished the attempt while a child of it still ran.
     Finished,

@@ -22,8 +22,8 @@ impl Work {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        // Each round looks at the present state; one more round than merges finds that the last one
-        // succeeded.
+        // Each round looks at the present state: after the base was moved, the next round reports
+        // the merge.
         for _ in 0..=TRIES {
             let (Some(old), Some(tip)) = (
                 self.git.branch_commit(&base).await?,

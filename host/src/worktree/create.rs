@@ -85,7 +85,7 @@ impl Worktrees {
         Ok(record.branch)
     }
 
-    /// Makes a removed worktree again, from the present place of its task's work.
+    /// Makes a removed worktree again: on its branch or, if that is gone, from the base.
     async fn make_again(
         &self,
         git: &Git,

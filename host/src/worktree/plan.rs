@@ -126,7 +126,7 @@ async fn place(git: &Git) -> Result<Place, WorktreeError> {
 }
 
 async fn base(git: &Git, wish: &Wish, place: &Place) -> Result<Resolved, WorktreeError> {
-    // Does not use the name: a branch may be named `HEAD`.
+    // Looks at the checkout itself instead of the name `HEAD`, which a branch may have.
     let found = match &wish.base {
         Some(base) => git.resolve(base).await?,
         None => git.checked_out().await?,

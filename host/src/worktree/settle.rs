@@ -324,7 +324,7 @@ impl Worktrees {
 /// The result of removing a worktree.
 enum Removal {
     Removed,
-    /// It has uncommitted changes, which had to be left.
+    /// The worktree has uncommitted changes, which had to be left.
     LeftUncommitted,
     Refused(String),
 }

@@ -149,7 +149,7 @@ fn commands_answer_beside_a_host_that_was_stopped() {
         assert!(said.contains(&format!("`kill -CONT {pid}`")), "{said}");
     }
     let found = doctor.code(1).text();
-    assert!(found.contains("was stopped by a signal"), "{found}");
+    assert!(found.contains("is stopped by a signal"), "{found}");
     assert!(took < Duration::from_secs(40), "{took:?}");
     host.run(["list"]).check();
 }

@@ -70,8 +70,8 @@ impl Owner {
         }
     }
 
-    /// Starts or resumes an attempt. If it was stopped after its decision, it has left the board,
-    /// or its task has a later attempt: nothing is started then.
+    /// Starts or resumes an attempt. If the attempt was stopped after the decision, it has left the
+    /// board, or its task has a later attempt: nothing is started then.
     fn launch(&mut self, attempt: AttemptId, go: impl FnOnce(&dyn Attempts, Launch)) {
         match self.board.task(attempt.task) {
             Some(task) if task.last_attempt_id() == Some(attempt) => {

@@ -57,8 +57,8 @@ async fn an_attempt_continues_once_its_phase_is_durable() {
     assert_eq!(next.outcome(1), Some(Outcome::Succeeded));
 }
 
-/// Two checkpoints at once: each call continues with its own, even if reports are repeated after a
-/// reload.
+/// Two checkpoints are stored at once: each call returns when its own is durable, even if reports
+/// are repeated after a reload.
 #[tokio::test]
 async fn a_checkpoint_is_stored_by_its_number() {
     let mut fixture = one_running(1).await;

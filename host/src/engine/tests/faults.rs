@@ -1,4 +1,5 @@
-//! Failures of the engine's parts: it answers, and ends with a reason if it cannot continue.
+//! Failures of the parts on which the engine relies: the engine answers, and ends with a reason if
+//! it cannot continue.
 
 use super::*;
 

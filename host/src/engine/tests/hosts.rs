@@ -4,7 +4,7 @@ use super::*;
 
 /// A question in the first moment of a host is answered with the whole queue.
 #[tokio::test]
-async fn a_new_host_knows_from_the_start_what_is_queued() {
+async fn a_new_host_knows_the_queue_from_the_start() {
     let first = one_running(1).await;
     first.submit(2).await.unwrap();
     let store = first.stop().await;

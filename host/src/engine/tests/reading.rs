@@ -26,9 +26,9 @@ async fn one_waiting_for_another() -> Fixture {
     fixture
 }
 
-/// Its first line may ask for the other task.
+/// The task's first command may ask for the other task.
 #[tokio::test]
-async fn a_task_reads_the_end_because_of_which_it_started() {
+async fn a_started_task_reads_the_end_that_released_it() {
     let mut fixture = one_waiting_for_another().await;
     let store = fixture.store.clone();
     let stalled = store.stall();

@@ -454,7 +454,7 @@ async fn a_bare_repository_is_used_only_if_it_is_named() {
 #[tokio::test]
 async fn plain_files_that_look_like_a_repository_are_ignored() {
     let person = somebody("");
-    // It has no `.git`, so it may be part of a clone.
+    // The directory has no `.git`, so it may be part of a clone.
     person.git(&["init", "-q", "--bare", "inner"]);
     let led = "[core]\n\tbare = false\n\tworktree = ..\n";
     person.write("inner/config", led);

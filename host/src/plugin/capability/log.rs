@@ -8,7 +8,7 @@ use crate::text::line_of_log;
 
 /// The length at which a line is cut.
 const LINE_BYTES: usize = 16 << 10;
-/// The length that is kept of the last error, which is quoted if the guest traps.
+/// How much of the last error is kept, to be quoted if the guest traps.
 const LAST_ERROR_BYTES: usize = 500;
 
 impl Host for Guest {

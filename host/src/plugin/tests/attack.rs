@@ -117,7 +117,7 @@ async fn a_granted_name_is_resolved_outside_the_workspace() {
         .await
         .unwrap_err();
     assert!(
-        own.starts_with("spawn after 0: `own` is found in the task's workspace"),
+        own.starts_with("spawn after 0: `own` is only found in the task's workspace"),
         "{own}"
     );
     // A name keeps its file until the attempt ends.

@@ -56,7 +56,7 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check("start", fixtures::EAT_MEMORY, memory).await;
     check("validate", fixtures::EAT_TABLE, table).await;
     check("validate", fixtures::EAT_HANDLES, "trapped").await;
-    // A gigabyte that is not available, and 32 MiB that are.
+    // Texts of a gigabyte, which the guest does not have, and of 32 MiB, which it has.
     check(
         "validate",
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1073741824) (i32.const 0) (i32.const 0))",

@@ -329,7 +329,7 @@ fn references_find_the_intended_task() {
         check("task_0", Resolved::Ambiguous(all));
         check(&digits[..3], Resolved::NotFound);
         leader.put((20..40).map(ready));
-        // One more than are shown, which tells that there are more.
+        // Lists one more than are shown, which tells that there are more.
         let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
     });
@@ -409,7 +409,7 @@ fn unfinished_tasks_are_counted_by_group() {
 }
 
 #[test]
-fn counts_and_environments() {
+fn statuses_are_counted_and_environments_in_use_listed() {
     check(|store| {
         let mut leader = Leader::of(store);
         leader.put(tasks());

@@ -236,7 +236,7 @@ fn unreadable_rows_are_treated_as_the_safe_case() {
     assert_eq!(remembered.payload_digest, "");
     let named: Vec<&str> = stored.unreadable.iter().map(|row| row.what).collect();
     assert_eq!(named, ["group", "queue", "idempotency key"]);
-    // It is unknown which environment that task needs, so none may be removed.
+    // No environment may be removed, because it is unknown which one that task needs.
     assert!(store.env_digests_in_use().is_err());
     assert!(store.group_counts().is_ok());
     let labelled = Filter {

@@ -38,11 +38,11 @@ pub(super) enum Fault {
     NotOurs,
     #[error("the schema is {found}")]
     Newer { found: u32, known: u32 },
-    #[error("its journal mode stays `{0}` where a write-ahead log is needed")]
+    #[error("its journal mode stays `{0}`, but a write-ahead log is needed")]
     NoWal(String),
-    #[error("a document of a backup is no hexadecimal text")]
+    #[error("a document in a backup is not hexadecimal")]
     NoHex,
-    /// This version cannot read the file, but a host could migrate it.
+    /// Written by an older version: a host could migrate the file, but a reader cannot.
     #[error("the schema is {found}")]
     Older { found: u32, known: u32 },
     #[error(transparent)]

@@ -86,7 +86,7 @@ fn every_past_schema_opens() {
         );
         let remembered = store.load(Timestamp(0)).unwrap().remembered;
         assert_eq!(remembered[0].0, "nightly-42");
-        // It can be written to: epochs and batch numbers continue from those in the file.
+        // The database can be written to: epochs and batch numbers continue from those in the file.
         let epoch = store.lead().unwrap();
         assert_eq!(epoch.0, 2);
         let mut next = batch();

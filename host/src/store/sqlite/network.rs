@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_mounts() {
+    fn network_filesystems_are_known_by_number_and_mount() {
         let check = |number: u32, mount: Option<(&str, &str)>, expected: Option<&str>| {
             let mount = mount.map(|(kind, options)| Mount {
                 kind: kind.to_owned(),

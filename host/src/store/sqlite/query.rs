@@ -220,7 +220,7 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     let mut query = reader.prepare_cached(&sql)?;
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
     let mut tasks = Vec::new();
-    // One task more than fits on the page is read: it tells whether there is a next page.
+    // Reads one task more than fits on the page, which tells whether there is a next page.
     while tasks.len() <= limit
         && let Some(found) = rows.next()?
     {

@@ -71,7 +71,7 @@ impl Killed {
         }
         assert!(
             shown.is_sorted_by(|(earlier, _), (later, _)| earlier < later),
-            "the log was folded back meanwhile"
+            "the log was copied into the file meanwhile"
         );
         Self {
             file: fs::read(&path).unwrap(),

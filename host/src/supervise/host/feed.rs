@@ -1,8 +1,8 @@
 //! Feeding a child: the supervisor hands over the writing end of the pipe that the child reads.
 //!
-//! The connection over which the host asks for it stays open while the host feeds the child. If it
-//! closes without an `end`, because the host closed it or died, the input has broken off and the
-//! supervisor kills the child.
+//! The host asks for that pipe over a connection, which stays open while the host feeds the child.
+//! If the connection closes without an `end`, the input has broken off and the supervisor kills the
+//! child.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -55,7 +55,7 @@ pub(super) struct Directories {
     pub(super) last_number: u32,
 }
 
-/// Lists the supervisors' directories by number. A file that is named by a number is not one.
+/// Lists the supervisors' directories by number. Files with such names are ignored.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| SuperviseError::Directory {
         path: dir.to_owned(),

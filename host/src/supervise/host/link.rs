@@ -43,8 +43,8 @@ struct Wire {
     stream: UnixStream,
     incoming: Incoming,
     unsent: Vec<u8>,
-    /// Set until the first read of a new connection: the last bytes of the handshake may have
-    /// brought messages with them, and no further event need follow.
+    /// Set until the first read of a new connection: messages may have arrived together with the
+    /// handshake, and the socket may never become readable again.
     is_new: bool,
 }
 
@@ -119,7 +119,7 @@ impl Link {
             .collect()
     }
 
-    /// The attempts of a supervisor that was silent, as far as its notes did not hold them.
+    /// The attempts of a silent supervisor that has answered, without those in its notes.
     pub(super) fn newly_found(&mut self, states: &[AttemptState]) -> Vec<Found> {
         let unknown = states
             .iter()

@@ -76,14 +76,15 @@ pub(crate) struct Settings {
     pub(crate) epoch: u64,
 }
 
-/// What [`open`] returns.
+/// The result of [`open`].
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) supervisors: Supervisors,
-    /// Every attempt that supervisors still keep. Its state here is not reported again.
+    /// Every attempt that supervisors still keep. The states here are not reported again.
     pub(crate) found: Vec<Found>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// The task, to be joined. It ends when the last [`Supervisors`] and the receiver are dropped.
+    /// The router's task, to be joined. It ends when the last [`Supervisors`] and the receiver are
+    /// dropped.
     pub(crate) router: JoinHandle<()>,
 }
 

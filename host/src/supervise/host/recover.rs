@@ -31,7 +31,7 @@ const WAIT_FOR_END: Duration = Duration::from_millis(200);
 /// user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// What a dead supervisor left.
+/// The remains of a dead supervisor.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     /// The unacknowledged attempts, all of which are over now.
@@ -138,7 +138,7 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
         match serde_json::from_slice(line) {
             Ok(message) => journal.take(message),
             Err(error) => {
-                tracing::warn!(%error, dir = %dir.display(), "a line of the journal was passed over");
+                tracing::warn!(%error, dir = %dir.display(), "a line of the journal is skipped");
             }
         }
     }
@@ -214,8 +214,8 @@ fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
     children
         .filter_map(|view| match &view.state {
             ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // It may have left something in its group. Its pid proves which group that is while
-            // nobody has reaped it.
+            // Included because it may have left processes in its group: while nobody has reaped it,
+            // its pid proves which group that is.
             ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
             ChildState::NotStarted { .. } => None,
         })

@@ -236,7 +236,7 @@ impl Router {
         match command {
             Command::Start(start) => self.start(*start),
             Command::Quit => {
-                // It may end at any moment, so later starts need another supervisor.
+                // The silent supervisor may end at any moment, so later starts need another one.
                 self.current = None;
                 for link in &mut self.links {
                     link.quitting = true;
@@ -261,7 +261,7 @@ impl Router {
             return self.refuse(start.child, NotStartedClass::Supervisor, message);
         }
         if self.stopped.contains(attempt) {
-            let message = "the attempt was stopped before";
+            let message = "the attempt was stopped before this start";
             return self.refuse(start.child, NotStartedClass::Stopped, message);
         }
         let link = match self.links.iter().position(|link| link.told.knows(attempt)) {
@@ -566,7 +566,7 @@ impl Router {
         });
     }
 
-    /// Sends what is queued when the engine has ended, as far as supervisors accept it.
+    /// Sends the queued commands after the engine has ended, as far as supervisors accept them.
     async fn say_last_words(&mut self) {
         self.flush().await;
         self.jobs.shutdown().await;
@@ -580,7 +580,7 @@ impl Router {
         };
         tokio::select! {
             () = send_all => {}
-            () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not take the last commands"),
+            () = clock::sleep(LAST_WORDS) => tracing::warn!("a supervisor did not accept the last commands"),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Told {
         self.attempts.remove(attempt);
     }
 
-    /// Records an attempt that was found when the host started; counts as told.
+    /// Records an attempt that was found when the host started, as known to the engine.
     pub(super) fn found(&mut self, state: AttemptState) -> Found {
         let children = state.children.into_iter().map(|view| {
             let state = match view.state {
@@ -153,8 +153,8 @@ impl Told {
         }
     }
 
-    /// The new reports in the state after a reconnection. `on_the_way` are attempts whose commands
-    /// the supervisor has not received and will be sent again.
+    /// The new reports in the state after a reconnection. `on_the_way` are attempts with commands
+    /// that the supervisor has not received, and that will be sent again.
     pub(super) fn catch_up(
         &mut self,
         states: Vec<AttemptState>,

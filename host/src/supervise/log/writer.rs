@@ -26,13 +26,13 @@ const LOOK_EVERY_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::supervise) struct Held(pub(in crate::supervise) String);
 
-/// Decides in which segment each byte goes, and which segments are deleted past the cap.
+/// Decides to which segment each byte goes, and which segments are deleted past the cap.
 #[derive(Debug)]
 pub(in crate::supervise) struct LogWriter {
     files: Files,
     /// Payload bytes of the head, which is never deleted.
     head_bytes: u64,
-    /// Payload bytes that are kept of the newest part, at least.
+    /// The least payload that is kept of the newest output.
     tail_bytes: u64,
     segment_bytes: u64,
     segment: u32,

@@ -89,7 +89,7 @@ pub(super) fn explain(
     match error.raw_os_error() {
         Some(libc::E2BIG) => {
             let message = format!(
-                "arguments and environment are too long ({argument_bytes} bytes; a single argument ends at 128 KiB)"
+                "arguments and environment are too long ({argument_bytes} bytes; the limit of a single argument is 128 KiB)"
             );
             return Refusal::new(NotStartedClass::Invalid, message);
         }
@@ -129,14 +129,14 @@ fn explain_file(error: &io::Error, file: &Path) -> Refusal {
     match error.raw_os_error() {
         _ if about.is_dir() => not_executable_refusal(file, "it is a directory"),
         Some(libc::ENOEXEC) => {
-            not_executable_refusal(file, "it is neither a program nor does it begin with `#!`")
+            not_executable_refusal(file, "it is not a program and does not begin with `#!`")
         }
         Some(libc::EACCES) => not_executable_refusal(file, "no permission to execute it"),
         Some(libc::ENOENT) => match interpreter(file) {
             Some(interpreter) if interpreter.ends_with('\r') => not_executable_refusal(
                 file,
                 &format!(
-                    "its interpreter `{}` does not exist: its lines end in \\r\\n, as on Windows; `sed -i 's/\\r$//'` mends that",
+                    "its interpreter `{}` does not exist: its lines end in \\r\\n, as on Windows; `sed -i 's/\\r$//'` fixes that",
                     interpreter.escape_debug()
                 ),
             ),

@@ -25,7 +25,7 @@ const MOST_GREETING: usize = 8;
 /// The most unsent bytes. A host that lets more pile up does not read; it is disconnected, and gets
 /// the whole state when it comes back.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
-/// Commands after which their arrival is confirmed, so that the host can forget them.
+/// How many commands are confirmed at a time, so that the host can forget them.
 const CONFIRM_EVERY: u64 = 64;
 
 /// The number of a connection, never reused.
@@ -233,7 +233,7 @@ impl Supervisor {
         };
         if hello.epoch < self.epoch {
             connection.push(&Message::Fenced { epoch: self.epoch });
-            // It is not obeyed even if this message does not arrive.
+            // The old host is not obeyed even if this message does not arrive.
             connection.send().ok();
             return;
         }
@@ -242,7 +242,7 @@ impl Supervisor {
         }
         if let Some(mut old) = self.host.take().filter(|_| hello.epoch > self.epoch) {
             old.push(&Message::Fenced { epoch: hello.epoch });
-            // It is replaced even if this message does not arrive.
+            // The old host is replaced even if this message does not arrive.
             old.send().ok();
         }
         if hello.epoch > self.epoch {
@@ -354,7 +354,7 @@ impl Supervisor {
         self.host = None;
         self.break_off_unclaimed();
         if let Over::Fault(message) = over {
-            eprintln!("the host's connection is cut: {message}");
+            eprintln!("the host is disconnected: {message}");
         }
     }
 }

@@ -18,8 +18,8 @@ impl Supervisor {
     pub(super) fn children_ended(&mut self) {
         while let Some(ended) = wait::peek(Of::Any) {
             if !self.child_ended(ended) {
-                // A leader that is not reaped yet would be returned every time, so the children are
-                // asked for by pid.
+                // A wait for any child would return an unreaped leader every time, so each child is
+                // looked at by its pid.
                 for pid in self.strays.own_children() {
                     if let Some(ended) = wait::peek(Of::Pid(pid)) {
                         self.child_ended(ended);

@@ -2,7 +2,7 @@
 //!
 //! Such a child reads a pipe. The host asks for the writing end over a separate connection for each
 //! child, and writes into the pipe itself: the bytes never pass through this process, and a slow
-//! child delays its host by the full pipe alone.
+//! child delays its host only by a full pipe.
 //!
 //! This process keeps a writing end too, so that the death of the host does not look like the end
 //! of the input. The input ends when the host says so on that connection. If the connection closes

@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_unpack_to_what_was_packed() {
+    fn tokens_are_unpacked_without_loss() {
         for token in [
             Token::Signals,
             Token::Listener,

@@ -111,7 +111,7 @@ impl Supervisor {
             *last_output = clock::monotonic();
             if length >= USUAL_PIPE_BYTES && !pipe.grown {
                 pipe.grown = true;
-                // This is refused if it exceeds the user's allowance for pipes; the pipe then stays
+                // Refused if the size exceeds the user's allowance for pipes; the pipe then stays
                 // as it is.
                 rustix::pipe::fcntl_setpipe_size(&pipe.descriptor, LARGE_PIPE_BYTES).ok();
             }

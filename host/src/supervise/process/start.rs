@@ -48,7 +48,7 @@ impl Supervisor {
         let spawned = if attempt.finished || self.terminated {
             Err(Refusal::new(
                 NotStartedClass::Stopped,
-                "the attempt was being ended already",
+                "the attempt is already being ended",
             ))
         } else {
             self.spawn(no, start)

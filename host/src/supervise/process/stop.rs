@@ -13,7 +13,7 @@ use crate::supervise::words::{Rung, Signal, StopWhy};
 /// How often KILL is repeated while a leader lives: it may fork faster than one look, or hang in
 /// the kernel.
 const KILL_EVERY: Duration = Duration::from_millis(500);
-/// How long a list of all processes is used.
+/// How long a list of all processes may be reused.
 const FRESH_FOR: Duration = Duration::from_millis(20);
 
 impl Supervisor {

@@ -41,7 +41,7 @@ impl SocketPath {
     }
 }
 
-/// What to do with the descriptors that this process inherited beside stdio.
+/// The treatment of descriptors that this process inherited beside stdio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Inherited {
     /// Close them: the starter has no part in what this process does.

@@ -22,8 +22,8 @@ pub(in crate::supervise) struct Marks {
 
 /// The start time of a process that is forked now, in the unit of [`Stat::start_time`].
 ///
-/// A process that is forked between two equal readings has exactly that start time, and `/proc`
-/// need not be asked, which costs half as much as a fork. A tick is ten milliseconds, so the
+/// A process that is forked between two equal readings has exactly that start time. So `/proc` need
+/// not be read, which would cost half as much as the fork. A tick is ten milliseconds, so the
 /// readings are nearly always equal.
 pub(in crate::supervise) fn ticks_since_boot() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -169,7 +169,7 @@ async fn a_leftover_that_floods_its_output_delays_nobody() {
     start.cap_bytes = 1 << 20;
     let child = start.child.clone();
     lab.start(start).await;
-    // The end of the leader is reported while they write on.
+    // The end of the leader is reported while the leftovers still write.
     let (exit, ended) = lab.host.exit(&child).await;
     assert_eq!((exit.status, ended), (Status::Code(3), false));
     assert!(exit.usage.wall_ms < 4000, "{:?}", exit.usage);

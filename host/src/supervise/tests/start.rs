@@ -120,7 +120,7 @@ async fn a_failed_start_says_why() {
     check(
         &argv("./odd"),
         Class::NotExecutable,
-        "neither a program nor does it begin with `#!`",
+        "it is not a program and does not begin with `#!`",
     )
     .await;
     // A child with its own bounds is started in another way, and must get the same message.
@@ -130,7 +130,7 @@ async fn a_failed_start_says_why() {
             start.bounds = Some("nice=19".parse().unwrap());
         },
         Class::NotExecutable,
-        "neither a program nor does it begin with `#!`",
+        "it is not a program and does not begin with `#!`",
     )
     .await;
     check(
@@ -247,7 +247,7 @@ async fn input_and_environment_are_as_given() {
     let mut start = lab.command("t.3", &["env"]);
     start.env_file = Some(environment.clone());
     start.env_remove = vec!["GONE".to_owned()];
-    // Of a variable that is set more than once the last value counts, and the marker cannot be set.
+    // The last value of a variable that is set more than once counts, and the marker cannot be set.
     for (name, value) in [
         ("CHANGED", "once"),
         ("CLAUDINE_ATTEMPT", "x"),

@@ -83,7 +83,7 @@ fn what_is_only_in_a_submodule_is_never_removed() {
     let removed = repository.done(&[], &format!("{own}; git rm -qf lib; {COMMIT}"));
     let detail = merged(&removed, "succeeded", "left");
     assert!(
-        detail.contains("not checked out any more lies with it: modules/lib"),
+        detail.contains("no longer checked out: modules/lib"),
         "{detail}"
     );
     // The same in one that is, and the commit that refers to it: merged, it could not be had.
