@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_refused() {
         let check = |name: &str, value: &str, expected: &str| {
             let error = set("", name, Some(value)).unwrap_err();
             assert!(error.contains(expected), "{error}");

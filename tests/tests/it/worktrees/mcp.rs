@@ -102,10 +102,7 @@ fn an_agent_sees_what_a_task_has_changed() {
     let without = repository.host.script("true");
     repository.host.finished(&without);
     let complaint = client.fail("TaskDiff", json!({ "taskId": without }));
-    assert!(
-        complaint.contains("has no worktree"),
-        "{complaint}"
-    );
+    assert!(complaint.contains("has no worktree"), "{complaint}");
     let shown = repository.host.text(["diff", "fix", "file"]);
     assert!(shown.contains("+two") && !shown.contains("long"), "{shown}");
 }
