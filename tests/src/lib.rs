@@ -14,6 +14,7 @@ pub mod harness;
 pub mod mcp;
 pub mod messages_api;
 pub mod process;
+pub mod recording;
 pub mod schema;
 pub mod terminal;
 pub mod wait;

@@ -2,6 +2,7 @@
 //! would see it.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io::{Read, Write},
     num::NonZeroU16,
@@ -9,7 +10,7 @@ use std::{
     process::{Child, ExitStatus},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -29,7 +30,7 @@ use crate::{
 /// Output so far.
 struct Written {
     parser: Parser,
-    bytes: Vec<u8>,
+    pieces: Vec<(Instant, Vec<u8>)>,
 }
 
 /// A command on its own terminal.
@@ -54,6 +55,18 @@ impl Terminal {
         size: (u16, u16),
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::start_program(host, binary(), arguments, size, variables)
+    }
+
+    /// The same for another program.
+    #[track_caller]
+    pub fn start_program(
+        host: &TestHost,
+        program: impl AsRef<OsStr>,
+        arguments: &[&str],
+        size: (u16, u16),
+        variables: &[(&str, &str)],
+    ) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal");
         grantpt(&master).expect("our own terminal");
@@ -70,7 +83,7 @@ impl Terminal {
         let same = || slave.try_clone().expect("a descriptor");
         // `setsid` makes it the command's controlling terminal, with its signals.
         let mut command = host.other("setsid");
-        command.arg("--ctty").arg(binary()).args(arguments);
+        command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", "xterm-256color");
         command.envs(variables.iter().copied());
         command.stdin(same()).stdout(same()).stderr(same());
@@ -78,7 +91,7 @@ impl Terminal {
         let (columns, rows) = size;
         let written = Arc::new(Mutex::new(Written {
             parser: Parser::new(nonzero(rows), nonzero(columns), 0),
-            bytes: Vec::new(),
+            pieces: Vec::new(),
         }));
         let reader = File::from(master.try_clone().expect("a descriptor"));
         let into = Arc::clone(&written);
@@ -109,7 +122,15 @@ impl Terminal {
 
     /// The raw output.
     pub fn bytes(&self) -> Vec<u8> {
-        self.written.lock().expect("no reader panics").bytes.clone()
+        let written = self.written.lock().expect("no reader panics");
+        let pieces = written.pieces.iter();
+        pieces.flat_map(|(_, bytes)| bytes).copied().collect()
+    }
+
+    /// The same in the pieces that were read, with the time of each.
+    pub fn pieces(&self) -> Vec<(Instant, Vec<u8>)> {
+        let written = self.written.lock().expect("no reader panics");
+        written.pieces.clone()
     }
 
     /// Waits until the screen shows all of these.
@@ -179,7 +200,7 @@ fn read(mut from: File, into: &Mutex<Written>) {
     // Once the other end is closed, reading fails, and the thread ends.
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let Ok(mut into) = into.lock() else { return };
-        into.bytes.extend(&bytes[..count]);
+        into.pieces.push((Instant::now(), bytes[..count].to_vec()));
         into.parser.process(&bytes[..count]);
     }
 }

@@ -12,6 +12,7 @@ mod demo;
 mod http;
 mod mutants;
 mod program;
+mod record;
 mod setup;
 mod sim;
 mod soak;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   soak [--minutes N]   an hour of mixed load: does anything grow?
   sim [HISTORIES]      20,000 random histories of the queue in a failing world
   mutants [-- ARGS]    does a test fail if a line of the rules is broken?
+  record               make the recording in README.md: docs/recording.svg
   setup                install the tests' tools, and print shell exports for them
 ";
 
@@ -56,6 +58,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["soak", options @ ..] => soak::run(options).map(|()| ExitCode::SUCCESS),
         ["sim", options @ ..] => sim::run(options).map(|()| ExitCode::SUCCESS),
         ["mutants", options @ ..] => mutants::run(options).map(|()| ExitCode::SUCCESS),
+        ["record"] => record::run().map(|()| ExitCode::SUCCESS),
         ["setup"] => setup::print_exports().map(|()| ExitCode::SUCCESS),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

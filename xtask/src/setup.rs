@@ -65,6 +65,9 @@ pub(crate) fn tools() -> Result<Tools> {
     if !succeeds(&mut command("git", ["--version"])) {
         apt(&["git"])?;
     }
+    if !succeeds(&mut command("make", ["--version"])) {
+        apt(&["make"])?;
+    }
     Ok(Tools {
         node: node(&cache)?,
         claude: npm(&cache, CLAUDE_CODE)?.join("node_modules/.bin/claude"),

@@ -1,6 +1,6 @@
 //! Reads JSON as agents and generators write it, and reports errors in plain words.
 //!
-//! They write null for an omitted field, `5.0` for 5, a list as a string with JSON in it, and
+//! Agents write null for an omitted field, `5.0` for 5, a list as a string with JSON in it, and
 //! numbers in place of text. These are accepted because they have only one meaning. Anything
 //! ambiguous is refused, with the name of the field and the expected type.
 

@@ -6,6 +6,7 @@ use claudine_domain::{
     capacity::{PATIENCE, Refusal},
     dependency::Condition,
     id::TaskId,
+    outcome::Outcome,
     step::spent_by,
     task::{State, Task, WaitingFor},
     time::Timestamp,
@@ -43,6 +44,10 @@ pub(super) struct InTheWay {
     pub(super) graph: Option<Level>,
     /// Name of the usage limit that it waits for.
     pub(super) limit: Option<String>,
+    /// The command that continues it although it has ended.
+    pub(super) way_out: Option<String>,
+    /// The same for the culprit.
+    pub(super) culprit_way_out: Option<String>,
     /// Whether it was restored from a backup without its environment.
     pub(super) without_environment: bool,
 }
@@ -79,6 +84,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         culprit,
         graph,
         limit,
+        way_out,
+        culprit_way_out,
         without_environment,
     } = in_the_way;
     let last_end = || {
@@ -97,7 +104,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             });
             let done = format!("{}{detail}", outcome.as_str());
             let culprit = match culprit {
-                Some(culprit) => Some(because_of(&culprit)),
+                Some(culprit) => Some(because_of(&culprit, culprit_way_out)),
                 None => of.map(because_of_forgotten),
             };
             let held = task.held.map(|_| {
@@ -108,7 +115,9 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             let merge = failed_merge(task).map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
             let steps = steps.map(|step| format!("`{}`: {}", step.command, step.purpose));
+            let continued = way_out.map(|command| format!("`{command}` continues it"));
             let reasons = std::iter::once(done).chain(merge).chain(steps);
+            let reasons = reasons.chain(continued);
             let reasons = reasons.chain(culprit).chain(held);
             (*at, reasons.collect())
         }
@@ -177,15 +186,30 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     }
 }
 
-fn because_of(culprit: &Task) -> String {
-    let ended = culprit
-        .end()
-        .map_or("runs again", |end| end.outcome.as_str());
-    format!(
-        "it could not run because of {}, which is {ended}; `claudine retry {:#}` runs that one again and revives this one",
-        called(culprit),
-        culprit.id
-    )
+/// The command is the one that is proposed for the culprit itself, if there is one.
+fn because_of(culprit: &Task, way_out: Option<String>) -> String {
+    let because = format!("it could not run because of {}", called(culprit));
+    let Some(end) = culprit.end() else {
+        return format!("{because}, which runs again");
+    };
+    let ended = match end.outcome {
+        Outcome::Succeeded => "has succeeded",
+        Outcome::Failed => "has failed",
+        Outcome::TimedOut => "timed out",
+        Outcome::Cancelled => "was cancelled",
+        Outcome::Skipped => "was skipped",
+        Outcome::UpstreamFailed => "could not run either",
+        Outcome::Lost => "was lost",
+    };
+    let (command, effect) = match (steps(culprit).into_iter().next(), way_out) {
+        (Some(step), _) => (step.command, "merges what that one did"),
+        (None, Some(command)) => (command, "continues that one"),
+        (None, None) => (
+            format!("claudine retry {:#}", culprit.id),
+            "runs that one again",
+        ),
+    };
+    format!("{because}, which {ended}; `{command}` {effect} and revives this one")
 }
 
 fn because_of_forgotten(culprit: TaskId) -> String {

@@ -167,14 +167,14 @@ fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Resu
     Err(forbidden(message, "merge_strategies"))
 }
 
-/// Refuses to merge what others have done to those who may only read.
+/// Refuses merges to a principal that may only read.
 fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
     let most = ceiling.most();
     if most.step >= Step::Edit {
         return Ok(());
     }
     let message = format!(
-        "to merge is to change files; what may be asked for {} can at most {} (`{}`)",
+        "a merge changes files, but requests {} may at most {} (`{}`)",
         way(by),
         can(most.step),
         ceiling.max_permission_mode
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_only_read_merges_nothing() {
+    fn a_principal_that_may_only_read_cannot_merge() {
         let check = |mode: &str, expected: bool| {
             let chat = by(Kind::Owner, Via::Mcp, true);
             let ceiling = McpCeiling {
@@ -414,7 +414,7 @@ mod tests {
             let decided = may(&chat, Verb::Merge(MergeStrategy::Patch), None, &ceiling);
             assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
             if let Err(error) = decided {
-                let says = format!("can at most read (`{mode}`)");
+                let says = format!("may at most read (`{mode}`)");
                 assert!(error.message.contains(&says), "{}", error.message);
                 assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
             }

@@ -214,13 +214,25 @@ fn graph_level(reader: &Reader, task: &Task) -> Result<Option<Level>, AppError> 
     reader.graph_level(task)
 }
 
+/// The command that continues a finished agent, if an option is all that it needs for that.
+fn way_out(reader: &Reader, task: &Task) -> Result<Option<String>, AppError> {
+    if task.request.class != Class::Agent || !task.is_done() {
+        return Ok(None);
+    }
+    Ok(reader.full_view(task)?.hint)
+}
+
 /// The reasons in other tasks why this one does not start or did not run.
 fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), AppError> {
     let task = reader.task_to_show(reference)?;
     let mut in_the_way = InTheWay::default();
     if let Some(culprit) = task.end().and_then(|end| end.culprit) {
         in_the_way.culprit = reader.store.task(culprit)?;
+        if let Some(culprit) = &in_the_way.culprit {
+            in_the_way.culprit_way_out = way_out(reader, culprit)?;
+        }
     }
+    in_the_way.way_out = way_out(reader, &task)?;
     in_the_way.graph = graph_level(reader, &task)?;
     if !matches!(task.state, State::Blocked { .. }) {
         return Ok((task, in_the_way));

@@ -436,7 +436,7 @@ pub(crate) struct GraphQuery {
     pub(crate) graph: Option<String>,
 }
 
-/// How to shut the host down.
+/// Mode of a shutdown of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DownMode {

@@ -58,7 +58,7 @@ impl Host {
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
             Ok(answer) => retried(answer).map(Some),
-            // It has ended meanwhile.
+            // The task has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -94,6 +94,7 @@ impl Host {
         options: RetryOptions,
         resume: Option<Arc<[u8]>>,
     ) -> Result<Retried, AppError> {
+        let verb = if resume.is_some() { "resume" } else { "retry" };
         for _ in 0..TRIES {
             let (reference, downstream) = (reference.clone(), options.downstream);
             let mut retry = self
@@ -110,7 +111,7 @@ impl Host {
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
                     self.known(moved).await?;
                 }
-                Err(EngineError::Refused(refused)) => return Err(with_way_out(refused)),
+                Err(EngineError::Refused(refused)) => return Err(with_way_out(verb, refused)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -136,13 +137,13 @@ impl Host {
     }
 }
 
-/// A refusal, with a command that would work.
-fn with_way_out(refused: Refused) -> AppError {
+/// A refusal, with a command that would work: the same with an option.
+fn with_way_out(verb: &str, refused: Refused) -> AppError {
     let hint = match &refused {
         Refused::NotDone { task, state } if *state == "waiting" => {
             Some(format!("`claudine retry --now {task:#}` starts it now"))
         }
-        Refused::OverBudget { task, spent } => more_money(&format!("retry {task:#}"), *spent),
+        Refused::OverBudget { task, spent } => more_money(&format!("{verb} {task:#}"), *spent),
         _ => None,
     };
     let error = AppError::from(EngineError::Refused(refused));

@@ -53,7 +53,7 @@ pub(super) struct FoundGraph {
     /// The first task, or the one that the request named.
     pub(super) id: TaskId,
     pub(super) name: Option<String>,
-    /// Its tasks, if they were not submitted together.
+    /// The tasks, if they were not submitted together.
     connected: Option<BTreeSet<TaskId>>,
 }
 

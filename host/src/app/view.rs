@@ -75,7 +75,7 @@ pub(crate) struct TaskRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub(crate) until: Option<String>,
-    /// Who holds the task.
+    /// Holders of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub(crate) struct TaskRow {
     /// The first task of its graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<String>,
-    /// Who submitted it.
+    /// Principal who submitted the task.
     #[serde(default)]
     pub(crate) by: Principal,
     /// Number of the last attempt that has begun; 0 before the first.
@@ -479,7 +479,7 @@ pub(crate) struct EventView {
     pub(crate) task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
-    /// Who requested the cause of the event; absent if that was the host itself.
+    /// Principal who requested the cause of the event; absent if that was the host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<Principal>,
     /// Description for people.

@@ -12,9 +12,9 @@
 //!   context                CLAUDINE_CONTEXT: the new instructions
 //! ```
 //!
-//! They exist before the first process starts, and are removed when the attempt has ended. They are
-//! not synced: after a power cut they may be empty, but then no process that could read them is
-//! alive, so files of an earlier boot are removed and written again.
+//! The files exist before the first process starts, and are removed when the attempt has ended.
+//! They are not synced: after a power cut they may be empty, but then no process that could read
+//! them is alive, so files of an earlier boot are removed and written again.
 
 use std::{
     collections::BTreeSet,

@@ -1,7 +1,7 @@
 //! The checkpoint of a finished attempt for those that follow: outcome, result and last lines.
 //!
-//! It is assembled on request from stored data (row, outputs, log), so it cannot disagree with
-//! them. It is passed to tasks that use the output of others, and to attempts that continue an
+//! A checkpoint is assembled on request from stored data (row, outputs, log), so it cannot disagree
+//! with them. It is passed to tasks that use the output of others, and to attempts that continue an
 //! earlier one: as text before a prompt ([`words`]), and as files and variables ([`files`]). It
 //! never becomes part of a command line or a script.
 //!

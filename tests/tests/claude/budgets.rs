@@ -36,6 +36,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     for verb in ["resume", "retry"] {
         world.host.run([verb, id]).code(125).says(&[
             "cannot run: it has spent $0.0016 of $0.001",
+            &format!("`claudine {verb} "),
             "--budget-usd 0.005` gives it more",
         ]);
     }

@@ -14,11 +14,13 @@
 mod budgets;
 mod ceiling;
 mod changes;
+mod day;
 mod endings;
 mod failures;
 mod git;
 mod machine;
 mod patterns;
+mod recording;
 mod refusals;
 mod restarts;
 mod results;

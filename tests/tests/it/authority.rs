@@ -55,7 +55,7 @@ fn each_way_past_the_ceiling_is_refused_with_a_reason() {
         task[name] = value;
         task
     };
-    let too_much = ["this task could", "over MCP can at most read (`plan`)"];
+    let too_much = ["this task could", "over MCP may at most read (`plan`)"];
     // A `claude` of the client's own, and code in the host's git.
     for (name, value) in [
         ("PATH", "/evil"),
@@ -128,7 +128,7 @@ fn default_mode_for_persons_does_not_lift_clients_over_the_ceiling() {
     let mut client = PythonClient::connect(&host);
     let says = [
         "do whatever the user can",
-        "can at most change files (`acceptEdits`)",
+        "may at most change files (`acceptEdits`)",
     ];
     refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});

@@ -214,7 +214,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     refused.says(&[
         &format!("no host can start: the disk at {}", disk.dir.display()),
         "is full (nothing is free)",
-        "free at least 1024 KiB there; nothing that was accepted is lost, and what runs goes on",
+        "free at least 1024 KiB there; nothing that was accepted is lost, and running tasks continue",
     ]);
     assert!(alive(pid));
 

@@ -112,7 +112,9 @@ fn graph_shows_unfinished_tasks_with_their_connections() {
     host.finished(&ids[3]);
     host.finished(&ids[5]);
     assert_eq!(count(&[]), 0);
-    host.run(["graph"]).ok().says(&["no tasks"]);
+    host.run(["graph"])
+        .ok()
+        .says(&["no unfinished tasks; `claudine graph ID` shows"]);
 }
 
 #[test]

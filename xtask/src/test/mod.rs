@@ -99,7 +99,7 @@ fn compile() -> Result<usize> {
 
 /// A cargo command for the whole workspace, with the host's components in place and Clippy's
 /// compiler. `rest` must not contain words with spaces.
-fn workspace(verb: &str, rest: &str) -> Command {
+pub(crate) fn workspace(verb: &str, rest: &str) -> Command {
     let selection = ["--workspace", "--features", "xtask/bench"];
     let mut cargo = cargo(
         verb.split(' ')

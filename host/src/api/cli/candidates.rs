@@ -17,7 +17,7 @@ const COLUMNS: [Column; 5] = [
     Column::new("WHAT").cut(24, 8),
 ];
 
-/// One line for each candidate.
+/// A line for each candidate.
 pub(super) fn table(candidates: &[Candidate], look: Look, now: Timestamp) -> Painted {
     let short = ShortIds::among(candidates.iter().map(|it| it.id.as_str()));
     let mut table = Table::new(&COLUMNS);

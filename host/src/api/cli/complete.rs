@@ -191,7 +191,7 @@ impl Which {
     }
 }
 
-/// Where values that only a host knows come from.
+/// Source of the values that only a host knows.
 #[derive(Clone)]
 pub(super) struct Source(Arc<Place>);
 

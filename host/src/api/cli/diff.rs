@@ -29,7 +29,7 @@ pub(super) struct Diff {
     /// Id, end of an id, or name [default: the newest].
     #[arg(value_name = "ID")]
     task: Option<String>,
-    /// Only this file or directory, from the top of the repository.
+    /// Only this file or directory, relative to the top of the repository.
     #[arg(value_name = "PATH")]
     path: Option<String>,
     /// Print a summary per file.

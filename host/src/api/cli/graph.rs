@@ -75,6 +75,7 @@ impl Graph {
                 .collect(),
             graph: self.submitted,
         };
+        let is_all = query.tasks.is_empty() && query.graph.is_none();
         let is_drawn = self.format == Format::Text && !session.json;
         let graph = if self.follow {
             follow::to_its_end(session, &query, is_drawn).await?
@@ -98,7 +99,11 @@ impl Graph {
             Format::Svg => output::text(&graph::svg(&graph)?)?,
         }
         if graph.nodes.is_empty() {
-            output::say("no tasks");
+            output::say(if is_all {
+                "no unfinished tasks; `claudine graph ID` shows what a finished one depended on"
+            } else {
+                "no tasks"
+            });
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -161,7 +161,7 @@ const COLUMNS: [Column; 10] = [
     Column::new("WHAT").cut(24, 12),
 ];
 
-/// One line for each task; the last column takes the remaining width.
+/// A line for each task; the last column takes the remaining width.
 fn table(tasks: &[TaskRow], look: Look, now: Timestamp) -> Painted {
     let short = ShortIds::among(tasks.iter().map(|task| task.id.as_str()));
     let mut table = Table::new(&COLUMNS);

@@ -47,7 +47,7 @@ enum Verb {
     Start,
     /// Print the configuration for MCP clients.
     ///
-    /// It is for Claude Code (`.mcp.json`), Claude Desktop (`claude_desktop_config.json`), Cursor
+    /// For Claude Code (`.mcp.json`), Claude Desktop (`claude_desktop_config.json`), Cursor
     /// (`.cursor/mcp.json`) and others that have `mcpServers`.
     Config,
     /// Start `claudine mcp` like a client and list its tools.
@@ -133,7 +133,7 @@ fn test(common: &Common) -> Result<ExitCode, Failure> {
         .spawn()
         .map_err(|error| failed(&format!("cannot be started: {error}")))?;
     let asked = converse(&mut child);
-    // Its input is closed, so it exits.
+    // The server exits, because its input is closed.
     let ended = child
         .wait()
         .map_err(|error| failed(&format!("cannot be waited for: {error}")))?;

@@ -35,7 +35,7 @@ pub(super) struct Selectors {
     group: Option<String>,
     /// By graph: its name or one of its tasks.
     ///
-    /// Of several graphs with this name the newest is meant.
+    /// If several graphs have this name, the newest is meant.
     #[arg(long, value_name = "NAME|ID", help_heading = HEADING)]
     graph: Option<String>,
     /// By executor.

@@ -1,4 +1,5 @@
-//! What all commands that ask a host share: the client, the output format, and an async runtime.
+//! Context shared by all commands that ask a host: the client, the output format, and an async
+//! runtime.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
 //! The client of a host: one method per request, over the socket. The command line and MCP use
 //! nothing else.
 //!
-//! It starts a host if none runs, keeps connections for later requests, and repeats a request after
-//! a restart of the host if repeating it does no harm.
+//! The client starts a host if none runs, keeps connections for later requests, and repeats a
+//! request after a restart of the host if repeating it does no harm.
 
 mod address;
 mod connection;

@@ -73,7 +73,7 @@ pub(super) struct Task {
     /// Result of merging the worktree.
     #[serde(skip_serializing_if = "Option::is_none")]
     merge: Option<Merge>,
-    /// Reasons why it waits; for one that did not succeed, how it ended and what to do.
+    /// Reasons why the task waits, or how it ended without success and what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     why: Vec<String>,
 }
@@ -136,7 +136,7 @@ impl From<TaskRow> for Task {
 }
 
 impl Task {
-    /// With as much of its output as fits into so many bytes.
+    /// The task with the part of its output that fits in this many bytes.
     pub(super) fn of(task: TaskView, why: Vec<String>, output_bytes: usize) -> Self {
         let whole = if task.output_truncated {
             format!("`claudine logs {}`", task.id)
@@ -224,7 +224,7 @@ pub(super) struct Resumed {
     pub(super) attempt_number: u32,
 }
 
-/// One task, or, where several were named, all of them.
+/// One task, or a list if several ids were given.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Waited {
@@ -248,7 +248,7 @@ pub(super) struct WaitedForSeveral {
     pub(super) success: bool,
     /// Whether all have ended, or at least one with `any`. If not, call again.
     pub(super) done: bool,
-    /// In the order of `taskIds`.
+    /// The tasks in the order of `taskIds`.
     pub(super) tasks: Vec<Task>,
 }
 
@@ -263,9 +263,9 @@ pub(super) struct Diff {
     /// Commit that they end at; absent if uncommitted changes are included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) to: Option<String>,
-    /// One line per changed file; empty without changes.
+    /// A line for each changed file; empty without changes.
     pub(super) stat: String,
-    /// Cut after 40,000 bytes, with a line that says so.
+    /// The patch, cut after 40,000 bytes with a note about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) patch: Option<String>,
 }

@@ -187,8 +187,8 @@ impl Server {
         })))
     }
 
-    /// What a task waits for, or how one that did not succeed has ended. Nothing if it has moved
-    /// on since it was looked at.
+    /// The reasons why a task waits, or how it ended without success. Empty if its state has
+    /// changed since `seen`.
     pub(super) async fn why(&self, seen: &TaskRow) -> Result<Vec<String>, AppError> {
         if seen.outcome.as_deref() == Some("succeeded") {
             return Ok(Vec::new());

@@ -8,7 +8,7 @@ pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
 pub(super) const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1_024..=1_073_741_824;
 pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
 pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
-/// More would not fit into an agent's context together.
+/// Limits of the tasks in a wait, since more would not fit an agent's context.
 pub(super) const WAITED_TASKS: std::ops::RangeInclusive<usize> = 1..=32;
 pub(super) const PAGE: std::ops::RangeInclusive<u64> = 1..=100;
 
@@ -257,10 +257,10 @@ pub(super) struct ListTasks {
 pub(super) struct WaitTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: Option<String>,
-    /// In place of `taskId`: several tasks.
+    /// Several tasks, in place of `taskId`.
     #[schemars(length(min = 1, max = 32))]
     pub(super) task_ids: Option<Vec<String>>,
-    /// With `taskIds`: true to wait until one of them has ended. Default: until all have.
+    /// With `taskIds`: true to wait only for the first one to end. Default: wait for all.
     pub(super) any: Option<bool>,
     /// Time to wait in milliseconds. Default: 50000. `done` in the answer says whether to call
     /// again.
@@ -273,9 +273,9 @@ pub(super) struct WaitTask {
 pub(super) struct TaskDiff {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// Only this file or directory, as `stat` names it.
+    /// Only this file or directory, as named in `stat`.
     pub(super) path: Option<String>,
-    /// true to leave the patch out.
+    /// True to leave out the patch.
     pub(super) stat_only: Option<bool>,
 }
 
@@ -284,6 +284,6 @@ pub(super) struct TaskDiff {
 pub(super) struct MergeTask {
     /// An id, the end or the beginning of one, or a name.
     pub(super) task_id: String,
-    /// As for DelegateTask. Default: what the task was submitted with.
+    /// Merge strategy, as for DelegateTask. Default: that of the task.
     pub(super) merge_strategy: Option<MergeStrategy>,
 }

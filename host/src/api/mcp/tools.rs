@@ -29,17 +29,17 @@ pub(in crate::api) const NAMES: [&str; 11] = [
 pub(super) const INSTRUCTIONS: &str = "\
 Claudine runs tasks in the background: prompts for further Claude Code agents, and shell scripts. They survive the end of this session.
 
-Delegate when work is independent of what you do next, would take long, or can go on beside other work: a test suite, a review, a \
+Delegate when work is independent of what you do next, would take long, or can run alongside other work: a test suite, a review, a \
 migration of one module among several. Do short things yourself. Give each task a prompt that is complete in itself, since the agent sees \
 nothing of this conversation: the goal, the files, what counts as done, what not to touch. Tasks that write to the same files belong in \
-one task or in different directories. What has to come after something else gets `dependencies`; SubmitGraph takes a whole plan at once. A task \
+one task or in different directories. A task that has to run after others gets `dependencies`; SubmitGraph submits a whole plan at once. A task \
 whose dependency fails ends as upstream_failed and does not run.
 
-DelegateTask returns at once. Go on with your work, then use WaitTask, also for several tasks; it waits 50 seconds at most, so call it again \
-while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` is what a task waits \
-for, or why it did not succeed. TaskLogs has what was written on the way, TaskDiff what a task in a worktree has changed. Agents \
-may edit files but not run arbitrary commands. What permissionMode and allowedTools may add to that is limited by the user's settings; a \
-refusal says by which.";
+DelegateTask returns at once. Continue your work, then use WaitTask for one or several tasks; it waits at most 50 seconds, so call it again \
+while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` says why a task \
+waits or did not succeed. TaskLogs shows output of a running task, TaskDiff the changes of a task in a worktree. Agents \
+may edit files but not run arbitrary commands. The user's settings limit what permissionMode and allowedTools may add to that; a refusal \
+names the setting.";
 
 pub(super) fn all() -> Vec<Tool> {
     let reads = || ToolAnnotations::new().read_only(true).open_world(false);
@@ -54,7 +54,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::SubmitGraph, answers::Submitted>(
             SUBMIT,
-            "Hands over several tasks that wait for each other, all or none. Returns their ids at once.",
+            "Submits a graph of tasks with dependencies, all or none. Returns their ids at once.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -62,17 +62,17 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::TaskStatus, answers::Status>(
             STATUS,
-            "Says where a task stands, and its result once it is done. Without taskId: the newest tasks.",
+            "Shows the state of a task, and its result once it is done. Without taskId: the newest tasks.",
             reads(),
         ),
         tool::<parameters::TaskLogs, answers::Logs>(
             LOGS,
-            "Shows the last lines a task wrote, of an agent those of its transcript: as many as fit into an answer.",
+            "Shows the last lines of a task's output, or of an agent's transcript, as many as fit in an answer.",
             reads(),
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
             CANCEL,
-            "Stops a task and what it delegated itself, or all tasks of a graph.",
+            "Cancels a task and the tasks it submitted itself, or all tasks of a graph.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -81,7 +81,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
-            "Gives a finished task another attempt. It keeps its id; an agent goes on with its session where it can.",
+            "Gives a finished task another attempt. It keeps its id; an agent continues its session if it can.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -89,7 +89,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ResumeTask, answers::Resumed>(
             RESUME,
-            "Lets a finished task go on from where it ended, told what is to be done now. It keeps its id; an agent goes on in its session.",
+            "Continues a finished task from where it ended, with new instructions. It keeps its id; an agent continues its session.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -97,22 +97,22 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ListTasks, answers::Several>(
             LIST,
-            "Lists tasks, the newest first.",
+            "Lists tasks, newest first.",
             reads(),
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits until a task has ended, or several, or one of several; 50 seconds at most. Returns what TaskStatus returns; call it again while `done` is false.",
+            "Waits until one task, all of several tasks or the first of them has ended, at most 50 seconds. Returns the same as TaskStatus; call it again while `done` is false.",
             reads(),
         ),
         tool::<parameters::TaskDiff, answers::Diff>(
             DIFF,
-            "Shows what a task in a worktree has changed, before or after its merge: a line for each file, and the patch.",
+            "Shows the changes of a task in a worktree, before or after its merge: a line for each file, and the patch.",
             reads(),
         ),
         tool::<parameters::MergeTask, answers::Merged>(
             MERGE,
-            "Merges the branch of a finished task after all, or pushes it or writes a patch file: once a conflict is resolved, or if it was left (`manual`). A task that failed because of its merge then succeeds.",
+            "Merges the branch of a finished task, or pushes it or writes a patch file: after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)

@@ -188,5 +188,5 @@ pub(super) async fn release_restored(
 
 pub(super) fn going_down() -> AppError {
     AppError::new(ErrorKind::Unavailable, "the host went down")
-        .hint("what runs goes on under its supervisor; the next command starts a host again")
+        .hint("running tasks continue under their supervisor; the next command starts a host again")
 }

@@ -177,7 +177,7 @@ pub(crate) struct TaskActed {
     /// revived together with another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) already: bool,
-    /// Of a cancelled task that had ended: the number of its unfinished descendants.
+    /// Number of unfinished descendants, if a cancelled task had already ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,
     /// Number of the next attempt.

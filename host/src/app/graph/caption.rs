@@ -153,7 +153,7 @@ mod tests {
         let expected = "1 ✓ · 1 running · 1 waiting · ~45s to go";
         let last = || task(3).expected(30_000);
         check(vec![done(), running(), last()], &[(1, 2), (2, 3)], expected);
-        // Of parallel tasks the longest counts.
+        // The longest of parallel tasks counts.
         let expected = "1 ✓ · 1 running · 1 waiting · ~30s to go";
         check(vec![done(), running(), last()], &[(1, 2), (1, 3)], expected);
         check(vec![done(), running(), last()], &[], expected);

@@ -75,7 +75,7 @@ async fn a_hostile_question_is_ended_with_a_reason() {
     check(
         "task-schema",
         "(call $text (i32.const 1408) (i32.const 128) (i32.const 8)) (return (i32.const 1408))",
-        "no JSON",
+        "not JSON",
     )
     .await;
     check(

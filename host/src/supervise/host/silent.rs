@@ -7,7 +7,7 @@ use std::{
 
 use crate::lock::lock;
 
-/// The silent supervisors by number, each with a text about it. The router writes it, others read it.
+/// The silent supervisors by number, each with a text about it. Only the router writes to it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Silent(Arc<Mutex<BTreeMap<u32, String>>>);
 

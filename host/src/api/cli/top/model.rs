@@ -15,7 +15,7 @@ const FEW_ROWS: usize = 300;
 /// Classes of failures that a person has to resolve.
 const NEEDS_SOMEBODY: [&str; 3] = ["conflict", "permission", "budget"];
 
-/// What the screen shows or asks.
+/// Content of the screen, or the question it asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Tasks,
@@ -470,7 +470,7 @@ mod tests {
         let mut model = model(tasks);
         let expected: Vec<u32> = [43, 41, 42, 40].into_iter().chain((10..30).rev()).collect();
         assert_eq!(order(&model), expected);
-        // One of them ends and is now the first finished task; the oldest one is dropped.
+        // A task ends and is now the first finished one; the oldest one is dropped.
         model.apply(told(vec![ended(41, 59)], Some(1)));
         let expected: Vec<u32> = [43, 42, 40, 41].into_iter().chain((11..30).rev()).collect();
         assert_eq!(order(&model), expected);

@@ -1,0 +1,23 @@
+//! A recording of a terminal: somebody types into a shell, and what the screen shows becomes an
+//! animated SVG.
+//!
+//! Nothing of it is invented: a [`Typist`] types into a real shell, `film` cuts the waits out, and
+//! [`draw`] draws what an emulator shows. [`Recorded`] reads a drawing back, so that a test can
+//! compare it with what the same commands show today.
+
+mod film;
+mod picture;
+mod pieces;
+mod reading;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod typist;
+
+pub use film::Film;
+pub use reading::Recorded;
+pub use svg::draw;
+pub use typist::Typist;
+
+/// Columns and rows.
+pub type Size = (u16, u16);

@@ -1,0 +1,261 @@
+//! Reads a recording back: what it shows at a time, as text. What a drawing of ours has no use for
+//! is refused, above all what could load or run something.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use roxmltree::{Document, Node};
+
+use super::svg::{BASELINE, CELL};
+
+/// The elements of a drawing.
+const ELEMENTS: &[&str] = &["svg", "title", "desc", "style", "rect", "g", "text"];
+
+/// What a group is like from a moment on, in hundredths of the film.
+type States = Vec<(f64, String)>;
+
+/// A recording that was read.
+pub struct Recorded {
+    length_s: f64,
+    rows: usize,
+    texts: Vec<Text>,
+    states: BTreeMap<String, States>,
+}
+
+struct Text {
+    row: usize,
+    column: usize,
+    said: String,
+    /// The groups that it is in, outermost first.
+    groups: Vec<Group>,
+}
+
+#[derive(Clone)]
+struct Group {
+    name: String,
+    /// Without an animation.
+    is_visible: bool,
+}
+
+impl Recorded {
+    pub fn read(svg: &str) -> Result<Self> {
+        let document = Document::parse(svg)?;
+        for node in document.descendants().filter(Node::is_element) {
+            check(&node)?;
+        }
+        let named = |name: &'static str| {
+            let mut nodes = document.descendants();
+            nodes.find(move |node| node.has_tag_name(name))
+        };
+        let style = named("style")
+            .and_then(|node| node.text())
+            .context("no style")?;
+        for piece in ["@import", "url("] {
+            ensure!(!style.contains(piece), "`{piece}` loads something");
+        }
+        for name in ["title", "desc"] {
+            let said = named(name).and_then(|node| node.text());
+            ensure!(said.is_some_and(|text| !text.is_empty()), "no {name}");
+        }
+        let inner = document.root_element();
+        let inner = inner.children().find(|node| node.has_tag_name("svg"));
+        let inner = inner.context("no screen")?;
+        let texts = inner.descendants().filter(|node| node.has_tag_name("text"));
+        Ok(Self {
+            length_s: length(style)?,
+            rows: place(attribute(&inner, "height")?, 0.0, CELL.1)?,
+            texts: texts.map(|node| Text::read(&node)).collect::<Result<_>>()?,
+            states: keyframes(style)?,
+        })
+    }
+
+    pub fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.length_s)
+    }
+
+    /// The rows that are seen at this time.
+    pub fn seen(&self, at: Duration) -> Result<Vec<String>> {
+        let percent = at.as_secs_f64() / self.length_s * 100.0;
+        let is_full = self.state("full", percent).contains("visible");
+        let mut rows = self.layer(is_full, percent);
+        if is_full {
+            rows.resize(self.rows, String::new());
+            return Ok(rows);
+        }
+        let cursor = self.state("cursor", percent);
+        if cursor.contains("visible") {
+            let (column, row) = translation(cursor)?;
+            rows.resize(rows.len().max(row + 1), String::new());
+            rows[row] = rows[row].chars().take(column).collect();
+        }
+        let (_, first) = translation(self.state("scroll", percent))?;
+        rows.resize(rows.len().max(first + self.rows), String::new());
+        let seen = rows[first..][..self.rows].iter();
+        Ok(seen.map(|row| row.trim_end().to_owned()).collect())
+    }
+
+    /// All that the usual screen has shown in the end, from its first row on. A row that is full
+    /// goes on in the next one.
+    pub fn transcript(&self, columns: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        let mut goes_on = false;
+        for row in self.layer(false, 100.0) {
+            let is_full = row.chars().count() == columns;
+            match lines.last_mut().filter(|_| goes_on) {
+                Some(line) => line.push_str(&row),
+                None => lines.push(row),
+            }
+            goes_on = is_full;
+        }
+        lines
+    }
+
+    /// What is there at this time on one of the two screens, whether it has scrolled away or not.
+    fn layer(&self, full: bool, percent: f64) -> Vec<String> {
+        let mut rows: Vec<Vec<char>> = Vec::new();
+        for text in &self.texts {
+            let is_of_it = text.groups.iter().any(|group| group.name == "full") == full;
+            if !is_of_it || !self.is_there(text, percent) {
+                continue;
+            }
+            rows.resize(rows.len().max(text.row + 1), Vec::new());
+            let row = &mut rows[text.row];
+            let end = text.column + text.said.chars().count();
+            row.resize(row.len().max(end), ' ');
+            for (cell, c) in row[text.column..].iter_mut().zip(text.said.chars()) {
+                *cell = c;
+            }
+        }
+        rows.into_iter().map(String::from_iter).collect()
+    }
+
+    fn is_there(&self, text: &Text, percent: f64) -> bool {
+        let Some(group) = text.groups.last() else {
+            return true;
+        };
+        match self.state(&group.name, percent) {
+            "" => group.is_visible,
+            state => state.contains("visible"),
+        }
+    }
+
+    /// What the animation of this name has set; nothing without one.
+    fn state(&self, name: &str, percent: f64) -> &str {
+        let states = self.states.get(name).map_or(&[][..], Vec::as_slice);
+        let passed = states.iter().take_while(|(from, _)| *from <= percent);
+        passed.last().map_or("", |(_, state)| state)
+    }
+}
+
+impl Text {
+    fn read(node: &Node) -> Result<Self> {
+        let ancestors = node.ancestors().filter(|node| node.has_tag_name("g"));
+        let mut groups = ancestors
+            .map(|node| Group::read(&node))
+            .collect::<Result<Vec<_>>>()?;
+        groups.reverse();
+        Ok(Self {
+            row: place(attribute(node, "y")?, BASELINE, CELL.1)?,
+            column: place(attribute(node, "x")?, 0.0, CELL.0)?,
+            said: node.text().context("no text")?.replace('\u{a0}', " "),
+            groups,
+        })
+    }
+}
+
+impl Group {
+    fn read(node: &Node) -> Result<Self> {
+        let class = attribute(node, "class")?;
+        let name = class
+            .strip_prefix("moves ")
+            .context("a group that does not move")?;
+        Ok(Self {
+            name: name.to_owned(),
+            is_visible: node.attribute("visibility") != Some("hidden"),
+        })
+    }
+}
+
+fn check(node: &Node) -> Result<()> {
+    let name = node.tag_name().name();
+    ensure!(
+        ELEMENTS.contains(&name),
+        "<{name}> is nothing that is drawn"
+    );
+    for attribute in node.attributes() {
+        let name = attribute.name();
+        if name.starts_with("on") || name.ends_with("href") || name == "style" {
+            bail!("`{name}` is nothing that is drawn");
+        }
+    }
+    Ok(())
+}
+
+fn attribute<'a>(node: &Node<'a, '_>, name: &str) -> Result<&'a str> {
+    let found = node.attribute(name);
+    found.with_context(|| format!("no `{name}` of <{}>", node.tag_name().name()))
+}
+
+/// The row or column whose cell has this coordinate.
+fn place(text: &str, origin: f64, cell: f64) -> Result<usize> {
+    let value: f64 = text
+        .parse()
+        .with_context(|| format!("{text:?} is no number"))?;
+    let count = (value - origin) / cell;
+    ensure!(
+        (count - count.round()).abs() < 0.01 && count > -0.01,
+        "{text} is not where a cell is"
+    );
+    format!("{:.0}", count.round().abs())
+        .parse()
+        .context("a cell too far away")
+}
+
+/// Column and row of `transform:translate(…px,…px)`. Rows count as they do on paper: down for the
+/// cursor, up for what scrolls.
+fn translation(state: &str) -> Result<(usize, usize)> {
+    let inner = state
+        .split_once("translate(")
+        .and_then(|(_, rest)| rest.split_once(')'));
+    let (x, y) = inner
+        .and_then(|(inner, _)| inner.split_once(','))
+        .with_context(|| format!("no translation: {state}"))?;
+    let y = y.trim_start_matches('-').trim_end_matches("px");
+    Ok((
+        place(x.trim_end_matches("px"), 0.0, CELL.0)?,
+        place(y, 0.0, CELL.1)?,
+    ))
+}
+
+/// The seconds of `.moves{animation:…s step-end infinite}`.
+fn length(style: &str) -> Result<f64> {
+    let rest = style.split_once(".moves{animation:").map(|(_, rest)| rest);
+    let seconds = rest
+        .and_then(|rest| rest.split_once('s'))
+        .context("no length")?
+        .0;
+    seconds
+        .parse()
+        .with_context(|| format!("{seconds:?} is no number"))
+}
+
+/// The states of all animations by their names.
+fn keyframes(style: &str) -> Result<BTreeMap<String, States>> {
+    let mut all = BTreeMap::new();
+    for part in style.split("@keyframes ").skip(1) {
+        let (name, rest) = part.split_once('{').context("keyframes without states")?;
+        let (states, _) = rest.split_once("}}").context("keyframes without an end")?;
+        let states = states.split('}').map(|state| {
+            let (percent, state) = state.split_once("%{").context("a state without a time")?;
+            let percent: f64 = percent.parse().with_context(|| format!("{percent:?}"))?;
+            Ok((percent, state.to_owned()))
+        });
+        let states: States = states.collect::<Result<_>>()?;
+        ensure!(
+            states.is_sorted_by(|a, b| a.0 < b.0) && states.first().is_some_and(|it| it.0 == 0.0),
+            "the states of `{name}` are not in the order of their times from the beginning on"
+        );
+        all.insert(name.to_owned(), states);
+    }
+    Ok(all)
+}

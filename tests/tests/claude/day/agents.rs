@@ -1,0 +1,62 @@
+//! What the agents of the day do: answers of the scripted service, by a word of their prompts.
+
+use claudine_tests::messages_api::{Answer, Rule, Script};
+
+/// The prompts, as they are typed.
+pub(super) const TOTAL: &str = "Count the total in cents.";
+pub(super) const CURRENCY: &str = "Name the currency in the total.";
+pub(super) const SLOW: &str = "Find out what is slow.";
+pub(super) const NOTES: &str = "Write the release notes.";
+pub(super) const RENAME: &str = "Give the read-me a name in lower case.";
+pub(super) const REVIEW: &str = "Review the last change.";
+pub(super) const TRANSLATE: &str = "Translate the read-me.";
+
+/// The first day; the account is at its limit from some time on, until this time.
+///
+/// An agent may be told the subjects of commits, which are prompts of others: what is never
+/// committed is looked for first, and what is committed last after that.
+pub(super) fn first_day(limit_until_s: u64) -> Script {
+    let script = Script::default();
+    let limit = Answer::usage_limit(limit_until_s);
+    let script = script.then(Rule::new(limit.clone()).containing(REVIEW));
+    let script = script.then(Rule::new(limit).containing(TRANSLATE));
+    let log = Answer::bash("git log --format=%s");
+    let notes = "Totals are in cents, and name their currency.";
+    let script = does(script, NOTES, log, notes);
+    // It never asks for less than one more answer, and each costs money.
+    let looks = held("slow", Answer::bash("cat cart.py"));
+    let script = script.then(Rule::new(looks).containing(SLOW).times(3));
+    let script = script.then(Rule::new(Answer::text("Nothing is.")).containing(SLOW));
+    let script = does(script, RENAME, rename(), "I was not allowed to rename it.");
+    let eur = Answer::bash("sed -i 's/^total/total_eur/' cart.py");
+    let script = does(script, CURRENCY, held("currency", eur), "It says so now.");
+    let cents = Answer::bash("sed -i 's/sum(prices)/sum(prices) * 100/' cart.py");
+    does(script, TOTAL, held("total", cents), "Totals are cents now.")
+}
+
+/// The next day: the limit is over, and who was denied a tool tries again.
+pub(super) fn next_day() -> Script {
+    let script = Script::default()
+        .then(Rule::new(Answer::text("No objections.")).containing(REVIEW))
+        .then(Rule::new(Answer::text("# Laden")).containing(TRANSLATE));
+    does(script, RENAME, rename(), "Renamed it.")
+}
+
+/// One command, and then a text.
+fn does(script: Script, prompt: &str, command: Answer, says: &str) -> Script {
+    script
+        .then(Rule::new(command).containing(prompt).times(1))
+        .then(Rule::new(Answer::text(says)).containing(prompt))
+}
+
+/// An answer that comes once its point is released.
+fn held(point: &str, answer: Answer) -> Answer {
+    Answer {
+        hold: Some(point.to_owned()),
+        ..answer
+    }
+}
+
+fn rename() -> Answer {
+    Answer::bash("git mv README.md readme.md")
+}

@@ -1,0 +1,88 @@
+//! A wall clock that is put forward for everything that runs from then on, so that a night passes
+//! between two commands.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use tempfile::TempDir;
+
+const SOURCE: &str = include_str!("../../../fixtures/clock.c");
+
+const DAY: Duration = Duration::from_hours(24);
+
+pub(super) struct Clock {
+    directory: TempDir,
+    ahead: Duration,
+    /// What the clock showed at first, since 1970.
+    start: Duration,
+}
+
+impl Clock {
+    /// A clock that shows so much after midnight in UTC now.
+    pub(super) fn at(after_midnight: Duration) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut compiler = Command::new("cc")
+            .args(["-shared", "-fPIC", "-D_GNU_SOURCE", "-x", "c", "-", "-o"])
+            .arg(library(&directory))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a C compiler, as for the host itself");
+        let mut input = compiler.stdin.take().unwrap();
+        input.write_all(SOURCE.as_bytes()).unwrap();
+        drop(input);
+        assert!(compiler.wait().unwrap().success());
+        let now = UNIX_EPOCH.elapsed().unwrap();
+        let midnight = Duration::from_secs(now.as_secs() / DAY.as_secs() * DAY.as_secs());
+        let mut start = midnight + after_midnight;
+        if start < now {
+            start += DAY;
+        }
+        let clock = Self {
+            directory,
+            ahead: start - now,
+            start,
+        };
+        clock.set();
+        clock
+    }
+
+    /// What a program needs in its environment to go by this clock.
+    pub(super) fn variables(&self) -> [(&'static str, OsString); 3] {
+        [
+            ("LD_PRELOAD", library(&self.directory).into()),
+            ("CLOCK_AHEAD", self.file().into()),
+            ("TZ", "UTC0".into()),
+        ]
+    }
+
+    /// So much passes.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.ahead += time;
+        self.set();
+    }
+
+    /// A time so long after the first, in seconds since 1970.
+    pub(super) fn after(&self, time: Duration) -> u64 {
+        (self.start + time).as_secs()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("ahead")
+    }
+
+    fn set(&self) {
+        // Up to the next whole second, so that the clock never shows less than was asked for.
+        let seconds = self.ahead.as_secs() + 1;
+        fs::write(self.file(), seconds.to_string()).unwrap();
+    }
+}
+
+fn library(directory: &TempDir) -> PathBuf {
+    directory.path().join("clock.so")
+}

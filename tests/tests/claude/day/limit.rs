@@ -1,0 +1,73 @@
+//! A usage limit: the account's agents wait for its end, and one is tried before.
+
+use claudine_tests::wait_for;
+
+use super::{
+    Day,
+    agents::{REVIEW, TRANSLATE},
+};
+
+/// One minute after the time that the service has told.
+const UNTIL: &str = "Claude usage limit (5-hour) until tomorrow 02:01 (in 9h";
+
+impl Day {
+    /// The ends of the ids of those that wait.
+    pub(super) fn meets_a_usage_limit(&self) -> [String; 2] {
+        let review = self.delegates("--name review", REVIEW);
+        self.is_parked(&review, 1);
+        let translate = self.delegates("--name translate", TRANSLATE);
+        // It has not even asked.
+        self.is_parked(&translate, 0);
+        self.shell
+            .types("claudine list")
+            .has(&[UNTIL, " · 2 tasks wait"])
+            .row_has(&review, &["waiting", "review"])
+            .row_has(&translate, &["waiting", "translate"]);
+        self.shell
+            .types(&format!("claudine logs {review}"))
+            .has(&["You've hit your 5-hour limit"]);
+        let why = self.shell.types(&format!("claudine why {translate}"));
+        why.has(&[&format!("{translate} is waiting, for "), UNTIL]);
+        let now = why.copied("claudine retry --now");
+        let (now, _) = now.split_once('`').expect("a command in quotes");
+        assert_eq!(now, format!("claudine retry --now {translate}"), "{why}");
+        self.shell.types(now);
+        // The limit is still there.
+        self.is_parked(&translate, 1);
+        [review, translate]
+    }
+
+    pub(super) fn sees_the_limit_over(&self, parked: &[String; 2]) {
+        let [review, translate] = parked;
+        self.shell
+            .types(&format!("claudine wait {review} {translate}"))
+            .has(&[
+                &format!("✓ review ({review}) succeeded"),
+                &format!("✓ translate ({translate}) succeeded"),
+            ]);
+        self.shell
+            .types(&format!("claudine status {review}"))
+            .has(&[
+                "Created    yesterday 16:",
+                "Attempt 2  ✓ ",
+                "No objections.",
+            ]);
+        self.shell
+            .types("claudine list")
+            .fits()
+            .has_not(&["usage limit", "waiting"]);
+    }
+
+    /// Waits until it waits for the end of the limit, with so many attempts behind it.
+    #[track_caller]
+    fn is_parked(&self, id: &str, attempts: usize) {
+        wait_for(&format!("{id} to be parked"), || {
+            let task = self.world.host.status(id);
+            let ended = task["attempts"].as_array().map_or(0, |all| {
+                let has_ended = |attempt: &&serde_json::Value| attempt["finished_at"].is_string();
+                all.iter().filter(has_ended).count()
+            });
+            (task["state"] == "waiting" && ended == attempts).then_some(())
+        });
+    }
+}

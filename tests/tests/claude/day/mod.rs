@@ -1,0 +1,95 @@
+//! A day of use as one test: what a person types into a shell of 80 columns with several agents at
+//! work, and what the screen says, until the work of all of them is merged on the next day.
+//!
+//! Tasks are named by what the screen shows of their ids, commands that Claudine proposes are
+//! typed as they are printed, and nothing else than the clock of the machine is made up.
+
+mod agents;
+mod budget;
+mod clock;
+mod conflict;
+mod denial;
+mod hand_over;
+mod limit;
+mod night;
+mod shell;
+mod summary;
+
+use std::{fs, time::Duration};
+
+use crate::world::{Login, World, git};
+
+use clock::Clock;
+use shell::Shell;
+
+/// Half past four in the afternoon.
+const START: Duration = Duration::from_mins(16 * 60 + 30);
+/// From then to two in the night, when the usage limit is over.
+const LIMIT: Duration = Duration::from_mins(9 * 60 + 30);
+/// And to half past eight on the next day.
+const NIGHT: Duration = Duration::from_hours(16);
+
+struct Day {
+    // It goes before the host, which may end the programs in it.
+    shell: Shell,
+    world: World,
+    clock: Clock,
+}
+
+/// The ends of the tasks' ids, as the screen has shown them.
+struct Tasks {
+    total: String,
+    currency: String,
+    notes: String,
+    slow: String,
+}
+
+#[test]
+fn a_day_of_use() {
+    let day = Day::begin();
+    let tasks = day.hands_over();
+    day.meets_a_conflict(&tasks);
+    day.resolves_it(&tasks);
+    day.finds_a_budget_spent(&tasks);
+    let rename = day.is_told_of_a_denial();
+    let parked = day.meets_a_usage_limit();
+    let day = day.sleeps();
+    day.finds_yesterdays_failure(&rename);
+    day.allows_more(&rename);
+    day.sees_the_limit_over(&parked);
+    day.sums_up(&tasks, &rename);
+}
+
+impl Day {
+    /// A project under git, and a shell in it.
+    fn begin() -> Self {
+        let clock = Clock::at(START);
+        let script = agents::first_day(clock.after(LIMIT));
+        let world = World::with(script, Login::Subscription, |host| {
+            let variables = clock.variables().into_iter();
+            variables.fold(host, |host, (name, value)| host.env(name, value))
+        });
+        git(&world, &["init", "-q", "-b", "main"]);
+        git(&world, &["config", "user.name", "Dana"]);
+        git(&world, &["config", "user.email", "dana@example.org"]);
+        let work = world.host.work();
+        fs::write(work.join("cart.py"), "total = sum(prices)\n").unwrap();
+        fs::write(work.join("README.md"), "# Shop\n").unwrap();
+        git(&world, &["add", "-A"]);
+        git(&world, &["commit", "-q", "-m", "Begin"]);
+        Self {
+            shell: Shell::open(&world.host),
+            world,
+            clock,
+        }
+    }
+
+    /// Delegates a prompt; the end of the id that is printed.
+    #[track_caller]
+    fn delegates(&self, options: &str, prompt: &str) -> String {
+        let shown = self
+            .shell
+            .types(&format!("claudine delegate {options} '{prompt}'"));
+        shown.only().to_owned()
+    }
+}

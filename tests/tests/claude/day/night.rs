@@ -1,0 +1,34 @@
+//! The host goes down for the night, and whoever looks in the morning starts none.
+
+use super::{Day, NIGHT, agents, shell::Shell};
+
+impl Day {
+    pub(super) fn sleeps(self) -> Self {
+        let Self {
+            shell,
+            world,
+            mut clock,
+        } = self;
+        shell.types("claudine down").has(&["host ended"]);
+        shell.leaves();
+        clock.pass(NIGHT);
+        world.api.set_script(agents::next_day());
+        let shell = Shell::open(&world.host);
+        let list = shell.types("claudine list");
+        list.fits()
+            .has(&["no host is running (claudine up)"])
+            .row_has("rename", &["✗ failed", "yesterday 16:"])
+            .row_has("slow", &["✓ succeeded", "yesterday 16:"])
+            .row_has("review", &["waiting"]);
+        assert_eq!(
+            world.host.host_pid(),
+            None,
+            "who looks starts a host\n{list}"
+        );
+        Self {
+            shell,
+            world,
+            clock,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `cargo xtask record`: makes the recording that README.md shows. A test compares it with what the
+//! same commands show today; here it writes the file in place of that.
+
+use anyhow::Result;
+
+use crate::{build, checkout, program, setup, test};
+
+/// The test that plays the scene.
+const SCENE: &str = "recording::the_recording_shows_what_the_same_commands_show";
+
+pub(crate) fn run() -> Result<()> {
+    let tools = setup::tools()?;
+    let binary = build::to_show()?;
+    let file = checkout::root().join("docs/recording.svg");
+    let mut test = test::workspace("test", &format!("--test claude -- --exact {SCENE}"));
+    test.envs(tools.variables())
+        .env("CLAUDINE_BIN", binary)
+        .env("CLAUDINE_RECORD", &file);
+    program::run(&mut test)?;
+    println!("{}", file.display());
+    Ok(())
+}
