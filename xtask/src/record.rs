@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::{build, checkout, program, setup, test};
 
 /// The test that plays the scene.
-const SCENE: &str = "recording::the_recording_shows_what_the_same_commands_show";
+const SCENE: &str = "recording::recording_matches_the_output_of_the_same_commands";
 
 pub(crate) fn run() -> Result<()> {
     let tools = setup::tools()?;

@@ -1,14 +1,13 @@
-//! What the program says about itself: help, completions, the plugins, the configuration, and the
-//! README.
+//! Descriptions of the program by itself: help, completions, plugins, configuration, README.
 
 use std::fs;
 
 use claudine_tests::TestHost;
 
-/// The subcommands, as `--help` lists them.
+/// The subcommands listed by `--help`.
 fn verbs(host: &TestHost) -> Vec<String> {
     let help = host.text(["--help"]);
-    // Between the usage and the options they stand in groups.
+    // They are grouped between the usage and the options.
     let (commands, _) = help.split_once("\nOptions:\n").expect("options");
     let names = commands
         .lines()
@@ -23,21 +22,21 @@ fn verbs(host: &TestHost) -> Vec<String> {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_has_a_help_text() {
     let host = TestHost::new();
     for verb in verbs(&host) {
         let help = host.text([verb.as_str(), "--help"]);
         assert!(help.contains("Usage: claudine"), "{help}");
         assert!(
             help.lines().count() > 5,
-            "`{verb} --help` says too little:\n{help}"
+            "`{verb} --help` is too short:\n{help}"
         );
     }
-    assert!(host.processes().is_empty(), "help needs no host");
+    assert!(host.processes().is_empty(), "help started a host");
 }
 
 #[test]
-fn the_readme_names_every_command() {
+fn readme_names_every_command() {
     let host = TestHost::new();
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let missing: Vec<_> = verbs(&host)
@@ -48,14 +47,14 @@ fn the_readme_names_every_command() {
 }
 
 #[test]
-fn the_version_needs_no_host() {
+fn version_needs_no_host() {
     let host = TestHost::new();
     assert!(host.text(["--version"]).starts_with("claudine 0."));
     assert!(host.processes().is_empty());
 }
 
 #[test]
-fn the_built_in_plugins_are_listed_with_what_they_may_do() {
+fn built_in_plugins_are_listed_with_their_permissions() {
     let host = TestHost::new();
     let list = host.json(["plugin", "list"]);
     let names: Vec<&str> = list["plugins"]
@@ -94,7 +93,7 @@ fn doctor_and_configuration_are_shown() {
 }
 
 #[test]
-fn completions_are_written_for_each_shell() {
+fn completions_exist_for_each_shell() {
     let host = TestHost::new();
     for shell in ["bash", "zsh", "fish"] {
         assert!(
@@ -122,7 +121,7 @@ fn manual_pages_are_written() {
 }
 
 #[test]
-fn mcp_shows_its_configuration_and_tests_itself() {
+fn mcp_prints_its_configuration_and_tests_itself() {
     let host = TestHost::new();
     let config = host.text(["mcp", "config"]);
     assert!(

@@ -1,4 +1,4 @@
-//! A wall clock that is put forward for everything that runs from then on, so that a night passes
+//! A wall clock that is set forward for all programs started from then on, so that a night passes
 //! between two commands.
 
 use std::{
@@ -19,12 +19,12 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) struct Clock {
     directory: TempDir,
     ahead: Duration,
-    /// What the clock showed at first, since 1970.
+    /// First time of the clock, since 1970.
     start: Duration,
 }
 
 impl Clock {
-    /// A clock that shows so much after midnight in UTC now.
+    /// A clock that shows this time after midnight in UTC now.
     pub(super) fn at(after_midnight: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut compiler = Command::new("cc")
@@ -52,7 +52,7 @@ impl Clock {
         clock
     }
 
-    /// What a program needs in its environment to go by this clock.
+    /// Environment of a program that uses this clock.
     pub(super) fn variables(&self) -> [(&'static str, OsString); 3] {
         [
             ("LD_PRELOAD", library(&self.directory).into()),
@@ -61,13 +61,13 @@ impl Clock {
         ]
     }
 
-    /// So much passes.
+    /// Lets this time pass.
     pub(super) fn pass(&mut self, time: Duration) {
         self.ahead += time;
         self.set();
     }
 
-    /// A time so long after the first, in seconds since 1970.
+    /// The time this long after the first, in seconds since 1970.
     pub(super) fn after(&self, time: Duration) -> u64 {
         (self.start + time).as_secs()
     }
@@ -77,7 +77,7 @@ impl Clock {
     }
 
     fn set(&self) {
-        // Up to the next whole second, so that the clock never shows less than was asked for.
+        // Rounded up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;
         fs::write(self.file(), seconds.to_string()).unwrap();
     }
