@@ -1,5 +1,5 @@
-//! `cargo xtask record`: makes the recording that README.md shows. A test compares it with what the
-//! same commands show today; here it writes the file in place of that.
+//! `cargo xtask record`: makes the recording for README.md. A test compares it with the output of
+//! the same commands; here that test writes the file instead.
 
 use anyhow::Result;
 
