@@ -13,7 +13,7 @@ use claudine_domain::{
 };
 
 use super::{
-    limit_view::limit_text,
+    limit_view::{limit_text, past_limit_text},
     present::held_by,
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, steps},
@@ -44,6 +44,8 @@ pub(super) struct InTheWay {
     pub(super) graph: Option<Level>,
     /// Name of the usage limit that it waits for.
     pub(super) limit: Option<String>,
+    /// Whether that limit has ended.
+    pub(super) is_limit_over: bool,
     /// The command that continues it although it has ended.
     pub(super) way_out: Option<String>,
     /// The same for the culprit.
@@ -84,6 +86,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         culprit,
         graph,
         limit,
+        is_limit_over,
         way_out,
         culprit_way_out,
         without_environment,
@@ -135,6 +138,10 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         } => {
             let until = rfc3339(*until_at);
             let (since, reason) = match why {
+                WaitingFor::Account(account) if is_limit_over => (
+                    last_end(),
+                    past_limit_text(account, limit.as_deref(), *until_at),
+                ),
                 WaitingFor::Account(account) => (
                     last_end(),
                     format!(
@@ -145,7 +152,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 ),
                 WaitingFor::StartTime => (
                     task.created_at,
-                    format!("it starts at {until} at the earliest"),
+                    format!("it starts no earlier than {until}"),
                 ),
                 WaitingFor::Retry => (last_end(), retried(task, &until)),
             };

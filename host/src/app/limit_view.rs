@@ -23,7 +23,7 @@ pub(crate) struct LimitView {
 impl LimitView {
     /// `Claude usage limit (5-hour) until 2026-11-22T20:15:00.000Z · 2 tasks wait`
     pub(crate) fn text(&self) -> String {
-        let limit = phrase(&self.executor, self.limit.as_deref(), &self.until);
+        let limit = phrase(&self.executor, self.limit.as_deref(), "until", &self.until);
         match self.tasks_waiting {
             0 => limit,
             1 => format!("{limit} · 1 task waits"),
@@ -34,10 +34,19 @@ impl LimitView {
 
 /// The limit of a task's account.
 pub(super) fn limit_text(account: &AccountKey, limit: Option<&str>, until: Timestamp) -> String {
-    phrase(executor_of(account), limit, &rfc3339(until))
+    phrase(executor_of(account), limit, "until", &rfc3339(until))
 }
 
-fn phrase(executor: &str, limit: Option<&str>, until: &str) -> String {
+/// The same for a limit that tasks still wait for because no host has started them since.
+pub(super) fn past_limit_text(
+    account: &AccountKey,
+    limit: Option<&str>,
+    until: Timestamp,
+) -> String {
+    phrase(executor_of(account), limit, "ended at", &rfc3339(until))
+}
+
+fn phrase(executor: &str, limit: Option<&str>, until: &str, time: &str) -> String {
     let mut chars = executor.chars();
     let name: String = chars
         .next()
@@ -46,7 +55,7 @@ fn phrase(executor: &str, limit: Option<&str>, until: &str) -> String {
         .chain(chars)
         .collect();
     let limit = limit.map_or_else(String::new, |limit| format!(" ({limit})"));
-    format!("{name} usage limit{limit} until {until}")
+    format!("{name} usage limit{limit} {until} {time}")
 }
 
 /// The executor, which is the first part of an account's key.
@@ -82,5 +91,8 @@ mod tests {
         let account = AccountKey("claude:/home/u/.claude:90a6".to_owned());
         let text = limit_text(&account, None, Timestamp(1_795_359_093_042));
         assert_eq!(text, "Claude usage limit until 2026-11-22T14:51:33.042Z");
+        let text = past_limit_text(&account, Some("5-hour"), Timestamp(1_795_359_093_042));
+        let ended = "Claude usage limit (5-hour) ended at 2026-11-22T14:51:33.042Z";
+        assert_eq!(text, ended);
     }
 }

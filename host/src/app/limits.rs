@@ -11,7 +11,7 @@ use claudine_domain::{
 use super::{
     error::AppError,
     host::Host,
-    limit_view::{LimitView, executor_of, limit_text},
+    limit_view::{LimitView, executor_of, limit_text, past_limit_text},
     view::TaskRow,
 };
 use crate::{
@@ -63,7 +63,7 @@ impl Host {
         Ok(views.collect())
     }
 
-    /// Adds the name of the limit to a task that waits for it.
+    /// Adds the name of the limit to a task that waits for it, or says that it has ended.
     pub(super) fn name_limit(&self, task: &Task, view: &mut TaskRow) {
         if let State::Waiting {
             why: WaitingFor::Account(account),
@@ -72,7 +72,12 @@ impl Host {
             && let Some(reason) = &mut view.reason
         {
             let limit = self.limit_of(task);
-            reason.message = limit_text(account, limit.as_deref(), *until);
+            let text = if *until <= clock::wall() {
+                past_limit_text
+            } else {
+                limit_text
+            };
+            reason.message = text(account, limit.as_deref(), *until);
         }
     }
 

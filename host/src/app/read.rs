@@ -119,6 +119,9 @@ impl Host {
         }
         in_the_way.queue = self.queue().await?;
         in_the_way.limit = self.limit_of(&task);
+        in_the_way.is_limit_over = matches!(
+            task.state, State::Waiting { until, .. } if until <= clock::wall()
+        );
         let brief = brief(&task, &in_the_way);
         Ok(Why {
             brief,

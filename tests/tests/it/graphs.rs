@@ -239,7 +239,7 @@ fn start_time_and_queue_timeout_are_observed() {
     let task = host.status(&later);
     assert_eq!(task["state"], "waiting");
     assert!(task["until"].as_str().is_some());
-    assert!(why(&host, &later).contains("it is not to start before"));
+    assert!(why(&host, &later).contains("it starts no earlier than"));
     let soon = host.text(["run", "--after", "300ms", "--", "true"]);
     assert_eq!(host.finished(&soon)["outcome"], "succeeded");
     let running = host.text(["run", "--", "sleep", "600"]);

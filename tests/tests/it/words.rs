@@ -1,6 +1,6 @@
 //! Descriptions of the program by itself: help, completions, plugins, configuration, README.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use claudine_tests::TestHost;
 
@@ -44,6 +44,97 @@ fn readme_names_every_command() {
         .filter(|verb| !readme.contains(&format!("claudine {verb}")))
         .collect();
     assert!(missing.is_empty(), "README.md does not name {missing:?}");
+}
+
+/// Every `claudine …` of a text: in backquotes, and behind a prompt in a block of code.
+fn commands(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let mut found = Vec::new();
+    for (index, part) in text.split("```").enumerate() {
+        if index % 2 == 0 {
+            let spans = part.split('`').skip(1).step_by(2);
+            let spans = spans.filter(|span| span.starts_with("claudine "));
+            found.extend(spans.map(str::to_owned));
+            continue;
+        }
+        for line in part
+            .lines()
+            .filter_map(|line| line.strip_prefix(['$', '>']))
+        {
+            let line = line.split(" #").next().unwrap_or_default();
+            let begin = line.find(" claudine ");
+            found.extend(begin.map(|at| line[at + 1..].to_owned()));
+        }
+    }
+    found
+}
+
+/// The names of commands and options in a help.
+fn names(help: &str) -> impl Iterator<Item = &str> {
+    help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+}
+
+#[test]
+fn every_command_of_the_documentation_is_understood() {
+    let host = TestHost::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = fs::read_dir(root.join("docs")).unwrap();
+    let pages = pages.map(|page| page.unwrap().path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|it| it == "md"));
+    let mut helps: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let mut help = |words: &[&str]| {
+        let key = words.iter().map(|&word| word.to_owned()).collect();
+        let text = || host.text(words.iter().chain(&["--help"]));
+        helps.entry(key).or_insert_with(text).clone()
+    };
+    let (mut count, mut wrong) = (0, Vec::new());
+    for page in pages.chain([root.join("README.md")]) {
+        for command in commands(&fs::read_to_string(&page).unwrap()) {
+            count += 1;
+            let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+            let [verb, rest @ ..] = &words[..] else {
+                continue;
+            };
+            if !verb.starts_with('-') && !names(&help(&[])).any(|name| name == *verb) {
+                wrong.push(format!("{}: no `{verb}`: {command}", page.display()));
+                continue;
+            }
+            let path = &words[..usize::from(!verb.starts_with('-'))];
+            let mut known = help(path);
+            let inner = rest.first().filter(|word| {
+                let (_, inner) = known.split_once("Commands:\n").unwrap_or_default();
+                let mut lines = inner.lines().take_while(|line| !line.is_empty());
+                lines.any(|line| line.split_whitespace().next() == Some(**word))
+            });
+            if let Some(inner) = inner {
+                known = help(&[*verb, *inner]);
+            }
+            // What comes behind `--` is another program's.
+            let options = words.iter().take_while(|word| **word != "--");
+            for option in options.filter(|word| word.starts_with('-')) {
+                let option = names(option).next().unwrap_or_default();
+                if !names(&known).any(|name| name == option) {
+                    wrong.push(format!("{}: no `{option}`: {command}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(count > 80, "commands are not where they were: {count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn commands_are_found_in_a_text() {
+    let text = "Type `claudine list -q`, not `list`.\n```console\n$ claudine run \\\n    --wait -- make   # a word\n\
+                claudine list\n>   claudine up\n$ echo a; claudine down\n```\n`claudine top`";
+    let expected = [
+        "claudine list -q",
+        "claudine run      --wait -- make  ",
+        "claudine up",
+        "claudine down",
+        "claudine top",
+    ];
+    assert_eq!(commands(text), expected);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn cells(event: &EventView, now: Timestamp) -> [Cell; 4] {
     // The owner at a terminal is not named, because most requests are the owner's.
     let by = by.filter(|by| !by.is_owner_at_terminal());
     let by = by.map_or_else(String::new, |by| format!(" (by {by})"));
-    let words = format!("{}{by}", event.words);
+    let words = times::in_text(&format!("{}{by}", event.words), now);
     [
         Cell::painted(Colour::Grey, &times::to_the_second(&event.at, now)),
         Cell::new(short_id(&event.task)),

@@ -190,13 +190,13 @@ fn state(task: &TaskView, look: Look, now: Timestamp) -> Painted {
         (Some(code), None) if code != 0 => parts.push(format!("exit code {code}")),
         _ => {}
     }
-    let ran = text::ran(task, now).filter(|_| !task.merged_by_hand);
-    if let Some(ran) = ran {
-        let word = if task.finished_at.is_some() {
-            "after"
-        } else {
-            "for"
-        };
+    // What an earlier attempt took says nothing of a task that waits for the next one.
+    let word = match &*task.state {
+        "done" if !task.merged_by_hand => Some("after"),
+        "running" => Some("for"),
+        _ => None,
+    };
+    if let Some((word, ran)) = word.zip(text::ran(task, now)) {
         parts.push(format!("{word} {ran}"));
     }
     state.push(&parts.join(", "));

@@ -6,6 +6,8 @@ use claudine_domain::{
     revision::listed,
 };
 
+use serde_json::Value;
+
 use super::super::{explain::stop_word, limit_view::limit_text};
 use crate::clock::rfc3339;
 
@@ -28,8 +30,13 @@ pub(super) fn of(fact: &Fact) -> String {
             format!("attempt {attempt} is being stopped: {}", stop_word(why))
         }
         Fact::Progress {
-            attempt, progress, ..
-        } => format!("attempt {attempt}: {progress}"),
+            attempt,
+            progress,
+            data,
+        } => {
+            let text = text_of(data);
+            format!("attempt {attempt}: {}", text.as_deref().unwrap_or(progress))
+        }
         Fact::Parked { account, until } => limit_text(account, None, *until),
         Fact::BackToReady => "ready again".to_owned(),
         Fact::AttemptEnded {
@@ -69,6 +76,13 @@ pub(super) fn of(fact: &Fact) -> String {
             culprit: None,
         } => format!("done: {}", ended(*outcome, reason.as_ref())),
     }
+}
+
+/// The first line of what a report says, if it says anything beside its kind.
+fn text_of(data: &str) -> Option<String> {
+    let data: Value = serde_json::from_str(data).ok()?;
+    let line = data.get("text")?.as_str()?.lines().next()?;
+    Some(line.to_owned())
 }
 
 fn ended(outcome: Outcome, reason: Option<&Reason>) -> String {
@@ -137,6 +151,14 @@ mod tests {
                 data: "{}".to_owned(),
             },
             "attempt 1: editing",
+        );
+        check(
+            Fact::Progress {
+                attempt: 1,
+                progress: "phase".to_owned(),
+                data: r#"{"text": "Bash: npm test\nnpm run lint"}"#.to_owned(),
+            },
+            "attempt 1: Bash: npm test",
         );
         check(
             Fact::Parked {

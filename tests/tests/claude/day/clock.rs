@@ -3,8 +3,9 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::OpenOptions,
     io::Write,
+    os::unix::fs::FileExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, UNIX_EPOCH},
@@ -45,7 +46,7 @@ impl Clock {
         }
         let clock = Self {
             directory,
-            ahead: start - now,
+            ahead: start.abs_diff(now),
             start,
         };
         clock.set();
@@ -76,10 +77,14 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
+    /// Writes the time. The file is never empty: a program that has it mapped would die.
     fn set(&self) {
         // Rounded up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;
-        fs::write(self.file(), seconds.to_string()).unwrap();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(self.file()).unwrap();
+        file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
 }
 

@@ -10,6 +10,10 @@ impl Day {
         self.shell
             .fails(&format!("claudine wait {rename}"), 1)
             .has(&[&line]);
+        self.shell
+            .types(&format!("claudine events {rename}"))
+            .fits()
+            .has(&["attempt 1: Bash: git mv README.md readme.md"]);
         rename
     }
 
@@ -50,8 +54,8 @@ impl Day {
         self.shell
             .types(&format!("claudine logs {rename}"))
             .fits()
-            .has(&["● Bash  git mv README.md readme.md", "Renamed it."])
-            .has_not(&["✗ denied"]);
+            .has(&["08:", "● Bash  git mv README.md readme.md", "Renamed it."])
+            .has_not(&["16:", "✗ denied"]);
         self.shell
             .types(&format!("claudine diff {rename}"))
             .has(&["rename from README.md", "rename to readme.md"]);

@@ -32,7 +32,9 @@ impl Day {
         self.shell
             .types("claudine graph")
             .fits()
-            .has(&["currency", "notes", "total"]);
+            .has(&["critical path: 2 tasks", "3 running · 1 waiting"])
+            .row_has(&currency, &["● currency", "running"])
+            .row_has(&notes, &["○ notes", "blocked"]);
         Tasks {
             total,
             currency,

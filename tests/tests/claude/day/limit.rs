@@ -34,6 +34,9 @@ impl Day {
         self.shell.types(now);
         // The limit still holds.
         self.is_parked(&translate, 1);
+        self.shell
+            .types(&format!("claudine status {translate}"))
+            .has(&["State      ○ waiting\n", "Until      tomorrow 02:01 (in 9h"]);
         [review, translate]
     }
 

@@ -57,7 +57,7 @@ fn a_day_of_use() {
     day.finds_yesterdays_failure(&rename);
     day.allows_more(&rename);
     day.sees_the_limit_over(&parked);
-    day.sums_up(&tasks, &rename);
+    day.sums_up(&tasks, &rename, &parked);
 }
 
 impl Day {

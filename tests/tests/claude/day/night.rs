@@ -20,6 +20,11 @@ impl Day {
             .row_has("rename", &["✗ failed", "yesterday 16:"])
             .row_has("slow", &["✓ succeeded", "yesterday 16:"])
             .row_has("review", &["waiting"]);
+        let why = shell.types("claudine why review");
+        why.has(&[
+            "Claude usage limit ended at 02:01 (6h",
+            "no host is running, and nothing starts without one; `claudine up` starts it",
+        ]);
         assert_eq!(
             world.host.host_pid(),
             None,

@@ -7,7 +7,7 @@ use crate::world::git;
 use super::{Day, Tasks, agents};
 
 impl Day {
-    pub(super) fn sums_up(&self, tasks: &Tasks, rename: &str) {
+    pub(super) fn sums_up(&self, tasks: &Tasks, rename: &str, parked: &[String; 2]) {
         self.shell
             .types("claudine list --since yesterday")
             .fits()
@@ -16,10 +16,13 @@ impl Day {
             .types("claudine cost --since yesterday")
             .fits()
             .row_has("total", &["7", "$"]);
+        self.shell
+            .types("claudine worktree list")
+            .has(&["no worktrees"]);
         let status = self.shell.types("git status --short --branch");
         assert_eq!(status.only(), "## main");
         self.is_in_git(tasks, rename);
-        self.is_told_to_programs(tasks, rename);
+        self.is_told_to_programs(tasks, rename, parked);
     }
 
     fn is_in_git(&self, tasks: &Tasks, rename: &str) {
@@ -50,10 +53,10 @@ impl Day {
             "cart.py\nreadme.md"
         );
         let branches = git(&self.world, &["branch", "--format=%(refname:short)"]);
-        assert_eq!(branches, "claudine/slow\nmain");
+        assert_eq!(branches, "main");
     }
 
-    fn is_told_to_programs(&self, tasks: &Tasks, rename: &str) {
+    fn is_told_to_programs(&self, tasks: &Tasks, rename: &str, parked: &[String; 2]) {
         let list = self.world.host.json(["list"]);
         let all = list["tasks"].as_array().unwrap();
         assert_eq!(all.len(), 7, "{list:#}");
@@ -66,8 +69,11 @@ impl Day {
             let outcomes = task["attempts"].as_array().unwrap().iter();
             outcomes.map(|it| it["outcome"].clone()).collect::<Vec<_>>()
         };
-        assert_eq!(attempts(&tasks.total), [json!("succeeded")]);
-        for id in [&*tasks.currency, &tasks.slow, rename] {
+        for id in [&tasks.total, &tasks.notes] {
+            assert_eq!(attempts(id), [json!("succeeded")], "{id}");
+        }
+        let [review, translate] = parked;
+        for id in [&*tasks.currency, &tasks.slow, rename, review, translate] {
             assert_eq!(attempts(id), [json!("failed"), json!("succeeded")], "{id}");
         }
     }
