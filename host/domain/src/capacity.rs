@@ -114,7 +114,7 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// This number of attempts of unknown classes has just started, and may still grow.
+    /// Attempts of unknown classes have just started in this number, and may still grow.
     Ramp {
         settling: usize,
     },

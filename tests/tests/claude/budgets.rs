@@ -40,7 +40,7 @@ fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
             "--budget-usd 0.005` gives it more",
         ]);
     }
-    // It gets the new budget less the first attempt's cost.
+    // The attempt gets the new budget less the first attempt's cost.
     let line = ["resume", id, "--budget-usd", "0.004"];
     world.host.run(line).check();
     let task = world.host.finished(id);
@@ -114,7 +114,7 @@ fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
         .text();
     let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
     succeeded(&tasks[0], "done");
-    // It was given the remaining budget, and its only answer exceeded that.
+    // Each task was given the remaining budget, and its only answer exceeded that.
     for task in &tasks[1..3] {
         let message = ended(task, "failed", "budget");
         assert_eq!(message, "its graph has spent $0.0016 of $0.001");
@@ -220,7 +220,7 @@ fn agent_is_stopped_when_another_spends_the_rest_of_the_budget() {
         .text();
     let ids: Vec<&str> = ids.lines().collect();
     wake(&world, ids[0]);
-    // It never gets another answer.
+    // The agent never gets another answer.
     world.reach("woken");
     wait_for("the cost of the first result", || {
         (world.host.status(ids[0])["cost_usd"] == 0.0016).then_some(())
@@ -238,7 +238,7 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
         host.config("[budget]\ndaily_usd = 0.001\n")
     });
     succeeded(&world.done(&["do it"]), "done");
-    // It is given the rest of the day's budget, and continues on the next day.
+    // The second agent gets the rest of the day's budget, and continues on the next day.
     let second = world.delegate(&["do more"]);
     let waiting = wait_for("the second to wait for the next day", || {
         let task = world.host.status(&second);

@@ -104,7 +104,7 @@ fn agent_that_was_denied_tools_and_changed_nothing_has_failed() {
         .host
         .run(["resume", id, "--allowed-tools", "Bash(git:*)"])
         .check();
-    // It made a separate repository, which cannot be merged.
+    // The agent made a separate repository, which cannot be merged.
     let task = world.host.finished(id);
     assert_eq!(
         task["attempts"].as_array().map(Vec::len),

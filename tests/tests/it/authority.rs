@@ -21,7 +21,7 @@ fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let host = TestHost::builder()
         .config(config)
         .env("PATH", format!("{}:{path}", directory.path().display()))
-        // It lets a person request everything, even if root runs the tests.
+        // The variable lets a person request everything, even if root runs the tests.
         .env("IS_SANDBOX", "1")
         .build();
     (host, directory)
@@ -324,7 +324,7 @@ fn settings_limit_agents_at_the_command_line_too() {
     let task = host.finished("plan");
     let by = json!({"kind": "agent", "task": id, "via": "cli", "restrained": true});
     assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)));
-    // It ran in the environment of the agent's own task, ignoring its own settings.
+    // The task ran in the environment of the agent's own task, without the agent's variables.
     let environment = said(&host, "nested/env");
     assert!(
         !environment.contains("/evil") && !environment.contains("CI=1"),

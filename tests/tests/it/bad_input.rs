@@ -262,8 +262,8 @@ fn running_task_cannot_be_retried() {
 #[test]
 fn name_of_a_million_characters_is_refused() {
     let host = TestHost::new();
-    // It does not fit into one argument, so the shell builds it from parts; the client itself must
-    // refuse it, or the kernel does.
+    // The name does not fit into one argument, so the shell builds it from parts; the client itself
+    // must refuse it, or the kernel does.
     let name = "n".repeat(100_000);
     let ran = host.run(["run", "--name", &name, "--", "true"]);
     assert!(!ran.status.success());

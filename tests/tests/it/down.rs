@@ -166,7 +166,7 @@ fn commands_run_by_the_host_itself_do_not_outlive_it() {
     let host = TestHost::builder().env("PATH", path).build();
     let probed = || -> u32 {
         host.up();
-        // It reports this version as faulty, which does not matter here.
+        // The probe reports this version as faulty, which does not matter here.
         host.run(["doctor"]);
         let pid = fs::read_to_string(&told).unwrap().trim().parse().unwrap();
         assert!(alive(pid));

@@ -23,7 +23,7 @@ fn every_byte_is_kept() {
     let id = host.script(AWKWARD);
     host.finished(&id);
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
-    // They are the same after a crash.
+    // The bytes are the same after a crash.
     host.kill_host();
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
 }

@@ -81,7 +81,7 @@ fn every_format_shows_the_same_graph() {
         svg.starts_with("<svg ") && svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;"),
         "{svg}"
     );
-    // It is the same after a crash, except for elapsed times.
+    // The graph is the same after a crash, except for elapsed times.
     host.kill_host();
     let after = host.json(["graph", "publish"]);
     assert_eq!(nodes(&after), nodes(&graph));

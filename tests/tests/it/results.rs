@@ -58,7 +58,7 @@ fn command_gets_the_output_of_other_tasks_in_files() {
     assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// It had succeeded before it was retried; its last end counts.
+/// The task had succeeded before it was retried; its last end counts.
 #[test]
 fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
     let host = TestHost::new();

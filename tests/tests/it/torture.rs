@@ -113,7 +113,7 @@ const ESCAPES: [&str; 7] = [
     // Without a marker in its environment.
     "env -i PIDS=$PIDS sh -c 'trap : TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
     "set -m; sh -c 'trap : TERM INT; echo $$ >> $PIDS; while :; do sleep 1; done' & set +m;",
-    // It holds the output open.
+    // The process holds the output open.
     "nohup sh -c 'echo $$ >> $PIDS; exec sleep 600' &",
     "python3 -c 'import os,signal,time\nos.setpgid(0,0)\nsignal.pthread_sigmask(signal.SIG_BLOCK,set(range(1,32)))\nopen(os.environ[\"PIDS\"],\"a\").write(str(os.getpid())+\"\\n\")\ntime.sleep(600)' &",
 ];

@@ -7,7 +7,7 @@ use claudine_tests::TestHost;
 /// The subcommands listed by `--help`.
 fn verbs(host: &TestHost) -> Vec<String> {
     let help = host.text(["--help"]);
-    // They are grouped between the usage and the options.
+    // The subcommands are grouped between the usage and the options.
     let (commands, _) = help.split_once("\nOptions:\n").expect("options");
     let names = commands
         .lines()
@@ -109,7 +109,7 @@ fn every_command_of_the_documentation_is_understood() {
             if let Some(inner) = inner {
                 known = help(&[*verb, *inner]);
             }
-            // What comes behind `--` is another program's.
+            // Words after `--` belong to another program.
             let options = words.iter().take_while(|word| **word != "--");
             for option in options.filter(|word| word.starts_with('-')) {
                 let option = names(option).next().unwrap_or_default();

@@ -23,7 +23,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     let log = Answer::bash("git log --format=%s");
     let notes = "Totals are in cents, and name their currency.";
     let script = does(script, NOTES, log, notes);
-    // It always asks for another answer, and each costs money.
+    // The slow agent always asks for another answer, and each costs money.
     let looks = held("slow", Answer::bash("cat cart.py"));
     let script = script.then(Rule::new(looks).containing(SLOW).times(3));
     let script = script.then(Rule::new(Answer::text("Nothing is.")).containing(SLOW));

@@ -68,7 +68,7 @@ impl Day {
         self.shell
             .types(&format!("claudine wait {notes}"))
             .has(&[&line]);
-        // It started after the merge, and has seen it.
+        // The task `notes` started after the merge, and has seen it.
         self.shell
             .types(&format!("claudine logs {notes}"))
             .fits()

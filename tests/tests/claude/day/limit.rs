@@ -16,7 +16,7 @@ impl Day {
         let review = self.delegates("--name review", REVIEW);
         self.is_parked(&review, 1);
         let translate = self.delegates("--name translate", TRANSLATE);
-        // It has not even asked.
+        // The second task has not even asked the service.
         self.is_parked(&translate, 0);
         self.shell
             .types("claudine list")

@@ -17,7 +17,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
     let detail = task["merge"]["detail"].as_str().unwrap();
     let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
     assert!(detail.contains(&ways), "{detail}");
-    // Nothing has changed, and neither has the answer.
+    // Since nothing has changed, the answer is the same.
     let branch = task["worktree"]["branch"].as_str().unwrap();
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
@@ -212,7 +212,7 @@ fn dependants_run_after_a_merge_by_hand() {
     for dependant in [&reads, &last] {
         assert_eq!(host.finished(dependant)["outcome"], "upstream_failed");
     }
-    // It was resolved, committed, and merged with git alone, which is found on request.
+    // The conflict was resolved, committed, and merged with git alone; the request finds that.
     let branch = host.status(&id)["worktree"]["branch"].clone();
     repository.git(&["merge", "-q", "-X", "theirs", branch.as_str().unwrap()]);
     let answer = host.json(["worktree", "merge", "fix"]);
@@ -234,7 +234,7 @@ fn dependants_run_after_a_merge_by_hand() {
     // Its output is its executor's, and a resumed attempt continues that one.
     assert_eq!(host.text(["logs", &id]), "said");
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
-    // It has succeeded: another request changes nothing, and a retry is a third attempt.
+    // The task has succeeded: another request changes nothing, and a retry is a third attempt.
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
         .says(&["is gone"]);

@@ -135,7 +135,7 @@ fn agent_merges_resolved_work() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// As on the command line: only principals who may merge a task's work may request it.
+/// As on the command line, only principals who may merge a task's work may request it.
 #[test]
 fn agent_merges_nothing_beyond_its_ceiling() {
     let check = |config: &str, strategy: &str, setting: &str| {

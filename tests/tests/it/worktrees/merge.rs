@@ -460,7 +460,7 @@ fn nested_repository_is_not_merged_as_a_hash() {
         "{detail}"
     );
     assert!(repository.worktree(&task).join("inner/x").exists());
-    // It does not help if the task commits it itself.
+    // A commit by the task itself does not help.
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");

@@ -86,7 +86,7 @@ fn work_that_is_only_in_a_submodule_is_never_removed() {
         detail.contains("not checked out any more lies with it: modules/lib"),
         "{detail}"
     );
-    // The same in an existing submodule, with a commit that refers to it: after a merge nobody
+    // The commit is in an existing submodule, and another one refers to it: after a merge nobody
     // could get it.
     let committed = repository.done(&["--merge", "auto"], &own);
     let detail = merged(&committed, "failed", "refused");
