@@ -116,7 +116,7 @@ fn gate_stays_closed_when_the_culprit_before_it_is_retried() {
 
 #[test]
 fn hold_survives_a_cancel_and_a_retry() {
-    // A row of an earlier version has this in its state alone.
+    // Rows of earlier versions record a hold only in the state.
     for by_state_alone in [false, true] {
         let (mut desk, id) = Desk::in_phase("ready");
         desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
