@@ -261,7 +261,7 @@ fn pending_retry_does_not_undo_a_cancel() {
 }
 
 #[test]
-fn classes_decide_what_is_retried() {
+fn class_of_failure_decides_about_retries() {
     use ReasonClass::{Auth, Budget, Exit, Invalid, Lost, Network, Permission, Timeout};
     let check = |class, on: &[ReasonClass], expected: bool| {
         let mut desk = Desk::new(1);
