@@ -1,6 +1,6 @@
 //! Limits on what runs at once: slots, and the machine's capacity.
 //!
-//! Nothing is measured here: readings come in. A recent start counts by its predicted need until
+//! Nothing is measured here: readings are passed in. A recent start counts by its predicted need until
 //! readings can show it.
 
 use std::time::Duration;

@@ -95,8 +95,8 @@ impl World {
     pub(crate) fn forget_sessions(&self) {
         match fs::remove_dir_all(self.host.home().join(".claude/projects")) {
             Ok(()) => {}
-            // Claude Code writes one shortly after its first request, and may have been killed
-            // before.
+            // Claude Code writes a session shortly after its first request, and may have been
+            // killed before.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("the sessions cannot be removed: {error}"),
         }
