@@ -40,7 +40,7 @@ impl Authority {
         Self::of(Step::Full)
     }
 
-    /// This step without extras.
+    /// The authority of this step, without extras.
     pub fn of(step: Step) -> Self {
         Self {
             step,

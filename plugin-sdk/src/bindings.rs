@@ -2,8 +2,8 @@
 //! every plugin author a minute. `tests/bindings.rs` checks it against the contract, and rewrites
 //! it.
 //!
-//! It is not part of this crate's public interface: the macro `export!` and the typed modules are,
-//! and they hide that strings and lists cross the boundary.
+//! The module is not part of this crate's public interface: the macro `export!` and the typed
+//! modules are, and they hide that strings and lists cross the boundary.
 
 #![allow(
     missing_docs,

@@ -15,8 +15,8 @@ use crate::{Authority, Ctx, Draft, Executor, StopRequest, Task, parse, stop};
 /// Makes a plugin of an executor by exporting the contract's functions. Call it once in a crate
 /// whose `crate-type` is `cdylib`.
 ///
-/// It has an effect only on WebAssembly, so that the crate's unit tests build for the machine they
-/// run on.
+/// The macro has an effect only on WebAssembly, so that the crate's unit tests build for the
+/// machine they run on.
 #[macro_export]
 macro_rules! export {
     ($executor:ty) => {

@@ -24,7 +24,7 @@ pub enum Class {
     /// A usage limit is reached. The host parks the tasks of that account, and the attempt is not
     /// used up.
     RateLimit,
-    /// There is no login, or it is refused. Never retried.
+    /// The login is missing or refused. Never retried.
     Auth,
     /// The request can never succeed. Never retried.
     Invalid,
@@ -191,7 +191,7 @@ impl From<Failure> for wit::Failure {
 pub struct Issue {
     /// The place, as a JSON Pointer (RFC 6901); empty for the whole document.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// A description of the fault and of the correct form.
     pub message: String,
 }
 

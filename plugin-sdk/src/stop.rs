@@ -11,9 +11,9 @@ use crate::bindings::exports::claudine::plugin::executor as wit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// It was cancelled.
+    /// The attempt was cancelled.
     Cancelled,
-    /// One of its time limits has passed.
+    /// A time limit of the attempt has passed.
     TimedOut,
     /// A reason that is newer than this crate.
     Other,

@@ -138,7 +138,7 @@ impl Drop for PythonClient {
 pub fn inspector(host: &TestHost, arguments: &[&str]) -> Ran {
     let mut node = host.other(tool("CLAUDINE_TEST_NODE"));
     node.arg(tool("CLAUDINE_TEST_INSPECTOR")).arg("--cli");
-    // It passes on only the variables that it is given.
+    // The Inspector passes on only the variables that it is given.
     for (name, value) in [
         ("CLAUDINE_DATA_DIR", host.data_dir().to_owned()),
         ("HOME", host.home()),

@@ -58,7 +58,7 @@ impl Terminal {
         Self::start_program(host, binary(), arguments, size, variables)
     }
 
-    /// The same for another program.
+    /// Starts another program on a terminal.
     #[track_caller]
     pub fn start_program(
         host: &TestHost,
@@ -127,7 +127,7 @@ impl Terminal {
         pieces.flat_map(|(_, bytes)| bytes).copied().collect()
     }
 
-    /// The same in the pieces that were read, with the time of each.
+    /// The raw output in the pieces that were read, with the time of each.
     pub fn pieces(&self) -> Vec<(Instant, Vec<u8>)> {
         let written = self.written.lock().expect("no reader panics");
         written.pieces.clone()

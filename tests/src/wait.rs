@@ -19,7 +19,7 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The same with a given deadline, and without a panic.
+/// Calls `look` until it returns something, or until `patience` is over; without a panic.
 pub fn wait_at_most<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(2);

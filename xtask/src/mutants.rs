@@ -42,8 +42,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     mutants.args(more);
     mutants.env("PATH", path).env("PROPTEST_CASES", HISTORIES);
-    // A mutant is caught by the first history that it breaks. None is kept, so that no failure of
-    // one mutant is tried against the next.
+    // A mutant is caught by the first history that it breaks. That history is not kept, since it
+    // would otherwise be tried against the next mutants.
     mutants.env("PROPTEST_MAX_SHRINK_ITERS", "0");
     mutants.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     // The changed copy must not be built into the original's directory.

@@ -38,7 +38,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// The same, and passes its standard error line by line to `seen`.
+/// Runs the command like `run`, and passes its standard error line by line to `seen`.
 pub(crate) fn run_watching(command: &mut Command, mut seen: impl FnMut(&str)) -> Result<()> {
     let line = line_of(command);
     eprintln!("$ {line}");

@@ -1,12 +1,12 @@
-//! `cargo xtask record`: makes the recording that README.md shows. A test compares it with what the
-//! same commands show today; here it writes the file in place of that.
+//! `cargo xtask record`: makes the recording for README.md. A test compares it with the output of
+//! the same commands; here that test writes the file instead.
 
 use anyhow::Result;
 
 use crate::{build, checkout, program, setup, test};
 
 /// The test that plays the scene.
-const SCENE: &str = "recording::the_recording_shows_what_the_same_commands_show";
+const SCENE: &str = "recording::recording_matches_the_output_of_the_same_commands";
 
 pub(crate) fn run() -> Result<()> {
     let tools = setup::tools()?;

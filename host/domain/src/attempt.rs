@@ -23,9 +23,9 @@ pub enum StopWhy {
     PrepareTimeout,
     /// Its work was not settled in time.
     SettleTimeout,
-    /// It gave no sign of life within its `start_timeout`.
+    /// The attempt gave no sign of life within its `start_timeout`.
     StartTimeout,
-    /// It gave no output for its `idle_timeout`.
+    /// The attempt gave no output for its `idle_timeout`.
     IdleTimeout,
     /// Its budget is spent.
     Budget {

@@ -1,6 +1,6 @@
 //! Limits on what runs at once: slots, and the machine's capacity.
 //!
-//! Nothing is measured here: readings come in. A recent start counts by its predicted need until
+//! Nothing is measured here: readings are passed in. A recent start counts by its predicted need until
 //! readings can show it.
 
 use std::time::Duration;
@@ -114,7 +114,7 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// This number of attempts of unknown classes has just started, and may still grow.
+    /// Attempts of unknown classes have just started in this number, and may still grow.
     Ramp {
         settling: usize,
     },

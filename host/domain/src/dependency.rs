@@ -12,9 +12,9 @@ use crate::{id::TaskId, outcome::Outcome};
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     Succeeded,
-    /// It ran and ended, with success or not.
+    /// The task ran and ended, with success or not.
     Completed,
-    /// It ended, even without having run.
+    /// The task ended, even without having run.
     Any,
 }
 

@@ -22,8 +22,8 @@ pub const SHORT_DIGITS: usize = 6;
 /// A task's id: 48 bits of milliseconds since the epoch, then 80 random bits, so that ids sort by
 /// creation.
 ///
-/// It is big-endian bytes, not a number: a 128-bit number is aligned to 16 bytes, which would make
-/// each edge of a graph twice as long.
+/// The bytes are big-endian. It is not a number, since 128-bit numbers are aligned to 16 bytes,
+/// which would make each edge of a graph twice as long.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId([u8; 16]);
 
@@ -281,7 +281,7 @@ mod tests {
                 .collect();
             prop_assert!(made.is_sorted_by(|one, next| one < next), "{:?}", made);
             let latest = moments.iter().map(|(ms, _)| 1_760_000_000_000 + ms).max();
-            // They run ahead of the clock only if more than 2^16 share a millisecond, or one starts
+            // Ids run ahead of the clock only if more than 2^16 share a millisecond, or one starts
             // near its end.
             prop_assert!(made.iter().all(|id| Some(id.made_ms()) <= latest.map(|ms| ms + 1)));
         }

@@ -157,7 +157,7 @@ impl Step {
     }
 }
 
-/// What a task can do, as its executor says of its request. If nothing is known, it counts as
+/// Authority of a task, as its executor derives it from the request. An unknown authority counts as
 /// everything.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_alone_makes_no_other_principal_except_that_of_a_model() {
+    fn owner_over_mcp_counts_as_another_principal_than_the_owner_in_person() {
         let owner = Principal::default();
         assert!(owner.is_same_as(&by(Kind::Owner, Via::Rest, false)));
         assert!(!owner.is_same_as(&by(Kind::Owner, Via::Mcp, true)));

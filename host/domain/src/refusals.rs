@@ -1,6 +1,6 @@
 //! The latest refusals of admission, to show later what held work back.
 //!
-//! They are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
+//! Refusals are not stored, and no rule reads them: current reasons are in [`Board::refusals`].
 //!
 //! [`Board::refusals`]: crate::board::Board::refusals
 

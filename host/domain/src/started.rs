@@ -22,7 +22,7 @@ pub(crate) struct Started {
     /// Attempts that started recently and still run. Ended ones gave back what they used.
     settling: BTreeMap<TaskId, MonotonicMs>,
     settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
-    /// Attempts that are prepared, and have not started a process that needs anything.
+    /// Attempts being prepared: the process that needs resources has not started yet.
     preparing_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
     /// Latest time that was passed in: starts that had settled by then no longer count.
     settled_at: MonotonicMs,

@@ -114,7 +114,7 @@ pub struct Request {
     /// The principal who submitted it.
     #[serde(default, skip_serializing_if = "is_owner_at_terminal")]
     pub by: Arc<Principal>,
-    /// What the task can do, according to its executor; `None` if the executor was not asked.
+    /// Authority of the task, according to its executor; `None` if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Arc<Authority>>,
     /// The task from whose attempt this one was submitted.

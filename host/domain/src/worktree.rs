@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TaskId;
 
-/// What happens to the branch when its task has succeeded.
+/// Treatment of the branch when its task has succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeStrategy {
@@ -98,19 +98,19 @@ impl Worktree {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeState {
-    /// It was merged into the base.
+    /// The work was merged into the base.
     Merged,
     /// A pull request is open.
     Opened,
     /// Its branch was pushed; this machine lacks a program to open a pull request.
     Pushed,
-    /// It is on its branch, or uncommitted in the worktree.
+    /// The work is on its branch, or uncommitted in the worktree.
     Left,
-    /// It was written to a patch file.
+    /// The work was written to a patch file.
     Written,
     /// Nothing was changed.
     Nothing,
-    /// It and the base changed the same lines. Nothing was merged.
+    /// The work and the base changed the same lines. Nothing was merged.
     Conflict,
     /// Merging failed for another reason.
     Refused,

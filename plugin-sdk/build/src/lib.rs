@@ -1,9 +1,8 @@
 //! Everything between a plugin's source and the host that loads it: the manifest, a toolchain, and
 //! the build from crate to component.
 //!
-//! It is a library because two programs build plugins, `claudine plugin build` and the project's
-//! own build, and because the host must read manifests by the same rules. It loads and runs
-//! nothing.
+//! Two programs build plugins, `claudine plugin build` and the project's own build, and the host
+//! must read manifests by the same rules: therefore this is a library. It loads and runs nothing.
 
 mod build;
 mod cargo;

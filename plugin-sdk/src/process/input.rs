@@ -39,8 +39,8 @@ impl Input {
     /// Writes all of it. It returns when the host has taken it, so a child that reads slowly delays
     /// the caller.
     ///
-    /// It is made for pieces of about 10 KiB or more. If the future is dropped before it is ready,
-    /// the amount written is unknown, and the input can no longer be finished.
+    /// Use pieces of about 10 KiB or more. If the future is dropped before it is ready, the amount
+    /// written is unknown, and the input can no longer be finished.
     pub async fn write_all(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), InputClosed> {
         let bytes = bytes.into();
         if bytes.is_empty() && self.writer.is_some() {

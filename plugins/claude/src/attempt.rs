@@ -206,7 +206,7 @@ impl Attempt {
             let begins = note == Note::Began;
             self.tell(note, &checkpoint.transcript, &mut odd_lines);
             let results = &checkpoint.transcript.results;
-            // It was woken again, and spends more. At its end the outcome tells the total.
+            // The agent was woken again, and spends more. At its end the outcome tells the total.
             if !results.is_at_rest
                 && rest_since.is_some()
                 && let Some(usd) = results.cost_usd()

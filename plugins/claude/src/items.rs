@@ -1,8 +1,8 @@
 //! Turns Claude Code's output into items for people.
 //!
-//! It reads the same lines as the outcome of an attempt, and takes more from each: the agent's text
-//! and the results of its tools. Lines that are not events, and events of unknown types, are shown
-//! unchanged rather than dropped; event types that tell people nothing are skipped.
+//! These are the lines from which the outcome is derived, but more of each is used: the agent's
+//! text and the results of its tools. Lines that are not events, and events of unknown types, are
+//! shown unchanged rather than dropped; event types that tell people nothing are skipped.
 
 use claudine_plugin_sdk::process::Line;
 use claudine_plugin_sdk::{Item, ItemKind};

@@ -5,8 +5,8 @@
 //! of the command line (measured with [`KNOWN_VERSION`]), and reports a version that behaves
 //! differently.
 //!
-//! It keeps no conversation, credentials or account: the host knows from the manifest's `[account]`
-//! where logins are, and applies usage limits to other tasks.
+//! The executor keeps no conversation, credentials or account: the host knows from the manifest's
+//! `[account]` where logins are, and applies usage limits to other tasks.
 
 mod attempt;
 mod authority;

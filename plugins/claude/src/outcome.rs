@@ -14,7 +14,8 @@ use crate::start::Earlier;
 use crate::stream::{Denial, Verdict};
 use crate::transcript::Transcript;
 
-/// Added wait: the service's clock may differ from ours, and limits are not lifted to the second.
+/// Time added to the end of a limit: the service's clock may differ from ours, and limits are not
+/// lifted to the second.
 const AFTER_RESET: Duration = Duration::from_mins(1);
 
 /// Maximum number of denials in the outputs: more would tell nothing new.

@@ -110,8 +110,8 @@ impl Start {
         }
     }
 
-    /// The prompt, or a request to continue. A session that the task names always gets the prompt:
-    /// nobody knows whether it has it.
+    /// The prompt, or a request to continue. A session that the task names always gets the prompt,
+    /// since it may not contain it.
     pub(crate) fn input<'a>(&'a self, spec: &'a Spec) -> &'a str {
         match self {
             Self::Again { say, .. } => say,

@@ -72,7 +72,7 @@ pub(crate) enum Block {
     Other,
 }
 
-/// An event for readers of a transcript: more kinds than the plugin acts on.
+/// An event for transcripts, which show more kinds than the executor acts on.
 #[derive(Debug)]
 pub(crate) enum Detail {
     Results(Vec<ToolResult>),
@@ -85,7 +85,7 @@ pub(crate) enum Detail {
 pub(crate) struct ToolResult {
     pub(crate) content: Value,
     pub(crate) is_error: bool,
-    /// It was not run at all.
+    /// The tool was not run, because it was denied.
     pub(crate) is_refused: bool,
 }
 
@@ -150,15 +150,15 @@ pub(crate) struct Verdict {
     pub(crate) terminal_reason: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
-    /// Of the whole session, earlier processes included. In versions that do not report the use
-    /// since the last result: of this process.
+    /// Cost of the whole session, earlier processes included. In versions that do not report the
+    /// use since the last result: cost of this process.
     pub(crate) total_cost_usd: Option<f64>,
     /// Tokens and costs by model, of the same scope as the total.
     #[serde(rename = "modelUsage")]
     pub(crate) model_usage: Option<Value>,
-    /// Of this process, since the previous result.
+    /// Use by this process since the previous result.
     pub(crate) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
-    /// Of this process, since the previous result, without its subagents.
+    /// Use by this process since the previous result, without its subagents.
     pub(crate) usage: Option<Value>,
     pub(crate) permission_denials: Option<Vec<Denial>>,
 }
@@ -179,7 +179,7 @@ pub(crate) struct Denial {
 /// Reason why a line could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Not a JSON object with a `type`: something else wrote to standard output.
+    /// The line is not a JSON object with a `type`: something else wrote to standard output.
     NotAnEvent,
     /// An event of a known type in another format than the known versions use.
     Shape { event: &'static str, error: String },

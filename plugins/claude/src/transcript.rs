@@ -1,8 +1,8 @@
 //! Facts about a run of Claude Code so far.
 //!
-//! It reads the lines of one process in order and keeps the few facts that the outcome needs.
-//! Everything except results is small and goes into checkpoints. A checkpoint never lies after a
-//! result, so results are read again rather than stored.
+//! A transcript reads the lines of one process in order and keeps the few facts that the outcome
+//! needs. Everything except results is small and goes into checkpoints. A checkpoint never lies
+//! after a result, so results are read again rather than stored.
 
 use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub(crate) struct Results {
     /// Cost of the session before this process.
     pub(crate) cost_before_usd: Option<f64>,
     pub(crate) num_turns: u64,
-    /// Nothing came since the last result: the agent is done, unless something wakes it.
+    /// Set if no event came since the last result: the agent is done, unless something wakes it.
     pub(crate) is_at_rest: bool,
 }
 

@@ -120,7 +120,7 @@ fn usual_piece_bytes() -> u64 {
     64 << 10
 }
 
-/// What follows once everything was written. Except for `trap`, the child is waited for in the end.
+/// The step after everything was written. Except for `trap`, the child is waited for in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Then {

@@ -1,7 +1,8 @@
 //! Named points: an answer waits there until a test releases it, and a test waits until an answer
 //! has reached it.
 //!
-//! They replace sleeps: a test that saw a point reached knows exactly how much the agent was told.
+//! Points replace sleeps: a test that saw a point reached knows exactly how much the agent was
+//! told.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

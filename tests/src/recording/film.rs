@@ -1,5 +1,5 @@
-//! From what was typed and written, with its times, to frames: what is shown is what there was, and
-//! what is cut are waits.
+//! Turns keys and output, with their times, into frames. Everything shown is real; only waits are
+//! cut.
 
 use std::{
     num::NonZeroU16,
@@ -10,27 +10,27 @@ use vt100::Parser;
 
 use super::{Size, picture::Picture};
 
-/// Rows of the emulator: all that a scene writes, so that nothing scrolls out of its sight.
+/// Rows of the emulator: enough for all output of a scene, so that nothing is lost by scrolling.
 const EVERYTHING: u16 = 100;
 
-/// Longer gaps in output are cut.
+/// Longer gaps in output are cut to this.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
-/// So is what is left of a wait after this.
+/// Longer waits are cut to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Output that comes sooner belongs to the frame before it.
+/// Output that follows sooner belongs to the previous frame.
 const SHORTEST_FRAME: Duration = Duration::from_millis(15);
 
-/// What happened at a terminal.
+/// An event at a terminal.
 pub(super) enum Event {
-    /// Something was written to it.
+    /// Output.
     Output(Vec<u8>),
-    /// Somebody pressed a key, for which a person takes some time.
+    /// A key press, for which a person takes some time.
     Key(char),
-    /// Somebody looks for this long at what there is.
+    /// A pause in which somebody looks at the screen.
     Look(Duration),
 }
 
-/// What was on the screen from then on.
+/// Content of the screen from a moment on.
 pub(super) struct Frame {
     pub(super) at: Duration,
     pub(super) picture: Picture,
@@ -43,7 +43,7 @@ pub struct Film {
     pub(super) length: Duration,
 }
 
-/// Cuts the waits out of these events, which are in the order of their times.
+/// Cuts the waits out of these events, which are ordered by time.
 pub(super) fn cut(events: &[(Instant, Event)], size: Size) -> Film {
     let (columns, height) = size;
     let rows = |count| NonZeroU16::new(count).expect("a screen with room");
@@ -91,7 +91,7 @@ fn push(frames: &mut Vec<Frame>, at: Duration, picture: Picture) {
     }
 }
 
-/// How long a person takes for a key: longer between words, and before a line is sent off.
+/// Time that a person takes for a key: longer between words and before the end of a line.
 fn pace(key: char) -> Duration {
     let millis = match key {
         ' ' => 45,

@@ -1,9 +1,8 @@
-//! A recording of a terminal: somebody types into a shell, and what the screen shows becomes an
-//! animated SVG.
+//! Recordings of a terminal: somebody types into a shell, and the screen becomes an animated SVG.
 //!
-//! Nothing of it is invented: a [`Typist`] types into a real shell, `film` cuts the waits out, and
-//! [`draw`] draws what an emulator shows. [`Recorded`] reads a drawing back, so that a test can
-//! compare it with what the same commands show today.
+//! Nothing is invented: a [`Typist`] types into a real shell, `film` cuts the waits out, and
+//! [`draw`] draws the screen of an emulator. [`Recorded`] reads a drawing back, so that a test can
+//! compare it with the output of the same commands today.
 
 mod film;
 mod picture;

@@ -1,18 +1,18 @@
-//! What is on a screen at one moment.
+//! The content of a screen at one moment.
 
 use vt100::{Cell, Color, Screen};
 
-/// How a character is drawn.
+/// Style of a character.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) struct Style {
-    /// One of the sixteen colours of terminals; without one, that of usual text.
+    /// One of the terminal's sixteen colours; without one, that of ordinary text.
     pub(super) colour: Option<u8>,
     pub(super) bold: bool,
     pub(super) reversed: bool,
 }
 
 impl Style {
-    /// Panics if the cell has what is not drawn: the recording would show something else.
+    /// Panics if the cell has a style that cannot be drawn: the recording would be wrong.
     fn of(cell: &Cell) -> Self {
         assert!(
             !cell.dim() && !cell.italic() && !cell.underline(),
@@ -35,7 +35,7 @@ impl Style {
     }
 }
 
-/// Text of one style.
+/// Text in one style.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Run {
     pub(super) column: usize,
@@ -43,7 +43,7 @@ pub(super) struct Run {
     pub(super) style: Style,
 }
 
-/// A row of a screen, without the blanks at its end.
+/// A row of a screen, without trailing blanks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Row(Vec<(char, Style)>);
 
@@ -72,7 +72,7 @@ impl Row {
         self.0.iter().map(|(c, _)| c).collect()
     }
 
-    /// Whether this is that row with something behind it, from the column `from` on.
+    /// Whether this row is the earlier one with additions, from the column `from` on.
     pub(super) fn continues(&self, before: &Self, from: usize) -> bool {
         let Some(more) = self.0.strip_prefix(&before.0[..]) else {
             return false;
@@ -83,8 +83,8 @@ impl Row {
             .all(|(c, style)| is_blank(*c, *style))
     }
 
-    /// The row in pieces that need no blanks to be kept. Characters beyond ASCII are apart: many a
-    /// font has them in another width.
+    /// The row in pieces that need no blanks to be kept. Characters beyond ASCII are separate,
+    /// since many fonts have them in another width.
     pub(super) fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut blanks = 0;
@@ -120,19 +120,19 @@ fn is_blank(character: char, style: Style) -> bool {
 /// A screen at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Picture {
-    /// The usual screen, with the rows that have left it at its top.
+    /// The normal screen, including rows that have scrolled off its top.
     pub(super) rows: Vec<Row>,
-    /// The first row that is still on it.
+    /// First row that is still visible.
     pub(super) first: usize,
-    /// What a program shows that takes all of the screen, such as `top`.
+    /// Content of a program that uses the whole screen, such as `top`.
     pub(super) full: Option<Vec<Row>>,
-    /// Row and column. None while it is hidden or something stands behind it.
+    /// Row and column. None if it is hidden or something is behind it.
     pub(super) cursor: Option<(usize, usize)>,
 }
 
 impl Picture {
-    /// What follows on `before` on an emulator whose screen is high enough for everything, of which
-    /// a person sees `height` rows.
+    /// The picture after `before`, on an emulator high enough for everything, of which a person
+    /// sees `height` rows.
     pub(super) fn after(before: Option<&Self>, screen: &Screen, height: u16) -> Self {
         let (first, rows) = before.map_or((0, &[][..]), |it| (it.first, &it.rows));
         if screen.alternate_screen() {
@@ -156,7 +156,7 @@ impl Picture {
         }
     }
 
-    /// The rows that a person sees.
+    /// The visible rows.
     #[cfg(test)]
     pub(super) fn seen(&self, height: u16) -> Vec<String> {
         let rows = match &self.full {
@@ -171,7 +171,7 @@ impl Picture {
     }
 }
 
-/// The rows as far down as there is something, or the cursor.
+/// The rows down to the last one with content, or to the cursor.
 fn read_used(screen: &Screen, cursor: u16) -> Vec<Row> {
     let (height, _) = screen.size();
     assert!(

@@ -1,5 +1,5 @@
-//! From frames to pieces of text and the times at which each is there: what stays on the screen is
-//! drawn once.
+//! Turns frames into pieces of text with the times at which each is visible: text that stays on the
+//! screen is drawn once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,25 +8,25 @@ use super::{
     picture::{Picture, Row, Run},
 };
 
-/// When something is there; without an end, to that of the film.
+/// Period in which something is visible; without an end, to the end of the film.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Lasting {
     pub(super) from: Duration,
     pub(super) to: Option<Duration>,
 }
 
-/// The usual screen, or the one of programs that take all of it.
+/// The normal screen, or that of programs that use the whole screen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Layer {
     Usual,
     Full,
 }
 
-/// Text with its row, by when it is there.
+/// Text with its row, by its period.
 pub(super) type Pieces = BTreeMap<(Layer, Lasting), Vec<(usize, Run)>>;
 
-/// The text of the film in pieces. What is typed is there as a whole from its first key on: the
-/// cursor hides what is behind it in its row.
+/// The text of the film in pieces. Typed text is there as a whole from its first key on: the cursor
+/// hides the rest of its row.
 pub(super) fn of(film: &Film) -> Pieces {
     let mut pieces = Pieces::new();
     let pictures = || film.frames.iter().map(|frame| &frame.picture);
@@ -50,14 +50,14 @@ pub(super) fn of(film: &Film) -> Pieces {
     pieces
 }
 
-/// What a row shows, from when on.
+/// Contents of a row, each with its start.
 fn versions<'f>(
     frames: &'f [Frame],
     at: impl Fn(&'f Picture) -> Option<&'f Row>,
     cursor: impl Fn(&Picture) -> Option<usize>,
 ) -> Vec<(Duration, Row)> {
     let mut versions: Vec<(Duration, Row)> = Vec::new();
-    // From which column on all of the last version's time is hidden, if any.
+    // First column that was hidden during the last version's whole period, if any.
     let mut hidden: Option<usize> = None;
     for Frame { at: time, picture } in frames {
         let row = at(picture).cloned().unwrap_or_default();
@@ -79,7 +79,7 @@ fn versions<'f>(
     versions
 }
 
-/// Adds the runs of a row. One that the next version has as well stays.
+/// Adds the pieces of a row. A piece that the next version also has stays.
 fn add(pieces: &mut Pieces, layer: Layer, row: usize, versions: Vec<(Duration, Row)>) {
     let mut there: BTreeMap<Run, Duration> = BTreeMap::new();
     let mut add = |run: Run, from: Duration, to: Option<Duration>| {

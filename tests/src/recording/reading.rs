@@ -1,5 +1,5 @@
-//! Reads a recording back: what it shows at a time, as text. What a drawing of ours has no use for
-//! is refused, above all what could load or run something.
+//! Reads a recording back as text at a given time. It refuses elements that our drawings do not
+//! use, above all any that could load or run something.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use super::svg::{BASELINE, CELL};
 /// The elements of a drawing.
 const ELEMENTS: &[&str] = &["svg", "title", "desc", "style", "rect", "g", "text"];
 
-/// What a group is like from a moment on, in hundredths of the film.
+/// States of a group from given moments on, in hundredths of the film.
 type States = Vec<(f64, String)>;
 
 /// A recording that was read.
@@ -26,14 +26,14 @@ struct Text {
     row: usize,
     column: usize,
     said: String,
-    /// The groups that it is in, outermost first.
+    /// Groups that contain it, outermost first.
     groups: Vec<Group>,
 }
 
 #[derive(Clone)]
 struct Group {
     name: String,
-    /// Without an animation.
+    /// Its visibility without animation.
     is_visible: bool,
 }
 
@@ -73,7 +73,7 @@ impl Recorded {
         Duration::from_secs_f64(self.length_s)
     }
 
-    /// The rows that are seen at this time.
+    /// The visible rows at this time.
     pub fn seen(&self, at: Duration) -> Result<Vec<String>> {
         let percent = at.as_secs_f64() / self.length_s * 100.0;
         let is_full = self.state("full", percent).contains("visible");
@@ -94,8 +94,8 @@ impl Recorded {
         Ok(seen.map(|row| row.trim_end().to_owned()).collect())
     }
 
-    /// All that the usual screen has shown in the end, from its first row on. A row that is full
-    /// goes on in the next one.
+    /// Everything on the normal screen at the end, from its first row on. A full row continues in
+    /// the next.
     pub fn transcript(&self, columns: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let mut goes_on = false;
@@ -110,7 +110,7 @@ impl Recorded {
         lines
     }
 
-    /// What is there at this time on one of the two screens, whether it has scrolled away or not.
+    /// Content of one of the two screens at this time, including rows that have scrolled off.
     fn layer(&self, full: bool, percent: f64) -> Vec<String> {
         let mut rows: Vec<Vec<char>> = Vec::new();
         for text in &self.texts {
@@ -139,7 +139,7 @@ impl Recorded {
         }
     }
 
-    /// What the animation of this name has set; nothing without one.
+    /// The state that the named animation has set; empty without one.
     fn state(&self, name: &str, percent: f64) -> &str {
         let states = self.states.get(name).map_or(&[][..], Vec::as_slice);
         let passed = states.iter().take_while(|(from, _)| *from <= percent);
@@ -180,12 +180,12 @@ fn check(node: &Node) -> Result<()> {
     let name = node.tag_name().name();
     ensure!(
         ELEMENTS.contains(&name),
-        "<{name}> is nothing that is drawn"
+        "<{name}> is not part of a drawing"
     );
     for attribute in node.attributes() {
         let name = attribute.name();
         if name.starts_with("on") || name.ends_with("href") || name == "style" {
-            bail!("`{name}` is nothing that is drawn");
+            bail!("`{name}` is not part of a drawing");
         }
     }
     Ok(())
@@ -200,19 +200,19 @@ fn attribute<'a>(node: &Node<'a, '_>, name: &str) -> Result<&'a str> {
 fn place(text: &str, origin: f64, cell: f64) -> Result<usize> {
     let value: f64 = text
         .parse()
-        .with_context(|| format!("{text:?} is no number"))?;
+        .with_context(|| format!("{text:?} is not a number"))?;
     let count = (value - origin) / cell;
     ensure!(
         (count - count.round()).abs() < 0.01 && count > -0.01,
-        "{text} is not where a cell is"
+        "{text} is not the position of a cell"
     );
     format!("{:.0}", count.round().abs())
         .parse()
         .context("a cell too far away")
 }
 
-/// Column and row of `transform:translate(…px,…px)`. Rows count as they do on paper: down for the
-/// cursor, up for what scrolls.
+/// Column and row of `transform:translate(…px,…px)`. Rows count down for the cursor, and up for
+/// scrolling.
 fn translation(state: &str) -> Result<(usize, usize)> {
     let inner = state
         .split_once("translate(")
@@ -236,10 +236,10 @@ fn length(style: &str) -> Result<f64> {
         .0;
     seconds
         .parse()
-        .with_context(|| format!("{seconds:?} is no number"))
+        .with_context(|| format!("{seconds:?} is not a number"))
 }
 
-/// The states of all animations by their names.
+/// States of all animations, by name.
 fn keyframes(style: &str) -> Result<BTreeMap<String, States>> {
     let mut all = BTreeMap::new();
     for part in style.split("@keyframes ").skip(1) {
@@ -253,7 +253,7 @@ fn keyframes(style: &str) -> Result<BTreeMap<String, States>> {
         let states: States = states.collect::<Result<_>>()?;
         ensure!(
             states.is_sorted_by(|a, b| a.0 < b.0) && states.first().is_some_and(|it| it.0 == 0.0),
-            "the states of `{name}` are not in the order of their times from the beginning on"
+            "the states of `{name}` are not ordered by time"
         );
         all.insert(name.to_owned(), states);
     }

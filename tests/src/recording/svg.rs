@@ -1,5 +1,5 @@
-//! A film as an animated SVG: text in fixed cells, which CSS shows and hides. Whoever wants no
-//! motion, or has a viewer that knows none, sees the last frame.
+//! Draws a film as an animated SVG: text in fixed cells, which CSS shows and hides. Readers who
+//! prefer no motion, and viewers without animation, see the last frame.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
     pieces::{self, Lasting, Layer},
 };
 
-/// The size of a cell, and how far below its top the line is on which text stands.
+/// Size of a cell, and the distance of the text's baseline from its top.
 pub(super) const CELL: (f64, f64) = (8.4, 17.0);
 pub(super) const BASELINE: f64 = 13.0;
 
@@ -17,7 +17,7 @@ const PADDING: f64 = 14.0;
 const GROUND: &str = "#10151c";
 const USUAL: &str = "#d5dbe3";
 
-/// Terminals' colours by their numbers, each easy to read on the ground.
+/// Colours of terminals by number, each readable on the background.
 const COLOURS: [&str; 16] = [
     "#6b7480", "#ff7b72", "#7ee787", "#e3b341", "#79c0ff", "#d2a8ff", "#76e3ea", "#d5dbe3",
     "#8d96a1", "#ffa198", "#a5f0ac", "#f0d27a", "#a5d6ff", "#e2c5ff", "#a5f3f7", "#f4f7fa",
@@ -26,7 +26,7 @@ const COLOURS: [&str; 16] = [
 const FONTS: &str = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',\
                      'Liberation Mono',monospace";
 
-/// Draws the film. Title and description are what a screen reader says.
+/// Draws the film. Screen readers read the title and the description.
 pub fn draw(film: &Film, title: &str, description: &str) -> String {
     let mut drawing = Drawing {
         film,
@@ -45,7 +45,7 @@ pub fn draw(film: &Film, title: &str, description: &str) -> String {
     let (x, y) = (f64::from(columns) * CELL.0, f64::from(rows) * CELL.1);
     let (inner_x, inner_y) = (number(x), number(y));
     let (outer_x, outer_y) = (number(x + 2.0 * PADDING), number(y + 2.0 * PADDING));
-    // A line is as wide on both sides of where it is drawn.
+    // A line extends equally to both sides of its position.
     let edge_x = number(x + 2.0 * PADDING - 1.0);
     let edge_y = number(y + 2.0 * PADDING - 1.0);
     let seconds = number(film.length.as_secs_f64());
@@ -77,7 +77,7 @@ struct Drawing<'f> {
 }
 
 impl Drawing<'_> {
-    /// The usual screen with its cursor, which scroll together.
+    /// The normal screen with its cursor, which scroll together.
     fn usual(&mut self) {
         let moved = |picture: &Picture| (0.0, -to_f64(picture.first) * CELL.1);
         self.animate("scroll", &self.changes(|picture| css(moved(picture))));
@@ -88,7 +88,7 @@ impl Drawing<'_> {
         self.line("</g>");
     }
 
-    /// The cursor, and behind it what hides the rest of its row until that has been typed.
+    /// The cursor, and the cover that hides the rest of its row until that has been typed.
     fn cursor(&mut self) {
         let place = |(row, column): (usize, usize)| (to_f64(column) * CELL.0, to_f64(row) * CELL.1);
         let states = self.changes(|picture| match picture.cursor {
@@ -106,7 +106,7 @@ impl Drawing<'_> {
         ));
     }
 
-    /// What a program shows in place of the usual screen.
+    /// Content of a program that uses the whole screen.
     fn full(&mut self) {
         let states = |picture: &Picture| visibility(picture.full.is_some());
         let changes = self.changes(|picture| format!("visibility:{}", states(picture)));
@@ -119,7 +119,7 @@ impl Drawing<'_> {
         self.line("</g>");
     }
 
-    /// The text of a layer, in groups that are named by this letter and a number.
+    /// The text of a layer, in groups named by this letter and a number.
     fn pieces(&mut self, wanted: Layer, letter: char) {
         let all = pieces::of(self.film);
         let pieces = all.iter().filter(|((layer, _), _)| *layer == wanted);
@@ -142,7 +142,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Text, before a rectangle of its colour if it is reversed.
+    /// Text, on a rectangle of its colour if it is reversed.
     fn run(&mut self, row: usize, run: &Run) {
         let x = number(to_f64(run.column) * CELL.0);
         let width = number(to_f64(run.text.chars().count()) * CELL.0);
@@ -161,7 +161,7 @@ impl Drawing<'_> {
                 r#"<rect class="{filled}" x="{x}" y="{y}" width="{width}" height="{height}"/>"#
             ));
             class = String::from("back");
-            // Several blanks in a row would be shown as one.
+            // Several ordinary blanks in a row would be shown as one.
             text = text.replace(' ', "\u{a0}");
         }
         if bold {
@@ -177,7 +177,7 @@ impl Drawing<'_> {
         ));
     }
 
-    /// Adds keyframes. Each state holds until the next one, and the last to the end.
+    /// Adds keyframes. Each state lasts until the next one, and the last until the end.
     fn animate(&mut self, name: &str, states: &[(Duration, String)]) {
         let length = self.film.length.as_secs_f64();
         let frames = states.iter().map(|(at, state)| {
@@ -189,8 +189,7 @@ impl Drawing<'_> {
         self.styles.push_str(&style);
     }
 
-    /// What is asked for of each frame, as often as it changes; the first of it from the beginning
-    /// on.
+    /// A property of the frames at each change; the first value applies from the beginning.
     fn changes(&self, of: impl Fn(&Picture) -> String) -> Vec<(Duration, String)> {
         let mut changes: Vec<(Duration, String)> = Vec::new();
         for frame in &self.film.frames {
@@ -226,7 +225,7 @@ fn attribute((x, y): (f64, f64)) -> String {
     format!("translate({},{})", number(x), number(y))
 }
 
-/// At most two decimals.
+/// A number with at most two decimals.
 fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     match text.trim_end_matches('0').trim_end_matches('.') {
@@ -239,7 +238,7 @@ fn to_f64(count: usize) -> f64 {
     u32::try_from(count).expect("a row or a column").into()
 }
 
-/// Panics at control characters: XML has no place for them.
+/// Panics at control characters: XML does not allow them.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! A recording of what nobody typed: output and keys with times of the test's own.
+//! A recording of invented output and keys, with given times.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn output(text: &str) -> Event {
     Event::Output(text.as_bytes().to_vec())
 }
 
-/// Somebody types two commands, of which one scrolls the screen and one takes all of it.
+/// Somebody types two commands: one scrolls the screen, one uses the whole screen.
 fn scene() -> Film {
     let mut times = vec![(0, output("$ "))];
     for (millis, key) in (10..).step_by(10).zip("ls  -l".chars()) {
@@ -53,7 +53,7 @@ fn each_frame_is_shown_at_its_time() {
     let recorded = Recorded::read(&svg).unwrap();
     assert!(film.frames.len() > 12, "{}", film.frames.len());
     for (index, frame) in film.frames.iter().enumerate() {
-        // Times are rounded to some thousandths of a second.
+        // Times are rounded to thousandths of a second.
         let seen = recorded.seen(frame.at + Duration::from_millis(5)).unwrap();
         let expected: Vec<String> = frame.picture.seen(SIZE.1);
         assert_eq!(seen, expected, "frame {index} at {:?}\n{svg}", frame.at);
@@ -64,14 +64,14 @@ fn each_frame_is_shown_at_its_time() {
 }
 
 #[test]
-fn what_is_typed_is_drawn_once() {
+fn typed_text_is_drawn_once() {
     let svg = draw(&scene(), "A title", "Some words");
     assert_eq!(svg.matches(">$ ls</text>").count(), 1, "{svg}");
     assert!(!svg.contains(">$ l</text>"), "{svg}");
 }
 
 #[test]
-fn waits_are_cut_and_nothing_else() {
+fn only_waits_are_cut() {
     let check = |times: Vec<(u64, Event)>, expected_ms: &[u64]| {
         let film = at(times);
         let mut found: Vec<_> = film.frames.iter().map(|frame| frame.at).collect();
@@ -82,7 +82,7 @@ fn waits_are_cut_and_nothing_else() {
             .collect();
         assert_eq!(found, expected);
     };
-    // A gap of a minute, and what comes at once belongs together.
+    // A gap of a minute, and output that belongs together.
     check(
         vec![
             (0, output("a")),
@@ -92,7 +92,7 @@ fn waits_are_cut_and_nothing_else() {
         ],
         &[0, 300, 800, 804],
     );
-    // A wait with something to be seen each second ends after two, and a look begins another.
+    // A wait with output each second ends after two seconds; a look begins another.
     let ticks = |from: u64| (from..from + 6).map(|s| (s * 1_000, output(&(s % 10).to_string())));
     let mut times: Vec<_> = ticks(0).collect();
     times.push((5_001, Event::Look(Duration::from_secs(3))));
@@ -106,7 +106,7 @@ fn waits_are_cut_and_nothing_else() {
 }
 
 #[test]
-fn what_could_load_or_run_something_is_refused() {
+fn drawing_that_could_load_or_run_something_is_refused() {
     let svg = draw(&scene(), "A title", "Some words");
     let check = |from: &str, to: &str, why: &str| {
         assert!(svg.contains(from), "{svg}");
@@ -116,8 +116,8 @@ fn what_could_load_or_run_something_is_refused() {
             .unwrap_or_default();
         assert!(refused.contains(why), "{to}: {refused}");
     };
-    check("</svg>", "<script/></svg>", "<script> is nothing");
-    check("<g ", "<g onclick=\"x\" ", "`onclick` is nothing");
+    check("</svg>", "<script/></svg>", "<script> is not part");
+    check("<g ", "<g onclick=\"x\" ", "`onclick` is not part");
     check(".bold{", "@import 'x';.bold{", "loads something");
     check(
         "<title id=\"title\">A title",

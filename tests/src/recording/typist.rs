@@ -1,4 +1,4 @@
-//! Somebody who types into a shell and looks at what it shows.
+//! Somebody who types into a shell and looks at its output.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use super::{
 };
 use crate::{TestHost, terminal::Terminal, wait_for};
 
-/// What the shell writes if it waits for a command, and if it waits for the rest of one.
+/// The shell's prompts: for a command, and for the rest of one.
 const PROMPT: &str = "$ ";
 const MORE: &str = "> ";
 
-/// A shell on a terminal, and who types into it.
+/// A shell on a terminal, with the person who types into it.
 pub struct Typist {
     terminal: Terminal,
     size: Size,
-    /// What was done, beside what was written to the terminal.
+    /// Keys and looks; output is recorded by the terminal.
     done: Vec<(Instant, Event)>,
 }
 
 impl Typist {
-    /// Starts `sh` where tasks of the host run.
+    /// Starts `sh` in the directory of the host's tasks.
     #[track_caller]
     pub fn start(host: &TestHost, size: Size) -> Self {
         let variables = [("PS1", PROMPT), ("PS2", MORE)];
@@ -35,7 +35,7 @@ impl Typist {
         typist
     }
 
-    /// Types a command and waits for its end. All lines but the last end with a backslash.
+    /// Types a command and waits for its end. All lines except the last end with a backslash.
     #[track_caller]
     pub fn runs(&mut self, lines: &[&str]) {
         let [begin @ .., last] = lines else {
@@ -49,7 +49,7 @@ impl Typist {
         self.waits_for(PROMPT, written);
     }
 
-    /// Types a line and sends it off; how much was written to the terminal before.
+    /// Types a line and sends it; returns the amount of output before it.
     #[track_caller]
     pub fn enters(&mut self, line: &str) -> usize {
         for key in line.chars() {
@@ -73,24 +73,24 @@ impl Typist {
         self.terminal.press(&key.to_string());
     }
 
-    /// Waits until the screen has all of these.
+    /// Waits until the screen shows all of these.
     #[track_caller]
     pub fn sees(&self, pieces: &[&str]) -> String {
         self.terminal.shows(pieces)
     }
 
-    /// Waits for the end of a command that was entered after so much was written.
+    /// Waits for the end of a command that was entered after this amount of output.
     #[track_caller]
     pub fn is_back(&self, written: usize) {
         self.waits_for(PROMPT, written);
     }
 
-    /// Looks for a while at what there is.
+    /// Looks at the screen for a while.
     pub fn looks(&mut self, time: Duration) {
         self.done.push((Instant::now(), Event::Look(time)));
     }
 
-    /// What was recorded.
+    /// The recording.
     pub fn film(self) -> Film {
         let written = self.terminal.pieces().into_iter();
         let written = written.map(|(time, bytes)| (time, Event::Output(bytes)));

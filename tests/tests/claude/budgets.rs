@@ -1,4 +1,4 @@
-//! What agents may cost. Each answer of the scripted service costs 0.0008 dollars.
+//! Budgets of agents. Each answer of the scripted service costs 0.0008 dollars.
 
 use claudine_tests::{
     messages_api::{Answer, Rule, Script, Step},
@@ -18,7 +18,7 @@ fn busy() -> Script {
 }
 
 #[test]
-fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_more() {
+fn agent_is_stopped_over_its_budget_and_resumes_with_a_higher_one() {
     let world = World::new(busy());
     let line = ["do it", "--allowed-tools", "Bash", "--budget-usd", "0.001"];
     let task = world.done(&line);
@@ -40,7 +40,7 @@ fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_mo
             "--budget-usd 0.005` gives it more",
         ]);
     }
-    // Of the new budget it has what the first attempt has left of it.
+    // The attempt gets the new budget less the first attempt's cost.
     let line = ["resume", id, "--budget-usd", "0.004"];
     world.host.run(line).check();
     let task = world.host.finished(id);
@@ -62,9 +62,9 @@ fn an_agent_is_ended_within_its_run_when_its_budget_is_spent_and_goes_on_with_mo
     assert_eq!(task.get("hint"), None);
 }
 
-/// Whichever is less.
+/// The lower one applies.
 #[test]
-fn an_agents_own_limit_and_what_its_budget_leaves_hold_together() {
+fn lower_of_the_agents_limit_and_its_remaining_budget_applies() {
     let world = World::new(busy());
     let run = |options: [&str; 4]| {
         let line = [&["do it", "--allowed-tools", "Bash"], &options[..]].concat();
@@ -77,9 +77,9 @@ fn an_agents_own_limit_and_what_its_budget_leaves_hold_together() {
 }
 
 #[test]
-fn a_task_that_has_spent_its_budget_does_not_go_on() {
+fn resume_of_a_task_with_a_spent_budget_is_refused() {
     let world = World::new(answering());
-    // Its only answer is what passes the budget.
+    // Its only answer exceeds the budget.
     let task = world.done(&["do it", "--budget-usd", "0.0005"]);
     ended(&task, "failed", "budget");
     assert_eq!(task["budget_usd"], 0.0005);
@@ -99,7 +99,7 @@ fn a_task_that_has_spent_its_budget_does_not_go_on() {
 }
 
 #[test]
-fn where_a_graph_has_spent_its_budget_its_agents_end_and_its_commands_run() {
+fn graph_with_a_spent_budget_ends_its_agents_and_runs_its_commands() {
     let world = World::new(answering());
     let graph = "
 - {name: plan,   prompt: plan it}
@@ -114,14 +114,14 @@ fn where_a_graph_has_spent_its_budget_its_agents_end_and_its_commands_run() {
         .text();
     let tasks: Vec<_> = ids.lines().map(|id| world.host.finished(id)).collect();
     succeeded(&tasks[0], "done");
-    // It was given what was left, and its only answer passed that.
+    // Each task was given the remaining budget, and its only answer exceeded that.
     for task in &tasks[1..3] {
         let message = ended(task, "failed", "budget");
         assert_eq!(message, "its graph has spent $0.0016 of $0.001");
     }
     assert_eq!(world.api.message_requests().len(), 2);
     succeeded(&tasks[3], "over\n");
-    // The same for all of it that has not ended.
+    // The new budget applies to all unfinished tasks of the graph.
     let check = tasks[2]["id"].as_str().unwrap();
     let hint = tasks[2]["hint"].as_str().expect("a hint");
     assert!(hint.starts_with("claudine retry "), "{hint}");
@@ -132,7 +132,7 @@ fn where_a_graph_has_spent_its_budget_its_agents_end_and_its_commands_run() {
 }
 
 #[test]
-fn why_says_what_is_left_of_a_graphs_budget() {
+fn why_shows_the_rest_of_a_graphs_budget() {
     let world = World::new(answering());
     let graph = "
 - {name: plan,   prompt: plan it}
@@ -154,7 +154,7 @@ fn why_says_what_is_left_of_a_graphs_budget() {
         "{}",
         why(ids[2])
     );
-    // Commands are held to no budget, and what has ended waits for nothing.
+    // Commands have no budget, and ended tasks wait for nothing.
     for id in &ids[..2] {
         assert!(!why(id).contains("has spent"), "{}", why(id));
     }
@@ -162,9 +162,9 @@ fn why_says_what_is_left_of_a_graphs_budget() {
     succeeded(&world.host.finished(ids[2]), "done");
 }
 
-/// An agent that answers, and is woken by its background command once `gate` is written to; its
-/// third answer comes when `woken` is released. Only what Claude Code says of its cost with the
-/// first result is known while it goes on.
+/// An agent that answers, and is woken by its background command when something is written to
+/// `gate`. Its third answer comes when `woken` is released. While it runs, only the cost reported
+/// with its first result is known.
 fn woken_agent() -> Script {
     Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
@@ -186,7 +186,7 @@ fn wake(world: &World, id: &str) {
 }
 
 #[test]
-fn what_an_agent_has_cost_is_known_while_it_goes_on() {
+fn cost_so_far_is_known_while_an_agent_runs() {
     let world = World::new(woken_agent());
     let id = world.delegate(&["go", "--allowed-tools", "Bash", "--budget-usd", "0.01"]);
     wake(&world, &id);
@@ -204,7 +204,7 @@ fn what_an_agent_has_cost_is_known_while_it_goes_on() {
 }
 
 #[test]
-fn an_agent_is_stopped_in_the_middle_when_another_spends_the_rest() {
+fn agent_is_stopped_when_another_spends_the_rest_of_the_budget() {
     let mut script = woken_agent();
     let short = Rule::new(Answer::text("short")).containing("the short one");
     script.rules.insert(0, short);
@@ -220,7 +220,7 @@ fn an_agent_is_stopped_in_the_middle_when_another_spends_the_rest() {
         .text();
     let ids: Vec<&str> = ids.lines().collect();
     wake(&world, ids[0]);
-    // Nobody ever answers it from here on.
+    // The agent never gets another answer.
     world.reach("woken");
     wait_for("the cost of the first result", || {
         (world.host.status(ids[0])["cost_usd"] == 0.0016).then_some(())
@@ -233,12 +233,12 @@ fn an_agent_is_stopped_in_the_middle_when_another_spends_the_rest() {
 }
 
 #[test]
-fn the_days_budget_holds_agents_back_over_a_restart_of_the_host() {
+fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
     let world = World::with(answering(), Login::ApiKey, |host| {
         host.config("[budget]\ndaily_usd = 0.001\n")
     });
     succeeded(&world.done(&["do it"]), "done");
-    // It is given what is left of the day, and goes on the next one.
+    // The second agent gets the rest of the day's budget, and continues on the next day.
     let second = world.delegate(&["do more"]);
     let waiting = wait_for("the second to wait for the next day", || {
         let task = world.host.status(&second);
@@ -276,7 +276,7 @@ fn the_days_budget_holds_agents_back_over_a_restart_of_the_host() {
     let last: Vec<&str> = lines.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(last, ["claude", "2", "2", "$0.0016"]);
     cost.says(&["$0.0016 of $0.001 spent today, $0.00 left"]);
-    // What costs nothing runs.
+    // A command costs nothing and runs.
     let command = world.host.text(["run", "--", "true"]);
     assert_eq!(world.host.finished(command.trim())["outcome"], "succeeded");
 }

@@ -1,4 +1,4 @@
-//! What an agent may do that a client has asked for over MCP, with the real Claude Code.
+//! Ceilings on agents that a client requests over MCP, with the real Claude Code.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::world::{Login, World, succeeded};
 const SMALLEST: &str =
     "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\nextras = []\n";
 
-/// A directory whose files have Claude Code run something as soon as it is started there.
+/// A directory whose files make Claude Code run commands as soon as it starts there.
 fn hostile(world: &World) {
     let touch = |file: &str| format!("touch {}", world.host.work().join(file).display());
     let hook = json!([{"hooks": [{"type": "command", "command": touch("by-hook")}]}]);
@@ -38,7 +38,7 @@ fn touched(world: &World) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_directory_adds_nothing_to_what_a_client_may_ask_for() {
+fn directory_cannot_extend_the_rights_of_a_clients_agent() {
     let script = || Script::always(Answer::text("read it"));
     let world = World::with(script(), Login::ApiKey, |host| host.config(SMALLEST));
     hostile(&world);
@@ -49,7 +49,7 @@ fn a_directory_adds_nothing_to_what_a_client_may_ask_for() {
     succeeded(&task, "read it");
     assert_eq!(touched(&world), [""; 0]);
 
-    // The owner's own agents are what they are at a terminal.
+    // The owner's own agents keep the rights they have at a terminal.
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());

@@ -1,12 +1,11 @@
-//! A finished task is changed before it runs again: the agent has other rights, another model, more
-//! money.
+//! A finished task is changed before it runs again: other tools, another model, a higher budget.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
 
 use crate::world::{World, attempt, ended, git, succeeded};
 
-/// Wants one command, and says so either way.
+/// Tries one command, and gives the same answer whether or not it is denied.
 fn wants(command: &str) -> Script {
     Script::default()
         .then(Rule::new(Answer::bash(command)).at_turn(0))
@@ -16,7 +15,7 @@ fn wants(command: &str) -> Script {
 }
 
 #[test]
-fn an_agent_that_was_denied_a_tool_goes_on_with_the_command_that_is_told() {
+fn hinted_command_resumes_a_denied_agent_with_more_rights() {
     let world = World::new(wants("git init made"));
     let task = world.done(&["make it"]);
     succeeded(&task, "as far as I could");
@@ -28,7 +27,7 @@ fn an_agent_that_was_denied_a_tool_goes_on_with_the_command_that_is_told() {
     let id = task["id"].as_str().unwrap();
     let shown = world.host.text(["status", id]);
     assert!(shown.contains(hint), "{shown}");
-    // As it is copied.
+    // The command as a user copies it.
     let words: Vec<&str> = command.split(' ').skip(1).collect();
     let line = [words.as_slice(), &["--allowed-tools", "Bash(git:*)"]].concat();
     world.host.run(&line).check();
@@ -40,7 +39,7 @@ fn an_agent_that_was_denied_a_tool_goes_on_with_the_command_that_is_told() {
         attempt(&task, 1, "session_id")
     );
     assert_eq!(task["hint"], serde_json::Value::Null);
-    // Which attempt ran with what.
+    // The history shows which attempt ran with what.
     assert_eq!(*attempt(&task, 0, "revised"), serde_json::Value::Null);
     let revised = json!([{"option": "allowed_tools", "after": "[\"Bash(git:*)\"]"}]);
     assert_eq!(*attempt(&task, 1, "revised"), revised);
@@ -51,7 +50,7 @@ fn an_agent_that_was_denied_a_tool_goes_on_with_the_command_that_is_told() {
 }
 
 #[test]
-fn a_retry_takes_another_model_and_what_its_executor_refuses_is_refused() {
+fn retry_can_change_the_model_and_validates_the_changes() {
     let world = World::new(Script::always(Answer::text("done")));
     let task = world.done(&["hi", "--model", "claude-opus-4-5"]);
     let id = task["id"].as_str().unwrap();
@@ -61,11 +60,7 @@ fn a_retry_takes_another_model_and_what_its_executor_refuses_is_refused() {
     ] {
         world.host.run(["retry", id, option]).code(2).says(&[said]);
     }
-    assert_eq!(
-        world.host.status(id)["state"],
-        "done",
-        "nothing has changed"
-    );
+    assert_eq!(world.host.status(id)["state"], "done", "the task changed");
     let line = [
         "retry",
         id,
@@ -86,14 +81,14 @@ fn a_retry_takes_another_model_and_what_its_executor_refuses_is_refused() {
         .filter_map(|one| one["option"].as_str())
         .collect();
     assert_eq!(options, ["model", "priority", "timeout"]);
-    // The same once more is no change.
+    // Repeating it changes nothing.
     world.host.run(line).check();
     let task = world.host.finished(id);
     assert_eq!(*attempt(&task, 2, "revised"), serde_json::Value::Null);
 }
 
 #[test]
-fn an_agent_that_was_denied_tools_and_changed_nothing_has_failed() {
+fn agent_that_was_denied_tools_and_changed_nothing_has_failed() {
     let world = World::new(wants("git init made"));
     git(&world, &["init", "-q", "-b", "trunk"]);
     git(&world, &["commit", "-q", "--allow-empty", "-m", "first"]);
@@ -109,7 +104,7 @@ fn an_agent_that_was_denied_tools_and_changed_nothing_has_failed() {
         .host
         .run(["resume", id, "--allowed-tools", "Bash(git:*)"])
         .check();
-    // What it made is a repository of its own, which is nothing that could be merged.
+    // The agent made a separate repository, which cannot be merged.
     let task = world.host.finished(id);
     assert_eq!(
         task["attempts"].as_array().map(Vec::len),
@@ -127,7 +122,7 @@ fn an_agent_that_was_denied_tools_and_changed_nothing_has_failed() {
 }
 
 #[test]
-fn files_that_an_agent_has_changed_are_counted() {
+fn files_changed_by_an_agent_are_counted() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(

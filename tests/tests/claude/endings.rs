@@ -6,7 +6,7 @@ use claudine_tests::{process, wait_for};
 use crate::world::{World, ended, succeeded};
 
 #[test]
-fn a_run_that_prints_its_result_and_never_exits_is_ended() {
+fn run_that_does_not_exit_after_its_result_is_killed() {
     let stubborn = "\"$CLAUDE\" \"$@\"\ntrap '' INT TERM\nexec tail -f /dev/null";
     let (world, _wrapper) = World::wrapped(Script::always(Answer::text("the answer")), stubborn);
     let id = world.delegate(&["hi"]);
@@ -16,7 +16,7 @@ fn a_run_that_prints_its_result_and_never_exits_is_ended() {
 }
 
 #[test]
-fn a_background_command_does_not_hold_the_task() {
+fn background_command_does_not_keep_the_task_running() {
     let script = Script::default()
         .then(
             Rule::new(Answer::steps([Step::bash(
@@ -36,11 +36,14 @@ fn a_background_command_does_not_hold_the_task() {
     ]);
     let server: u32 = world.line_of("pid").parse().expect("a pid");
     succeeded(&world.host.finished(&id), "it runs");
-    assert!(!process::alive(server), "the agent's command is left");
+    assert!(
+        !process::alive(server),
+        "the agent's command is still alive"
+    );
 }
 
 #[test]
-fn an_agent_that_its_background_command_wakes_has_the_last_word() {
+fn last_result_of_a_woken_agent_counts() {
     let script = Script::default()
         .then(Rule::new(Answer::steps([Step::bash("mkfifo gate; cat gate", true)])).at_turn(0))
         .then(Rule::new(Answer::text("it runs")).times(1))
@@ -60,7 +63,7 @@ fn an_agent_that_its_background_command_wakes_has_the_last_word() {
 }
 
 #[test]
-fn a_run_that_ends_without_a_result_has_failed() {
+fn run_without_a_result_has_failed() {
     let (world, _wrapper) = World::wrapped(
         Script::always(Answer::text("lost")),
         "\"$CLAUDE\" \"$@\" | head -n 1\nexit 0",
@@ -70,7 +73,7 @@ fn a_run_that_ends_without_a_result_has_failed() {
 }
 
 #[test]
-fn a_run_that_only_complains_is_quoted() {
+fn last_line_of_standard_error_is_quoted() {
     let (world, _wrapper) = World::wrapped(
         Script::default(),
         "echo 'cannot find my shoes.' >&2\nexit 7",
@@ -85,7 +88,7 @@ fn a_run_that_only_complains_is_quoted() {
 }
 
 #[test]
-fn a_run_that_is_killed_was_killed() {
+fn killed_run_is_reported_as_killed() {
     let world = World::new(Script::always(Answer::silent("for ever")));
     let id = world.delegate(&["hi"]);
     world.reach("for ever");

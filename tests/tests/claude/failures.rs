@@ -1,4 +1,4 @@
-//! Runs that fail, by what the service or the agent says.
+//! Runs that fail because of the service's or the agent's answers.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use claudine_tests::messages_api::{Answer, Rule, Script, Step};
 
 use crate::world::{Login, World, attempt, ended, succeeded};
 
-/// A run that gets this answer to everything fails with this class, and says this.
+/// Checks that a run that always gets this answer fails with this class and message.
 #[track_caller]
 fn check(answer: Answer, login: Login, arguments: &[&str], class: &str, says: &str) {
     let world = World::with(Script::always(answer), login, |host| host);
@@ -16,13 +16,13 @@ fn check(answer: Answer, login: Login, arguments: &[&str], class: &str, says: &s
 }
 
 #[test]
-fn a_refused_login() {
+fn refused_login_fails_with_class_auth() {
     let answer = Answer::error(401, "authentication_error", "OAuth token has expired");
     check(answer, Login::Subscription, &[], "auth", "401");
 }
 
 #[test]
-fn no_credit() {
+fn missing_credit_fails_with_class_auth() {
     let answer = Answer::error(
         400,
         "invalid_request_error",
@@ -38,7 +38,7 @@ fn no_credit() {
 }
 
 #[test]
-fn an_overloaded_service() {
+fn overloaded_service_fails_with_class_network() {
     check(
         Answer::error(529, "overloaded_error", "Overloaded"),
         Login::ApiKey,
@@ -49,7 +49,7 @@ fn an_overloaded_service() {
 }
 
 #[test]
-fn a_broken_service() {
+fn server_error_fails_with_class_network() {
     check(
         Answer::error(500, "api_error", "Internal server error"),
         Login::ApiKey,
@@ -60,13 +60,13 @@ fn a_broken_service() {
 }
 
 #[test]
-fn connections_that_are_always_cut() {
+fn connections_that_are_always_cut_fail_with_class_network() {
     let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
     check(cut, Login::ApiKey, &[], "network", "");
 }
 
 #[test]
-fn a_prompt_that_is_too_long_for_the_model() {
+fn prompt_too_long_for_the_model_is_invalid() {
     let answer = Answer::error(
         400,
         "invalid_request_error",
@@ -76,7 +76,7 @@ fn a_prompt_that_is_too_long_for_the_model() {
 }
 
 #[test]
-fn turns_and_money_that_are_used_up() {
+fn used_up_turns_and_budget_have_their_own_classes() {
     check(
         Answer::bash("ls"),
         Login::ApiKey,
@@ -94,7 +94,7 @@ fn turns_and_money_that_are_used_up() {
 }
 
 #[test]
-fn a_denied_tool_where_it_matters() {
+fn denied_tool_fails_a_task_that_asks_for_it() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git init x")).at_turn(0))
         .then(Rule::new(Answer::text("I could not")));
@@ -105,7 +105,7 @@ fn a_denied_tool_where_it_matters() {
 }
 
 #[test]
-fn a_connection_that_is_cut_once_does_no_harm() {
+fn connection_that_is_cut_once_does_no_harm() {
     let cut = Answer::steps([Step::Text("half".to_owned()), Step::Cut]);
     let script = Script::default()
         .then(Rule::new(cut).times(1))
@@ -113,7 +113,7 @@ fn a_connection_that_is_cut_once_does_no_harm() {
     succeeded(&World::new(script).done(&["hi"]), "whole");
 }
 
-/// What `date` makes of a time, in Universal Time.
+/// A time as formatted by `date`, in UTC.
 fn date(time: &str, format: &str) -> String {
     let output = Command::new("date")
         .args(["-u", "-d", time, format])
@@ -124,7 +124,7 @@ fn date(time: &str, format: &str) -> String {
 }
 
 #[test]
-fn a_usage_limit_parks_every_task_of_the_account() {
+fn usage_limit_parks_every_task_of_the_account() {
     let reset: u64 = date("+3 days", "+%s").parse().unwrap();
     let script = Script::always(Answer::usage_limit(reset));
     let world = World::with(script, Login::Subscription, |host| host);
@@ -133,7 +133,7 @@ fn a_usage_limit_parks_every_task_of_the_account() {
         let task = world.host.status(&first);
         (task["state"] == "waiting").then_some(task)
     });
-    // A minute after the end that was told.
+    // One minute after the announced end.
     let until = date(&format!("@{}", reset + 60), "+%Y-%m-%dT%H:%M:%S");
     let told = parked["until"].as_str();
     assert!(
@@ -143,7 +143,7 @@ fn a_usage_limit_parks_every_task_of_the_account() {
     assert_eq!(attempt(&parked, 0, "reason")["class"], "rate_limit");
     let second = world.delegate(&["hi again"]);
     assert_eq!(world.host.status(&second)["state"], "waiting");
-    // One phrase, wherever it is told.
+    // The phrase is the same everywhere.
     let limit = "Claude usage limit (5-hour) until ";
     let id = second.as_str();
     for command in [vec!["why", id], vec!["status", id], vec!["doctor"]] {
@@ -163,10 +163,10 @@ fn a_usage_limit_parks_every_task_of_the_account() {
         1,
         "the second task asked although the account is at its limit"
     );
-    // The limit belongs to the account: work of other kinds goes on.
+    // The limit applies to the account: other work goes on.
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
-    // Somebody has bought more.
+    // As if somebody had bought a higher limit.
     world
         .host
         .run(["retry", &second])

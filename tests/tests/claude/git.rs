@@ -1,4 +1,4 @@
-//! How an agent left the repository that it worked in.
+//! State of the repository after an agent worked in it.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::world::{World, attempt, git, succeeded};
 
 #[test]
-fn its_branch_commit_and_open_changes_are_kept() {
+fn branch_commit_and_open_changes_are_recorded() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(
@@ -26,7 +26,7 @@ fn its_branch_commit_and_open_changes_are_kept() {
             "branch": "trunk", "commit": git(&world, &["rev-parse", "HEAD"]), "dirty": ["file", "src/"], "dirty_count": 2,
         })
     );
-    // It is part of what whoever goes on from it is told.
+    // A later attempt is told about it.
     let id = task["id"].as_str().unwrap();
     let checkpoint = world.host.json(["checkpoint", id]);
     assert_eq!(checkpoint["git"], *attempt(&task, 0, "git"));
@@ -44,7 +44,7 @@ fn its_branch_commit_and_open_changes_are_kept() {
 }
 
 #[test]
-fn what_git_cannot_say_is_told_and_changes_nothing() {
+fn error_of_git_is_reported_and_changes_nothing() {
     let world = World::new(Script::always(Answer::text("done")));
     std::fs::write(world.host.work().join(".git"), "no repository at all").unwrap();
     let task = world.done(&["look at it"]);
@@ -54,7 +54,7 @@ fn what_git_cannot_say_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn outside_of_a_repository_nothing_is_said() {
+fn no_git_state_is_reported_outside_a_repository() {
     let world = World::new(Script::always(Answer::text("done")));
     let task = world.done(&["look at it"]);
     assert!(task["attempts"][0].get("git").is_none(), "{task:#}");

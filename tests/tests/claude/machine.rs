@@ -1,4 +1,4 @@
-//! What the host knows of the machine: whether the agent is there at all.
+//! The host's checks of whether the agent is installed.
 
 use claudine_tests::TestHost;
 use claudine_tests::messages_api::Script;
@@ -19,7 +19,7 @@ fn plugin(host: &TestHost) -> Value {
 }
 
 #[test]
-fn an_agent_that_is_there_is_named_with_its_version() {
+fn installed_agent_is_shown_with_its_version() {
     let world = World::new(Script::default());
     let plugin = plugin(&world.host);
     assert_eq!(plugin["health"], "healthy", "{plugin:#}");
@@ -27,7 +27,7 @@ fn an_agent_that_is_there_is_named_with_its_version() {
 }
 
 #[test]
-fn an_agent_that_is_missing_is_a_fact_with_advice() {
+fn missing_agent_is_reported_with_advice() {
     let nowhere = tempfile::tempdir().expect("a temporary directory");
     let host = TestHost::builder().env("PATH", nowhere.path()).build();
     let plugin = plugin(&host);

@@ -1,8 +1,8 @@
 //! The real Claude Code, driven by the real binary, against the scripted Messages API.
 //!
-//! What the executor makes of each event is held by tables in its own crate; here is what only the
+//! The executor's own tables test the interpretation of each event. These tests cover what only the
 //! whole can show: processes, sessions on disk, restarts of the host under a running agent. The
-//! version is the one the executor was written for.
+//! version is the one that the executor was written for.
 
 #![allow(
     clippy::unwrap_used,

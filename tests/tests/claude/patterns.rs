@@ -1,4 +1,4 @@
-//! The pattern of `examples/patterns/` that has an agent in it.
+//! The pattern of `examples/patterns/` that contains an agent.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::world::World;
 
 #[test]
-fn commands_around_an_agent() {
+fn pattern_with_commands_around_an_agent_works() {
     let world = World::new(Script::always(Answer::text("written")));
     let review = world.host.work().join("review.md");
     let write = Step::Tool {

@@ -1,6 +1,6 @@
-//! The recording in README.md: a scene that is played on a terminal, and what it shows compared
-//! with `docs/recording.svg`. With `CLAUDINE_RECORD` it is written to the file of that name
-//! instead, which `cargo xtask record` has done.
+//! The recording in README.md: a scene is played on a terminal, and its output is compared with
+//! `docs/recording.svg`. If `CLAUDINE_RECORD` is set, as by `cargo xtask record`, the output is
+//! written to that file instead.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::world::{World, git};
 
 const SIZE: Size = (80, 24);
-/// Nobody waits for a README to be loaded.
+/// Maximum size, so that the README loads quickly.
 const LARGEST_BYTES: usize = 100_000;
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -32,7 +32,7 @@ const DESCRIPTION: &str = "An agent is asked to fix a failing test, lint runs be
     because of it. The host is killed, and the agent works on. Its fix is merged, lint is tried \
     again, and then the release runs.";
 
-/// What the agent does; its model is scripted. It goes on when the scene does.
+/// The agent, with a scripted model. The scene lets it continue.
 fn agent() -> Script {
     let test = || Step::Tool {
         name: "Bash".to_owned(),
@@ -68,7 +68,7 @@ fn agent() -> Script {
     })
 }
 
-/// What is worked on. Its commands wait for a file beside it: the scene says when they go on.
+/// The project. Its commands wait for files beside it, which the scene creates.
 const FILES: &[(&str, &str)] = &[
     (
         "Makefile",
@@ -143,7 +143,7 @@ fn play(world: &World) -> Film {
 
     person.runs(&["claudine why release"]);
     person.looks(long);
-    // Until now it may have been starting.
+    // Before that it may have been starting.
     host.live("fix");
     let up = host.up();
     person.runs(&["claudine up"]);
@@ -175,7 +175,7 @@ fn play(world: &World) -> Film {
 }
 
 #[test]
-fn the_recording_shows_what_the_same_commands_show() {
+fn recording_matches_the_output_of_the_same_commands() {
     let (world, programs) = World::wrapped(agent(), r#"exec "$CLAUDE" "$@""#);
     symlink(binary(), programs.path().join("claudine")).unwrap();
     set_up(&world);
@@ -188,24 +188,27 @@ fn the_recording_shows_what_the_same_commands_show() {
     assert_eq!(
         fixed_words(&committed()),
         fixed_words(&played),
-        "left is {}, right is what is true now: `cargo xtask record` writes it anew",
+        "left is {}, right is the current output: `cargo xtask record` records it again",
         file().display()
     );
 }
 
 #[test]
-fn the_recording_is_small_and_harmless() {
+fn recording_is_small_and_harmless() {
     check(&committed());
 }
 
-/// Checks what a reader of README.md may expect.
+/// Checks the properties that readers of README.md expect.
 #[track_caller]
 fn check(svg: &str) {
     assert!(svg.len() < LARGEST_BYTES, "{} bytes", svg.len());
     let recorded = Recorded::read(svg).unwrap();
     assert!(recorded.length() < LONGEST, "{:?}", recorded.length());
-    assert!(svg.contains("prefers-reduced-motion"), "it always moves");
-    // Who sees no motion sees the end of the scene.
+    assert!(
+        svg.contains("prefers-reduced-motion"),
+        "it ignores prefers-reduced-motion"
+    );
+    // Without motion the end of the scene is shown.
     let last = recorded.seen(recorded.length()).unwrap();
     let last = last.join("\n");
     assert!(last.contains("✓ release   succeeded"), "{last}");
@@ -219,15 +222,15 @@ fn committed() -> String {
     fs::read_to_string(file()).unwrap()
 }
 
-/// What a recording shows, without what differs from run to run: ids, times, the host's process
+/// The text of a recording, without parts that differ between runs: ids, times, the host's process
 /// and its directory.
 fn fixed_words(svg: &str) -> String {
     let recorded = Recorded::read(svg).unwrap();
     let lines = recorded.transcript(usize::from(SIZE.0));
-    // Each id stands alone in a line when it is given out.
+    // Each id is printed alone on a line when its task is submitted.
     let ids: BTreeSet<&String> = lines.iter().filter(|line| is_short_id(line)).collect();
     assert_eq!(ids.len(), 3, "{lines:#?}");
-    // How far a wait has got depends on when it is looked at.
+    // The progress of a wait depends on when it is read.
     let lasting = lines.iter().filter(|line| !line.starts_with(is_spinner));
     let shown = lasting.map(|line| {
         let line = ids
@@ -248,7 +251,7 @@ fn is_short_id(line: &str) -> bool {
     line.len() == 6 && line.chars().all(is_part)
 }
 
-/// A number, a time, or what a time is written with.
+/// Whether it is a number, a time, or part of a time.
 fn is_number(word: &str) -> bool {
     let is_part = |c: char| c.is_ascii_digit() || ".:$msh".contains(c);
     word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(is_part)

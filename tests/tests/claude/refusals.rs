@@ -1,4 +1,4 @@
-//! What is refused before anything is started, with the way out.
+//! Requests that are refused before anything is started, with a hint.
 
 use claudine_tests::messages_api::{Answer, Script};
 
@@ -17,7 +17,7 @@ fn check(arguments: &[&str], input: &[u8], says: &[&str]) {
 }
 
 #[test]
-fn prompts_that_cannot_be() {
+fn invalid_prompts_are_refused() {
     check(&[""], b"", &["empty"]);
     check(&["-"], b" \n", &["empty"]);
     check(
@@ -28,7 +28,7 @@ fn prompts_that_cannot_be() {
 }
 
 #[test]
-fn options_that_cannot_be() {
+fn invalid_options_are_refused() {
     check(
         &["hi", "--permission-mode", "yolo"],
         b"",
@@ -49,13 +49,13 @@ fn root_without_a_sandbox_may_not_bypass_permissions() {
         );
     } else {
         eprintln!(
-            "not root: that a bypass is refused to root is held by the executor's own tables alone"
+            "not root: only the executor's own tables test that root may not bypass permissions"
         );
     }
 }
 
 #[test]
-fn bypassing_permissions_works_where_it_is_allowed() {
+fn bypassing_permissions_works_if_allowed() {
     use claudine_tests::messages_api::Rule;
 
     let script = Script::default()

@@ -1,4 +1,4 @@
-//! What a run that went well leaves.
+//! Results of successful runs.
 
 use std::{fs, io::Read, process::Stdio};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::world::{Login, World, attempt, succeeded};
 
 #[test]
-fn the_result_its_cost_and_its_session_are_stored() {
+fn result_cost_and_session_are_stored() {
     let world = World::new(Script::always(Answer::text("the answer")));
     let task = world.done(&["what is it?"]);
     succeeded(&task, "the answer");
@@ -35,28 +35,28 @@ fn the_result_its_cost_and_its_session_are_stored() {
 }
 
 #[test]
-fn waiting_for_it_shows_the_answer() {
+fn wait_prints_the_answer() {
     let world = World::new(Script::always(Answer::text("the answer")));
     let ran = world.host.run(["delegate", "--wait", "what is it?"]).ok();
-    assert_eq!(ran.stdout, b"the answer\n", "the result and nothing else");
-    assert_eq!(ran.stderr, b"", "in a pipe there is nobody to talk to");
+    assert_eq!(ran.stdout, b"the answer\n", "only the result");
+    assert_eq!(ran.stderr, b"", "no messages in a pipe");
     let task = world.host.json(["delegate", "--wait", "what is it?"]);
     assert_eq!(task["output"], "the answer", "{task:#}");
 }
 
 #[test]
-fn waiting_for_one_that_fails_says_why() {
+fn wait_for_a_failed_task_tells_the_reason() {
     let world = World::new(Script::always(Answer::bash("git init denied")));
     let ran = world
         .host
         .run(["delegate", "--wait", "--max-turns", "1", "try"])
         .code(1);
-    assert_eq!(ran.stdout, b"", "its events are for `logs`");
+    assert_eq!(ran.stdout, b"", "events belong into `logs`");
     ran.says(&["failed: "]);
 }
 
 #[test]
-fn waiting_for_it_says_what_it_was_denied() {
+fn wait_tells_which_tools_were_denied() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git init denied")).at_turn(0))
         .then(Rule::new(Answer::text("as far as I could")));
@@ -80,7 +80,7 @@ fn waiting_for_it_says_what_it_was_denied() {
 }
 
 #[test]
-fn what_it_is_doing_is_shown_while_it_does_it() {
+fn current_activity_is_shown() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash(
@@ -91,12 +91,12 @@ fn what_it_is_doing_is_shown_while_it_does_it() {
         .then(Rule::new(Answer::text("done")));
     let world = World::new(script);
     let id = world.delegate(&["wait for it", "--allowed-tools", "Bash"]);
-    let doing = wait_for("the tool to be told of", || {
+    let doing = wait_for("the tool to be reported", || {
         let task = world.host.status(&id);
         Some(task["doing"].as_str()?.to_owned())
     });
     assert!(doing.starts_with("Bash: touch there; until"), "{doing}");
-    // It is as true for the next host.
+    // The next host shows the same.
     world.host.kill_host();
     assert_eq!(world.host.status(&id)["doing"], doing.as_str());
     fs::write(world.host.work().join("go"), "").unwrap();
@@ -106,7 +106,7 @@ fn what_it_is_doing_is_shown_while_it_does_it() {
 }
 
 #[test]
-fn on_a_terminal_waiting_shows_what_it_is_doing_and_then_its_result() {
+fn wait_on_a_terminal_shows_the_activity_and_then_the_result() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
         .then(Rule::new(Answer::text("all\nis well")));
@@ -145,7 +145,7 @@ fn on_a_terminal_waiting_shows_what_it_is_doing_and_then_its_result() {
 }
 
 #[test]
-fn an_agent_uses_the_tools_it_is_given() {
+fn agent_uses_the_allowed_tools() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git init --quiet made && pwd > where")).at_turn(0))
         .then(Rule::new(Answer::text("done")));
@@ -160,7 +160,7 @@ fn an_agent_uses_the_tools_it_is_given() {
 }
 
 #[test]
-fn edits_are_accepted_and_what_is_denied_is_shown() {
+fn edits_are_accepted_and_denials_are_shown() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("mkdir accepted")).at_turn(0))
         .then(Rule::new(Answer::bash("git init denied")).at_turn(1))
@@ -181,7 +181,7 @@ fn edits_are_accepted_and_what_is_denied_is_shown() {
 }
 
 #[test]
-fn a_prompt_of_a_mebibyte_arrives_whole() {
+fn prompt_of_one_mebibyte_arrives_complete() {
     let world = World::new(Script::always(Answer::text("long")));
     let prompt = format!("{}the end", "lorem ipsum ".repeat(87_381));
     assert!(prompt.len() >= 1 << 20);
@@ -222,7 +222,7 @@ fn options_reach_the_agent() {
 }
 
 #[test]
-fn many_at_once_share_an_account() {
+fn many_concurrent_agents_share_an_account() {
     let script = (0..8).fold(Script::default(), |script, number| {
         let prompt = format!("question {number}.");
         script.then(Rule::new(Answer::text(&format!("answer {number}"))).containing(&prompt))

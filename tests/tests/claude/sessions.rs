@@ -1,4 +1,4 @@
-//! Sessions that are taken up again.
+//! Sessions that are continued.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 use claudine_tests::process;
@@ -6,7 +6,7 @@ use claudine_tests::process;
 use crate::world::{World, attempt, ended, succeeded};
 
 #[test]
-fn a_retry_goes_on_where_the_service_failed() {
+fn retry_continues_after_a_failure_of_the_service() {
     let overloaded = Answer::error(529, "overloaded_error", "Overloaded");
     let script = Script::default()
         .then(
@@ -28,8 +28,7 @@ fn a_retry_goes_on_where_the_service_failed() {
     ended(&task, "failed", "network");
     let session = attempt(&task, 0, "session_id").clone();
 
-    // Whatever of the three failures the first attempt has not used up must not meet the second
-    // one.
+    // Failures that the first attempt did not meet must not meet the second.
     world
         .api
         .set_script(Script::always(Answer::text("finished")));
@@ -47,7 +46,7 @@ fn a_retry_goes_on_where_the_service_failed() {
         assert!(last.contains(piece), "{piece:?} is not in {last}");
     }
     assert_eq!(world.line_of("runs"), "ran");
-    // The session's total is what both attempts cost; each has its own part of it.
+    // The session's total is the cost of both attempts; each has its own share.
     let cost = |index| attempt(&task, index, "cost_usd").as_f64().expect("a cost");
     let total = task["outputs"]["total_cost_usd"].as_f64().unwrap();
     assert!((cost(0) + cost(1) - total).abs() < 1e-9, "{task:#}");
@@ -55,7 +54,7 @@ fn a_retry_goes_on_where_the_service_failed() {
 }
 
 #[test]
-fn a_retry_begins_afresh_where_the_session_is_gone() {
+fn retry_starts_afresh_if_the_session_is_gone() {
     let script = Script::default()
         .then(Rule::new(Answer::silent("for ever")).times(1))
         .then(Rule::new(Answer::text("finished")));
@@ -64,7 +63,7 @@ fn a_retry_begins_afresh_where_the_session_is_gone() {
     world.reach("for ever");
     process::kill_9(world.host.live(&id));
     ended(&world.host.finished(&id), "failed", "signal");
-    // Whether the agent had written its session down by then is a matter of moments.
+    // Whether the agent had written its session by then depends on timing.
     let sessions = world.host.home().join(".claude/projects");
     if sessions.exists() {
         std::fs::remove_dir_all(sessions).expect("the sessions can be removed");
@@ -92,7 +91,7 @@ fn a_retry_begins_afresh_where_the_session_is_gone() {
 }
 
 #[test]
-fn a_retry_goes_on_where_the_agent_was_killed() {
+fn retry_continues_after_the_agent_was_killed() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash("echo ran >> runs"))
@@ -111,8 +110,7 @@ fn a_retry_goes_on_where_the_agent_was_killed() {
     retried_in_its_session(&world, &id);
 }
 
-/// The second attempt goes on where the first one was: the agent sees what it was asked and what it
-/// did.
+/// The second attempt continues the first: the agent sees its prompt and what it did.
 #[track_caller]
 fn retried_in_its_session(world: &World, id: &str) {
     world.host.run(["retry", id]).check();
@@ -130,7 +128,7 @@ fn retried_in_its_session(world: &World, id: &str) {
 }
 
 #[test]
-fn a_session_is_taken_up_by_another_task() {
+fn session_can_be_continued_by_another_task() {
     let world = World::new(Script::always(Answer::text("noted")));
     let first = world.done(&["remember the number 7341"]);
     let session = attempt(&first, 0, "session_id").as_str().unwrap();
@@ -146,7 +144,7 @@ fn a_session_is_taken_up_by_another_task() {
 }
 
 #[test]
-fn a_session_that_a_task_names_must_be_there() {
+fn session_named_by_a_task_must_exist() {
     let world = World::new(Script::always(Answer::text("noted")));
     let session = "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1";
     let message = ended(
@@ -162,7 +160,7 @@ fn a_session_that_a_task_names_must_be_there() {
 }
 
 #[test]
-fn a_lost_attempt_left_its_session() {
+fn retry_continues_the_session_of_a_lost_attempt() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash("echo ran >> runs"))
@@ -192,7 +190,7 @@ fn a_lost_attempt_left_its_session() {
 }
 
 #[test]
-fn what_was_cancelled_begins_afresh() {
+fn retry_of_a_cancelled_task_starts_afresh() {
     let script = Script::default()
         .then(
             Rule::new(Answer::bash("echo ran >> runs"))
@@ -224,7 +222,7 @@ fn what_was_cancelled_begins_afresh() {
 }
 
 #[test]
-fn an_attempt_that_is_resumed_goes_on_in_its_session_with_what_was_said() {
+fn resumed_attempt_continues_its_session_with_the_message() {
     let world = World::new(Script::always(Answer::text("finished")));
     let first = world.done(&["the original prompt"]);
     let id = first["id"].as_str().unwrap();
@@ -249,7 +247,7 @@ fn an_attempt_that_is_resumed_goes_on_in_its_session_with_what_was_said() {
 }
 
 #[test]
-fn where_the_session_is_gone_the_prompt_has_what_the_last_attempt_left() {
+fn resume_without_a_session_puts_the_last_attempts_results_into_the_prompt() {
     let world = World::new(Script::always(Answer::text("finished so far")));
     let first = world.done(&["the original prompt"]);
     let id = first["id"].as_str().unwrap();
@@ -276,7 +274,7 @@ fn where_the_session_is_gone_the_prompt_has_what_the_last_attempt_left() {
 }
 
 #[test]
-fn an_agent_is_told_what_others_put_out() {
+fn agent_is_told_the_output_of_other_tasks() {
     let world = World::new(Script::always(Answer::text("finished")));
     let built = world.host.text([
         "run",

@@ -1,4 +1,4 @@
-//! An agent that is stopped takes with it what it has started.
+//! A stopped agent takes all its processes with it.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use claudine_tests::wait::wait_at_most;
 
 use crate::world::World;
 
-/// From the wish to the last process gone.
+/// Time from the request to the end of the last process.
 const AT_MOST: Duration = Duration::from_secs(10);
 
-/// Runs a command in the agent's Bash tool that writes the pid of what it leaves running to `pid`,
-/// and cancels.
+/// Runs a command in the agent's Bash tool that leaves a process running, with its pid in the file
+/// `pid`; then cancels.
 #[track_caller]
 fn check(command: &str) {
     let script = Script::default()
@@ -37,7 +37,7 @@ fn check(command: &str) {
     });
     assert!(
         gone.is_some(),
-        "something is left {AT_MOST:?} after the cancel: {:?}",
+        "processes are left {AT_MOST:?} after the cancel: {:?}",
         world.host.processes()
     );
     let task = world.host.finished(&id);
@@ -45,24 +45,24 @@ fn check(command: &str) {
 }
 
 #[test]
-fn a_command_of_the_agent() {
+fn cancel_ends_a_command_of_the_agent() {
     check("echo $$ > pid; exec tail -f /dev/null");
 }
 
 #[test]
-fn a_command_that_ignores_signals() {
+fn cancel_ends_a_command_that_ignores_signals() {
     check("trap '' INT TERM HUP; echo $$ > pid; exec tail -f /dev/null");
 }
 
 #[test]
-fn a_daemon_that_left_the_agent() {
+fn cancel_ends_a_daemon_that_left_the_agent() {
     check(
         "(setsid sh -c 'echo $$ > pid; exec tail -f /dev/null' >/dev/null 2>&1 &); tail -f /dev/null",
     );
 }
 
 #[test]
-fn an_agent_that_waits_for_the_service() {
+fn cancel_ends_an_agent_that_waits_for_the_service() {
     let world = World::new(Script::always(Answer::silent("for ever")));
     let id = world.delegate(&["hi"]);
     world.reach("for ever");
@@ -73,7 +73,7 @@ fn an_agent_that_waits_for_the_service() {
 }
 
 #[test]
-fn an_agent_that_says_nothing_is_timed_out() {
+fn silent_agent_times_out() {
     let world = World::new(Script::always(Answer::silent("for ever")));
     let task = world.done(&["hi", "--idle-timeout", "3s"]);
     assert_eq!(task["outcome"], "timed_out", "{task:#}");

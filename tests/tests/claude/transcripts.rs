@@ -1,4 +1,4 @@
-//! What an agent has done, for people and for whoever goes on from there.
+//! Transcripts of agents, for people and for later tasks.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::world::World;
 
-/// It may make directories, and not run git.
+/// An agent that may create directories, but not run git.
 fn tries() -> Script {
     Script::default()
         .then(Rule::new(Answer::bash("mkdir made")).at_turn(0))
@@ -24,7 +24,7 @@ fn tries() -> Script {
         .then(Rule::new(Answer::text("as far as I could")))
 }
 
-/// What was written on a terminal, without colours and without the times of today.
+/// Text on a terminal, without colours and today's times.
 fn seen(written: &str) -> Vec<String> {
     let written = written.replace('\r', "");
     let mut plain = String::new();
@@ -51,7 +51,7 @@ fn on_terminal(world: &World, arguments: &[&str]) -> Vec<String> {
     seen(&shown.text())
 }
 
-/// A command on a terminal, and what it writes as it comes.
+/// A command on a terminal, and its output as it comes.
 struct Terminal {
     child: Child,
     output: ChildStdout,
@@ -81,7 +81,7 @@ impl Terminal {
         }
     }
 
-    /// All that it has written, at its end.
+    /// Its complete output, after its end.
     fn end(mut self) -> String {
         self.output.read_to_end(&mut self.shown).expect("a pipe");
         assert!(self.child.wait().expect("a child").success());
@@ -90,7 +90,7 @@ impl Terminal {
 }
 
 #[test]
-fn what_an_agent_did_is_shown_on_a_terminal_and_its_bytes_in_a_pipe() {
+fn logs_are_a_transcript_on_a_terminal_and_raw_bytes_in_a_pipe() {
     let world = World::new(tries());
     let task = world.done(&["try"]);
     let id = task["id"].as_str().unwrap();
@@ -119,7 +119,7 @@ fn what_an_agent_did_is_shown_on_a_terminal_and_its_bytes_in_a_pipe() {
     );
     let terminal = terminal.ok().text();
     assert!(terminal.contains(r#""type":"system""#), "{terminal}");
-    // Its result is shown whole, and once.
+    // The result is shown completely, and once.
     let status = world.host.text(["status", id]);
     let (_, end) = status.split_once("\nTranscript:\n").unwrap();
     let (transcript, result) = end.split_once("\nResult:\n").unwrap();
@@ -129,7 +129,7 @@ fn what_an_agent_did_is_shown_on_a_terminal_and_its_bytes_in_a_pipe() {
 }
 
 #[test]
-fn a_transcript_is_followed_over_hosts() {
+fn transcript_is_followed_across_a_restart_of_the_host() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("until test -e go; do sleep 0.02; done")).at_turn(0))
         .then(Rule::new(Answer::text("all is well")));
@@ -150,7 +150,7 @@ fn a_transcript_is_followed_over_hosts() {
 }
 
 #[test]
-fn what_others_left_is_told_as_a_transcript() {
+fn output_of_another_agent_is_passed_on_as_a_transcript() {
     let script = Script::default()
         .then(Rule::new(Answer::text("I saw it")).containing("look at it"))
         .then(Rule::new(Answer::bash("git init denied")));

@@ -1,4 +1,4 @@
-//! A host of the test's own, an API of the test's own, and `claude` on the path between them.
+//! A separate host and API for each test, with `claude` on the path.
 
 use std::env;
 use std::fs;
@@ -9,16 +9,16 @@ use claudine_tests::messages_api::{MessagesApi, Script};
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
-/// How the agent is logged in.
+/// The agent's login.
 #[derive(Clone, Copy)]
 pub(crate) enum Login {
     ApiKey,
-    /// As with a subscription: only then does the service's usage limit come as an event.
+    /// As with a subscription: only then the service reports its usage limit as an event.
     Subscription,
 }
 
 pub(crate) struct World {
-    // The host goes first: what it runs talks to the API until its end.
+    // Dropped first: its tasks talk to the API until they end.
     pub(crate) host: TestHost,
     pub(crate) api: MessagesApi,
 }
@@ -46,7 +46,7 @@ impl World {
             .env("ANTHROPIC_BASE_URL", api.url())
             .env(credential, "sk-ant-scripted")
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
-            // Ten retries with growing pauses take three minutes.
+            // Ten retries with growing pauses would take three minutes.
             .env("CLAUDE_CODE_MAX_RETRIES", "1");
         Self {
             host: more(host).build(),
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// Puts a script in the place of `claude`; `$CLAUDE` in it is the real one.
+    /// Replaces `claude` by a script, in which `$CLAUDE` is the real one.
     pub(crate) fn wrapped(script: Script, wrapper: &str) -> (Self, tempfile::TempDir) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("claude");
@@ -68,13 +68,13 @@ impl World {
         (world, directory)
     }
 
-    /// Delegates a prompt, with more options where there are any; the task's id.
+    /// Submits a prompt, with further options if given; returns the task's id.
     #[track_caller]
     pub(crate) fn delegate(&self, arguments: &[&str]) -> String {
         self.host.text(["delegate"].iter().chain(arguments))
     }
 
-    /// Delegates and waits for the end; the task.
+    /// Submits a prompt and waits for the end; returns the task.
     #[track_caller]
     pub(crate) fn done(&self, arguments: &[&str]) -> Value {
         let id = self.delegate(arguments);
@@ -90,19 +90,20 @@ impl World {
         );
     }
 
-    /// Takes away every conversation that Claude Code has kept, as its own cleaning up does after a
+    /// Removes every conversation that Claude Code has kept, as its own clean-up does after a
     /// month.
     pub(crate) fn forget_sessions(&self) {
         match fs::remove_dir_all(self.host.home().join(".claude/projects")) {
             Ok(()) => {}
-            // It writes one a moment after its first request, and may have been killed before.
+            // Claude Code writes a session shortly after its first request, and may have been
+            // killed before.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("the sessions cannot be removed: {error}"),
         }
     }
 
-    /// Waits until Claude Code has written this into its session, which it does some time after it
-    /// has said it to the API.
+    /// Waits until Claude Code has written this into its session, which it does some time after
+    /// sending it to the API.
     #[track_caller]
     pub(crate) fn in_session(&self, words: &str) {
         let projects = self.host.home().join(".claude/projects");
@@ -120,7 +121,7 @@ impl World {
         });
     }
 
-    /// Waits until a file of the task's directory has a line; that line.
+    /// Waits until a file in the task's directory has a line; returns that line.
     #[track_caller]
     pub(crate) fn line_of(&self, name: &str) -> String {
         let path = self.host.work().join(name);
@@ -131,11 +132,11 @@ impl World {
     }
 }
 
-/// The `claude` that the tests are for: `cargo xtask test` installs it and names it here.
+/// Path of the `claude` to test: `cargo xtask test` installs it and sets the variable.
 fn claude() -> PathBuf {
     let path = env::var_os("CLAUDINE_TEST_CLAUDE").map(PathBuf::from).expect(
-        "CLAUDINE_TEST_CLAUDE names no `claude`: run the tests by `cargo xtask test`, or `npm install @anthropic-ai/claude-code@2.1.330` \
-         somewhere and name its node_modules/.bin/claude",
+        "CLAUDINE_TEST_CLAUDE is not set: run the tests with `cargo xtask test`, or `npm install @anthropic-ai/claude-code@2.1.330` \
+         somewhere and set it to its node_modules/.bin/claude",
     );
     assert!(
         path.is_file(),
@@ -155,7 +156,7 @@ fn path_with(first: &Path) -> std::ffi::OsString {
     .expect("no colon in a test's path")
 }
 
-/// Panics unless the task ended like this; the message of its reason.
+/// Panics unless the task ended like this; returns the message of its reason.
 #[track_caller]
 pub(crate) fn ended(task: &Value, outcome: &str, class: &str) -> String {
     assert_eq!(task["outcome"], outcome, "{task:#}");
@@ -177,7 +178,7 @@ pub(crate) fn attempt<'a>(task: &'a Value, index: usize, field: &str) -> &'a Val
     &task["attempts"][index][field]
 }
 
-/// Runs git where tasks work; what it prints.
+/// Runs git in the tasks' directory; returns its output.
 #[track_caller]
 pub(crate) fn git(world: &World, arguments: &[&str]) -> String {
     let output = world

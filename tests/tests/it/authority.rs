@@ -1,5 +1,5 @@
-//! Who asks, and what they may ask for: the owner at a terminal, commands and agents in attempts,
-//! and clients that speak MCP alone.
+//! Principals and their rights: the owner at a terminal, commands and agents in attempts, and MCP
+//! clients.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -7,11 +7,11 @@ use claudine_tests::{TestHost, harness::binary, mcp::PythonClient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The least that agents can be held to.
+/// The strictest limits for agents.
 const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
                         merge_strategies = [\"manual\"]\nextras = []\nenv = []\n";
 
-/// A host whose agents run this script in place of Claude Code, as long as the directory lives.
+/// A host whose agents run this script in place of Claude Code, while the directory exists.
 fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let agent = directory.path().join("claude");
@@ -21,7 +21,7 @@ fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let host = TestHost::builder()
         .config(config)
         .env("PATH", format!("{}:{path}", directory.path().display()))
-        // So that a person may ask for everything, also if root runs the tests.
+        // The variable lets a person request everything, even if root runs the tests.
         .env("IS_SANDBOX", "1")
         .build();
     (host, directory)
@@ -44,7 +44,7 @@ fn claudine() -> String {
 }
 
 #[test]
-fn each_way_past_the_ceiling_is_refused_with_its_reason() {
+fn each_way_past_the_ceiling_is_refused_with_a_reason() {
     let (host, _agent) = smallest();
     let mut client = PythonClient::connect(&host);
     let mut check = |task: Value, says: &[&str]| {
@@ -56,7 +56,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
         task
     };
     let too_much = ["this task could", "over MCP may at most read (`plan`)"];
-    // Its own `claude`, and code in the host's git.
+    // A `claude` of the client's own, and code in the host's git.
     for (name, value) in [
         ("PATH", "/evil"),
         ("GIT_CONFIG_COUNT", "1"),
@@ -90,7 +90,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
         json!({"prompt": "/deploy now", "permissionMode": "plan"}),
         &too_much,
     );
-    // What counts if nothing is said, and what is more.
+    // The defaults, and requests beyond the ceiling.
     check(
         json!({"prompt": "p"}),
         &[too_much[1], "without `permission_mode`"],
@@ -110,7 +110,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
     refused(&mut client, "DelegateTask", delegated, &too_much);
     assert_eq!(host.json(["list"])["tasks"], json!([]));
 
-    // What is within it is taken, and says by whom and what it can do.
+    // A request within the ceiling is accepted, with its author and its authority.
     let asked = json!({"prompt": "p", "permissionMode": "plan"});
     let taken = client.call("DelegateTask", asked);
     let task = host.finished(taken["taskId"].as_str().unwrap());
@@ -122,7 +122,7 @@ fn each_way_past_the_ceiling_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
+fn default_mode_for_persons_does_not_lift_clients_over_the_ceiling() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";
     let (host, _agent) = with_agent(config, "exit 3");
     let mut client = PythonClient::connect(&host);
@@ -133,14 +133,14 @@ fn a_default_that_is_meant_for_persons_lifts_nobody_over_the_ceiling() {
     refused(&mut client, "DelegateTask", json!({"prompt": "p"}), &says);
     let asked = json!({"prompt": "p", "permissionMode": "acceptEdits"});
     client.call("DelegateTask", asked);
-    let id = host.text(["delegate", "a person's own"]);
+    let id = host.text(["delegate", "of the owner"]);
     let task = host.finished(&id);
     assert_eq!(task["by"], json!({"kind": "owner", "via": "cli"}));
     assert_eq!(task["authority"], json!({"step": "full"}));
 }
 
 #[test]
-fn a_default_that_is_changed_later_lifts_no_task_over_what_it_was_allowed() {
+fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n";
     let (host, _agent) = with_agent(config, "exit 3");
     let mut client = PythonClient::connect(&host);
@@ -157,7 +157,7 @@ fn a_default_that_is_changed_later_lifts_no_task_over_what_it_was_allowed() {
 }
 
 #[test]
-fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
+fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
     let (host, _agent) = with_agent(SMALLEST, script);
     let mut client = PythonClient::connect(&host);
@@ -180,7 +180,7 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
         &["executor `shell` may not be used over MCP"],
     );
 
-    // What would run again after it counts too.
+    // Tasks that would run again after it count as well.
     let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
                  - {name: then, script: touch ran, dependencies: [first]}\n";
     let ran = host.run_with(["submit", "-"], graph.as_bytes()).ok();
@@ -210,14 +210,14 @@ fn a_persons_task_is_not_run_again_beyond_the_ceiling() {
         shown.contains("to be retried (by owner via mcp)"),
         "{shown}"
     );
-    // A command of the agent's, which may bring leave for tools along.
+    // A command of the agent, which may grant permissions for tools.
     let command = json!({ "taskId": plan, "additionalContext": "/deploy now" });
     let says = ["do whatever the user can"];
     refused(&mut client, "ResumeTask", command, &says);
 }
 
 #[test]
-fn a_persons_merge_is_not_made_by_resuming_its_task() {
+fn client_cannot_trigger_a_persons_merge_by_resuming_its_task() {
     let (host, _agent) = smallest();
     let git = |arguments: &[&str]| {
         let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
@@ -236,13 +236,13 @@ fn a_persons_merge_is_not_made_by_resuming_its_task() {
     refused(&mut client, "ResumeTask", json!({ "taskId": id }), &says);
 }
 
-/// What a command in an attempt said, and how it ended.
+/// Output of a command in an attempt, and its exit code.
 fn said(host: &TestHost, file: &str) -> String {
     fs::read_to_string(host.work().join(file)).unwrap()
 }
 
 #[test]
-fn a_persons_command_has_what_the_person_has_but_its_end() {
+fn persons_command_has_the_persons_rights_except_ending_the_host() {
     let (host, _agent) = smallest();
     let claudine = claudine();
     let script = format!(
@@ -280,7 +280,7 @@ fn a_persons_command_has_what_the_person_has_but_its_end() {
 }
 
 #[test]
-fn an_agent_is_held_to_the_settings_at_the_command_line_too() {
+fn settings_limit_agents_at_the_command_line_too() {
     let claudine = claudine();
     let evil = "PATH=/evil LD_PRELOAD= CI=1";
     let script = format!(
@@ -324,7 +324,7 @@ fn an_agent_is_held_to_the_settings_at_the_command_line_too() {
     let task = host.finished("plan");
     let by = json!({"kind": "agent", "task": id, "via": "cli", "restrained": true});
     assert_eq!((&task["by"], &task["parent"]), (&by, &json!(id)));
-    // It ran in the environment of the agent's own task, whatever that had set.
+    // The task ran in the environment of the agent's own task, without the agent's variables.
     let environment = said(&host, "nested/env");
     assert!(
         !environment.contains("/evil") && !environment.contains("CI=1"),

@@ -1,4 +1,4 @@
-//! Backups of a queue that is at work, and the way back from them, also where they are cut off.
+//! Backups of a busy queue, and their restoration, even if both are interrupted.
 
 use std::{
     fs,
@@ -19,7 +19,8 @@ fn host(who: &str) -> TestHost {
     TestHost::builder().slots(1).env("WHO", who).build()
 }
 
-/// One task has ended, one runs, one waits for the slot of that, and one waits for another.
+/// A host where one task has ended, one runs, one waits for its slot, and one waits for another
+/// task.
 struct AtWork {
     host: TestHost,
     done: String,
@@ -61,7 +62,7 @@ fn restore(host: &TestHost, file: &Path) -> command::Ran {
 }
 
 #[test]
-fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
+fn restored_queue_is_held_and_goes_on_after_its_release() {
     let old = at_work();
     let path = file(&old.host);
     let name = path.to_str().unwrap();
@@ -103,7 +104,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     let brought = new.text(["events", "--json"]);
     assert!(brought.starts_with(&events), "{events}\n{brought}");
 
-    // What somebody holds as well is not let go with all that was restored.
+    // A task that somebody also holds is not released with the restored ones.
     new.run(["hold", &old.after]).check();
     let why = new.text(["why", &old.after]);
     let way_out = format!(
@@ -121,7 +122,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
     new.run(["release", "--restored"])
         .ok()
         .says(&["released 0 tasks"]);
-    // A task that had ended runs again as well, without the environment that it had.
+    // An ended task can run again too, without its former environment.
     new.run(["retry", &old.done]).check();
     new.finished(&old.done);
     assert_eq!(new.text(["logs", &old.done]), "output of new");
@@ -129,7 +130,7 @@ fn a_queue_that_is_at_work_comes_back_held_and_goes_on_once_it_is_released() {
 }
 
 #[test]
-fn a_backup_goes_through_a_pipe_and_may_have_the_environments() {
+fn backup_works_through_a_pipe_and_can_include_environments() {
     let old = at_work();
     let ran = old.host.run(["backup", "-", "--with-environments"]).ok();
     ran.says(&["environments of tasks are in it: keep it as you keep them"]);
@@ -145,7 +146,7 @@ fn a_backup_goes_through_a_pipe_and_may_have_the_environments() {
     let told = new.json(["restore", path.to_str().unwrap()]);
     assert_eq!((&told["held"], &told["lost"]), (&2.into(), &1.into()));
     assert_eq!(told["stands_in"], false);
-    // One by one, as well.
+    // Tasks can also be released one by one.
     new.run(["release", &old.queued]).check();
     new.finished(&old.queued);
     assert_eq!(new.text(["logs", &old.queued]), "ran as old");
@@ -153,7 +154,7 @@ fn a_backup_goes_through_a_pipe_and_may_have_the_environments() {
 }
 
 #[test]
-fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
+fn used_directories_and_damaged_backups_are_refused_before_any_write() {
     let old = at_work();
     let path = backup(&old.host);
     let running = restore(&old.host, &path).code(125);
@@ -165,7 +166,7 @@ fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
         .code(125)
         .says(&["already has a queue", "nothing was changed"]);
 
-    // A directory that is not there yet stays so.
+    // A directory that does not exist is not created.
     let new = host("new");
     let data = new.root().join("not there yet");
     let data = data.to_str().unwrap();
@@ -183,7 +184,7 @@ fn what_is_in_use_and_what_is_damaged_is_refused_before_anything_is_written() {
     assert!(!Path::new(data).exists());
 }
 
-/// Starts a command, kills it at some moment, and waits until it is gone.
+/// Starts a command, kills it at a random moment, and waits until it is gone.
 fn killed(mut command: Command, random: &mut Random) {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
@@ -193,7 +194,7 @@ fn killed(mut command: Command, random: &mut Random) {
 }
 
 #[test]
-fn kill_9_leaves_nothing_or_the_whole() {
+fn killed_backup_or_restore_leaves_nothing_or_everything() {
     let old = host("old");
     let large = old.script("head -c 4000000 /dev/urandom | base64");
     old.finished(&large);
@@ -220,7 +221,7 @@ fn kill_9_leaves_nothing_or_the_whole() {
             restore(&new, &path).check();
         }
         let logs = new.run(["logs", &large]).ok().stdout;
-        assert!(logs == expected, "every byte is there");
+        assert!(logs == expected, "the log is complete");
         let rest = ["restoring", "restored"].map(|name| new.data_dir().join(name));
         assert!(!rest.iter().any(|path| path.exists()));
     }

@@ -1,5 +1,4 @@
-//! What makes no sense is refused, and the refusal names what is wrong. Nothing of it leaves a task
-//! behind.
+//! Invalid requests are refused with a message that names the fault, and leave no task behind.
 
 use std::{
     ffi::OsString,
@@ -9,9 +8,9 @@ use std::{
 
 use claudine_tests::{TestHost, command::Ran, short_id};
 
-/// What was asked for is not there, or cannot be done to it now.
+/// The subject does not exist, or cannot be changed now.
 const REFUSED: i32 = 125;
-/// The command line or the request makes no sense, whatever there is.
+/// The command line or the request is invalid in any state.
 const USAGE: i32 = 2;
 
 #[track_caller]
@@ -22,7 +21,7 @@ fn check(host: &TestHost, arguments: &[&str], code: i32, says: &[&str]) {
 }
 
 #[test]
-fn refusals_name_what_is_wrong() {
+fn refusals_name_the_fault() {
     let host = TestHost::new();
     check(
         &host,
@@ -92,7 +91,7 @@ fn refusals_name_what_is_wrong() {
 }
 
 #[test]
-fn bytes_that_cannot_be_passed_on_are_refused() {
+fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
     let host = TestHost::new();
     let invalid = OsString::from_vec(b"caf\xe9".to_vec());
     let ran = host
@@ -112,7 +111,7 @@ fn bytes_that_cannot_be_passed_on_are_refused() {
     ])
     .code(USAGE)
     .says(&["UTF-8"]);
-    // The kernel ends an argument at a NUL, so only standard input can bring one.
+    // The kernel ends an argument at a NUL, so only standard input can contain one.
     host.run_with(["delegate", "--executor", "shell", "-"], b"echo a\0b")
         .code(USAGE)
         .says(&["NUL"]);
@@ -122,11 +121,11 @@ fn bytes_that_cannot_be_passed_on_are_refused() {
 }
 
 #[test]
-fn a_command_that_cannot_be_started_is_a_task_that_failed() {
+fn command_that_cannot_be_started_fails_its_task() {
     let host = TestHost::new();
     fs::write(host.work().join("plain"), "no program\n").unwrap();
     let check = |command: &str, code: i32, says: &[&str]| {
-        // As a shell says it: 1 would be a command that failed.
+        // As in a shell: 1 would mean a command that failed.
         host.run(["run", "--wait", "--", command])
             .code(code)
             .says(says);
@@ -141,7 +140,7 @@ fn a_command_that_cannot_be_started_is_a_task_that_failed() {
         for piece in says {
             assert!(
                 message.contains(piece),
-                "{message:?} does not say {piece:?}"
+                "{message:?} does not contain {piece:?}"
             );
         }
     };
@@ -155,7 +154,7 @@ fn a_command_that_cannot_be_started_is_a_task_that_failed() {
 }
 
 #[test]
-fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
+fn prompt_after_the_dependencies_is_recognised() {
     let host = TestHost::new();
     host.text(["run", "--name", "tests", "--", "true"]);
     host.text(["run", "--name", "lint", "--", "true"]);
@@ -170,7 +169,7 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
     ];
     let ran = host.run(delegate.iter().chain(&["echo done"])).ok();
     assert_eq!(ran.text(), "done");
-    // Other options may follow, and tasks may be named in one value.
+    // Other options may follow, and one value may name several tasks.
     let ran = host.run([
         "delegate",
         "--executor",
@@ -196,7 +195,7 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
         2,
         "{dependencies:#}"
     );
-    // Nothing is submitted if it is not clear which one is the prompt.
+    // Nothing is submitted if the prompt is ambiguous.
     let unclear = [
         "delegate",
         "--depends-on",
@@ -211,7 +210,7 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
         "put the prompt first",
     ];
     check(&host, &unclear, USAGE, &says);
-    // Without one the last task is no prompt.
+    // If no prompt is given, the last task is not taken for one.
     check(&host, &delegate, USAGE, &["no prompt", "`lint` is a task"]);
     let front = "--- \ntitle: x\n--- \nDo it.";
     let id = host.text(["delegate", "--executor", "shell", "--hold", front]);
@@ -220,7 +219,7 @@ fn a_prompt_behind_the_tasks_that_are_waited_for_is_a_prompt() {
 }
 
 #[test]
-fn a_prefix_of_two_tasks_is_ambiguous() {
+fn prefix_of_two_tasks_is_ambiguous() {
     let host = TestHost::new();
     let ids = [
         host.text(["run", "--", "true"]),
@@ -237,7 +236,7 @@ fn a_prefix_of_two_tasks_is_ambiguous() {
 }
 
 #[test]
-fn a_finished_task_cannot_be_cancelled() {
+fn finished_task_cannot_be_cancelled() {
     let host = TestHost::new();
     let id = host.text(["run", "--", "true"]);
     host.finished(&id);
@@ -251,7 +250,7 @@ fn a_finished_task_cannot_be_cancelled() {
 }
 
 #[test]
-fn a_running_task_cannot_be_retried() {
+fn running_task_cannot_be_retried() {
     let host = TestHost::new();
     let id = host.script("exec sleep 600");
     host.live(&id);
@@ -261,10 +260,10 @@ fn a_running_task_cannot_be_retried() {
 }
 
 #[test]
-fn a_name_of_a_million_characters_is_refused() {
+fn name_of_a_million_characters_is_refused() {
     let host = TestHost::new();
-    // It does not fit into one argument, so it is split over what the shell puts together; the
-    // client itself must refuse it, or the kernel does.
+    // The name does not fit into one argument, so the shell builds it from parts; the client itself
+    // must refuse it, or the kernel does.
     let name = "n".repeat(100_000);
     let ran = host.run(["run", "--name", &name, "--", "true"]);
     assert!(!ran.status.success());
@@ -277,7 +276,7 @@ fn a_name_of_a_million_characters_is_refused() {
 }
 
 #[test]
-fn an_unreadable_setting_is_named() {
+fn invalid_setting_is_named() {
     let variables = [
         ("CLAUDINE_CPU_THRESHOLD", "many"),
         ("CLAUDINE_MEMORY_RESERVE", "-1"),
@@ -285,7 +284,7 @@ fn an_unreadable_setting_is_named() {
         ("CLAUDINE_MAX_OUTPUT_BUFFER", "ten"),
         ("CLAUDINE_LOG_LEVEL", "verbose"),
     ];
-    // What other programs may have been given means nothing here.
+    // Variables meant for other programs have no effect here.
     let mut host = TestHost::builder()
         .env("LOG_LEVEL", "loud")
         .env("TASK_TIMEOUT", "5m");
@@ -307,10 +306,10 @@ fn an_unreadable_setting_is_named() {
     check(&host, &["up"], USAGE, &["slotz", "config.toml"]);
 }
 
-/// Short documents of one request are asked about together. Where one of them takes the instance
-/// along, it is still found.
+/// Short documents of one request are validated together. If one of them makes the instance trap,
+/// it is still identified.
 #[test]
-fn a_plugin_that_cannot_be_asked_about_a_task_is_named_with_it() {
+fn plugin_that_traps_in_validation_is_named_with_the_task() {
     let host = TestHost::new();
     let spec = r#"{"trap_in_validate": true}"#;
     check(

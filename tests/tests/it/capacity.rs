@@ -1,9 +1,9 @@
-//! How much room there is, what was learned of earlier attempts, and how many run at once.
+//! Capacity: the machine's room, learned needs, and the number of slots.
 
 use claudine_tests::{TestHost, wait_for};
 use serde_json::Value;
 
-/// Holds so many MiB at its peak.
+/// Runs a task that holds this much memory at its peak.
 fn hungry(host: &TestHost, mib: u64, label: &str) -> String {
     let script = format!("head -c {mib}M /dev/zero | tail -c {mib}M > /dev/null");
     host.text(["run", "--label", label, "--script", &script])
@@ -15,7 +15,7 @@ fn class<'a>(capacity: &'a Value, label: Option<&str>) -> Option<&'a Value> {
 }
 
 #[test]
-fn what_attempts_had_in_use_is_learned_and_kept() {
+fn measured_needs_of_attempts_are_learned_and_kept() {
     let host = TestHost::builder().env("CLAUDINE_SLOTS", "auto").build();
     for _ in 0..5 {
         let id = hungry(&host, 64, "kind=build");
@@ -44,7 +44,7 @@ fn what_attempts_had_in_use_is_learned_and_kept() {
         "{advice}"
     );
 
-    // Another host knows it too.
+    // The next host knows it too.
     host.kill_host();
     let after = host.json(["capacity"]);
     assert_eq!(
@@ -64,7 +64,7 @@ fn what_attempts_had_in_use_is_learned_and_kept() {
 }
 
 #[test]
-fn the_number_of_slots_is_changed_while_tasks_run() {
+fn number_of_slots_can_be_changed_while_tasks_run() {
     let host = TestHost::builder().slots(1).build();
     let [first, second, third] = [(); 3].map(|()| host.script("sleep 600"));
     host.live(&first);
@@ -79,7 +79,7 @@ fn the_number_of_slots_is_changed_while_tasks_run() {
     assert_eq!(host.text(["slots", "2"]), "2");
     host.live(&second);
     assert_eq!(host.status(&third)["state"], "ready");
-    // What runs goes on where it is more than that.
+    // Running tasks go on even if they exceed the new number.
     assert_eq!(host.text(["slots", "1"]), "1");
     host.run(["cancel", &first]).check();
     host.finished(&first);

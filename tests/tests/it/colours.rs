@@ -1,4 +1,4 @@
-//! Colours, signs and widths: on a terminal, in a pipe, and as the environment says.
+//! Colours, signs and widths: on a terminal, in a pipe, and as the environment requests.
 
 use claudine_tests::{TestHost, terminal::Terminal};
 
@@ -29,7 +29,7 @@ fn colours_are_used_on_terminals_unless_set_otherwise() {
 }
 
 #[test]
-fn a_terminal_without_unicode_is_written_to_without() {
+fn terminal_without_unicode_gets_plain_signs() {
     let host = TestHost::builder().env("LANG", "C").build();
     let id = host.text(["run", "--name", "n", "--", "true"]);
     host.finished(&id);
@@ -40,7 +40,7 @@ fn a_terminal_without_unicode_is_written_to_without() {
 }
 
 #[test]
-fn tables_fit_the_width_that_is_said() {
+fn tables_fit_the_given_width() {
     let host = TestHost::builder().env("COLUMNS", "60").build();
     let name = format!("a-long-name-{}", "x".repeat(40));
     let id = host.text(["run", "--name", &name, "--script", "echo a; echo b; exit 3"]);

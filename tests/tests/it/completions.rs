@@ -1,10 +1,10 @@
-//! Completion, as shells ask for it: with the binary, and in the shells themselves.
+//! Shell completion: the binary's answers, and the shells themselves.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Instant};
 
 use claudine_tests::{TestHost, command, harness::binary, wait::PATIENCE};
 
-/// What the binary answers to a shell, a line each.
+/// The binary's answers to a shell, one per line.
 fn offered(host: &TestHost, words: &[&str]) -> Vec<String> {
     let mut asking = host.command(["--"].iter().chain(words));
     asking.env("CLAUDINE_COMPLETE", "fish");
@@ -13,7 +13,7 @@ fn offered(host: &TestHost, words: &[&str]) -> Vec<String> {
     ran.text().lines().map(str::to_owned).collect()
 }
 
-/// A directory with the binary by its own name.
+/// A directory with the binary under its own name.
 fn path(host: &TestHost) -> String {
     let dir = host.root().join("bin");
     fs::create_dir_all(&dir).unwrap();
@@ -25,7 +25,7 @@ fn path(host: &TestHost) -> String {
     format!("{}:{others}", dir.display())
 }
 
-/// The standard output of a script of a shell; nothing if the shell is not installed.
+/// Standard output of a shell script; `None` if the shell is not installed.
 fn in_shell(host: &TestHost, shell: &str, script: &str) -> Option<String> {
     let installed =
         std::env::split_paths(&path(host)).any(|dir: PathBuf| dir.join(shell).is_file());
@@ -44,7 +44,7 @@ fn in_shell(host: &TestHost, shell: &str, script: &str) -> Option<String> {
 }
 
 #[test]
-fn tasks_groups_and_labels_are_asked_of_the_host() {
+fn names_of_tasks_groups_and_labels_are_completed() {
     let host = TestHost::new();
     let bad = host.text([
         "run",
@@ -95,7 +95,7 @@ fn tasks_groups_and_labels_are_asked_of_the_host() {
     let asked = Instant::now();
     offered(&host, &["claudine", "status", "fix"]);
     assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
-    // What is stored is offered without a host as well.
+    // Stored names are offered even without a host.
     host.run(["down"]).check();
     // The end of an id may begin with the same letter.
     let stored = offered(&host, &["claudine", "logs", "fi"]);
@@ -104,7 +104,7 @@ fn tasks_groups_and_labels_are_asked_of_the_host() {
 }
 
 #[test]
-fn no_host_is_started_to_complete_a_word() {
+fn completion_starts_no_host() {
     let host = TestHost::builder().from_nothing().build();
     assert_eq!(offered(&host, &["claudine", "logs", "f"]), [""; 0]);
     let merge = offered(&host, &["claudine", "run", "--merge", "p"]);
@@ -138,7 +138,7 @@ fn bash_completes_values_and_the_commands_of_run() {
 fn zsh_completes_values() {
     let host = TestHost::new();
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
-    // The functions of its completion system stand in for a line that is edited.
+    // The stand-ins replace functions of the completion system that need an edited line.
     let script = "autoload -Uz compinit && compinit -u -D; source <(claudine completions zsh); \
          function _describe { shift 2; print -l -- \"${(P@)1}\"; }; \
          function _normal { print -- normal $words; }; \

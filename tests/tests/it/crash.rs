@@ -1,8 +1,7 @@
 //! `kill -9` at any moment: of the host, and of the host together with its supervisor.
 //!
-//! The tasks say for themselves what happened to them: each notes its begin and its end in a file,
-//! and writes every line of its output a second time, so that what the host says can be held
-//! against what was.
+//! The tasks record their own history: each notes its beginning and its end in a file and writes
+//! every line of its output twice, so that the host's account can be compared with it.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +22,7 @@ use serde_json::Value;
 const TASKS: usize = 20;
 const KILLS: usize = 30;
 
-/// Runs until there is a file `go`, and prints all the while.
+/// A script that prints until a file `go` exists.
 fn chatty(n: usize) -> String {
     format!(
         "echo begun >> runs.{n}; i=0; \
@@ -41,7 +40,7 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
 
     let mut late = Vec::new();
     for round in 0..KILLS {
-        // A submission is under way while the host dies; asked again with the same key, it is the
+        // A submission is under way while the host dies. Repeated with the same key, it returns the
         // same task.
         let key = format!("late-{round}");
         let script = format!("echo ran >> late.{round}");
@@ -61,11 +60,11 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
             assert_eq!(
                 String::from_utf8(first.stdout).unwrap().trim(),
                 id,
-                "a task that was accepted is on disk"
+                "an accepted task is on disk"
             );
         }
         late.push(id);
-        what_is_shown_is_so(&host, &pids, round);
+        check_shown_as_running(&host, &pids, round);
     }
 
     fs::write(host.work().join("go"), "").unwrap();
@@ -78,7 +77,7 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
         assert_eq!(
             log,
             read(&host, &format!("copy.{n}")),
-            "{id}: the log is not what was printed"
+            "{id}: the log differs from the output"
         );
     }
     for (round, id) in late.iter().enumerate() {
@@ -89,14 +88,14 @@ fn tasks_survive_the_death_of_the_host_at_any_moment() {
     assert_eq!(
         list["tasks"].as_array().unwrap().len(),
         TASKS + KILLS,
-        "none lost, none doubled"
+        "tasks were lost or doubled"
     );
 }
 
-/// Every task of `pids` is shown as running, with the process that it had from the start.
-fn what_is_shown_is_so(host: &TestHost, pids: &BTreeMap<&str, u32>, round: usize) {
+/// Checks that every task of `pids` is shown as running, with its original process.
+fn check_shown_as_running(host: &TestHost, pids: &BTreeMap<&str, u32>, round: usize) {
     for (id, pid) in pids {
-        // A host that has just started takes its attempts back one by one.
+        // A host that has just started takes up its attempts one by one.
         wait_for(&format!("round {round}: {id} to be live again"), || {
             let task = host.status(id);
             assert_eq!(task["state"], "running", "round {round}: {task:#}");
@@ -105,13 +104,13 @@ fn what_is_shown_is_so(host: &TestHost, pids: &BTreeMap<&str, u32>, round: usize
         });
         assert!(
             alive(*pid),
-            "round {round}: {id} is shown as running and is not"
+            "round {round}: {id} is shown as running but is not"
         );
     }
 }
 
 #[test]
-fn nothing_lives_and_nothing_is_doubled_when_host_and_supervisor_die() {
+fn no_process_survives_or_runs_twice_after_host_and_supervisor_die() {
     let host = TestHost::builder().slots(6).build();
     let running: Vec<String> = (0..6)
         .map(|n| {
@@ -126,7 +125,7 @@ fn nothing_lives_and_nothing_is_doubled_when_host_and_supervisor_die() {
     let waiting: Vec<String> = (0..4)
         .map(|n| host.script(&format!("echo ran >> waited.{n}")))
         .collect();
-    // Everything the tasks had started is there.
+    // Counts all processes that the tasks started.
     let of_tasks = || {
         let processes = host.processes();
         processes
@@ -168,15 +167,15 @@ fn nothing_lives_and_nothing_is_doubled_when_host_and_supervisor_die() {
 }
 
 #[test]
-fn a_stop_is_finished_by_whoever_is_left() {
+fn stop_is_finished_by_the_surviving_process() {
     let host = TestHost::new();
     let id = host.script("trap 'touch asked' TERM INT; touch up; while :; do sleep 0.1; done");
     let pid = host.live(&id);
     let file = |name: &str| host.work().join(name).exists().then_some(());
-    wait_for("the script to be deaf", || file("up"));
+    wait_for("the script to set its trap", || file("up"));
     host.run(["cancel", &id]).check();
-    // A cancel is answered when it is on disk. That the supervisor has it as well is seen by the
-    // first signal.
+    // A cancel is answered when it is on disk. The first signal shows that the supervisor has it
+    // too.
     wait_for("the first signal", || file("asked"));
     kill_hosts(&host);
     wait_for("the supervisor to end it", || (!alive(pid)).then_some(()));
@@ -188,7 +187,7 @@ fn a_stop_is_finished_by_whoever_is_left() {
 }
 
 #[test]
-fn the_supervisors_death_alone_is_noticed() {
+fn death_of_the_supervisor_alone_is_noticed() {
     let host = TestHost::new();
     let id = host.script("echo begun >> runs; exec sleep 600");
     let pid = host.live(&id);
@@ -196,7 +195,7 @@ fn the_supervisors_death_alone_is_noticed() {
     let task = host.finished(&id);
     assert_eq!(task["outcome"], "lost", "{task:#}");
     assert!(!alive(pid));
-    // And the host goes on, with another supervisor.
+    // The host goes on with another supervisor.
     assert_eq!(
         host.finished(&host.script("echo begun >> runs"))["outcome"],
         "succeeded"
@@ -205,7 +204,7 @@ fn the_supervisors_death_alone_is_noticed() {
 }
 
 #[test]
-fn a_storm_of_short_tasks_runs_each_once() {
+fn storm_of_short_tasks_runs_each_once() {
     let host = TestHost::new();
     let mut random = Random::seeded();
     let ids: Vec<String> = (0..120)
@@ -227,8 +226,7 @@ fn a_storm_of_short_tasks_runs_each_once() {
     }
 }
 
-/// `kill -9` of every host of this data directory, also of one that is just starting and has not
-/// said so yet.
+/// Kills every host of this data directory with `kill -9`, including one that is still starting.
 fn kill_hosts(host: &TestHost) {
     for found in host
         .processes()
@@ -250,7 +248,7 @@ fn read(host: &TestHost, name: &str) -> String {
     fs::read_to_string(host.work().join(name)).unwrap_or_default()
 }
 
-/// Holds the store, once a file is there, until its standard input ends.
+/// Script that blocks the store until its standard input ends; a file shows that it does.
 const HOLD: &str = "
 import os, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
@@ -266,9 +264,9 @@ print('held', flush=True)
 sys.stdin.read()
 ";
 
-/// The process runs, and its host dies before that is written down.
+/// The process runs, and its host dies before that is recorded.
 #[test]
-fn a_start_that_was_not_written_down_is_told_by_the_next_host() {
+fn unrecorded_start_is_found_by_the_next_host() {
     let host = TestHost::new();
     host.up();
     let up = host.work().join("up");

@@ -1,4 +1,4 @@
-//! Many clients at once: those who wait are all served, and keep nobody from asking.
+//! Many clients at once: all waiting clients are served, and others still get answers.
 
 use std::{
     io::{Read, Write},
@@ -8,21 +8,21 @@ use std::{
 
 use claudine_tests::{TestHost, wait_for};
 
-/// What a command may take beside a crowd: a second. A build without optimisation takes several
-/// times as long to read the requests of a crowd, and other tests run beside this one.
+/// Limit for a command beside a crowd: a second. A build without optimisation takes several times
+/// as long to read the crowd's requests, and other tests run at the same time.
 const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
-/// On a machine that does other things as well it may take so many times what it takes there
-/// without a crowd. On a free machine that is some 15 ms.
+/// On a busy machine, the limit is this multiple of the time without a crowd, which is about 15 ms
+/// on a free machine.
 const TIMES: u32 = 60;
 
-/// Runs commands, and fails if one takes long.
+/// Runs commands, and fails if one takes too long.
 struct Quick<'a> {
     host: &'a TestHost,
     limit: Duration,
 }
 
 impl<'a> Quick<'a> {
-    /// Measured before there is a crowd.
+    /// Measures the time without a crowd.
     fn beside(host: &'a TestHost) -> Self {
         let begun = Instant::now();
         host.run(["capacity"]).check();
@@ -40,7 +40,7 @@ impl<'a> Quick<'a> {
 
 fn connect(host: &TestHost) -> UnixStream {
     let path = host.data_dir().join("host.sock");
-    // The queue of the listener may be full for a moment.
+    // The listener's queue may be full for a moment.
     wait_for("a connection", || UnixStream::connect(&path).ok())
 }
 
@@ -50,7 +50,7 @@ fn ask(mut stream: &UnixStream, path: &str) {
 }
 
 #[test]
-fn two_thousand_clients_that_wait_are_all_served() {
+fn two_thousand_waiting_clients_are_all_served() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done");
     host.live(&id);
@@ -70,7 +70,7 @@ fn two_thousand_clients_that_wait_are_all_served() {
             .unwrap();
         let mut answer = [0; 4096];
         let mut text = Vec::new();
-        // One that found no room to stay was answered before the end, and would ask again.
+        // A client without room to wait was answered early, and would ask again.
         while !text.windows(7).any(|part| part == b"\"state\"") {
             let length = stream.read(&mut answer).unwrap();
             assert!(length > 0, "cut off: {:?}", String::from_utf8_lossy(&text));
@@ -81,7 +81,7 @@ fn two_thousand_clients_that_wait_are_all_served() {
 }
 
 #[test]
-fn clients_that_are_idle_slow_or_do_not_read_keep_nobody_out() {
+fn idle_and_slow_clients_keep_no_others_out() {
     let host = TestHost::new();
     let ids = [(); 2].map(|()| host.script("exec sleep 600"));
     for id in &ids {
@@ -109,7 +109,7 @@ fn clients_that_are_idle_slow_or_do_not_read_keep_nobody_out() {
     assert_eq!(host.finished(&ids[0])["outcome"], "cancelled");
     quick.run(&["down"]);
     assert!(host.host_pid().is_none());
-    // The next host has what ran on.
+    // The next host has the other task, which ran on.
     host.run(["cancel", &ids[1]]).check();
     assert_eq!(host.finished(&ids[1])["outcome"], "cancelled");
 }

@@ -1,4 +1,4 @@
-//! A data directory that is damaged, foreign, full, or not ours.
+//! Data directories that are damaged, foreign, full, or of another user.
 
 use std::{
     fs,
@@ -27,11 +27,11 @@ fn database(host: &TestHost) -> PathBuf {
 }
 
 #[test]
-fn a_corrupt_database_is_refused_and_kept() {
+fn corrupt_database_is_refused_and_kept() {
     let host = used();
     let garbage = b"this is no database ".repeat(500);
     for beside in ["claudine.db-wal", "claudine.db-shm"] {
-        // Absent after an orderly end.
+        // Missing after an orderly end.
         if host.data_dir().join(beside).exists() {
             fs::remove_file(host.data_dir().join(beside)).unwrap();
         }
@@ -43,12 +43,12 @@ fn a_corrupt_database_is_refused_and_kept() {
     assert_eq!(
         fs::read(database(&host)).unwrap(),
         garbage,
-        "what may be rescued by hand is not overwritten"
+        "the damaged file was overwritten"
     );
 }
 
 #[test]
-fn a_data_directory_of_a_newer_version_is_refused() {
+fn data_directory_of_a_newer_version_is_refused() {
     let host = used();
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('pragma user_version = 999'); db.commit(); db.close()";
     let mut python = Command::new("python3");
@@ -59,9 +59,9 @@ fn a_data_directory_of_a_newer_version_is_refused() {
         .says(&["newer", host.data_dir().to_str().unwrap()]);
 }
 
-/// Tasks that wait for it wait on; all else goes on, and the host tells of the row.
+/// Its dependants wait, everything else goes on, and the host reports the row.
 #[test]
-fn a_row_that_cannot_be_read_holds_up_nothing_else() {
+fn unreadable_row_holds_up_nothing_else() {
     let host = TestHost::new();
     let lost = host.text(["run", "--name", "lost", "--hold", "--", "true"]);
     let waits = host.text([
@@ -94,7 +94,7 @@ fn a_row_that_cannot_be_read_holds_up_nothing_else() {
     let end = &lost[lost.len() - 6..];
     assert!(why.contains(end) && why.contains("cannot be read"), "{why}");
     let listed = host.json(["list"])["tasks"].as_array().unwrap().len();
-    assert_eq!(listed, 2, "all that can be read");
+    assert_eq!(listed, 2, "all readable tasks");
     host.run(["status", "lost"])
         .code(125)
         .says(&["cannot be read"]);
@@ -103,7 +103,7 @@ fn a_row_that_cannot_be_read_holds_up_nothing_else() {
 }
 
 #[test]
-fn a_data_directory_of_somebody_else_is_refused() {
+fn data_directory_of_another_user_is_refused() {
     let host = used();
     let why = if geteuid().is_root() {
         "belongs to another user"
@@ -111,7 +111,7 @@ fn a_data_directory_of_somebody_else_is_refused() {
         "ermission denied"
     };
     let ran = if geteuid().is_root() {
-        // Another user, who may not enter.
+        // Another user, who may not enter the directory.
         fs::set_permissions(host.root(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut other = host.other("setpriv");
         other
@@ -129,7 +129,7 @@ fn a_data_directory_of_somebody_else_is_refused() {
         .says(&[why, host.data_dir().to_str().unwrap()]);
 }
 
-/// The binary may be where only root can read it.
+/// A copy of the binary that other users can read: the original may be readable for root only.
 fn readable_binary(host: &TestHost) -> PathBuf {
     let copy = host.root().join("claudine");
     fs::copy(claudine_tests::harness::binary(), &copy).unwrap();
@@ -138,7 +138,7 @@ fn readable_binary(host: &TestHost) -> PathBuf {
 }
 
 #[test]
-fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
+fn full_disk_refuses_new_tasks_and_loses_nothing() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -155,13 +155,13 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         Some(host.run(["run", "--", "true"])).filter(|ran| !ran.status.success())
     });
     refused.code(125).says(&["disk"]);
-    // What is on the way to its end gets there.
+    // Stops are still carried out.
     host.run(["cancel", &other]).check();
     assert_eq!(host.finished(&other)["outcome"], "cancelled");
     assert_eq!(
         host.status(&writer)["state"],
         "running",
-        "it is held back, not failed"
+        "it is held back and has not failed"
     );
     wait_for("`why` to say so", || {
         let why = host.text(["why", &writer]);
@@ -176,13 +176,13 @@ fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         .collect();
     assert!(
         host.run(["logs", &writer]).ok().stdout == expected.as_bytes(),
-        "every byte is there"
+        "the log is complete"
     );
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 
 #[test]
-fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_needs() {
+fn host_starts_on_a_full_disk_with_its_ballast_or_tells_what_it_needs() {
     let disk = SmallDisk::mount(128);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -208,7 +208,7 @@ fn a_host_starts_on_a_full_disk_by_its_ballast_and_without_one_says_what_it_need
     assert_eq!(
         host.status(&open)["state"],
         "running",
-        "it can be looked at"
+        "tasks can be listed"
     );
     let refused = host.run(["up"]).code(125);
     refused.says(&[
@@ -281,7 +281,8 @@ impl Drop for SmallDisk {
 }
 
 fn unmount(dir: &Path) {
-    // Lazily: a test that failed may have left something open, and its own message counts.
+    // The unmount is lazy: a failed test may have left a file open, and its own message matters
+    // more.
     let unmounted = Command::new("umount").arg("--lazy").arg(dir).status();
     if !unmounted.is_ok_and(|status| status.success()) {
         eprintln!("cannot unmount {}", dir.display());
@@ -289,7 +290,7 @@ fn unmount(dir: &Path) {
 }
 
 #[test]
-fn a_plugin_file_that_is_garbage_harms_nothing_else() {
+fn invalid_plugin_file_harms_nothing_else() {
     let host = used();
     let install = |name: &str, manifest: &str, component: &[u8]| {
         let dir = host.data_dir().join("plugins").join(name);
@@ -303,7 +304,7 @@ fn a_plugin_file_that_is_garbage_harms_nothing_else() {
         &manifest.replace("name = \"shell\"", "name = \"noise\""),
         &b"\0noise\xff".repeat(1000),
     );
-    install("unreadable", "this is no manifest", b"");
+    install("unreadable", "not a manifest", b"");
     let list = host.run(["plugin", "list"]).ok();
     for name in ["noise", "unreadable", "shell"] {
         assert!(list.text().contains(name), "{list}");

@@ -1,4 +1,4 @@
-//! `down`, in each of its ways.
+//! `down`, with each of its options.
 
 use std::{env, fs, os::unix::fs::PermissionsExt, process::Stdio};
 
@@ -12,7 +12,7 @@ fn down_leaves_tasks_running() {
     let before = host.host_pid().unwrap();
     host.run(["down"]).check();
     assert!(!alive(before) && alive(pid));
-    // The next command starts a host, which takes the task back.
+    // The next command starts a host, which takes up the task.
     assert_eq!(host.live(&id), pid);
     fs::write(host.work().join("go"), "").unwrap();
     let task = host.finished(&id);
@@ -27,7 +27,7 @@ fn down_leaves_tasks_running() {
 }
 
 #[test]
-fn a_task_that_ends_while_no_host_is_there_keeps_its_outcome() {
+fn task_that_ends_without_a_host_keeps_its_outcome() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done; echo through; exit 9");
     let pid = host.live(&id);
@@ -43,7 +43,7 @@ fn a_task_that_ends_while_no_host_is_there_keeps_its_outcome() {
 }
 
 #[test]
-fn a_deadline_is_kept_while_no_host_is_there() {
+fn time_limit_is_enforced_without_a_host() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -60,7 +60,7 @@ fn a_deadline_is_kept_while_no_host_is_there() {
 }
 
 #[test]
-fn drain_waits_for_what_runs_and_starts_nothing() {
+fn drain_waits_for_running_tasks_and_starts_none() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("until test -e go; do sleep 0.02; done");
     host.live(&first);
@@ -79,12 +79,12 @@ fn drain_waits_for_what_runs_and_starts_nothing() {
     assert!(drain.wait().unwrap().success());
     assert!(host.host_pid().is_none());
     assert!(!host.work().join("second").exists());
-    // A new host goes on with what was queued.
+    // A new host goes on with the queued tasks.
     assert_eq!(host.finished(&second)["outcome"], "succeeded");
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
 
-/// Interrupts the command that asked for it, which is none of the host's business.
+/// Starts the command and interrupts it, which does not affect the host.
 fn begin_and_leave(host: &TestHost, way: &str) {
     let mut down = host.command(["down", way]);
     let mut down = down.stdin(Stdio::null()).spawn().unwrap();
@@ -96,7 +96,7 @@ fn begin_and_leave(host: &TestHost, way: &str) {
 }
 
 #[test]
-fn a_drain_is_the_hosts_own_and_can_be_joined_and_lifted() {
+fn drain_outlives_its_command_and_can_be_joined_or_lifted() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("until test -e go; do sleep 0.02; done");
     host.live(&first);
@@ -109,7 +109,7 @@ fn a_drain_is_the_hosts_own_and_can_be_joined_and_lifted() {
     host.run(["up"]).ok().says(&["drain lifted"]);
     assert_eq!(host.host_pid(), before);
     fs::write(host.work().join("go"), "").unwrap();
-    // Lifted, it starts what waits.
+    // After the drain is lifted, it starts the waiting task.
     host.live(&second);
 
     begin_and_leave(&host, "--drain");
@@ -122,7 +122,7 @@ fn a_drain_is_the_hosts_own_and_can_be_joined_and_lifted() {
 }
 
 #[test]
-fn a_drain_goes_on_to_its_end_with_nobody_looking_on() {
+fn drain_completes_without_a_client() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done");
     host.live(&id);
@@ -134,7 +134,7 @@ fn a_drain_goes_on_to_its_end_with_nobody_looking_on() {
 }
 
 #[test]
-fn kill_stops_what_runs() {
+fn kill_stops_running_tasks() {
     let host = TestHost::new();
     let id = host.script("exec sleep 600");
     let pid = host.live(&id);
@@ -150,9 +150,9 @@ fn down_without_a_host_starts_none() {
     assert!(host.processes().is_empty());
 }
 
-/// A probe of an executor is no task, but whatever it starts is left behind all the same.
+/// A probe of an executor is not a task, but its leftovers matter all the same.
 #[test]
-fn nothing_that_the_host_has_run_for_itself_outlives_it() {
+fn commands_run_by_the_host_itself_do_not_outlive_it() {
     let bin = tempfile::tempdir().unwrap();
     let (claude, told) = (bin.path().join("claude"), bin.path().join("pid"));
     let script = format!(
@@ -166,7 +166,7 @@ fn nothing_that_the_host_has_run_for_itself_outlives_it() {
     let host = TestHost::builder().env("PATH", path).build();
     let probed = || -> u32 {
         host.up();
-        // It finds fault with this version; that is no matter here.
+        // The probe reports this version as faulty, which does not matter here.
         host.run(["doctor"]);
         let pid = fs::read_to_string(&told).unwrap().trim().parse().unwrap();
         assert!(alive(pid));
@@ -183,7 +183,7 @@ fn nothing_that_the_host_has_run_for_itself_outlives_it() {
 }
 
 #[test]
-fn what_earlier_hosts_have_left_is_ended_without_a_host() {
+fn kill_without_a_host_ends_processes_of_earlier_hosts() {
     let host = TestHost::new();
     let ids = ["suite", "ren"].map(|name| {
         let id = host.text(["run", "--name", name, "--", "sleep", "600"]);
@@ -205,20 +205,17 @@ fn what_earlier_hosts_have_left_is_ended_without_a_host() {
     let ended = host.run(["down", "--kill"]).ok();
     ended.says(&["cancelled ", "suite", "ren"]);
     assert!(ids.iter().all(|(pid, _)| !alive(*pid)));
-    assert!(host.processes().is_empty(), "nor is a host left");
+    assert!(host.processes().is_empty(), "a host is still running");
     for (_, id) in &ids {
         assert_eq!(host.status(id)["outcome"], "cancelled");
     }
-    assert!(
-        !host.work().join("ran").exists(),
-        "nothing was started for it"
-    );
+    assert!(!host.work().join("ran").exists(), "it started a host");
     assert_eq!(host.json(["down", "--kill"])["was_running"], false);
     host.run(["cancel", &waits]);
 }
 
 #[test]
-fn what_earlier_hosts_have_left_is_waited_for_without_a_host() {
+fn drain_without_a_host_waits_for_processes_of_earlier_hosts() {
     let host = TestHost::builder().slots(1).build();
     let id = host.text([
         "run",

@@ -1,4 +1,4 @@
-//! `events`: each once and in order, whoever reads and whatever happens to the host meanwhile.
+//! `events`: each event once and in order, for every reader, even across restarts of the host.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use claudine_tests::{TestHost, command, short_id, wait::PATIENCE, wait_for};
 use serde_json::Value;
 
-/// What `events` prints with these arguments, as JSON.
+/// Output of `events` with these arguments, as JSON.
 fn events(host: &TestHost, arguments: &[&str]) -> Vec<Value> {
     let words = ["events", "--json"].iter().chain(arguments);
     let text = host.text(words);
@@ -25,7 +25,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-/// A follower in a process of its own.
+/// A follower in a separate process.
 struct Following {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -48,7 +48,7 @@ impl Following {
         serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
     }
 
-    /// Reads up to the first event of this kind and gives all of them.
+    /// Reads up to the first event of this kind; returns all events read.
     fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         loop {
@@ -62,14 +62,14 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The follower may have ended already.
         drop(self.child.kill());
         self.child.wait().unwrap();
     }
 }
 
 #[test]
-fn what_happened_is_told_in_order() {
+fn events_are_told_in_order() {
     let host = TestHost::new();
     let id = host.text(["run", "--name", "greet", "--script", "echo hi; exit 3"]);
     host.finished(&id);
@@ -89,7 +89,7 @@ fn what_happened_is_told_in_order() {
     assert!(of_task.iter().all(|event| event["task"] == id.as_str()));
     assert!(of_task.iter().all(|event| event["name"] == "greet"));
     assert_eq!(of_task[3]["outcome"], "failed");
-    // From a number on, or from a time on.
+    // From a number or from a time on.
     let after = of_task[1]["sequence"].to_string();
     assert_eq!(events(&host, &["greet", "--since", &after]), of_task[2..]);
     assert_eq!(events(&host, &["--since", "1h"]), all);
@@ -97,20 +97,20 @@ fn what_happened_is_told_in_order() {
         events(&host, &["--since", "2999-01-01T00:00:00Z"]),
         [] as [Value; 0]
     );
-    // For people.
+    // The output for people.
     let lines = host.text(["events", "greet"]);
     assert!(
         lines.contains(&format!("  {}  greet  submitted", short_id(&id))),
         "{lines}"
     );
     assert!(lines.contains("done: failed: "), "{lines}");
-    // And the same after a crash.
+    // The output is the same after a crash.
     host.kill_host();
     assert_eq!(events(&host, &[]), all);
 }
 
 #[test]
-fn a_task_is_followed_to_its_end() {
+fn follower_of_a_task_ends_with_it() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done");
     host.live(&id);
@@ -121,12 +121,15 @@ fn a_task_is_followed_to_its_end() {
     );
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(kinds(&following.until("done")), ["attempt_ended", "done"]);
-    assert!(following.lines.next().is_none(), "it ends with the task");
+    assert!(
+        following.lines.next().is_none(),
+        "it follows beyond the task's end"
+    );
     assert!(following.child.wait().unwrap().success());
 }
 
 #[test]
-fn a_follower_misses_nothing_while_hosts_come_and_go() {
+fn follower_misses_no_event_across_restarts_of_the_host() {
     let host = TestHost::new();
     let first = host.script("true");
     host.finished(&first);
@@ -134,8 +137,7 @@ fn a_follower_misses_nothing_while_hosts_come_and_go() {
     following.until("done");
     let check = |following: &mut Following, leave: &dyn Fn()| {
         leave();
-        // A request that does no harm when it is asked twice: the killed host's socket may still
-        // take one.
+        // A request that is safe to repeat: the killed host's socket may still accept one.
         host.up();
         let id = host.script("true");
         let seen = following.until("done");
@@ -158,7 +160,7 @@ fn a_follower_misses_nothing_while_hosts_come_and_go() {
 }
 
 #[test]
-fn a_follower_starts_no_host_that_was_told_to_go_down() {
+fn follower_does_not_restart_a_host_that_was_stopped() {
     let host = TestHost::new();
     host.up();
     let mut follow = host.command(["events", "-f"]);
@@ -169,7 +171,7 @@ fn a_follower_starts_no_host_that_was_told_to_go_down() {
         .spawn()
         .unwrap();
     let mut talk = BufReader::new(follow.stderr.take().unwrap()).lines();
-    // It is there once another follower of the same host has heard of something.
+    // The follower is connected once another one of the same host has received an event.
     let mut other = Following::start(&host, &["--since", "0"]);
     host.script("true");
     other.until("done");

@@ -1,4 +1,4 @@
-//! A host whose parts fail: it says so, and what it cannot do holds up nothing else.
+//! A host with failing parts: it reports them, and everything that does not need them goes on.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use claudine_tests::{
 use rustix::process::Signal;
 use serde_json::json;
 
-/// As a second host would that takes the directory over.
+/// Takes over the directory as a second host would.
 fn take_over(host: &TestHost) {
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
                   db.execute('update leader set epoch = epoch + 1'); db.commit(); db.close()";
@@ -27,7 +27,7 @@ fn take_over(host: &TestHost) {
 }
 
 #[test]
-fn a_host_whose_engine_ends_ends_with_a_reason_and_the_next_goes_on() {
+fn host_ends_with_a_reason_if_its_engine_ends_and_the_next_goes_on() {
     let host = TestHost::new();
     let mut serve = host.command(["serve"]);
     serve.stdin(Stdio::null()).stdout(Stdio::null());
@@ -38,23 +38,23 @@ fn a_host_whose_engine_ends_ends_with_a_reason_and_the_next_goes_on() {
     let id = host.script("until test -e go; do sleep 0.02; done; echo through");
     let pid = host.live(&id);
     take_over(&host);
-    // Whatever is to be written next cannot be.
+    // The next write fails.
     let refused = host.run(["run", "--", "true"]);
     assert!(!refused.status.success(), "{refused}");
-    let status = command::ends_within(&mut serve, PATIENCE).expect("it ends by itself");
+    let status = command::ends_within(&mut serve, PATIENCE).expect("the host does not end");
     assert_eq!(status.code(), Some(125));
     let mut said = String::new();
     std::io::Read::read_to_string(&mut serve.stderr.take().unwrap(), &mut said).unwrap();
     assert!(said.contains("another host has taken over"), "{said}");
-    assert!(alive(pid), "what runs goes on");
+    assert!(alive(pid), "the running task was ended");
 
-    assert_eq!(host.live(&id), pid, "the next host has it");
+    assert_eq!(host.live(&id), pid, "the next host does not have it");
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
 }
 
 #[test]
-fn a_host_in_the_background_writes_down_why_it_ended() {
+fn host_in_the_background_logs_why_it_ended() {
     let host = TestHost::new();
     let pid = host.up()["pid"].as_u64().unwrap();
     take_over(&host);
@@ -68,7 +68,7 @@ fn a_host_in_the_background_writes_down_why_it_ended() {
 }
 
 #[test]
-fn a_host_that_lost_its_socket_is_reached_again() {
+fn host_that_lost_its_socket_is_reached_again() {
     let host = TestHost::new();
     let pid = host.up()["pid"].as_u64();
     for _ in 0..2 {
@@ -82,7 +82,7 @@ fn a_host_that_lost_its_socket_is_reached_again() {
 }
 
 #[test]
-fn a_host_that_nobody_can_reach_is_ended_by_its_lock() {
+fn unreachable_host_is_found_by_its_lock_and_ended() {
     let host = TestHost::new();
     host.up();
     let pid = host.host_pid().unwrap();
@@ -91,7 +91,7 @@ fn a_host_that_nobody_can_reach_is_ended_by_its_lock() {
     // A directory in the socket's place cannot be replaced.
     let socket = host.data_dir().join("host.sock");
     fs::rename(&socket, host.data_dir().join("old.sock")).unwrap();
-    // The host may have been quicker and have bound a new one meanwhile.
+    // The host may be quicker and bind a new one meanwhile.
     wait_for("the place to be taken", || {
         fs::remove_file(&socket).ok();
         fs::create_dir(&socket).ok()
@@ -107,14 +107,14 @@ fn a_host_that_nobody_can_reach_is_ended_by_its_lock() {
 }
 
 #[test]
-fn a_supervisor_that_does_not_answer_keeps_no_host_from_starting() {
+fn silent_supervisor_keeps_no_host_from_starting() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done; echo through");
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
     host.kill_host();
     signal(supervisor, Signal::STOP);
-    // A file is no supervisor's directory, also if its name is a number.
+    // A file is not a supervisor's directory, even if its name is a number.
     fs::write(host.data_dir().join("supervisors/7"), "").unwrap();
     let begun = Instant::now();
     let other = host.run(["run", "--wait", "--", "echo", "on"]);
@@ -127,14 +127,14 @@ fn a_supervisor_that_does_not_answer_keeps_no_host_from_starting() {
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(doctor.contains("cannot be reached: no answer"), "{doctor}");
     assert_eq!(why["state"], "running", "{why:#}");
-    // Once it goes on, so does its attempt.
+    // Once the supervisor continues, so does its attempt.
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn commands_answer_beside_a_host_that_was_stopped() {
+fn commands_answer_while_the_host_is_suspended() {
     let host = TestHost::new();
     host.up();
     let pid = host.host_pid().unwrap();
@@ -154,9 +154,9 @@ fn commands_answer_beside_a_host_that_was_stopped() {
     host.run(["list"]).check();
 }
 
-/// Each task takes three descriptors of the supervisor: two pipes and a log.
+/// Each task needs three descriptors of the supervisor: two pipes and a log.
 #[test]
-fn what_finds_no_descriptor_left_waits_and_does_not_fail() {
+fn task_without_free_descriptors_waits_instead_of_failing() {
     let host = TestHost::builder().slots(60).build();
     let mut up = host.other("sh");
     up.args(["-c", "ulimit -n 128; exec \"$0\" up"])

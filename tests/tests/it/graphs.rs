@@ -1,4 +1,4 @@
-//! Tasks that wait: for each other, for a group, for a person, for a time.
+//! Waiting tasks: for each other, for a group, for a person, for a time.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
@@ -12,7 +12,7 @@ const PIPELINE: &str = r"
 - {name: notify, script: 'echo told', dependencies: [{task: smoke, condition: any}]}
 ";
 
-/// Submits a graph; the ids by name.
+/// Submits a graph; returns the ids by name.
 fn submit(host: &TestHost, yaml: &str) -> BTreeMap<String, String> {
     let ids = host.run_with(["submit", "-"], yaml.as_bytes()).ok().text();
     let ids = ids.lines().map(|id| (name(host, id), id.to_owned()));
@@ -38,7 +38,7 @@ fn why(host: &TestHost, task: &str) -> String {
 }
 
 #[test]
-fn a_failure_goes_down_the_graph_and_a_retry_revives_it() {
+fn failure_ends_the_graph_below_it_and_a_retry_revives_it() {
     let host = TestHost::new();
     fs::write(host.work().join("broken"), "").unwrap();
     let ids = submit(&host, PIPELINE);
@@ -64,7 +64,7 @@ fn a_failure_goes_down_the_graph_and_a_retry_revives_it() {
         again.iter().all(|line| line.ends_with("succeeded")),
         "{again:?}"
     );
-    // What had run stays as it was, unless that is asked for.
+    // Successful dependants stay unchanged, unless the retry asks for them.
     assert_eq!(
         host.status("notify")["attempts"].as_array().unwrap().len(),
         1
@@ -85,9 +85,9 @@ const GATE: &str = r"
 - {name: deploy, script: 'touch deployed', dependencies: [approve]}
 ";
 
-/// A gate is a person's to open, whatever happens before it.
+/// Only a person opens a gate, whatever happens before it.
 #[test]
-fn a_gate_stays_closed_when_what_failed_before_it_runs_again() {
+fn gate_stays_closed_when_a_failed_dependency_runs_again() {
     let host = TestHost::new();
     let ids = submit(&host, GATE);
     assert_eq!(host.finished("deploy")["outcome"], "upstream_failed");
@@ -96,7 +96,7 @@ fn a_gate_stays_closed_when_what_failed_before_it_runs_again() {
     host.run(["retry", "test"]).check();
     assert_eq!(host.finished("test")["outcome"], "succeeded");
     assert_eq!(host.status("approve")["state"], "held");
-    // Nor does another way back open it.
+    // Another retry does not open it either.
     host.run(["cancel", "approve"]).check();
     host.run(["retry", "approve"])
         .ok()
@@ -112,7 +112,7 @@ fn a_gate_stays_closed_when_what_failed_before_it_runs_again() {
 }
 
 #[test]
-fn the_options_of_delegate_and_run_name_what_is_waited_for() {
+fn dependencies_can_be_given_to_delegate_and_run() {
     let host = TestHost::new();
     let failed = host.script("exit 1");
     host.finished(&failed);
@@ -148,7 +148,7 @@ fn the_options_of_delegate_and_run_name_what_is_waited_for() {
 }
 
 #[test]
-fn what_waits_goes_on_by_itself_after_a_kill_of_the_host() {
+fn waiting_tasks_go_on_after_a_kill_of_the_host() {
     let host = TestHost::new();
     let mut chain = String::from("- {name: t0, script: 'until test -e go; do sleep 0.02; done'}\n");
     for number in 1..20 {
@@ -190,7 +190,7 @@ fn what_waits_goes_on_by_itself_after_a_kill_of_the_host() {
 }
 
 #[test]
-fn a_group_has_a_limit_that_changes_while_it_runs() {
+fn group_limit_can_change_while_tasks_run() {
     let host = TestHost::builder().slots(8).build();
     host.run(["group", "set", "g", "--limit", "1"]).check();
     let sleeper = ["run", "-g", "g", "--", "sleep", "600"];
@@ -214,7 +214,7 @@ fn a_group_has_a_limit_that_changes_while_it_runs() {
 }
 
 #[test]
-fn a_graph_is_held_and_released() {
+fn graph_can_be_held_and_released() {
     let host = TestHost::new();
     let ids = submit(
         &host,
@@ -233,7 +233,7 @@ fn a_graph_is_held_and_released() {
 }
 
 #[test]
-fn a_start_may_be_put_off_and_a_wait_for_a_slot_be_given_up() {
+fn start_time_and_queue_timeout_are_observed() {
     let host = TestHost::builder().slots(1).build();
     let later = host.text(["run", "--after", "1h", "--", "true"]);
     let task = host.status(&later);
@@ -256,7 +256,7 @@ fn a_start_may_be_put_off_and_a_wait_for_a_slot_be_given_up() {
 }
 
 #[test]
-fn failures_are_tried_again_as_often_as_was_asked() {
+fn failures_are_retried_up_to_the_given_number() {
     let host = TestHost::new();
     let flaky = "echo x >> tries; test $(wc -l < tries) -ge 3";
     let id = host.text([
@@ -295,7 +295,7 @@ fn failures_are_tried_again_as_often_as_was_asked() {
 }
 
 #[test]
-fn a_graph_comes_over_mcp_too() {
+fn graph_can_be_submitted_over_mcp() {
     let host = TestHost::builder()
         .config("[mcp]\nexecutors = [\"shell\"]\n")
         .build();
@@ -321,9 +321,9 @@ fn a_graph_comes_over_mcp_too() {
     assert_eq!(order, "1\n2\n3\n");
 }
 
-/// Each is refused with a message that says what is wrong, and nothing of it is taken.
+/// Each is refused with a message that names the fault, and none of its tasks is accepted.
 #[test]
-fn graphs_that_make_no_sense_are_refused_whole() {
+fn invalid_graphs_are_refused_as_a_whole() {
     let host = TestHost::new();
     let check = |graph: &str, expected: &str| {
         let ran = host.run_with(["submit", "-"], graph.as_bytes()).code(2);
@@ -358,16 +358,16 @@ fn graphs_that_make_no_sense_are_refused_whole() {
     let ran = host.run_with(["submit", "-"], edges.to_string().as_bytes());
     assert!(
         ran.code(2).complaint().contains("100000"),
-        "the limit is named"
+        "the message lacks the limit"
     );
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
     check(missing, "standard input:1:53: no task matches `nobody`");
     assert_eq!(host.json(["list"])["tasks"], json!([]));
 }
 
-/// Each mistake is told with its place, those that only the host can know of too.
+/// Every mistake is reported with its place, including those that only the host can find.
 #[test]
-fn a_graph_file_is_checked_as_a_whole() {
+fn every_mistake_of_a_graph_file_is_reported() {
     let host = TestHost::new();
     let path = host.work().join("pipe.yaml");
     let path = path.to_str().unwrap();
@@ -418,7 +418,7 @@ error: pipe.yaml:2:27: unknown field 'dependecies'; did you mean 'dependencies'?
 }
 
 #[test]
-fn a_dry_run_shows_the_graph_and_takes_nothing() {
+fn dry_run_shows_the_graph_and_submits_nothing() {
     let host = TestHost::new();
     host.run(["run", "--name", "earlier", "--hold", "--", "true"])
         .check();
@@ -452,10 +452,10 @@ fn a_dry_run_shows_the_graph_and_takes_nothing() {
 }
 
 #[test]
-fn a_batch_that_is_too_large_is_refused_before_it_is_sent() {
+fn too_large_file_is_refused_before_it_is_sent() {
     let host = TestHost::new();
     let path = host.work().join("large.json");
-    // Sparse: it has the size and takes no room.
+    // A sparse file: it has the size without using space.
     fs::File::create(&path).unwrap().set_len(500 << 20).unwrap();
     let ran = host.run(["submit", path.to_str().unwrap()]).code(2);
     assert!(
@@ -466,7 +466,7 @@ fn a_batch_that_is_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn values_that_cannot_be_are_refused() {
+fn invalid_values_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], expected: &str| {
         let ran = host.run(arguments).code(2);

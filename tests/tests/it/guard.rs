@@ -1,4 +1,4 @@
-//! A test that is killed leaves nothing running.
+//! A killed test leaves no process running.
 
 use std::{
     io::Write,
@@ -9,7 +9,7 @@ use std::{
 use claudine_tests::{TestHost, harness, wait_for};
 
 #[test]
-fn the_guard_ends_host_and_tasks_of_a_test_that_is_gone() {
+fn guard_ends_host_and_tasks_of_a_killed_test() {
     let host = TestHost::new();
     let task = host.script("sleep 500");
     host.live(&task);
@@ -22,7 +22,7 @@ fn the_guard_ends_host_and_tasks_of_a_test_that_is_gone() {
         .write_all(host.data_dir().as_os_str().as_bytes())
         .unwrap();
     assert!(host.processes().len() >= 3, "{:?}", host.processes());
-    // The end of the input without the word that the test has ended.
+    // The input ends without the message that the test has ended.
     drop(input);
     assert!(guard.wait().unwrap().success());
     wait_for("host, supervisor and task to be gone", || {

@@ -1,13 +1,13 @@
-//! Text that would steer a terminal: it may come in anywhere, and no command prints it as it is.
+//! Text that would control a terminal: it may enter anywhere, and no command prints it unchanged.
 
 use std::{fs, path::Path};
 
 use claudine_tests::{TestHost, command::Ran};
 
-/// A cleared screen, a title, a turned reading direction, ends of lines, a control of one byte.
+/// A cleared screen, a title, a reversed reading direction, line ends, a control of one byte.
 const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07b\u{202E}c\u{61C}d\u{2028}e\u{2066}f\u{9B}31m\u{7F}";
 
-/// Neither what is printed nor what is said does anything to a terminal.
+/// Checks that neither stream contains anything that controls a terminal.
 #[track_caller]
 fn is_harmless(ran: &Ran) {
     for stream in [&ran.stdout, &ran.stderr] {
@@ -41,7 +41,7 @@ fn repository(host: &TestHost) -> std::path::PathBuf {
     dir
 }
 
-/// A task with such text in all that it has, which fails; another that cannot be started.
+/// Two tasks with such text in all their fields: one fails, the other cannot be started.
 fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
     let dir = dir.to_str().unwrap();
     let script = format!("# {HOSTILE}\nprintf '%s' '{HOSTILE}'; exit 3");
@@ -54,7 +54,7 @@ fn tasks(host: &TestHost, dir: &Path) -> [String; 2] {
 }
 
 #[test]
-fn no_command_prints_what_would_steer_a_terminal() {
+fn no_command_prints_text_that_controls_a_terminal() {
     let host = TestHost::new();
     let dir = repository(&host);
     let ids = tasks(&host, &dir);
@@ -97,7 +97,7 @@ fn no_command_prints_what_would_steer_a_terminal() {
 }
 
 #[test]
-fn no_refusal_prints_what_would_steer_a_terminal() {
+fn no_refusal_prints_text_that_controls_a_terminal() {
     let host = TestHost::new();
     fs::write(
         host.work().join("tasks.yaml"),

@@ -11,14 +11,14 @@ use std::{
 use claudine_tests::{TestHost, process::alive, wait_for};
 use serde_json::{Value, json};
 
-/// A task whose child is fed; `then` is what follows the bytes.
+/// A task whose child gets input from the executor; `then` is the step after the bytes.
 fn feed(host: &TestHost, argv: &[&str], bytes: u64, then: &str) -> String {
     let step = json!({"feed": {"argv": argv, "bytes": bytes, "then": then}});
     let spec = json!({"steps": [step]}).to_string();
     host.text(["delegate", "--executor", "mock", "--spec", &spec])
 }
 
-/// The child says when it has read a part, and notes an end that it sees.
+/// A child that reports when it has read a part, and records whether it saw the end.
 const READER: [&str; 3] = [
     "sh",
     "-c",
@@ -71,7 +71,7 @@ fn every_byte_arrives() {
 }
 
 #[test]
-fn a_child_that_ends_early_ends_its_task() {
+fn child_that_ends_early_ends_its_task() {
     let host = TestHost::new();
     let script = "head -c 10 > part; exit 3";
     let task = host.finished(&feed(&host, &["sh", "-c", script], 100_000_000, "finish"));
@@ -87,14 +87,14 @@ fn a_child_that_ends_early_ends_its_task() {
 }
 
 #[test]
-fn a_guest_that_crashes_breaks_the_input_off() {
+fn crash_of_the_guest_kills_a_child_with_unfinished_input() {
     let host = TestHost::new();
     let id = feed(&host, &READER, 2_000_000, "trap");
     check_broken_off(&host, &host.finished(&id));
 }
 
 #[test]
-fn a_guest_that_gives_up_kills_its_child() {
+fn guest_that_drops_the_input_kills_its_child() {
     let host = TestHost::new();
     let task = host.finished(&feed(&host, &READER, 2_000_000, "drop"));
     assert_eq!(
@@ -106,7 +106,7 @@ fn a_guest_that_gives_up_kills_its_child() {
 }
 
 #[test]
-fn a_host_that_dies_or_goes_breaks_the_input_off() {
+fn end_of_the_host_kills_a_child_with_unfinished_input() {
     let check = |go: fn(&TestHost)| {
         let host = TestHost::new();
         let id = feed(&host, &READER, 2_000_000, "keep");
@@ -126,7 +126,7 @@ fn a_host_that_dies_or_goes_breaks_the_input_off() {
 }
 
 #[test]
-fn a_cancelled_task_is_cancelled_in_the_middle_of_its_input() {
+fn cancel_during_the_input_ends_as_cancelled() {
     let host = TestHost::new();
     let id = feed(&host, &READER, 10_000_000_000, "finish");
     read_a_part(&host);

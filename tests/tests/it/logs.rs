@@ -1,4 +1,4 @@
-//! `logs`: every byte, in every way of asking for them.
+//! `logs`: every byte, with each option.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use claudine_tests::{
     wait_for,
 };
 
-/// Bytes that are no text, escapes, and no line end at the end.
+/// Binary bytes, escapes, and no final line end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
 const AWKWARD_BYTES: &[u8] = b"plain\n\0\x01\xff\n\x1b[31mred\x1b[0m\nno end";
 
@@ -23,19 +23,19 @@ fn every_byte_is_kept() {
     let id = host.script(AWKWARD);
     host.finished(&id);
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
-    // And is there after a crash, the same.
+    // The bytes are the same after a crash.
     host.kill_host();
     assert_eq!(host.run(["logs", &id]).ok().stdout, AWKWARD_BYTES);
 }
 
 #[test]
-fn a_stream_or_a_tail_can_be_picked() {
+fn logs_of_one_stream_or_the_last_lines_can_be_selected() {
     let host = TestHost::new();
     let id = host.script("for i in 1 2 3; do echo out $i; echo err $i >&2; done");
     host.finished(&id);
     let check = |arguments: &[&str], expected: &str| {
         let ran = host.run(["logs", &id].iter().chain(arguments)).ok();
-        // Whichever of its own streams it is shown on, it is those lines and no others.
+        // Each stream gets exactly its own lines.
         assert_eq!(
             String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap(),
             expected,
@@ -52,7 +52,7 @@ fn a_stream_or_a_tail_can_be_picked() {
 }
 
 #[test]
-fn a_time_an_offset_or_an_attempt_can_be_picked() {
+fn logs_can_be_selected_by_time_offset_and_attempt() {
     let host = TestHost::new();
     let id = host.script(
         "test -e again && { echo second time; exit 0; }; echo before; touch there; until test -e go; do sleep 0.02; done; echo after; touch again",
@@ -105,10 +105,7 @@ fn following_ends_with_the_task() {
     let mut output = BufReader::new(follow.stdout.take().unwrap());
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
-    assert_eq!(
-        line, "first\n",
-        "what is there is shown while the task runs"
-    );
+    assert_eq!(line, "first\n", "no output while the task runs");
     fs::write(host.work().join("go"), "").unwrap();
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
@@ -118,7 +115,7 @@ fn following_ends_with_the_task() {
 }
 
 #[test]
-fn a_cap_keeps_the_beginning_and_the_end() {
+fn output_cap_keeps_the_beginning_and_the_end() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -139,7 +136,7 @@ fn a_cap_keeps_the_beginning_and_the_end() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn reader_that_goes_away_causes_no_error() {
     let host = TestHost::new();
     let id = host.script("seq 1 200000");
     host.finished(&id);
@@ -153,10 +150,9 @@ fn a_reader_that_goes_away_is_no_error() {
     host.run(["list"]).check();
 }
 
-/// To open a fifo waits for somebody who writes to it, as a disk may be waited for that does not
-/// answer.
+/// Opening a FIFO waits for a writer, as reading may wait for a disk that does not answer.
 #[test]
-fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
+fn slow_log_delays_only_its_own_readers() {
     let host = TestHost::new();
     let id = host.script("echo out");
     host.finished(&id);
@@ -165,7 +161,7 @@ fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
     fs::remove_file(&log).unwrap();
     let made = host.other("mkfifo").arg(&log).status().unwrap();
     assert!(made.success());
-    // More than the threads that the host answers with.
+    // More readers than the host has threads for answers.
     let readers: Vec<_> = (0..6)
         .map(|_| {
             let mut reader = host.command(["logs", &id]);
@@ -179,12 +175,12 @@ fn a_log_that_cannot_be_read_at_once_holds_up_its_readers_alone() {
     let _writer = fs::OpenOptions::new().write(true).open(&log).unwrap();
     for mut reader in readers {
         let end = command::ends_within(&mut reader, PATIENCE);
-        assert!(end.is_some(), "a fifo is no log, and they are told so");
+        assert!(end.is_some(), "the readers of a FIFO got no answer");
     }
 }
 
 #[test]
-fn a_status_shows_the_end_of_both_streams() {
+fn status_shows_the_end_of_both_streams() {
     let host = TestHost::new();
     let id = host.script(r"printf '\033[32mPASS\033[0m\n'; echo why >&2; exit 5");
     host.finished(&id);
@@ -192,11 +188,7 @@ fn a_status_shows_the_end_of_both_streams() {
     let (_, output) = shown.split_once("\nOutput:\n").unwrap();
     let mut lines: Vec<_> = output.lines().collect();
     lines.sort_unstable();
-    assert_eq!(
-        lines,
-        ["PASS", "why"],
-        "without colours where there are none"
-    );
+    assert_eq!(lines, ["PASS", "why"], "no colours in a pipe");
     let terminal = command::run(host.on_terminal(&["status", &id]), b"", PATIENCE).ok();
     let shown = terminal.text();
     assert!(
@@ -213,7 +205,7 @@ fn a_status_shows_the_end_of_both_streams() {
 }
 
 #[test]
-fn a_status_says_how_much_it_does_not_show() {
+fn status_tells_how_many_lines_it_omits() {
     let host = TestHost::new();
     let id = host.script("seq 1 41");
     host.finished(&id);
@@ -224,7 +216,7 @@ fn a_status_says_how_much_it_does_not_show() {
     assert_eq!(lines.next(), Some(&*earlier));
     let expected: Vec<String> = (22..=41).map(|n| n.to_string()).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    // More than is counted.
+    // More lines than are counted.
     let id = host.script("seq 1 200000");
     host.finished(&id);
     let shown = host.text(["status", &id]);
@@ -233,7 +225,7 @@ fn a_status_says_how_much_it_does_not_show() {
 }
 
 #[test]
-fn the_output_of_a_command_is_the_same_on_a_terminal() {
+fn output_of_a_command_is_the_same_on_a_terminal() {
     let host = TestHost::new();
     let id = host.script(r"printf 'a\n\033[31mred\033[0m\nb\n'");
     host.finished(&id);
@@ -241,7 +233,7 @@ fn the_output_of_a_command_is_the_same_on_a_terminal() {
     // The terminal itself turns a line feed into two characters.
     assert_eq!(
         shown.stdout, b"a\r\n\x1b[31mred\x1b[0m\r\nb\r\n\x1b[0m",
-        "and is left in no colour"
+        "the colour is not reset"
     );
     assert_eq!(host.text(["logs", "-n", "1", &id]), "b");
 }

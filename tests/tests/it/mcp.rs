@@ -1,4 +1,4 @@
-//! MCP, as the official clients see it: the Python client and the Inspector's command line.
+//! MCP as official clients see it: the Python client and the Inspector's command line.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ const TOOLS: [&str; 11] = [
     "MergeTask",
 ];
 
-/// MCP may ask for agents only, unless the configuration says otherwise.
+/// By default MCP clients may only submit agents; this host allows more.
 fn host() -> TestHost {
     TestHost::builder()
         .config("[mcp]\nexecutors = [\"claude\", \"shell\", \"mock\"]\n")
@@ -47,7 +47,7 @@ fn wait(client: &mut PythonClient, id: &str) -> Value {
 }
 
 #[test]
-fn a_client_is_told_what_there_is_and_when_to_use_it() {
+fn client_is_told_the_tools_and_when_to_use_them() {
     let host = host();
     let client = PythonClient::connect(&host);
     let mut names: Vec<&str> = client.hello["tools"]
@@ -69,7 +69,7 @@ fn a_client_is_told_what_there_is_and_when_to_use_it() {
 }
 
 #[test]
-fn a_task_goes_its_way_through_the_tools() {
+fn tools_cover_the_life_of_a_task() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(
@@ -118,7 +118,7 @@ fn a_task_goes_its_way_through_the_tools() {
 }
 
 #[test]
-fn a_running_task_is_cancelled() {
+fn running_task_can_be_cancelled_over_mcp() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(&mut client, "exec sleep 600");
@@ -132,7 +132,7 @@ fn a_running_task_is_cancelled() {
 }
 
 #[test]
-fn several_tasks_are_waited_for_together() {
+fn several_tasks_can_be_waited_for_together() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let mut waits = |file: &str| {
@@ -154,7 +154,7 @@ fn several_tasks_are_waited_for_together() {
     assert_eq!(neither["done"], false, "{neither:#}");
     assert_eq!(neither["tasks"][1]["status"], "running", "{neither:#}");
     fs::write(host.work().join("second"), "").unwrap();
-    // The end of one is enough for the first, and not for the second.
+    // The end of one task is enough for the first wait, but not for the second.
     let one = wait(json!({ "taskIds": both, "any": true }));
     assert_eq!(one["done"], true, "{one:#}");
     assert_eq!(one["tasks"][0]["status"], "running", "{one:#}");
@@ -188,7 +188,7 @@ fn several_tasks_are_waited_for_together() {
 }
 
 #[test]
-fn a_task_that_waits_says_for_what() {
+fn waiting_task_tells_what_it_waits_for() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let gate = delegate(&mut client, "until test -e go; do sleep 0.02; done; exit 3");
@@ -214,14 +214,14 @@ fn a_task_that_waits_says_for_what() {
 }
 
 #[test]
-fn refusals_are_answers() {
+fn refusals_are_returned_as_tool_results() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let mut check = |tool: &str, arguments: Value, says: &str| {
         let complaint = client.fail(tool, arguments);
         assert!(
             complaint.contains(says),
-            "{complaint:?} does not say {says:?}"
+            "{complaint:?} does not contain {says:?}"
         );
     };
     check(
@@ -248,7 +248,7 @@ fn refusals_are_answers() {
 }
 
 #[test]
-fn what_only_the_user_may_allow_is_refused() {
+fn request_beyond_the_settings_is_refused() {
     let host = TestHost::builder()
         .config("[mcp]\nexecutors = [\"claude\"]\n")
         .build();
@@ -261,10 +261,10 @@ fn what_only_the_user_may_allow_is_refused() {
 }
 
 #[test]
-fn a_long_prompt_arrives_whole() {
+fn long_prompt_arrives_complete() {
     let host = host();
     let mut client = PythonClient::connect(&host);
-    // A mebibyte, and then something that only a whole prompt does.
+    // One mebibyte, and then a command that only a complete prompt runs.
     let id = delegate(
         &mut client,
         &format!(": {}\necho the end", "x".repeat(1 << 20)),
@@ -274,7 +274,7 @@ fn a_long_prompt_arrives_whole() {
 }
 
 #[test]
-fn a_client_does_not_notice_that_the_host_restarts() {
+fn client_does_not_notice_a_restart_of_the_host() {
     let host = host();
     let mut client = PythonClient::connect(&host);
     let id = delegate(&mut client, "until test -e go; do sleep 0.02; done");
@@ -285,7 +285,7 @@ fn a_client_does_not_notice_that_the_host_restarts() {
             client.call("TaskStatus", json!({ "taskId": id }))["status"],
             "running"
         );
-        // What only looks starts none.
+        // Calls that only read start no host.
         host.up();
     }
     host.kill_host();
@@ -304,7 +304,7 @@ fn several_clients_and_calls_share_one_host() {
     let host = host();
     let mut clients = [PythonClient::connect(&host), PythonClient::connect(&host)];
     let id = delegate(&mut clients[0], "until test -e go; do sleep 0.02; done");
-    // A call that waits holds up no other, neither on its own connection nor elsewhere.
+    // A waiting call delays no others, neither on its own connection nor elsewhere.
     let answers = clients[1].call_at_once(&[
         ("WaitTask", json!({ "taskId": id, "timeout": 1000 })),
         ("TaskStatus", json!({ "taskId": id })),
@@ -329,7 +329,7 @@ fn several_clients_and_calls_share_one_host() {
 }
 
 #[test]
-fn the_inspector_lists_and_calls() {
+fn inspector_lists_and_calls_tools() {
     let host = host();
     let list = inspector(&host, &["--method", "tools/list"]).ok().json();
     assert_eq!(list["tools"].as_array().unwrap().len(), TOOLS.len());
@@ -373,7 +373,7 @@ fn the_inspector_lists_and_calls() {
     let waited = &waited["structuredContent"];
     assert_eq!(waited["done"], true, "{waited:#}");
     assert_eq!(waited["tasks"][1]["taskId"], id, "{waited:#}");
-    // It checks each answer against the schema that the tool gave for it: errors too.
+    // The Inspector checks each answer against the tool's schema, errors included.
     let refused = call("TaskStatus", &["taskId=task_00000000000000000000000000"]);
     let shown = format!("{refused}");
     assert!(

@@ -1,4 +1,4 @@
-//! Lines on standard input, as no client library would send them.
+//! Raw lines on standard input, unlike those of client libraries.
 
 use claudine_tests::TestHost;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ fn hello() -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
 }
 
-/// All that is said to this input, which ends right behind its last line.
+/// All output for this input, which ends right after its last line.
 #[track_caller]
 fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
     let input: String = lines.iter().map(|line| line.to_string() + "\n").collect();
@@ -20,13 +20,13 @@ fn said(host: &TestHost, lines: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn it_ends_with_its_input() {
+fn mcp_server_ends_with_its_input() {
     assert!(said(&TestHost::new(), &[]).is_empty());
     assert_eq!(said(&TestHost::new(), &[hello()]).len(), 1);
 }
 
 #[test]
-fn what_was_asked_before_the_end_is_answered() {
+fn requests_before_the_end_of_input_are_answered() {
     let host = TestHost::new();
     let call =
         json!({"name": "DelegateTask", "arguments": {"prompt": "echo asked", "executor": "shell"}});
@@ -48,7 +48,7 @@ fn what_was_asked_before_the_end_is_answered() {
     assert_eq!(host.finished(id)["output"], "asked\n");
 }
 
-/// What a tool answers, which must succeed or fail as it is expected to.
+/// Answer of a tool, which must succeed or fail as expected.
 #[track_caller]
 fn called(host: &TestHost, tool: &str, arguments: Value, fails: bool) -> Value {
     let call = json!({"name": tool, "arguments": arguments});
@@ -70,7 +70,7 @@ fn called(host: &TestHost, tool: &str, arguments: Value, fails: bool) -> Value {
 }
 
 #[test]
-fn a_request_that_cannot_be_read_gets_an_answer() {
+fn unreadable_request_gets_an_answer() {
     let host = TestHost::new();
     let half = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"DelegateTask","arguments":{"prompt":"echo \ud83d"}}}"#;
     let long = format!(
@@ -96,7 +96,7 @@ fn a_request_that_cannot_be_read_gets_an_answer() {
 }
 
 #[test]
-fn logs_fit_into_the_context_of_an_agent() {
+fn logs_are_cut_to_fit_an_agents_context() {
     let host = TestHost::new();
     let id = host.script("head -c 3000000 /dev/zero | tr '\\0' x; echo end; seq 20000 >&2");
     host.finished(&id);
@@ -127,7 +127,7 @@ fn logs_fit_into_the_context_of_an_agent() {
 }
 
 #[test]
-fn arguments_are_taken_as_they_were_meant_or_named() {
+fn arguments_are_converted_or_named_in_the_error() {
     let host = TestHost::new();
     let graph = json!({"tasks": [
         {"name": "a", "script": "true", "dependencies": null, "env": null, "timeout": null, "hold": null},
@@ -180,9 +180,9 @@ fn arguments_are_taken_as_they_were_meant_or_named() {
     );
 }
 
-/// Clients give a call up after a minute.
+/// Clients give up a call after a minute.
 #[test]
-fn a_wait_ends_before_its_caller_gives_up() {
+fn wait_ends_before_its_caller_gives_up() {
     let host = TestHost::new();
     let id = host.text(["run", "--hold", "--", "true"]);
     let waited = called(
@@ -214,7 +214,7 @@ fn a_wait_ends_before_its_caller_gives_up() {
 }
 
 #[test]
-fn it_says_when_to_delegate() {
+fn instructions_tell_when_to_delegate() {
     let answers = said(&TestHost::new(), &[hello()]);
     let instructions = answers[0]["result"]["instructions"].as_str().unwrap();
     assert!(instructions.contains("Delegate when"), "{instructions}");
@@ -222,7 +222,7 @@ fn it_says_when_to_delegate() {
 }
 
 #[test]
-fn no_host_is_started_before_it_is_needed() {
+fn mcp_starts_no_host_before_it_needs_one() {
     let host = TestHost::new();
     said(
         &host,

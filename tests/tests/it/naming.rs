@@ -1,5 +1,4 @@
-//! How a task is named: by the end of its id, by more of it, by a name or a word, wherever one is
-//! named.
+//! Naming tasks: by the end of an id, a longer part of it, a name or a word, in every command.
 
 use claudine_tests::TestHost;
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ fn end(id: &str, characters: usize) -> &str {
 }
 
 #[test]
-fn the_end_of_an_id_names_a_task_in_every_command() {
+fn end_of_an_id_names_a_task_in_every_command() {
     let host = TestHost::builder().slots(1).build();
     let blocker = host.script("sleep 600");
     host.live(&blocker);
@@ -37,13 +36,13 @@ fn the_end_of_an_id_names_a_task_in_every_command() {
     assert_eq!(host.status(&id)["outcome"], "cancelled");
     host.run(["retry", short]).check();
     host.run(["cancel", end(&blocker, 6)]).check();
-    // A finished one is found like any other.
+    // A finished task is found in the same way.
     host.run(["wait", short]).check();
     host.run(["checkpoint", short]).check();
 }
 
 #[test]
-fn three_characters_are_enough_to_look_and_not_to_change() {
+fn three_characters_suffice_for_reading_but_not_for_changing() {
     let host = TestHost::new();
     let id = host.script("echo here");
     host.finished(&id);
@@ -57,7 +56,7 @@ fn three_characters_are_enough_to_look_and_not_to_change() {
 }
 
 #[test]
-fn a_name_goes_before_the_end_of_an_id() {
+fn name_takes_precedence_over_the_end_of_an_id() {
     let host = TestHost::new();
     let id = host.script("true");
     let four = end(&id, 4);
@@ -71,7 +70,7 @@ fn a_name_goes_before_the_end_of_an_id() {
 }
 
 #[test]
-fn no_task_is_named_as_another_is_shown() {
+fn name_that_is_part_of_another_tasks_id_is_refused() {
     let host = TestHost::new();
     let id = host.script("true");
     let short = end(&id, 6);
@@ -79,7 +78,7 @@ fn no_task_is_named_as_another_is_shown() {
     refused.says(&[&format!("`{short}` is a part of another task's id")]);
     let refused = host.run(["run", "--name", "@last", "--", "true"]).code(2);
     refused.says(&["`@last` is reserved and cannot be a name"]);
-    // Names that only look like it are names, also for the second time.
+    // Names that only look similar are allowed, even twice.
     for _ in 0..2 {
         let named = host.text(["run", "--name", "backend", "--", "true"]);
         assert_eq!(host.status("backend")["id"], *named);
@@ -88,7 +87,7 @@ fn no_task_is_named_as_another_is_shown() {
 
 /// Ids made within a second begin alike.
 #[test]
-fn of_several_tasks_none_is_changed_and_all_are_shown() {
+fn ambiguous_name_changes_no_task_and_lists_the_matches() {
     let host = TestHost::new();
     let ids: Vec<String> = ["one", "two"]
         .map(|name| host.text(["run", "--name", name, "--", "sleep", "600"]))
@@ -122,7 +121,7 @@ fn of_several_tasks_none_is_changed_and_all_are_shown() {
 }
 
 #[test]
-fn without_an_id_the_newest_is_shown() {
+fn newest_task_is_shown_by_default() {
     let host = TestHost::new();
     host.run(["logs"])
         .code(125)
@@ -138,7 +137,7 @@ fn without_an_id_the_newest_is_shown() {
     assert!(host.text(["why"]).contains(end(&last, 6)));
     host.run(["cancel", &running]).check();
     host.finished(&running);
-    // `-f` is for what runs, if something does.
+    // `-f` prefers a running task.
     let running = host.text(["run", "--", "sh", "-c", "echo first; exec sleep 1"]);
     host.live(&running);
     host.finished(&host.script("echo later"));
@@ -147,7 +146,7 @@ fn without_an_id_the_newest_is_shown() {
 }
 
 #[test]
-fn tasks_are_named_on_standard_input() {
+fn tasks_can_be_named_on_standard_input() {
     let host = TestHost::new();
     let ids = host.text(["run", "--name", "a b", "--", "true"]) + "\n" + &host.script("exit 3");
     let waited = host.run_with(["wait", "-"], ids.as_bytes()).code(3);
@@ -159,7 +158,7 @@ fn tasks_are_named_on_standard_input() {
 }
 
 #[test]
-fn words_that_people_try_are_commands() {
+fn common_alternative_command_names_work() {
     let host = TestHost::new();
     let id = host.text(["run", "echo", "-n", "one", "--", "two"]);
     host.finished(&id);
@@ -175,7 +174,7 @@ fn words_that_people_try_are_commands() {
 }
 
 #[test]
-fn words_mean_the_newest() {
+fn words_name_the_newest_task() {
     let host = TestHost::new();
     host.run(["status", "@last"])
         .code(125)
@@ -191,7 +190,7 @@ fn words_mean_the_newest() {
 }
 
 #[test]
-fn tasks_are_listed_by_the_end_of_the_id_of_their_parent() {
+fn list_accepts_the_end_of_a_parents_id() {
     let host = TestHost::new();
     let binary = claudine_tests::harness::binary();
     let script = format!("{} run -- true", binary.display());

@@ -9,7 +9,7 @@ fn claudine() -> String {
 }
 
 #[test]
-fn a_task_that_waits_for_its_own_gives_up_its_slot() {
+fn task_that_waits_for_its_child_gives_up_its_slot() {
     let host = TestHost::builder().slots(1).build();
     let id = host.script(&format!(
         "{} run --wait --script 'echo from below'",
@@ -29,7 +29,7 @@ fn a_task_that_waits_for_its_own_gives_up_its_slot() {
 }
 
 #[test]
-fn cancelling_a_parent_cancels_its_children_but_not_the_detached() {
+fn cancel_of_a_parent_reaches_its_attached_children() {
     let host = TestHost::new();
     let claudine = claudine();
     let id = host.script(&format!(
@@ -49,7 +49,7 @@ fn cancelling_a_parent_cancels_its_children_but_not_the_detached() {
 }
 
 #[test]
-fn a_cancel_reaches_past_what_has_ended_and_across_a_restart() {
+fn cancel_reaches_below_ended_tasks_and_across_a_restart() {
     let host = TestHost::new();
     let claudine = claudine();
     let id = host.script(&format!(
@@ -67,7 +67,7 @@ fn a_cancel_reaches_past_what_has_ended_and_across_a_restart() {
 }
 
 #[test]
-fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
+fn cancel_of_a_finished_task_reaches_its_running_children() {
     let host = TestHost::new();
     let claudine = claudine();
     let id = host.script(&format!(
@@ -88,7 +88,7 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
     );
     assert!(!alive(left) && alive(kept));
     assert_eq!(host.status(&id)["outcome"], "succeeded");
-    // What was detached is its own.
+    // Detached tasks are not cancelled with it.
     host.run(["cancel", &id]).code(125).says(&[&format!(
         "task {} has already ended: succeeded",
         short_id(&id)
@@ -98,7 +98,7 @@ fn what_a_finished_task_has_left_running_is_cancelled_by_its_id() {
 }
 
 #[test]
-fn nesting_has_a_floor() {
+fn nesting_depth_is_limited() {
     let host = TestHost::new();
     // Each level runs the same script again, until it is refused.
     let script = host.work().join("deeper.sh");
@@ -111,7 +111,11 @@ fn nesting_has_a_floor() {
     let id = host.text(["run", "--", "sh", script.to_str().unwrap()]);
     host.finished(&id);
     let levels = fs::read_to_string(host.work().join("levels")).unwrap();
-    assert_eq!(levels.lines().count(), 6, "a task, and five below it");
+    assert_eq!(
+        levels.lines().count(),
+        6,
+        "not a task with five levels below"
+    );
     let refusals = fs::read_to_string(host.work().join("refusals")).unwrap();
     let refused = "error: a task at depth 6 would be nested deeper than 5";
     let lines: Vec<&str> = refusals.lines().collect();

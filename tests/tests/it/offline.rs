@@ -1,4 +1,4 @@
-//! Looking at tasks where no host runs: what is shown, and that nothing else happens.
+//! Reading tasks while no host runs: the answers, and that nothing else happens.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     found
 }
 
-/// Commands that only look, with a task to look at.
+/// Commands that only read, with a task to show.
 fn looks<'a>(task: &'a str, group: &'a str) -> Vec<Vec<&'a str>> {
     vec![
         vec!["list", "--group", group],
@@ -53,7 +53,7 @@ fn gone(host: &TestHost) {
     });
 }
 
-/// What is told of hosts differs.
+/// The answer without its facts about the host, which differ.
 fn without_host(mut answer: Value) -> Value {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("queue");
@@ -65,7 +65,7 @@ fn without_host(mut answer: Value) -> Value {
 }
 
 #[test]
-fn what_a_host_would_show_is_shown_without_one_and_nothing_is_left_behind() {
+fn reading_without_a_host_gives_the_same_answers_and_changes_nothing() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -100,7 +100,7 @@ fn what_a_host_would_show_is_shown_without_one_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn where_nothing_was_ever_run_nothing_is_made() {
+fn reading_creates_no_data_directory() {
     let host = TestHost::builder().from_nothing().build();
     for look in looks("nobody", "g") {
         let ran = host.run(&look);
@@ -113,7 +113,7 @@ fn where_nothing_was_ever_run_nothing_is_made() {
 }
 
 #[test]
-fn what_runs_on_is_shown_and_its_output_followed_into_the_next_host() {
+fn running_task_is_shown_and_followed_without_a_host() {
     let host = TestHost::builder().slots(1).build();
     let id = host.script("echo first; until test -e go; do sleep 0.02; done; echo last");
     let pid = host.live(&id);
@@ -131,8 +131,8 @@ fn what_runs_on_is_shown_and_its_output_followed_into_the_next_host() {
         .unwrap();
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
-    assert!(host.host_pid().is_none(), "nobody has started one");
-    // Only a host writes down that it has ended.
+    assert!(host.host_pid().is_none(), "a host was started");
+    // Only a host records that it has ended.
     assert_eq!(host.status(&id)["state"], "running");
     host.up();
     let followed = follow.wait_with_output().unwrap();
@@ -142,7 +142,7 @@ fn what_runs_on_is_shown_and_its_output_followed_into_the_next_host() {
 }
 
 #[test]
-fn a_host_that_comes_and_goes_is_not_disturbed() {
+fn reading_does_not_disturb_a_host_that_starts_and_stops() {
     let host = TestHost::new();
     let id = host.script("echo out");
     host.finished(&id);
@@ -167,7 +167,7 @@ fn a_host_that_comes_and_goes_is_not_disturbed() {
 }
 
 #[test]
-fn a_killed_host_leaves_what_it_has_written_to_be_read() {
+fn data_of_a_killed_host_can_be_read() {
     let host = TestHost::new();
     let id = host.script("sleep 600");
     let pid = host.live(&id);
@@ -179,7 +179,7 @@ fn a_killed_host_leaves_what_it_has_written_to_be_read() {
     assert!(host.host_pid().is_none() && alive(pid));
 }
 
-/// Sets a pragma of a database, which is made if there is none.
+/// Sets a pragma of a database, which is created if it is missing.
 fn set(database: &Path, pragma: &str, value: &str) {
     let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
         db.execute(f'pragma {sys.argv[2]} = {sys.argv[3]}'); db.close()";
@@ -188,10 +188,10 @@ fn set(database: &Path, pragma: &str, value: &str) {
     assert!(python.args([pragma, value]).status().unwrap().success());
 }
 
-/// As the first host leaves it that is killed before it has made the tables, and as whoever looks
-/// meanwhile finds it.
+/// The state left by a first host that is killed before it has created the tables, which readers
+/// may meet.
 #[test]
-fn a_database_that_is_just_being_made_is_shown_as_no_queue() {
+fn database_without_tables_is_read_as_an_empty_queue() {
     let host = TestHost::new();
     let database = host.data_dir().join("claudine.db");
     set(&database, "journal_mode", "wal");
@@ -207,7 +207,7 @@ fn a_database_that_is_just_being_made_is_shown_as_no_queue() {
 }
 
 #[test]
-fn a_database_of_another_version_is_not_touched() {
+fn database_of_another_version_is_not_touched() {
     let host = TestHost::new();
     let id = host.script("true");
     host.finished(&id);

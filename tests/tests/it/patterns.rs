@@ -1,4 +1,4 @@
-//! `examples/patterns/`: each of them ends as its head says.
+//! `examples/patterns/`: each pattern ends as its header says.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/patterns")
 }
 
-/// What stands behind this word at the head of a pattern.
+/// The text after this word in a pattern's header.
 fn notes<'a>(pattern: &'a str, word: &str) -> Vec<&'a str> {
     let word = format!("# {word}: ");
     let lines = pattern.lines();
     lines.filter_map(|line| line.strip_prefix(&word)).collect()
 }
 
-/// Runs the commands that the head names.
+/// Runs the commands in the header.
 fn run_noted(host: &TestHost, pattern: &str, word: &str) {
     for line in notes(pattern, word) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -66,7 +66,7 @@ macro_rules! patterns {
             }
         )+
 
-        /// Those that are tested; the one with an agent is with the tests of agents.
+        /// The tested patterns; the one with an agent is among the tests of agents.
         const TESTED: &[&str] = &[$($file),+, "review.yaml"];
     };
 }

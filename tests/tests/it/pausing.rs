@@ -1,11 +1,11 @@
-//! Stopping the queue for a while, or one group of it, and how many run at once.
+//! Pausing the queue or a group, and changing the number of slots.
 
 use std::fs;
 
 use claudine_tests::TestHost;
 
 #[test]
-fn a_pause_is_kept_over_hosts_and_shown_wherever_one_looks() {
+fn pause_survives_a_restart_and_is_shown_everywhere() {
     let host = TestHost::new();
     let running = host.script("until test -e go; do sleep 0.02; done");
     host.live(&running);
@@ -31,7 +31,7 @@ fn a_pause_is_kept_over_hosts_and_shown_wherever_one_looks() {
         assert_eq!(host.json(["why", &waits])["brief"], "queue paused");
     };
     shown(&host);
-    // What runs goes on.
+    // Running tasks go on.
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&running)["outcome"], "succeeded");
     host.kill_host();
@@ -43,7 +43,7 @@ fn a_pause_is_kept_over_hosts_and_shown_wherever_one_looks() {
 }
 
 #[test]
-fn a_host_that_is_started_to_pause_starts_nothing_first() {
+fn host_started_by_pause_starts_no_task_first() {
     let host = TestHost::builder().slots(1).build();
     let running = host.script("until test -e go; do sleep 0.02; done");
     host.live(&running);
@@ -59,7 +59,7 @@ fn a_host_that_is_started_to_pause_starts_nothing_first() {
 }
 
 #[test]
-fn no_group_is_made_by_a_typo() {
+fn typo_makes_no_group() {
     let host = TestHost::new();
     host.run(["group", "set", "gpu", "--limit", "1"]).check();
     for verb in [
@@ -82,7 +82,7 @@ fn no_group_is_made_by_a_typo() {
             .collect()
     };
     assert_eq!(names(), ["gpu"]);
-    // A task makes one that is there as long as it has not ended.
+    // A task makes its group, which exists until the task has ended.
     host.run([
         "run", "--hold", "--group", "nightly", "--name", "n", "--", "true",
     ])
@@ -111,7 +111,7 @@ fn no_group_is_made_by_a_typo() {
 }
 
 #[test]
-fn the_pause_of_the_queue_and_those_of_groups_are_lifted_one_by_one_or_together() {
+fn pauses_of_queue_and_groups_are_lifted_separately_or_together() {
     let host = TestHost::new();
     host.run(["group", "add", "g"]).check();
     host.run(["pause", "g"]).check();
@@ -130,11 +130,11 @@ fn the_pause_of_the_queue_and_those_of_groups_are_lifted_one_by_one_or_together(
 }
 
 #[test]
-fn the_number_of_slots_is_kept_until_it_goes_back_to_what_is_configured() {
+fn set_number_of_slots_is_kept_until_it_is_reset() {
     let host = TestHost::builder().slots(3).build();
     assert_eq!(host.text(["slots", "2"]), "2");
     host.run(["down"]).check();
-    assert_eq!(host.text(["slots"]), "2", "also without a host");
+    assert_eq!(host.text(["slots"]), "2", "the same without a host");
     host.up();
     host.run(["slots"])
         .ok()

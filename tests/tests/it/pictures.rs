@@ -1,4 +1,4 @@
-//! `graph`: the same graph in every form, before and after a crash.
+//! `graph`: the same graph in every format, before and after a crash.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ const RELEASE: &str = "\
 - {name: clean up, script: 'true', dependencies: [{task: build, condition: completed}, {task: lint, condition: any}]}
 ";
 
-/// Submits the release and waits until nothing more happens by itself; the ids.
+/// Submits the release and waits until all runnable tasks have ended; returns the ids.
 fn release(host: &TestHost) -> Vec<String> {
     let submitted = host.run_with(["submit", "-"], RELEASE.as_bytes());
     let ids: Vec<String> = submitted.ok().text().lines().map(str::to_owned).collect();
@@ -23,7 +23,7 @@ fn release(host: &TestHost) -> Vec<String> {
     ids
 }
 
-/// Of each task its name, where it stands and whether it is on the critical path.
+/// Name and state of each task, and whether it is on the critical path.
 fn nodes(graph: &Value) -> Vec<(String, String, bool)> {
     let nodes = graph["nodes"].as_array().unwrap().iter();
     nodes
@@ -43,7 +43,7 @@ fn nodes(graph: &Value) -> Vec<(String, String, bool)> {
 }
 
 #[test]
-fn every_form_shows_the_same_graph() {
+fn every_format_shows_the_same_graph() {
     let host = TestHost::new();
     let ids = release(&host);
     let graph = host.json(["graph", "publish"]);
@@ -67,7 +67,7 @@ fn every_form_shows_the_same_graph() {
         assert!(line.contains(name) && line.contains(word), "{line}");
     }
     assert!(text.contains("[any] "), "{text}");
-    assert!(!text.contains('\x1b'), "a pipe gets no colours");
+    assert!(!text.contains('\x1b'), "colours in a pipe");
     let dot = host.text(["graph", "publish", "--format", "dot"]);
     assert!(
         dot.starts_with("digraph ") && dot.contains("say \\\"hi\\\" &amp; <b>"),
@@ -81,7 +81,7 @@ fn every_form_shows_the_same_graph() {
         svg.starts_with("<svg ") && svg.contains("say &quot;hi&quot; &amp; &lt;b&gt;"),
         "{svg}"
     );
-    // After a crash the same, but for the time that has gone by.
+    // The graph is the same after a crash, except for elapsed times.
     host.kill_host();
     let after = host.json(["graph", "publish"]);
     assert_eq!(nodes(&after), nodes(&graph));
@@ -92,7 +92,7 @@ fn every_form_shows_the_same_graph() {
 }
 
 #[test]
-fn what_is_shown_hangs_together() {
+fn graph_shows_unfinished_tasks_with_their_connections() {
     let host = TestHost::new();
     let ids = release(&host);
     let alone = host.script("true");
@@ -104,8 +104,8 @@ fn what_is_shown_hangs_together() {
     assert_eq!(count(&[&ids[4]]), 6);
     assert_eq!(count(&[&alone]), 1);
     assert_eq!(count(&[&alone, "lint", "build"]), 7);
-    // What has not ended, and what that hangs on: not the step that will never run, nor the one
-    // that stands alone.
+    // Unfinished tasks and their connections: not the step that will never run, nor the separate
+    // one.
     assert_eq!(count(&[]), 5);
     assert_eq!(count(&["--all"]), 5);
     fs::write(host.work().join("go"), "").unwrap();
@@ -118,7 +118,7 @@ fn what_is_shown_hangs_together() {
 }
 
 #[test]
-fn what_it_took_before_is_expected_again() {
+fn expected_time_is_that_of_earlier_runs() {
     let host = TestHost::new();
     let run = |script: &str| {
         let id = host.text(["run", "--name", "nightly", "--script", script]);
@@ -128,7 +128,7 @@ fn what_it_took_before_is_expected_again() {
     let first = run("sleep 0.3");
     let took = first["elapsed_ms"].as_u64().unwrap();
     assert!(took >= 300, "{first:#}");
-    // Of several runs the one in the middle, this one among them.
+    // Of several runs the median counts, this one included.
     let second = run("true");
     let expected = second["expected_ms"].as_u64().unwrap();
     assert!(expected >= 150 && expected <= took, "{second:#}");

@@ -1,12 +1,12 @@
-//! Results that flow: from a task to those that use its output, and from an attempt to the one that
-//! goes on from it.
+//! Results passed on: from a task to those that use its output, and from an attempt to the one that
+//! continues it.
 
 use std::fs;
 
 use claudine_tests::{TestHost, mcp::PythonClient, process::kill_9, wait_for};
 use serde_json::{Value, json};
 
-/// What attempts were given, and have left behind.
+/// Number of input directories that attempts have left behind.
 fn inputs_left(host: &TestHost) -> usize {
     fs::read_dir(host.data_dir().join("inputs"))
         .unwrap()
@@ -14,7 +14,7 @@ fn inputs_left(host: &TestHost) -> usize {
 }
 
 #[test]
-fn a_command_finds_the_output_of_others_in_files() {
+fn command_gets_the_output_of_other_tasks_in_files() {
     let host = TestHost::new();
     let graph = r#"
 - {name: numbers, script: 'seq 3; echo careful >&2'}
@@ -55,16 +55,12 @@ fn a_command_finds_the_output_of_others_in_files() {
         outcomes,
         [r#""numbers" "succeeded" 0"#, r#""odd name" "failed" 3"#]
     );
-    assert_eq!(
-        inputs_left(&host),
-        0,
-        "what an attempt was given goes with it"
-    );
+    assert_eq!(inputs_left(&host), 0, "inputs of an ended attempt are left");
 }
 
-/// It had succeeded before it was tried again; that is not how it has ended.
+/// The task had succeeded before it was retried; its last end counts.
 #[test]
-fn what_was_cancelled_before_its_next_attempt_is_given_on_as_cancelled() {
+fn task_cancelled_before_its_next_attempt_is_passed_on_as_cancelled() {
     let host = TestHost::new();
     let first = host.text([
         "run", "--group", "g", "--name", "first", "--", "echo", "old",
@@ -90,7 +86,7 @@ fn what_was_cancelled_before_its_next_attempt_is_given_on_as_cancelled() {
 }
 
 #[test]
-fn what_others_put_out_never_becomes_part_of_a_script() {
+fn output_of_other_tasks_never_becomes_part_of_a_script() {
     let host = TestHost::new();
     let evil = host.text([
         "run",
@@ -114,7 +110,7 @@ fn what_others_put_out_never_becomes_part_of_a_script() {
 }
 
 #[test]
-fn inputs_survive_the_host_and_all_of_a_long_output_is_there() {
+fn inputs_survive_a_restart_and_contain_long_outputs_completely() {
     let host = TestHost::new();
     let long = host.text(["run", "--name", "long", "--script", "seq 300000"]);
     host.finished(long.trim());
@@ -137,7 +133,7 @@ EOF"#;
 }
 
 #[test]
-fn what_is_used_has_to_be_there() {
+fn used_output_must_exist() {
     let host = TestHost::new();
     host.run(["run", "--with-output-of", "nobody", "--", "true"])
         .code(125)
@@ -149,7 +145,7 @@ fn what_is_used_has_to_be_there() {
 }
 
 #[test]
-fn a_command_goes_on_from_its_last_attempt() {
+fn resumed_command_gets_its_last_attempts_output_and_the_context() {
     let host = TestHost::new();
     let script = r#"
         if test -z "$CLAUDINE_PREVIOUS"; then echo half of it; exit 4; fi
@@ -167,7 +163,7 @@ fn a_command_goes_on_from_its_last_attempt() {
         done["output"], "half of it\nthe other half\n1\n",
         "{done:#}"
     );
-    // A plain retry knows nothing of it.
+    // A plain retry does not use the context.
     host.run(["retry", "job"]).check();
     assert_eq!(host.finished(id.trim())["output"], "half of it\n");
     let events = host.text(["events", "job"]);
@@ -175,7 +171,7 @@ fn a_command_goes_on_from_its_last_attempt() {
 }
 
 #[test]
-fn only_what_has_run_can_go_on() {
+fn only_a_task_that_has_run_can_be_resumed() {
     let host = TestHost::new();
     let id = host.text(["run", "--hold", "--", "true"]);
     host.run(["resume", id.trim()])
@@ -191,7 +187,7 @@ fn only_what_has_run_can_go_on() {
 }
 
 #[test]
-fn an_agent_resumes_a_task_over_mcp() {
+fn agent_can_resume_a_task_over_mcp() {
     let host = TestHost::new();
     let mut client = PythonClient::connect(&host);
     let script = r#"cat "$CLAUDINE_CONTEXT" 2> /dev/null || exit 1"#;

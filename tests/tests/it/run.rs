@@ -1,5 +1,5 @@
-//! `run` and `delegate`: what is run, with which words, environment, directory and input, and what
-//! comes back.
+//! `run` and `delegate`: the command with its arguments, environment, directory and input, and its
+//! results.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ fn to_the_end(command: Command) -> Ran {
 }
 
 #[test]
-fn the_words_of_a_command_arrive_as_given() {
+fn arguments_of_a_command_arrive_unchanged() {
     let host = TestHost::new();
     let ran = host
         .run([
@@ -32,7 +32,7 @@ fn the_words_of_a_command_arrive_as_given() {
 }
 
 #[test]
-fn the_exit_code_is_the_tasks_own() {
+fn exit_code_is_that_of_the_task() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32| drop(host.run(arguments).code(code));
     check(&["run", "--wait", "--script", "exit 0"], 0);
@@ -73,7 +73,7 @@ fn only_the_id_is_printed() {
 }
 
 #[test]
-fn a_prompt_may_come_from_standard_input() {
+fn prompt_can_come_from_standard_input() {
     let host = TestHost::new();
     let ran = host
         .run_with(
@@ -96,7 +96,7 @@ fn standard_input_of_a_task_is_empty() {
 }
 
 #[test]
-fn both_streams_arrive_on_their_own() {
+fn both_streams_arrive_separately() {
     let host = TestHost::new();
     let ran = host
         .run(["run", "--wait", "--script", "echo out; echo err >&2"])
@@ -106,9 +106,9 @@ fn both_streams_arrive_on_their_own() {
 }
 
 #[test]
-fn the_environment_is_the_submitters() {
+fn environment_is_that_of_the_submitter() {
     let host = TestHost::builder().env("CLAUDECODE", "1").build();
-    // The host runs already, with its own environment.
+    // The host already runs, with its own environment.
     host.up();
     let mut command = host.command([
         "run",
@@ -138,7 +138,7 @@ fn the_environment_is_the_submitters() {
 }
 
 #[test]
-fn the_environment_of_a_task_is_printed_nowhere() {
+fn environment_of_a_task_is_printed_nowhere() {
     const SECRET: &str = "hunter2-of-this-test";
     let host = TestHost::new();
     let mut command = host.command(["run", "--env", "GIVEN=1", "--", "false"]);
@@ -157,11 +157,14 @@ fn the_environment_of_a_task_is_printed_nowhere() {
     ] {
         let ran = host.run(verb);
         let printed = [ran.stdout.as_slice(), ran.complaint().as_bytes()].concat();
-        assert!(!holds(&printed, SECRET), "{verb:?} prints it");
+        assert!(!holds(&printed, SECRET), "{verb:?} prints the secret");
     }
     for file in ["host.log", "host.json", "claudine.db", "claudine.db-wal"] {
         let path = host.data_dir().join(file);
-        assert!(!holds(&fs::read(&path).unwrap(), SECRET), "{file} has it");
+        assert!(
+            !holds(&fs::read(&path).unwrap(), SECRET),
+            "{file} contains the secret"
+        );
     }
 }
 
@@ -172,7 +175,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 }
 
 #[test]
-fn the_markers_are_the_tasks_own() {
+fn task_gets_its_own_identifying_variables() {
     let host = TestHost::new();
     let id = host.script("echo $CLAUDINE_TASK_ID $CLAUDINE_ATTEMPT $CLAUDINE_DATA_DIR");
     let expected = format!("{id} {id}.1 {}\n", host.data_dir().display());
@@ -180,7 +183,7 @@ fn the_markers_are_the_tasks_own() {
 }
 
 #[test]
-fn the_working_directory_is_the_callers_or_the_one_given() {
+fn working_directory_is_that_of_the_caller_or_the_given_one() {
     let host = TestHost::new();
     assert_eq!(
         host.text(["run", "--wait", "--", "pwd"]),
@@ -197,7 +200,7 @@ fn the_working_directory_is_the_callers_or_the_one_given() {
 }
 
 #[test]
-fn a_long_script_is_run_whole() {
+fn long_script_is_run_completely() {
     let host = TestHost::new();
     // Longer than a single argument may be.
     let script = format!(": {}\necho the end", "x".repeat(300_000));
@@ -210,9 +213,9 @@ fn a_long_script_is_run_whole() {
     assert_eq!(ran.text(), "the end");
 }
 
-/// The first command of the day is not to decide what files agents make.
+/// The first command of the day must not decide the permissions of files that agents create.
 #[test]
-fn a_task_has_its_submitters_umask_limits_and_niceness() {
+fn task_has_its_submitters_umask_limits_and_niceness() {
     let host = TestHost::new();
     let asked = "umask; ulimit -Sn; ulimit -Hc; nice";
     let script = format!(
@@ -231,7 +234,7 @@ fn a_task_has_its_submitters_umask_limits_and_niceness() {
 }
 
 #[test]
-fn pwd_names_the_directory_of_the_task() {
+fn pwd_names_the_tasks_directory() {
     let host = TestHost::new();
     let (sub, link) = (host.work().join("sub"), host.root().join("link"));
     fs::create_dir(&sub).unwrap();
@@ -245,7 +248,7 @@ fn pwd_names_the_directory_of_the_task() {
     let elsewhere = ["--working-directory", sub.to_str().unwrap()];
     assert_eq!(pwd(&elsewhere, &host.work()), sub.to_str().unwrap());
     assert_eq!(pwd(&[], &host.work()), host.work().to_str().unwrap());
-    // A name with links in it that is the same directory is as good, and the one that the person
+    // A path with symbolic links to the same directory is as good, and is the one that the person
     // knows.
     assert_eq!(pwd(&[], &link), link.to_str().unwrap());
 }
@@ -263,9 +266,9 @@ fn tasks_run_under_a_limit_on_address_space() {
 }
 
 #[test]
-fn a_command_substitution_returns_at_once() {
+fn command_substitution_returns_at_once() {
     let host = TestHost::new();
-    // Neither the host that this starts nor the task may hold the pipe of the substitution.
+    // Neither the host that this starts nor the task may keep the substitution's pipe open.
     let claudine = binary();
     let claudine = claudine.display();
     let mut command = host.other("sh");
@@ -277,7 +280,7 @@ fn a_command_substitution_returns_at_once() {
 }
 
 #[test]
-fn one_interrupt_leaves_the_waiting_and_the_task_runs_on() {
+fn interrupt_ends_the_wait_and_not_the_task() {
     let host = TestHost::new();
     let mut waiting = host.command(["run", "--wait", "--script", "echo shown; exec sleep 600"]);
     let waiting = waiting

@@ -1,14 +1,14 @@
-//! What commands answer in JSON is as `claudine schema` says, and so is what they say of errors.
+//! JSON answers of commands, and JSON errors, match `claudine schema`.
 
 use std::{collections::BTreeSet, fs};
 
 use claudine_tests::{Ran, TestHost, schema::faults};
 use serde_json::{Value, json};
 
-/// Names that are not answered here: what takes a toolchain, a host in the foreground, or an agent.
+/// Names that are not checked here: they need a toolchain, a host in the foreground, or an agent.
 const ELSEWHERE: &[&str] = &["plugin build", "serve"];
 
-/// A host, and which of its schemas something was held against.
+/// A host, and the schemas that were used.
 struct Published {
     host: TestHost,
     seen: BTreeSet<String>,
@@ -27,7 +27,7 @@ impl Published {
         self.seen.insert(name.to_owned());
     }
 
-    /// Runs a command with `--json`, whatever code it ends with, and holds its answer.
+    /// Runs a command with `--json`, whatever its exit code, and checks its answer.
     #[track_caller]
     fn answers(&mut self, name: &str, arguments: &[&str]) -> Value {
         let ran = self.host.run(with_json(arguments));
@@ -36,7 +36,7 @@ impl Published {
         answer
     }
 
-    /// The same of a command that answers line by line.
+    /// Checks a command that answers line by line.
     #[track_caller]
     fn answers_lines(&mut self, name: &str, arguments: &[&str]) {
         let ran = self.host.run(with_json(arguments)).ok();
@@ -58,11 +58,11 @@ fn with_json<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 fn error(ran: &Ran) -> Value {
     let complaint = ran.complaint();
     serde_json::from_str(complaint.lines().last().unwrap_or_default())
-        .unwrap_or_else(|error| panic!("the last line is no JSON: {error}\n{ran}"))
+        .unwrap_or_else(|error| panic!("the last line is not JSON: {error}\n{ran}"))
 }
 
 #[test]
-fn each_command_answers_as_its_schema_says() {
+fn answer_of_each_command_matches_its_schema() {
     let host = TestHost::builder().env("EDITOR", "true").build();
     let git = |arguments: &[&str]| {
         let mut git = host.other("git");
@@ -79,7 +79,7 @@ fn each_command_answers_as_its_schema_says() {
         seen: BTreeSet::new(),
     };
     all.answers("up", &["up"]);
-    // A task of each kind: one that went well, one that failed, one that waits, one in a worktree.
+    // A task of each kind: successful, failed, waiting, in a worktree.
     let script = "echo out; echo err >&2; exit 3";
     all.answers(
         "run",
@@ -186,7 +186,7 @@ fn each_command_answers_as_its_schema_says() {
     all.answers("down", &["down"]);
     all.answers("down", &["down"]);
 
-    // What `submit` takes is as its schema says, and the schema is one that finds a mistake.
+    // Accepted input of `submit` matches its schema, and the schema detects a mistake.
     let tasks = json!([
         {"name": "a", "argv": ["make"], "timeout": "1h30m", "env": {"A": "b"}},
         {"prompt": "p", "dependencies": ["a", {"task": "b", "condition": "any"}], "worktree": true,
@@ -208,12 +208,12 @@ fn each_command_answers_as_its_schema_says() {
         .collect();
     assert!(
         unseen.is_empty(),
-        "nothing is held against the schemas {unseen:?}"
+        "no answer was checked against the schemas {unseen:?}"
     );
 }
 
 #[test]
-fn errors_are_a_line_of_json() {
+fn error_is_one_line_of_json() {
     let host = TestHost::new();
     let schema = host.run(["schema", "error"]).ok().json();
     let check = |arguments: &[&str], code: i32, class: &str, says: &str| {
@@ -249,13 +249,13 @@ fn errors_are_a_line_of_json() {
         "not_found",
         "nothing",
     );
-    // Behind `--` it belongs to the command.
+    // After `--` it belongs to the command.
     let ran = host.run(["run", "--frob", "--", "true", "--json"]).code(2);
     ran.says(&["error: "]);
 }
 
 #[test]
-fn an_answer_has_the_fields_that_were_asked_for() {
+fn answer_has_only_the_requested_fields() {
     let host = TestHost::new();
     let id = host.text(["run", "--name", "a", "--", "true"]);
     host.finished(&id);
@@ -273,7 +273,7 @@ fn an_answer_has_the_fields_that_were_asked_for() {
         events.lines().all(|line| line.starts_with("{\"kind\":")),
         "{events}"
     );
-    // A field that is not there is refused before anything is done.
+    // An unknown field is refused before anything is done.
     let refused = host.run(["run", "--json=colour", "--", "true"]);
     refused.code(2).says(&["colour"]);
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);

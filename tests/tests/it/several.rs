@@ -1,4 +1,4 @@
-//! What is done to several tasks: named, selected, asked about on a terminal.
+//! Commands for several tasks: named, selected, confirmed on a terminal.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,11 +6,11 @@ use claudine_tests::{TestHost, mcp::PythonClient, terminal::Terminal, wait_for};
 use serde_json::json;
 
 const USUAL: (u16, u16) = (80, 24);
-/// A request that makes no sense.
+/// An invalid request.
 const USAGE: i32 = 2;
 const REFUSED: i32 = 125;
 
-/// One slot, and a task in it that runs until the test ends.
+/// A host with one slot, and a task in it that runs until the test ends.
 fn busy() -> (TestHost, String) {
     let host = TestHost::builder().slots(1).build();
     let blocker = host.text(["run", "--name", "blocker", "--", "sleep", "600"]);
@@ -35,13 +35,13 @@ fn outcomes(host: &TestHost, tasks: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
+fn failures_for_some_of_several_tasks_are_reported() {
     let (host, blocker) = busy();
     let [a, b, c] = ["a", "b", "c"].map(|name| queued(&host, name, &[]));
     let said = host.run(["cancel", &a, "b", "-m", "not tonight"]).ok();
     said.says(&["cancelled 2 tasks"]);
     assert_eq!(host.status(&a)["reason"]["message"], "not tonight");
-    // One of them is over, and one is not there; the third is cancelled all the same.
+    // One of them has ended and one does not exist; the third is cancelled all the same.
     let said = host.run(["cancel", "a", "nobody", &c, &c]).code(REFUSED);
     said.says(&[
         "error: a: ",
@@ -60,7 +60,7 @@ fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
     );
     assert_eq!(answer["tasks"][0]["error"]["kind"], "conflict");
     assert_eq!(answer["tasks"][1]["id"], *blocker);
-    // A single one is refused as before.
+    // A single one is refused as usual.
     host.run(["cancel", "a"])
         .code(REFUSED)
         .says(&["error: task", "already ended"]);
@@ -73,7 +73,7 @@ fn several_tasks_are_named_and_what_cannot_be_done_is_told() {
 }
 
 #[test]
-fn a_selection_asks_or_needs_a_yes() {
+fn selection_is_confirmed_or_needs_yes() {
     let (host, blocker) = busy();
     for (name, label) in [("one", "pr=17"), ("two", "pr=17"), ("other", "pr=18")] {
         queued(&host, name, &["--label", label, "--group", "web"]);
@@ -102,7 +102,7 @@ fn a_selection_asks_or_needs_a_yes() {
         ["cancelled", "cancelled", "none"]
     );
 
-    // Nothing that this can be done to is left, and that is no failure.
+    // No matching task is left, which is not an error.
     host.run(["cancel", "--label", "pr=17", "-y"])
         .ok()
         .says(&["no task matches"]);
@@ -119,9 +119,9 @@ fn a_selection_asks_or_needs_a_yes() {
     assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
 }
 
-/// Each end of `first` would let `second` start.
+/// Any end of `first` would let `second` start.
 #[test]
-fn nothing_of_a_graph_starts_while_it_is_cancelled() {
+fn no_task_of_a_graph_starts_while_it_is_cancelled() {
     let (host, blocker) = busy();
     let graph = "- {name: first, script: 'touch started'}\n\
                  - {name: second, script: 'touch started', dependencies: [{task: first, condition: any}]}\n\
@@ -151,7 +151,7 @@ fn nothing_of_a_graph_starts_while_it_is_cancelled() {
 }
 
 #[test]
-fn what_failed_of_a_graph_is_tried_again_with_what_waited_for_it() {
+fn retry_of_a_graph_reruns_failed_tasks_and_their_dependants() {
     let host = TestHost::new();
     let graph = "- {name: fine, script: 'true'}\n\
                  - {name: test, script: 'test -e mended', dependencies: [fine]}\n\
@@ -183,7 +183,7 @@ fn what_failed_of_a_graph_is_tried_again_with_what_waited_for_it() {
     );
     host.run(["wait", "--graph", "release"]).check();
     assert_eq!(host.status("fine")["attempt"], 1);
-    // What has succeeded is not tried again by itself.
+    // Successful tasks are not retried automatically.
     host.run(["retry", "--graph", "release", "-y"])
         .ok()
         .says(&["no task matches"]);
@@ -194,7 +194,7 @@ fn what_failed_of_a_graph_is_tried_again_with_what_waited_for_it() {
 }
 
 #[test]
-fn of_graphs_with_one_name_the_newest_is_shown_and_a_change_has_to_say_which() {
+fn newest_graph_of_a_name_is_shown_and_ambiguous_changes_are_refused() {
     let (host, _) = busy();
     let submit = |name: &str| {
         let graph = format!("- {{name: {name}, script: 'true'}}\n- {{script: 'true'}}\n");
@@ -222,7 +222,7 @@ fn of_graphs_with_one_name_the_newest_is_shown_and_a_change_has_to_say_which() {
     host.run(["cancel", "--graph", &old, "-y"])
         .ok()
         .says(&["cancelled 2 tasks"]);
-    // Now only one of them can be meant.
+    // Now the name is unambiguous.
     host.run(["cancel", "--graph", "nightly", "-y"])
         .ok()
         .says(&["cancelled 2 tasks"]);
@@ -232,9 +232,9 @@ fn of_graphs_with_one_name_the_newest_is_shown_and_a_change_has_to_say_which() {
         .says(&["no graph or task matches 'weekly'"]);
 }
 
-/// Tasks that were not submitted together hang together by what they wait for.
+/// Tasks that were submitted separately are connected by their dependencies.
 #[test]
-fn the_graph_of_a_single_task_is_what_hangs_together_with_it() {
+fn graph_of_a_single_task_contains_all_connected_tasks() {
     let (host, _) = busy();
     queued(&host, "a", &[]);
     queued(&host, "b", &["--depends-on", "a"]);
@@ -250,7 +250,7 @@ fn the_graph_of_a_single_task_is_what_hangs_together_with_it() {
 }
 
 #[test]
-fn a_graph_is_shown_with_its_counts_until_it_has_ended() {
+fn graph_is_shown_with_counts_until_it_ends() {
     let host = TestHost::new();
     let graph = "- {name: build, script: 'until test -e go; do sleep 0.02; done'}\n\
                  - {name: ship, script: 'exit 3', dependencies: [build]}\n";
@@ -282,13 +282,13 @@ fn a_graph_is_shown_with_its_counts_until_it_has_ended() {
 }
 
 #[test]
-fn a_name_of_a_graph_is_kept_and_checked() {
+fn name_of_a_graph_is_stored_and_checked() {
     let host = TestHost::new();
     let graph =
         b"- {script: 'true', idempotency_key: k1}\n- {script: 'true', idempotency_key: k2}\n";
     let submit = |name: &str| host.run_with(["submit", "-", "--name", name], graph);
     let first = submit("release").ok().text();
-    // The same again, also after another host has begun.
+    // The request is repeated, now with another host.
     host.kill_host();
     assert_eq!(submit("release").ok().text(), first);
     submit("other").code(REFUSED).says(&["different request"]);
@@ -301,7 +301,7 @@ fn a_name_of_a_graph_is_kept_and_checked() {
 }
 
 #[test]
-fn a_list_is_filtered_as_tasks_are_shown() {
+fn list_filters_accept_the_shown_words() {
     let (host, blocker) = busy();
     queued(
         &host,
@@ -327,7 +327,7 @@ fn a_list_is_filtered_as_tasks_are_shown() {
         let name = |task: &serde_json::Value| task["name"].as_str().unwrap().to_owned();
         tasks.iter().map(name).collect::<Vec<_>>()
     };
-    // What is printed is accepted.
+    // Printed words are accepted as filters.
     assert_eq!(names(&["-s", "stopping"]), ["stubborn"]);
     assert_eq!(names(&["--active"]), ["stubborn"]);
     assert_eq!(names(&["--name", "test-*"]), ["test-b", "test-a"]);
@@ -342,7 +342,7 @@ fn a_list_is_filtered_as_tasks_are_shown() {
     assert_eq!(names(&["--since", "1h", "-s", "cancelled"]), ["blocker"]);
     let refused = host.run(["list", "--state", "nope"]).code(USAGE);
     refused.says(&["blocked", "held", "starting", "stopping", "upstream_failed"]);
-    // One who speaks to the host directly is told the same.
+    // The host gives the same answer to direct requests.
     let mut client = PythonClient::connect(&host);
     let refused = client.fail("ListTasks", json!({"state": "nope"}));
     assert!(
@@ -357,7 +357,7 @@ fn a_list_is_filtered_as_tasks_are_shown() {
 }
 
 #[test]
-fn a_graph_is_named_listed_and_cancelled_over_mcp() {
+fn graph_can_be_named_listed_and_cancelled_over_mcp() {
     let (host, _) = busy();
     let mut client = PythonClient::connect(&host);
     let task = |name: &str| json!({"name": name, "script": "true"});

@@ -1,4 +1,4 @@
-//! What is made ready before its turn: it is as if it had begun only then.
+//! Attempts that stand by before their turn look as if they had begun only then.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use claudine_tests::{TestHost, wait_for};
 use serde_json::json;
 
 #[test]
-fn the_time_of_a_task_counts_from_its_start_however_long_it_stood_by() {
+fn time_limit_counts_from_the_start_and_not_from_standby() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("sleep 2.2");
     let second = host.text(["run", "--timeout", "1s", "--", "true"]);
@@ -21,7 +21,7 @@ fn the_time_of_a_task_counts_from_its_start_however_long_it_stood_by() {
 }
 
 #[test]
-fn who_stands_by_and_is_cancelled_or_held_has_had_no_attempt() {
+fn task_cancelled_or_held_on_standby_has_no_attempt() {
     let host = TestHost::builder().slots(1).build();
     let gate = host.work().join("gate");
     let first = host.script("until [ -e gate ]; do sleep 0.01; done");
@@ -48,10 +48,10 @@ fn who_stands_by_and_is_cancelled_or_held_has_had_no_attempt() {
     );
 }
 
-/// Each was chosen while the one before it ran, and may be released before the end of that one is
-/// on disk.
+/// Each task was reserved while the one before it ran, and may start before that one's end is on
+/// disk.
 #[test]
-fn a_chain_runs_each_once_and_in_order_whenever_the_host_is_killed() {
+fn chain_runs_once_and_in_order_whenever_the_host_is_killed() {
     let host = TestHost::builder().slots(2).build();
     host.up();
     let length = 60;
@@ -85,9 +85,9 @@ fn a_chain_runs_each_once_and_in_order_whenever_the_host_is_killed() {
     }
 }
 
-/// It starts before the end of the other one is on disk, and yet nobody shows it an older truth.
+/// The dependant starts before its dependency's end is on disk, and must see that end all the same.
 #[test]
-fn who_follows_another_sees_how_that_has_ended() {
+fn dependant_always_sees_the_end_of_its_dependency() {
     let host = TestHost::new();
     let binary = claudine_tests::harness::binary();
     let look = format!("{} status first --json", binary.display());

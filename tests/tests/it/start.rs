@@ -1,4 +1,4 @@
-//! The host process: how it comes into being, and that there is one.
+//! The host process: how it starts, and that there is only one.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
 
@@ -56,7 +56,7 @@ fn twenty_commands_at_once_start_one_host() {
 }
 
 #[test]
-fn what_it_keeps_is_for_the_user_alone() {
+fn files_of_the_host_are_private_to_the_user() {
     let host = TestHost::builder().from_nothing().build();
     host.finished(&host.script("echo output"));
     let mut open = Vec::new();
@@ -81,10 +81,11 @@ fn what_it_keeps_is_for_the_user_alone() {
 }
 
 #[test]
-fn a_host_started_from_inside_a_task_outlives_it() {
+fn host_started_by_a_task_outlives_it() {
     let outer = TestHost::new();
     let inner = TestHost::new();
-    // The outer task is cancelled with all that it started; a host it started is nobody's child.
+    // The outer task is cancelled with all its processes; a host that it started is detached from
+    // it.
     let script = format!(
         "export CLAUDINE_DATA_DIR='{}'; '{}' run -- sleep 600 && touch started; exec sleep 600",
         inner.data_dir().display(),
@@ -104,10 +105,10 @@ fn a_host_started_from_inside_a_task_outlives_it() {
 }
 
 #[test]
-fn the_host_keeps_no_descriptor_of_its_starter() {
+fn background_host_keeps_no_descriptor_of_its_starter() {
     let host = TestHost::new();
-    // A lock on 9, as of a script that shall run once, and a pipe on 3 whose reader waits for its
-    // end.
+    // A lock on descriptor 9, as in a script that must run only once, and a pipe on 3 whose reader
+    // waits for its end.
     let script = format!(
         "exec 9>lock; flock 9; got=$({{ '{}' run -- true >/dev/null; echo over >&3; }} 3>&1); echo $got",
         binary().display()
@@ -127,7 +128,7 @@ fn the_host_keeps_no_descriptor_of_its_starter() {
 }
 
 #[test]
-fn a_host_in_the_foreground_keeps_what_it_was_given_to_itself() {
+fn foreground_host_passes_no_descriptor_on_to_tasks() {
     let host = TestHost::new();
     let script = format!("exec 9>lock; flock 9; exec '{}' serve", binary().display());
     let mut serve = host.other("sh");
@@ -150,7 +151,7 @@ fn a_host_in_the_foreground_keeps_what_it_was_given_to_itself() {
     let lock = fs::File::open(host.work().join("lock")).unwrap();
     assert!(
         lock.try_lock().is_err(),
-        "it is locked for as long as it runs"
+        "the lock is free while the host runs"
     );
     signal(serve.id(), Signal::TERM);
     command::ends_within(&mut serve, PATIENCE).expect("it ends");
@@ -158,7 +159,7 @@ fn a_host_in_the_foreground_keeps_what_it_was_given_to_itself() {
 }
 
 #[test]
-fn a_host_hears_signals_whatever_its_starter_had_blocked() {
+fn host_receives_signals_that_its_starter_had_blocked() {
     let host = TestHost::new();
     let script = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); \
                   signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
@@ -173,7 +174,7 @@ fn a_host_hears_signals_whatever_its_starter_had_blocked() {
     wait_for("the host to answer", || {
         (host.host_pid() == Some(serve.id())).then_some(())
     });
-    // Each executor is asked by a command of the host's own.
+    // Probing executors makes the host run commands itself.
     host.run(["plugin", "list"]).check();
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
@@ -181,7 +182,7 @@ fn a_host_hears_signals_whatever_its_starter_had_blocked() {
 }
 
 #[test]
-fn a_second_host_is_refused() {
+fn second_host_is_refused() {
     let host = TestHost::new();
     let pid = host.up()["pid"].as_u64().unwrap();
     host.run(["serve"])
@@ -208,12 +209,12 @@ fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
     assert!(status.success(), "{status}");
-    assert!(alive(pid), "tasks run on");
+    assert!(alive(pid), "a task was ended with the host");
     assert_eq!(host.live(&id), pid);
 }
 
 #[test]
-fn a_long_data_directory_still_has_a_socket() {
+fn socket_works_with_a_long_data_directory() {
     let root = TestHost::new();
     let host = TestHost::builder()
         .data_dir(root.root().join("d".repeat(120)))

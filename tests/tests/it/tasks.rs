@@ -1,12 +1,11 @@
-//! The verbs that look at tasks and change them: `list`, `status`, `wait`, `cancel`, `retry`,
-//! `why`.
+//! Commands that show and change tasks: `list`, `status`, `wait`, `cancel`, `retry`, `why`.
 
 use std::fs;
 
 use claudine_tests::{TestHost, process::alive, short_id, wait_for};
 use serde_json::Value;
 
-/// Every field that the JSON of a finished task has, whatever it was asked.
+/// Fields that the JSON of every finished task has.
 const FIELDS: &[&str] = &[
     "id",
     "summary",
@@ -31,7 +30,7 @@ const FIELDS: &[&str] = &[
 ];
 
 #[test]
-fn a_task_is_shown_with_every_field() {
+fn task_is_shown_with_every_field() {
     let host = TestHost::new();
     let id = host.text([
         "run",
@@ -84,7 +83,7 @@ fn a_task_is_shown_with_every_field() {
 }
 
 #[test]
-fn a_death_by_signal_is_called_one() {
+fn death_by_a_signal_is_reported_as_such() {
     let host = TestHost::new();
     let task = host.finished(&host.script("kill -KILL $$"));
     assert_eq!(
@@ -95,7 +94,7 @@ fn a_death_by_signal_is_called_one() {
 }
 
 #[test]
-fn a_list_is_newest_first() {
+fn list_shows_the_newest_first() {
     let host = TestHost::new();
     let ids: Vec<String> = (0..3).map(|_| host.text(["run", "--", "true"])).collect();
     let list = host.json(["list"]);
@@ -107,12 +106,12 @@ fn a_list_is_newest_first() {
         .collect();
     let newest: Vec<&str> = ids.iter().rev().map(String::as_str).collect();
     assert_eq!(listed, newest);
-    // A heading, and a line for each.
+    // A heading, and one line per task.
     assert_eq!(host.text(["list"]).lines().count(), 4);
 }
 
 #[test]
-fn a_task_is_found_by_prefix_and_by_name() {
+fn task_is_found_by_prefix_and_by_name() {
     let host = TestHost::new();
     let first = host.text(["run", "--name", "job", "--", "true"]);
     host.finished(&first);
@@ -122,7 +121,7 @@ fn a_task_is_found_by_prefix_and_by_name() {
 }
 
 #[test]
-fn waiting_for_several_gives_the_first_code_that_is_not_0() {
+fn wait_for_several_returns_the_first_nonzero_code() {
     let host = TestHost::new();
     let ids: Vec<String> = ["exit 0", "exit 4", "exit 5"]
         .iter()
@@ -130,7 +129,7 @@ fn waiting_for_several_gives_the_first_code_that_is_not_0() {
         .collect();
     drop(host.run(["wait", &ids[0], &ids[1], &ids[2]]).code(4));
     drop(host.run(["wait", &ids[0]]).code(0));
-    // What has ended has ended however short the time is.
+    // An ended task is reported even with the shortest time limit.
     drop(host.run(["wait", "--timeout", "0", &ids[1]]).code(4));
     let runs = host.script("sleep 600");
     drop(
@@ -140,9 +139,9 @@ fn waiting_for_several_gives_the_first_code_that_is_not_0() {
 }
 
 #[test]
-fn a_cancelled_task_leaves_nothing_alive() {
+fn cancelled_task_leaves_no_process_alive() {
     let host = TestHost::new();
-    // A child in a session of its own, and one that ignores the polite signal.
+    // A child in its own session, and one that ignores the polite signal.
     let id = host
         .script("setsid sleep 600 & (trap '' TERM INT; exec sleep 600) & echo up; exec sleep 600");
     host.live(&id);
@@ -159,7 +158,7 @@ fn a_cancelled_task_leaves_nothing_alive() {
     });
     host.run(["cancel", &id, "-m", "changed my mind"]).check();
     let task = host.finished(&id);
-    // Done is said only after nothing of it is alive.
+    // The task counts as done only after all its processes have ended.
     assert_eq!(before.iter().filter(|pid| alive(**pid)).count(), 0);
     assert!(carrying().is_empty());
     assert_eq!(task["outcome"], "cancelled");
@@ -173,7 +172,7 @@ fn a_cancelled_task_leaves_nothing_alive() {
 }
 
 #[test]
-fn what_a_task_leaves_behind_is_ended_with_it() {
+fn leftover_processes_are_ended_with_their_task() {
     let host = TestHost::new();
     let id = host.script("setsid sleep 600 > /dev/null 2>&1 & echo $! > left; exit 0");
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
@@ -186,7 +185,7 @@ fn what_a_task_leaves_behind_is_ended_with_it() {
 }
 
 #[test]
-fn a_queued_task_is_cancelled_without_having_run() {
+fn queued_task_is_cancelled_without_running() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("exec sleep 600");
     host.live(&first);
@@ -200,7 +199,7 @@ fn a_queued_task_is_cancelled_without_having_run() {
 }
 
 #[test]
-fn a_retry_is_another_attempt_of_the_same_task() {
+fn retry_is_another_attempt_of_the_same_task() {
     let host = TestHost::new();
     let id = host.script("echo $CLAUDINE_ATTEMPT; test -e ready");
     assert_eq!(host.finished(&id)["outcome"], "failed");
@@ -215,7 +214,7 @@ fn a_retry_is_another_attempt_of_the_same_task() {
 }
 
 #[test]
-fn why_says_what_a_task_waits_for() {
+fn why_tells_what_a_task_waits_for() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("exec sleep 600");
     host.live(&first);
@@ -227,7 +226,7 @@ fn why_says_what_a_task_waits_for() {
 }
 
 #[test]
-fn an_idempotency_key_answers_with_the_first_task() {
+fn idempotency_key_returns_the_first_task() {
     let host = TestHost::new();
     let delegate =
         |script: &str| host.run(["run", "--idempotency-key", "nightly", "--script", script]);
@@ -242,10 +241,10 @@ fn an_idempotency_key_answers_with_the_first_task() {
     );
 }
 
-/// A request that is repeated within a day is answered with its task, also where others are kept
-/// for a shorter time. What failed with one of those cannot run again, and says so.
+/// A request repeated within a day returns its task, even if other tasks are kept for a shorter
+/// time. If its dependency has been forgotten, the task cannot run again, and says so.
 #[test]
-fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
+fn idempotency_key_outlives_the_retention_of_finished_tasks() {
     let host = TestHost::builder().env("CLAUDINE_KEEP", "1s").build();
     let ask = || {
         let script = "echo once >> count";
@@ -257,7 +256,7 @@ fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
     host.finished(&other);
     let spoilt = ["run", "--idempotency-key", "spoilt", "--depends-on-success"];
     let spoilt = host.text(spoilt.iter().chain(&[other.as_str(), "--", "true"]));
-    // What is old is forgotten by each host in its beginning.
+    // Each host forgets old tasks when it starts.
     wait_for("the other task to be forgotten", || {
         host.run(["down"]).check();
         host.up();
@@ -278,7 +277,7 @@ fn a_key_outlives_the_time_that_finished_tasks_are_kept() {
 }
 
 #[test]
-fn what_is_done_is_neither_held_nor_released() {
+fn finished_task_can_be_neither_held_nor_released() {
     let host = TestHost::new();
     let id = host.script("true");
     host.finished(&id);
@@ -289,7 +288,7 @@ fn what_is_done_is_neither_held_nor_released() {
 }
 
 #[test]
-fn a_graph_with_another_budget_is_another_request() {
+fn graph_with_another_budget_is_another_request() {
     let host = TestHost::new();
     let graph = b"- {argv: [\"true\"], idempotency_key: nightly}\n";
     let submit = |options: &[&str]| {
@@ -308,9 +307,9 @@ fn a_graph_with_another_budget_is_another_request() {
 }
 
 #[test]
-fn the_slots_are_the_limit() {
+fn no_more_tasks_run_than_slots() {
     let host = TestHost::builder().slots(2).build();
-    // Each notes how many run beside it.
+    // Each task records how many run at the same time.
     let ids: Vec<String> = (0..8)
         .map(|_| host.script("mkdir running.$$; ls -d running.* | wc -l >> seen; rmdir running.$$"))
         .collect();
@@ -327,7 +326,7 @@ fn the_slots_are_the_limit() {
 }
 
 #[test]
-fn urgent_tasks_go_first() {
+fn urgent_tasks_start_first() {
     let host = TestHost::builder().slots(1).build();
     let blocker = host.script("exec sleep 600");
     host.live(&blocker);
@@ -345,7 +344,7 @@ fn urgent_tasks_go_first() {
     for id in &ids {
         host.finished(id);
     }
-    // One task may have been assigned ahead of its slot, before the others came.
+    // One task may have been reserved before the others came.
     let order = fs::read_to_string(host.work().join("order")).unwrap();
     assert!(
         ["P0\nP1\nP2\n", "P2\nP0\nP1\n"].contains(&order.as_str()),

@@ -1,4 +1,4 @@
-//! Times as a person types them: by the clock of the command's own zone.
+//! Times as a person types them: in the time zone of the command.
 
 use claudine_tests::{TestHost, command, wait::PATIENCE};
 
@@ -6,7 +6,7 @@ use claudine_tests::{TestHost, command, wait::PATIENCE};
 const TOKYO: &str = "JST-9";
 
 #[test]
-fn a_start_is_by_the_clock_of_whoever_asks_and_is_told_as_such() {
+fn start_times_are_in_the_time_zone_of_the_command() {
     let host = TestHost::builder().env("TZ", TOKYO).build();
     let start = |at: &str| {
         let ran = host.run(["run", "--at", at, "--", "true"]).ok();
@@ -24,7 +24,7 @@ fn a_start_is_by_the_clock_of_whoever_asks_and_is_told_as_such() {
     let (_, ran) = start("+2h");
     ran.says(&["(in 2h00m)"]);
 
-    // The host may be in another zone: what counts is where the command is.
+    // The host may be in another zone: that of the command counts.
     let mut elsewhere = host.command(["run", "--at", "18:30", "--", "true"]);
     elsewhere.env("TZ", "UTC0");
     let id = command::run(elsewhere, b"", PATIENCE).ok().text();
@@ -36,7 +36,7 @@ fn a_start_is_by_the_clock_of_whoever_asks_and_is_told_as_such() {
 }
 
 #[test]
-fn times_in_a_file_are_those_of_options() {
+fn times_in_a_file_have_the_same_forms_as_in_options() {
     let host = TestHost::builder().env("TZ", TOKYO).build();
     let file = "- {name: late, argv: ['true'], at: tomorrow 06:00}";
     host.run_with(["submit", "-"], file.as_bytes()).check();
@@ -45,7 +45,7 @@ fn times_in_a_file_are_those_of_options() {
 }
 
 #[test]
-fn output_is_shown_from_a_time_on() {
+fn logs_can_start_at_a_time() {
     let host = TestHost::new();
     let id = host.script("echo one");
     host.finished(&id);

@@ -1,5 +1,4 @@
-//! The live view on a terminal: what it shows, what its keys do, and that it gives the terminal
-//! back.
+//! The live view on a terminal: its display, its keys, and that it restores the terminal.
 
 use std::{fs, time::Duration};
 
@@ -8,7 +7,7 @@ use rustix::process::Signal;
 
 const USUAL: (u16, u16) = (80, 24);
 
-/// Long enough for anything that is done every second to have been done.
+/// Long enough for anything that happens every second.
 const A_WHILE: Duration = Duration::from_millis(2_500);
 
 fn lines_fit(terminal: &Terminal, columns: usize) {
@@ -17,7 +16,7 @@ fn lines_fit(terminal: &Terminal, columns: usize) {
     assert!(widest <= Some(columns), "{screen}");
 }
 
-/// What was written last is seen a moment after it was written.
+/// The last output appears with a short delay.
 #[track_caller]
 fn is_given_back(top: &Terminal) {
     wait_for("the terminal to be given back", || {
@@ -88,7 +87,7 @@ fn nothing_is_written_while_nothing_changes() {
     top.shows(&["1 held", "deploy"]);
     // The lines below the tasks may still be on their way.
     assert!(top.is_calm_for(A_WHILE) || top.is_calm_for(A_WHILE));
-    // What comes is written where it belongs, and nothing else.
+    // Only the changed parts are written, in their places.
     let before = top.bytes().len();
     host.run(["run", "--hold", "--name", "other", "--", "true"])
         .check();
@@ -97,7 +96,7 @@ fn nothing_is_written_while_nothing_changes() {
 }
 
 #[test]
-fn keys_do_what_the_help_says() {
+fn keys_work_as_the_help_says() {
     let host = TestHost::new();
     let build = running(&host);
     let top = Terminal::start(&host, &["top"], USUAL);
@@ -134,7 +133,7 @@ fn keys_do_what_the_help_says() {
 }
 
 #[test]
-fn it_follows_the_size_of_the_terminal() {
+fn view_follows_the_size_of_the_terminal() {
     let host = TestHost::new();
     let asked = format!("echo {}", "x".repeat(200));
     let id = host.text(["run", "--name", "wide", "--script", &asked]);
@@ -143,7 +142,7 @@ fn it_follows_the_size_of_the_terminal() {
     top.shows(&["wide", "q quit"]);
     for size in [(120, 40), (40, 10), (200, 50), (80, 24)] {
         top.resize(size);
-        // The foot is on the last line.
+        // The footer is on the last line.
         wait_for("the foot on the last line", || {
             let last = usize::from(size.1) - 1;
             let screen = top.screen();
@@ -158,7 +157,7 @@ fn it_follows_the_size_of_the_terminal() {
 }
 
 #[test]
-fn a_host_that_goes_is_waited_for() {
+fn view_waits_for_the_next_host() {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
@@ -166,7 +165,7 @@ fn a_host_that_goes_is_waited_for() {
     top.shows(&["1 held"]);
     host.kill_host();
     top.shows(&["no host is running; waiting for one", "deploy"]);
-    assert_eq!(host.host_pid(), None, "who looks on starts none");
+    assert_eq!(host.host_pid(), None, "it started a host");
     host.run(["run", "--hold", "--name", "later", "--", "true"])
         .check();
     let screen = top.shows(&["2 held", "later"]);
@@ -178,7 +177,7 @@ fn a_host_that_goes_is_waited_for() {
 }
 
 #[test]
-fn the_terminal_is_given_back_in_a_suspension_and_at_a_signal() {
+fn terminal_is_restored_on_suspension_and_on_a_signal() {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
@@ -227,7 +226,7 @@ fn ten_thousand_tasks_are_counted_and_the_first_are_shown() {
 }
 
 #[test]
-fn without_a_command_a_person_is_shown_what_there_is() {
+fn claudine_without_a_command_shows_the_live_view() {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
@@ -235,10 +234,10 @@ fn without_a_command_a_person_is_shown_what_there_is() {
     assert!(plain.ended().success());
     let screen = plain.shows(&["1 held", "deploy", "claudine --help lists the commands"]);
     assert!(plain.look(|screen| !screen.alternate_screen()), "{screen}");
-    // A program that has left the command out is told so.
+    // Programs without a terminal get an error if the command is missing.
     let none: [&str; 0] = [];
     host.run(none).code(2).says(&["Usage"]);
-    // Without a terminal it is one picture.
+    // Without a terminal it prints one picture.
     let once = host.text(["top"]);
     assert!(once.contains("1 held") && once.contains("deploy"), "{once}");
     assert!(!once.contains('\x1b'), "{once}");

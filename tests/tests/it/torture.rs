@@ -1,6 +1,5 @@
-//! Processes that behave as badly as they can, and more of them than anybody should start. What a
-//! part promises about them by itself is tested where it is (`supervise/tests`); here it is held
-//! against the whole host.
+//! The worst behaviour of processes, and great numbers of them. The parts have their own tests
+//! (`supervise/tests`); here the whole host is tested.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -12,11 +11,11 @@ use claudine_tests::{
 };
 use serde_json::Value;
 
-/// A group that may hold only so many processes; it is gone with the test.
+/// A cgroup with a limit on processes; it is removed with the test.
 struct PidsLimit(PathBuf);
 
 impl PidsLimit {
-    /// Where the pids controller of either version can be written to.
+    /// Makes it, if the pids controller of either version is writable.
     fn new(most: u32) -> Option<Self> {
         let name = format!("claudine-test-{}", std::process::id());
         let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
@@ -42,11 +41,10 @@ impl Drop for PidsLimit {
     }
 }
 
-/// A user who has no other process, for a limit on how many a user may have.
+/// A user without other processes, for a limit on the processes of one user.
 const BOMBER: u32 = 64_999;
 
-/// How many processes of a user live. One that belongs to nobody any more by the time it is looked
-/// at counts no more.
+/// Number of living processes of a user. A process that disappears while it is read does not count.
 fn processes_of(user: u32) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -60,8 +58,8 @@ fn processes_of(user: u32) -> usize {
 const BOMB: &str =
     "bomb() { trap \"\" TERM INT; bomb 2>/dev/null & bomb 2>/dev/null & wait; }; bomb; sleep 600";
 
-/// Sets off a bomb whose processes `count` counts: the host answers meanwhile, and of a cancelled
-/// bomb nothing is left.
+/// Starts a bomb whose processes `count` counts. The host answers meanwhile, and no process of the
+/// cancelled bomb remains.
 fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     let id = host.script(script);
     wait_for("the bomb to have gone off", || {
@@ -74,14 +72,18 @@ fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
     host.run(["cancel", &id]).check();
     let task = host.finished(&id);
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
-    assert_eq!(count(), 0, "nothing of it is left when it is called ended");
+    assert_eq!(
+        count(),
+        0,
+        "processes are left when the task counts as ended"
+    );
 }
 
 #[test]
-fn a_fork_bomb_in_a_group_of_its_own_is_ended_and_the_host_answers_meanwhile() {
+fn fork_bomb_in_its_own_cgroup_is_ended_while_the_host_answers() {
     let Some(limit) = PidsLimit::new(400) else {
         eprintln!(
-            "LEFT OUT: the pids controller cannot be written to here; the bomb of a user of its own is tested all the same"
+            "SKIPPED: the pids controller is not writable here; the bomb of another user is still tested"
         );
         return;
     };
@@ -90,7 +92,7 @@ fn a_fork_bomb_in_a_group_of_its_own_is_ended_and_the_host_answers_meanwhile() {
 }
 
 #[test]
-fn a_fork_bomb_of_another_user_is_ended_and_the_host_answers_meanwhile() {
+fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
     assert!(
         rustix::process::geteuid().is_root(),
         "this test runs something as another user: run it as root"
@@ -101,17 +103,17 @@ fn a_fork_bomb_of_another_user_is_ended_and_the_host_answers_meanwhile() {
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 
-/// Each leaves its task's process group, session or parent in another way, and does not listen to
-/// the polite signal.
+/// Each leaves its task's process group, session or parent in another way, and ignores the polite
+/// signal.
 const ESCAPES: [&str; 7] = [
-    // A daemon as it is made since 1970: two forks, a session, no descriptors, another directory.
+    // A classic daemon: two forks, a session, no descriptors, another directory.
     "setsid sh -c 'cd /; exec 0<&- 1>&- 2>&-; sh -c \"trap : TERM INT HUP; echo \\$\\$ >> $PIDS; while :; do sleep 1; done\" & exit' &",
     "setsid -f sh -c 'trap : TERM INT HUP; echo $$ >> $PIDS; while :; do sleep 1; done'",
     "(trap '' TERM INT HUP; sh -c 'echo $$ >> $PIDS; exec sleep 600') &",
     // Without a marker in its environment.
     "env -i PIDS=$PIDS sh -c 'trap : TERM; echo $$ >> $PIDS; while :; do sleep 1; done' &",
     "set -m; sh -c 'trap : TERM INT; echo $$ >> $PIDS; while :; do sleep 1; done' & set +m;",
-    // It holds the output open.
+    // The process holds the output open.
     "nohup sh -c 'echo $$ >> $PIDS; exec sleep 600' &",
     "python3 -c 'import os,signal,time\nos.setpgid(0,0)\nsignal.pthread_sigmask(signal.SIG_BLOCK,set(range(1,32)))\nopen(os.environ[\"PIDS\"],\"a\").write(str(os.getpid())+\"\\n\")\ntime.sleep(600)' &",
 ];
@@ -121,7 +123,7 @@ fn noted(host: &TestHost) -> Vec<u32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// Starts something that escapes in every way there is, and gives the pids of all that did.
+/// Starts a process for each way to escape, and returns the pids of all.
 fn escapees(host: &TestHost, then: &str) -> (String, Vec<u32>) {
     let pids = host.work().join("pids");
     fs::write(&pids, "").unwrap();
@@ -138,7 +140,7 @@ fn escapees(host: &TestHost, then: &str) -> (String, Vec<u32>) {
 }
 
 #[test]
-fn whatever_escapes_is_ended_with_its_task() {
+fn escaped_processes_are_ended_with_their_task() {
     let host = TestHost::new();
     let check = |then: &str, cancel: bool, outcome: &str| {
         let (id, pids) = escapees(&host, then);
@@ -151,7 +153,7 @@ fn whatever_escapes_is_ended_with_its_task() {
         assert_eq!(
             left,
             Vec::<&u32>::new(),
-            "{then}: left when it was called ended"
+            "{then}: left when the task counted as ended"
         );
     };
     let all_noted = format!(
@@ -168,7 +170,7 @@ fn whatever_escapes_is_ended_with_its_task() {
 }
 
 #[test]
-fn ten_gigabytes_pass_without_filling_memory_or_disk() {
+fn ten_gigabytes_of_output_fill_neither_memory_nor_disk() {
     const CAP: u64 = 8 << 20;
     let host = TestHost::new();
     host.script("true");
@@ -220,7 +222,7 @@ fn on_disk(folder: &std::path::Path) -> u64 {
 }
 
 #[test]
-fn one_line_of_a_hundred_megabytes_comes_back_whole() {
+fn line_of_a_hundred_megabytes_is_returned_completely() {
     let host = TestHost::new();
     let id = host.script("head -c 100M /dev/zero | tr '\\0' 'y'; printf z");
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
@@ -235,12 +237,12 @@ fn one_line_of_a_hundred_megabytes_comes_back_whole() {
 }
 
 #[test]
-fn what_is_no_text_is_kept_and_cannot_steer_a_terminal() {
+fn binary_output_is_kept_and_cannot_control_a_terminal() {
     const WILD: &[u8] = b"\xff\xfe\x00 \x1b[2J\x1b]0;title\x07 \xe2\x80\xae r\rn\n";
     let host = TestHost::new();
     fs::write(host.work().join("wild"), WILD).unwrap();
     let id = host.text(["run", "--", "cat", "wild", "\u{1b}[2J\u{202e}"]);
-    // There is no second file.
+    // Without a second file, `cat` fails.
     assert_eq!(host.finished(&id)["exit_code"], 1);
     let bytes = host.run(["logs", "--stream", "stdout", &id]).ok().stdout;
     assert_eq!(bytes, WILD, "`logs` gives the bytes themselves");
@@ -249,7 +251,7 @@ fn what_is_no_text_is_kept_and_cannot_steer_a_terminal() {
         let text = std::str::from_utf8(&shown.stdout).expect("what is shown is text");
         assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown}");
     }
-    // JSON escapes what it must; what is no UTF-8 is replaced.
+    // JSON escapes as needed; invalid UTF-8 is replaced.
     let task = host.status(&id);
     assert!(
         task["output"].as_str().unwrap().contains('\u{fffd}'),
@@ -266,7 +268,7 @@ enum Kill {
 }
 
 #[test]
-fn host_and_supervisor_are_killed_in_any_order() {
+fn host_and_supervisor_can_be_killed_in_any_order() {
     let host = TestHost::builder().slots(8).build();
     let mut random = Random::seeded();
     let mut ids = Vec::new();
@@ -274,8 +276,8 @@ fn host_and_supervisor_are_killed_in_any_order() {
         for n in 0..4 {
             let name = format!("r{round}.{n}");
             let script = format!("echo begun >> {name}; sleep 0.2; echo ended >> {name}");
-            // The socket of a host that is being killed may still take a request: with a key it can
-            // be made again.
+            // The socket of a host that is being killed may still accept a request: with a key it
+            // can be repeated.
             let id = host.text(["run", "--idempotency-key", &name, "--script", &script]);
             ids.push((id, name));
         }
@@ -299,8 +301,8 @@ fn host_and_supervisor_are_killed_in_any_order() {
         let task = host.finished(id);
         let notes = fs::read_to_string(host.work().join(name)).unwrap_or_default();
         let begun = notes.matches("begun").count();
-        // Nothing is tried again unless it was asked for, so nothing runs twice, and what is called
-        // done has been done.
+        // Nothing is retried unless requested, so nothing runs twice, and a successful task did its
+        // work.
         match task["outcome"].as_str() {
             Some("succeeded") => assert_eq!(notes, "begun\nended\n", "{task:#}"),
             Some("lost") => assert!(begun <= 1, "{notes} {task:#}"),
@@ -314,7 +316,7 @@ fn host_and_supervisor_are_killed_in_any_order() {
 const SLEEPING: usize = 1_000;
 const QUEUED: usize = 5_000;
 
-/// Hands the host so many tasks in one request.
+/// Submits this number of tasks to the host in one request.
 fn submit_many(host: &TestHost, count: usize, script: &str) {
     let task = serde_json::json!({"executor": "shell", "script": script}).to_string();
     let lines = format!("{task}\n").repeat(count);
@@ -331,7 +333,7 @@ fn counts(host: &TestHost) -> (u64, u64) {
 }
 
 #[test]
-fn a_thousand_sleep_at_once_and_five_thousand_wait() {
+fn thousand_tasks_run_while_five_thousand_wait() {
     let host = TestHost::builder().slots(SLEEPING).build();
     host.up();
     let pid = host.host_pid().unwrap();
@@ -346,7 +348,7 @@ fn a_thousand_sleep_at_once_and_five_thousand_wait() {
     assert!(each < 400 << 10, "{each} bytes for each");
     submit_many(&host, QUEUED, "true");
     assert_eq!(counts(&host), (SLEEPING as u64, QUEUED as u64));
-    // Another host has them all again, and lets none of them pass.
+    // The next host has all of them again, and keeps their order.
     host.kill_host();
     wait_for("the next host to have taken them up", || {
         (counts(&host) == (SLEEPING as u64, QUEUED as u64)).then_some(())

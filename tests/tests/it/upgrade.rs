@@ -1,11 +1,11 @@
-//! Another binary under running tasks.
+//! The binary is replaced while tasks run.
 
 use std::fs;
 
 use claudine_tests::{TestHost, harness::binary, process::alive};
 
 #[test]
-fn the_binary_can_be_replaced_under_running_tasks() {
+fn binary_can_be_replaced_while_tasks_run() {
     let mut host = TestHost::new();
     let installed = host.root().join("claudine");
     fs::copy(binary(), &installed).unwrap();
@@ -15,7 +15,7 @@ fn the_binary_can_be_replaced_under_running_tasks() {
     let supervisors = host.supervisor_pids();
     assert_eq!(supervisors.len(), 1);
 
-    // As a package manager does it: the new file is moved over the old one.
+    // A package manager also moves the new file over the old one.
     let new = host.root().join("claudine.new");
     fs::copy(binary(), &new).unwrap();
     fs::rename(&new, &installed).unwrap();
@@ -25,9 +25,9 @@ fn the_binary_can_be_replaced_under_running_tasks() {
     assert_eq!(host.live(&id), pid, "the same process");
     assert!(
         alive(supervisors[0]),
-        "under the supervisor that started it"
+        "not under the supervisor that started it"
     );
-    // What is new runs as well, beside it.
+    // New tasks run as well, at the same time.
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
     fs::write(host.work().join("go"), "").unwrap();
     let task = host.finished(&id);
@@ -42,7 +42,7 @@ fn the_binary_can_be_replaced_under_running_tasks() {
 }
 
 #[test]
-fn a_removed_binary_does_not_stop_a_running_host() {
+fn removed_binary_does_not_stop_a_running_host() {
     let mut host = TestHost::new();
     let installed = host.root().join("claudine");
     fs::copy(binary(), &installed).unwrap();

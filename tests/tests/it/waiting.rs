@@ -1,4 +1,4 @@
-//! What somebody is shown who waits, and that a wait outlives its host.
+//! Waiting commands: their messages, and that a wait survives the end of its host.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use claudine_tests::{TestHost, process::alive, terminal::Terminal};
 const USUAL: (u16, u16) = (80, 24);
 
 #[test]
-fn who_waits_for_several_sees_each_end_and_what_the_others_wait_for() {
+fn wait_for_several_shows_each_end_and_what_the_others_wait_for() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.02; done";
     host.run(["run", "--name", "b", "--script", script]).check();
@@ -31,9 +31,9 @@ fn who_waits_for_several_sees_each_end_and_what_the_others_wait_for() {
     let screen = wait.screen();
     assert!(
         !screen.contains("done ·"),
-        "the line is wiped away: {screen}"
+        "the line is still there: {screen}"
     );
-    // In the order in which they ended.
+    // In the order of their ends.
     let lines: Vec<&str> = screen
         .lines()
         .filter(|line| line.contains("succeeded"))
@@ -41,11 +41,11 @@ fn who_waits_for_several_sees_each_end_and_what_the_others_wait_for() {
     assert_eq!(lines.len(), 3, "{screen}");
     let piped = host.run(["wait", "c", "b", "a"]).ok();
     assert_eq!(piped.text().lines().count(), 3, "{piped}");
-    assert_eq!(piped.complaint(), "", "nothing but the results");
+    assert_eq!(piped.complaint(), "", "only the results");
 }
 
 #[test]
-fn who_waits_for_its_turn_is_told_why() {
+fn wait_for_a_queued_task_tells_why_it_is_queued() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("sleep 600");
     host.live(&first);
@@ -59,7 +59,7 @@ fn who_waits_for_its_turn_is_told_why() {
 }
 
 #[test]
-fn a_wait_goes_on_over_the_end_of_a_host_and_starts_none() {
+fn wait_survives_the_end_of_the_host_and_starts_none() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.02; done; exit 3");
     host.live(&id);
@@ -67,14 +67,17 @@ fn a_wait_goes_on_over_the_end_of_a_host_and_starts_none() {
     wait.shows(&["0/1 done", "running"]);
     host.run(["down"]).check();
     wait.shows(&["waiting for the next one"]);
-    assert!(host.host_pid().is_none(), "who waits starts none");
+    assert!(
+        host.host_pid().is_none(),
+        "a waiting command started a host"
+    );
     host.up();
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(wait.ended().code(), Some(3));
 }
 
 #[test]
-fn a_drain_says_what_it_waits_for_and_that_it_goes_on() {
+fn drain_tells_what_it_waits_for_and_that_it_continues() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.02; done";
     host.run(["run", "--name", "suite", "--script", script])
@@ -98,14 +101,14 @@ fn a_drain_says_what_it_waits_for_and_that_it_goes_on() {
     assert_eq!(host.text(["slots"]), "2");
     let other = host.script("true");
     assert_eq!(host.finished(&other)["outcome"], "succeeded");
-    // In a pipe nothing is said but how it ended.
+    // In a pipe only the result is printed.
     fs::write(host.work().join("go"), "").unwrap();
     let drained = host.run(["down", "--drain"]).ok();
     assert!(drained.complaint().ends_with("host ended\n"), "{drained}");
 }
 
 #[test]
-fn a_wait_is_left_by_ctrl_c() {
+fn ctrl_c_ends_a_wait() {
     let host = TestHost::new();
     let id = host.script("sleep 600");
     let pid = host.live(&id);
@@ -113,5 +116,5 @@ fn a_wait_is_left_by_ctrl_c() {
     wait.shows(&["0/1 done"]);
     wait.press("\u{3}");
     assert_eq!(wait.ended().code(), Some(130));
-    assert!(alive(pid), "the task goes on");
+    assert!(alive(pid), "the task was ended");
 }

@@ -1,14 +1,13 @@
-//! What the program says about itself: help, completions, the plugins, the configuration, and the
-//! README.
+//! Descriptions of the program by itself: help, completions, plugins, configuration, README.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use claudine_tests::TestHost;
 
-/// The subcommands, as `--help` lists them.
+/// The subcommands listed by `--help`.
 fn verbs(host: &TestHost) -> Vec<String> {
     let help = host.text(["--help"]);
-    // Between the usage and the options they stand in groups.
+    // The subcommands are grouped between the usage and the options.
     let (commands, _) = help.split_once("\nOptions:\n").expect("options");
     let names = commands
         .lines()
@@ -23,21 +22,21 @@ fn verbs(host: &TestHost) -> Vec<String> {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_has_a_help_text() {
     let host = TestHost::new();
     for verb in verbs(&host) {
         let help = host.text([verb.as_str(), "--help"]);
         assert!(help.contains("Usage: claudine"), "{help}");
         assert!(
             help.lines().count() > 5,
-            "`{verb} --help` says too little:\n{help}"
+            "`{verb} --help` is too short:\n{help}"
         );
     }
-    assert!(host.processes().is_empty(), "help needs no host");
+    assert!(host.processes().is_empty(), "help started a host");
 }
 
 #[test]
-fn the_readme_names_every_command() {
+fn readme_names_every_command() {
     let host = TestHost::new();
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let missing: Vec<_> = verbs(&host)
@@ -110,7 +109,7 @@ fn every_command_of_the_documentation_is_understood() {
             if let Some(inner) = inner {
                 known = help(&[*verb, *inner]);
             }
-            // What comes behind `--` is another program's.
+            // Words after `--` belong to another program.
             let options = words.iter().take_while(|word| **word != "--");
             for option in options.filter(|word| word.starts_with('-')) {
                 let option = names(option).next().unwrap_or_default();
@@ -139,14 +138,14 @@ fn commands_are_found_in_a_text() {
 }
 
 #[test]
-fn the_version_needs_no_host() {
+fn version_needs_no_host() {
     let host = TestHost::new();
     assert!(host.text(["--version"]).starts_with("claudine 0."));
     assert!(host.processes().is_empty());
 }
 
 #[test]
-fn the_built_in_plugins_are_listed_with_what_they_may_do() {
+fn built_in_plugins_are_listed_with_their_permissions() {
     let host = TestHost::new();
     let list = host.json(["plugin", "list"]);
     let names: Vec<&str> = list["plugins"]
@@ -185,7 +184,7 @@ fn doctor_and_configuration_are_shown() {
 }
 
 #[test]
-fn completions_are_written_for_each_shell() {
+fn completions_exist_for_each_shell() {
     let host = TestHost::new();
     for shell in ["bash", "zsh", "fish"] {
         assert!(
@@ -213,7 +212,7 @@ fn manual_pages_are_written() {
 }
 
 #[test]
-fn mcp_shows_its_configuration_and_tests_itself() {
+fn mcp_prints_its_configuration_and_tests_itself() {
     let host = TestHost::new();
     let config = host.text(["mcp", "config"]);
     assert!(

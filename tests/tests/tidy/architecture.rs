@@ -1,4 +1,4 @@
-//! `host/ARCHITECTURE.md` can be read whole, and the files that it names exist.
+//! `host/ARCHITECTURE.md` is short enough to read, and the files that it names exist.
 
 use std::{ffi::OsStr, path::Path};
 
@@ -10,10 +10,10 @@ use crate::{
 const ARCHITECTURE: &str = "host/ARCHITECTURE.md";
 
 const LINES_MAX: usize = 240;
-/// Of prose; a row of a table is one line, however long it is.
+/// Limit for prose; a row of a table is one line of any length.
 const COLUMNS_MAX: usize = 100;
 
-/// Where the path of a file is looked for that begins so; all others are below the host's sources.
+/// Directories of paths with these beginnings; all others are below the host's sources.
 const PLACES: &[(&str, &str)] = &[
     ("domain/", "host/domain/src/"),
     ("plugins/", "plugins/"),
@@ -22,7 +22,7 @@ const PLACES: &[(&str, &str)] = &[
 const ELSE: &str = "host/src/";
 
 #[test]
-fn it_can_be_read_whole() {
+fn architecture_is_short_enough() {
     let text = text();
     let lines = text.lines().count();
     assert!(lines <= LINES_MAX, "{ARCHITECTURE} has {lines} lines");
@@ -32,11 +32,11 @@ fn it_can_be_read_whole() {
         .filter(|&(_, line)| is_long(line))
         .map(|(number, line)| breach(number, format!("{} columns", line.chars().count())))
         .collect();
-    nothing("prose has at most 100 columns", &breaches);
+    nothing("prose must have at most 100 columns", &breaches);
 }
 
 #[test]
-fn the_files_that_it_names_are_there() {
+fn files_named_in_the_architecture_exist() {
     let root = sources::root();
     let text = text();
     let mut named = 0;
@@ -45,12 +45,12 @@ fn the_files_that_it_names_are_there() {
         for path in files(line) {
             named += 1;
             if !root.join(&path).is_file() {
-                breaches.push(breach(number, format!("there is no {path}")));
+                breaches.push(breach(number, format!("{path} does not exist")));
             }
         }
     }
     assert!(named > 30, "only {named} files are named");
-    nothing("a file that is named exists", &breaches);
+    nothing("named files must exist", &breaches);
 }
 
 fn text() -> String {
@@ -65,8 +65,8 @@ fn breach(line: usize, what: String) -> Breach {
     }
 }
 
-/// The Rust files that a line names in backquotes, from the root of the checkout. Backquotes stand
-/// in pairs on each line.
+/// Rust files that a line names in backquotes, from the root of the checkout. Backquotes come in
+/// pairs on each line.
 fn files(line: &str) -> impl Iterator<Item = String> {
     let quoted = line.split('`').skip(1).step_by(2);
     let is_rust = |name: &&str| Path::new(name).extension() == Some(OsStr::new("rs"));
@@ -80,7 +80,7 @@ fn files(line: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn files_are_read_from_a_line() {
+fn file_names_are_parsed_from_a_line() {
     let check = |line: &str, expected: &[&str]| {
         let found: Vec<_> = files(line).collect();
         assert_eq!(found, expected, "{line}");

@@ -1,6 +1,7 @@
-//! Which modules of a crate use which: no two beside each other use one another, by whatever way.
+//! Dependencies between modules of a crate: no two sibling modules use each other, directly or
+//! indirectly.
 //!
-//! A module and the ones within it are one here: a parent may use its children, and they it.
+//! A module and its submodules count as one: a parent and its children may use each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use crate::{
     sources::{self, Source},
 };
 
-/// The roots of the crates that are looked at.
+/// Roots of the checked crates.
 const CRATES: &[&str] = &[
     "host/domain/src/",
     "host/src/",
@@ -22,18 +23,18 @@ const CRATES: &[&str] = &[
     "xtask/src/",
 ];
 
-/// How often a name may be passed on by a `use` before it is defined.
+/// Number of re-exports by `use` to follow before a definition.
 const HOPS: usize = 8;
 
-/// The names from the root of a crate to a module, or to what is in it.
+/// The names from the root of a crate to a module or to an item in it.
 type Path = Vec<String>;
 
-/// What a module names.
+/// Names used by a module.
 #[derive(Debug, Default)]
 struct Module {
-    /// The names that it imports or passes on.
+    /// Names that it imports or re-exports.
     imports: BTreeMap<String, Path>,
-    /// Every path, as it is written, with its offset.
+    /// Every path as written, with its offset.
     named: Vec<(usize, Path)>,
 }
 
@@ -64,7 +65,7 @@ impl Module {
     }
 }
 
-/// Whether the attribute of a `use` that follows this code is `#[cfg(test)]`.
+/// Whether the attribute after this code, before a `use`, is `#[cfg(test)]`.
 fn is_for_tests(before: &str) -> bool {
     let before = before.trim_end();
     let visibility = ["pub(crate)", "pub(super)", "pub"];
@@ -75,7 +76,7 @@ fn is_for_tests(before: &str) -> bool {
     before.trim_end().ends_with("#[cfg(test)]")
 }
 
-/// The path that some code begins with.
+/// The path at the beginning of some code.
 fn path_at(code: &str) -> Path {
     let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let end = code.find(|c| !is_path(c)).unwrap_or(code.len());
@@ -90,7 +91,7 @@ fn names(path: &str) -> Path {
         .collect()
 }
 
-/// The paths of the tree of a `use`, each with the name that it is imported by.
+/// Paths in the tree of a `use`, each with the name that it is imported under.
 fn imported(tree: &str, before: &[String]) -> Vec<(Path, String)> {
     let (head, group) = match tree.trim().split_once('{') {
         Some((head, group)) => (head, group.rfind('}').map(|end| &group[..end])),
@@ -118,7 +119,7 @@ fn imported(tree: &str, before: &[String]) -> Vec<(Path, String)> {
     name.map(|name| (path, name)).into_iter().collect()
 }
 
-/// The members of a group, at commas that are in no group within it.
+/// Members of a group, split at commas outside inner groups.
 fn members(group: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     let is_between = |c: char| {
@@ -133,16 +134,16 @@ fn members(group: &str) -> Vec<&str> {
     members.filter(|member| !member.is_empty()).collect()
 }
 
-/// The modules of a crate by their paths.
+/// The modules of a crate, by path.
 struct Modules(BTreeMap<Path, Module>);
 
-/// Pairs of modules beside each other, the first of which uses the second: by which module, and
-/// where in it.
+/// Pairs of sibling modules, the first of which uses the second: the using submodule, and the
+/// offset in it.
 type Uses = BTreeMap<(Path, Path), (Path, usize)>;
 
 impl Modules {
-    /// A path as it is written in a module, from the root of the crate; `None` if it leads out of
-    /// the crate.
+    /// A path as written in a module, from the root of the crate; `None` if it leads out of the
+    /// crate.
     fn path_from_root(&self, module: &[String], path: &[String]) -> Option<Path> {
         let (first, rest) = path.split_first()?;
         let from: &[String] = match first.as_str() {
@@ -161,7 +162,7 @@ impl Modules {
         Some([from, rest].concat())
     }
 
-    /// The module that defines what a path names.
+    /// The module that defines the item of a path.
     fn home(&self, path: &[String], hops: usize) -> Path {
         let is_known = |len: &usize| self.0.contains_key(&path[..*len]);
         let known = (0..=path.len()).rev().find(is_known);
@@ -196,7 +197,7 @@ impl Modules {
     }
 }
 
-/// The uses that lead back to where they come from.
+/// Uses that are part of a cycle.
 fn in_circles(uses: &Uses) -> Vec<&(Path, Path)> {
     let mut used_by: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for (user, used) in uses.keys() {
@@ -219,7 +220,7 @@ fn in_circles(uses: &Uses) -> Vec<&(Path, Path)> {
     pairs.filter(|(user, used)| leads(used, user)).collect()
 }
 
-/// The path of the module that a file below the root of its crate is.
+/// Path of the module in a file below the root of its crate.
 fn module_of(file: &str) -> Path {
     let file = file.trim_end_matches(".rs");
     let names = file.split('/').map(str::to_owned);
@@ -232,7 +233,7 @@ fn module_of(file: &str) -> Path {
 }
 
 #[test]
-fn modules_beside_each_other_do_not_use_one_another() {
+fn sibling_modules_do_not_use_each_other() {
     let sources = sources::all();
     let mut breaches = Vec::new();
     for root in CRATES {
@@ -242,7 +243,7 @@ fn modules_beside_each_other_do_not_use_one_another() {
                 files.entry(module_of(file)).or_insert(source);
             }
         }
-        assert!(!files.is_empty(), "there is no crate at {root}");
+        assert!(!files.is_empty(), "no crate found at {root}");
         let read = |source: &&Source| Module::read(&source.code, |at| source.is_test(at));
         let modules = files
             .iter()
@@ -256,13 +257,13 @@ fn modules_beside_each_other_do_not_use_one_another() {
         }
     }
     nothing(
-        "modules beside each other use each other one way",
+        "sibling modules must not use each other in a cycle",
         &breaches,
     );
 }
 
 #[test]
-fn circles_are_found_by_whatever_way_they_go() {
+fn cycles_are_found_through_any_path() {
     let check = |files: &[(&str, &str)], expected: &[(&str, &str)]| {
         let read = |code: &str| Module::read(&code_only(code), |_| false);
         let modules = files
@@ -288,7 +289,7 @@ fn circles_are_found_by_whatever_way_they_go() {
         ],
         &both,
     );
-    // By a child, a group, another name, and a name that the parent passes on.
+    // Through a child, a group, another name, and a name that the parent re-exports.
     check(
         &[
             ("lib.rs", "mod a; mod b; pub use a::c::{C, D as E};"),
@@ -307,7 +308,7 @@ fn circles_are_found_by_whatever_way_they_go() {
         ],
         &[("a", "b"), ("b", "c"), ("c", "a")],
     );
-    // A parent and its child, what is for tests, other crates, and one way.
+    // A parent and its child, test code, other crates, and uses in one direction.
     check(
         &[
             ("lib.rs", "mod a; mod b; use a::A; struct S;"),

@@ -1,16 +1,16 @@
-//! Habits whose breach has never been right.
+//! Habits that are never right.
 
 use crate::{
     nothing,
     sources::{self, Source},
 };
 
-/// Longer files are split by verb.
+/// Longer files must be split by verb.
 const LINES_MAX: usize = 600;
 
 const COLUMNS_MAX: usize = 100;
 
-/// Names that say nothing of what a thing does.
+/// Names that do not tell what a thing does.
 const EMPTY_NOUNS: &[&str] = &[
     "Manager",
     "Service",
@@ -22,7 +22,7 @@ const EMPTY_NOUNS: &[&str] = &[
     "Handler",
 ];
 
-/// Who may read the time or let it pass, beside the clock, and why.
+/// Files other than the clock that may read the time or wait, with the reason.
 const CLOCKS: &[(&str, &str)] = &[
     ("host/src/clock.rs", "the clock itself"),
     (
@@ -43,7 +43,7 @@ const CLOCKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Who may read the environment, beside the configuration, and why.
+/// Files other than the configuration that may read the environment, with the reason.
 const ENVIRONMENTS: &[(&str, &str)] = &[
     ("host/src/config/", "the configuration itself"),
     ("host/src/main.rs", "hands the arguments on"),
@@ -66,18 +66,18 @@ const ENVIRONMENTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where the tests may let time pass: behind a condition and a deadline.
+/// Files of the tests that may let time pass: only behind a condition and a deadline.
 const PATIENT: &[&str] = &["tests/src/wait.rs"];
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     let missing = |source: &Source| !source.text.trim_start().starts_with("//!");
     let breaches: Vec<_> = sources::all()
         .iter()
         .filter(|source| missing(source))
         .map(|source| source.breach(0, "no `//!` at its head"))
         .collect();
-    nothing("a file begins with its purpose", &breaches);
+    nothing("a file must begin with its purpose", &breaches);
 }
 
 #[test]
@@ -87,10 +87,13 @@ fn no_file_is_too_long() {
     let breaches: Vec<_> = long
         .map(|source| source.breach(0, format!("{} lines without its tests", source.length())))
         .collect();
-    nothing("a file has at most 600 lines beside its tests", &breaches);
+    nothing(
+        "a file must have at most 600 lines without its tests",
+        &breaches,
+    );
 }
 
-/// A row of a table and an address are as long as they are, and so is the code of an example.
+/// Table rows, addresses and code in examples may be longer.
 #[test]
 fn comments_fit_into_a_hundred_columns() {
     let mut breaches = Vec::new();
@@ -110,11 +113,11 @@ fn comments_fit_into_a_hundred_columns() {
             }
         }
     }
-    nothing("a comment fits into a hundred columns", &breaches);
+    nothing("a comment must fit into 100 columns", &breaches);
 }
 
 #[test]
-fn names_say_what_a_thing_does() {
+fn names_tell_what_a_thing_does() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for kind in ["struct ", "trait ", "enum "] {
@@ -129,11 +132,11 @@ fn names_say_what_a_thing_does() {
             }
         }
     }
-    nothing("a name says what the thing does", &breaches);
+    nothing("a name must tell what the thing does", &breaches);
 }
 
 #[test]
-fn nothing_is_left_unwritten() {
+fn no_stubs_and_no_skipped_tests_exist() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for piece in ["todo!(", "unimplemented!(", "#[ignore", "dbg!("] {
@@ -145,14 +148,11 @@ fn nothing_is_left_unwritten() {
             );
         }
     }
-    nothing(
-        "nothing is left to be written, and no test left out",
-        &breaches,
-    );
+    nothing("no stubs and no skipped tests are allowed", &breaches);
 }
 
 #[test]
-fn only_the_clock_knows_the_time() {
+fn only_the_clock_reads_the_time() {
     let pieces = [
         "Instant::now(",
         "SystemTime::now(",
@@ -163,7 +163,7 @@ fn only_the_clock_knows_the_time() {
         "clock_gettime(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, CLOCKS);
-    nothing("only clock.rs reads the time or sleeps", &breaches);
+    nothing("only clock.rs may read the time or sleep", &breaches);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn only_the_configuration_reads_the_environment() {
         "env::remove_var(",
     ];
     let breaches = outside(&sources::below("host/src/"), &pieces, ENVIRONMENTS);
-    nothing("only the configuration reads the environment", &breaches);
+    nothing("only the configuration may read the environment", &breaches);
 }
 
 #[test]
@@ -191,7 +191,10 @@ fn tests_wait_for_conditions() {
             breaches.extend(places.map(|at| source.breach(at, piece)));
         }
     }
-    nothing("a test waits for a condition, never for a time", &breaches);
+    nothing(
+        "a test must wait for a condition, never for a time",
+        &breaches,
+    );
 }
 
 fn outside(sources: &[Source], pieces: &[&str], homes: &[(&str, &str)]) -> Vec<sources::Breach> {

@@ -1,6 +1,6 @@
-//! Who may use whom. The table is the architecture: `domain ← store, engine ← app ← api ← lib`;
-//! `supervise` and `plugin` know nothing of the queue, and `attempt` stands between them and the
-//! engine.
+//! Allowed dependencies between layers. The table is the architecture: `domain ← store, engine ←
+//! app ← api ← lib`; `supervise` and `plugin` know nothing of the queue, and `attempt` stands
+//! between them and the engine.
 
 use crate::{
     nothing,
@@ -8,7 +8,7 @@ use crate::{
     sources::{self, Breach, Source},
 };
 
-/// What any layer may use: these modules know nothing of tasks, and nothing but each other.
+/// Modules that any layer may use: they know nothing of tasks, and use only each other.
 const GROUND: &[&str] = &[
     "allocator",
     "ballast",
@@ -33,7 +33,8 @@ const GROUND: &[&str] = &[
     "zone",
 ];
 
-/// The other layers of the host, and which of them each may name beside itself and the ground.
+/// The other layers of the host, each with the layers that it may use besides itself and the
+/// ground.
 const LAYERS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("supervise", &[]),
@@ -72,7 +73,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["app"]),
 ];
 
-/// The wiring, which may name everything.
+/// The wiring, which may use everything.
 const WIRING: &[&str] = &[
     "host/src/lib.rs",
     "host/src/main.rs",
@@ -84,10 +85,10 @@ const WIRING: &[&str] = &[
     "host/src/serve/socket.rs",
 ];
 
-/// Uses that the table does not have, each with the reason for it.
+/// Uses outside the table, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
-/// Crates that only one place may name.
+/// Crates that only one place may use.
 const AT_HOME: &[(&str, &[&str])] = &[
     ("rusqlite", &["host/src/store/sqlite"]),
     ("wasmtime", &["host/src/plugin/"]),
@@ -111,7 +112,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("dugong", &["host/src/app/graph/svg"]),
 ];
 
-/// What the domain may not name: it has no clock, no input, no output, no threads.
+/// Names that the domain must not use: it has no clock, no input, no output, no threads.
 const NOT_IN_DOMAIN: &[&str] = &[
     "tokio",
     "tracing",
@@ -127,7 +128,7 @@ const NOT_IN_DOMAIN: &[&str] = &[
 ];
 
 #[test]
-fn each_layer_uses_only_what_it_may() {
+fn each_layer_uses_only_the_layers_below_it() {
     let mut breaches = Vec::new();
     for source in sources::below("host/src/")
         .iter()
@@ -154,19 +155,19 @@ fn each_layer_uses_only_what_it_may() {
                 breaches.push(source.breach(
                     at,
                     format!(
-                        "`{own}` uses `crate::{module}`; beside the ground it may use {allowed:?}"
+                        "`{own}` uses `crate::{module}`; besides the ground it may use {allowed:?}"
                     ),
                 ));
             }
         }
     }
     nothing(
-        "a layer uses only the layers below it (the table is in tests/tests/tidy/layers.rs)",
+        "a layer may use only the layers below it (the table is in tests/tests/tidy/layers.rs)",
         &breaches,
     );
 }
 
-/// What a layer may name; none where the table does not know it.
+/// Layers that a layer may use; `None` if the table lacks it.
 fn allowed(layer: &str) -> Option<&'static [&'static str]> {
     if GROUND.contains(&layer) {
         return Some(&[]);
@@ -178,7 +179,7 @@ fn allowed(layer: &str) -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn each_foreign_crate_stays_at_home() {
+fn external_crates_are_used_only_in_their_place() {
     let mut breaches = Vec::new();
     for source in sources::all() {
         for (at, word) in words(&source.code) {
@@ -194,13 +195,13 @@ fn each_foreign_crate_stays_at_home() {
         }
     }
     nothing(
-        "a foreign crate is named only in the folder that wraps it",
+        "an external crate may be used only in the folder that wraps it",
         &breaches,
     );
 }
 
 #[test]
-fn the_domain_is_pure() {
+fn domain_is_pure() {
     let mut breaches = Vec::new();
     for source in sources::below("host/domain/src/") {
         for name in NOT_IN_DOMAIN {
@@ -212,7 +213,7 @@ fn the_domain_is_pure() {
         }
     }
     nothing(
-        "the domain has no clock, no input or output, and nothing asynchronous",
+        "the domain must have no clock, no input or output, and no async code",
         &breaches,
     );
 }
@@ -222,8 +223,8 @@ fn is_whole_word(source: &Source, at: usize, name: &str) -> bool {
     !source.code[..at].ends_with(is_word) && !source.code[at + name.len()..].starts_with(is_word)
 }
 
-/// The top-level modules of the host that a file names, by `crate::…` or by as many `super::` as
-/// lead to the root.
+/// Top-level modules of the host that a file uses, through `crate::…` or enough `super::` to reach
+/// the root.
 fn modules_named(source: &Source) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in source.code.match_indices("crate::") {
@@ -242,12 +243,12 @@ fn modules_named(source: &Source) -> Vec<(usize, String)> {
             found.extend(heads(rest).into_iter().map(|module| (at, module)));
         }
     }
-    // Types and functions that lib.rs itself defines are no modules.
+    // Types and functions of lib.rs itself are not modules.
     found.retain(|(_, module)| module.starts_with(|c: char| c.is_ascii_lowercase()));
     found
 }
 
-/// How many `super::` lead from a file of the host to the root of its crate.
+/// Number of `super::` from a file of the host to the root of its crate.
 fn depth(path: &str) -> usize {
     let inside = path
         .trim_start_matches("host/src/")
@@ -256,7 +257,7 @@ fn depth(path: &str) -> usize {
     inside.split('/').count()
 }
 
-/// The first name of a path, or the first names of each path in a group.
+/// First name of a path, or of each path in a group.
 fn heads(path: &str) -> Vec<String> {
     let name = |text: &str| {
         text.trim_start()
@@ -287,7 +288,7 @@ fn heads(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn paths_are_read() {
+fn paths_are_parsed() {
     let check = |path: &str, expected: &[&str]| assert_eq!(heads(path), expected, "{path}");
     check("store::Store;", &["store"]);
     check(

@@ -1,8 +1,8 @@
 //! The house rules that a machine can check, read from the sources. Each failure names the rule,
 //! the file and the line.
 //!
-//! What takes judgement is not here: these rules are the architecture (who may use whom) and a few
-//! habits whose breach has never been right.
+//! Rules that need judgement are not here: these are the architecture (the allowed dependencies)
+//! and a few habits that are never right.
 
 #![allow(
     clippy::unwrap_used,

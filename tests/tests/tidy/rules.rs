@@ -10,7 +10,7 @@ use crate::{
 
 const RULES: &str = "tests/RULES.md";
 
-/// Where the tests of the first word of a name are. What begins otherwise is a module of the host.
+/// Directories by the first word of a test's name. Other names begin with a module of the host.
 const PLACES: &[(&str, &str)] = &[
     ("domain", "host/domain/src/tests/"),
     ("it", "tests/tests/it/"),
@@ -28,7 +28,7 @@ struct Named {
 }
 
 #[test]
-fn every_test_that_the_table_of_rules_names_is_there() {
+fn tests_named_in_the_table_of_rules_exist() {
     let text = std::fs::read_to_string(sources::root().join(RULES)).unwrap();
     let sources = sources::all();
     let mut breaches = Vec::new();
@@ -57,17 +57,17 @@ fn every_test_that_the_table_of_rules_names_is_there() {
             }
         }
     }
-    assert!(rows > 40, "the table is not where it was: {rows} rows");
-    nothing("each rule has a test that exists", &breaches);
+    assert!(rows > 40, "the table was not found: {rows} rows");
+    nothing("each rule must have an existing test", &breaches);
 }
 
-/// The rows of the table, with the numbers of their lines.
+/// Rows of the table, with their line numbers.
 fn rows_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate();
     lines.filter(|(_, line)| line.starts_with("| ") && !line.starts_with("| rule |"))
 }
 
-/// What stands in backquotes in the last column: `module::test` or `module::{test, test}`.
+/// Names in backquotes in the last column: `module::test` or `module::{test, test}`.
 fn names(row: &str) -> Vec<Named> {
     let cell = row
         .trim_end_matches([' ', '|'])
@@ -88,7 +88,7 @@ fn names(row: &str) -> Vec<Named> {
     found
 }
 
-/// The files in which the tests of a module may be.
+/// Files that may contain the tests of a module.
 fn files_of(module: &str) -> BTreeSet<String> {
     let (first, rest) = module.split_once("::").unwrap_or((module, ""));
     let place = PLACES.iter().find(|(name, _)| *name == first);
@@ -99,8 +99,8 @@ fn files_of(module: &str) -> BTreeSet<String> {
     [format!("{path}.rs"), format!("{path}/mod.rs")].into()
 }
 
-/// Whether the file has this function as a test: the word before it is `fn`, and an attribute of a
-/// test (or a macro that makes tests) is above.
+/// Whether the file has this test: a function of that name after `fn`, with a test attribute (or a
+/// macro that makes tests) above.
 fn has_test(source: &Source, test: &str) -> bool {
     let named: Vec<usize> = words(&source.code)
         .filter(|(_, word)| *word == test)
@@ -117,7 +117,7 @@ fn has_test(source: &Source, test: &str) -> bool {
 }
 
 #[test]
-fn names_are_read_from_a_row() {
+fn test_names_are_parsed_from_a_row() {
     let check = |row: &str, expected: &[(&str, &str)]| {
         let found = names(row);
         let found: Vec<_> = found

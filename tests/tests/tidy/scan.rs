@@ -1,8 +1,8 @@
-//! Telling code from comments and text in Rust sources, well enough for rules about names: a
+//! Separates code from comments and text in Rust sources, well enough for rules about names: a
 //! scanner, not a parser.
 
-/// The source with every comment, string and character literal blanked out; lines and columns stay
-/// where they are.
+/// The source with every comment, string and character literal replaced by blanks; lines and
+/// columns keep their positions.
 pub(crate) fn code_only(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut code = String::with_capacity(source.len());
@@ -25,7 +25,7 @@ pub(crate) fn code_only(source: &str) -> String {
     code
 }
 
-/// The end of the comment or literal that begins at `at`; `at` itself where none begins.
+/// End of the comment or literal that begins at `at`, or `at` itself if none does.
 fn literal_end(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
@@ -35,7 +35,7 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
         [b'"', ..] => string_end(bytes, at),
         [b'r' | b'b' | b'c', ..] if !word_before => raw_string_end(bytes, at),
         [b'\'', b'\\', ..] => character_end(bytes, at + 2),
-        // A lifetime has no quote behind its first letter; a character literal has one within four
+        // A lifetime has no quote after its first letter; a character literal has one within four
         // bytes.
         [b'\'', ..] => {
             let next = std::str::from_utf8(&rest[1..rest.len().min(5)]);
@@ -84,7 +84,7 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `c"…"`; otherwise `start`.
+/// End of `r"…"`, `r#"…"#`, `b"…"`, `br"…"` or `c"…"`; otherwise `start`.
 fn raw_string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while at < start + 2 && matches!(bytes.get(at), Some(b'r' | b'b' | b'c')) {
@@ -112,7 +112,7 @@ fn character_end(bytes: &[u8], escaped: usize) -> usize {
     close.map_or(bytes.len(), |close| escaped + close + 2)
 }
 
-/// Where the block that opens behind `from` closes, as an offset into code without literals.
+/// End of the block that opens after `from`, as an offset into code without literals.
 pub(crate) fn block_end(code: &str, from: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, c) in code[from..].char_indices() {
@@ -127,7 +127,7 @@ pub(crate) fn block_end(code: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// The identifiers of some code, with their offsets.
+/// Identifiers in some code, with their offsets.
 pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut at = 0;
@@ -142,7 +142,7 @@ pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 #[test]
-fn code_is_told_from_text() {
+fn code_is_separated_from_text() {
     let check = |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
     check("a // b\nc", "a     \nc");
     check("a /* b /* c */ d */ e", "a                   e");

@@ -1,4 +1,4 @@
-//! The project's Rust sources: where they are, which of their lines are tests.
+//! The project's Rust sources: their paths, and which lines are tests.
 
 use std::{
     collections::BTreeSet,
@@ -18,12 +18,13 @@ pub(crate) struct Breach {
 
 /// One source file.
 pub(crate) struct Source {
-    /// From the root of the checkout, with slashes.
+    /// Relative to the root of the checkout, with slashes.
     pub(crate) path: String,
     pub(crate) text: String,
     /// The text without comments and literals.
     pub(crate) code: String,
-    /// Offsets of the blocks that are compiled for tests only; the whole file, for a file of tests.
+    /// Offsets of the blocks that are compiled only for tests; the whole file if it contains tests
+    /// only.
     tests: Vec<std::ops::Range<usize>>,
 }
 
@@ -40,12 +41,12 @@ impl Source {
         self.code[..offset].matches('\n').count() + 1
     }
 
-    /// Whether the code at this offset is compiled for tests only.
+    /// Whether the code at this offset is compiled only for tests.
     pub(crate) fn is_test(&self, offset: usize) -> bool {
         self.tests.iter().any(|range| range.contains(&offset))
     }
 
-    /// The lines that are not tests.
+    /// Number of lines that are not tests.
     pub(crate) fn length(&self) -> usize {
         let mut offset = 0;
         let mut lines = 0;
@@ -56,7 +57,7 @@ impl Source {
         lines
     }
 
-    /// Every offset at which `piece` stands in code that is not a test.
+    /// Every offset of `piece` in code that is not a test.
     pub(crate) fn places<'s>(&'s self, piece: &'s str) -> impl Iterator<Item = usize> + 's {
         self.code
             .match_indices(piece)
@@ -65,7 +66,7 @@ impl Source {
     }
 }
 
-/// Every Rust file of the checkout.
+/// All Rust files of the checkout.
 pub(crate) fn all() -> Vec<Source> {
     let root = root();
     let paths = paths(&root, &["rs"]);
@@ -81,14 +82,14 @@ pub(crate) fn all() -> Vec<Source> {
     }
     assert!(
         sources.len() > 20,
-        "the sources are not where they were: only {} files under {}",
+        "the sources were not found: only {} files under {}",
         sources.len(),
         root.display()
     );
     sources
 }
 
-/// Those below one directory.
+/// The files below one directory.
 pub(crate) fn below(dir: &str) -> Vec<Source> {
     all()
         .into_iter()
@@ -96,8 +97,7 @@ pub(crate) fn below(dir: &str) -> Vec<Source> {
         .collect()
 }
 
-/// The files of the checkout with one of these extensions: their paths from its root, and their
-/// texts.
+/// Files of the checkout with one of these extensions: their paths from its root, and their texts.
 pub(crate) fn texts(extensions: &[&str]) -> Vec<(String, String)> {
     let root = root();
     let paths = paths(&root, extensions);
@@ -160,7 +160,7 @@ fn test_blocks(code: &str) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
-/// The files behind `#[cfg(test)] mod name;`, directories included.
+/// Files of `#[cfg(test)] mod name;`, directories included.
 fn test_files(sources: &[Source]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for source in sources {
@@ -194,7 +194,7 @@ fn test_files(sources: &[Source]) -> BTreeSet<String> {
     found
 }
 
-/// Where the modules declared in a file are.
+/// Directory of the modules that a file declares.
 fn module_dir(path: &str) -> String {
     let stem = path.trim_end_matches(".rs");
     let name = stem.rsplit('/').next().unwrap();

@@ -1,17 +1,17 @@
 //! Plain English: phrases that must not come back.
 //!
-//! To extend the list, first remove the phrase everywhere (`grep -ri`, and look for it across the
-//! ends of lines), then add a row with what to write instead. Case does not matter, and a phrase is
-//! also found in names (`so_far_that`), in comments that are wrapped in the middle of it, and in
-//! strings that go on in the next line. Only add what is never right: a word that has a plain use
-//! too is for the reader of a change to judge.
+//! To extend the list, first remove the phrase everywhere (`grep -ri`, also across line ends), then
+//! add a row with its replacement. Case does not matter. A phrase is also found in names
+//! (`so_far_that`), in comments that are wrapped in the middle of it, and in strings that continue
+//! on the next line. Only add phrases that are never right: reviewers judge words that also have a
+//! plain use.
 
 use crate::{
     nothing,
     sources::{self, Breach},
 };
 
-/// What is not written, and what is written instead.
+/// Banned phrases with their replacements.
 const BANNED: &[(&str, &str)] = &[
     // Syntax of another language in English words.
     ("at the utmost", "at most"),
@@ -68,7 +68,7 @@ const BANNED: &[(&str, &str)] = &[
     ("no task is called", "no task matches"),
     ("is the beginning of several", "is ambiguous"),
     ("is no priority", "invalid priority"),
-    // Older than the reader.
+    // Archaic words.
     ("whosoever", "whoever"),
     ("whereby", "by which"),
     ("wherein", "in which"),
@@ -92,18 +92,18 @@ const BANNED: &[(&str, &str)] = &[
     ("nought", "nothing"),
 ];
 
-/// Where phrases are looked for.
+/// Extensions of the checked files.
 const EXTENSIONS: &[&str] = &["rs", "md", "wit"];
 
 /// Files that name phrases in order to ban them.
 const EXEMPT: &[&str] = &["tests/tests/tidy/words.rs"];
 
-/// What stands between two words of a phrase beside white space: a wrapped comment, a string that
-/// goes on in the next line, a name.
+/// Separators between two words of a phrase, besides white space: a wrapped comment, a string that
+/// continues on the next line, a name.
 const BETWEEN: &[char] = &['/', '!', '\\', '_'];
 
 #[test]
-fn no_banned_phrase_is_written() {
+fn no_banned_phrase_occurs() {
     let mut breaches = Vec::new();
     for (file, text) in sources::texts(EXTENSIONS) {
         if EXEMPT.contains(&file.as_str()) {
@@ -115,10 +115,10 @@ fn no_banned_phrase_is_written() {
             what,
         }));
     }
-    nothing("plain English is written", &breaches);
+    nothing("the text must be plain English", &breaches);
 }
 
-/// The banned phrases of a text, with the numbers of their lines.
+/// The banned phrases of a text, with their line numbers.
 fn banned(text: &str) -> Vec<(usize, String)> {
     let (flat, starts) = flattened(text);
     let mut found = Vec::new();
@@ -133,7 +133,7 @@ fn banned(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The text in small letters with one space between words, and where each line of it begins.
+/// The text in lower case with single spaces between words, and the offset of each line.
 fn flattened(text: &str) -> (String, Vec<usize>) {
     let mut flat = String::with_capacity(text.len());
     let mut starts = vec![0];
@@ -150,7 +150,7 @@ fn flattened(text: &str) -> (String, Vec<usize>) {
     (flat, starts)
 }
 
-/// Whether no word goes on beyond either end.
+/// Whether the match begins and ends at word boundaries.
 fn is_whole(flat: &str, start: usize, end: usize) -> bool {
     let before = flat[..start].chars().next_back();
     let after = flat[end..].chars().next();
@@ -173,7 +173,7 @@ fn phrases_are_found_in_names_and_across_lines() {
 }
 
 #[test]
-fn each_phrase_is_listed_as_it_is_looked_for() {
+fn phrases_are_listed_in_their_searched_form() {
     for (phrase, instead) in BANNED {
         assert_eq!(&flattened(phrase).0, phrase, "it would never be found");
         assert!(!instead.is_empty(), "{phrase}");

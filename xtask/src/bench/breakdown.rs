@@ -14,7 +14,7 @@ pub(crate) struct Usage {
     supervisor: f64,
     /// Processes that the supervisor started and reaped: the tasks themselves.
     tasks: f64,
-    /// This program, which submits.
+    /// The program that submits: this one.
     submitter: f64,
     wall: f64,
 }

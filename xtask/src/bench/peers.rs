@@ -68,7 +68,7 @@ pub(crate) fn after_one_another(rounds: usize, edges: &[Vec<u32>]) -> Result<Vec
         ("ninja -j2", each("ninja", "ninja -j2 --quiet")?),
     ];
     if edges.iter().all(|after| after.len() <= 1) {
-        // It cannot express that a task comes after several others.
+        // `tsp` cannot express that a task comes after several others.
         let tsp = format!(
             "tsp -S 1; tsp true > last; for i in $(seq {last}); do tsp -d true > last; done; tsp -w $(cat last); tsp -K"
         );

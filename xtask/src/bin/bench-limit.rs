@@ -95,7 +95,7 @@ fn echo(count: usize, dir: &Path) -> Result<f64> {
         .arg(dir)
         .stdout(Stdio::piped())
         .spawn()?;
-    // It reports when it listens.
+    // The server reports when it listens.
     let mut ready = [0];
     server
         .stdout

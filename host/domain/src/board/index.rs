@@ -160,7 +160,7 @@ impl Board {
         (*clock_id == self.clock_id).then(|| (from.after(limit), task.id, Clock::Queue))
     }
 
-    /// Counts queue timeouts anew that began on another clock, before the machine was restarted.
+    /// Restarts queue timeouts that began on another clock, before the machine was restarted.
     pub fn restart_queue_clocks(&mut self, now: Now) {
         let by_another_clock = |task: &Task| matches!(&task.state, State::Ready { clock: Some((_, clock_id)), .. } if *clock_id != self.clock_id);
         for id in self.ids_where(by_another_clock) {

@@ -19,7 +19,8 @@ use crate::{
 
 /// Number of attempts reserved ahead while the number of slots is not fixed.
 const AHEAD_AUTO: usize = 8;
-/// Number of attempts reserved per slot: enough that a reservation need not be on disk at once.
+/// Number of attempts reserved per slot: so many that a new reservation can wait for the next
+/// commit.
 const AHEAD_PER_SLOT: usize = 8;
 /// Maximum number of attempts reserved ahead: enough that a burst of exits finds its successors on
 /// disk.
@@ -118,9 +119,10 @@ impl Board {
         }
     }
 
-    /// Whether tasks behind a refused one must leave it the room that becomes free, since a stream
-    /// of small tasks could keep a large one out for ever. If a task of its own class runs, it
-    /// waits for that task's end, which may be hours away, and the small ones go on.
+    /// Whether tasks behind a refused one must not take the room that becomes free, since a stream
+    /// of small tasks could keep a large one out for ever. While another task of its class runs,
+    /// the refused task waits for that task's end, which may be hours away, and the small ones go
+    /// on.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
         let same_class = |id| {

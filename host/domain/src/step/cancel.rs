@@ -93,7 +93,7 @@ impl Board {
             | State::Ready { .. } => {
                 self.finish(now, id, Outcome::Cancelled, Some(cancelled(reason)));
             }
-            // It is already stopping or ending: asking again changes nothing.
+            // The attempt is already stopping or ending: another cancel changes nothing.
             State::Running {
                 phase: Phase::Stopping(_),
                 ..

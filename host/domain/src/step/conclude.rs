@@ -8,9 +8,9 @@ use crate::{
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Conclusion {
-    /// Nothing of the attempt has happened.
+    /// The attempt has not done anything.
     BackToReady,
-    /// Nothing of it has happened, for want of room on the machine: it is tried again later.
+    /// The attempt found no room on the machine and has not done anything: it is tried again later.
     NoRoom,
     End {
         outcome: Outcome,
@@ -174,7 +174,7 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
-        // It succeeded before the signal came.
+        // The attempt succeeded before the signal came.
         check(
             Phase::Stopping(cancel()),
             Cause::Success,

@@ -112,9 +112,9 @@ pub enum Input {
     WaitEnds {
         attempt: AttemptId,
     },
-    /// What is left of an attempt that an earlier host started, or this one before a commit failed.
-    /// Each task that a loaded board has as running or assigned gets this before the first
-    /// admission and the first command: until then nobody knows whether an assignment was started.
+    /// Remains of an attempt that an earlier host started, or this one before a commit failed. Each
+    /// running or assigned task of a loaded board gets this input before the first admission and
+    /// the first command: until then nobody knows whether an assignment was started.
     Recovered {
         task: TaskId,
         found: Found,
@@ -250,8 +250,8 @@ pub enum Report {
     Ended(Box<Ending>),
 }
 
-/// What became of an attempt while no host ran. An assignment whose supervisor is gone counts as
-/// known if there is a trace of a start (a line in the log of exits, a process with its marker);
+/// State of an attempt after a time without a host. An assignment whose supervisor is gone counts
+/// as known if there is a trace of a start (a line in the log of exits, a process with its marker);
 /// otherwise it counts as never started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
@@ -286,7 +286,7 @@ pub enum Answer {
         attempt: u32,
         /// Number of other tasks that run after it again.
         downstream: usize,
-        /// It is still held, and starts only when it is released.
+        /// The task is still held, and starts only when it is released.
         held: bool,
     },
     /// The task has succeeded by a further attempt.

@@ -1,7 +1,7 @@
 //! Removes tasks that finished long ago.
 //!
-//! They were read from the store before. The board keeps those that run again since then, and those
-//! that an unfinished task needs.
+//! The tasks were read from the store before. The board keeps those that run again since then, and
+//! those that an unfinished task needs.
 
 use super::{Answer, Prune};
 use crate::{

@@ -84,7 +84,7 @@ impl Board {
             Some(Phase::Preparing) => {
                 self.prepared.insert(id);
             }
-            // It had its turn, but the message did not reach it.
+            // The attempt had its turn, but the message did not reach it.
             Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
                 self.effect(Action::Spawn(attempt));
             }

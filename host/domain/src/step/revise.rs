@@ -82,7 +82,7 @@ mod tests {
     use crate::task::{Class, Priority};
 
     #[test]
-    fn only_what_may_change_is_changed() {
+    fn revision_changes_only_changeable_fields() {
         let old = Request::new("claude", Class::Agent);
         let to = Request {
             priority: Priority::P0,

@@ -187,7 +187,7 @@ impl Board {
         };
         for id in self.ids_where(is_of_graph) {
             let Some(task) = self.tasks.get(&id) else {
-                // It has already ended because of an earlier one.
+                // The task has already ended because of an earlier one in this loop.
                 continue;
             };
             // Agents are not reserved ahead: a running one has or will have a process.

@@ -46,7 +46,7 @@ impl Board {
         let taken: Vec<Arc<Task>> = ids.iter().map(|id| self.tasks[id].clone()).collect();
         self.index_dependencies(taken.iter().map(|task| &**task));
         drop(taken);
-        // This comes last since a task may depend on a later one of the same submission.
+        // Tasks begin waiting last, since one may depend on a later one of the same submission.
         for id in ids {
             self.begin_waiting(now, id, &ended);
             self.cancel_with_ancestors(now, id);
@@ -143,7 +143,7 @@ impl Board {
     /// cannot run.
     pub(super) fn begin_waiting(&mut self, now: Now, id: TaskId, ended: &Ends) {
         let Some(task) = self.tasks.get(&id) else {
-            // It has already ended because of another task of the submission.
+            // The task has already ended because of another one of the submission.
             return;
         };
         let spoilt = task.dependencies.iter().find_map(|dependency| {

@@ -88,7 +88,7 @@ fn one_attempt_tests_the_limit_and_the_others_wait_for_its_result() {
     check(Report::AccountWorks, &["starting", "ready", "ready"], 2);
     check(success(), &["succeeded", "ready", "ready"], 2);
     check(limited(None), &["waiting", "waiting", "waiting"], 0);
-    // It may not have asked the service: the next one tries, alone.
+    // The probe may not have asked the service: the next one tries, alone.
     check(
         failure(ReasonClass::Spawn),
         &["failed:spawn", "ready", "ready"],

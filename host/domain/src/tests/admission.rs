@@ -244,7 +244,7 @@ fn waiting_parent_gives_its_slot_to_its_children() {
     assert_eq!(starts(&desk.turn()), [children[0]]);
     assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Noted));
     assert_eq!(desk.step(Input::WaitEnds { attempt }), Ok(Answer::Stale));
-    // It goes on at once, so for a while more attempts run than there are slots.
+    // The parent goes on at once, so for a while more attempts run than there are slots.
     assert_eq!(desk.board.slots_in_use(), 2);
     desk.report(children[0], success());
     assert_eq!(starts(&desk.turn()), []);
@@ -440,7 +440,7 @@ fn first_in_line_starts_after_a_while_despite_the_load_of_others() {
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));
     assert_eq!(starts(&desk.turn()), [first]);
-    // One at a time: its effect on the machine is not known yet.
+    // Only one starts: its effect on the machine is not known yet.
     desk.pass(almost);
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_millis(1));

@@ -198,7 +198,7 @@ fn only_a_person_releases_a_task_held_by_a_backup() {
 }
 
 #[test]
-fn initial_hold_is_the_submitters_and_an_unnamed_one_the_owners() {
+fn initial_hold_belongs_to_the_submitter_and_an_unnamed_one_to_the_owner() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     let held = Submission {

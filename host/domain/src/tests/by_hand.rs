@@ -159,7 +159,7 @@ fn merge_by_hand_is_refused_unless_the_merge_had_failed() {
         desk.settle();
         refused(&mut desk, task);
     }
-    // It was retried, and cancelled before another attempt began.
+    // The task was retried, and cancelled before another attempt began.
     let (mut desk, task, _) = Desk::conflict(1, &[]);
     let copy = desk.task(task);
     desk.retry(&copy).unwrap();

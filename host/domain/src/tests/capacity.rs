@@ -206,7 +206,8 @@ fn limits_are_exact_to_the_byte() {
     assert!(refusal(&capacity, &command(), 1).starts_with("Cpu"));
 }
 
-/// As shown to people: running attempts, number that could start, and the reason against the next.
+/// Checks the figures shown to people: running attempts, number that could start, and the reason
+/// against the next.
 #[test]
 fn room_tells_how_many_more_attempts_could_start() {
     let known = Sample {
@@ -423,7 +424,7 @@ fn memory_for_a_late_peak_is_kept_free() {
         memory_bytes: 2 * GIB,
     };
     let mut capacity = capacity(Limits::default(), Some((&command(), sample)));
-    // They have settled, and do not yet use what they will need.
+    // All three have settled, and do not yet use what they will need.
     for number in 0..3 {
         start(&mut capacity, number, &command(), Duration::ZERO);
     }

@@ -137,7 +137,7 @@ fn group_exists_once_made_or_while_it_has_tasks() {
     };
     assert_eq!(desk.step(remove()), Err(in_use));
     desk.cancel(task).unwrap();
-    // It was set, and stays.
+    // The group was set, and stays.
     assert_eq!(desk.step(pause(false)), Ok(Answer::Noted));
     assert_eq!(desk.board.groups()["g"], Group::default());
     desk.settle();

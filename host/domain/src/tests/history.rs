@@ -23,7 +23,7 @@ enum Profile {
     Everything,
     /// Retries, holds and groups, in a world without failures.
     Again,
-    /// Parents, their children, and their waits for them.
+    /// Parents that submit children and wait for them.
     Families,
 }
 

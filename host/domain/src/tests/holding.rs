@@ -116,7 +116,7 @@ fn gate_stays_closed_when_the_culprit_before_it_is_retried() {
 
 #[test]
 fn hold_survives_a_cancel_and_a_retry() {
-    // A row of an earlier version has this in its state alone.
+    // Rows of earlier versions record a hold only in the state.
     for by_state_alone in [false, true] {
         let (mut desk, id) = Desk::in_phase("ready");
         desk.step(Input::SetSlots(Some(Slots::Fixed(1)))).unwrap();
@@ -261,7 +261,7 @@ fn pending_retry_does_not_undo_a_cancel() {
 }
 
 #[test]
-fn classes_decide_what_is_retried() {
+fn class_of_failure_decides_about_retries() {
     use ReasonClass::{Auth, Budget, Exit, Invalid, Lost, Network, Permission, Timeout};
     let check = |class, on: &[ReasonClass], expected: bool| {
         let mut desk = Desk::new(1);

@@ -96,7 +96,7 @@ fn tasks_that_run_again_or_are_needed_stay() {
     assert_eq!(desk.prune(&all), [again, parent, other, child]);
 }
 
-/// It was old when it was read, and no longer is.
+/// The task was old when it was read, and no longer is.
 #[test]
 fn task_that_ended_again_after_the_search_stays() {
     let mut desk = Desk::new(1);

@@ -1,8 +1,8 @@
-//! What the agents of the day do: answers of the scripted service, by a word of their prompts.
+//! The agents of the day: answers of the scripted service, selected by a word in their prompts.
 
 use claudine_tests::messages_api::{Answer, Rule, Script};
 
-/// The prompts, as they are typed.
+/// The prompts, as typed.
 pub(super) const TOTAL: &str = "Count the total in cents.";
 pub(super) const CURRENCY: &str = "Name the currency in the total.";
 pub(super) const SLOW: &str = "Find out what is slow.";
@@ -11,10 +11,10 @@ pub(super) const RENAME: &str = "Give the read-me a name in lower case.";
 pub(super) const REVIEW: &str = "Review the last change.";
 pub(super) const TRANSLATE: &str = "Translate the read-me.";
 
-/// The first day; the account is at its limit from some time on, until this time.
+/// The first day. At some point the account reaches its limit, which lasts until this time.
 ///
-/// An agent may be told the subjects of commits, which are prompts of others: what is never
-/// committed is looked for first, and what is committed last after that.
+/// An agent may see the subjects of commits, which are prompts of others. So prompts that are never
+/// committed are matched first, and the last one committed after those.
 pub(super) fn first_day(limit_until_s: u64) -> Script {
     let script = Script::default();
     let limit = Answer::usage_limit(limit_until_s);
@@ -23,7 +23,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     let log = Answer::bash("git log --format=%s");
     let notes = "Totals are in cents, and name their currency.";
     let script = does(script, NOTES, log, notes);
-    // It never asks for less than one more answer, and each costs money.
+    // The slow agent always asks for another answer, and each costs money.
     let looks = held("slow", Answer::bash("cat cart.py"));
     let script = script.then(Rule::new(looks).containing(SLOW).times(3));
     let script = script.then(Rule::new(Answer::text("Nothing is.")).containing(SLOW));
@@ -34,7 +34,7 @@ pub(super) fn first_day(limit_until_s: u64) -> Script {
     does(script, TOTAL, held("total", cents), "Totals are cents now.")
 }
 
-/// The next day: the limit is over, and who was denied a tool tries again.
+/// The next day: the limit is over, and the agent that was denied a tool tries again.
 pub(super) fn next_day() -> Script {
     let script = Script::default()
         .then(Rule::new(Answer::text("No objections.")).containing(REVIEW))
@@ -49,7 +49,7 @@ fn does(script: Script, prompt: &str, command: Answer, says: &str) -> Script {
         .then(Rule::new(Answer::text(says)).containing(prompt))
 }
 
-/// An answer that comes once its point is released.
+/// An answer that is sent once its point is released.
 fn held(point: &str, answer: Answer) -> Answer {
     Answer {
         hold: Some(point.to_owned()),

@@ -1,4 +1,4 @@
-//! An agent that has spent its budget, and gets more.
+//! An agent that has spent its budget, and gets a higher one.
 
 use super::{Day, Tasks};
 
@@ -17,7 +17,7 @@ impl Day {
         self.shell
             .types(&format!("claudine status {slow}"))
             .has(&["Cost       $0.0012 of $0.001", "● Bash  cat cart.py"]);
-        // Each way of asking names the same command.
+        // Every view names the same command.
         let hint = format!("claudine resume {slow} --budget-usd 0.005");
         let quoted = format!("`{hint}`");
         self.shell

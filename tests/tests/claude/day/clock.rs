@@ -1,5 +1,5 @@
-//! A wall clock that is put forward for everything that runs, so that a night passes between two
-//! commands.
+//! A wall clock that is set forward for all programs started from then on, so that a night passes
+//! between two commands.
 
 use std::{
     ffi::OsString,
@@ -20,12 +20,12 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) struct Clock {
     directory: TempDir,
     ahead: Duration,
-    /// What the clock showed at first, since 1970.
+    /// First time of the clock, since 1970.
     start: Duration,
 }
 
 impl Clock {
-    /// A clock that shows so much after midnight in UTC now.
+    /// A clock that shows this time after midnight in UTC now.
     pub(super) fn at(after_midnight: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut compiler = Command::new("cc")
@@ -53,7 +53,7 @@ impl Clock {
         clock
     }
 
-    /// What a program needs in its environment to go by this clock.
+    /// Environment of a program that uses this clock.
     pub(super) fn variables(&self) -> [(&'static str, OsString); 3] {
         [
             ("LD_PRELOAD", library(&self.directory).into()),
@@ -62,13 +62,13 @@ impl Clock {
         ]
     }
 
-    /// So much passes.
+    /// Lets this time pass.
     pub(super) fn pass(&mut self, time: Duration) {
         self.ahead += time;
         self.set();
     }
 
-    /// A time so long after the first, in seconds since 1970.
+    /// The time this long after the first, in seconds since 1970.
     pub(super) fn after(&self, time: Duration) -> u64 {
         (self.start + time).as_secs()
     }
@@ -77,9 +77,9 @@ impl Clock {
         self.directory.path().join("ahead")
     }
 
-    /// The file is never empty: a program that has it mapped would die.
+    /// Writes the time. The file is never empty: a program that has it mapped would die.
     fn set(&self) {
-        // Up to the next whole second, so that the clock never shows less than was asked for.
+        // Rounded up to a whole second, so that the clock never shows less than requested.
         let seconds = self.ahead.as_secs() + 1;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);

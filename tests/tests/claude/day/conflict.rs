@@ -1,4 +1,4 @@
-//! Two agents have changed the same line: what the screen says of it, and how a person resolves it.
+//! Two agents have changed the same line: the messages on the screen, and how a person resolves it.
 
 use super::{Day, Tasks};
 
@@ -38,7 +38,7 @@ impl Day {
         ]);
     }
 
-    /// By the first step that `status` names, in a shell in the worktree.
+    /// Resolves it with the first step that `status` names, in a shell in the worktree.
     pub(super) fn resolves_it(&self, tasks: &Tasks) {
         let Tasks {
             currency, notes, ..
@@ -68,7 +68,7 @@ impl Day {
         self.shell
             .types(&format!("claudine wait {notes}"))
             .has(&[&line]);
-        // It was started after the merge, and has seen it.
+        // The task `notes` started after the merge, and has seen it.
         self.shell
             .types(&format!("claudine logs {notes}"))
             .fits()

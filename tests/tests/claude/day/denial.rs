@@ -1,4 +1,4 @@
-//! An agent that was denied a tool, and gets it on the next day by the command that is proposed.
+//! An agent that was denied a tool, and gets it on the next day through the suggested command.
 
 use super::{Day, agents::RENAME};
 

@@ -1,4 +1,4 @@
-//! Three agents in worktrees of their own, and one that waits for one of them.
+//! Three agents in separate worktrees, and one that waits for one of them.
 
 use super::{
     Day, Tasks,

@@ -1,4 +1,4 @@
-//! A usage limit: the account's agents wait for its end, and one is tried before.
+//! A usage limit: the account's agents wait for its end, and one is tried earlier.
 
 use claudine_tests::wait_for;
 
@@ -7,16 +7,16 @@ use super::{
     agents::{REVIEW, TRANSLATE},
 };
 
-/// One minute after the time that the service has told.
+/// One minute after the end that the service told.
 const UNTIL: &str = "Claude usage limit (5-hour) until tomorrow 02:01 (in 9h";
 
 impl Day {
-    /// The ends of the ids of those that wait.
+    /// Endings of the waiting tasks' ids.
     pub(super) fn meets_a_usage_limit(&self) -> [String; 2] {
         let review = self.delegates("--name review", REVIEW);
         self.is_parked(&review, 1);
         let translate = self.delegates("--name translate", TRANSLATE);
-        // It has not even asked.
+        // The second task has not even asked the service.
         self.is_parked(&translate, 0);
         self.shell
             .types("claudine list")
@@ -32,7 +32,7 @@ impl Day {
         let (now, _) = now.split_once('`').expect("a command in quotes");
         assert_eq!(now, format!("claudine retry --now {translate}"), "{why}");
         self.shell.types(now);
-        // The limit is still there.
+        // The limit still holds.
         self.is_parked(&translate, 1);
         self.shell
             .types(&format!("claudine status {translate}"))
@@ -61,7 +61,7 @@ impl Day {
             .has_not(&["usage limit", "waiting"]);
     }
 
-    /// Waits until it waits for the end of the limit, with so many attempts behind it.
+    /// Waits until the task waits for the end of the limit, after this number of attempts.
     #[track_caller]
     fn is_parked(&self, id: &str, attempts: usize) {
         wait_for(&format!("{id} to be parked"), || {

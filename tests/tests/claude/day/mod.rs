@@ -1,8 +1,8 @@
-//! A day of use as one test: what a person types into a shell of 80 columns with several agents at
-//! work, and what the screen says, until the work of all of them is merged on the next day.
+//! A day of use as one test: a person types into a shell of 80 columns while several agents work,
+//! and reads the screen, until all work is merged on the next day.
 //!
-//! Tasks are named by what the screen shows of their ids, commands that Claudine proposes are
-//! typed as they are printed, and nothing else than the clock of the machine is made up.
+//! Tasks are named by the ids on the screen, suggested commands are typed as printed, and only the
+//! machine's clock is simulated.
 
 mod agents;
 mod budget;
@@ -24,19 +24,19 @@ use shell::Shell;
 
 /// Half past four in the afternoon.
 const START: Duration = Duration::from_mins(16 * 60 + 30);
-/// From then to two in the night, when the usage limit is over.
+/// Time until two in the night, when the usage limit is over.
 const LIMIT: Duration = Duration::from_mins(9 * 60 + 30);
-/// And to half past eight on the next day.
+/// Time until half past eight on the next day.
 const NIGHT: Duration = Duration::from_hours(16);
 
 struct Day {
-    // It goes before the host, which may end the programs in it.
+    // Dropped before the host, which may end programs in the shell.
     shell: Shell,
     world: World,
     clock: Clock,
 }
 
-/// The ends of the tasks' ids, as the screen has shown them.
+/// Endings of the tasks' ids, as shown on the screen.
 struct Tasks {
     total: String,
     currency: String,
@@ -61,7 +61,7 @@ fn a_day_of_use() {
 }
 
 impl Day {
-    /// A project under git, and a shell in it.
+    /// Makes a project under git, and a shell in it.
     fn begin() -> Self {
         let clock = Clock::at(START);
         let script = agents::first_day(clock.after(LIMIT));
@@ -84,7 +84,7 @@ impl Day {
         }
     }
 
-    /// Delegates a prompt; the end of the id that is printed.
+    /// Delegates a prompt; returns the ending of the printed id.
     #[track_caller]
     fn delegates(&self, options: &str, prompt: &str) -> String {
         let shown = self

@@ -1,4 +1,4 @@
-//! The host goes down for the night, and whoever looks in the morning starts none.
+//! The host goes down for the night, and reading commands in the morning start none.
 
 use super::{Day, NIGHT, agents, shell::Shell};
 
@@ -28,7 +28,7 @@ impl Day {
         assert_eq!(
             world.host.host_pid(),
             None,
-            "who looks starts a host\n{list}"
+            "a reading command started a host\n{list}"
         );
         Self {
             shell,

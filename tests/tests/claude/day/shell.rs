@@ -1,5 +1,5 @@
-//! A person's shell in a terminal of 80 columns: lines are typed into it, and what is on the screen
-//! at the next prompt is read.
+//! A person's shell in a terminal of 80 columns: a test types lines into it, and reads the screen
+//! at the next prompt.
 
 use std::{cell::Cell, fmt, fs, os::unix::fs::symlink};
 
@@ -10,15 +10,14 @@ use claudine_tests::{
     wait::{PATIENCE, wait_at_most},
 };
 
-/// Tall, so that a whole answer is on the screen.
+/// High enough for a whole answer.
 const SIZE: (u16, u16) = (80, 60);
 
-/// What shells write before a prompt for the terminal, with the code of the last command behind it:
-/// nothing of it is seen.
+/// Invisible mark that shells write before a prompt, followed by the last command's exit code.
 const MARK: &[u8] = b"\x1b]133;D;";
 
-/// Each line that is typed begins on an empty screen. There is no editing of lines: how they are
-/// echoed then is the terminal's matter alone.
+/// Each typed line begins on an empty screen. Line editing is off, so that the terminal alone
+/// echoes input.
 const RC: &str = r"
 PS1='\[\e]133;D;$?\a\]$ '
 PS0='\e[H\e[2J'
@@ -27,12 +26,12 @@ set +o emacs +o vi
 
 pub(super) struct Shell {
     terminal: Terminal,
-    /// How many prompts have been read.
+    /// Number of prompts read.
     prompts: Cell<usize>,
 }
 
 impl Shell {
-    /// Opens a terminal where the project is.
+    /// Opens a terminal in the project's directory.
     #[track_caller]
     pub(super) fn open(host: &TestHost) -> Self {
         let bin = host.root().join("bin");
@@ -51,13 +50,13 @@ impl Shell {
         shell
     }
 
-    /// Types a line that succeeds; what is on the screen at the next prompt.
+    /// Types a line that succeeds; returns the screen at the next prompt.
     #[track_caller]
     pub(super) fn types(&self, line: &str) -> Shown {
         self.fails(line, 0)
     }
 
-    /// The same with another exit code.
+    /// Types a line that ends with this exit code.
     #[track_caller]
     pub(super) fn fails(&self, line: &str, code: i32) -> Shown {
         self.terminal.press(&format!("{line}\n"));
@@ -83,7 +82,7 @@ impl Shell {
             let (at, _) = marks.nth(seen)?;
             let rest = &bytes[at + MARK.len()..];
             let end = rest.iter().position(|byte| *byte == b'\x07')?;
-            // The prompt itself has come too.
+            // The prompt itself has arrived too.
             (rest.len() > end + PROMPT.len()).then(|| rest[..end].to_vec())
         });
         let Some(code) = code else {
@@ -103,8 +102,8 @@ impl Shell {
 
 const PROMPT: &str = "$ ";
 
-/// What is on the screen after a line that was typed, up to the next prompt. Lines that the
-/// terminal has wrapped are whole, as they are if they are copied from it.
+/// The screen after a typed line, up to the next prompt. Wrapped lines are joined, as when they are
+/// copied from a terminal.
 pub(super) struct Shown {
     line: String,
     code: i32,
@@ -137,7 +136,7 @@ impl Shown {
         self
     }
 
-    /// The line that has this as one of its words.
+    /// The line that contains this word.
     #[track_caller]
     pub(super) fn row(&self, word: &str) -> &str {
         let mut lines = self.text.lines();
@@ -145,7 +144,7 @@ impl Shown {
         row.unwrap_or_else(|| panic!("no line has the word `{word}` on\n{self}"))
     }
 
-    /// Panics unless the line of this word has all of these.
+    /// Panics unless the line with this word contains all of these.
     #[track_caller]
     pub(super) fn row_has(&self, word: &str, pieces: &[&str]) -> &Self {
         let row = self.row(word);
@@ -158,7 +157,7 @@ impl Shown {
         self
     }
 
-    /// The only line, as of a command that prints an id.
+    /// The only line, as from a command that prints an id.
     #[track_caller]
     pub(super) fn only(&self) -> &str {
         match *self.text.lines().collect::<Vec<_>>() {
@@ -167,7 +166,7 @@ impl Shown {
         }
     }
 
-    /// What can be copied from the screen: from these words on to the end of their line.
+    /// A copy from the screen: from this text to the end of its line.
     #[track_caller]
     pub(super) fn copied(&self, beginning: &str) -> String {
         let mut lines = self.text.lines();

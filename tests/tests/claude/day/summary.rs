@@ -1,4 +1,4 @@
-//! What is left at the end of the day: on the screen, in git, and for programs.
+//! State at the end of the day: on the screen, in git, and for programs.
 
 use serde_json::json;
 
@@ -63,7 +63,7 @@ impl Day {
         for task in all {
             assert_eq!(task["outcome"], "succeeded", "{task:#}");
         }
-        // One that was continued or parked has an attempt more.
+        // A task that was continued or parked has one attempt more.
         let attempts = |id: &str| {
             let task = self.world.host.status(id);
             let outcomes = task["attempts"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! Merges that are asked for once more, after their tasks have ended.
+//! Merges that are requested again after their tasks have ended.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{COMMIT, REFUSED, Repository, USAGE, conflicting, git_in, merged};
 
 #[test]
-fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
+fn conflict_resolved_on_the_branch_is_merged() {
     let repository = Repository::new();
     let task = conflicting(&repository);
     let id = task["id"].as_str().unwrap();
@@ -17,14 +17,14 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     let detail = task["merge"]["detail"].as_str().unwrap();
     let ways = format!("`claudine worktree resolve {id}` opens the merge in its worktree");
     assert!(detail.contains(&ways), "{detail}");
-    // Nothing has changed, so the answer has not either.
+    // Since nothing has changed, the answer is the same.
     let branch = task["worktree"]["branch"].as_str().unwrap();
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
         .says(&[&format!("`{branch}` conflicts with `main` in file")]);
     repository.is_untouched();
 
-    // Half resolved is not resolved, and conflict markers are nobody's work.
+    // A partly resolved merge is refused, and so are conflict markers.
     let merge = host
         .other("git")
         .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
@@ -32,9 +32,10 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
         .current_dir(&worktree)
         .output();
     assert_eq!(merge.unwrap().status.code(), Some(1), "it conflicts");
-    host.run(["worktree", "merge", "fix"])
-        .code(REFUSED)
-        .says(&["a merge is in progress in the worktree", "not resolved: file"]);
+    host.run(["worktree", "merge", "fix"]).code(REFUSED).says(&[
+        "a merge is in progress in the worktree",
+        "not resolved: file",
+    ]);
     repository.is_untouched();
 
     fs::write(worktree.join("file"), "both\n").unwrap();
@@ -49,9 +50,9 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
     );
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
-    assert!(!worktree.exists(), "all of it is merged");
+    assert!(!worktree.exists(), "the worktree of merged work is left");
     assert_eq!(repository.branches(), ["main"]);
-    // What had ended is as it was, and the merge is an attempt of its own.
+    // Earlier attempts are unchanged, and the merge is a separate attempt.
     let task = host.status(id);
     assert_eq!(
         merged(&task, "succeeded", "merged"),
@@ -74,7 +75,7 @@ fn a_conflict_that_was_resolved_on_the_branch_is_merged() {
 }
 
 #[test]
-fn a_checkout_that_is_in_order_again_is_brought_along() {
+fn checkout_that_is_clean_again_is_updated() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
@@ -110,7 +111,7 @@ fn a_checkout_that_is_in_order_again_is_brought_along() {
 }
 
 #[test]
-fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
+fn branch_left_for_later_is_merged_on_request() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = repository.done(&["--branch", "fix"], &format!("echo two > file; {COMMIT}"));
@@ -136,7 +137,7 @@ fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
     assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // A branch that was named stays, so it can be asked for again.
+    // A named branch stays, so merging it can be requested again.
     assert_eq!(repository.branches(), ["fix", "main"]);
     let answer = host.json(["worktree", "merge", id, "--merge", "auto"]);
     assert_eq!(answer["merge"]["state"], "merged", "{answer:#}");
@@ -152,9 +153,9 @@ fn what_was_left_on_its_branch_is_merged_when_somebody_asks() {
     assert_eq!(host.json(["worktree", "list"]), json!([]));
 }
 
-/// With a data directory its worktrees are lost, and not what is in the repository.
+/// Worktrees are lost with a data directory; the repository keeps the rest.
 #[test]
-fn a_restored_task_goes_on_on_its_branch() {
+fn restored_task_continues_on_its_branch() {
     let repository = Repository::new();
     let host = &repository.host;
     let script = format!("cat file; echo more >> file; {COMMIT}");
@@ -188,7 +189,7 @@ fn a_restored_task_goes_on_on_its_branch() {
 }
 
 #[test]
-fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
+fn dependants_run_after_a_merge_by_hand() {
     let repository = Repository::new();
     let host = &repository.host;
     let script = "until test -e go; do sleep 0.02; done; rm go; echo said; echo theirs > file";
@@ -211,7 +212,7 @@ fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
     for dependant in [&reads, &last] {
         assert_eq!(host.finished(dependant)["outcome"], "upstream_failed");
     }
-    // Resolved, committed, and merged by git alone: that is found when it is asked for.
+    // The conflict was resolved, committed, and merged with git alone; the request finds that.
     let branch = host.status(&id)["worktree"]["branch"].clone();
     repository.git(&["merge", "-q", "-X", "theirs", branch.as_str().unwrap()]);
     let answer = host.json(["worktree", "merge", "fix"]);
@@ -230,10 +231,10 @@ fn what_waited_for_a_merge_runs_once_it_is_made_by_hand() {
         kinds[kinds.len() - 3..],
         ["merged_by_hand", "attempt_ended", "done"]
     );
-    // What it said is its executor's, and so is what it would go on from.
+    // Its output is its executor's, and a resumed attempt continues that one.
     assert_eq!(host.text(["logs", &id]), "said");
     assert_eq!(host.json(["checkpoint", &id])["attempt"], 1);
-    // It has succeeded once: to ask again changes nothing, and a retry is a third attempt.
+    // The task has succeeded: another request changes nothing, and a retry is a third attempt.
     host.run(["worktree", "merge", "fix"])
         .code(REFUSED)
         .says(&["is gone"]);

@@ -1,4 +1,4 @@
-//! What branches and commits of tasks are called, and whose a branch is.
+//! Names of tasks' branches and commits, and which task owns a branch.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn branch(task: &Value) -> &str {
 }
 
 #[test]
-fn a_branch_is_called_after_its_task_and_numbered_if_that_is_taken() {
+fn branch_is_named_after_its_task_and_numbered_if_taken() {
     let repository = Repository::new();
     let script = format!("echo \"$RANDOM$$\" > \"made.$$\"; {COMMIT}");
     let commits = |options: &[&str]| repository.done(options, &script);
@@ -25,7 +25,7 @@ fn a_branch_is_called_after_its_task_and_numbered_if_that_is_taken() {
         branch(&wordless).starts_with("claudine/echo-random"),
         "{wordless:#}"
     );
-    // A branch in the way of all that are called alike.
+    // A branch that blocks all names of this form.
     repository.git(&["branch", "claudine/deep/inside"]);
     let deep = commits(&["--name", "deep"]);
     let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
@@ -40,10 +40,10 @@ fn a_branch_is_called_after_its_task_and_numbered_if_that_is_taken() {
     }
 }
 
-/// The name of a branch that is merged and gone is free; who had it goes on by another one if need
-/// be, and never on somebody else's.
+/// The name of a branch that was merged and removed is free. Its former task continues on another
+/// branch if necessary, and never on another task's.
 #[test]
-fn a_task_goes_on_on_its_own_branch_whatever_it_is_called() {
+fn task_continues_on_its_own_branch_whatever_its_name() {
     let repository = Repository::new();
     let host = &repository.host;
     let again = |task: &Value| {
@@ -61,14 +61,14 @@ fn a_task_goes_on_on_its_own_branch_whatever_it_is_called() {
     merged(&first, "succeeded", "merged");
     assert_eq!(branch(&first), "claudine/fix-2");
     assert!(!repository.path().join("second").exists());
-    // A branch that somebody took away stays its task's.
+    // A branch that somebody removed still belongs to its task.
     host.run(["worktree", "clean", "--all"]).check();
     repository.git(&["branch", "-D", "claudine/fix"]);
     let third = auto("echo third > third; exit 3");
     assert_eq!(branch(&third), "claudine/fix-2");
     let second = again(&second);
     assert_eq!(branch(&second), "claudine/fix");
-    // Nor does it go by the name once the record is gone.
+    // Without its record, the task does not use the name either.
     for entry in fs::read_dir(host.data_dir().join("worktrees")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|end| end == "json") {
@@ -81,7 +81,7 @@ fn a_task_goes_on_on_its_own_branch_whatever_it_is_called() {
 }
 
 #[test]
-fn a_commit_says_what_was_asked_or_what_somebody_wants_it_to_say() {
+fn commit_message_is_the_request_or_the_given_text() {
     let repository = Repository::new();
     let log = |format: &str| repository.git(&["log", "-1", &format!("--format={format}")]);
     let trailer = "%(trailers:key=Claudine-Task,valueonly)";

@@ -1,4 +1,4 @@
-//! What is listed, removed and kept.
+//! Worktrees that are listed, removed and kept.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{COMMIT, Repository, merged};
 
 #[test]
-fn what_is_not_committed_is_never_removed() {
+fn uncommitted_changes_are_never_removed() {
     let repository = Repository::new();
     let task = repository.done(&[], "echo two > file");
     let worktree = repository.worktree(&task);
@@ -58,7 +58,7 @@ fn what_is_not_committed_is_never_removed() {
         lines[3].contains("is not merged (commits: 1); --all removes"),
         "{text}"
     );
-    // A commit that is on no branch would be on none without the worktree, either.
+    // Without the worktree, this commit would be on no branch.
     let adrift = repository.done(
         &[],
         &format!("git checkout -q --detach; echo 2 > file; {COMMIT}"),
@@ -75,9 +75,9 @@ fn what_is_not_committed_is_never_removed() {
     assert!(repository.worktree(&failed).exists());
 }
 
-/// A branch that stays is gone on with; what has got into the base is started from.
+/// A task continues on a branch that remains; merged work is continued from the base.
 #[test]
-fn what_was_cleaned_up_goes_on_from_where_its_work_is() {
+fn cleaned_up_task_continues_from_its_branch_or_the_base() {
     let repository = Repository::new();
     let again = |task: &Value| {
         let id = task["id"].as_str().unwrap();
@@ -99,9 +99,9 @@ fn what_was_cleaned_up_goes_on_from_where_its_work_is() {
     assert_eq!(auto["output"], "theirs\n");
 }
 
-/// Its own work is not merged once more.
+/// Its own work is not merged again.
 #[test]
-fn what_was_merged_and_cleaned_up_starts_from_the_base_as_it_is() {
+fn merged_and_cleaned_up_task_starts_from_the_current_base() {
     let repository = Repository::new();
     let host = &repository.host;
     let script = "date +%N >> g";
@@ -121,7 +121,7 @@ fn what_was_merged_and_cleaned_up_starts_from_the_base_as_it_is() {
 }
 
 #[test]
-fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
+fn ignored_files_keep_their_worktree_until_their_removal_is_requested() {
     let repository = Repository::new();
     repository.write(".gitignore", "out/\n");
     repository.commit("ignore");
@@ -179,7 +179,7 @@ fn what_git_ignores_stays_with_its_worktree_until_it_is_asked_for() {
 }
 
 #[test]
-fn a_branch_that_somebody_stands_on_stays() {
+fn checked_out_branch_is_kept() {
     let repository = Repository::new();
     let task = repository.done(&[], &format!("echo two > file; {COMMIT}"));
     merged(&task, "succeeded", "left");
@@ -189,7 +189,7 @@ fn a_branch_that_somebody_stands_on_stays() {
     repository.host.run(["worktree", "clean"]).check();
     let status = repository.git(&["status", "--porcelain", "--branch"]);
     assert_eq!(status, format!("## {branch}"));
-    // Nor does a task take its own branch from under another worktree at its end.
+    // A task does not remove its own branch at its end if another worktree uses it.
     let beside = repository.host.home().join("beside");
     let script = format!(
         "git worktree add -q -f {} HEAD; cd {0}; git symbolic-ref HEAD \"refs/heads/$(git -C \"$OLDPWD\" branch --show-current)\"",
@@ -203,7 +203,7 @@ fn a_branch_that_somebody_stands_on_stays() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_in_nobodys_way() {
+fn unreadable_record_blocks_no_other_task() {
     let repository = Repository::new();
     let host = &repository.host;
     let broken = repository.done(&["--keep-worktree"], "true");
@@ -222,7 +222,7 @@ fn a_record_that_cannot_be_read_is_in_nobodys_way() {
     let cleaned = host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], other["id"], "{cleaned:#}");
     assert_eq!(cleaned["left"][0]["why"], list[0]["error"]);
-    // Who else has a branch is asked of all of them.
+    // All records are read to find out who else owns the branch.
     let options = ["--branch", "fix2", "--idempotency-key", "once"];
     let first = repository.submit(&options, "true");
     host.finished(&first);

@@ -1,4 +1,4 @@
-//! What is shown of a task's changes, and how one steps into its worktree.
+//! Showing a task's changes, and entering its worktree.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use claudine_tests::terminal::Terminal;
 use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
 
 #[test]
-fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
+fn changes_of_a_task_are_shown_before_and_after_its_merge() {
     let repository = Repository::new();
     let host = &repository.host;
     repository.write(".gitignore", "out\n");
@@ -25,7 +25,7 @@ fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
         stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)"),
         "{stat}"
     );
-    // What has come to the base since is none of its changes.
+    // Later commits on the base are not its changes.
     repository.write("sub/file", "mine\n");
     repository.commit("mine");
     let auto = repository.done(&["--merge", "auto", "--name", "auto"], "echo three > file");
@@ -37,7 +37,7 @@ fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
     assert!(patch.contains("-one\n+three\n"), "{patch}");
     assert!(!patch.contains("sub/file"), "{patch}");
     assert_eq!(after["to"].as_str().unwrap().len(), 40);
-    // Nor is anything lost with the worktree, the branch and what was noted beside them.
+    // The diff survives the removal of worktree, branch and records.
     host.run(["worktree", "clean", "--all", "--ignored"])
         .check();
     assert_eq!(host.json(["diff", "auto"])["text"], after["text"]);
@@ -52,9 +52,9 @@ fn what_a_task_has_changed_is_shown_before_and_after_its_merge() {
         .says(&["has no worktree", "git diff"]);
 }
 
-/// With the merge of the base in it, the branch has only its own changes.
+/// After a merge of the base, the branch is compared with that state of the base.
 #[test]
-fn what_was_resolved_is_compared_with_the_base_that_was_merged() {
+fn resolved_branch_is_compared_with_the_merged_base() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -71,7 +71,7 @@ fn what_was_resolved_is_compared_with_the_base_that_was_merged() {
 }
 
 #[test]
-fn nothing_of_the_repository_is_run_to_show_a_diff() {
+fn diff_runs_no_commands_of_the_repository() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = repository.done(&["--keep-worktree"], &format!("echo two > file; {COMMIT}"));
@@ -93,7 +93,7 @@ fn nothing_of_the_repository_is_run_to_show_a_diff() {
     .unwrap();
     let text = host.text(["diff", id]);
     assert!(text.contains("-one\n+two"), "{text}");
-    // On a terminal there are colours, and the person's pager.
+    // On a terminal there are colours, and the person's pager is used.
     let pager = &[("PAGER", "sed s/^/paged:/"), ("GIT_PAGER", "")];
     let mut terminal = Terminal::start_with(host, &["diff", id], (80, 24), pager);
     terminal.shows(&["paged:-one", "paged:+two"]);
@@ -110,11 +110,11 @@ fn nothing_of_the_repository_is_run_to_show_a_diff() {
     let mut terminal = Terminal::start_with(host, &["diff", id], (80, 24), gone);
     terminal.shows(&["+two"]);
     terminal.ended();
-    assert!(!ran.exists(), "something of the repository was run");
+    assert!(!ran.exists(), "the repository ran a command");
 }
 
 #[test]
-fn a_diff_has_nothing_in_it_that_a_terminal_acts_on() {
+fn diff_contains_no_terminal_control_characters() {
     let repository = Repository::new();
     let host = &repository.host;
     let script =
@@ -136,7 +136,7 @@ fn a_diff_has_nothing_in_it_that_a_terminal_acts_on() {
 }
 
 #[test]
-fn one_steps_into_a_worktree_and_out_again() {
+fn worktree_can_be_entered_and_left() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = repository.done(&["--name", "fix", "--keep-worktree"], "true");

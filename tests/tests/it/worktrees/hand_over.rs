@@ -1,4 +1,4 @@
-//! Work that leaves as a patch or as a request.
+//! Work that is handed over as a patch or a pull request.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use claudine_tests::TestHost;
 use super::{COMMIT, Repository, git_in, merged, programs, write_script};
 
 #[test]
-fn a_patch_has_all_of_it() {
+fn patch_contains_all_changes() {
     let repository = Repository::new();
     let script = format!("echo two > file; {COMMIT}; printf '\\0\\1\\2' > binary");
     let task = repository.done(&["--merge", "patch"], &script);
@@ -29,7 +29,7 @@ fn a_patch_has_all_of_it() {
 }
 
 #[test]
-fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
+fn branch_is_pushed_and_a_pull_request_opened_if_gh_is_installed() {
     let bin = programs(&["git", "sh"]);
     let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
     let remote = repository.host.root().join("remote.git");
@@ -53,7 +53,7 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
 
     let gh = "#!/bin/sh\necho \"$@\" >> \"$HOME/gh.calls\"\ntest \"$2\" = create && echo https://example.org/pull/1\n";
     write_script(&bin.path().join("gh"), gh);
-    // A number would be the request of that number.
+    // A plain number would mean the pull request of that number.
     let options = ["--merge", "pr", "--branch", "12"];
     let task = repository.done(&options, "echo three > file");
     let detail = merged(&task, "succeeded", "opened");
@@ -73,7 +73,7 @@ fn a_branch_is_pushed_and_a_request_opened_where_gh_is() {
     assert!(calls.contains("--base=main"), "{calls}");
     repository.is_untouched();
 
-    // A person's pushes go to a repository of their own, and requests come from there.
+    // The person pushes to a fork, and pull requests come from there.
     let root = repository.host.root();
     git_in(
         &repository.host,

@@ -1,4 +1,4 @@
-//! Settings and hooks of a person that would change what is done, or keep it from being done.
+//! Settings and hooks of a person that would change or block what the host does.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, program, programs, write_script};
 
-/// Each of them has changed, hindered or hung a git of somebody's tool.
+/// Each of these has changed, blocked or hung the git of some tool.
 const SETTINGS: &str = "\
 [core]
 	fsmonitor = false
@@ -105,7 +105,7 @@ const HOOKS: &[&str] = &[
 ];
 
 #[test]
-fn nothing_that_a_person_has_configured_changes_what_is_done() {
+fn settings_of_a_person_do_not_change_what_the_host_does() {
     let repository = Repository::new();
     let host = &repository.host;
     let remote = host.root().join("remote.git");
@@ -114,7 +114,7 @@ fn nothing_that_a_person_has_configured_changes_what_is_done() {
     repository.git(&["tag", "-a", "-m", "a tag", "annotated"]);
     fs::write(host.home().join(".gitconfig"), SETTINGS).unwrap();
 
-    // With what the task has not committed, and with a title that looks like a comment.
+    // The task leaves uncommitted changes, and its title looks like a comment.
     let task = repository.done(
         &["--merge", "auto", "--name", "t"],
         "# größe\necho two > file; echo new > new",
@@ -149,16 +149,16 @@ fn nothing_that_a_person_has_configured_changes_what_is_done() {
         "{detail}"
     );
     let refs = git_in(host, &remote, &["for-each-ref", "--format=%(refname)"]);
-    assert_eq!(refs, "refs/heads/fix", "and nothing else");
+    assert_eq!(refs, "refs/heads/fix", "only the branch is pushed");
 
-    // What such settings hide is there all the same.
+    // Changes that such settings hide are found all the same.
     let task = repository.done(&[], "echo five > untracked; echo five > file");
     let detail = merged(&task, "succeeded", "left");
     assert!(detail.starts_with("2 files are not committed"), "{detail}");
 }
 
 #[test]
-fn hooks_are_for_what_a_person_does_and_for_a_push() {
+fn hooks_run_only_for_a_push() {
     let repository = Repository::new();
     let host = &repository.host;
     let remote = host.root().join("remote.git");
@@ -189,9 +189,9 @@ fn hooks_are_for_what_a_person_does_and_for_a_push() {
         filtered.contains("one\n") && filtered.contains("two\n"),
         "{filtered}"
     );
-    assert!(!host.home().join("ran").exists(), "no hook was run");
+    assert!(!host.home().join("ran").exists(), "a hook was run");
 
-    // A hook that keeps something from a remote is asked.
+    // A hook that guards a remote is respected.
     fs::remove_file(hooks.join("reference-transaction")).unwrap();
     let asks = format!(
         "'{}' run --name hooked -- true > /dev/null",
@@ -210,14 +210,14 @@ fn hooks_are_for_what_a_person_does_and_for_a_push() {
     let ran = fs::read_to_string(host.home().join("ran")).unwrap();
     assert_eq!(ran, format!("{}\n", hooks.join("pre-push").display()));
     assert_eq!(git_in(host, &remote, &["for-each-ref"]), "");
-    // What it asks for is asked for within the task, and not by the person.
+    // The hook submits its task within the running task, not on behalf of the person.
     let hooked = host.finished("hooked");
     let by = json!({"kind": "agent", "task": task["id"], "via": "cli", "restrained": true});
     assert_eq!((&hooked["by"], &hooked["parent"]), (&by, &task["id"]));
 }
 
 #[test]
-fn where_a_task_finds_its_programs_says_nothing_of_the_hosts_git() {
+fn path_of_a_task_does_not_affect_the_hosts_git() {
     let bin = programs(&["git", "sh"]);
     let repository = Repository::with(TestHost::builder().env("PATH", bin.path()));
     let evil = repository.host.home().join("evil");
@@ -251,7 +251,7 @@ fn where_a_task_finds_its_programs_says_nothing_of_the_hosts_git() {
     merged(&task, "succeeded", "merged");
     assert!(!evil.join("evil.ran").exists());
     assert!(!repository.host.home().join("evil.ran").exists());
-    // Who they are is theirs to say.
+    // The author's name comes from their settings.
     let author = repository.git(&["log", "-1", "--format=%an <%ae>"]);
     assert_eq!(author, "Somebody <s@example.org>");
 }

@@ -1,4 +1,4 @@
-//! Where a task in a worktree works, and what is refused before anything is made.
+//! The directory of a task in a worktree, and requests that are refused before anything is created.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
 
 #[test]
-fn a_task_works_in_a_checkout_of_its_own() {
+fn task_works_in_its_own_checkout() {
     let repository = Repository::new();
     let sub = repository.path().join("sub");
     let script = format!("pwd; git branch --show-current; echo two > file; {COMMIT}");
@@ -27,7 +27,7 @@ fn a_task_works_in_a_checkout_of_its_own() {
     );
     repository.is_untouched();
     assert_eq!(fs::read(sub.join("file")).unwrap(), b"one\n");
-    assert!(!worktree.exists(), "all of it is on the branch");
+    assert!(!worktree.exists(), "the worktree was not removed");
     assert_eq!(task["merge"]["worktree_removed"], true);
     let attempt = &task["attempts"][0]["git"];
     assert_eq!(
@@ -37,7 +37,7 @@ fn a_task_works_in_a_checkout_of_its_own() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_leaves_nothing() {
+fn invalid_worktree_is_refused_and_leaves_nothing() {
     let repository = Repository::new();
     repository.git(&["branch", "taken"]);
     let host = &repository.host;
@@ -143,7 +143,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn another_attempt_goes_on_in_the_same_worktree() {
+fn next_attempt_continues_in_the_same_worktree() {
     let repository = Repository::new();
     let script = "if test -e half; then echo whole > half; else touch half; exit 1; fi";
     let options = ["--merge", "auto", "--retries", "1", "--backoff", "1ms"];
@@ -155,7 +155,7 @@ fn another_attempt_goes_on_in_the_same_worktree() {
         fs::read(repository.path().join("half")).unwrap(),
         b"whole\n"
     );
-    // And so does one that somebody asks for once the worktree is gone.
+    // A later attempt does so too, even if the worktree was removed.
     let id = task["id"].as_str().unwrap();
     repository.host.text(["retry", id]);
     let task = repository.host.finished(id);
@@ -163,7 +163,7 @@ fn another_attempt_goes_on_in_the_same_worktree() {
 }
 
 #[test]
-fn a_task_outlives_its_host_in_its_worktree() {
+fn task_in_a_worktree_outlives_its_host() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.02; done; rm go; echo two > file";
     let id = repository.submit(&["--merge", "auto"], script);
@@ -177,9 +177,9 @@ fn a_task_outlives_its_host_in_its_worktree() {
     merged(&repository.host.finished(&id), "succeeded", "merged");
 }
 
-/// Nothing of it is started, and its end does not wait for git.
+/// No process is started, and its end does not wait for git.
 #[test]
-fn a_cancel_while_the_worktree_is_made_starts_nothing() {
+fn cancel_while_the_worktree_is_made_starts_nothing() {
     let repository = Repository::new();
     repository.slow_checkout();
     let ran = repository.host.root().join("ran");
@@ -190,7 +190,7 @@ fn a_cancel_while_the_worktree_is_made_starts_nothing() {
     assert_eq!(task["outcome"], "cancelled", "{task:#}");
     assert_eq!(task["attempts"][0]["pid"], json!(null), "{task:#}");
     assert!(!ran.exists());
-    // A retry has it all.
+    // A retry does everything.
     repository.go();
     repository.host.text(["retry", &id]);
     merged(&repository.host.finished(&id), "succeeded", "nothing");
@@ -198,7 +198,7 @@ fn a_cancel_while_the_worktree_is_made_starts_nothing() {
 }
 
 #[test]
-fn a_submission_from_a_hook_is_not_led_back() {
+fn submission_from_a_hook_ignores_the_hooks_repository() {
     let repository = Repository::new();
     let git_dir = format!("GIT_DIR={}", repository.path().join(".git").display());
     let index = format!(
@@ -213,7 +213,7 @@ fn a_submission_from_a_hook_is_not_led_back() {
 }
 
 #[test]
-fn a_hook_leads_no_task_into_its_repository() {
+fn variables_of_a_hook_do_not_reach_the_task() {
     let repository = Repository::new();
     let host = &repository.host;
     let other = host.home().join("other");
@@ -221,7 +221,7 @@ fn a_hook_leads_no_task_into_its_repository() {
     let script = "git rev-parse --show-toplevel; git status --porcelain; echo \"$GIT_DIR$NAMED\"";
     let submit = |more: &[&str]| {
         let mut command = host.command(["run", "--wait", "-w", other.to_str().unwrap()]);
-        // As a hook has them, which is gone before the task starts.
+        // The variables of a hook, whose directory is gone before the task starts.
         command
             .args(more)
             .args(["--script", script])
@@ -234,7 +234,7 @@ fn a_hook_leads_no_task_into_its_repository() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(submit(&[]), format!("{}\n\n", other.display()));
-    // Given by name, they are meant.
+    // Variables that are given by name are passed on.
     let git_dir = other.join(".git").display().to_string();
     let named = format!("GIT_DIR={git_dir}");
     let printed = submit(&["--env", &named]);

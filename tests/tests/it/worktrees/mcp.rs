@@ -1,4 +1,4 @@
-//! What agents may ask for.
+//! Requests by agents.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Repository, conflicting, git_in, merged};
 
 #[test]
-fn agents_ask_for_it_over_mcp() {
+fn worktree_can_be_requested_over_mcp() {
     let allowed = "[mcp]\nexecutors = [\"shell\"]\nmerge_strategies = [\"auto\"]\n";
     let builder = TestHost::builder().config(allowed);
     let repository = Repository::with(builder);
@@ -33,7 +33,7 @@ fn agents_ask_for_it_over_mcp() {
 }
 
 #[test]
-fn an_agent_merges_only_where_its_person_allows_it() {
+fn agent_merges_only_if_the_settings_allow_it() {
     let repository =
         Repository::with(TestHost::builder().config("[mcp]\nexecutors = [\"shell\"]\n"));
     let mut client = PythonClient::connect(&repository.host);
@@ -70,7 +70,7 @@ fn an_agent_merges_only_where_its_person_allows_it() {
 }
 
 #[test]
-fn an_agent_sees_what_a_task_has_changed() {
+fn agent_sees_the_changes_of_a_task() {
     let repository = Repository::new();
     let mut client = PythonClient::connect(&repository.host);
     let script = "echo two > file; for n in $(seq 9000); do echo line $n; done > long";
@@ -102,16 +102,13 @@ fn an_agent_sees_what_a_task_has_changed() {
     let without = repository.host.script("true");
     repository.host.finished(&without);
     let complaint = client.fail("TaskDiff", json!({ "taskId": without }));
-    assert!(
-        complaint.contains("has no worktree"),
-        "{complaint}"
-    );
+    assert!(complaint.contains("has no worktree"), "{complaint}");
     let shown = repository.host.text(["diff", "fix", "file"]);
     assert!(shown.contains("+two") && !shown.contains("long"), "{shown}");
 }
 
 #[test]
-fn an_agent_merges_what_was_resolved() {
+fn agent_merges_resolved_work() {
     let allowed = "[mcp]\nmerge_strategies = [\"auto\"]\n";
     let repository = Repository::with(TestHost::builder().config(allowed));
     let host = &repository.host;
@@ -138,9 +135,9 @@ fn an_agent_merges_what_was_resolved() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// As on the command line: what becomes of a task's work is for those who may have it so.
+/// As on the command line, only principals who may merge a task's work may request it.
 #[test]
-fn an_agent_merges_nothing_beyond_its_ceiling() {
+fn agent_merges_nothing_beyond_its_ceiling() {
     let check = |config: &str, strategy: &str, setting: &str| {
         let config = format!("[mcp]\n{config}\n");
         let repository = Repository::with(TestHost::builder().config(&config));
@@ -151,7 +148,7 @@ fn an_agent_merges_nothing_beyond_its_ceiling() {
         assert!(complaint.contains(setting), "{complaint}");
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
-        // To look at it is reading.
+        // Viewing it is only reading.
         let diff = client.call("TaskDiff", json!({ "taskId": task["id"] }));
         assert!(diff["patch"].to_string().contains("+two"), "{diff:#}");
     };

@@ -1,4 +1,4 @@
-//! Work that is merged into its base, and what is refused and then left as it is.
+//! Merging work into its base, and merges that are refused and leave everything unchanged.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use super::{
     COMMIT, REFUSED, Repository, conflicting, git_in, merged, program, programs, write_script,
 };
 
-/// `PATH` with a directory before all others.
+/// `PATH` with this directory in front.
 fn path_with(first: &Path) -> OsString {
     let path = env::var_os("PATH").unwrap();
     let all = std::iter::once(first.to_owned()).chain(env::split_paths(&path));
@@ -23,9 +23,9 @@ fn path_with(first: &Path) -> OsString {
 }
 
 #[test]
-fn auto_brings_a_clean_checkout_of_the_base_along() {
+fn auto_updates_a_clean_checkout_of_the_base() {
     let repository = Repository::new();
-    // Not committed by the task: that is done for it, though nobody has said who commits.
+    // The host commits the task's changes, even if no author is configured.
     let task = repository.done(&["--merge", "auto"], "echo two > file; echo new > new; pwd");
     merged(&task, "succeeded", "merged");
     let worktree = repository.worktree(&task);
@@ -41,13 +41,13 @@ fn auto_brings_a_clean_checkout_of_the_base_along() {
     assert_eq!(
         repository.branches(),
         ["main"],
-        "its branch is merged and was named by nobody"
+        "its merged branch without a given name is left"
     );
     assert!(!worktree.exists());
 }
 
 #[test]
-fn auto_merges_what_has_moved_apart_and_leaves_other_checkouts_alone() {
+fn auto_merges_diverged_branches_and_leaves_other_checkouts_alone() {
     let repository = Repository::new();
     repository.git(&["switch", "-q", "-c", "mine"]);
     repository.write("scratch", "not committed\n");
@@ -57,7 +57,7 @@ fn auto_merges_what_has_moved_apart_and_leaves_other_checkouts_alone() {
     );
     repository.host.live(&id);
     let worktree = repository.host.data_dir().join("worktrees").join(&id);
-    // Meanwhile somebody commits to the base, without having it checked out.
+    // Meanwhile somebody commits to the base, without having checked it out.
     let tree = repository.git(&["rev-parse", "main^{tree}"]);
     let other = repository.git(&["commit-tree", &tree, "-p", "main", "-m", "other"]);
     repository.git(&["update-ref", "refs/heads/main", &other]);
@@ -83,7 +83,7 @@ fn auto_merges_what_has_moved_apart_and_leaves_other_checkouts_alone() {
 }
 
 #[test]
-fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
+fn conflict_changes_nothing_and_stops_dependants() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
@@ -138,7 +138,7 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
     assert_eq!(why.matches(&detail).count(), 1, "{why}");
     let list = repository.host.text(["worktree", "list"]);
     assert!(list.contains("  merge conflict in file  "), "{list}");
-    // Merged by hand, it is of no more use.
+    // After a merge by hand it is no longer needed.
     repository.git(&["merge", "-q", "-X", "ours", branch]);
     let cleaned = repository.host.json(["worktree", "clean"]);
     assert_eq!(cleaned["removed"][0]["task"], id, "{cleaned:#}");
@@ -146,7 +146,7 @@ fn a_conflict_changes_nothing_and_stops_what_depends_on_it() {
 }
 
 #[test]
-fn a_checkout_that_was_changed_meanwhile_is_left_as_it_is() {
+fn checkout_that_was_changed_meanwhile_is_left_unchanged() {
     let repository = Repository::new();
     let script = "until test -e go; do sleep 0.02; done; rm go; echo theirs > file";
     let id = repository.submit(&["--merge", "auto"], script);
@@ -166,7 +166,7 @@ fn a_checkout_that_was_changed_meanwhile_is_left_as_it_is() {
 }
 
 #[test]
-fn several_at_once_get_all_of_their_work_in() {
+fn concurrent_merges_lose_no_work() {
     let repository = Repository::with(TestHost::builder().slots(8));
     let ids: Vec<String> = (0..12)
         .map(|n| repository.submit(&["--merge", "auto"], &format!("echo {n} > made.{n}")))
@@ -183,7 +183,7 @@ fn several_at_once_get_all_of_their_work_in() {
 }
 
 #[test]
-fn a_graph_builds_on_what_it_has_merged() {
+fn tasks_of_a_graph_build_on_merged_work() {
     let repository = Repository::new();
     repository.write(
         "graph.yaml",
@@ -198,7 +198,7 @@ fn a_graph_builds_on_what_it_has_merged() {
     repository.is_untouched();
 }
 
-/// Once a base has moved, and before the host can note that, git kills it, one time.
+/// A git that kills the host once: after it has moved a base, before the host can record that.
 struct Deadly {
     repository: Repository,
     killed: PathBuf,
@@ -234,7 +234,7 @@ impl Deadly {
 }
 
 #[test]
-fn a_merge_survives_the_death_of_the_host_in_the_middle_of_it() {
+fn merge_survives_the_death_of_the_host_in_the_middle() {
     let deadly = Deadly::new();
     let repository = &deadly.repository;
     let id = repository.submit(&["--merge", "auto"], "echo two > file");
@@ -247,9 +247,9 @@ fn a_merge_survives_the_death_of_the_host_in_the_middle_of_it() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The merge is made and its task does not know: whoever asks again ends it by that.
+/// The merge is done, but its task does not know: the next request ends the task.
 #[test]
-fn a_task_hears_of_a_merge_by_hand_after_the_death_of_its_host() {
+fn task_learns_of_a_merge_by_hand_after_the_death_of_its_host() {
     let deadly = Deadly::new();
     let repository = &deadly.repository;
     let host = &repository.host;
@@ -269,9 +269,10 @@ fn a_task_hears_of_a_merge_by_hand_after_the_death_of_its_host() {
     merged(&host.status(id), "succeeded", "merged");
 }
 
-/// Somebody merges with git alone, and cleans up: the base has what the task's end names.
+/// Somebody merges with git alone, and cleans up: the base contains the commits that the task
+/// recorded.
 #[test]
-fn a_merge_by_git_alone_ends_the_task_when_it_is_asked_for() {
+fn merge_with_git_alone_ends_the_task_on_request() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -287,7 +288,7 @@ fn a_merge_by_git_alone_ends_the_task_when_it_is_asked_for() {
 }
 
 #[test]
-fn a_file_that_git_ignores_is_not_written_over() {
+fn ignored_file_is_not_overwritten() {
     let repository = Repository::new();
     repository.write(".gitignore", ".env\n");
     repository.commit("ignore");
@@ -301,7 +302,7 @@ fn a_file_that_git_ignores_is_not_written_over() {
     );
     assert_eq!(fs::read(repository.path().join(".env")).unwrap(), b"mine\n");
     repository.is_untouched();
-    // Out of the way, it is no reason any more.
+    // Once the file is moved away, the merge works.
     fs::remove_file(repository.path().join(".env")).unwrap();
     let id = task["id"].as_str().unwrap();
     repository.host.run(["worktree", "merge", id]).check();
@@ -312,7 +313,7 @@ fn a_file_that_git_ignores_is_not_written_over() {
 }
 
 #[test]
-fn a_file_that_git_does_not_know_is_in_the_way_of_a_merge_that_has_it_alone() {
+fn untracked_file_blocks_only_a_merge_that_contains_it() {
     let repository = Repository::new();
     let host = &repository.host;
     let says = |count: &str| {
@@ -336,7 +337,7 @@ fn a_file_that_git_does_not_know_is_in_the_way_of_a_merge_that_has_it_alone() {
     let detail = merged(&over, "failed", "refused");
     assert!(detail.contains("which cannot be updated"), "{detail}");
     assert_eq!(fs::read(repository.path().join("junk")).unwrap(), b"mine\n");
-    // A file that is changed is refused before there is anything to merge.
+    // A changed file is refused before there is anything to merge.
     repository.write("file", "mine\n");
     let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
     host.run(arguments)
@@ -345,7 +346,7 @@ fn a_file_that_git_does_not_know_is_in_the_way_of_a_merge_that_has_it_alone() {
 }
 
 #[test]
-fn a_branch_that_somebody_rebases_or_bisects_is_not_moved() {
+fn branch_being_rebased_or_bisected_is_not_moved() {
     let repository = Repository::new();
     for message in ["second", "third"] {
         repository.git(&["commit", "-q", "--allow-empty", "-m", message]);
@@ -368,7 +369,7 @@ fn a_branch_that_somebody_rebases_or_bisects_is_not_moved() {
     let editor = "sequence.editor=echo break >";
     repository.git(&["-c", editor, "rebase", "-q", "-i", "HEAD~1"]);
     end(&id, "`main` is being rebased in ");
-    // Nor is it taken on.
+    // New tasks on it are refused as well.
     repository
         .host
         .run([
@@ -392,7 +393,7 @@ fn a_branch_that_somebody_rebases_or_bisects_is_not_moved() {
 }
 
 #[test]
-fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
+fn checkout_with_a_separate_git_directory_is_updated() {
     let repository = Repository::new();
     let elsewhere = repository.host.home().join("elsewhere.git");
     let separate = format!("--separate-git-dir={}", elsewhere.display());
@@ -401,7 +402,7 @@ fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
     merged(&task, "succeeded", "merged");
     repository.is_untouched();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
-    // In another checkout the first one cannot be found.
+    // From another checkout the first one cannot be found.
     let other = repository.host.home().join("other");
     repository.git(&["worktree", "add", "-q", "--detach", other.to_str().unwrap()]);
     let other = other.to_str().unwrap();
@@ -423,7 +424,7 @@ fn a_checkout_whose_git_directory_lies_elsewhere_is_brought_along() {
 }
 
 #[test]
-fn a_bare_repository_with_its_checkouts_beside_it_is_merged_in() {
+fn bare_repository_with_checkouts_beside_it_is_supported() {
     let repository = Repository::new();
     let host = &repository.host;
     let beside = host.home().join("beside");
@@ -448,7 +449,7 @@ fn a_bare_repository_with_its_checkouts_beside_it_is_merged_in() {
 }
 
 #[test]
-fn a_repository_within_the_worktree_is_not_merged_as_a_hash() {
+fn nested_repository_is_not_merged_as_a_hash() {
     let repository = Repository::new();
     let inner = "git init -q inner; cd inner; echo x > x; git add x; \
                  git -c user.name=T -c user.email=t@example.org commit -q -m x; cd ..";
@@ -459,7 +460,7 @@ fn a_repository_within_the_worktree_is_not_merged_as_a_hash() {
         "{detail}"
     );
     assert!(repository.worktree(&task).join("inner/x").exists());
-    // Committed by the task itself, it is no better.
+    // A commit by the task itself does not help.
     for how in ["auto", "patch"] {
         let task = repository.done(&["--merge", how], &format!("{inner}; {COMMIT}"));
         let detail = merged(&task, "failed", "refused");

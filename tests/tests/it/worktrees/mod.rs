@@ -1,5 +1,5 @@
-//! Tasks in worktrees of their own: what they find there, what becomes of their work, and what is
-//! never touched. With the real git.
+//! Tasks in worktrees: their files, the results of their work, and what must never be touched.
+//! These tests use the real git.
 
 mod again;
 mod branches;
@@ -24,11 +24,11 @@ use std::{
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
 
-/// What is there already is in the way.
+/// Something that exists is in the way.
 const REFUSED: i32 = 125;
-/// The command line or the request makes no sense, whatever there is.
+/// The command line or the request is invalid in any state.
 const USAGE: i32 = 2;
-/// For scripts: commits all that is there.
+/// For scripts: commits all changes.
 const COMMIT: &str =
     "git add -A && git -c user.name=T -c user.email=t@example.org commit -q -m work";
 
@@ -73,8 +73,8 @@ impl Repository {
         self.git(&["commit", "-q", "-m", message]);
     }
 
-    /// Has a checkout stop in its middle, there to touch `reached` and to wait for `go`, both
-    /// beside the repository.
+    /// Makes checkouts stop half-way: they create `reached` and wait for `go`, both beside the
+    /// repository.
     fn slow_checkout(&self) {
         let root = self.host.root().display();
         self.write(".gitattributes", "slow filter=slow\n");
@@ -85,18 +85,18 @@ impl Repository {
         self.git(&["config", "filter.slow.smudge", &waits]);
     }
 
-    /// Waits until a checkout is in its middle.
+    /// Waits until a checkout is half-way.
     fn reached(&self) {
         let reached = self.host.root().join("reached");
         wait_for("the checkout", || reached.exists().then_some(()));
     }
 
-    /// Lets every checkout go on.
+    /// Lets every checkout continue.
     fn go(&self) {
         fs::write(self.host.root().join("go"), "").unwrap();
     }
 
-    /// Runs a script in a worktree to its end; the task.
+    /// Runs a script in a worktree to its end; returns the task.
     #[track_caller]
     fn done(&self, options: &[&str], script: &str) -> Value {
         let id = self.submit(options, script);
@@ -119,7 +119,7 @@ impl Repository {
         branches.lines().map(str::to_owned).collect()
     }
 
-    /// That the person's checkout is as it was: on `main`, with nothing changed.
+    /// Checks that the person's checkout is unchanged: on `main`, without changes.
     #[track_caller]
     fn is_untouched(&self) {
         assert_eq!(self.git(&["status", "--porcelain", "--branch"]), "## main");
@@ -161,7 +161,7 @@ fn merged(task: &Value, outcome: &str, state: &str) -> String {
     task["merge"]["detail"].as_str().unwrap().to_owned()
 }
 
-/// A directory for `PATH` with these programs, as they are here, and nothing else.
+/// A directory for `PATH` with only these programs, linked to the real ones.
 fn programs(names: &[&str]) -> tempfile::TempDir {
     let bin = tempfile::tempdir().unwrap();
     for name in names {
@@ -170,7 +170,7 @@ fn programs(names: &[&str]) -> tempfile::TempDir {
     bin
 }
 
-/// Where a program is.
+/// Path of a program.
 fn program(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap();
     let mut places = env::split_paths(&path).map(|dir| dir.join(name));

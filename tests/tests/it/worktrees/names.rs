@@ -1,18 +1,18 @@
-//! Names that git may take for something else.
+//! Names that git could mistake for something else.
 
 use std::fs;
 
 use super::{COMMIT, Repository, git_in, merged};
 
 #[test]
-fn a_tag_is_not_merged_instead_of_the_branch_of_its_name() {
+fn tag_is_not_merged_in_place_of_the_branch_of_that_name() {
     let repository = Repository::new();
     repository.git(&["tag", "v2"]);
     repository.git(&["branch", "v3"]);
     for (branch, script) in [
         ("v2", "echo v2 > v2".to_owned()),
         ("heads/v3", "echo v3 > v3".to_owned()),
-        // Its own tag.
+        // A tag with the name of its own branch.
         ("own", format!("echo own > own; {COMMIT}; git tag own main")),
     ] {
         let task = repository.done(&["--merge", "auto", "--branch", branch], &script);
@@ -25,7 +25,7 @@ fn a_tag_is_not_merged_instead_of_the_branch_of_its_name() {
         assert_eq!(text, format!("{name}\n"));
     }
     repository.is_untouched();
-    // Its worktree is made anew of the branch, not of the tag.
+    // Its worktree is made from the branch again, not from the tag.
     let task = repository.done(
         &["--branch", "again"],
         &format!("echo again >> again; {COMMIT}"),
@@ -41,7 +41,7 @@ fn a_tag_is_not_merged_instead_of_the_branch_of_its_name() {
 }
 
 #[test]
-fn a_base_is_the_branch_of_its_name() {
+fn base_means_the_branch_of_that_name() {
     let repository = Repository::new();
     repository.git(&["tag", "v1"]);
     repository.git(&["switch", "-q", "-c", "v1"]);
@@ -58,7 +58,7 @@ fn a_base_is_the_branch_of_its_name() {
 }
 
 #[test]
-fn a_repositorys_path_may_have_a_lines_end_in_it() {
+fn path_of_a_repository_may_contain_a_line_feed() {
     let repository = Repository::new();
     let host = &repository.host;
     let dir = host.home().join("line\nend");
@@ -76,7 +76,7 @@ fn a_repositorys_path_may_have_a_lines_end_in_it() {
 }
 
 #[test]
-fn a_branch_that_was_taken_away_is_not_begun_anew() {
+fn removed_branch_is_not_recreated_without_its_history() {
     let repository = Repository::new();
     let script = format!(
         "echo one > one; {COMMIT}; git rev-parse HEAD; git update-ref -d refs/heads/gone; echo two > two"

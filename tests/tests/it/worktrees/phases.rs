@@ -1,5 +1,4 @@
-//! The end of the host at the commands that it runs to make a worktree and to settle the work in
-//! it.
+//! Death of the host during each git command that makes a worktree or settles its work.
 
 use std::{
     collections::BTreeSet,
@@ -14,10 +13,9 @@ use tempfile::TempDir;
 
 use super::{COMMIT, Repository, git_in, merged, write_script};
 
-/// Is run in place of the host's git, which it runs in turn. As long as there is a file `hold` with
-/// a number beside it, commands are counted, and the one of that number writes itself into
-/// `reached` and waits for `go`. If there is a file `only`, those count in which its pattern is
-/// found.
+/// Runs in place of the host's git, and calls it. While a file `hold` with a number exists beside
+/// it, commands are counted: the one with that number writes itself into `reached` and waits for
+/// `go`. If a file `only` exists, only commands that match its pattern count.
 const SHIM: &str = r#"#!/bin/sh
 here=${0%/*}
 if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
@@ -30,15 +28,14 @@ fi
 exec REAL_GIT "$@"
 "#;
 
-/// In place of the real git, for a `gh` that knows of a request for each branch it has opened one
-/// for.
+/// Stands in for a `gh` that remembers the pull requests it has opened, by branch.
 const GH: &str = r#"case $2 in
 list) ! grep -qxe "$3" "$here/requests" || echo https://example.org/pull/1 ;;
 create) echo "$3" >> "$here/requests"; echo https://example.org/pull/1 ;;
 esac
 "#;
 
-/// A repository whose host has the shim for its git.
+/// A repository whose host uses the shim as its git.
 struct Shimmed {
     repository: Repository,
     dir: TempDir,
@@ -68,7 +65,7 @@ impl Shimmed {
         fs::read_to_string(self.dir.path().join("reached")).ok()
     }
 
-    /// The command that is held; none if the task ended without it.
+    /// The command that is held; `None` if the task ended without reaching it.
     fn reached_or_done(&self, id: &str) -> Option<String> {
         wait_for("the command, or the end", || {
             let reached = self.reached();
@@ -81,8 +78,8 @@ impl Shimmed {
         fs::write(self.dir.path().join("go"), "").unwrap();
     }
 
-    /// Has a `claudine` command stop at the first git that the host runs for it; with the pid of
-    /// that git.
+    /// Makes a `claudine` command stop at the first git that the host runs for it; returns that
+    /// git's pid.
     fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
         self.hold_at(1);
         let mut client = self.repository.host.command(arguments);
@@ -98,16 +95,16 @@ impl Shimmed {
 
     fn reset(&self) {
         for name in ["hold", "count", "reached", "go"] {
-            // Not each is there each time.
+            // Not all files exist in each round.
             fs::remove_file(self.dir.path().join(name)).ok();
         }
     }
 }
 
-/// The next host waits for the command, or ends it, and goes on: the task runs once, and its work
+/// The next host waits for the command or ends it, and continues: the task runs once, and its work
 /// is merged once.
 #[test]
-fn a_host_that_dies_at_any_command_is_followed() {
+fn next_host_continues_after_a_death_at_any_git_command() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let mut phases = BTreeSet::new();
@@ -154,10 +151,10 @@ fn a_host_that_dies_at_any_command_is_followed() {
     assert_eq!(git.count(), 0, "{alive:?}");
 }
 
-/// A patch is whole, and a request is opened once, though the command for it runs on without the
-/// host that began it.
+/// A patch is complete, and a pull request is opened once, even if the command goes on without the
+/// host that started it.
 #[test]
-fn a_host_that_dies_while_work_is_handed_over_is_followed() {
+fn next_host_continues_after_a_death_during_the_hand_over() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let at = |name: &str| shimmed.dir.path().join(name);
@@ -206,7 +203,7 @@ fn a_host_that_dies_while_work_is_handed_over_is_followed() {
 
 /// A filter or a remote may hang for ever.
 #[test]
-fn what_hangs_while_it_settles_ends_with_the_time_for_it() {
+fn hanging_settlement_ends_at_its_time_limit() {
     let builder = TestHost::builder().env("CLAUDINE_SETTLE_TIMEOUT", "1s");
     let repository = Repository::with(builder);
     repository.write(".gitattributes", "slow filter=slow\n");
@@ -218,10 +215,10 @@ fn what_hangs_while_it_settles_ends_with_the_time_for_it() {
     repository.is_untouched();
 }
 
-/// Nobody waits for it any more: git has a supervisor that ends it in time, and `--kill` ends it at
-/// once.
+/// No client waits for it any more: git has a supervisor that ends it in time, and `--kill` ends it
+/// at once.
 #[test]
-fn git_that_is_run_for_a_request_is_left_to_nobody() {
+fn git_of_an_abandoned_request_is_ended() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let script = format!("echo work > work; {COMMIT}");

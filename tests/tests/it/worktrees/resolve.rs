@@ -1,4 +1,4 @@
-//! A conflict that a person resolves in the task's worktree, in a shell or an editor.
+//! Conflicts that a person resolves in the task's worktree, in a shell or an editor.
 
 use std::fs;
 
@@ -8,11 +8,11 @@ use serde_json::json;
 use super::{REFUSED, Repository, conflicting, git_in, merged};
 
 const SIZE: (u16, u16) = (100, 30);
-/// Takes both sides, as a person would who edits the file.
+/// Keeps both sides, like a person who edits the file.
 const BOTH: &str = "printf 'both\\n' > file";
 
 #[test]
-fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
+fn conflict_resolved_in_a_shell_lets_dependants_run() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -23,7 +23,7 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
     let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
     let mut terminal = Terminal::start_with(host, &arguments, SIZE, shell);
     terminal.shows(&["file has conflict markers", "in the worktree> "]);
-    // An interrupt is the shell's.
+    // The shell handles an interrupt.
     terminal.press("\x03");
     wait_for("another prompt", || {
         let prompts = terminal.screen().matches("in the worktree> ").count();
@@ -49,7 +49,7 @@ fn a_conflict_is_resolved_in_a_shell_and_what_waited_for_it_runs() {
 }
 
 #[test]
-fn an_editor_is_given_the_files_that_conflict() {
+fn editor_gets_the_conflicting_files() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -60,7 +60,7 @@ fn an_editor_is_given_the_files_that_conflict() {
         terminal.shows(says);
         assert_eq!(terminal.ended().code(), Some(code), "{}", terminal.screen());
     };
-    // Left as it was: the merge stays open, and nothing is merged.
+    // Without changes the merge stays open, and nothing is merged.
     let open = ["file has conflict markers", "the merge stays open"];
     resolve("true", REFUSED, &open);
     merged(&host.status(id), "failed", "conflict");
@@ -73,9 +73,9 @@ fn an_editor_is_given_the_files_that_conflict() {
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"both\n");
 }
 
-/// Without a terminal it says what is to be done, and the same command takes it to its end.
+/// Without a terminal it prints the steps, and the same command completes the merge.
 #[test]
-fn a_resolution_is_taken_up_again_or_back() {
+fn resolution_can_be_continued_or_aborted() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -99,7 +99,7 @@ fn a_resolution_is_taken_up_again_or_back() {
     host.run([&resolve[..], &["--abort"]].concat()).check();
     assert_eq!(git_in(host, &worktree, &["status", "--porcelain"]), "");
     assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
-    // Begun, and then everything dies: who begins again finds it.
+    // After a start everything dies: the next start finds the open merge.
     let shell = &[("SHELL", "/bin/sh"), ("PS1", "in the worktree> ")];
     let terminal = Terminal::start_with(host, &resolve, SIZE, shell);
     terminal.shows(&["in the worktree> "]);
@@ -116,9 +116,9 @@ fn a_resolution_is_taken_up_again_or_back() {
     host.run(resolve).code(REFUSED).says(&["is gone"]);
 }
 
-/// What does not conflict any more is merged at once, and a worktree that is gone is made again.
+/// A conflict that no longer exists is merged at once, and a removed worktree is made again.
 #[test]
-fn a_conflict_that_is_none_any_more_needs_nobody() {
+fn vanished_conflict_is_merged_without_a_person() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
@@ -140,9 +140,9 @@ fn a_conflict_that_is_none_any_more_needs_nobody() {
     assert_eq!(host.status(id)["outcome"], "succeeded");
 }
 
-/// The base is merged into the branch, and the rest is left to somebody.
+/// The base is merged into the branch, and the person does the rest.
 #[test]
-fn what_is_merged_by_hand_alone_is_resolved_on_its_branch() {
+fn manual_strategy_resolves_on_the_branch_only() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);

@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use super::{COMMIT, Repository, git_in, merged};
 
-/// A repository with a submodule `lib`, which has one of its own, `lib/deep`. Where git may not
-/// take a submodule from a path, it takes none: the person's configuration decides.
+/// A repository with a submodule `lib`, which has its own submodule `lib/deep`. Unless the person's
+/// configuration allows it, git refuses submodules from a path.
 fn with_submodules(allowed: bool) -> Repository {
     let repository = Repository::new();
     let host = &repository.host;
@@ -53,7 +53,7 @@ fn submodules_are_checked_out_and_go_with_the_worktree() {
 }
 
 #[test]
-fn submodules_that_cannot_be_had_fail_the_task_and_leave_nothing() {
+fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     let repository = with_submodules(false);
     let task = repository.done(&[], "true");
     assert_eq!(task["outcome"], "failed", "{task:#}");
@@ -69,16 +69,16 @@ fn submodules_that_cannot_be_had_fail_the_task_and_leave_nothing() {
 }
 
 #[test]
-fn what_is_only_in_a_submodule_is_never_removed() {
+fn work_that_is_only_in_a_submodule_is_never_removed() {
     let repository = with_submodules(true);
-    // A change that nobody committed.
+    // An uncommitted change.
     let changed = repository.done(&["--merge", "patch"], "echo changed > lib/deep/text");
     let detail = merged(&changed, "failed", "refused");
     assert!(
         detail.contains("changes inside a submodule must be committed in the submodule: lib"),
         "{detail}"
     );
-    // A commit that is on no remote, in a submodule that is not there any more.
+    // A commit that is on no remote, in a submodule that was removed.
     let own = format!("cd lib; git switch -q -c own; echo own > text; {COMMIT}; cd ..; {COMMIT}");
     let removed = repository.done(&[], &format!("{own}; git rm -qf lib; {COMMIT}"));
     let detail = merged(&removed, "succeeded", "left");
@@ -86,7 +86,8 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         detail.contains("no longer checked out: modules/lib"),
         "{detail}"
     );
-    // The same in one that is, and the commit that refers to it: merged, it could not be had.
+    // The commit is in an existing submodule, and another one refers to it: after a merge nobody
+    // could get it.
     let committed = repository.done(&["--merge", "auto"], &own);
     let detail = merged(&committed, "failed", "refused");
     assert!(
@@ -113,7 +114,7 @@ fn what_is_only_in_a_submodule_is_never_removed() {
         let file = repository.worktree(task).join(path);
         assert_eq!(fs::read_to_string(file).unwrap(), text);
     }
-    // Pushed where it belongs, it is merged.
+    // Once it is pushed, it is merged.
     let lib = repository.worktree(&committed).join("lib");
     git_in(&repository.host, &lib, &["push", "-q", "origin", "own"]);
     let id = committed["id"].as_str().unwrap();
@@ -123,7 +124,7 @@ fn what_is_only_in_a_submodule_is_never_removed() {
 }
 
 #[test]
-fn what_git_ignores_in_a_submodule_stays() {
+fn ignored_files_in_a_submodule_are_kept() {
     let repository = with_submodules(true);
     let script =
         "cd lib/deep; echo out > \"$(git rev-parse --git-path info/exclude)\"; echo 42 > out";
@@ -140,12 +141,12 @@ fn what_git_ignores_in_a_submodule_stays() {
 }
 
 #[test]
-fn a_worktree_that_git_would_leave_is_not_made() {
+fn worktree_that_git_would_not_use_is_not_made() {
     let repository = with_submodules(true);
     let host = &repository.host;
     let lib = repository.path().join("lib");
     git_in(host, &lib, &["config", "extensions.worktreeConfig", "true"]);
-    // In its own checkout, it thinks.
+    // The script assumes that it runs in its own checkout.
     let task = repository.done(
         &["-w", lib.to_str().unwrap()],
         "git clean -fdxq; rm -rf text",

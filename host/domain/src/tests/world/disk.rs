@@ -187,8 +187,8 @@ impl World {
         }
     }
 
-    /// What the next host finds of an attempt. A trace of its start makes an assignment known,
-    /// whatever has died meanwhile.
+    /// State of an attempt as the next host finds it. A trace of its start makes an assignment
+    /// known, whatever has died meanwhile.
     fn found(&self, attempt: AttemptId) -> Found {
         let traced = self.processes.contains_key(&attempt)
             || self.lost.contains(&attempt)

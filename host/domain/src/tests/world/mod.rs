@@ -110,7 +110,7 @@ pub(super) struct Wish {
     pub(super) start_timeout: bool,
     pub(super) timeout: bool,
     pub(super) key: Option<u8>,
-    /// They select among all tasks submitted earlier and those of the same submission.
+    /// Numbers that select among all tasks submitted earlier and those of the same submission.
     pub(super) dependencies: Vec<(usize, Condition)>,
     pub(super) held: bool,
     pub(super) group: Option<u8>,
@@ -150,7 +150,7 @@ pub(super) enum End {
     /// Its executor ended it because its budget was spent.
     Budget,
     Limit(Option<Duration>),
-    /// It succeeds, and merging its work conflicts, if it has a worktree.
+    /// Success, but merging the work conflicts if there is a worktree.
     Conflict,
 }
 
@@ -325,7 +325,7 @@ impl World {
             Happening::Hold(number) => {
                 let ids: Vec<TaskId> = self.board.tasks.keys().copied().collect();
                 if let Some(task) = pick(&ids, number) {
-                    // It is refused for a running task.
+                    // A hold of a running task is refused.
                     drop(self.step(Input::Hold { tasks: vec![*task] }));
                 }
             }

@@ -86,7 +86,7 @@ impl World {
             }
         }
         self.deliver_all();
-        // This exceeds any wait, even one from a wall clock that had jumped ahead.
+        // The time exceeds any wait, even one from a wall clock that had jumped ahead.
         self.happen(Happening::Pass(Duration::from_hours(12)));
     }
 

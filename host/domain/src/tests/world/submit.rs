@@ -179,7 +179,7 @@ impl World {
             && let Some(newest) = self.disk.tasks.get(&id).cloned()
         {
             let again = retry(self, self.disk.last_batch, newest);
-            // It is refused if the task is unfinished again, or if a dependency prevents it.
+            // The retry is refused if the task is unfinished again, or if a dependency prevents it.
             drop(self.step(Input::Retry(Box::new(again))));
         }
     }
